@@ -1,0 +1,113 @@
+//! MsgType(35) → message class: what a message does to the risk of the firm.
+//!
+//! Types and names are those of the FIX dictionaries 4.0 to 5.0SP2; the table is tested against them.
+
+use crate::fix::MsgType;
+
+/// What a message does to the risk of the firm that sends it. The codes index counters and never change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Class {
+    /// Adds risk: new orders, replacements, and every type that no dictionary knows.
+    Order = 0,
+    /// Reduces risk: cancels.
+    Cancel = 1,
+    /// Shows an interest that a counterparty may take up.
+    Interest = 2,
+    /// Asks or reports.
+    Query = 3,
+    /// Session level: logon, heartbeat, resend.
+    Admin = 4,
+}
+
+impl Class {
+    /// All classes, by code.
+    pub const ALL: [Self; 5] = [Self::Order, Self::Cancel, Self::Interest, Self::Query, Self::Admin];
+
+    /// The class with this code; anything else is an order, as an unknown type is.
+    pub const fn from_code(code: u64) -> Self {
+        match code {
+            1 => Self::Cancel,
+            2 => Self::Interest,
+            3 => Self::Query,
+            4 => Self::Admin,
+            _ => Self::Order,
+        }
+    }
+
+    /// The name in the configuration, the metrics and the events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::Cancel => "cancel",
+            Self::Interest => "interest",
+            Self::Query => "query",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// Which messages a limit counts. The codes are those of `Limit::class`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum LimitClass {
+    /// Class order.
+    Order = 0,
+    /// Class cancel.
+    Cancel = 1,
+    /// Every message of every class.
+    Message = 2,
+}
+
+impl LimitClass {
+    /// All of them, by code.
+    pub const ALL: [Self; 3] = [Self::Order, Self::Cancel, Self::Message];
+
+    /// The name in the configuration, the metrics and the events.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Order => "order",
+            Self::Cancel => "cancel",
+            Self::Message => "message",
+        }
+    }
+}
+
+/// Declares the table once: for the kernel a comparison of packed types, for everyone else a list.
+macro_rules! table {
+    ($($class:ident: $($name:literal)+;)+) => {
+        /// Every MsgType that has a class of its own; all others are orders.
+        pub const TABLE: &[(&str, Class)] = &[$($(($name, Class::$class),)+)+];
+
+        /// The class of a message of this type.
+        #[inline(always)]
+        pub const fn of(msg_type: MsgType) -> Class {
+            $(if $(msg_type.0 == const { packed($name) })||+ {
+                return Class::$class;
+            })+
+            Class::Order
+        }
+    };
+}
+
+/// A type of the table as [`MsgType`] packs it.
+const fn packed(name: &str) -> u64 {
+    match MsgType::new(name) {
+        Some(msg_type) => msg_type.0,
+        None => panic!("a MsgType of the table has 1 to 8 bytes"),
+    }
+}
+
+table! {
+    // OrderMassActionRequest (CA) is an order here: which action it asks for, MassActionType(1373), stands in its body.
+    Order: "D" "E" "G" "L" "S" "i" "s" "t" "AB" "AC" "AJ" "CA" "DJ";
+    Cancel: "F" "K" "Z" "q" "u";
+    Interest: "R" "AH" "DS" "k" "6" "AE";
+    Query: "H" "AF" "a" "c" "V" "e" "g" "x" "AD" "AN" "BE"
+        "7" "8" "9" "B" "C" "J" "M" "N" "P" "Q" "T" "W" "X" "Y"
+        "b" "d" "f" "h" "j" "l" "m" "o" "p" "r" "v" "w" "y" "z"
+        "AA" "AG" "AI" "AK" "AL" "AM" "AO" "AP" "AQ" "AR" "AS" "AT" "AU" "AV" "AW" "AX" "AY" "AZ"
+        "BA" "BB" "BC" "BD" "BF" "BG" "BH" "BI" "BJ" "BK" "BL" "BM" "BN" "BO" "BP" "BQ" "BR" "BS" "BT" "BU" "BV" "BW" "BX" "BY" "BZ"
+        "CB" "CC" "CD" "CE";
+    Admin: "0" "1" "2" "3" "4" "5" "A" "n";
+}

@@ -1,0 +1,165 @@
+//! FIX framing: what the first bytes of a message say of it.
+//!
+//! Every message begins `8=FIX.4.x|9=LENGTH|35=TYPE|`, always in this order (FIX 4.0 to 5.0SP2, "Standard Header"; `|` is SOH).
+//! So one small window holds all that counting needs, and LENGTH says where the next message begins: the body is never read,
+//! and what a data field holds cannot mislead.
+
+use crate::abi;
+
+/// Bytes in which the start of any message shows its length and type: 11 of `8=FIXT.1.1|`, `9=`, 7 digits, `|35=`, 8 of the type.
+pub const WINDOW: usize = 32;
+/// A window as little-endian words: the kernel's verifier follows registers better than bytes in memory.
+pub type Words = [u64; WINDOW / 8];
+
+const SOH: u64 = 0x01;
+const FIX4: u64 = u64::from_le_bytes(*b"8=FIX.4.");
+const FIXT1: u64 = u64::from_le_bytes(*b"8=FIXT.1");
+/// Behind LENGTH bytes of body stands `10=nnn|`.
+const TRAILER: u32 = 7;
+/// Bytes that a flow must show before it is taken for FIX.
+pub const SIGNATURE: [u8; 5] = *b"8=FIX";
+
+/// A MsgType(35) packed into a word, first byte lowest; of a type longer than 8 bytes the first 8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MsgType(pub u64);
+
+impl MsgType {
+    /// Packs a type as the dictionaries spell it; `None` where it is empty or longer than 8 bytes.
+    pub const fn new(text: &str) -> Option<Self> {
+        let bytes = text.as_bytes();
+        if bytes.is_empty() || bytes.len() > 8 {
+            return None;
+        }
+        let mut packed = 0;
+        let mut i = bytes.len();
+        while i > 0 {
+            i -= 1;
+            packed = packed << 8 | bytes[i] as u64;
+        }
+        Some(Self(packed))
+    }
+
+    /// What an override of the session says of this type, as a class code.
+    pub fn overridden(self, session: &abi::Session) -> Option<u64> {
+        let mut i = 0;
+        while i < abi::OVERRIDES_PER_SESSION {
+            if i as u32 >= session.override_count {
+                return None;
+            }
+            if session.overrides[i].msg_type == self.0 {
+                return Some(session.overrides[i].class);
+            }
+            i += 1;
+        }
+        None
+    }
+}
+
+/// What a window says of the message that starts in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Header {
+    /// A message: its type, and its length in bytes from `8=` to the SOH of `10=`.
+    Message {
+        /// MsgType(35).
+        msg_type: MsgType,
+        /// Bytes of the whole message.
+        length: u32,
+    },
+    /// The beginning of a message may be here, but too little of it to tell.
+    Partial,
+    /// No message starts here.
+    Implausible,
+}
+
+/// Reads the header of a message from its first `available` bytes; words beyond them must be zero.
+#[inline(always)]
+pub fn header(window: &Words, available: u32) -> Header {
+    let [w0, w1, w2, w3] = *window;
+    if available < 8 {
+        let seen = (1u64 << (8 * available)) - 1;
+        let plausible = w0 == FIX4 & seen || w0 == FIXT1 & seen;
+        return if plausible { Header::Partial } else { Header::Implausible };
+    }
+    // `4|9=` or `.1|9=`: the version's last figures, then the tag of BodyLength. `at` is where its digits start.
+    let (tag, tag_pattern, tag_mask, at) = match w0 {
+        FIX4 => (w1 >> 8, 0x3d_39_01, 0xff_ff_ff, 12),
+        FIXT1 => (w1, 0x3d_39_01_00_2e, 0xff_ff_ff_00_ff, 13),
+        _ => return Header::Implausible,
+    };
+    if available < at {
+        let seen = (1u64 << (8 * (available - 8))) - 1;
+        let seen = if at == 12 { seen >> 8 } else { seen };
+        return if (tag ^ tag_pattern) & tag_mask & seen == 0 { Header::Partial } else { Header::Implausible };
+    }
+    if (tag ^ tag_pattern) & tag_mask != 0 {
+        return Header::Implausible;
+    }
+    let length_field = if at == 12 { w1 >> 32 | w2 << 32 } else { w1 >> 40 | w2 << 24 };
+    let digits = first_soh(length_field);
+    if digits >= available - at {
+        // No SOH yet: there can be no more than 7 digits.
+        return if available - at < 8 { Header::Partial } else { Header::Implausible };
+    }
+    let Some(body) = number(length_field, digits) else { return Header::Implausible };
+    type_field(w1, w2, w3, available, at + digits + 1, body)
+}
+
+/// The rest of [`header`], from `35=` on, which stands `at` bytes in (14 to 21).
+#[inline(always)]
+fn type_field(w1: u64, w2: u64, w3: u64, available: u32, at: u32, body: u32) -> Header {
+    let (low, middle, high) = if at < 16 { (w1, w2, w3) } else { (w2, w3, 0) };
+    let shift = 8 * (at & 7);
+    // Shifting by 64 - shift would be 64 where shift is 0, which is no shift at all: hence two steps.
+    let first = low >> shift | (middle << 1) << (63 - shift);
+    let second = middle >> shift | (high << 1) << (63 - shift);
+    let tag_seen = if available - at < 3 { (1u64 << (8 * (available - at))) - 1 } else { 0xff_ff_ff };
+    if (first ^ 0x3d_35_33) & tag_seen != 0 {
+        return Header::Implausible;
+    }
+    if tag_seen != 0xff_ff_ff {
+        return Header::Partial;
+    }
+    let value = first >> 24 | second << 40;
+    let length = first_soh(value);
+    if length == 0 {
+        return Header::Implausible;
+    }
+    if length == 8 && at + 11 > available {
+        return Header::Partial;
+    }
+    if body < 3 + length + 1 {
+        return Header::Implausible;
+    }
+    let msg_type = if length == 8 { value } else { value & ((1u64 << (8 * length)) - 1) };
+    Header::Message { msg_type: MsgType(msg_type), length: at + body + TRAILER }
+}
+
+/// Position of the first SOH in a word, 8 where there is none.
+#[inline(always)]
+fn first_soh(word: u64) -> u32 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // A byte's top bit is set where it is zero after the XOR; borrows only reach bytes above the first such.
+    let zero = word ^ (ONES * SOH);
+    let found = (zero.wrapping_sub(ONES) & !zero & (ONES << 7)) >> 7;
+    // BPF has no instruction that counts trailing zeros: count the bytes below the lowest mark.
+    let below = (found & found.wrapping_neg()).wrapping_sub(1);
+    if found == 0 { 8 } else { ((below & ONES).wrapping_mul(ONES) >> 56) as u32 }
+}
+
+/// The number in the first `digits` (up to 7) bytes of a word.
+#[inline(always)]
+fn number(word: u64, digits: u32) -> Option<u32> {
+    if digits == 0 || digits > 7 {
+        return None;
+    }
+    // Digits to the upper end, '0' into what that leaves free; then pairs, fours, eights.
+    let free = 64 - 8 * digits;
+    let text = word << free | 0x3030_3030_3030_3030 & ((1u64 << free) - 1);
+    let nibbles = text ^ 0x3030_3030_3030_3030;
+    if (nibbles | nibbles.wrapping_add(0x0606_0606_0606_0606)) & 0xf0f0_f0f0_f0f0_f0f0 != 0 {
+        return None;
+    }
+    let pairs = nibbles.wrapping_mul(10).wrapping_add(nibbles >> 8) & 0x00ff_00ff_00ff_00ff;
+    let fours = pairs.wrapping_mul(100).wrapping_add(pairs >> 16) & 0x0000_ffff_0000_ffff;
+    Some((fours.wrapping_mul(10_000).wrapping_add(fours >> 32) & 0xffff_ffff) as u32)
+}

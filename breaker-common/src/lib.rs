@@ -1,0 +1,13 @@
+//! All that breaker's kernel program and its user space must agree on, and all logic that needs neither of them.
+//!
+//! The same code runs in the kernel (built for `bpfel-unknown-none`), in the loader, and under `cargo test` without root.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod abi;
+pub mod class;
+pub mod decide;
+pub mod fix;
+pub mod limits;
+pub mod stream;
+pub mod window;

@@ -1,0 +1,274 @@
+//! Where the walk over a connection's bytes stands, and how a segment moves it.
+//!
+//! Two questions, kept apart: which bytes of a segment are new ([`Stream::advance`], by TCP sequence number), and which messages
+//! start in them ([`Stream::step`], by FIX framing). Neither looks at a byte that it can hop over.
+
+use core::hint::black_box;
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::class::{self, Class};
+use crate::fix::{self, Header, MsgType, WINDOW, Words};
+
+/// Payload that can be read at any offset; where it lies is its owner's business.
+pub trait Payload {
+    /// Reads `length` (1 to [`WINDOW`]) bytes from `offset` into the front of a zeroed window; `None` where they cannot be had.
+    fn window(&mut self, offset: u32, length: u32) -> Option<Words>;
+}
+
+/// Values of `Framing::synced`.
+pub mod sync {
+    /// It is known where the next message begins.
+    pub const YES: u32 = 0;
+    /// It is not: wait for a segment that begins with `8=FIX`.
+    pub const LOST: u32 = 1;
+}
+
+/// Where the walk stands between two segments.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Framing {
+    /// The beginning of a header that a segment cut off.
+    pub head: Words,
+    /// Bytes of it.
+    pub held: u32,
+    /// Bytes of the current message that are still to come.
+    pub skip: u32,
+    /// One of [`sync`].
+    pub synced: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// Bytes that were jumped over and may come late, with the framing as it was before them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Hole {
+    /// The framing at its start.
+    pub framing: Framing,
+    /// Sequence number of its first byte.
+    pub start: u32,
+    /// Sequence number behind its last byte; equal to `start` where there is no hole.
+    pub end: u32,
+}
+
+/// The state of one direction of a connection.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Stream {
+    /// The framing at `next_seq`.
+    pub framing: Framing,
+    /// The latest hole.
+    pub hole: Hole,
+    /// Sequence number (RFC 9293) of the first byte never seen.
+    pub next_seq: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// What a segment brought.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Tally {
+    /// Messages that started in it, by class; the rest are zero, and there only so that a mask bounds the index.
+    pub messages: [u32; 8],
+    /// Times the stream was lost in it.
+    pub desyncs: u32,
+    /// 1 where it held bytes that were seen before.
+    pub repeated: u32,
+    /// 1 where any of it could not be read: the stream is lost before, in or behind it.
+    pub unread: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+impl Tally {
+    /// Messages of one class.
+    #[inline(always)]
+    pub fn of(&self, class: Class) -> u32 {
+        self.messages[class as usize]
+    }
+
+    /// Messages of all classes.
+    #[inline(always)]
+    pub fn total(&self) -> u32 {
+        let [order, cancel, interest, query, admin, ..] = self.messages;
+        order.wrapping_add(cancel).wrapping_add(interest).wrapping_add(query).wrapping_add(admin)
+    }
+
+    /// Messages that a limit of this class counts: a [`class::LimitClass`] code.
+    #[inline(always)]
+    pub fn limited(&self, class: u32) -> u32 {
+        match class {
+            0 => self.of(Class::Order),
+            1 => self.of(Class::Cancel),
+            _ => self.total(),
+        }
+    }
+}
+
+/// The new bytes of a segment's payload: from `from` up to `to`, and whether they belong into the hole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fresh {
+    /// Offset in the payload of the first new byte.
+    pub from: u32,
+    /// Offset behind the last.
+    pub to: u32,
+    /// They fill the beginning of the hole.
+    pub late: bool,
+}
+
+impl Stream {
+    /// A connection whose first payload byte will have this sequence number.
+    pub fn at(next_seq: u32) -> Self {
+        Self { next_seq, ..Self::zeroed() }
+    }
+
+    /// A connection first seen in mid-stream, at a segment with this sequence number.
+    pub fn joined(next_seq: u32) -> Self {
+        let mut stream = Self::at(next_seq);
+        stream.framing.synced = sync::LOST;
+        stream
+    }
+
+    /// Takes note of a segment of `length` payload bytes at `seq` and says which of them are new.
+    #[inline(always)]
+    pub fn advance(&mut self, seq: u32, length: u32, tally: &mut Tally) -> Option<Fresh> {
+        let behind = self.next_seq.wrapping_sub(seq) as i32;
+        if behind < 0 {
+            self.jump(seq, behind.wrapping_neg() as u32, tally);
+        } else if behind > 0 {
+            tally.repeated = 1;
+            if behind as u32 >= length {
+                return self.fill(seq, length);
+            }
+        }
+        let from = if behind > 0 { behind as u32 } else { 0 };
+        self.next_seq = seq.wrapping_add(length);
+        Some(Fresh { from, to: length, late: false })
+    }
+
+    /// Goes on behind `gap` missing bytes. Inside a message that changes nothing; anywhere else the stream is lost.
+    #[inline(always)]
+    fn jump(&mut self, seq: u32, gap: u32, tally: &mut Tally) {
+        self.hole = Hole { framing: self.framing, start: self.next_seq, end: seq };
+        if self.framing.synced == sync::YES && self.framing.skip >= gap {
+            self.framing.skip -= gap;
+            return;
+        }
+        if self.framing.synced == sync::YES {
+            tally.desyncs = tally.desyncs.wrapping_add(1);
+        }
+        self.framing = Framing { synced: sync::LOST, ..Framing::zeroed() };
+    }
+
+    /// The part of an old segment that fills the beginning of the hole, if any.
+    #[inline(always)]
+    fn fill(&mut self, seq: u32, length: u32) -> Option<Fresh> {
+        let room = self.hole.end.wrapping_sub(self.hole.start);
+        let from = self.hole.start.wrapping_sub(seq);
+        if room == 0 || from >= length {
+            return None;
+        }
+        let bytes = if length - from < room { length - from } else { room };
+        self.hole.start = self.hole.start.wrapping_add(bytes);
+        Some(Fresh { from, to: from + bytes, late: true })
+    }
+}
+
+impl Framing {
+    /// Makes a stream that was lost whole again, if this segment begins with `8=FIX`. Call once a segment, before stepping.
+    #[inline(always)]
+    pub fn resync(&mut self, payload: &mut impl Payload, fresh: &Fresh) {
+        if self.synced == sync::YES || fresh.from != 0 || (fresh.to as usize) < fix::SIGNATURE.len() {
+            return;
+        }
+        let length = if fresh.to < WINDOW as u32 { fresh.to } else { WINDOW as u32 };
+        if let Some(window) = payload.window(0, length)
+            && fix::header(&window, length) != Header::Implausible
+        {
+            *self = Self::zeroed();
+        }
+    }
+
+    /// Hops to the next message that starts between `from` and `to` and counts it. Returns where to go on: `to` at the end, and
+    /// where the stream is lost.
+    ///
+    /// `class_of` says what class a type is, by the session's own table or the common one.
+    #[inline(always)]
+    pub fn step(
+        &mut self,
+        payload: &mut impl Payload,
+        from: u32,
+        to: u32,
+        class_of: impl FnOnce(MsgType) -> Class,
+        tally: &mut Tally,
+    ) -> u32 {
+        let left = to.wrapping_sub(from);
+        if self.synced != sync::YES {
+            return to;
+        }
+        if self.skip >= left {
+            self.skip -= left;
+            return to;
+        }
+        let from = from + self.skip;
+        let left = left - self.skip;
+        self.skip = 0;
+        // `held` is below WINDOW whenever a header is unfinished; the mask tells the verifier.
+        let held = self.held & (WINDOW as u32 - 1);
+        let room = WINDOW as u32 - held;
+        let length = if left < room { left } else { room };
+        let Some(read) = payload.window(from, length) else { return self.lose(to, tally) };
+        let window = if held == 0 { read } else { join(&self.head, &read, held) };
+        match fix::header(&window, held + length) {
+            Header::Message { msg_type, length } => {
+                // The verifier must see the bound, which the compiler would take for granted.
+                let class = black_box(class_of(msg_type) as usize) & 7;
+                tally.messages[class] = tally.messages[class].wrapping_add(1);
+                self.skip = length - held;
+                self.held = 0;
+                from
+            }
+            Header::Partial => {
+                self.head = window;
+                self.held = held + length;
+                to
+            }
+            Header::Implausible => self.lose(to, tally),
+        }
+    }
+
+    /// No message begins where one must, or none could be read.
+    #[inline(always)]
+    pub fn lose(&mut self, to: u32, tally: &mut Tally) -> u32 {
+        tally.desyncs = tally.desyncs.wrapping_add(1);
+        *self = Self { synced: sync::LOST, ..Self::zeroed() };
+        to
+    }
+}
+
+/// The first `held` bytes of `head`, then those of `next`: a shift over all words, in steps that need no index.
+#[inline(always)]
+fn join(head: &Words, next: &Words, held: u32) -> Words {
+    let [mut a, mut b, mut c, mut d] = *next;
+    if held & 16 != 0 {
+        (a, b, c, d) = (0, 0, a, b);
+    }
+    if held & 8 != 0 {
+        (a, b, c, d) = (0, a, b, c);
+    }
+    let shift = 8 * (held & 7);
+    let carry = |low: u64| (low >> 1) >> (63 - shift);
+    let [e, f, g, h] = *head;
+    [e | a << shift, f | b << shift | carry(a), g | c << shift | carry(b), h | d << shift | carry(c)]
+}
+
+/// The class of a type in a session that has this many overrides.
+#[inline(always)]
+pub fn class_in(session: &crate::abi::Session, msg_type: MsgType) -> Class {
+    match msg_type.overridden(session) {
+        Some(code) => Class::from_code(code),
+        None => class::of(msg_type),
+    }
+}

@@ -1,0 +1,142 @@
+//! The exact sliding window: in any interval of length W at most N messages of a class cross.
+//!
+//! Each message takes a ticket, and a ring remembers when each ticket was taken. The messages in the window are the tickets from
+//! `tail`, the first one taken less than W ago, up to the last one issued; so both the rule and the reading are exact. Nothing is
+//! refilled, rounded to a bucket or kept per CPU.
+//!
+//! **Several CPUs at once.** A segment first asks every limit (`limits::look`) and then takes its tickets with one atomic addition a
+//! limit (`limits::take`). If tickets went out in between, the addition tells, and the segment is judged again by the number it really got.
+//! The time that judges was read before the addition, the time that is stored is no earlier than it, so an interval measured by
+//! the ring is never longer than the real one. A slot whose holder has not written yet reads as "just now".
+//!
+//! **Long limits.** Above 2,046 a slot stands for a granule of tickets and holds the time of the last of them: the count is
+//! high by less than one granule, under 0.1 % of N.
+
+use core::cmp::{max, min};
+
+use crate::abi::{Limit, Window};
+
+/// The memory of all rings; a limit's own part begins at `Limit::base`.
+pub trait Ring {
+    /// The word in a slot.
+    fn read(&self, slot: u64) -> u64;
+    /// Replaces the word in a slot.
+    fn write(&mut self, slot: u64, word: u64);
+}
+
+/// Most slots that a ring has.
+pub const MOST_SLOTS: u64 = 1 << 11;
+/// Steps that a search over any ring takes: one beside the hint, then halves.
+const SEARCH_STEPS: u32 = 12;
+/// Low bits of a slot's word that hold the lap of the ring; above them 60 bits of ns, 36 years.
+const LAP_BITS: u32 = 4;
+
+/// Messages that share one slot, as a power of two: none for a limit up to 2,046.
+pub const fn granule_bits(max: u64) -> u32 {
+    let mut bits = 0;
+    while max >> bits > MOST_SLOTS - 2 {
+        bits += 1;
+    }
+    bits
+}
+
+/// Slots in the ring of a limit, as a power of two: a full window, and a granule begun at each end of it.
+pub const fn ring_bits(max: u64) -> u32 {
+    ((max >> granule_bits(max)) + 2).next_power_of_two().ilog2()
+}
+
+/// The first ticket that was taken less than a window before `now` (CLOCK_MONOTONIC, ns); of a limit without a window the first
+/// since the last reset. `now` was read after `window.issued`.
+#[inline(always)]
+pub fn tail(limit: &Limit, window: &Window, ring: &impl Ring, now: u64) -> u64 {
+    if limit.per_ns == 0 {
+        return limit.floor;
+    }
+    // The ring remembers this many tickets and no more.
+    let kept = ((1u64 << (limit.ring_bits & 63)) - 1) << (limit.granule_bits & 63);
+    let oldest = max(window.issued.saturating_sub(kept), limit.floor);
+    let hint = min(max(window.tail, oldest), window.issued);
+    let granule_bits = limit.granule_bits & 63;
+    // `low` has passed, `high` has not: in steady traffic the next granule settles it, after a pause a search by halves does.
+    let (mut low, mut high) = (hint >> granule_bits, window.issued >> granule_bits);
+    if low == high || !passed(limit, ring, low, now) {
+        return hint;
+    }
+    let mut middle = low + 1;
+    let mut step = 0;
+    while step < SEARCH_STEPS && low + 1 < high {
+        if passed(limit, ring, middle, now) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+        middle = low + ((high - low) >> 1);
+        step += 1;
+    }
+    (low + 1) << granule_bits
+}
+
+/// True where the last ticket of this granule was taken a window or more ago.
+#[inline(always)]
+fn passed(limit: &Limit, ring: &impl Ring, granule: u64, now: u64) -> bool {
+    let word = ring.read(slot(limit, granule));
+    word & LAP_MASK == lap(limit, granule) && now.wrapping_sub(word >> LAP_BITS) as i64 >= limit.per_ns as i64
+}
+
+/// Writes the time `now` for the tickets `first..first + more`: one word for each granule that ends among them. Writes `most` words
+/// at most and returns how many tickets it left out.
+#[inline(always)]
+pub fn stamp(limit: &Limit, ring: &mut impl Ring, first: u64, more: u64, now: u64, most: u64) -> u64 {
+    let granule_bits = limit.granule_bits & 63;
+    let last = first.wrapping_add(more);
+    let end = last >> granule_bits;
+    let mut granule = first >> granule_bits;
+    if limit.per_ns == 0 || granule == end {
+        return 0;
+    }
+    // More than a full ring would only be overwritten again.
+    if end - granule > MOST_SLOTS {
+        granule = end - MOST_SLOTS;
+    }
+    let mut written = 0;
+    while written < most && granule < end {
+        ring.write(slot(limit, granule), now << LAP_BITS | lap(limit, granule));
+        granule += 1;
+        written += 1;
+    }
+    last - max(granule << granule_bits, first)
+}
+
+/// Where a granule's word stands.
+#[inline(always)]
+fn slot(limit: &Limit, granule: u64) -> u64 {
+    limit.base as u64 + (granule & ((1 << (limit.ring_bits & 63)) - 1))
+}
+
+/// Which round of the ring a granule belongs to. Never that of an untouched word of 0, in the first round.
+#[inline(always)]
+fn lap(limit: &Limit, granule: u64) -> u64 {
+    (granule >> (limit.ring_bits & 63)).wrapping_add(1) & LAP_MASK
+}
+
+const LAP_MASK: u64 = (1 << LAP_BITS) - 1;
+
+/// How many warning levels this many messages reach; one more than there are where the limit itself is passed.
+#[inline(always)]
+pub fn level(limit: &Limit, used: u64) -> u64 {
+    let [first, second, third] = limit.warn;
+    let mut level = 0;
+    if first != 0 && used >= first {
+        level = 1;
+    }
+    if second != 0 && used >= second {
+        level = 2;
+    }
+    if third != 0 && used >= third {
+        level = 3;
+    }
+    if used > limit.max { EXCEEDED } else { level }
+}
+
+/// The level of a limit that is passed.
+pub const EXCEEDED: u64 = 4;

@@ -1,0 +1,35 @@
+//! The sending side of one connection, cut into segments, and what the walk counts in it.
+
+#[path = "../model/walk.rs"]
+mod walk;
+
+use breaker_common::class;
+use breaker_common::stream::{Stream, Tally};
+
+/// A stream under observation.
+pub struct Feed {
+    /// Its state.
+    pub stream: Stream,
+    /// What all segments so far have brought.
+    pub tally: Tally,
+}
+
+impl Feed {
+    /// Takes up a stream in this state.
+    pub fn of(stream: Stream) -> Self {
+        Self { stream, tally: Tally::default() }
+    }
+
+    /// Shows it a segment.
+    pub fn segment(&mut self, seq: u32, payload: &[u8]) {
+        let tally = &mut self.tally;
+        let Some(fresh) = self.stream.advance(seq, payload.len() as u32, tally) else { return };
+        let framing = if fresh.late { &mut self.stream.hole.framing } else { &mut self.stream.framing };
+        walk::walk(framing, payload, &fresh, class::of, tally);
+    }
+
+    /// Messages so far, by class.
+    pub fn messages(&self) -> [u32; 5] {
+        std::array::from_fn(|class| self.tally.messages[class])
+    }
+}

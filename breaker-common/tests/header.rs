@@ -1,0 +1,239 @@
+//! The header of a message, read from a window of 1 to 32 bytes: what must be told, what must not yet, and what never.
+
+mod messages;
+
+use breaker_common::fix::{Header, MsgType, WINDOW, Words, header};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use messages::build;
+
+const VERSIONS: [&str; 6] = ["FIX.4.0", "FIX.4.1", "FIX.4.2", "FIX.4.3", "FIX.4.4", "FIXT.1.1"];
+
+fn words(bytes: &[u8]) -> Words {
+    let mut window = [0; WINDOW];
+    window[..bytes.len()].copy_from_slice(bytes);
+    let word = |i: usize| u64::from_le_bytes(std::array::from_fn(|j| window[8 * i + j]));
+    std::array::from_fn(word)
+}
+
+fn read(bytes: &[u8]) -> Header {
+    header(&words(bytes), bytes.len() as u32)
+}
+
+// The reference: byte by byte.
+
+/// Takes `pattern` (`?` is any byte) off the front: `Err` says how the header ends here.
+fn expect(rest: &mut &[u8], pattern: &str) -> Result<(), Header> {
+    for wanted in pattern.bytes() {
+        let (byte, behind) = rest.split_first().ok_or(Header::Partial)?;
+        if wanted != b'?' && *byte != wanted {
+            return Err(Header::Implausible);
+        }
+        *rest = behind;
+    }
+    Ok(())
+}
+
+/// Takes the 1 to `most` bytes before SOH off the front, and SOH.
+fn value<'a>(rest: &mut &'a [u8], most: usize) -> Result<&'a [u8], Header> {
+    match rest.iter().position(|byte| *byte == 1) {
+        Some(length) if (1..=most).contains(&length) => {
+            let value = &rest[..length];
+            *rest = &rest[length + 1..];
+            Ok(value)
+        }
+        None if rest.len() <= most => Err(Header::Partial),
+        _ => Err(Header::Implausible),
+    }
+}
+
+fn message(window: &[u8]) -> Result<Header, Header> {
+    let mut rest = window;
+    // BeginString, by its eighth byte.
+    match window.get(5) {
+        Some(b'T') => expect(&mut rest, "8=FIXT.1.?\x019=")?,
+        _ => expect(&mut rest, "8=FIX.4.?\x019=")?,
+    }
+    let digits = value(&mut rest, 7)?;
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return Err(Header::Implausible);
+    }
+    let body = digits.iter().fold(0, |number, digit| 10 * number + (digit - b'0') as usize);
+    let before_body = window.len() - rest.len();
+    expect(&mut rest, "35=")?;
+    // The first eight bytes of a type name it; nothing more is waited for.
+    let seen = &rest[..rest.len().min(8)];
+    let msg_type = match seen.iter().position(|byte| *byte == 1) {
+        Some(0) => return Err(Header::Implausible),
+        Some(length) => &seen[..length],
+        None if seen.len() < 8 => return Err(Header::Partial),
+        None => seen,
+    };
+    if body < "35=".len() + msg_type.len() + 1 {
+        return Err(Header::Implausible);
+    }
+    let packed = msg_type.iter().rev().fold(0, |packed, byte| packed << 8 | *byte as u64);
+    let length = before_body + body + "10=nnn|".len();
+    Ok(Header::Message { msg_type: MsgType(packed), length: length as u32 })
+}
+
+fn reference(window: &[u8]) -> Header {
+    message(window).unwrap_or_else(|told| told)
+}
+
+#[test]
+fn a_valid_header_is_partial_until_it_is_whole_and_a_message_from_then_on() {
+    for version in VERSIONS {
+        for figures in 1..=7 {
+            for type_length in 1..=12 {
+                let msg_type = &"DXYZabcdefgh"[..type_length];
+                let bytes = build(version, figures, msg_type, b"58=some text\x01");
+                let digits = figures.max(2);
+                let whole = 2 + version.len() + 1 + 2 + digits + 1 + 3 + (type_length + 1).min(8);
+                for available in 1..=WINDOW.min(bytes.len()) {
+                    let expected = if available < whole {
+                        Header::Partial
+                    } else {
+                        let msg_type = MsgType::new(&msg_type[..type_length.min(8)]).expect("1 to 8 bytes");
+                        Header::Message { msg_type, length: bytes.len() as u32 }
+                    };
+                    let told = read(&bytes[..available]);
+                    assert_eq!(told, expected, "{version}, {digits} digits, type {msg_type}, {available} bytes");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_length_is_read_digit_by_digit() {
+    for length in [5, 9, 10, 99, 100, 1_234, 56_789, 100_000, 987_654, 1_000_000, 9_999_999u32] {
+        for figures in 1..=7 {
+            let digits = format!("{length:0figures$}");
+            let bytes = format!("8=FIX.4.2\x019={digits}\x0135=D\x0149=ABCDEF");
+            let whole = 12 + digits.len() as u32 + 1 + length + 7;
+            assert_eq!(
+                read(&bytes.as_bytes()[..WINDOW.min(bytes.len())]),
+                Header::Message { msg_type: MsgType(68), length: whole }
+            );
+        }
+    }
+}
+
+#[test]
+fn what_cannot_begin_a_message_is_implausible() {
+    for text in [
+        "x",
+        "9",
+        "8=FIX.5",
+        "8=FIX,4.4",
+        "8=fix.4.4",
+        "8=FIXT.2",
+        "8=FIXT.1,1",
+        "8=FIX.4.44",
+        "8=FIX.4.4\x018",
+        "8=FIX.4.4\x019:",
+        "8=FIXT.1.1\x0110",
+        "8=FIXT.1.11",
+        // BodyLength: none, eight digits, no digits.
+        "8=FIX.4.4\x019=\x01",
+        "8=FIX.4.4\x019=12345678",
+        "8=FIX.4.4\x019=00000012\x0135=D\x01",
+        "8=FIXT.1.1\x019=12345678",
+        "8=FIX.4.4\x019=1a\x01",
+        "8=FIX.4.4\x019=-1\x01",
+        "8=FIX.4.4\x019= 12\x01",
+        "8=FIX.4.4\x019=1:\x01",
+        "8=FIX.4.4\x019=/1\x01",
+        // MsgType: not next, empty, longer than the body says.
+        "8=FIX.4.4\x019=12\x0149",
+        "8=FIX.4.4\x019=12\x0134",
+        "8=FIX.4.4\x019=12\x0135:",
+        "8=FIX.4.4\x019=12\x0135=\x01",
+        "8=FIX.4.4\x019=4\x0135=D\x01",
+        "8=FIX.4.4\x019=0\x0135=D\x01",
+        "8=FIX.4.4\x019=5\x0135=AB\x01",
+        "8=FIX.4.4\x019=11\x0135=ABCDEFGH",
+    ] {
+        assert_eq!(read(text.as_bytes()), Header::Implausible, "{text:?}");
+    }
+}
+
+#[test]
+fn what_may_still_become_a_message_is_partial() {
+    for text in [
+        "8",
+        "8=FIX",
+        "8=FIX.",
+        "8=FIXT",
+        "8=FIX.4.",
+        "8=FIX.4.4",
+        "8=FIXT.1.1",
+        "8=FIXT.1.1\x019",
+        "8=FIX.4.4\x019=",
+        "8=FIX.4.4\x019=0000012",
+        "8=FIX.4.4\x019=12\x01",
+        "8=FIX.4.4\x019=12\x013",
+        "8=FIX.4.4\x019=12\x0135=",
+        "8=FIX.4.4\x019=12\x0135=D",
+        "8=FIX.4.4\x019=12\x0135=ABCDEFG",
+    ] {
+        assert_eq!(read(text.as_bytes()), Header::Partial, "{text:?}");
+    }
+}
+
+/// The beginning of a message that is valid but for what a mutation did to it.
+fn nearly_valid() -> impl Strategy<Value = Vec<u8>> {
+    let lengths = prop_oneof![0..20u32, 0..10_000_000u32];
+    let valid = (select(&VERSIONS[..]), 1..9usize, lengths, "[0-9A-Za-z]{1,10}").prop_map(
+        |(version, figures, length, msg_type)| {
+            format!("8={version}\x019={length:0figures$}\x0135={msg_type}\x0149=SENDER\x0156=TARGET\x01").into_bytes()
+        },
+    );
+    let byte = prop_oneof![select(b"\x01\x00\xff=.0189:/358DFT".as_slice()), any::<u8>()];
+    (valid, vec((any::<Index>(), byte, 0..3u8), 0..3)).prop_map(|(mut bytes, mutations)| {
+        for (at, byte, how) in mutations {
+            let at = at.index(WINDOW);
+            match how {
+                0 => bytes[at] = byte,
+                1 => bytes.insert(at, byte),
+                _ => drop(bytes.remove(at)),
+            }
+        }
+        bytes.truncate(WINDOW);
+        bytes
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn nearly_valid_windows_read_as_the_reference_reads_them(bytes in nearly_valid()) {
+        for available in 1..=bytes.len() {
+            prop_assert_eq!(read(&bytes[..available]), reference(&bytes[..available]), "{} bytes", available);
+        }
+    }
+
+    #[test]
+    fn any_window_reads_as_the_reference_reads_it(
+        start in select(&["", "8=FIX.4.", "8=FIXT.1.1\x019=", "8=FIX.4.4\x019=1", "8=FIX.4.4\x019=123\x0135="][..]),
+        tail in vec(prop_oneof![any::<u8>(), select(b"\x0189=.135D".as_slice())], 1..=WINDOW),
+    ) {
+        let mut bytes = [start.as_bytes(), &tail].concat();
+        bytes.truncate(WINDOW);
+        prop_assert_eq!(read(&bytes), reference(&bytes));
+    }
+
+    #[test]
+    fn more_bytes_never_take_back_what_fewer_told(bytes in nearly_valid()) {
+        let mut before = Header::Partial;
+        for available in 1..=bytes.len() {
+            let now = read(&bytes[..available]);
+            prop_assert!(before == Header::Partial || before == now, "{:?} became {:?} at {} bytes", before, now, available);
+            before = now;
+        }
+    }
+}

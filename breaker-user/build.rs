@@ -1,0 +1,78 @@
+//! Finds the kernel object that the library includes, and the commit that it is built from.
+//!
+//! The object is always in `<workspace>/target/bpf`, whatever target directory cargo uses for the rest; `BREAKER_OBJECT`
+//! names another, which is then taken as it is (a relative path is one from the workspace).
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::{env, fs};
+
+#[path = "../xtask/src/sources.rs"]
+mod sources;
+
+fn main() -> ExitCode {
+    let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
+    let root = manifest.parent().unwrap_or(&manifest);
+    println!("cargo::rustc-env=BREAKER_GIT={}", commit(root).unwrap_or_else(|| "unknown".to_owned()));
+    match object(root) {
+        Ok(object) => {
+            println!("cargo::rustc-env=BREAKER_OBJECT={}", object.display());
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            println!("cargo::error={problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The object to include, or why there is none.
+fn object(root: &Path) -> Result<PathBuf, String> {
+    println!("cargo::rerun-if-env-changed=BREAKER_OBJECT");
+    let chosen = env::var_os("BREAKER_OBJECT").filter(|path| !path.is_empty());
+    let object = chosen.as_ref().map_or_else(|| sources::object(root), |path| root.join(path));
+    watch(&object);
+    if !object.is_file() {
+        let cure = if chosen.is_some() { "correct BREAKER_OBJECT" } else { "run `cargo xtask build`" };
+        return Err(format!("including the kernel program: {} does not exist: {cure}", object.display()));
+    }
+    if chosen.is_none() {
+        check_age(root, &object)?;
+    }
+    Ok(object)
+}
+
+/// An object of other sources would have the tests judge a program that nobody wrote.
+fn check_age(root: &Path, object: &Path) -> Result<(), String> {
+    sources::WATCHED.iter().for_each(|path| watch(&root.join(path)));
+    watch(&sources::stamp(root));
+    let digest = sources::digest(root).map_err(|error| format!("reading the kernel program's sources: {error}"))?;
+    if fs::read_to_string(sources::stamp(root)).is_ok_and(|stamp| stamp == digest) {
+        return Ok(());
+    }
+    let object = object.display();
+    Err(format!(
+        "including the kernel program: {object} is not of the sources as they are now: run `cargo xtask build`"
+    ))
+}
+
+/// The short hash of the checked-out commit; none outside a checkout.
+fn commit(root: &Path) -> Option<String> {
+    let git = |args: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(root).args(args).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    };
+    // A commit or a checkout changes one of these; cargo holds a path that is absent for changed, at each build.
+    for name in ["HEAD", "refs/heads", "packed-refs"] {
+        let path = root.join(git(&["rev-parse", "--git-path", name])?);
+        if path.exists() {
+            watch(&path);
+        }
+    }
+    git(&["rev-parse", "--short=12", "--verify", "HEAD"])
+}
+
+fn watch(path: &Path) {
+    println!("cargo::rerun-if-changed={}", path.display());
+}

@@ -1,0 +1,81 @@
+//! `breaker check`.
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::say;
+use crate::cli::ConfigArgs;
+use crate::config::{self, Policy};
+use crate::fault::{Code, Fault};
+use crate::kernel::{hook, tables::Tables};
+
+/// Validates a configuration, and this host for it.
+pub fn run(args: &ConfigArgs) -> Result<ExitCode> {
+    let policy = policy(args)?;
+    let tables = Tables::of(&policy)?;
+    for interface in &policy.host().interfaces {
+        hook::ifindex(interface.as_str())?;
+    }
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let memory = tables.memory(cpus);
+    let limits: usize = policy.scopes().iter().map(|scope| policy.limits(scope).len()).sum();
+    if args.json {
+        let view = json!({
+            "policy": { "name": policy.name().as_str(), "sha256": policy.sha256_hex() },
+            "interfaces": policy.host().interfaces.iter().map(|interface| interface.as_str()).collect::<Vec<_>>(),
+            "groups": policy.groups().len(),
+            "sessions": policy.sessions().len(),
+            "limits": limits,
+            "kernel_memory_bytes": memory,
+            "not_enforced": not_enforced(&policy),
+        });
+        say(&serde_json::to_string_pretty(&view)?)?;
+    } else {
+        say(&format!(
+            "{}: policy {} is valid: {} sessions in {} groups, {limits} limits; kernel memory at most {} KiB",
+            args.config.display(),
+            policy.name(),
+            policy.sessions().len(),
+            policy.groups().len(),
+            memory.div_ceil(1024)
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The policy in a file; what it warns of goes to standard error.
+pub fn policy(args: &ConfigArgs) -> Result<Policy> {
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let loaded = config::load(&args.config).map_err(|errors| {
+        Fault::new(Code::Usage, format!("the configuration is refused\n{}", errors.diagnostics().render(colour)))
+    })?;
+    let policy = loaded.policy;
+    if !policy.warnings().is_empty() {
+        eprintln!("{}", policy.warnings().render(colour));
+    }
+    if policy.host().mode != config::Mode::Egress {
+        let text = "loading: [host].mode = \"inline\" is not in this version: it enforces at egress only";
+        return Err(Fault::new(Code::Usage, text).into());
+    }
+    for what in not_enforced(&policy) {
+        eprintln!("breaker: warning: {what} is read but NOT ENFORCED by this version");
+    }
+    Ok(policy)
+}
+
+/// Settings of a policy that this version knows and does not act on yet.
+fn not_enforced(policy: &Policy) -> Vec<String> {
+    let mut found = Vec::new();
+    if policy.host().deadman.is_some() {
+        found.push("[host].deadman".to_owned());
+    }
+    for session in policy.sessions() {
+        if session.sender.is_some() || session.target.is_some() {
+            found.push(format!("sender or target of session/{} (it is told apart by address alone)", session.name));
+        }
+    }
+    found
+}

@@ -1,0 +1,43 @@
+//! The verbs, one a file, and where they are told apart.
+
+mod agent;
+mod check;
+mod drill;
+mod events;
+mod load;
+mod status;
+mod switch;
+mod unload;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::cli::{Cli, Verb};
+use crate::kernel::PinRoot;
+
+/// Does what was typed.
+pub fn run(cli: Cli) -> Result<ExitCode> {
+    let root = PinRoot::new(cli.pin_root);
+    match cli.verb {
+        Verb::Check(args) => check::run(&args),
+        Verb::Load(args) => load::run(&root, &args),
+        Verb::Unload(args) => unload::run(&root, &args),
+        Verb::Agent(args) => agent::run(&root, &args),
+        Verb::Status(args) => status::run(&root, &args),
+        Verb::Arm(args) => switch::arm(&root, &args, true),
+        Verb::Disarm(args) => switch::arm(&root, &args, false),
+        Verb::Trip(args) => switch::trip(&root, &args),
+        Verb::Reset(args) => switch::reset(&root, &args),
+        Verb::Events(args) => events::run(&root, &args),
+        Verb::Drill(args) => drill::run(&args),
+    }
+}
+
+/// Prints a line; a reader that has gone is an error like any other, told apart in `main`.
+fn say(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")?;
+    Ok(out.flush()?)
+}

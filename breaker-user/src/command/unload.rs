@@ -1,0 +1,36 @@
+//! `breaker unload`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::say;
+use crate::cli::UnloadArgs;
+use crate::fault::{Code, Fault};
+use crate::journal;
+use crate::kernel::{Breaker, PinRoot};
+
+/// Detaches and removes every pin, unless something is tripped.
+pub fn run(root: &PinRoot, args: &UnloadArgs) -> Result<ExitCode> {
+    let breaker = Breaker::open(root)?;
+    let mut tripped = Vec::new();
+    for scope in breaker.names().iter() {
+        if breaker.scope(scope)?.switch.causes != 0 {
+            tripped.push(breaker.names().name(scope).to_string());
+        }
+    }
+    if !tripped.is_empty() && !args.force {
+        let text = format!(
+            "unloading: {} is tripped, and its orders would pass again: reset first, or unload with --force",
+            tripped.join(", ")
+        );
+        return Err(Fault::new(Code::Refused, text).into());
+    }
+    journal::note(&breaker, "unloaded", None, None, json!({ "forced": args.force, "tripped": tripped }));
+    let attached = breaker.attachments()?;
+    breaker.unload()?;
+    let names: Vec<_> = attached.into_iter().map(|interface| interface.name).collect();
+    say(&format!("unloaded: nothing is enforced on {} any more", names.join(", ")))?;
+    Ok(ExitCode::SUCCESS)
+}

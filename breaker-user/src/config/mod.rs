@@ -1,0 +1,131 @@
+//! The configuration: text → validated policy. Nothing below this module sees an unvalidated string.
+//!
+//! [`load`] reads a file, [`parse`] a text. Either gives a [`Policy`] or every error in the file, each with its line, its
+//! column and what to do.
+
+mod check;
+mod diagnostics;
+mod endpoint;
+mod invalid;
+mod limit;
+mod policy;
+mod read;
+mod read_scope;
+mod read_session;
+mod reader;
+mod scope;
+mod text;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use toml::de::DeTable;
+
+pub use breaker_common::class::{Class, LimitClass};
+pub use diagnostics::{ConfigErrors, Diagnostic, Diagnostics, Severity};
+pub use endpoint::{Endpoint, Prefix};
+pub use invalid::Invalid;
+pub use limit::{Limit, Limits, Per, Preset, WarnLevels};
+pub use policy::{Agent, Deadman, Group, Host, Policy, Session};
+pub use scope::{GroupIndex, Scope, ScopeIndex, ScopeName, Scopes, SessionIndex, UnknownScope};
+pub use text::{AbsolutePath, CompId, Interface, MsgType, Name, PolicyName};
+pub use words::{DeadmanAction, Mode, OnDesync, OnTableFull, OnTrip, PossDup, Undeclared, WhileTripped, Wire, Word};
+
+use diagnostics::{Lines, Problem, Problems};
+use reader::Section;
+
+/// Where the configuration is unless the command line says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/breaker/breaker.toml";
+
+/// The longest file that is read, in bytes: ten times what the most sessions need.
+const LONGEST: u64 = 16 << 20;
+
+/// A policy and the file it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// The file, as it was named.
+    pub path: PathBuf,
+    /// What it says.
+    pub policy: Policy,
+}
+
+/// Reads a configuration file.
+///
+/// # Errors
+/// Where the file cannot be read, is longer than 16 MiB or is not UTF-8, and where [`parse`] refuses it.
+pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
+    let name = path.display().to_string();
+    let refuse = |found: &str, remedy| ConfigErrors::new(Diagnostics::about_file(&name, found, remedy));
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes))
+        .map_err(|error| refuse(&format!("cannot be read, {error}"), "name a file that you may read with --config"))?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(refuse("is longer than 16 MiB", "name a configuration file with --config"));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let valid = String::from_utf8_lossy(&bytes);
+        let at = error.valid_up_to();
+        let problem = Problem::new(at..at, "configuration", "bytes that are not UTF-8", "save the file as UTF-8");
+        ConfigErrors::new(Diagnostics::new(&name, &valid, Severity::Error, vec![problem]))
+    })?;
+    parse(&name, text).map(|policy| Loaded { path: path.to_owned(), policy })
+}
+
+/// Reads a configuration; `file_name` is for the messages only.
+///
+/// # Errors
+/// Where the text is not TOML or breaks a rule: every error in it, in the order of the file.
+pub fn parse(file_name: &str, text: &str) -> Result<Policy, ConfigErrors> {
+    let (document, syntax) = DeTable::parse_recoverable(text);
+    let mut problems = Problems::default();
+    let read = read::read(Section::new(String::new(), 0..0, document.get_ref()), &mut problems);
+    check::check(&read, &mut problems);
+    let errors = with_syntax_errors(text, &syntax, problems.errors);
+    let (Some(host), []) = (read.host, errors.as_slice()) else {
+        return Err(ConfigErrors::new(Diagnostics::new(file_name, text, Severity::Error, errors)));
+    };
+    let groups: Vec<Group> = read.groups.into_iter().map(|(group, _)| group).collect();
+    let sessions: Vec<Session> = read.sessions.into_iter().map(|declared| declared.session).collect();
+    let scopes = Scopes::new(
+        groups.iter().map(|group| group.name.clone()).collect(),
+        sessions.iter().map(|session| session.name.clone()).collect(),
+    );
+    Ok(Policy {
+        name: read.name,
+        sha256: Sha256::digest(text).into(),
+        host,
+        agent: read.agent,
+        groups,
+        sessions,
+        scopes,
+        warnings: Diagnostics::new(file_name, text, Severity::Warning, problems.warnings),
+    })
+}
+
+/// Puts syntax errors and the others together.
+///
+/// The parser goes on after an error, and what it then makes of the line and of what follows is a guess. So a line is blamed
+/// once, and of the other findings only those above the first syntax error count, and none about what is not there.
+fn with_syntax_errors(text: &str, syntax: &[toml::de::Error], others: Vec<Problem>) -> Vec<Problem> {
+    let lines = Lines::new(text);
+    let mut errors: Vec<Problem> = syntax
+        .iter()
+        .map(|error| {
+            let span = error.span().unwrap_or_default();
+            Problem::new(span, "TOML syntax", error.message(), "correct this line")
+        })
+        .collect();
+    errors.sort_by_key(|error| error.span.start);
+    errors.dedup_by_key(|error| lines.index(error.span.start));
+    let Some(first) = errors.first().map(|error| lines.index(error.span.start)) else { return others };
+    let sure = |problem: &Problem| !problem.absence && lines.index(problem.span.start) < first;
+    errors.extend(others.into_iter().filter(sure));
+    errors
+}

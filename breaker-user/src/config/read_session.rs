@@ -1,0 +1,216 @@
+//! Reads `[[session]]`.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use breaker_common::abi::{GROUPS_PER_SESSION, OVERRIDES_PER_SESSION};
+use breaker_common::class::Class;
+
+use super::diagnostics::{Problem, Problems, Span};
+use super::endpoint::{Endpoint, parse_address};
+use super::invalid::{nearest, quoted};
+use super::policy::{Host, Session};
+use super::read_scope::{Names, armed, limits};
+use super::reader::{Section, Value};
+use super::scope::GroupIndex;
+use super::text::{CompId, MsgType, Name};
+use super::words::Wire;
+
+/// The most declared sessions.
+pub(super) const MOST_SESSIONS: usize = 4_000;
+/// The most remotes of a session.
+const MOST_REMOTES: usize = 16;
+
+/// A session and the places that the checks across sessions point at.
+pub(super) struct Declared {
+    pub(super) session: Session,
+    /// The table's header.
+    pub(super) span: Span,
+    /// One for each remote.
+    pub(super) remotes: Vec<Span>,
+}
+
+/// What sessions refer to in the rest of the file.
+struct Above<'a> {
+    groups: HashMap<&'a str, GroupIndex>,
+    /// `None` where it is not valid.
+    host: Option<&'a Host>,
+}
+
+/// Reads the sessions; `groups` are the names of the groups, by number.
+pub(super) fn sessions(
+    tables: Vec<Section<'_>>,
+    groups: &[&str],
+    host: Option<&Host>,
+    problems: &mut Problems,
+) -> Vec<Declared> {
+    if let Some(table) = tables.get(MOST_SESSIONS) {
+        let found = format!("{} sessions", tables.len());
+        problems.errors.push(table.problem(found, format!("leave at most {MOST_SESSIONS}")));
+    }
+    let groups = groups.iter().enumerate().map(|(at, name)| (*name, GroupIndex::at(at))).collect();
+    let above = Above { groups, host };
+    let mut names = Names::default();
+    tables.into_iter().filter_map(|table| session(table, &mut names, &above, problems)).collect()
+}
+
+fn session(
+    mut section: Section<'_>,
+    names: &mut Names,
+    above: &Above<'_>,
+    problems: &mut Problems,
+) -> Option<Declared> {
+    let name = self::name(&mut section, names, problems);
+    let example = "add where the session goes, like remote = \"10.9.0.2:9001\"";
+    let remotes = section.required("remote", example, problems);
+    let (remotes, spans) = remotes.map(|value| self::remotes(&value, problems)).unwrap_or_default();
+    let local = section.take("local").and_then(|value| problems.note(self::local(&value, &remotes)));
+    let wire = section.optional("wire", problems, Value::word).unwrap_or_default();
+    let sender = comp_id(&mut section, "sender", wire, problems);
+    let target = comp_id(&mut section, "target", wire, problems);
+    let member_of = section.take("groups").map(|value| self::groups(&value, &above.groups, problems));
+    let armed = armed(&mut section, problems);
+    let limits = limits(&mut section, problems);
+    let possdup = section.optional("possdup", problems, Value::word);
+    let on_trip = section.optional("on_trip", problems, Value::word);
+    let while_tripped = section.optional("while_tripped", problems, Value::word);
+    let on_desync = section.optional("on_desync", problems, Value::word);
+    let classes = section.take("classes").map(|value| self::classes(&value, wire, problems));
+    let span = section.span();
+    section.end(problems);
+    let host = above.host;
+    // Without a valid host there is no policy; what the session would take from it no longer matters.
+    let session = Session {
+        name: name?,
+        remotes,
+        local,
+        sender,
+        target,
+        groups: member_of.unwrap_or_default(),
+        wire,
+        armed,
+        possdup: possdup.unwrap_or_default(),
+        on_trip: on_trip.or(host.map(|host| host.on_trip)).unwrap_or_default(),
+        while_tripped: while_tripped.or(host.map(|host| host.while_tripped)).unwrap_or_default(),
+        on_desync: on_desync.or(host.map(|host| host.on_desync)).unwrap_or_default(),
+        limits,
+        classes: classes.unwrap_or_default(),
+    };
+    Some(Declared { session, span, remotes: spans })
+}
+
+fn name(section: &mut Section<'_>, names: &mut Names, problems: &mut Problems) -> Option<Name> {
+    let (name, span) = names.read(section, "session", problems)?;
+    if name == Name::undeclared() {
+        let remedy = "choose another: under this one counts what no session declares";
+        problems.errors.push(Problem::new(span, "session name", "\"undeclared\" is reserved", remedy));
+    }
+    Some(name)
+}
+
+fn remotes(value: &Value<'_>, problems: &mut Problems) -> (Vec<Endpoint>, Vec<Span>) {
+    let items = value.one_or_list();
+    if items.is_empty() || items.len() > MOST_REMOTES {
+        let found = format!("{} places", items.len());
+        problems.errors.push(value.problem(found, format!("write 1 to {MOST_REMOTES}, each an address and port")));
+    }
+    let mut seen: HashMap<Endpoint, Span> = HashMap::new();
+    let (mut remotes, mut spans) = (Vec::new(), Vec::new());
+    for item in items {
+        let Some(remote) = problems.note(item.text::<Endpoint>()) else { continue };
+        if let Some(first) = seen.get(&remote) {
+            let found = format!("{remote} stands twice");
+            problems.errors.push(item.problem(found, "leave one of the two").related(first.clone(), "the first"));
+            continue;
+        }
+        seen.insert(remote, item.span.clone());
+        remotes.push(remote);
+        spans.push(item.span);
+    }
+    (remotes, spans)
+}
+
+fn local(value: &Value<'_>, remotes: &[Endpoint]) -> Result<IpAddr, Problem> {
+    let local = parse_address(value.string()?).map_err(|invalid| value.invalid(invalid))?;
+    match remotes.iter().find(|remote| remote.prefix().address().is_ipv4() != local.is_ipv4()) {
+        Some(remote) => {
+            let found = format!("{local} and the remote {remote} are of different families");
+            Err(value.problem(found, "write IPv4 for both or IPv6 for both, in sessions of their own if need be"))
+        }
+        None => Ok(local),
+    }
+}
+
+fn comp_id(section: &mut Section<'_>, key: &'static str, wire: Wire, problems: &mut Problems) -> Option<CompId> {
+    let value = section.take(key)?;
+    refuse_opaque(&value, wire, problems);
+    problems.note(value.text())
+}
+
+/// What can only be known by reading FIX has no place where nothing is read: the session would never match.
+fn refuse_opaque(value: &Value<'_>, wire: Wire, problems: &mut Problems) {
+    if wire == Wire::Opaque {
+        let found = "nothing is read of a session with wire = \"opaque\"";
+        problems.errors.push(value.problem(found, "leave this key out, or write wire = \"fix\""));
+    }
+}
+
+fn groups(value: &Value<'_>, known: &HashMap<&str, GroupIndex>, problems: &mut Problems) -> Vec<GroupIndex> {
+    let items = problems.note(value.list("write a list, like [\"us-equities\"]")).unwrap_or_default();
+    if items.len() > GROUPS_PER_SESSION {
+        let found = format!("{} groups", items.len());
+        problems.errors.push(value.problem(found, format!("leave at most {GROUPS_PER_SESSION}")));
+    }
+    let mut seen = HashSet::new();
+    let mut groups = Vec::new();
+    for item in items {
+        let Some(name) = problems.note(item.string()) else { continue };
+        let Some(group) = known.get(name) else {
+            let remedy = match nearest(name, known.keys().copied()) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => "declare it with [[group]]".to_owned(),
+            };
+            problems.errors.push(item.problem(format!("there is no group {}", quoted(name)), remedy).absence());
+            continue;
+        };
+        if !seen.insert(*group) {
+            problems.errors.push(item.problem(format!("{} stands twice", quoted(name)), "leave one of the two"));
+            continue;
+        }
+        groups.push(*group);
+    }
+    groups
+}
+
+fn classes(value: &Value<'_>, wire: Wire, problems: &mut Problems) -> Vec<(MsgType, Class)> {
+    refuse_opaque(value, wire, problems);
+    let Some(mut section) = problems.note(value.section("write { U1 = \"cancel\" }")) else { return Vec::new() };
+    let entries = section.drain();
+    if entries.len() > OVERRIDES_PER_SESSION {
+        let found = format!("{} MsgTypes", entries.len());
+        problems.errors.push(value.problem(found, format!("leave at most {OVERRIDES_PER_SESSION}")));
+    }
+    let mut classes = Vec::new();
+    for (key, span, entry) in entries {
+        let msg_type =
+            key.parse::<MsgType>().map_err(|invalid| Problem::new(span, &value.what, &invalid.found, &invalid.remedy));
+        let class = problems.note(entry.word());
+        let (Some(msg_type), Some(class)) = (problems.note(msg_type), class) else { continue };
+        warn_if_looser(&entry, &msg_type, class, problems);
+        classes.push((msg_type, class));
+    }
+    classes
+}
+
+/// Tells of a type that the dictionaries know to add risk and that the session lets pass while it is tripped.
+fn warn_if_looser(entry: &Value<'_>, msg_type: &MsgType, class: Class, problems: &mut Problems) {
+    let withheld = |class| matches!(class, Class::Order | Class::Interest);
+    let standard = breaker_common::class::TABLE.iter().find(|(name, _)| *name == msg_type.as_str());
+    if let Some((_, usual)) = standard
+        && withheld(*usual)
+        && !withheld(class)
+    {
+        let found = format!("MsgType {msg_type} of class {} counts as {} here", usual.name(), class.name());
+        problems.warnings.push(entry.problem(found, "it passes while the session is tripped: be sure of it"));
+    }
+}

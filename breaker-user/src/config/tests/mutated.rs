@@ -1,0 +1,107 @@
+//! No text makes the reader panic, and whatever it accepts keeps the rules.
+
+use proptest::prelude::*;
+
+use super::sample::SAMPLE;
+use crate::config::{Policy, parse};
+
+/// A change to the sample: at a place, so many bytes out, these in.
+type Change = (prop::sample::Index, usize, Vec<u8>);
+
+/// Pieces that mean something to the reader: mutations made of bytes alone seldom get past the parser.
+const PIECES: &[&str] = &[
+    "[host]",
+    "[[group]]",
+    "[[session]]",
+    "limits = [",
+    "{ class = \"order\", max = 1, per = \"1ms\" },",
+    "\"total\"",
+    "preset = \"cme\"",
+    "[2001:db8::/32]:1",
+    "/33",
+    "0.0.0.0/0:1",
+    "::ffff:1.2.3.4",
+    "[::]:1",
+    "\"\"\"",
+    "\r\n",
+    "\t",
+    "é",
+    "\u{feff}",
+    "-1",
+    "0x7f",
+    "1e400",
+    "nan",
+    "1979-05-27",
+    "99999999999999999999",
+    "classes.U1 = \"order\"",
+    "\\u0001",
+    "undeclared",
+    "\u{202e}",
+];
+
+fn piece() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..6),
+        "[\\[\\]{}=\"'#.,\n /:a-z0-9]{0,8}".prop_map(String::into_bytes),
+        prop::sample::select(PIECES).prop_map(|piece| piece.as_bytes().to_vec()),
+    ]
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    (any::<prop::sample::Index>(), 0usize..12, piece())
+}
+
+fn changed(changes: &[Change]) -> String {
+    let mut bytes = SAMPLE.as_bytes().to_vec();
+    for (place, out, piece) in changes {
+        let at = place.index(bytes.len() + 1);
+        let end = (at + out).min(bytes.len());
+        bytes.splice(at..end, piece.iter().copied());
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn keeps_the_rules(policy: &Policy) {
+    for scope in policy.scopes().iter() {
+        assert!(policy.limits(scope).len() <= 4);
+        assert_eq!(policy.find(&policy.scopes().name(scope).to_string()), Ok(scope));
+    }
+    for session in policy.sessions() {
+        assert!((1..=16).contains(&session.remotes.len()) && session.groups.len() <= 4);
+        assert!(session.groups.iter().all(|group| (group.get() as usize) < policy.groups().len()));
+    }
+}
+
+fn check(text: &str) {
+    match parse("f", text) {
+        Ok(policy) => {
+            keeps_the_rules(&policy);
+            assert_eq!(policy.warnings().is_empty(), policy.warnings().render(true).is_empty());
+        }
+        Err(errors) => {
+            let lines = text.split('\n').count();
+            assert!(!errors.diagnostics().is_empty());
+            assert!(errors.diagnostics().iter().all(|error| (1..=lines).contains(&error.line()) && error.column() > 0));
+            assert!(!errors.to_string().contains('\u{1b}') && !errors.diagnostics().render(true).is_empty());
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn mutations_of_the_sample_never_panic(changes in prop::collection::vec(change(), 1..4)) {
+        check(&changed(&changes));
+    }
+
+    #[test]
+    fn bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        check(&String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn cuts_of_the_sample_never_panic(at in any::<prop::sample::Index>()) {
+        check(&SAMPLE[..at.index(SAMPLE.len() + 1)]);
+    }
+}

@@ -1,0 +1,228 @@
+//! Texts that are checked once, when they are read, and are what they say from then on.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use breaker_common::fix;
+
+use super::invalid::{Invalid, quoted};
+
+/// The name of a group or a session: `[a-z0-9][a-z0-9_.-]{0,62}`. It is safe in a metric label, a path and a shell.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(String);
+
+impl Name {
+    /// The name of the pseudo-session under which undeclared flow counts.
+    pub(super) fn undeclared() -> Self {
+        Self("undeclared".to_owned())
+    }
+
+    /// The name as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Name {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let starts = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let holds = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-".contains(&b));
+        if starts && holds && text.len() <= 63 {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Invalid::new(
+            format!("{} is not a name", quoted(text)),
+            "write 1 to 63 of a-z, 0-9, '_', '.' and '-', a letter or digit first",
+        ))
+    }
+}
+
+/// The name of a network interface, as Linux allows it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Interface(String);
+
+impl Interface {
+    /// The name as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Interface {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        // dev_valid_name() in the kernel; IFNAMSIZ counts the final NUL.
+        let odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+        if text.is_empty() || text.len() > 15 || text == "." || text == ".." || text.contains(odd) {
+            return Err(Invalid::new(
+                format!("{} is not an interface name", quoted(text)),
+                "write 1 to 15 bytes without '/', ':' or space, as `ip link` shows it",
+            ));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// A SenderCompID(49) or TargetCompID(56): 1 to 64 printable ASCII characters without `=`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CompId(String);
+
+impl CompId {
+    /// The value as it stands on the wire.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for CompId {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let fits = text.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=');
+        if (1..=64).contains(&text.len()) && fits {
+            return Ok(Self(text.to_owned()));
+        }
+        let found = format!("{} is not a CompID", quoted(text));
+        Err(Invalid::new(found, "write 1 to 64 printable ASCII characters without '='"))
+    }
+}
+
+/// A MsgType(35): 1 to 8 printable ASCII characters without space and `=`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MsgType {
+    text: String,
+    packed: fix::MsgType,
+}
+
+impl MsgType {
+    /// The value as it stands on the wire.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The value in one word, as the kernel program compares it.
+    pub fn packed(&self) -> fix::MsgType {
+        self.packed
+    }
+}
+
+impl FromStr for MsgType {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let fits = text.bytes().all(|b| b.is_ascii_graphic() && b != b'=');
+        if let Some(packed) = fix::MsgType::new(text)
+            && fits
+        {
+            return Ok(Self { text: text.to_owned(), packed });
+        }
+        let found = format!("{} is not a MsgType", quoted(text));
+        Err(Invalid::new(found, "write 1 to 8 printable ASCII characters without space and '='"))
+    }
+}
+
+/// The operator's name for a policy: 1 to 64 bytes of UTF-8, no control characters. So much has room in the kernel's maps.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PolicyName(String);
+
+impl PolicyName {
+    /// The name as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for PolicyName {
+    fn default() -> Self {
+        Self("unnamed".to_owned())
+    }
+}
+
+impl FromStr for PolicyName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if text.trim().is_empty() || text.len() > 64 || text.contains(char::is_control) {
+            let found = format!("{} is not a policy name", quoted(text));
+            return Err(Invalid::new(found, "write 1 to 64 bytes of text on one line"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+/// A path from the root of the file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AbsolutePath(PathBuf);
+
+impl AbsolutePath {
+    /// For the defaults, which are known to be absolute.
+    pub(super) fn known(path: &'static str) -> Self {
+        Self(PathBuf::from(path))
+    }
+
+    /// The path as it was written.
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl FromStr for AbsolutePath {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if !text.starts_with('/') || text.len() > 4095 || text.contains(char::is_control) {
+            let found = format!("{} is not an absolute path", quoted(text));
+            return Err(Invalid::new(found, "write a path that starts with '/'"));
+        }
+        Ok(Self(PathBuf::from(text)))
+    }
+}
+
+/// A whole number and a unit, `ms`, `s`, `m` (minutes) or `h`: `500ms`, `3s`, `24h`.
+///
+/// One unit only and no fractions: a limit is read aloud in an incident.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let milliseconds: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(milliseconds).map(Duration::from_millis)
+}
+
+/// The shortest text that [`duration`] reads back.
+pub(super) fn write_duration(f: &mut fmt::Formatter<'_>, duration: Duration) -> fmt::Result {
+    let milliseconds = duration.as_millis();
+    for (unit, size) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
+        if milliseconds.is_multiple_of(size) {
+            return f.pad(&format!("{}{unit}", milliseconds / size));
+        }
+    }
+    f.pad(&format!("{milliseconds}ms"))
+}
+
+macro_rules! display_as_str {
+    ($($name:ident),+) => {
+        $(impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.as_str())
+            }
+        })+
+    };
+}
+display_as_str!(Name, Interface, CompId, MsgType, PolicyName);
+
+impl fmt::Display for AbsolutePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}

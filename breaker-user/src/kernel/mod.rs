@@ -1,0 +1,15 @@
+//! Everything that touches bpf(2): the object, its pins and links, its maps with their types.
+//!
+//! Nothing above this module sees a map's bytes, and nothing in it decides on order flow.
+
+pub mod breaker;
+pub mod clock;
+pub mod hook;
+pub mod load;
+pub mod memory;
+pub mod pins;
+pub mod sockets;
+pub mod tables;
+
+pub use breaker::Breaker;
+pub use pins::PinRoot;

@@ -1,0 +1,120 @@
+//! TCP sockets of this host, over sock_diag: which there are, and ending them (SOCK_DESTROY, what `ss -K` does).
+//!
+//! The hook resets a connection at its next payload. An idle one has none, and its venue would learn nothing of a trip.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, bail};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
+use netlink_packet_sock_diag::{SOCK_DESTROY, SockDiagMessage};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+use rustix::io::Errno;
+
+/// A TCP socket of this host.
+pub struct TcpSocket {
+    family: u8,
+    id: SocketId,
+}
+
+impl TcpSocket {
+    /// Its own address and port.
+    pub fn local(&self) -> (IpAddr, u16) {
+        (self.id.source_address.to_canonical(), self.id.source_port)
+    }
+
+    /// Its peer's address and port.
+    pub fn remote(&self) -> (IpAddr, u16) {
+        (self.id.destination_address.to_canonical(), self.id.destination_port)
+    }
+}
+
+/// Asks sock_diag.
+pub struct SockDiag {
+    socket: Socket,
+}
+
+/// The largest message that the kernel builds for a dump.
+const BUFFER: usize = 64 * 1024;
+
+impl SockDiag {
+    /// Opens a netlink socket in the namespace of this thread.
+    pub fn open() -> Result<Self> {
+        let mut socket = Socket::new(NETLINK_SOCK_DIAG).context("opening a sock_diag socket")?;
+        socket.bind_auto().context("binding a sock_diag socket")?;
+        socket.connect(&SocketAddr::new(0, 0)).context("connecting a sock_diag socket")?;
+        Ok(Self { socket })
+    }
+
+    /// Every TCP socket that has or seeks a peer.
+    pub fn connected(&mut self) -> Result<Vec<TcpSocket>> {
+        let mut found = self.dump(AF_INET, SocketId::new_v4())?;
+        found.extend(self.dump(AF_INET6, SocketId::new_v6())?);
+        Ok(found)
+    }
+
+    /// Ends a connection: RST to the peer, ECONNABORTED for its owner, its queue purged. False where it was gone already.
+    pub fn destroy(&mut self, socket: &TcpSocket) -> Result<bool> {
+        let request = request(socket.family, socket.id.clone(), StateFlags::all());
+        self.send(request, NLM_F_REQUEST | NLM_F_ACK, Some(SOCK_DESTROY))?;
+        let mut buffer = vec![0; BUFFER];
+        let size = self.socket.recv(&mut &mut buffer[..], 0).context("waiting for sock_diag")?;
+        let answer =
+            NetlinkMessage::<SockDiagMessage>::deserialize(&buffer[..size]).context("reading sock_diag's answer")?;
+        match answer.payload {
+            NetlinkPayload::Error(error) => match error.code {
+                None => Ok(true),
+                Some(code) if code.get() == -Errno::NOENT.raw_os_error() => Ok(false),
+                Some(code) => bail!("destroying a socket: {}", std::io::Error::from_raw_os_error(-code.get())),
+            },
+            other => bail!("destroying a socket: sock_diag answered {other:?}"),
+        }
+    }
+
+    fn dump(&mut self, family: u8, id: SocketId) -> Result<Vec<TcpSocket>> {
+        let mut states = StateFlags::all();
+        states.remove(StateFlags::LISTEN | StateFlags::TIME_WAIT | StateFlags::CLOSE);
+        self.send(request(family, id, states), NLM_F_REQUEST | NLM_F_DUMP, None)?;
+        let mut found = Vec::new();
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let size = self.socket.recv(&mut &mut buffer[..], 0).context("waiting for sock_diag")?;
+            let mut rest = &buffer[..size];
+            while !rest.is_empty() {
+                let message =
+                    NetlinkMessage::<SockDiagMessage>::deserialize(rest).context("reading sock_diag's answer")?;
+                match message.payload {
+                    NetlinkPayload::Done(_) => return Ok(found),
+                    NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
+                        found.push(TcpSocket { family: response.header.family, id: response.header.socket_id });
+                    }
+                    NetlinkPayload::Error(error) => bail!("listing sockets: {}", error.to_io()),
+                    _ => {}
+                }
+                // Messages are padded to 4 bytes (RFC 3549, 2.2).
+                let length = (message.header.length as usize).next_multiple_of(4).min(rest.len());
+                rest = &rest[length.max(1)..];
+            }
+        }
+    }
+
+    /// Sends a request; of a type that the library knows no message for, under that type.
+    fn send(&mut self, request: InetRequest, flags: u16, message_type: Option<u16>) -> Result<()> {
+        let mut header = NetlinkHeader::default();
+        header.flags = flags;
+        let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        if let Some(message_type) = message_type {
+            bytes[4..6].copy_from_slice(&message_type.to_ne_bytes());
+        }
+        self.socket.send(&bytes, 0).context("asking sock_diag")?;
+        Ok(())
+    }
+}
+
+fn request(family: u8, socket_id: SocketId, states: StateFlags) -> InetRequest {
+    InetRequest { family, protocol: IPPROTO_TCP, extensions: ExtensionFlags::empty(), states, socket_id }
+}

@@ -1,0 +1,15 @@
+//! breaker: an order-flow circuit breaker in the Linux kernel. This library is what its binary, its tests and its drill are made of.
+
+pub mod audit;
+pub mod cli;
+pub mod command;
+pub mod config;
+pub mod fault;
+pub mod journal;
+pub mod kernel;
+pub mod view;
+
+/// Version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// Commit of this program.
+pub const GIT: &str = env!("BREAKER_GIT");

@@ -1,0 +1,6 @@
+//! What is shown: one set of structs behind tables and JSON.
+
+pub mod status;
+pub mod table;
+
+pub use status::Status;

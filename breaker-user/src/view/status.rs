@@ -1,0 +1,353 @@
+//! `status`: what is in force, read back from the kernel. The field names are a contract with scripts.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use breaker_common::abi::{self, Counters, LIMITS_PER_SCOPE, Meta, Session, cause, flag, undeclared};
+use breaker_common::class::{Class, LimitClass};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::config::{Per, ScopeIndex};
+use crate::fault::Code;
+use crate::kernel::tables::unpadded;
+use crate::kernel::{Breaker, clock};
+
+/// Everything.
+#[derive(Debug, Serialize)]
+pub struct Status {
+    /// What is loaded.
+    pub breaker: Build,
+    /// The policy that was loaded.
+    pub policy: Policy,
+    /// The agent.
+    pub agent: Agent,
+    /// Where it enforces.
+    pub interfaces: Vec<Interface>,
+    /// Switches and limits.
+    pub scopes: Vec<Scope>,
+    /// What was sent.
+    pub sessions: Vec<SessionView>,
+    /// What happens in each failure.
+    pub failure_policy: Vec<Failure>,
+    /// Packets by the way they ended.
+    pub packets: BTreeMap<&'static str, u64>,
+}
+
+/// What is loaded.
+#[derive(Debug, Serialize)]
+pub struct Build {
+    /// Version of the program that loaded it.
+    pub version: String,
+    /// Commit of that program.
+    pub git: String,
+    /// Number of the layout.
+    pub abi: u32,
+    /// The kernel's hash of the attached program.
+    pub program_tag: String,
+    /// When.
+    pub loaded_at: Timestamp,
+}
+
+/// The policy that was loaded.
+#[derive(Debug, Serialize)]
+pub struct Policy {
+    /// The operator's name for it.
+    pub name: String,
+    /// SHA-256 of its file.
+    pub sha256: String,
+}
+
+/// The agent.
+#[derive(Debug, Serialize)]
+pub struct Agent {
+    /// Its heartbeat is younger than [`ALIVE_NS`].
+    pub running: bool,
+    /// Age of its heartbeat; null where none ran since the load.
+    pub heartbeat_age_ms: Option<u64>,
+}
+
+/// An agent that beats every 100 ms and is silent for this long is not running, ns.
+pub const ALIVE_NS: u64 = 1_000_000_000;
+
+/// Where it enforces.
+#[derive(Debug, Serialize)]
+pub struct Interface {
+    /// Name.
+    pub name: String,
+    /// Number.
+    pub ifindex: u32,
+    /// `egress`.
+    pub mode: &'static str,
+    /// `tcx` or `clsact`.
+    pub hook: &'static str,
+    /// The program is attached.
+    pub attached: bool,
+    /// It comes first in its chain.
+    pub first: bool,
+}
+
+/// A scope.
+#[derive(Debug, Serialize)]
+pub struct Scope {
+    /// `host`, `group/NAME`, `session/NAME`.
+    pub scope: String,
+    /// Its limits trip it.
+    pub armed: bool,
+    /// It is tripped.
+    pub tripped: bool,
+    /// Why.
+    pub causes: Vec<&'static str>,
+    /// Raised by each trip and reset.
+    pub epoch: u64,
+    /// What the kernel last tripped it for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_trip: Option<Trip>,
+    /// Its limits.
+    pub limits: Vec<Limit>,
+}
+
+/// A trip that the kernel made.
+#[derive(Debug, Serialize)]
+pub struct Trip {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub cause: String,
+    /// The session whose message it was.
+    pub session: String,
+    /// The limit that was passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
+    /// Messages that its window would have held.
+    pub used: u64,
+}
+
+/// A limit.
+#[derive(Debug, Serialize)]
+pub struct Limit {
+    /// What it counts.
+    pub class: &'static str,
+    /// How many may cross,
+    pub max: u64,
+    /// in any interval of this length, or `total`.
+    pub per: String,
+    /// Messages in its window now.
+    pub used: u64,
+    /// Most that any window has held.
+    pub peak: u64,
+}
+
+/// A session.
+#[derive(Debug, Serialize)]
+pub struct SessionView {
+    /// Its name.
+    pub name: String,
+    /// Connections that are open and not fenced.
+    pub connections: u64,
+    /// Connections that are fenced.
+    pub fenced: u64,
+    /// Messages by class.
+    pub messages: BTreeMap<&'static str, Verdicts>,
+    /// Segments with payload.
+    pub packets: Verdicts,
+    /// Segments with bytes seen before.
+    pub retransmitted: u64,
+    /// Times its stream was lost.
+    pub desyncs: u64,
+}
+
+/// Counts by verdict.
+#[derive(Debug, Serialize, PartialEq, Eq, Clone, Copy)]
+pub struct Verdicts {
+    /// Crossed.
+    pub passed: u64,
+    /// Withheld.
+    pub withheld: u64,
+}
+
+/// A failure and what happens then.
+#[derive(Debug, Serialize)]
+pub struct Failure {
+    /// What goes wrong.
+    pub failure: &'static str,
+    /// What happens.
+    pub then: String,
+}
+
+impl Status {
+    /// Reads everything, or what concerns one scope.
+    pub fn read(breaker: &Breaker, only: Option<ScopeIndex>) -> Result<Self> {
+        let scopes = breaker.names().iter().filter(|scope| only.is_none_or(|only| only == *scope));
+        let scopes = scopes.map(|index| scope(breaker, index)).collect::<Result<_>>()?;
+        let age = breaker.heartbeat_age_ns()?;
+        Ok(Self {
+            breaker: build(breaker)?,
+            policy: policy(breaker.meta()),
+            agent: Agent {
+                running: age.is_some_and(|age| age < ALIVE_NS),
+                heartbeat_age_ms: age.map(|age| age / 1_000_000),
+            },
+            interfaces: interfaces(breaker)?,
+            scopes,
+            sessions: sessions(breaker, only)?,
+            failure_policy: failures(breaker)?,
+            packets: abi::reason::NAMES.into_iter().zip(breaker.reasons()?).collect(),
+        })
+    }
+
+    /// The exit code that `status` ends with.
+    pub fn code(&self) -> Option<Code> {
+        if self.scopes.iter().any(|scope| scope.tripped) {
+            return Some(Code::Tripped);
+        }
+        let detached = self.interfaces.iter().any(|interface| !interface.attached || !interface.first);
+        (detached || self.scopes.iter().any(|scope| !scope.armed)).then_some(Code::Unprotected)
+    }
+}
+
+/// Names of cause bits.
+pub fn causes(bits: u64) -> Vec<&'static str> {
+    cause::NAMES.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| *name).collect()
+}
+
+/// SHA-256 in hex.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn build(breaker: &Breaker) -> Result<Build> {
+    let meta = breaker.meta();
+    Ok(Build {
+        version: unpadded(&meta.version),
+        git: unpadded(&meta.git),
+        abi: meta.abi,
+        program_tag: format!("{:016x}", breaker.program()?.tag()),
+        loaded_at: Timestamp::from_second(meta.loaded_at as i64)?,
+    })
+}
+
+fn policy(meta: &Meta) -> Policy {
+    Policy { name: unpadded(&meta.policy), sha256: hex(&meta.policy_sha256) }
+}
+
+fn interfaces(breaker: &Breaker) -> Result<Vec<Interface>> {
+    let view = |found: crate::kernel::hook::Attachment| Interface {
+        name: found.name,
+        ifindex: found.ifindex,
+        mode: "egress",
+        hook: found.hook,
+        attached: found.attached,
+        first: found.first,
+    };
+    Ok(breaker.attachments()?.into_iter().map(view).collect())
+}
+
+fn scope(breaker: &Breaker, index: ScopeIndex) -> Result<Scope> {
+    let state = breaker.scope(index)?;
+    let used = breaker.used(index)?;
+    let limit = |(i, used): (usize, &u64)| Limit {
+        class: class_name(state.limits[i].class),
+        max: state.limits[i].max,
+        per: per(&state.limits[i]),
+        used: *used,
+        peak: state.windows[i].peak,
+    };
+    let causes = causes(state.switch.causes);
+    Ok(Scope {
+        scope: breaker.names().name(index).to_string(),
+        armed: state.armed != 0,
+        tripped: state.switch.causes != 0,
+        epoch: state.switch.epoch,
+        last_trip: (state.trip.at_ns != 0 && state.switch.causes & state.trip.cause != 0)
+            .then(|| trip(breaker, &state)),
+        limits: used.iter().enumerate().map(limit).collect(),
+        causes,
+    })
+}
+
+fn trip(breaker: &Breaker, state: &abi::Scope) -> Trip {
+    let trip = &state.trip;
+    let session =
+        breaker.names().session(trip.session).map(|session| breaker.names().session_name(session).to_string());
+    let limit = state.limits[..LIMITS_PER_SCOPE].get(trip.limit as usize).filter(|_| trip.cause == cause::RATE);
+    Trip {
+        at: clock::time_of(trip.at_ns),
+        cause: causes(trip.cause).concat(),
+        session: session.unwrap_or_default(),
+        limit: limit.map(|limit| format!("{} {} per {}", limit.max, class_name(limit.class), per(limit))),
+        used: trip.used,
+    }
+}
+
+/// The name of a limit's class.
+pub fn class_name(code: u32) -> &'static str {
+    LimitClass::ALL.get(code as usize).map_or("unknown", |class| class.name())
+}
+
+/// The interval of a limit, as the configuration spells it.
+pub fn per(limit: &abi::Limit) -> String {
+    let window = std::time::Duration::from_nanos(limit.per_ns);
+    if limit.per_ns == 0 { Per::Total.to_string() } else { Per::Window(window).to_string() }
+}
+
+fn sessions(breaker: &Breaker, only: Option<ScopeIndex>) -> Result<Vec<SessionView>> {
+    let counters = breaker.counters()?;
+    let connections = breaker.connection_counts()?;
+    let of = match only {
+        Some(scope) => breaker.sessions_of(scope)?,
+        None => breaker.names().sessions().collect(),
+    };
+    let view = |session: crate::config::SessionIndex| {
+        let n = session.get() as usize;
+        let (counters, connections) = (counters.get(n)?, connections.get(n)?);
+        Some(SessionView {
+            name: breaker.names().session_name(session).to_string(),
+            connections: connections.live,
+            fenced: connections.fenced,
+            messages: messages(counters),
+            packets: Verdicts { passed: counters.packets_passed, withheld: counters.packets_withheld },
+            retransmitted: counters.retransmitted,
+            desyncs: counters.desyncs,
+        })
+    };
+    Ok(of.into_iter().filter_map(view).collect())
+}
+
+fn messages(counters: &Counters) -> BTreeMap<&'static str, Verdicts> {
+    let of = |class: Class| Verdicts {
+        passed: counters.passed[class as usize],
+        withheld: counters.withheld[class as usize],
+    };
+    Class::ALL.into_iter().map(|class| (class.name(), of(class))).collect()
+}
+
+fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
+    let meta = breaker.meta();
+    let sessions =
+        breaker.names().sessions().map(|session| breaker.session(session)).collect::<Result<Vec<Session>>>()?;
+    let trips = sessions.iter().filter(|session| session.flags & flag::DESYNC_TRIPS != 0).count();
+    let lost = match trips {
+        0 => "warn: it passes uncounted until a segment begins with 8=FIX".to_owned(),
+        n if n == sessions.len() => "trip".to_owned(),
+        n => format!("trip in {n} of {} sessions, warn in the others", sessions.len()),
+    };
+    let full = if meta.flags & flag::PASS_WHEN_FULL == 0 { "block" } else { "pass" };
+    let undeclared = match meta.undeclared {
+        undeclared::BLOCK => "block",
+        undeclared::WATCH => "watch: it passes, counted, under the host's limits",
+        _ => "pass uncounted",
+    };
+    let fixed = [
+        ("agent dead", "enforcement goes on; events wait in the ring"),
+        ("event ring full", "enforcement goes on; lost events are counted"),
+        ("malformed packet", "pass, counted: no TCP stack takes it for data"),
+        ("IP fragment", "the first counts as a lost stream, later ones pass, counted"),
+        ("tc link removed by root", "nothing is enforced: `status` and the agent tell"),
+        ("kernel bypass (Onload, DPDK, RDMA, AF_XDP)", "not seen at all"),
+        ("FIX inside TLS", "not read: declare the session `wire = \"opaque\"`"),
+    ];
+    let set = [("table full", full.to_owned()), ("stream lost", lost), ("undeclared FIX", undeclared.to_owned())];
+    let fixed = fixed.map(|(failure, then)| (failure, then.to_owned()));
+    Ok(set.into_iter().chain(fixed).map(|(failure, then)| Failure { failure, then }).collect())
+}

@@ -1,0 +1,14 @@
+//! Formatting and clippy.
+
+use anyhow::Result;
+
+use crate::{object, process};
+
+/// Formatting of every crate, the kernel program and the fuzz targets too; clippy over the default members.
+pub fn run() -> Result<()> {
+    process::run(process::cargo().args(["fmt", "--all", "--", "--check"]))?;
+    process::run(process::cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--", "--check"]))?;
+    // breaker-user does not compile without the kernel object.
+    object::build()?;
+    process::run(process::cargo().args(["clippy", "--locked", "--all-targets", "--", "--deny", "warnings"]))
+}

@@ -1,0 +1,112 @@
+//! The kernel program: compiled for the kernel's virtual machine, always to target/bpf/breaker.o.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use anyhow::{Context, Result};
+
+use crate::toolchain::Toolchain;
+use crate::{linker, process, sources, toolchain, workspace};
+
+const TARGET: &str = "bpfel-unknown-none";
+/// BTF is made from debug info. v3: 32-bit arithmetic and jumps, in every kernel that has what the program needs. Words in packets lie
+/// unaligned, and the processors that this runs on read them so; without the feature each would be read byte by byte.
+const FLAGS: [&str; 4] =
+    ["-Clink-arg=--btf", "-Cdebuginfo=2", "-Ctarget-cpu=v3", "-Ctarget-feature=+allows-misaligned-mem-access"];
+
+/// Builds the object; touches nothing where it is as it was.
+pub fn build() -> Result<()> {
+    let root = workspace::root();
+    let rust = toolchain::find_or_install(linker::newest_llvm())?;
+    let linker = linker::find_or_build()?;
+    // Before compiling: an edit made meanwhile must count as not yet compiled.
+    let digest = sources::digest(&root).context("reading the kernel program's sources")?;
+    eprintln!("kernel program: {rust}");
+    compile(&root, &rust, &linker).with_context(|| {
+        format!(
+            "building the kernel program with {rust} and {} (its LLVM must not be older than Rust's)",
+            linker.display()
+        )
+    })?;
+    let built = root.join("target/bpf").join(TARGET).join("bpf/breaker-ebpf");
+    let object = fs::read(&built).with_context(|| format!("reading {}", built.display()))?;
+    write_if_changed(&sources::object(&root), &object)?;
+    write_if_changed(&sources::stamp(&root), digest.as_bytes())
+}
+
+fn compile(root: &Path, rust: &Toolchain, linker: &Path) -> Result<()> {
+    let mut cargo = rust.cargo();
+    cargo
+        .args(["build", "--locked", "--package", "breaker-ebpf", "--profile", "bpf"])
+        .args(["--target", TARGET, "-Z", "build-std=core"])
+        .arg("--target-dir")
+        .arg(root.join("target/bpf"))
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(root, rust)?)
+        // Not `-C linker`: flags are hashed into symbol names, and where the linker is differs between machines.
+        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker);
+    process::run(&mut cargo)
+}
+
+fn flags(root: &Path, rust: &Toolchain) -> Result<OsString> {
+    let mut flags = FLAGS.map(OsString::from).to_vec();
+    for (from, to) in remapped(root, &rust.sources)? {
+        let mut flag = OsString::from("--remap-path-prefix=");
+        flag.push(from);
+        flag.push("=");
+        flag.push(to);
+        flags.push(flag);
+    }
+    Ok(flags.join(std::ffi::OsStr::new("\x1f")))
+}
+
+/// No path of this machine ends up in the object: built elsewhere from the same sources it is the same to the bit.
+fn remapped(root: &Path, rust: &Path) -> Result<Vec<(PathBuf, &'static str)>> {
+    let real = rust.canonicalize().with_context(|| format!("resolving {}", rust.display()))?;
+    let mut paths = vec![(root.to_path_buf(), "."), (rust.to_path_buf(), "/rustc"), (real, "/rustc")];
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
+    if let Some(registries) = home.and_then(|home| fs::read_dir(home.join("registry/src")).ok()) {
+        // Each is named after the registry or its mirror; the crates below are the same.
+        let mut registries: Vec<PathBuf> = registries.flatten().map(|registry| registry.path()).collect();
+        registries.sort();
+        paths.extend(registries.into_iter().map(|registry| (registry, "/cargo")));
+    }
+    Ok(paths)
+}
+
+/// Leaves the file and its time alone where nothing changed, so that nothing that includes it is built again.
+fn write_if_changed(file: &Path, content: &[u8]) -> Result<()> {
+    if fs::read(file).is_ok_and(|old| old == content) {
+        return Ok(());
+    }
+    // Whole or not at all: another build may be reading it.
+    let new = file.with_extension("new");
+    fs::write(&new, content)
+        .and_then(|()| fs::rename(&new, file))
+        .with_context(|| format!("writing {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unchanged_file_keeps_its_time() {
+        let file = env::temp_dir().join(format!("breaker-xtask-{}", std::process::id()));
+        write_if_changed(&file, b"one").expect("a first write");
+        let before = fs::metadata(&file).and_then(|file| file.modified()).expect("a time");
+        write_if_changed(&file, b"one").expect("the same again");
+        assert_eq!(fs::metadata(&file).and_then(|file| file.modified()).expect("a time"), before);
+        write_if_changed(&file, b"two").expect("another");
+        assert_eq!(fs::read(&file).expect("the file"), b"two");
+        fs::remove_file(&file).expect("its removal");
+    }
+
+    #[test]
+    fn the_digest_follows_content() {
+        let root = workspace::root();
+        let digest = sources::digest(&root).expect("the sources of this workspace");
+        assert_eq!(digest.len(), 16);
+        assert_eq!(sources::digest(&root).expect("again"), digest);
+    }
+}

@@ -1,0 +1,55 @@
+//! The binary `breaker`, with the kernel object inside.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::process;
+
+/// Builds it for release and says where cargo put it: target/release/breaker, unless a target directory is configured.
+pub fn build() -> Result<PathBuf> {
+    let mut cargo = process::cargo();
+    cargo
+        .args(["build", "--release", "--locked", "--package", "breaker-user"])
+        .arg("--message-format=json-render-diagnostics")
+        .stdout(Stdio::piped());
+    let mut child = cargo.spawn().with_context(|| format!("starting {}", process::describe(&cargo)))?;
+    let mut breaker = None;
+    if let Some(stdout) = child.stdout.take() {
+        for line in BufReader::new(stdout).lines() {
+            breaker = executable(&line?).or(breaker);
+        }
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("building breaker failed: {status}");
+    }
+    breaker.context("building breaker: cargo names no executable `breaker`: see [[bin]] in breaker-user/Cargo.toml")
+}
+
+/// The path in cargo's message that the binary is there.
+fn executable(message: &str) -> Option<PathBuf> {
+    let message: Value = serde_json::from_str(message).ok()?;
+    let is_breaker = message["target"]["name"] == "breaker";
+    is_breaker.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_the_path_of_the_binary_alone() {
+        let binary =
+            r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"breaker"},"executable":"/x/breaker"}"#;
+        let library =
+            r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"breaker_user"},"executable":null}"#;
+        assert_eq!(executable(binary), Some(PathBuf::from("/x/breaker")));
+        assert_eq!(executable(library), None);
+        assert_eq!(executable(r#"{"reason":"build-finished","success":true}"#), None);
+        assert_eq!(executable("not JSON"), None);
+    }
+}
