@@ -307,7 +307,7 @@ pub struct ConnectionKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Connection {
-    /// Sum of its scopes' epochs at its SYN; [`Connection::FENCED`] once something of it was withheld.
+    /// Sum of its scopes' epochs at its SYN, or [`Connection::FENCED`] or [`Connection::NEW`].
     pub epoch: u64,
     /// CLOCK_MONOTONIC of the last FIN or RST it sent, ns; 0 while open.
     pub closed_ns: u64,
@@ -324,8 +324,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// An epoch that no sum reaches.
+    /// An epoch that no sum reaches: withheld for good.
     pub const FENCED: u64 = u64::MAX;
+    /// Another: as old as the packet that is being judged.
+    pub const NEW: u64 = u64::MAX - 1;
 }
 
 /// Messages and packets of one session on one CPU. Written by the kernel.

@@ -110,6 +110,11 @@ impl Connection {
         Self { session, stream: Stream::joined(seq), ..Self::zeroed() }
     }
 
+    /// A FIX flow that no session declares, at its first FIX byte: it is as old as that. Blocked, it is fenced from the start.
+    pub fn undeclared(seq: u32, blocked: bool) -> Self {
+        Self { epoch: if blocked { Self::FENCED } else { Self::NEW }, ..Self::joined(0, seq) }
+    }
+
     /// Starts over at a SYN, but not at its retransmit: data may have been queued before a trip since.
     #[inline(always)]
     fn open(&mut self, seq: u32, epoch: u64) {
@@ -136,6 +141,9 @@ pub fn decide<W: World>(world: &mut W, session: &Session, connection: &mut Conne
         if switches.causes != 0 && session.while_tripped == while_tripped::ISOLATE {
             return Verdict::Isolated;
         }
+    }
+    if connection.epoch == Connection::NEW {
+        connection.epoch = switches.epoch;
     }
     if segment.flags & (FIN | RST) != 0 {
         connection.closed_ns = world.now();

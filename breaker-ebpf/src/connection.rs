@@ -5,16 +5,17 @@
 
 use core::borrow::Borrow;
 
+use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LpmTrie, lpm_trie::Key},
 };
-use breaker_common::abi::{Connection, ConnectionKey, Endpoint, Meta, Name, Session, flag, reason};
+use breaker_common::abi::{Connection, ConnectionKey, Endpoint, Meta, Name, Session, flag, reason, undeclared};
 use breaker_common::decide::RST;
 
 use crate::packet::Packet;
-use crate::work::Work;
-use crate::{Exit, event, pass};
+use crate::work::{Work, present};
+use crate::{Exit, atomic, event, pass, payload};
 
 const BPF_F_NO_PREALLOC: u32 = 1;
 const BPF_F_MMAPABLE: u32 = 1 << 10;
@@ -30,7 +31,8 @@ static NAMES: Array<Name> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static HEARTBEAT: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// One bit for each port, in host order, that some session's remote end has.
+/// One bit for each port, in host order, at which connections are looked up: user space sets those of the sessions' remote ends, the
+/// kernel, by atomic OR, those at which it met FIX that no session declares.
 #[map]
 static PORTS: Array<u64> = Array::with_max_entries(1024, BPF_F_MMAPABLE);
 
@@ -52,45 +54,79 @@ pub fn session(number: u32) -> Option<&'static Session> {
 
 /// The state of a packet's connection, made where it is new.
 #[inline(always)]
-pub fn find(work: &mut Work) -> Result<&'static mut Connection, Exit> {
-    let packet = &work.packet;
-    let port = u16::from_be(packet.key.remote_port);
-    let declared = PORTS.get((port >> 6) as u32).is_some_and(|word| word >> (port & 63) & 1 == 1);
-    if !declared {
-        return Err(pass(reason::NOT_OURS));
-    }
-    match CONNECTIONS.get_ptr_mut(&packet.key) {
+pub fn find(skb: *mut __sk_buff, work: &mut Work) -> Result<&'static mut Connection, Exit> {
+    let port = u16::from_be(work.packet.key.remote_port);
+    let looked_up = PORTS.get((port >> 6) as u32).is_some_and(|word| word >> (port & 63) & 1 == 1);
+    if looked_up && let Some(connection) = CONNECTIONS.get_ptr_mut(&work.packet.key) {
         // SAFETY: a map value of a connection whose packets come one at a time; entries are removed by user space long after the
         // last of them.
-        Some(connection) => Ok(unsafe { &mut *connection }),
-        None => make(work),
+        return Ok(unsafe { &mut *connection });
+    }
+    if !looked_up && (watches() == undeclared::IGNORE || !payload::begins_like_fix(skb, &work.packet)) {
+        return Err(pass(reason::NOT_OURS));
+    }
+    match make(skb, work, looked_up as u32) {
+        MADE => CONNECTIONS.get_ptr_mut(&work.packet.key).map_or(Err(pass(reason::TABLE_FULL)), |connection| {
+            // SAFETY: as above.
+            Ok(unsafe { &mut *connection })
+        }),
+        found => Err(Exit { reason: found & !DROP, shot: found & DROP != 0 }),
     }
 }
 
-/// Takes up a connection that is not in the table, if it is a session's.
-#[inline(always)]
-fn make(work: &mut Work) -> Result<&'static mut Connection, Exit> {
-    let packet = &work.packet;
-    let session = session_of(packet).ok_or(pass(reason::NOT_OURS))?;
-    if packet.segment.flags & RST != 0 && packet.segment.length == 0 {
+/// What [`make`] returns where there is no reason against it.
+const MADE: u32 = u32::MAX;
+/// What it adds to the reason of a packet that is to be dropped.
+const DROP: u32 = 1 << 30;
+
+/// Puts a packet's connection into the table, if it is a session's or looks like one: [`MADE`], or why not.
+///
+/// `looked_up`: a session may have this port. A global function, as this is rare and would take the others' stack.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn make(skb: *mut __sk_buff, work: *mut Work, looked_up: u32) -> u32 {
+    let Some(work) = present(work) else { return reason::NOT_CONFIGURED };
+    let segment = &work.packet.segment;
+    let session = if looked_up != 0 { session_of(&work.packet) } else { None };
+    work.connection = match session {
+        Some(session) => Connection::joined(session, segment.seq),
+        None => match watches() {
+            undeclared::IGNORE => return reason::NOT_OURS,
+            _ if !payload::begins_like_fix(skb, &work.packet) => return reason::NOT_OURS,
+            policy => {
+                look_up(work.packet.key.remote_port);
+                event::undeclared(&work.packet);
+                Connection::undeclared(segment.seq, policy == undeclared::BLOCK)
+            }
+        },
+    };
+    if segment.flags & RST != 0 && segment.length == 0 {
         // A refusal needs no state, and a port scan must not fill the table.
-        return Err(pass(reason::CONTROL));
+        return reason::CONTROL;
     }
-    work.connection = Connection::joined(session, packet.segment.seq);
-    let made = CONNECTIONS.insert(&packet.key, &work.connection, 0);
-    match CONNECTIONS.get_ptr_mut(&packet.key) {
-        // SAFETY: as in `find`.
-        Some(connection) if made.is_ok() => Ok(unsafe { &mut *connection }),
-        _ => Err(full(packet, session)),
+    if CONNECTIONS.insert(&work.packet.key, &work.connection, 0).is_ok() {
+        return MADE;
     }
+    // No room: closed or open as the policy says, and never silent.
+    event::table_full(&work.packet, work.connection.session);
+    let open = META.get(0).is_some_and(|meta| meta.flags & flag::PASS_WHEN_FULL != 0);
+    if open || segment.length == 0 { reason::TABLE_FULL } else { reason::TABLE_FULL | DROP }
 }
 
-/// No room in the table: closed or open as the policy says, and never silent.
+/// What becomes of FIX that no session declares.
 #[inline(always)]
-fn full(packet: &Packet, session: u32) -> Exit {
-    event::table_full(packet, session);
-    let open = META.get(0).is_some_and(|meta| meta.flags & flag::PASS_WHEN_FULL != 0);
-    Exit { reason: reason::TABLE_FULL, shot: !open && packet.segment.length != 0 }
+fn watches() -> u32 {
+    META.get(0).map_or(undeclared::IGNORE, |meta| meta.undeclared)
+}
+
+/// Has the connections to a port looked up from now on.
+#[inline(always)]
+fn look_up(port: u16) {
+    let port = u16::from_be(port);
+    if let Some(word) = PORTS.get_ptr_mut((port >> 6) as u32) {
+        // SAFETY: a word of a map value.
+        unsafe { atomic::fetch_or(word, 1 << (port & 63)) };
+    }
 }
 
 /// The session whose endpoint this is: one with this local address before one with any, then the longest prefix.

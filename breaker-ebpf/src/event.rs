@@ -31,6 +31,12 @@ pub fn table_full(packet: &Packet, session: u32) {
     send(&new(kind::TABLE_FULL, 0, session, packet.key));
 }
 
+/// FIX to a place that no session declares.
+#[inline(always)]
+pub fn undeclared(packet: &Packet) {
+    send(&new(kind::UNDECLARED, 0, 0, packet.key));
+}
+
 /// An event of this moment, with nothing to say of limits.
 #[inline(always)]
 pub fn new(kind: u32, scope: u32, session: u32, connection: ConnectionKey) -> Event {

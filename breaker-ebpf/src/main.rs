@@ -57,7 +57,7 @@ const fn pass(reason: u32) -> Exit {
 fn judge(skb: *mut __sk_buff) -> Result<(), Exit> {
     let work = Work::of_this_cpu().ok_or(pass(reason::NOT_CONFIGURED))?;
     packet::parse(skb, &mut work.packet)?;
-    let connection = connection::find(work)?;
+    let connection = connection::find(skb, work)?;
     let judged = judge_segment(skb, work, connection);
     let reason = judged & !(DROP | RESET);
     if judged & RESET != 0 {

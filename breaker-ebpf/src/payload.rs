@@ -5,8 +5,10 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::bpf_skb_load_bytes;
-use breaker_common::fix::{WINDOW, Words};
+use breaker_common::fix::{SIGNATURE, WINDOW, Words};
 use breaker_common::stream::Payload;
+
+use crate::packet::Packet;
 
 /// The payload of a packet, from this offset on.
 pub struct SkbPayload {
@@ -35,4 +37,21 @@ impl Payload for SkbPayload {
         let failed = unsafe { bpf_skb_load_bytes(self.skb.cast(), offset, window.as_mut_ptr().cast(), length) };
         (failed == 0).then_some(window)
     }
+}
+
+/// True where a packet's payload begins like a FIX message.
+#[inline(always)]
+pub fn begins_like_fix(skb: *mut __sk_buff, packet: &Packet) -> bool {
+    let mut bytes = MaybeUninit::<[u8; 8]>::uninit();
+    if packet.segment.length < 8 {
+        return false;
+    }
+    // SAFETY: the buffer is 8 bytes long, and whole once the helper returns 0.
+    let read = unsafe {
+        if bpf_skb_load_bytes(skb.cast(), packet.payload, bytes.as_mut_ptr().cast(), 8) != 0 {
+            return false;
+        }
+        bytes.assume_init()
+    };
+    read.starts_with(&SIGNATURE)
 }
