@@ -281,6 +281,11 @@ pub struct Scope {
     pub armed: u32,
     /// How many of `limits` are in use. Written by user space.
     pub limit_count: u32,
+    /// Bits `1 << Limit::class` of the limits in use, so that a scope that counts nothing of a segment is left at once. Written by
+    /// user space.
+    pub classes: u32,
+    /// Zero.
+    pub pad: u32,
     /// The limits. Written by user space.
     pub limits: [Limit; LIMITS_PER_SCOPE],
     /// Their running state. Written by the kernel.

@@ -2,9 +2,9 @@
 
 use bytemuck::Zeroable;
 
-use crate::abi::{Connection, Counters, SCOPES_PER_SESSION, Session, cause, flag, kind, reason, while_tripped};
+use crate::abi::{Connection, Counters, Session, cause, flag, kind, reason, while_tripped};
 use crate::class::Class;
-use crate::limits::Passed;
+use crate::limits::{self, Charge, Passed};
 use crate::stream::{Framing, Fresh, Stream, Tally, sync};
 
 /// A TCP segment that a session sends, as its headers tell.
@@ -80,23 +80,14 @@ pub struct Switches {
     pub causes: u64,
 }
 
-/// What a decision asks of the place where it is made. Scopes are named by their number and, for [`World::mark`], by their
-/// position in the session.
-pub trait World {
-    /// CLOCK_MONOTONIC, ns.
-    fn now(&mut self) -> u64;
+/// What a decision asks of the place where it is made. Scopes are named by their number.
+pub trait World: Charge {
     /// Epoch sum and causes of a session.
     fn switches(&mut self, session: &Session) -> Switches;
     /// What the segment has brought so far.
     fn tally(&mut self) -> &mut Tally;
     /// Reads the new bytes of the segment into the tally.
     fn walk(&mut self, session: &Session, framing: &mut Framing, fresh: &Fresh);
-    /// [`crate::limits::mark`].
-    fn mark(&mut self, position: usize, scope: u32);
-    /// [`crate::limits::look`].
-    fn look(&mut self, position: usize, scope: u32, now: u64) -> Option<Passed>;
-    /// [`crate::limits::take`].
-    fn take(&mut self, position: usize, scope: u32, now: u64) -> Option<Passed>;
     /// Trips a scope and tells of it: [`crate::limits::trip`].
     fn trip(&mut self, scope: u32, cause: u64, passed: Passed);
     /// Tells of a change at a connection: one of [`kind`].
@@ -115,10 +106,11 @@ impl Connection {
         Self { epoch: if blocked { Self::FENCED } else { Self::NEW }, ..Self::joined(0, seq) }
     }
 
-    /// Starts over at a SYN, but not at its retransmit: data may have been queued before a trip since.
+    /// Starts over at a SYN, but not at its retransmit: data may have been queued before a trip since. Not even behind a FIN, which
+    /// the answering side of Fast Open may send while its SYN is still unacknowledged.
     #[inline(always)]
     fn open(&mut self, seq: u32, epoch: u64) {
-        if self.opened == 1 && self.isn == seq && self.closed_ns == 0 {
+        if self.opened == 1 && self.isn == seq {
             return;
         }
         *self = Self {
@@ -214,7 +206,13 @@ fn judge<W: World>(world: &mut W, session: &Session, causes: u64) -> Verdict {
     if tally.total() == 0 {
         return Verdict::Passed;
     }
-    charge(world, session)
+    match limits::charge(session, world) {
+        None => Verdict::Passed,
+        Some((scope, passed)) => {
+            world.trip(scope, cause::RATE, passed);
+            Verdict::Limit
+        }
+    }
 }
 
 /// True where a segment adds no risk, by what the policy lets pass while tripped. What could not be read may be anything.
@@ -228,34 +226,6 @@ fn harmless(session: &Session, tally: &Tally) -> bool {
         // Isolated, or a code that no version knows: closed.
         _ => false,
     }
-}
-
-/// Asks every limit of every scope, and charges them only where none objects.
-#[inline(always)]
-fn charge<W: World>(world: &mut W, session: &Session) -> Verdict {
-    let mut i = 0;
-    while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
-        world.mark(i, session.scopes[i]);
-        i += 1;
-    }
-    let now = world.now();
-    let mut i = 0;
-    while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
-        if let Some(passed) = world.look(i, session.scopes[i], now) {
-            world.trip(session.scopes[i], cause::RATE, passed);
-            return Verdict::Limit;
-        }
-        i += 1;
-    }
-    let mut i = 0;
-    while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
-        if let Some(passed) = world.take(i, session.scopes[i], now) {
-            world.trip(session.scopes[i], cause::RATE, passed);
-            return Verdict::Limit;
-        }
-        i += 1;
-    }
-    Verdict::Passed
 }
 
 impl Counters {

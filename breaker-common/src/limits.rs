@@ -1,9 +1,9 @@
-//! The limits of one scope, asked and charged for the messages of one segment.
+//! The limits of a session's scopes, asked and charged for the messages of one segment.
 //!
-//! Three steps, because a segment crosses whole or not at all and may be subject to many limits: [`mark`] every limit, read the
-//! clock once, [`look`] at every limit, and only where none objects [`take`] the tickets. So what is withheld has used up nothing.
+//! Three steps, because a segment crosses whole or not at all and may be subject to many limits: mark every limit, read the clock
+//! once, look at every limit, and only where none objects take the tickets. So what is withheld has used up nothing.
 
-use crate::abi::{LIMITS_PER_SCOPE, Limit, Switch, Trip, Window};
+use crate::abi::{LIMITS_PER_SCOPE, Limit, SCOPES_PER_SESSION, Session, Switch, Trip, Window};
 use crate::stream::Tally;
 use crate::window;
 
@@ -13,8 +13,12 @@ pub trait SharedScope {
     fn switch(&self) -> Switch;
     /// Whether a passed limit trips.
     fn armed(&self) -> bool;
-    /// Limit number `i`, where there is one.
-    fn limit(&self, i: usize) -> Option<Limit>;
+    /// `Scope::classes`.
+    fn classes(&self) -> u32;
+    /// Whether there is a limit number `i`.
+    fn has_limit(&self, i: usize) -> bool;
+    /// That limit.
+    fn limit(&self, i: usize) -> Limit;
     /// Its running state.
     fn window(&self, i: usize) -> Window;
     /// The first ticket still inside its window at `now`: [`window::tail`] over its ring.
@@ -37,8 +41,17 @@ pub trait SharedScope {
     fn set_trip(&self, trip: Trip);
 }
 
-/// `Window::issued` of each limit of a scope, from before the clock was read.
-pub type Marks = [u64; LIMITS_PER_SCOPE];
+/// What a segment remembers of the limits of a scope between its steps.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// Not zero where any limit counts any of the messages.
+    pub concerned: u64,
+    /// `Window::issued` of each, from before the clock was read.
+    pub issued: [u64; LIMITS_PER_SCOPE],
+    /// The first ticket in each window, by that clock.
+    pub tail: [u64; LIMITS_PER_SCOPE],
+}
 
 /// A limit that was passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,106 +73,134 @@ pub struct Rise {
     pub level: u64,
 }
 
-/// Remembers how many tickets each limit has issued.
+/// Where the three steps are done, scope by scope. The kernel makes each a function that the verifier checks once.
+pub trait Charge {
+    /// CLOCK_MONOTONIC, ns.
+    fn now(&mut self) -> u64;
+    /// [`mark`] for the scope with this number, at this position of the session.
+    fn mark(&mut self, position: usize, scope: u32);
+    /// Whether that found a limit that counts any of the messages. To be read from memory each time, or the verifier follows every
+    /// combination of answers.
+    fn concerned(&self, position: usize) -> bool;
+    /// [`look`].
+    fn look(&mut self, position: usize, scope: u32, now: u64) -> Option<Passed>;
+    /// [`take`].
+    fn take(&mut self, position: usize, scope: u32, now: u64) -> Option<Passed>;
+}
+
+/// Charges the messages of a segment to every limit of its session, or, where one objects, to none. Returns the scope and the limit
+/// that objected.
 #[inline(always)]
-pub fn mark(scope: &impl SharedScope, marks: &mut Marks) {
+pub fn charge(session: &Session, charge: &mut impl Charge) -> Option<(u32, Passed)> {
     let mut i = 0;
-    while i < LIMITS_PER_SCOPE {
-        marks[i] = scope.window(i).issued;
+    while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
+        charge.mark(i, session.scopes[i]);
         i += 1;
     }
-}
-
-/// What a limit says of some more messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Reading {
-    /// The first ticket still in the window.
-    tail: u64,
-    /// Messages in the window, they included.
-    used: u64,
-}
-
-impl Reading {
-    #[inline(always)]
-    fn of(scope: &impl SharedScope, i: usize, limit: &Limit, issued: u64, more: u64, now: u64) -> Self {
-        let tail = scope.tail(i, limit, issued, now);
-        Self { tail, used: issued.wrapping_sub(tail).wrapping_add(more) }
+    let now = charge.now();
+    let mut i = 0;
+    while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
+        if charge.concerned(i)
+            && let Some(passed) = charge.look(i, session.scopes[i], now)
+        {
+            return Some((session.scopes[i], passed));
+        }
+        i += 1;
     }
+    let mut i = 0;
+    while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
+        if charge.concerned(i)
+            && let Some(passed) = charge.take(i, session.scopes[i], now)
+        {
+            return Some((session.scopes[i], passed));
+        }
+        i += 1;
+    }
+    None
+}
 
-    #[inline(always)]
-    fn passed(&self, i: usize, limit: &Limit) -> Option<Passed> {
-        (self.used > limit.max).then_some(Passed { limit: i as u32, used: self.used })
+/// Remembers how many tickets each limit has issued, where any of them counts any of the messages.
+#[inline(always)]
+pub fn mark(scope: &impl SharedScope, marks: &mut Marks, tally: &Tally) {
+    marks.concerned = (scope.classes() & tally.limit_classes()) as u64;
+    if marks.concerned == 0 {
+        return;
+    }
+    let mut i = 0;
+    while i < LIMITS_PER_SCOPE && scope.has_limit(i) {
+        marks.issued[i] = scope.window(i).issued;
+        i += 1;
     }
 }
 
 /// The first limit that the messages would pass, where the scope is armed. Takes nothing.
 #[inline(always)]
-pub fn look(scope: &impl SharedScope, marks: &Marks, tally: &Tally, now: u64) -> Option<Passed> {
-    if !scope.armed() {
-        return None;
-    }
-    let mut i = 0;
-    while i < LIMITS_PER_SCOPE {
-        let limit = scope.limit(i)?;
-        let more = tally.limited(limit.class) as u64;
-        if more != 0 {
-            let reading = Reading::of(scope, i, &limit, marks[i], more, now);
-            scope.set_tail(i, reading.tail);
-            if let Some(passed) = reading.passed(i, &limit) {
-                return Some(passed);
-            }
-        }
-        i += 1;
-    }
-    None
-}
-
-/// Takes the tickets. Returns a limit that is passed after all, because another CPU was faster.
-#[inline(always)]
-pub fn take(scope: &impl SharedScope, marks: &Marks, charge: &mut impl Charge, now: u64) -> Option<Passed> {
+pub fn look(scope: &impl SharedScope, marks: &mut Marks, tally: &Tally, now: u64) -> Option<Passed> {
     let armed = scope.armed();
     let mut i = 0;
-    while i < LIMITS_PER_SCOPE {
-        let limit = scope.limit(i)?;
-        let more = charge.tally().limited(limit.class) as u64;
+    while i < LIMITS_PER_SCOPE && scope.has_limit(i) {
+        let limit = scope.limit(i);
+        let more = tally.limited(limit.class) as u64;
         if more != 0 {
-            let issued = scope.issue(i, more);
-            // Raced: the tickets were taken later than `now` tells.
-            let stamp = if issued == marks[i] { now } else { charge.now() };
-            let reading = Reading::of(scope, i, &limit, issued, more, now);
-            scope.stamp(i, &limit, issued, more, stamp);
-            if armed && let Some(passed) = reading.passed(i, &limit) {
-                return Some(passed);
+            marks.tail[i] = scope.tail(i, &limit, marks.issued[i], now);
+            let used = marks.issued[i].wrapping_sub(marks.tail[i]).wrapping_add(more);
+            if armed && used > limit.max {
+                return Some(Passed { limit: i as u32, used });
             }
-            watch(scope, i, &limit, &reading, charge);
         }
         i += 1;
     }
     None
 }
 
-/// What charging a scope needs beside the scope.
-pub trait Charge {
-    /// The messages to charge for.
-    fn tally(&self) -> Tally;
-    /// CLOCK_MONOTONIC, ns.
-    fn now(&mut self) -> u64;
-    /// A warning level rose.
-    fn rose(&mut self, rise: Rise);
+/// Takes the tickets, and tells `rose` of warning levels that rise. Returns a limit that is passed after all, because another CPU was
+/// faster.
+#[inline(always)]
+pub fn take(
+    scope: &impl SharedScope,
+    marks: &Marks,
+    tally: &Tally,
+    now: u64,
+    mut clock: impl FnMut() -> u64,
+    mut rose: impl FnMut(Rise),
+) -> Option<Passed> {
+    let mut i = 0;
+    while i < LIMITS_PER_SCOPE && scope.has_limit(i) {
+        let limit = scope.limit(i);
+        let more = tally.limited(limit.class) as u64;
+        if more != 0 {
+            let issued = scope.issue(i, more);
+            let raced = issued != marks.issued[i];
+            let tail = if raced { scope.tail(i, &limit, issued, now) } else { marks.tail[i] };
+            // Raced, the tickets were taken later than `now` tells.
+            let stamp = if raced { clock() } else { now };
+            scope.stamp(i, &limit, issued, more, stamp);
+            let used = issued.wrapping_sub(tail).wrapping_add(more);
+            if raced && used > limit.max && scope.armed() {
+                return Some(Passed { limit: i as u32, used });
+            }
+            if let Some(rise) = watch(scope, i, &limit, tail, used) {
+                rose(rise);
+            }
+        }
+        i += 1;
+    }
+    None
 }
 
 /// Keeps tail, peak and warning level of a limit up to date.
 #[inline(always)]
-fn watch(scope: &impl SharedScope, i: usize, limit: &Limit, reading: &Reading, charge: &mut impl Charge) {
+fn watch(scope: &impl SharedScope, i: usize, limit: &Limit, tail: u64, used: u64) -> Option<Rise> {
     let window = scope.window(i);
-    scope.set_tail(i, reading.tail);
-    if reading.used > window.peak {
-        scope.set_peak(i, reading.used);
+    if tail != window.tail {
+        scope.set_tail(i, tail);
     }
-    let level = window::level(limit, reading.used);
-    if level != window.level && scope.swap_level(i, level) < level {
-        charge.rose(Rise { limit: i as u32, used: reading.used, level });
+    if used > window.peak {
+        scope.set_peak(i, used);
     }
+    let level = window::level(limit, used);
+    let rose = level != window.level && scope.swap_level(i, level) < level;
+    rose.then_some(Rise { limit: i as u32, used, level })
 }
 
 /// Trips a scope: latches the cause and fences every connection that is older. True where the cause is new.

@@ -96,6 +96,13 @@ impl Tally {
         order.wrapping_add(cancel).wrapping_add(interest).wrapping_add(query).wrapping_add(admin)
     }
 
+    /// Bits `1 << Limit::class` of the limits that count any of them.
+    #[inline(always)]
+    pub fn limit_classes(&self) -> u32 {
+        let of = |class| (self.limited(class) != 0) as u32;
+        of(0) | of(1) << 1 | of(2) << 2
+    }
+
     /// Messages that a limit of this class counts: a [`class::LimitClass`] code.
     #[inline(always)]
     pub fn limited(&self, class: u32) -> u32 {

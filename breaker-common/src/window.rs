@@ -4,8 +4,8 @@
 //! `tail`, the first one taken less than W ago, up to the last one issued; so both the rule and the reading are exact. Nothing is
 //! refilled, rounded to a bucket or kept per CPU.
 //!
-//! **Several CPUs at once.** A segment first asks every limit (`limits::look`) and then takes its tickets with one atomic addition a
-//! limit (`limits::take`). If tickets went out in between, the addition tells, and the segment is judged again by the number it really got.
+//! **Several CPUs at once.** A segment first asks every limit and then takes its tickets with one atomic addition a limit
+//! (`limits::charge`). If tickets went out in between, the addition tells, and the segment is judged again by the number it really got.
 //! The time that judges was read before the addition, the time that is stored is no earlier than it, so an interval measured by
 //! the ring is never longer than the real one. A slot whose holder has not written yet reads as "just now".
 //!
@@ -49,19 +49,34 @@ pub const fn ring_bits(max: u64) -> u32 {
 /// since the last reset. `now` was read after `window.issued`.
 #[inline(always)]
 pub fn tail(limit: &Limit, window: &Window, ring: &impl Ring, now: u64) -> u64 {
+    match tail_at_hint(limit, window, ring, now) {
+        (hint, true) => hint,
+        (hint, false) => tail_behind(limit, window.issued, ring, hint, now),
+    }
+}
+
+/// The tail where it was last seen, and whether it still is there.
+#[inline(always)]
+pub fn tail_at_hint(limit: &Limit, window: &Window, ring: &impl Ring, now: u64) -> (u64, bool) {
     if limit.per_ns == 0 {
-        return limit.floor;
+        // A reset in between may have set the floor above what was issued at the mark.
+        return (min(limit.floor, window.issued), true);
     }
     // The ring remembers this many tickets and no more.
-    let kept = ((1u64 << (limit.ring_bits & 63)) - 1) << (limit.granule_bits & 63);
+    let granule_bits = limit.granule_bits & 63;
+    let kept = ((1u64 << (limit.ring_bits & 63)) - 1) << granule_bits;
     let oldest = max(window.issued.saturating_sub(kept), limit.floor);
     let hint = min(max(window.tail, oldest), window.issued);
+    let granule = hint >> granule_bits;
+    (hint, granule == window.issued >> granule_bits || !passed(limit, ring, granule, now))
+}
+
+/// The tail behind a ticket that has left the window: in steady traffic the next granule settles it, after a pause a search by halves.
+#[inline(always)]
+pub fn tail_behind(limit: &Limit, issued: u64, ring: &impl Ring, ticket: u64, now: u64) -> u64 {
     let granule_bits = limit.granule_bits & 63;
-    // `low` has passed, `high` has not: in steady traffic the next granule settles it, after a pause a search by halves does.
-    let (mut low, mut high) = (hint >> granule_bits, window.issued >> granule_bits);
-    if low == high || !passed(limit, ring, low, now) {
-        return hint;
-    }
+    // `low` has passed, `high` has not.
+    let (mut low, mut high) = (ticket >> granule_bits, issued >> granule_bits);
     let mut middle = low + 1;
     let mut step = 0;
     while step < SEARCH_STEPS && low + 1 < high {

@@ -62,38 +62,45 @@ impl SharedScope for InMap {
     }
 
     #[inline(always)]
-    fn limit(&self, i: usize) -> Option<Limit> {
+    fn classes(&self) -> u32 {
+        // SAFETY: see above.
+        unsafe { addr_of!((*self.scope).classes).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn has_limit(&self, i: usize) -> bool {
+        // SAFETY: see above.
+        unsafe { (i as u32) < addr_of!((*self.scope).limit_count).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn limit(&self, i: usize) -> Limit {
         // SAFETY: see above; the mask keeps it inside the array.
-        unsafe {
-            if i as u32 >= addr_of!((*self.scope).limit_count).read_volatile() {
-                return None;
-            }
-            Some(addr_of!((*self.scope).limits).cast::<Limit>().add(i & (LIMITS_PER_SCOPE - 1)).read())
-        }
+        unsafe { addr_of!((*self.scope).limits).cast::<Limit>().add(i & (LIMITS_PER_SCOPE - 1)).read() }
     }
 
     #[inline(always)]
     fn window(&self, i: usize) -> Window {
-        let window = self.window_ptr(i);
         // SAFETY: see above.
-        unsafe {
-            Window {
-                issued: addr_of!((*window).issued).read_volatile(),
-                tail: addr_of!((*window).tail).read_volatile(),
-                peak: addr_of!((*window).peak).read_volatile(),
-                level: addr_of!((*window).level).read_volatile(),
-            }
+        unsafe { self.window_ptr(i).read() }
+    }
+
+    #[inline(always)]
+    fn tail(&self, i: usize, limit: &Limit, issued: u64, now: u64) -> u64 {
+        match window::tail_at_hint(limit, &Window { issued, ..self.window(i) }, &Times, now) {
+            (hint, true) => hint,
+            (hint, false) => tail_behind(self.number, i as u32, issued, hint, now),
         }
     }
 
     #[inline(always)]
-    fn tail(&self, i: usize, _: &Limit, issued: u64, now: u64) -> u64 {
-        tail(self.number, i as u32, issued, now)
-    }
-
-    #[inline(always)]
-    fn stamp(&self, i: usize, _: &Limit, first: u64, more: u64, now: u64) {
-        stamp(self.number, i as u32, first, more, now);
+    fn stamp(&self, i: usize, limit: &Limit, first: u64, more: u64, now: u64) {
+        // A single message is the common case, and needs no loop.
+        if more == 1 {
+            window::stamp(limit, &mut Times, first, more, now, 1);
+        } else {
+            stamp(self.number, i as u32, first, more, now);
+        }
     }
 
     #[inline(always)]
@@ -139,13 +146,12 @@ impl SharedScope for InMap {
     }
 }
 
-/// [`window::tail`], as a global function.
+/// [`window::tail_behind`], as a global function.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn tail(scope: u32, i: u32, issued: u64, now: u64) -> u64 {
-    let Some(scope) = get(scope) else { return 0 };
-    let Some(limit) = scope.limit(i as usize) else { return 0 };
-    window::tail(&limit, &Window { issued, ..scope.window(i as usize) }, &Times, now)
+extern "C" fn tail_behind(scope: u32, i: u32, issued: u64, ticket: u64, now: u64) -> u64 {
+    let Some(scope) = get(scope) else { return ticket };
+    window::tail_behind(&scope.limit(i as usize), issued, &Times, ticket, now)
 }
 
 /// [`window::stamp`], as a global function, and as another around it for the long runs: the verifier follows loops one after the
@@ -169,8 +175,7 @@ const CALLS: u64 = window::MOST_SLOTS / WORDS + 1;
 #[inline(never)]
 extern "C" fn stamp_some(scope: u32, i: u32, first: u64, more: u64, now: u64) -> u64 {
     let Some(scope) = get(scope) else { return 0 };
-    let Some(limit) = scope.limit(i as usize) else { return 0 };
-    window::stamp(&limit, &mut Times, first, more, now, WORDS)
+    window::stamp(&scope.limit(i as usize), &mut Times, first, more, now, WORDS)
 }
 
 /// The rings of all limits.

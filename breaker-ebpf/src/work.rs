@@ -33,7 +33,6 @@ pub struct Work {
     pub tally: Tally,
     /// A connection about to be made.
     pub connection: Connection,
-    framing: Framing,
     marks: [Marks; SCOPES_PER_SESSION],
     session: u32,
     pad: u32,
@@ -90,12 +89,37 @@ pub struct Run<'a> {
     pub work: &'a mut Work,
 }
 
-impl World for Run<'_> {
+impl Charge for Run<'_> {
     #[inline(always)]
     fn now(&mut self) -> u64 {
         now()
     }
 
+    #[inline(always)]
+    fn mark(&mut self, position: usize, scope: u32) {
+        if let (Some(scope), Some(marks)) = (scope::get(scope), self.work.marks.get_mut(position)) {
+            limits::mark(&scope, marks, &self.work.tally);
+        }
+    }
+
+    #[inline(always)]
+    fn concerned(&self, position: usize) -> bool {
+        // SAFETY: a field of this CPU's own value.
+        self.work.marks.get(position).is_some_and(|marks| unsafe { (&raw const marks.concerned).read_volatile() } != 0)
+    }
+
+    #[inline(always)]
+    fn look(&mut self, position: usize, scope: u32, now: u64) -> Option<Passed> {
+        unpack(look(self.work, position as u32, scope, now))
+    }
+
+    #[inline(always)]
+    fn take(&mut self, position: usize, scope: u32, now: u64) -> Option<Passed> {
+        unpack(take(self.work, position as u32, scope, now))
+    }
+}
+
+impl World for Run<'_> {
     #[inline(always)]
     fn switches(&mut self, session: &Session) -> Switches {
         let mut sum = Switches { epoch: 0, causes: 0 };
@@ -118,30 +142,16 @@ impl World for Run<'_> {
 
     #[inline(always)]
     fn walk(&mut self, _: &Session, framing: &mut Framing, fresh: &Fresh) {
-        self.work.framing = *framing;
         let mut payload = SkbPayload { skb: self.skb, start: self.work.packet.payload };
-        self.work.framing.resync(&mut payload, fresh);
-        if walk(self.skb, self.work, fresh.from, fresh.to) < fresh.to {
-            self.work.framing.lose(fresh.to, &mut self.work.tally);
+        framing.resync(&mut payload, fresh);
+        // One message is the common case; the loops are for more.
+        let mut at = step(self.skb, self.work, framing, fresh.from, fresh.to);
+        if at < fresh.to {
+            at = walk(self.skb, self.work, framing, at, fresh.to);
         }
-        *framing = self.work.framing;
-    }
-
-    #[inline(always)]
-    fn mark(&mut self, position: usize, scope: u32) {
-        if let (Some(scope), Some(marks)) = (scope::get(scope), self.work.marks.get_mut(position)) {
-            limits::mark(&scope, marks);
+        if at < fresh.to {
+            framing.lose(fresh.to, &mut self.work.tally);
         }
-    }
-
-    #[inline(always)]
-    fn look(&mut self, position: usize, scope: u32, now: u64) -> Option<Passed> {
-        unpack(look(self.work, position as u32, scope, now))
-    }
-
-    #[inline(always)]
-    fn take(&mut self, position: usize, scope: u32, now: u64) -> Option<Passed> {
-        unpack(take(self.work, position as u32, scope, now))
     }
 
     #[inline(always)]
@@ -169,11 +179,11 @@ pub fn present<T>(part: *mut T) -> Option<&'static mut T> {
 /// [`Framing::step`], up to [`CALLS`] times [`STEPS`] times. Returns where that got to.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn walk(skb: *mut __sk_buff, work: *mut Work, from: u32, to: u32) -> u32 {
+extern "C" fn walk(skb: *mut __sk_buff, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32 {
     let mut at = from;
     let mut call = 0;
     while call < CALLS && at < to {
-        at = walk_some(skb, work, at, to);
+        at = walk_some(skb, work, framing, at, to);
         call += 1;
     }
     at
@@ -182,11 +192,11 @@ extern "C" fn walk(skb: *mut __sk_buff, work: *mut Work, from: u32, to: u32) -> 
 /// [`Framing::step`], up to [`STEPS`] times.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn walk_some(skb: *mut __sk_buff, work: *mut Work, from: u32, to: u32) -> u32 {
+extern "C" fn walk_some(skb: *mut __sk_buff, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32 {
     let mut at = from;
     let mut taken = 0;
     while taken < STEPS && at < to {
-        at = step(skb, work, at, to);
+        at = step(skb, work, framing, at, to);
         taken += 1;
     }
     at
@@ -195,15 +205,15 @@ extern "C" fn walk_some(skb: *mut __sk_buff, work: *mut Work, from: u32, to: u32
 /// [`Framing::step`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn step(skb: *mut __sk_buff, work: *mut Work, from: u32, to: u32) -> u32 {
-    let Some(work) = present(work) else { return to };
+extern "C" fn step(skb: *mut __sk_buff, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32 {
+    let (Some(work), Some(framing)) = (present(work), present(framing)) else { return to };
     let mut payload = SkbPayload { skb, start: work.packet.payload };
     let number = work.session;
     let overrides = connection::session(number).is_some_and(|session| session.override_count != 0);
     let class_of = |msg_type: MsgType| {
         if overrides { Class::from_code(class_in(number, msg_type.0)) } else { class::of(msg_type) }
     };
-    work.framing.step(&mut payload, from, to, class_of, &mut work.tally)
+    framing.step(&mut payload, from, to, class_of, &mut work.tally)
 }
 
 /// [`stream::class_in`] as a code: the class of a type in a session that has its own opinion of some.
@@ -219,18 +229,20 @@ extern "C" fn class_in(session: u32, msg_type: u64) -> u64 {
 #[inline(never)]
 extern "C" fn look(work: *mut Work, position: u32, scope: u32, now: u64) -> u64 {
     let Some(work) = present(work) else { return 0 };
-    let (Some(scope), Some(marks)) = (scope::get(scope), work.marks.get(position as usize)) else { return 0 };
+    let (Some(scope), Some(marks)) = (scope::get(scope), work.marks.get_mut(position as usize)) else { return 0 };
     pack(limits::look(&scope, marks, &work.tally, now))
 }
 
 /// [`limits::take`] as a word: see [`unpack`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn take(work: *mut Work, position: u32, number: u32, now: u64) -> u64 {
+extern "C" fn take(work: *mut Work, position: u32, number: u32, at: u64) -> u64 {
     let Some(work) = present(work) else { return 0 };
     let (Some(scope), Some(marks)) = (scope::get(number), work.marks.get(position as usize)) else { return 0 };
-    let marks = *marks;
-    pack(limits::take(&scope, &marks, &mut Charged { work, scope: number }, now))
+    let rose = |rise: Rise| {
+        warn(&raw const *work, number, rise.limit, rise.level, rise.used);
+    };
+    pack(limits::take(&scope, marks, &work.tally, at, now, rose))
 }
 
 /// A passed limit as one word, 0 for none: used in the upper bits, position + 1 in the lower three.
@@ -244,34 +256,11 @@ fn unpack(word: u64) -> Option<Passed> {
     (word != 0).then_some(Passed { limit: ((word & 7) as u32).wrapping_sub(1), used: word >> 3 })
 }
 
-/// The scope that is being charged.
-struct Charged<'a> {
-    work: &'a mut Work,
-    scope: u32,
-}
-
-impl Charge for Charged<'_> {
-    #[inline(always)]
-    fn tally(&self) -> Tally {
-        self.work.tally
-    }
-
-    #[inline(always)]
-    fn now(&mut self) -> u64 {
-        now()
-    }
-
-    #[inline(always)]
-    fn rose(&mut self, rise: Rise) {
-        warn(self.work, self.scope, rise.limit, rise.level, rise.used);
-    }
-}
-
 /// An event about a warning level that rose.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn warn(work: *mut Work, scope: u32, limit: u32, level: u64, used: u64) -> u32 {
-    let Some(work) = present(work) else { return 0 };
+extern "C" fn warn(work: *const Work, scope: u32, limit: u32, level: u64, used: u64) -> u32 {
+    let Some(work) = present(work.cast_mut()) else { return 0 };
     let kind = if level == EXCEEDED { kind::WOULD_TRIP } else { kind::WARNED };
     let told = event::new(kind, scope, work.session, work.packet.key);
     event::send(&Event { limit, used, level: level as u32, ..told });

@@ -137,6 +137,7 @@ fn scope(armed: bool, limits: &[Limit], times: &mut u64) -> Scope {
     let mut scope = Scope { armed: armed as u32, limit_count: limits.len() as u32, ..Scope::zeroed() };
     for (place, limit) in scope.limits.iter_mut().zip(limits.iter().take(LIMITS_PER_SCOPE)) {
         *place = self::limit(limit, times);
+        scope.classes |= 1 << place.class;
     }
     scope
 }
