@@ -1,1 +1,16 @@
-//! Tests.
+//! What the tests share: a loaded breaker between two namespaces, and crafted packets.
+//!
+//! Everything is made in namespaces without names and on a BPF file system of their own, so that nothing can be left behind.
+
+pub mod frame;
+pub mod rig;
+pub mod sink;
+
+/// True where the privileged tests can run. Without root they say so and pass: they are for `cargo xtask test`, which asks for it.
+pub fn privileged() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        println!("SKIP: needs root");
+    }
+    root
+}

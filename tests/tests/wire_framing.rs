@@ -1,0 +1,143 @@
+//! Counting on the wire: any cutting of the stream gives the same counts, and so do loss, repeats and another order of segments.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use breaker_tests::frame::{ACK, Frame, message, order};
+use breaker_tests::privileged;
+use breaker_tests::rig::Rig;
+use breaker_tests::sink::Sink;
+use breaker_user::lab::Wire;
+
+const POLICY: &str = r#"
+[[session]]
+name = "x1"
+remote = ["10.9.0.2:9001", "[fd09::2]:9001"]
+"#;
+const SYN: u8 = 2;
+
+fn at(port: u16) -> SocketAddr {
+    SocketAddr::new(Wire::VENUE, port)
+}
+
+/// Numbers that look random and are the same each time (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+}
+
+/// Orders, cancels, heartbeats, and data fields full of fake messages; with how many of each there are.
+fn mixed(messages: usize, dice: &mut Dice) -> (Vec<u8>, [u64; 5]) {
+    let (mut bytes, mut counts) = (Vec::new(), [0; 5]);
+    for id in 0..messages {
+        let (class, one) = match dice.below(5) {
+            0 => (1, message("FIXT.1.1", "F", b"11=C-1\x0141=R-1\x01")),
+            1 => (4, message("FIX.4.2", "0", b"")),
+            2 => {
+                let fake = order(7);
+                let mut data = format!("11=X\x0195={}\x0196=", fake.len()).into_bytes();
+                data.extend_from_slice(&fake);
+                data.push(1);
+                (0, message("FIX.4.4", "D", &data))
+            }
+            _ => (0, order(id as u32)),
+        };
+        counts[class] += 1;
+        bytes.extend_from_slice(&one);
+    }
+    (bytes, counts)
+}
+
+#[test]
+fn random_cuts_from_1_byte_to_70_000_give_the_same_counts() {
+    if !privileged() {
+        return;
+    }
+    for (largest, nodelay) in [(3, true), (70_000, true), (70_000, false), (700, false)] {
+        let rig = Rig::new(POLICY);
+        let sink = Sink::listen(&rig.wire.venue, at(9001));
+        let mut dice = Dice(0x5eed + largest);
+        let (bytes, expected) = mixed(if largest == 3 { 100 } else { 20_000 }, &mut dice);
+        let mut stream = rig.inside(|| TcpStream::connect(at(9001))).expect("connecting");
+        stream.set_nodelay(nodelay).expect("the option");
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let length = (1 + dice.below(largest) as usize).min(rest.len());
+            stream.write_all(&rest[..length]).expect("sending");
+            rest = &rest[length..];
+        }
+        sink.wait("everything", |all| all[0].bytes.len() == bytes.len());
+        let counters = rig.counters(1);
+        assert_eq!((counters.passed, counters.desyncs), (expected, 0), "cuts up to {largest}");
+    }
+}
+
+#[test]
+fn loss_at_the_receiver_repeats_bytes_and_not_counts() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(POLICY);
+    let rules = "table inet loss { chain input { type filter hook input priority 0; \
+                 tcp dport 9001 numgen random mod 100 < 3 drop; }; }";
+    let ran = rig.wire.venue.run(|| Command::new("nft").arg(rules).status());
+    assert!(ran.expect("running nft (package nftables)").success());
+    let sink = Sink::listen(&rig.wire.venue, at(9001));
+    let (bytes, expected) = mixed(20_000, &mut Dice(77));
+    let mut stream = rig.inside(|| TcpStream::connect(at(9001))).expect("connecting");
+    for part in bytes.chunks(1_000) {
+        stream.write_all(part).expect("sending");
+    }
+    let patience = std::time::Instant::now() + Duration::from_secs(60);
+    while sink.last().bytes.len() < bytes.len() {
+        assert!(std::time::Instant::now() < patience, "the receiver has {} of {}", sink.last().bytes.len(), bytes.len());
+        sleep(Duration::from_millis(20));
+    }
+    let counters = rig.counters(1);
+    assert_eq!((counters.passed, counters.desyncs), (expected, 0));
+    assert!(counters.retransmitted > 0, "something was lost and sent again");
+}
+
+#[test]
+fn duplicated_reordered_and_overlapping_frames_are_counted_once() {
+    if !privileged() {
+        return;
+    }
+    for vlan in [None, Some(100)] {
+        let rig = Rig::new(POLICY);
+        let (from, to) = (SocketAddr::new(Wire::FIRM, 40_000), at(9001));
+        let mut frames = vec![Frame::new(from, to, 999, b"").with_flags(SYN)];
+        let mut seq = 1_000;
+        for id in 0..10 {
+            let payload = order(id);
+            frames.push(Frame::new(from, to, seq, &payload));
+            seq += payload.len() as u32;
+        }
+        // One again, two the other way round, and one that overlaps its neighbours by half.
+        let again = frames[3].clone();
+        frames.insert(5, again);
+        frames.swap(7, 8);
+        let half = frames[2].payload.len() / 2;
+        let mut overlap = Frame::new(from, to, frames[2].seq + half as u32, &frames[2].payload[half..]);
+        overlap.payload.extend_from_slice(&frames[3].payload);
+        frames.insert(6, overlap);
+        for frame in &mut frames {
+            frame.vlan = vlan;
+            frame.flags |= ACK;
+            frame.options = 12;
+        }
+        rig.inject(&frames.iter().map(Frame::bytes).collect::<Vec<_>>());
+        let counters = rig.counters(1);
+        assert_eq!(counters.passed[0], 10, "{counters:?}");
+        assert!(counters.retransmitted >= 2);
+    }
+}
