@@ -39,9 +39,13 @@ impl Rig {
 
     /// The same, with nothing loaded.
     pub fn unloaded(policy: &str) -> Self {
-        let rig = Self { wire: Wire::new().expect("making namespaces"), directory: TempDir::new().expect("a directory") };
+        let rig =
+            Self { wire: Wire::new().expect("making namespaces"), directory: TempDir::new().expect("a directory") };
         let audit = rig.audit();
-        let text = format!("[agent]\naudit = {audit:?}\nstate = {:?}\n[host]\ninterfaces = [\"eth1\"]\n{policy}", rig.directory.path());
+        let text = format!(
+            "[agent]\naudit = {audit:?}\nstate = {:?}\n[host]\ninterfaces = [\"eth1\"]\n{policy}",
+            rig.directory.path()
+        );
         std::fs::write(rig.config(), text).expect("writing the configuration");
         rig
     }
@@ -127,7 +131,8 @@ pub fn run(program: &SchedClassifier, frame: &[u8], repeat: u32) -> Ran {
     let options =
         TestRunOptions { data_in: Some(frame), data_out: Some(&mut packet), repeat, ..TestRunOptions::default() };
     let result = program.test_run(options).expect("running the program");
-    let (verdict, ns, length) = (result.return_value as i32, result.duration.as_nanos() as u64, result.data_size_out as usize);
+    let (verdict, ns, length) =
+        (result.return_value as i32, result.duration.as_nanos() as u64, result.data_size_out as usize);
     packet.truncate(length);
     Ran { verdict, packet, ns }
 }
