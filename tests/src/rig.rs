@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
+use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions};
 use breaker_common::abi::Counters;
 use breaker_user::config::{self, Policy};
 use breaker_user::kernel::{Breaker, PinRoot, load};
@@ -127,14 +127,18 @@ pub fn run_pinned(pin: &Path, frame: &[u8], repeat: u32) -> Ran {
 
 /// Runs a program over a frame.
 pub fn run(program: &SchedClassifier, frame: &[u8], repeat: u32) -> Ran {
+    try_run(program, frame, repeat).expect("running the program")
+}
+
+/// The same, where the kernel may refuse the frame: newer ones run programs over whole IP headers only.
+pub fn try_run(program: &SchedClassifier, frame: &[u8], repeat: u32) -> Result<Ran, ProgramError> {
     let mut packet = vec![0; frame.len() + 256];
     let options =
         TestRunOptions { data_in: Some(frame), data_out: Some(&mut packet), repeat, ..TestRunOptions::default() };
-    let result = program.test_run(options).expect("running the program");
-    let (verdict, ns, length) =
-        (result.return_value as i32, result.duration.as_nanos() as u64, result.data_size_out as usize);
-    packet.truncate(length);
-    Ran { verdict, packet, ns }
+    let result = program.test_run(options)?;
+    let (verdict, ns) = (result.return_value as i32, result.duration.as_nanos() as u64);
+    packet.truncate(result.data_size_out as usize);
+    Ok(Ran { verdict, packet, ns })
 }
 
 /// The binary: beside the test programs, where cargo leaves it.

@@ -6,12 +6,13 @@ mod model;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use breaker_common::abi::{Scope, cause};
+use aya::programs::SchedClassifier;
+use breaker_common::abi::{Scope, cause, reason};
 use breaker_common::class::LimitClass;
 use breaker_common::decide::{FIN, RST, SYN, Segment};
 use breaker_tests::frame::{ACK, Frame, message, order};
 use breaker_tests::privileged;
-use breaker_tests::rig::{Rig, run_pinned};
+use breaker_tests::rig::{Rig, run_pinned, try_run};
 use breaker_user::config::ScopeIndex;
 use breaker_user::kernel::Breaker;
 use etherparse::{SlicedPacket, TransportSlice};
@@ -263,22 +264,34 @@ fn malformed_and_foreign_frames_pass_untouched_whatever_they_hold() {
     let whole =
         Frame::new("10.0.0.1:4000".parse().expect("one"), "10.0.0.2:80".parse().expect("one"), 1, b"GET /").bytes();
     let mut dice = Dice(4711);
-    rig.inside(|| {
-        let program = Rig::root().program();
-        for case in 0..4_000 {
+    let mut short = Vec::new();
+    let ran = rig.inside(|| {
+        let program = SchedClassifier::from_pin(Rig::root().program()).expect("opening the program");
+        let mut ran = 0;
+        for case in 0..6_000 {
             let mut frame = whole.clone();
             for _ in 0..dice.below(6) {
                 let place = 12 + dice.below(frame.len() as u64 - 12) as usize;
                 frame[place] = dice.below(256) as u8;
             }
-            // The kernel runs programs over something behind an Ethernet header only.
             frame.truncate(15 + dice.below(frame.len() as u64 - 14) as usize);
-            let to_session =
+            let at_session =
                 frame.len() >= 38 && [9001, 9002, 9003].contains(&u16::from_be_bytes([frame[36], frame[37]]));
-            let ran = run_pinned(&program, &frame, 1);
-            if !to_session {
-                assert_eq!((ran.verdict, &ran.packet), (-1, &frame), "case {case}");
+            match try_run(&program, &frame, 1) {
+                Ok(result) if !at_session => {
+                    assert_eq!((result.verdict, &result.packet), (-1, &frame), "case {case}");
+                    ran += 1;
+                }
+                Ok(_) => {}
+                Err(_) => short.push(frame),
             }
         }
+        ran
     });
+    assert!(ran > 2_000, "{ran} frames ran");
+    // Those that the kernel runs no program over are sent through the hook instead.
+    let malformed = || rig.breaker(|breaker| breaker.reasons().expect("reasons")[reason::MALFORMED as usize]);
+    let before = malformed();
+    rig.inject(&short);
+    assert!(malformed() > before, "{} short frames, none counted", short.len());
 }

@@ -99,7 +99,12 @@ fn loss_at_the_receiver_repeats_bytes_and_not_counts() {
     }
     let patience = std::time::Instant::now() + Duration::from_secs(60);
     while sink.last().bytes.len() < bytes.len() {
-        assert!(std::time::Instant::now() < patience, "the receiver has {} of {}", sink.last().bytes.len(), bytes.len());
+        assert!(
+            std::time::Instant::now() < patience,
+            "the receiver has {} of {}",
+            sink.last().bytes.len(),
+            bytes.len()
+        );
         sleep(Duration::from_millis(20));
     }
     let counters = rig.counters(1);

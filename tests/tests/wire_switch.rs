@@ -148,7 +148,8 @@ fn a_tripped_session_leaves_everything_else_alone() {
     rig.trip("session/x1");
     // ARP anew, a ping by TCP to a port where nobody listens, ssh-like bytes, and the other session's orders.
     rig.inside(|| Command::new("ip").args(["neigh", "flush", "all"]).status()).expect("flushing");
-    let refused = rig.inside(|| TcpStream::connect_timeout(&at(7), Duration::from_secs(2))).expect_err("nobody listens");
+    let refused =
+        rig.inside(|| TcpStream::connect_timeout(&at(7), Duration::from_secs(2))).expect_err("nobody listens");
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     streams[1].write_all(&order(2)).expect("the other session sends");
     streams[2].write_all(&vec![b'x'; 100_000]).expect("ssh sends");
