@@ -84,6 +84,8 @@ pub struct Switches {
 pub trait World: Charge {
     /// Epoch sum and causes of a session.
     fn switches(&mut self, session: &Session) -> Switches;
+    /// Whether what is passed in a scope trips it.
+    fn armed(&mut self, scope: u32) -> bool;
     /// What the segment has brought so far.
     fn tally(&mut self) -> &mut Tally;
     /// Reads the new bytes of the segment into the tally.
@@ -104,6 +106,12 @@ impl Connection {
     /// A FIX flow that no session declares, at its first FIX byte: it is as old as that. Blocked, it is fenced from the start.
     pub fn undeclared(seq: u32, blocked: bool) -> Self {
         Self { epoch: if blocked { Self::FENCED } else { Self::NEW }, ..Self::joined(0, seq) }
+    }
+
+    /// True where a SYN takes over the ports of an undeclared flow: what comes now is another flow, and not yet known to be FIX.
+    #[inline(always)]
+    pub fn is_reused(&self, segment: &Segment) -> bool {
+        self.session == 0 && segment.flags & SYN != 0
     }
 
     /// Starts over at a SYN, but not at its retransmit: data may have been queued before a trip since. Not even behind a FIN, which
@@ -199,7 +207,7 @@ fn judge<W: World>(world: &mut W, session: &Session, causes: u64) -> Verdict {
     if causes != 0 && !harmless(session, &tally) {
         return Verdict::Tripped;
     }
-    if tally.desyncs != 0 && session.flags & flag::DESYNC_TRIPS != 0 {
+    if tally.desyncs != 0 && session.flags & flag::DESYNC_TRIPS != 0 && world.armed(session.scopes[0]) {
         world.trip(session.scopes[0], cause::DESYNC, Passed { limit: 0, used: 0 });
         return Verdict::Desync;
     }

@@ -171,7 +171,7 @@ pub fn take(
         if more != 0 {
             let issued = scope.issue(i, more);
             let raced = issued != marks.issued[i];
-            let tail = if raced { scope.tail(i, &limit, issued, now) } else { marks.tail[i] };
+            let tail = marks.tail[i];
             // Raced, the tickets were taken later than `now` tells.
             let stamp = if raced { clock() } else { now };
             scope.stamp(i, &limit, issued, more, stamp);

@@ -125,6 +125,9 @@ pub struct Fresh {
     pub late: bool,
 }
 
+/// Bytes after which a hole is forgotten: long before sequence numbers come round to it again.
+const FORGOTTEN: u32 = 1 << 30;
+
 impl Stream {
     /// A connection whose first payload byte will have this sequence number.
     pub fn at(next_seq: u32) -> Self {
@@ -147,12 +150,25 @@ impl Stream {
         } else if behind > 0 {
             tally.repeated = 1;
             if behind as u32 >= length {
-                return self.fill(seq, length);
+                return self.fill(seq, length, tally);
             }
+            // It may hold late bytes and new ones. Only the new ones can be walked: the late ones are lost.
+            tally.desyncs = tally.desyncs.wrapping_add(self.misses(seq, length));
         }
         let from = if behind > 0 { behind as u32 } else { 0 };
         self.next_seq = seq.wrapping_add(length);
+        if self.next_seq.wrapping_sub(self.hole.end) > FORGOTTEN {
+            self.hole.start = self.hole.end;
+        }
         Some(Fresh { from, to: length, late: false })
+    }
+
+    /// 1 where a segment has bytes of the hole.
+    #[inline(always)]
+    fn misses(&self, seq: u32, length: u32) -> u32 {
+        let before_end = (self.hole.end.wrapping_sub(seq) as i32) > 0;
+        let behind_start = (seq.wrapping_add(length).wrapping_sub(self.hole.start) as i32) > 0;
+        (self.hole.start != self.hole.end && before_end && behind_start) as u32
     }
 
     /// Goes on behind `gap` missing bytes. Inside a message that changes nothing; anywhere else the stream is lost.
@@ -169,12 +185,14 @@ impl Stream {
         self.framing = Framing { synced: sync::LOST, ..Framing::zeroed() };
     }
 
-    /// The part of an old segment that fills the beginning of the hole, if any.
+    /// The part of an old segment that fills the beginning of the hole, if any. Late bytes from further on in it cannot be walked, for
+    /// what is before them is not known: the stream is lost there.
     #[inline(always)]
-    fn fill(&mut self, seq: u32, length: u32) -> Option<Fresh> {
+    fn fill(&mut self, seq: u32, length: u32, tally: &mut Tally) -> Option<Fresh> {
         let room = self.hole.end.wrapping_sub(self.hole.start);
         let from = self.hole.start.wrapping_sub(seq);
         if room == 0 || from >= length {
+            tally.desyncs = tally.desyncs.wrapping_add(self.misses(seq, length));
             return None;
         }
         let bytes = if length - from < room { length - from } else { room };

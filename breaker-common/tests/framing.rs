@@ -189,19 +189,21 @@ proptest! {
     #[test]
     fn whole_messages_in_another_order_count_once_the_hole_is_filled(
         messages in vec(message(), 2..16), together in vec(1..4usize, 1..6), early in vec(0..4usize, 1..6), first in first_seq(),
+        at_once in any::<bool>(),
     ) {
         let stream = messages.concat();
         let mut sender = Sender::new(&stream, first);
         let mut segments = &cut_at_messages(&messages, &together)[..];
         let mut holes = 0;
         for late in early.iter().cycle() {
-            // The last of some segments overtakes the others; they follow in their order, and again.
+            // The last of some segments overtakes the others; they follow, in their order or with it as one segment, and again.
             let (block, behind) = segments.split_at((late + 1).min(segments.len()));
             let Some(((from, to), others)) = block.split_last() else { break };
             holes += !others.is_empty() as u32;
             sender.send(*from, *to);
-            others.iter().for_each(|(from, to)| sender.send(*from, *to));
-            others.iter().for_each(|(from, to)| sender.send(*from, *to));
+            let whole = [(block[0].0, *to)];
+            let others = if at_once { &whole[..] } else { others };
+            others.iter().chain(others).for_each(|(from, to)| sender.send(*from, *to));
             segments = behind;
         }
         prop_assert_eq!(sender.counts(), (reference(&stream), holes));
@@ -224,6 +226,39 @@ proptest! {
             sender.send(start, end);
         }
         prop_assert_eq!(sender.counts(), (reference(&stream), 0));
+    }
+
+    #[test]
+    fn what_comes_too_late_to_be_read_is_told_and_never_silent(
+        messages in vec(message(), 4..5), order in prop::sample::select(&[[2, 1, 0, 3], [1, 3, 0, 2], [2, 0, 3, 1], [3, 2, 1, 0]][..]),
+        first in first_seq(), at_once in any::<bool>(),
+    ) {
+        let stream = messages.concat();
+        let segments = cut_at_messages(&messages, &[1]);
+        let mut sender = Sender::new(&stream, first);
+        for place in order {
+            sender.send(segments[place].0, segments[place].1);
+        }
+        if at_once {
+            sender.send(0, stream.len());
+        }
+        let (counts, desyncs) = sender.counts();
+        prop_assert!(counts == reference(&stream) || desyncs > 1, "{counts:?}, {desyncs} desyncs");
+    }
+
+    #[test]
+    fn a_hole_is_forgotten_long_before_its_numbers_come_again(first in first_seq()) {
+        let mut stream = Stream::at(first);
+        let mut tally = Tally::default();
+        let _ = stream.advance(first.wrapping_add(100), 50, &mut tally);
+        let before = tally.desyncs;
+        let mut seq = stream.next_seq;
+        for _ in 0..40 {
+            let _ = stream.advance(seq, 1 << 27, &mut tally);
+            seq = stream.next_seq;
+            let _ = stream.advance(seq.wrapping_sub(1000), 500, &mut tally);
+        }
+        prop_assert_eq!(tally.desyncs, before);
     }
 
     #[test]
@@ -356,4 +391,14 @@ fn payload_that_cannot_be_read_is_a_desync() {
     framing.resync(&mut Unreadable, &Fresh { from: 0, to: 100, late: false });
     assert_eq!(framing.step(&mut Unreadable, 0, 100, |_| Class::Order, &mut tally), 100);
     assert_eq!((tally.total(), tally.desyncs, framing.synced), (0, 1, sync::LOST));
+}
+
+#[test]
+fn bytes_that_were_seen_before_do_not_resynchronise() {
+    let stream = build("FIX.4.4", 1, "D", b"58=x\x01").repeat(2);
+    let middle = stream.len() / 2;
+    let mut sender = Sender::new(&stream, 1);
+    sender.feed = Feed::of(Stream::joined(1 + middle as u32 - 5));
+    sender.send(0, stream.len());
+    assert_eq!((sender.counts(), sender.feed.stream.framing.synced), (([0; 5], 0), sync::LOST));
 }

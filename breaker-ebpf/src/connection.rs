@@ -60,7 +60,12 @@ pub fn find(skb: *mut __sk_buff, work: &mut Work) -> Result<&'static mut Connect
     if looked_up && let Some(connection) = CONNECTIONS.get_ptr_mut(&work.packet.key) {
         // SAFETY: a map value of a connection whose packets come one at a time; entries are removed by user space long after the
         // last of them.
-        return Ok(unsafe { &mut *connection });
+        let connection = unsafe { &mut *connection };
+        if !connection.is_reused(&work.packet.segment) {
+            return Ok(connection);
+        }
+        // A failure to remove it is one to make it anew: `make` overwrites.
+        let _ = CONNECTIONS.remove(&work.packet.key);
     }
     if !looked_up && (watches() == undeclared::IGNORE || !payload::begins_like_fix(skb, &work.packet)) {
         return Err(pass(reason::NOT_OURS));

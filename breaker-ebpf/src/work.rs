@@ -136,6 +136,11 @@ impl World for Run<'_> {
     }
 
     #[inline(always)]
+    fn armed(&mut self, scope: u32) -> bool {
+        scope::get(scope).is_some_and(|scope| scope.armed())
+    }
+
+    #[inline(always)]
     fn tally(&mut self) -> &mut Tally {
         &mut self.work.tally
     }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::kernel::pins;
 
@@ -110,9 +110,16 @@ pub struct EventsArgs {
 #[derive(Debug, Args)]
 pub struct DrillArgs {
     /// What to rehearse.
-    #[arg(long, value_name = "NAME", default_value = "knight", value_parser = ["knight"])]
-    pub scenario: String,
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = ScenarioName::Knight)]
+    pub scenario: ScenarioName,
     /// Write the figures there as JSON.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+}
+
+/// What can be rehearsed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ScenarioName {
+    /// Knight Capital, 1 August 2012: a runaway is cut off at exactly N, the agent is killed, nothing stale comes after the reset.
+    Knight,
 }

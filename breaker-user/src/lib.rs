@@ -4,9 +4,11 @@ pub mod audit;
 pub mod cli;
 pub mod command;
 pub mod config;
+pub mod drill;
 pub mod fault;
 pub mod journal;
 pub mod kernel;
+pub mod lab;
 pub mod view;
 
 /// Version of this program.

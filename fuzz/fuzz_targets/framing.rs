@@ -1,8 +1,77 @@
-//! FIX framing over arbitrary bytes.
+//! FIX framing over arbitrary bytes: however they are cut, the same messages are counted; nothing panics, every step makes progress.
+//!
+//! An input is a stream, then the way to cut it (see [`cut`]), and in its last byte how many bytes that takes, up to 15.
 #![no_main]
 
+#[path = "../../breaker-common/tests/feed/mod.rs"]
+mod feed;
+
+use breaker_common::stream::Stream;
 use libfuzzer_sys::fuzz_target;
 
+use feed::Feed;
+
+/// Sequence number of the first byte: most streams pass the wrap-around.
+const FIRST: u32 = u32::MAX - 40;
+
 fuzz_target!(|data: &[u8]| {
-    let _ = data;
+    let Some((count, data)) = data.split_last() else { return };
+    let (stream, cuts) = data.split_at(data.len().saturating_sub(*count as usize % 16));
+    let segments = cut(stream.len(), cuts);
+    counts_do_not_depend_on_the_cutting(stream, &segments);
+    late_segments_and_a_late_start_are_survived(stream, &segments);
 });
+
+/// Where segments begin and end. A byte each, used in turn: its lower six bits are the size, in units of 32 bytes where bit 6 is set;
+/// with bit 7 the segment also repeats up to 24 bytes before it.
+fn cut(length: usize, cuts: &[u8]) -> Vec<(usize, usize)> {
+    let mut at = 0;
+    let mut segments = Vec::new();
+    let mut cuts = cuts.iter().cycle();
+    while at < length {
+        let cut = *cuts.next().unwrap_or(&0x7f) as usize;
+        let size = if cut & 0x40 != 0 { 32 * (cut & 0x3f) } else { cut & 0x3f };
+        let from = if cut & 0x80 != 0 { at.saturating_sub(cut & 0x18) } else { at };
+        let to = length.min(at + size.max(1));
+        segments.push((from, to));
+        at = to;
+    }
+    segments
+}
+
+fn counts_do_not_depend_on_the_cutting(stream: &[u8], segments: &[(usize, usize)]) {
+    let mut whole = Feed::of(Stream::at(FIRST));
+    if !stream.is_empty() {
+        whole.segment(FIRST, stream);
+    }
+    let mut pieces = Feed::of(Stream::at(FIRST));
+    let mut rest = segments.iter();
+    // Once lost, the stream is found again where a segment begins with a message, and that is a matter of the cutting.
+    for (from, to) in rest.by_ref() {
+        send(&mut pieces, stream, *from, *to);
+        if pieces.tally.desyncs != 0 {
+            break;
+        }
+    }
+    assert_eq!(pieces.messages(), whole.messages());
+    assert_eq!(pieces.tally.desyncs, whole.tally.desyncs);
+    assert_eq!(pieces.stream.framing.synced, whole.stream.framing.synced);
+    assert_eq!(pieces.stream.framing.skip, whole.stream.framing.skip);
+    rest.for_each(|(from, to)| send(&mut pieces, stream, *from, *to));
+    assert_eq!(pieces.stream.next_seq, whole.stream.next_seq);
+}
+
+/// Every second segment overtakes the one before it, which follows, in a stream that is joined at its second.
+fn late_segments_and_a_late_start_are_survived(stream: &[u8], segments: &[(usize, usize)]) {
+    let Some((_, first)) = segments.first() else { return };
+    for start in [Stream::at(FIRST), Stream::joined(FIRST.wrapping_add(*first as u32))] {
+        let mut feed = Feed::of(start);
+        for pair in segments.chunks(2) {
+            pair.iter().rev().for_each(|(from, to)| send(&mut feed, stream, *from, *to));
+        }
+    }
+}
+
+fn send(feed: &mut Feed, stream: &[u8], from: usize, to: usize) {
+    feed.segment(FIRST.wrapping_add(from as u32), &stream[from..to]);
+}

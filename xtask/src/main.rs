@@ -54,6 +54,8 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Measure what a packet costs in the hook and a round trip over the wire, and write bench/results.json
+    Bench,
     /// Check the formatting of every crate, and clippy without a warning over all but the kernel program
     Lint,
     /// Run every fuzz target, from its seeds; fails on the first crash
@@ -87,10 +89,13 @@ fn run(verb: Verb) -> Result<ExitCode> {
             return test::run(&args);
         }
         Verb::Demo { args } => {
-            packages::ensure(packages::TESTS)?;
             let breaker = build()?;
             let error = Command::new(&breaker).args(["drill", "--scenario", "knight"]).args(args).exec();
             return Err(error).with_context(|| format!("running {}", breaker.display()));
+        }
+        Verb::Bench => {
+            object::build()?;
+            program::bench()?;
         }
         Verb::Lint => lint::run()?,
         Verb::Fuzz { seconds } => fuzz::run(seconds)?,

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::process;
+use crate::{process, workspace};
 
 /// Builds it for release and says where cargo put it: target/release/breaker, unless a target directory is configured.
 pub fn build() -> Result<PathBuf> {
@@ -35,6 +35,17 @@ fn executable(message: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(message).ok()?;
     let is_breaker = message["target"]["name"] == "breaker";
     is_breaker.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
+}
+
+/// Measures, with a release build, and keeps the figures in bench/results.json.
+pub fn bench() -> Result<()> {
+    let root = workspace::root();
+    let mut cargo = process::cargo();
+    cargo
+        .args(["run", "--release", "--locked", "--package", "breaker-tests", "--bin", "bench", "--"])
+        .arg(root.join("bench/results.json"))
+        .current_dir(&root);
+    process::run(&mut cargo)
 }
 
 #[cfg(test)]

@@ -1,0 +1,122 @@
+//! A scope in memory: what breaker-ebpf's `scope` is in a map.
+
+use std::cell::Cell;
+
+use breaker_common::abi::{Limit, Scope, Switch, Trip, Window};
+use breaker_common::limits::SharedScope;
+use breaker_common::window::{self, Ring};
+
+/// Gives a scope one more limit.
+pub fn add_limit(scope: &mut Scope, limit: Limit) {
+    scope.limits[scope.limit_count as usize] = limit;
+    scope.limit_count += 1;
+    scope.classes |= 1 << limit.class;
+}
+
+/// The rings of all limits.
+struct Times<'a>(&'a [Cell<u64>]);
+
+impl Ring for Times<'_> {
+    fn read(&self, slot: u64) -> u64 {
+        self.0[slot as usize].get()
+    }
+
+    fn write(&mut self, slot: u64, word: u64) {
+        self.0[slot as usize].set(word);
+    }
+}
+
+/// A scope, and the rings of its limits.
+#[derive(Clone, Copy)]
+pub struct InMemory<'a> {
+    /// The scope.
+    pub scope: &'a Cell<Scope>,
+    /// The rings.
+    pub times: &'a [Cell<u64>],
+}
+
+impl InMemory<'_> {
+    fn update<T>(&self, change: impl FnOnce(&mut Scope) -> T) -> T {
+        let mut scope = self.scope.get();
+        let result = change(&mut scope);
+        self.scope.set(scope);
+        result
+    }
+}
+
+impl SharedScope for InMemory<'_> {
+    fn switch(&self) -> Switch {
+        self.scope.get().switch
+    }
+
+    fn armed(&self) -> bool {
+        self.scope.get().armed != 0
+    }
+
+    fn classes(&self) -> u32 {
+        self.scope.get().classes
+    }
+
+    fn has_limit(&self, i: usize) -> bool {
+        i < self.scope.get().limit_count as usize
+    }
+
+    fn limit(&self, i: usize) -> Limit {
+        self.scope.get().limits[i]
+    }
+
+    fn window(&self, i: usize) -> Window {
+        self.scope.get().windows[i]
+    }
+
+    fn tail(&self, i: usize, limit: &Limit, issued: u64, now: u64) -> u64 {
+        window::tail(limit, &Window { issued, ..self.window(i) }, &Times(self.times), now)
+    }
+
+    /// In as many calls as it takes, like the kernel.
+    fn stamp(&self, _: usize, limit: &Limit, first: u64, more: u64, now: u64) {
+        let mut left = more;
+        let mut calls = 0;
+        while left != 0 && calls <= window::MOST_SLOTS / 64 {
+            left = window::stamp(limit, &mut Times(self.times), first + (more - left), left, now, 64);
+            calls += 1;
+        }
+        assert_eq!(left, 0, "{more} tickets from {first} on are not all stamped");
+    }
+
+    fn issue(&self, i: usize, more: u64) -> u64 {
+        self.update(|scope| {
+            let before = scope.windows[i].issued;
+            scope.windows[i].issued += more;
+            before
+        })
+    }
+
+    fn set_tail(&self, i: usize, tail: u64) {
+        self.update(|scope| scope.windows[i].tail = tail);
+    }
+
+    fn set_peak(&self, i: usize, peak: u64) {
+        self.update(|scope| scope.windows[i].peak = peak);
+    }
+
+    fn swap_level(&self, i: usize, level: u64) -> u64 {
+        self.update(|scope| std::mem::replace(&mut scope.windows[i].level, level))
+    }
+
+    fn or_causes(&self, causes: u64) -> u64 {
+        self.update(|scope| {
+            let before = scope.switch.causes;
+            scope.switch.causes |= causes;
+            before
+        })
+    }
+
+    fn raise_epoch(&self) {
+        self.update(|scope| scope.switch.epoch += 1);
+    }
+
+    fn set_trip(&self, trip: Trip) {
+        self.update(|scope| scope.trip = trip);
+    }
+}

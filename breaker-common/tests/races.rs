@@ -1,0 +1,261 @@
+//! The sliding window under several CPUs: threads that charge one limit at once, by a real clock.
+
+#[path = "model/policy.rs"]
+mod policy;
+
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::thread;
+use std::time::Instant;
+
+use breaker_common::abi::{Limit, Switch, Trip, Window, cause};
+use breaker_common::class::{Class, LimitClass};
+use breaker_common::limits::{self, Charge, Marks, Passed, SharedScope};
+use breaker_common::stream::Tally;
+use breaker_common::window::{self, Ring};
+
+const THREADS: usize = 4;
+const MS: u64 = 1_000_000;
+
+/// A scope with one limit, as CPUs share it.
+struct Shared {
+    limit: Limit,
+    slots: Vec<AtomicU64>,
+    issued: AtomicU64,
+    tail: AtomicU64,
+    peak: AtomicU64,
+    level: AtomicU64,
+    causes: AtomicU64,
+    epoch: AtomicU64,
+    start: Instant,
+}
+
+impl Shared {
+    fn new(max: u64, per_ns: u64) -> Self {
+        let limit = policy::limit(LimitClass::Order, max, per_ns, 0);
+        let zero = || AtomicU64::new(0);
+        let slots = (0..1 << limit.ring_bits).map(|_| zero()).collect();
+        let start = Instant::now();
+        Self {
+            limit,
+            slots,
+            issued: zero(),
+            tail: zero(),
+            peak: zero(),
+            level: zero(),
+            causes: zero(),
+            epoch: zero(),
+            start,
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
+    }
+}
+
+struct Slots<'a>(&'a [AtomicU64]);
+
+impl Ring for Slots<'_> {
+    fn read(&self, slot: u64) -> u64 {
+        self.0[slot as usize].load(SeqCst)
+    }
+
+    fn write(&mut self, slot: u64, word: u64) {
+        self.0[slot as usize].store(word, SeqCst);
+    }
+}
+
+impl SharedScope for Shared {
+    fn switch(&self) -> Switch {
+        Switch { causes: self.causes.load(SeqCst), epoch: self.epoch.load(SeqCst) }
+    }
+
+    fn armed(&self) -> bool {
+        true
+    }
+
+    fn classes(&self) -> u32 {
+        1 << self.limit.class
+    }
+
+    fn has_limit(&self, i: usize) -> bool {
+        i == 0
+    }
+
+    fn limit(&self, _: usize) -> Limit {
+        self.limit
+    }
+
+    fn window(&self, _: usize) -> Window {
+        Window {
+            issued: self.issued.load(SeqCst),
+            tail: self.tail.load(SeqCst),
+            peak: self.peak.load(SeqCst),
+            level: self.level.load(SeqCst),
+        }
+    }
+
+    fn tail(&self, i: usize, limit: &Limit, issued: u64, now: u64) -> u64 {
+        window::tail(limit, &Window { issued, ..self.window(i) }, &Slots(&self.slots), now)
+    }
+
+    fn stamp(&self, _: usize, limit: &Limit, first: u64, more: u64, now: u64) {
+        window::stamp(limit, &mut Slots(&self.slots), first, more, now, u64::MAX);
+    }
+
+    fn issue(&self, _: usize, more: u64) -> u64 {
+        self.issued.fetch_add(more, SeqCst)
+    }
+
+    fn set_tail(&self, _: usize, tail: u64) {
+        self.tail.store(tail, SeqCst);
+    }
+
+    fn set_peak(&self, _: usize, peak: u64) {
+        self.peak.store(peak, SeqCst);
+    }
+
+    fn swap_level(&self, _: usize, level: u64) -> u64 {
+        self.level.swap(level, SeqCst)
+    }
+
+    fn or_causes(&self, causes: u64) -> u64 {
+        self.causes.fetch_or(causes, SeqCst)
+    }
+
+    fn raise_epoch(&self) {
+        self.epoch.fetch_add(1, SeqCst);
+    }
+
+    fn set_trip(&self, _: Trip) {}
+}
+
+/// One segment on one CPU.
+struct Segment<'a> {
+    shared: &'a Shared,
+    tally: Tally,
+    marks: Marks,
+    /// The clock that it was judged by.
+    judged: u64,
+}
+
+impl Charge for Segment<'_> {
+    fn now(&mut self) -> u64 {
+        let now = self.shared.now();
+        self.judged = now;
+        now
+    }
+
+    fn mark(&mut self, _: usize, _: u32) {
+        limits::mark(self.shared, &mut self.marks, &self.tally);
+    }
+
+    fn concerned(&self, _: usize) -> bool {
+        self.marks.concerned != 0
+    }
+
+    fn look(&mut self, _: usize, _: u32, now: u64) -> Option<Passed> {
+        limits::look(self.shared, &mut self.marks, &self.tally, now)
+    }
+
+    fn take(&mut self, _: usize, _: u32, now: u64) -> Option<Passed> {
+        limits::take(self.shared, &self.marks, &self.tally, now, || self.shared.now(), |_| ())
+    }
+}
+
+/// A segment that crossed: its clock when it was judged, one from when it was free to go, and how many messages it held.
+#[derive(Clone, Copy, Debug)]
+struct Crossing {
+    judged: u64,
+    gone: u64,
+    messages: u64,
+}
+
+/// Charges a segment, and trips as `decide` does.
+fn offer(shared: &Shared, messages: u64) -> Option<Crossing> {
+    let mut segment = Segment { shared, tally: Tally::default(), marks: Marks::default(), judged: 0 };
+    segment.tally.messages[Class::Order as usize] = messages as u32;
+    if let Some((_, passed)) = limits::charge(&policy::session(&[0]), &mut segment) {
+        limits::trip(shared, Trip { cause: cause::RATE, used: passed.used, ..Trip::default() });
+        return None;
+    }
+    Some(Crossing { judged: segment.judged, gone: shared.now(), messages })
+}
+
+/// Offers segments from several threads for as long as that holds and returns those that crossed.
+fn blast(shared: &Shared, most_messages: u64, go_on: impl Fn(&Shared) -> bool + Sync) -> Vec<Crossing> {
+    thread::scope(|scope| {
+        let work = |thread: u64| {
+            let go_on = &go_on;
+            move || {
+                let mut crossed = Vec::new();
+                let mut i = thread;
+                while go_on(shared) {
+                    crossed.extend(offer(shared, 1 + i % most_messages));
+                    i += 1;
+                }
+                crossed
+            }
+        };
+        let threads: Vec<_> = (0..THREADS as u64).map(|thread| scope.spawn(work(thread))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("a thread that charges")).collect()
+    })
+}
+
+fn messages(crossed: &[Crossing]) -> u64 {
+    crossed.iter().map(|crossing| crossing.messages).sum()
+}
+
+/// Whatever the threads did: from the judgement of one message to the going of the one that is `max` later lies a window.
+fn assert_never_one_more(shared: &Shared, mut crossed: Vec<Crossing>) {
+    let Limit { max, per_ns, .. } = shared.limit;
+    crossed.sort_by_key(|crossing| crossing.judged);
+    // In the interval that begins at a judgement, one short of a window: all that were judged and gone inside it.
+    for (i, first) in crossed.iter().enumerate() {
+        let inside = crossed[i..].iter().take_while(|crossing| crossing.judged - first.judged < per_ns);
+        let inside: u64 =
+            inside.filter(|crossing| crossing.gone - first.judged < per_ns).map(|crossing| crossing.messages).sum();
+        assert!(
+            inside <= max,
+            "{inside} messages crossed in less than {per_ns} ns from {} on: {max} may",
+            first.judged
+        );
+    }
+}
+
+#[test]
+fn several_cpus_never_let_one_more_cross_in_a_window() {
+    for (max, per_ns, most_messages) in
+        [(1, MS, 1), (7, 2 * MS, 1), (100, 5 * MS, 3), (1024, 20 * MS, 10), (5000, 20 * MS, 20)]
+    {
+        let shared = Shared::new(max, per_ns);
+        let crossed = blast(&shared, most_messages, |shared| shared.now() < 400 * MS);
+        assert!(messages(&crossed) >= max / 2, "{crossed:?} crossed: {max} may in each window");
+        assert_never_one_more(&shared, crossed);
+        assert_eq!(shared.switch().causes, cause::RATE);
+    }
+}
+
+fn untripped(shared: &Shared) -> bool {
+    shared.switch().causes == 0
+}
+
+#[test]
+fn of_a_total_exactly_as_many_cross_as_may_when_they_come_one_by_one() {
+    for max in [1, 10, 1000, 100_000] {
+        let shared = Shared::new(max, 0);
+        let crossed = blast(&shared, 1, untripped);
+        assert_eq!(messages(&crossed), max);
+        assert_eq!(shared.switch(), Switch { causes: cause::RATE, epoch: 1 }, "it trips once");
+        assert!(offer(&shared, 1).is_none());
+    }
+}
+
+#[test]
+fn a_total_is_never_passed_by_segments_of_several_messages() {
+    for max in 1000..1050 {
+        let shared = Shared::new(max, 0);
+        let crossed = blast(&shared, 7, untripped);
+        assert!(messages(&crossed) <= max, "{} of {max}", messages(&crossed));
+    }
+}

@@ -1,0 +1,237 @@
+//! What the session layer of FIX 4.4 asks of both sides: numbers without gaps, answers to admin messages, heartbeats.
+//!
+//! Everything here is pure; the sockets are elsewhere. One thing differs from a real engine's ways: a message behind a gap is
+//! taken at once and not asked for again, so that the laboratory counts each order that arrived, when it arrived.
+
+use std::mem;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::decode::Message;
+use super::encode::{Encoder, Fields, Header};
+use super::order::Report;
+use super::socket::End;
+use super::tag;
+use crate::lab::clock::Moment;
+use crate::lab::watched::lock;
+
+/// What is to be sent because of what was received, or was not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    /// Heartbeat(0), to a TestRequest with this TestReqID or to none.
+    Heartbeat(Option<String>),
+    /// TestRequest(1): the other side has been silent.
+    TestRequest,
+    /// ResendRequest(2) for what a gap has swallowed, both ends included.
+    ResendRequest { first: u64, last: u64 },
+    /// SequenceReset(4) with GapFillFlag(123)=Y in place of these messages, both ends included; 0 is the last one sent.
+    GapFill { first: u64, last: u64 },
+    /// Logon(A) with HeartBtInt(108) in seconds and ResetSeqNumFlag(141).
+    Logon { heartbeat: u64, reset: bool },
+    /// Logout(5), and why.
+    Logout(String),
+    /// ExecutionReport(8).
+    Report(Report),
+}
+
+/// What a message turned out to be, once the session layer has seen it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Incoming {
+    /// Logon(A).
+    Logon,
+    /// Logout(5).
+    Logout,
+    /// Reject(3).
+    Reject,
+    /// It was the session layer's alone.
+    Handled,
+    /// Any other type.
+    Application,
+}
+
+/// The receiving half of a session; it outlives its connections.
+#[derive(Debug)]
+pub(super) struct Inbound {
+    /// The MsgSeqNum that the next message should have.
+    pub expected: u64,
+    /// The gaps that were seen, both ends included.
+    pub gaps: Vec<(u64, u64)>,
+}
+
+/// The sending half of a session; it outlives its connections.
+#[derive(Debug)]
+pub(super) struct Outbound {
+    encoder: Encoder,
+    /// The MsgSeqNum that the next message will have.
+    pub next: u64,
+    /// When something was last written.
+    pub sent: Moment,
+}
+
+/// Both halves of a session, and what is yet to be answered.
+///
+/// The thread that reads a connection never waits for one that writes to it: two sides that write to each other would then
+/// block each other. So what it has to say lies in `pending` until `outbound` is free, for whichever of them comes first.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub inbound: Mutex<Inbound>,
+    pub outbound: Mutex<Outbound>,
+    pub pending: Mutex<Vec<Reply>>,
+    /// A connection has this session now.
+    pub taken: AtomicBool,
+}
+
+impl Session {
+    pub fn new(encoder: Encoder) -> Self {
+        Self {
+            inbound: Mutex::new(Inbound { expected: 1, gaps: Vec::new() }),
+            outbound: Mutex::new(Outbound { encoder, next: 1, sent: Moment::now() }),
+            pending: Mutex::default(),
+            taken: AtomicBool::new(false),
+        }
+    }
+
+    /// Appends to `out` what is pending.
+    pub fn answer(&self, outbound: &mut Outbound, out: &mut Vec<u8>) {
+        for reply in mem::take(&mut *lock(&self.pending)) {
+            outbound.reply(out, reply);
+        }
+    }
+}
+
+impl Inbound {
+    /// Takes a message in and adds to `replies` what it asks for.
+    ///
+    /// An error is what ends the session: its text belongs in a Logout.
+    pub fn receive(&mut self, message: &Message<'_>, replies: &mut Vec<Reply>) -> Result<Incoming, String> {
+        let seq = message.seq().ok_or("MsgSeqNum(34) is missing")?;
+        let msg_type = message.msg_type();
+        let gap_fill = message.is_yes(tag::GAP_FILL_FLAG);
+        if msg_type == b"4" && !gap_fill {
+            self.expected = message.number(tag::NEW_SEQ_NO).ok_or("NewSeqNo(36) is missing")?;
+            return Ok(Incoming::Handled);
+        }
+        if msg_type == b"A" && message.is_yes(tag::RESET_SEQ_NUM_FLAG) {
+            self.expected = 1;
+        }
+        self.advance(seq, message.poss_dup(), replies)?;
+        match msg_type {
+            b"0" => Ok(Incoming::Handled),
+            b"1" => {
+                replies.push(Reply::Heartbeat(Some(message.text(tag::TEST_REQ_ID).to_owned())));
+                Ok(Incoming::Handled)
+            }
+            b"2" => {
+                let bound = |tag| message.number(tag).ok_or("a bound of a ResendRequest is missing");
+                replies.push(Reply::GapFill { first: bound(tag::BEGIN_SEQ_NO)?, last: bound(tag::END_SEQ_NO)? });
+                Ok(Incoming::Handled)
+            }
+            b"3" => Ok(Incoming::Reject),
+            b"4" => {
+                let filled = message.number(tag::NEW_SEQ_NO).ok_or("NewSeqNo(36) is missing")?;
+                self.expected = self.expected.max(filled);
+                Ok(Incoming::Handled)
+            }
+            b"5" => Ok(Incoming::Logout),
+            b"A" => Ok(Incoming::Logon),
+            _ => Ok(Incoming::Application),
+        }
+    }
+
+    fn advance(&mut self, seq: u64, poss_dup: bool, replies: &mut Vec<Reply>) -> Result<(), String> {
+        if seq > self.expected {
+            self.gaps.push((self.expected, seq - 1));
+            replies.push(Reply::ResendRequest { first: self.expected, last: seq - 1 });
+        }
+        if seq < self.expected && !poss_dup {
+            // The words that QuickFIX has for it.
+            return Err(format!("MsgSeqNum too low, expecting {} but received {seq}", self.expected));
+        }
+        self.expected = self.expected.max(seq + 1);
+        Ok(())
+    }
+}
+
+impl Outbound {
+    /// Appends a message with the next sequence number to `out`.
+    pub fn message(&mut self, out: &mut Vec<u8>, msg_type: &str, fill: impl FnOnce(&mut Fields<'_>)) {
+        let header = Header { msg_type, seq: self.next, poss_dup: false };
+        self.next += 1;
+        self.sent = Moment::now();
+        self.encoder.message(out, header, fill);
+    }
+
+    /// Appends a reply to `out`.
+    pub fn reply(&mut self, out: &mut Vec<u8>, reply: Reply) {
+        match reply {
+            Reply::Heartbeat(None) => self.message(out, "0", |_| ()),
+            Reply::Heartbeat(Some(id)) => self.message(out, "0", |f| _ = f.text(tag::TEST_REQ_ID, id)),
+            Reply::TestRequest => self.message(out, "1", |f| _ = f.now(tag::TEST_REQ_ID)),
+            Reply::ResendRequest { first, last } => self.message(out, "2", |f| {
+                f.number(tag::BEGIN_SEQ_NO, first).number(tag::END_SEQ_NO, last);
+            }),
+            Reply::GapFill { first, last } => self.gap_fill(out, first, last),
+            Reply::Logon { heartbeat, reset } => {
+                if reset {
+                    self.next = 1;
+                }
+                self.message(out, "A", |f| {
+                    f.number(tag::ENCRYPT_METHOD, 0).number(tag::HEART_BT_INT, heartbeat);
+                    f.text(tag::RESET_SEQ_NUM_FLAG, if reset { "Y" } else { "N" });
+                });
+            }
+            Reply::Logout(text) if text.is_empty() => self.message(out, "5", |_| ()),
+            Reply::Logout(text) => self.message(out, "5", |f| _ = f.text(tag::TEXT, text)),
+            Reply::Report(report) => self.message(out, "8", |f| report.fill(f)),
+        }
+    }
+
+    /// Takes the place of messages that were asked for again: no order is ever sent twice.
+    fn gap_fill(&mut self, out: &mut Vec<u8>, first: u64, last: u64) {
+        let next = if last == 0 { self.next } else { self.next.min(last + 1) };
+        if first < next {
+            self.encoder.message(out, Header { msg_type: "4", seq: first, poss_dup: true }, |f| {
+                f.text(tag::GAP_FILL_FLAG, "Y").number(tag::NEW_SEQ_NO, next);
+            });
+        }
+    }
+}
+
+/// The heartbeats of one connection.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    /// HeartBtInt(108); zero is no heartbeats.
+    pub interval: Duration,
+    received: Moment,
+    asked: bool,
+}
+
+impl Pulse {
+    pub fn new() -> Self {
+        Self { interval: Duration::ZERO, received: Moment::now(), asked: false }
+    }
+
+    /// Notes that something arrived.
+    pub fn heard(&mut self, at: Moment) {
+        self.received = at;
+        self.asked = false;
+    }
+
+    /// What is due now; an error where the other side must be taken for dead. A reasonable time for the way is allowed as
+    /// engines do: 1.2 intervals before it is asked, 2.4 before it is given up.
+    pub fn due(&mut self, last_sent: Moment) -> Result<Option<Reply>, End> {
+        let silent = self.received.elapsed();
+        if self.interval.is_zero() {
+            return Ok(None);
+        }
+        if silent > self.interval.mul_f64(2.4) {
+            return Err(End::Silent);
+        }
+        if silent > self.interval.mul_f64(1.2) && !self.asked {
+            self.asked = true;
+            return Ok(Some(Reply::TestRequest));
+        }
+        Ok((last_sent.elapsed() >= self.interval).then_some(Reply::Heartbeat(None)))
+    }
+}

@@ -1,0 +1,25 @@
+//! UTCTimestamp, FIX's form of wall time: `20120801-13:30:00.123`.
+
+/// The text of the millisecond that was last asked for: most messages share theirs with the one before.
+#[derive(Clone, Debug)]
+pub(super) struct Timestamp {
+    /// Milliseconds since 1970.
+    millisecond: i64,
+    text: String,
+}
+
+impl Timestamp {
+    pub fn new() -> Self {
+        Self { millisecond: i64::MIN, text: String::new() }
+    }
+
+    /// The text for now.
+    pub fn now(&mut self) -> &str {
+        let now = jiff::Timestamp::now();
+        if now.as_millisecond() != self.millisecond {
+            self.millisecond = now.as_millisecond();
+            self.text = now.strftime("%Y%m%d-%H:%M:%S.%3f").to_string();
+        }
+        &self.text
+    }
+}
