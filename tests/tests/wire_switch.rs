@@ -60,11 +60,18 @@ fn nothing_queued_before_a_reset_comes_after_it_even_from_behind_a_shut_window()
         sink.set_reading(false);
         let mut stream = connect(&rig, 9001);
         stream.set_nonblocking(true).expect("not blocking");
-        let (mut id, mut refusals) = (0, 0);
+        let (mut id, mut refusals, mut rest) = (0, 0, Vec::new());
         // Until the receiver's window is shut and the sender's queue has been full for 200 ms.
         while refusals < 20 {
-            match stream.write(&order(id)) {
-                Ok(_) => (id, refusals) = (id + 1, 0),
+            if rest.is_empty() {
+                rest = order(id);
+                id += 1;
+            }
+            match stream.write(&rest) {
+                Ok(written) => {
+                    rest.drain(..written);
+                    refusals = 0;
+                }
                 Err(_) => {
                     refusals += 1;
                     sleep(Duration::from_millis(10));

@@ -137,5 +137,5 @@ pub struct Lock {
 fn on_bpffs(path: &Path) -> bool {
     path.ancestors()
         .find(|place| place.exists())
-        .is_some_and(|place| statfs(place).is_ok_and(|found| found.f_type as i64 == BPF_FS_MAGIC))
+        .is_some_and(|place| statfs(place).is_ok_and(|found| found.f_type == BPF_FS_MAGIC))
 }

@@ -41,7 +41,7 @@ pub fn scope(scope: &Scope) -> String {
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header.iter().map(|name| Cell::new(name)));
+    table.load_style(presets::NOTHING).set_header(header.iter().map(Cell::new));
     if !coloured() {
         table.force_no_tty();
     }
