@@ -57,8 +57,8 @@ impl Namespace {
 
 /// True when an interface of the calling thread's namespace carries packets: both ends of a cable are up.
 ///
-/// A cable that has just come up is opened for packets by a worker of the kernel (`linkwatch` in its source), up to a second
-/// later, and drops what is sent till then. This question makes the kernel do it at once.
+/// A cable that has just come up is opened for packets by a worker of the kernel (`linkwatch` in its source), up to a
+/// second later, and drops what is sent till then. This question makes the kernel do it at once.
 pub(super) fn has_link(interface: &str) -> io::Result<bool> {
     Ok(ask(interface, GLINK, 0)? != 0)
 }
@@ -71,8 +71,8 @@ fn ask(interface: &str, command: u32, data: u32) -> io::Result<u32> {
     let mut value = Value { command, data };
     let mut request = Request { name, value: (&raw mut value).cast(), rest: [0; 16] };
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-    // SAFETY: SIOCETHTOOL takes a `struct ifreq` whose data points to a `struct ethtool_value`, which outlives the call and
-    // is all that the kernel writes. An Updater tells the compiler that memory changes; a Setter would not.
+    // SAFETY: SIOCETHTOOL takes a `struct ifreq` whose data points to a `struct ethtool_value`, which outlives the call
+    // and is all that the kernel writes. An Updater tells the compiler that memory changes; a Setter would not.
     unsafe { ioctl(&socket, Updater::<SIOCETHTOOL, Request>::new(&mut request)) }?;
     Ok(value.data)
 }

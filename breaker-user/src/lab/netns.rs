@@ -11,14 +11,14 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space,
 
 use super::error::{Error, Result};
 
-/// A network namespace with a mount namespace of its own: a private, empty BPF file system at `/sys/fs/bpf`, and a `/sys`
+/// A network namespace with a mount namespace of its own: a private BPF file system at `/sys/fs/bpf`, and a `/sys`
 /// whose `class/net` shows the interfaces of this namespace. Its loopback is up.
 ///
-/// It has no name in `/run/netns`, and no thread of its own: it lasts as long as this value, or a thread, process or socket
-/// inside it. With those it is gone, after `kill -9` too. See `network_namespaces(7)`, `mount_namespaces(7)`.
+/// It has no name in `/run/netns`, and no thread of its own: it lasts as long as this value, or a thread, process or
+/// socket inside it. With those it is gone, after `kill -9` too. See `network_namespaces(7)`, `mount_namespaces(7)`.
 ///
-/// The new `/sys` covers what was mounted below the old one (cgroup, tracefs, debugfs). A thread inside finds the files of
-/// `proc_pid_net(5)` in `/proc/thread-self/net`: `/proc/net` is that of the process, and so the host's.
+/// The new `/sys` covers what was mounted below the old one (cgroup, tracefs, debugfs). A thread inside finds the files
+/// of `proc_pid_net(5)` in `/proc/thread-self/net`: `/proc/net` is that of the process, and so the host's.
 #[derive(Debug)]
 pub struct Namespace {
     network: File,

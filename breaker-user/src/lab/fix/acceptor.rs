@@ -122,7 +122,8 @@ impl Acceptor {
         self.shared.ledger.read(|ledger| ledger.connections.clone())
     }
 
-    /// The gaps in the sequence numbers of all sessions, both ends included, each of which made it send a ResendRequest.
+    /// The gaps in the sequence numbers of all sessions, both ends included, each of which made it send a
+    /// ResendRequest.
     pub fn gaps(&self) -> Vec<(u64, u64)> {
         let sessions = lock(&self.shared.sessions);
         sessions.values().flat_map(|session| lock(&session.inbound).gaps.clone()).collect()

@@ -152,8 +152,8 @@ impl Initiator {
         self.send(|outbound, out| outbound.message(out, "F", |f| order::cancel(f, cl_ord_id, original)))
     }
 
-    /// Sends the orders of [`order::cl_ord_ids`] as fast as TCP takes them, some 700 in one write, until the last of them
-    /// or the end of the connection.
+    /// Sends the orders of [`super::cl_ord_ids`] as fast as TCP takes them, some 700 in one write, until the last of
+    /// them or the end of the connection.
     pub fn send_orders(&self, prefix: &str, numbers: RangeInclusive<u64>) -> Sent {
         let mut total = 0;
         let mut numbers = numbers.peekable();

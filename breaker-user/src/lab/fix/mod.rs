@@ -1,7 +1,8 @@
-//! FIX 4.4 over blocking TCP sockets: an [`Initiator`] that trades and an [`Acceptor`] that keeps the book of what arrived.
+//! FIX 4.4 over blocking TCP sockets: an [`Initiator`] that trades and an [`Acceptor`] that keeps the book of what
+//! arrived.
 //!
-//! Both behave as engines do: sequence numbers that outlive connections, heartbeats, TestRequest, ResendRequest, Logout. The
-//! codec beneath them, [`Encoder`] and [`Decoder`], is there for tests that write to a socket of their own.
+//! Both behave as engines do: sequence numbers that outlive connections, heartbeats, TestRequest, ResendRequest,
+//! Logout. The codec beneath them, [`Encoder`] and [`Decoder`], is there for tests that write to a socket of their own.
 
 pub mod tag;
 

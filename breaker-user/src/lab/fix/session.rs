@@ -1,7 +1,8 @@
 //! What the session layer of FIX 4.4 asks of both sides: numbers without gaps, answers to admin messages, heartbeats.
 //!
-//! Everything here is pure; the sockets are elsewhere. One thing differs from a real engine's ways: a message behind a gap is
-//! taken at once and not asked for again, so that the laboratory counts each order that arrived, when it arrived.
+//! No socket is touched here. One thing differs from a real engine's ways: a message behind a
+//! gap is taken at once and not asked for again, so that the laboratory counts each order that arrived, when it
+//! arrived.
 
 use std::mem;
 use std::sync::Mutex;
@@ -71,8 +72,9 @@ pub(super) struct Outbound {
 
 /// Both halves of a session, and what is yet to be answered.
 ///
-/// The thread that reads a connection never waits for one that writes to it: two sides that write to each other would then
-/// block each other. So what it has to say lies in `pending` until `outbound` is free, for whichever of them comes first.
+/// The thread that reads a connection never waits for one that writes to it: two sides that write to each other would
+/// then block each other. So what it has to say lies in `pending` until `outbound` is free, for whichever of them comes
+/// first.
 #[derive(Debug)]
 pub(super) struct Session {
     pub inbound: Mutex<Inbound>,
@@ -218,8 +220,8 @@ impl Pulse {
         self.asked = false;
     }
 
-    /// What is due now; an error where the other side must be taken for dead. A reasonable time for the way is allowed as
-    /// engines do: 1.2 intervals before it is asked, 2.4 before it is given up.
+    /// What is due now; an error where the other side must be taken for dead. A reasonable time for the way is allowed
+    /// as engines do: 1.2 intervals before it is asked, 2.4 before it is given up.
     pub fn due(&mut self, last_sent: Moment) -> Result<Option<Reply>, End> {
         let silent = self.received.elapsed();
         if self.interval.is_zero() {

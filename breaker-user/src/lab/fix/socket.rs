@@ -66,8 +66,8 @@ impl From<io::Error> for End {
 
 /// Opens a TCP connection from `local`, or from where the kernel likes, waiting at most `patience`.
 ///
-/// With a `local` port one can make a connection with the very addresses and ports of an earlier one. Nagle's algorithm is
-/// off, as trading systems have it.
+/// With a `local` port one can make a connection with the very addresses and ports of an earlier one. Nagle's algorithm
+/// is off, as trading systems have it.
 ///
 /// # Errors
 /// Those of connect(2).
@@ -95,8 +95,8 @@ pub fn connect(local: Option<SocketAddr>, remote: SocketAddr, patience: Duration
     Ok(stream)
 }
 
-/// Waits up to `tick` for something to read, the end of the connection included. Where nothing shall be read, only for the
-/// connection to break.
+/// Waits up to `tick` for something to read, the end of the connection included. Where nothing shall be read, only for
+/// the connection to break.
 pub(super) fn readable(stream: &TcpStream, reading: bool, tick: Duration) -> io::Result<bool> {
     let wanted = if reading { PollFlags::IN } else { PollFlags::empty() };
     match poll(&mut [PollFd::new(stream, wanted)], Some(&timespec(tick))) {

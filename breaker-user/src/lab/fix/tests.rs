@@ -8,8 +8,8 @@ use super::tag;
 use crate::lab::watched::lock;
 
 /// Logon of the cTrader FIX API's documentation.
-const LOGON: &str = "8=FIX.4.4|9=126|35=A|49=theBroker.12345|56=CSERVER|34=1|52=20170117-08:03:04|57=TRADE|50=any_string|\
-                     98=0|108=30|141=Y|553=12345|554=passw0rd!|10=131|";
+const LOGON: &str = "8=FIX.4.4|9=126|35=A|49=theBroker.12345|56=CSERVER|34=1|52=20170117-08:03:04|57=TRADE|\
+                     50=any_string|98=0|108=30|141=Y|553=12345|554=passw0rd!|10=131|";
 
 fn bytes(text: &str) -> Vec<u8> {
     text.replace('|', "\x01").into_bytes()

@@ -1,0 +1,102 @@
+//! The laboratory on this host's kernel: namespaces, interfaces, FIX sessions. Needs root; says SKIP without it.
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
+
+mod namespaces;
+mod sessions;
+
+use std::collections::BTreeSet;
+use std::io::{self, Write as _};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+use breaker_user::lab::Wire;
+use breaker_user::lab::fix::{Acceptor, AcceptorSettings, Initiator, InitiatorSettings};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What is left of the process is looked at, so the tests run one at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Runs a test in a laboratory, and sees that nothing of it is left.
+fn in_laboratory(test: impl FnOnce(&Wire)) {
+    if !rustix::process::geteuid().is_root() {
+        return skip("not root");
+    }
+    let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let before = Footprint::of_process();
+    test(&Wire::new().unwrap());
+    let clean = eventually(|| Footprint::of_process() == before);
+    assert!(clean, "left behind: {:?}, before: {before:?}", Footprint::of_process());
+}
+
+fn skip(why: &str) {
+    // Past the test runner, which hides what passing tests print with a macro.
+    let mut stderr = io::stderr();
+    writeln!(stderr, "SKIP {}: {why}", thread::current().name().unwrap_or_default()).unwrap();
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Footprint {
+    /// All but those of the test runner, which come and go.
+    threads: usize,
+    files: usize,
+    /// What is mounted at the two places where a namespace has its own.
+    mounts: Vec<String>,
+}
+
+impl Footprint {
+    fn of_process() -> Self {
+        let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let own = |line: &&str| matches!(line.split(' ').nth(4), Some("/sys" | "/sys/fs/bpf"));
+        let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| name(task.unwrap()));
+        Self {
+            threads: tasks.filter(|name| name.trim() == "breaker-lab").count(),
+            files: fs::read_dir("/proc/self/fd").unwrap().count(),
+            mounts: mounts.lines().filter(own).map(str::to_owned).collect(),
+        }
+    }
+}
+
+fn names(directory: &str) -> BTreeSet<String> {
+    fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn eventually(mut met: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    while !met() {
+        if start.elapsed() > PATIENCE {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    true
+}
+
+fn acceptor(wire: &Wire, settings: AcceptorSettings) -> Acceptor {
+    wire.venue.run(|| Acceptor::listen(Wire::venue_socket(9001), settings)).unwrap()
+}
+
+fn engine(wire: &Wire) -> Initiator {
+    let engine = Initiator::new(InitiatorSettings::new(Wire::venue_socket(9001)));
+    log_on(wire, &engine);
+    engine
+}
+
+/// An engine that soon gives up where nothing is read.
+fn impatient_engine(wire: &Wire) -> Initiator {
+    let settings = InitiatorSettings::new(Wire::venue_socket(9001));
+    let engine = Initiator::new(InitiatorSettings { patience: Duration::from_secs(1), ..settings });
+    log_on(wire, &engine);
+    engine
+}
+
+fn log_on(wire: &Wire, engine: &Initiator) {
+    wire.firm.run(|| engine.connect()).unwrap();
+    engine.logon().unwrap();
+}
