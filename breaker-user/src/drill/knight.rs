@@ -15,8 +15,8 @@ use anyhow::{Context, Result, ensure};
 use super::figures::Report;
 use super::stage::{PATIENCE, Stage};
 use super::ticker::Ticker;
-use crate::lab::fix::{Ending, cl_ord_id, cl_ord_ids};
 use crate::lab::Moment;
+use crate::lab::fix::{Ending, cl_ord_id, cl_ord_ids};
 
 const POLICY: &str = r#"
 [host]
@@ -160,8 +160,10 @@ fn measure(stage: &Stage, runaway: &Runaway, bursts: u64, written: u64, report: 
     let counters = stage.with(|breaker| Ok(breaker.counters()?[1]))?;
     let came: Vec<_> = stage.venue.orders().into_iter().map(|order| order.cl_ord_id).collect();
     let set: BTreeSet<_> = came.iter().cloned().collect();
-    let due: BTreeSet<_> =
-        [("M", MORNING), ("R", LIMIT), ("A", AFTERNOON)].into_iter().flat_map(|(prefix, n)| cl_ord_ids(prefix, 1..=n)).collect();
+    let due: BTreeSet<_> = [("M", MORNING), ("R", LIMIT), ("A", AFTERNOON)]
+        .into_iter()
+        .flat_map(|(prefix, n)| cl_ord_ids(prefix, 1..=n))
+        .collect();
     let stale = set.difference(&due).count() as u64;
     let crossed = set.iter().filter(|id| id.starts_with('R')).count() as u64;
     let at_engine = runaway.engine.at.since(runaway.excess_at);
@@ -173,17 +175,33 @@ fn measure(stage: &Stage, runaway: &Runaway, bursts: u64, written: u64, report: 
     report.time("order N+1 handed to TCP, to the trip in the kernel", runaway.tripped_at.since(runaway.excess_at));
     report.time("order N+1 handed to TCP, to the reset at the engine", at_engine);
     report.time("order N+1 handed to TCP, to the reset at the venue", at_venue);
-    report.promise_count("the normal morning crosses whole", MORNING, set.iter().filter(|id| id.starts_with('M')).count() as u64);
-    report.promise_count(format!("of the runaway's {} orders exactly N = {LIMIT} cross", runaway.wrote), LIMIT, crossed);
+    report.promise_count(
+        "the normal morning crosses whole",
+        MORNING,
+        set.iter().filter(|id| id.starts_with('M')).count() as u64,
+    );
+    report.promise_count(
+        format!("of the runaway's {} orders exactly N = {LIMIT} cross", runaway.wrote),
+        LIMIT,
+        crossed,
+    );
     report.promise_count("the venue and the kernel count the same", came.len() as u64, counters.passed[0]);
     report.promise("the engine is told by a reset", format!("{:?}", runaway.engine.how), is_reset(&runaway.engine));
     report.promise("the venue is told by a reset", format!("{:?}", runaway.venue.how), is_reset(&runaway.venue));
     let late = at_engine.max(at_venue);
-    report.promise("both within 5 ms of order N+1", format!("{:.3} ms", late.as_secs_f64() * 1e3), late < Duration::from_millis(5));
+    report.promise(
+        "both within 5 ms of order N+1",
+        format!("{:.3} ms", late.as_secs_f64() * 1e3),
+        late < Duration::from_millis(5),
+    );
     let burst = set.iter().filter(|id| id.starts_with('B')).count() as u64;
     report.promise_count(format!("of {bursts} orders with the agent dead none cross"), 0, burst);
     report.promise_count("no stale order comes after the reset", 0, stale);
-    report.promise("after the reset the session trades", format!("{} orders", came.len()), set == due && came.len() == set.len());
+    report.promise(
+        "after the reset the session trades",
+        format!("{} orders", came.len()),
+        set == due && came.len() == set.len(),
+    );
     Ok(())
 }
 

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::fault::{Code, Fault};
-use crate::kernel::pins::{self, PinRoot};
 use crate::kernel::Breaker;
+use crate::kernel::pins::{self, PinRoot};
 use crate::lab::fix::{Acceptor, AcceptorSettings, Initiator, InitiatorSettings};
 use crate::lab::{self, Wire};
 

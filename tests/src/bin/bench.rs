@@ -71,7 +71,9 @@ fn main() {
     }
     if let Some(path) = std::env::args().nth(1) {
         let rows = |rows: &[Row]| -> Value {
-            rows.iter().map(|row| json!({ "what": row.what, "unit": row.unit, "rounds": row.rounds, "median": row.median() })).collect()
+            rows.iter()
+                .map(|row| json!({ "what": row.what, "unit": row.unit, "rounds": row.rounds, "median": row.median() }))
+                .collect()
         };
         let release = rustix::system::uname().release().to_string_lossy().into_owned();
         let text = json!({ "kernel": release, "command": "cargo xtask bench", "hot": rows(&hot), "single": rows(&single), "round_trip": rows(&trips) });
@@ -97,7 +99,8 @@ fn in_the_hook() -> (Vec<Row>, Vec<Row>) {
     rig.inside(|| {
         let program = SchedClassifier::from_pin(Rig::root().program()).expect("opening the program");
         let object = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/bpfel-unknown-none/bpf/empty"));
-        let mut loaded = EbpfLoader::new().load(&object.expect("the empty program: `cargo xtask build`")).expect("loading");
+        let mut loaded =
+            EbpfLoader::new().load(&object.expect("the empty program: `cargo xtask build`")).expect("loading");
         let empty: &mut SchedClassifier =
             loaded.program_mut("egress").expect("the program").try_into().expect("of that type");
         empty.load().expect("loading the empty program");
@@ -111,8 +114,7 @@ fn text(msg_type: &str, length: usize) -> Vec<u8> {
 }
 
 fn segment(port: u16, seq: u32, payload: &[u8]) -> Frame {
-    let mut frame =
-        Frame::new(SocketAddr::new(Wire::FIRM, 40_000), SocketAddr::new(Wire::VENUE, port), seq, payload);
+    let mut frame = Frame::new(SocketAddr::new(Wire::FIRM, 40_000), SocketAddr::new(Wire::VENUE, port), seq, payload);
     frame.options = 12;
     frame
 }
