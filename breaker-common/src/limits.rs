@@ -92,10 +92,15 @@ pub trait Charge {
 /// that objected.
 #[inline(always)]
 pub fn charge(session: &Session, charge: &mut impl Charge) -> Option<(u32, Passed)> {
+    let mut concerned = false;
     let mut i = 0;
     while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
         charge.mark(i, session.scopes[i]);
+        concerned |= charge.concerned(i);
         i += 1;
+    }
+    if !concerned {
+        return None;
     }
     let now = charge.now();
     let mut i = 0;

@@ -1,0 +1,37 @@
+//! The rehearsal as an operator runs it: it must keep its promises, and its report must hold what it measured.
+
+use std::process::Command;
+
+use breaker_tests::privileged;
+use breaker_tests::rig::binary;
+use serde_json::Value;
+
+#[test]
+fn the_knight_drill_keeps_every_promise_and_reports_what_it_measured() {
+    if !privileged() {
+        return;
+    }
+    let directory = tempfile::TempDir::new().expect("a directory");
+    let report = directory.path().join("report.json");
+    let ran = Command::new(binary())
+        .args(["drill", "--scenario", "knight", "--report"])
+        .arg(&report)
+        .output()
+        .expect("running breaker");
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{said}{}", String::from_utf8_lossy(&ran.stderr));
+    let report: Value = serde_json::from_slice(&std::fs::read(report).expect("a report")).expect("JSON");
+    let figure = |what: &str| {
+        let figures = report["figures"].as_array().expect("figures");
+        let found = figures.iter().find(|figure| figure["what"] == what).expect(what);
+        found["value"].as_f64().expect("a number")
+    };
+    // 212 in the morning, exactly N = 500 of the runaway, 10 after the reset.
+    assert_eq!(figure("orders that crossed"), 722.0);
+    assert_eq!(figure("stale orders after the reset"), 0.0);
+    assert_eq!(figure("orders written by the engine"), 722.0 + figure("orders withheld"));
+    assert!(figure("order N+1 handed to TCP, to the trip in the kernel") > 0.0);
+    let promises = report["promises"].as_array().expect("promises");
+    assert!(promises.len() >= 9 && promises.iter().all(|promise| promise["kept"] == true), "{promises:?}");
+    assert!(said.contains("every promise was kept"));
+}
