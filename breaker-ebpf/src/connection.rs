@@ -14,7 +14,7 @@ use breaker_common::abi::{Connection, ConnectionKey, Endpoint, Meta, Name, Sessi
 use breaker_common::decide::RST;
 
 use crate::packet::Packet;
-use crate::work::{Work, present};
+use crate::work::Work;
 use crate::{Exit, atomic, event, pass, payload};
 
 const BPF_F_NO_PREALLOC: u32 = 1;
@@ -70,7 +70,7 @@ pub fn find(skb: *mut __sk_buff, work: &mut Work) -> Result<&'static mut Connect
     if !looked_up && (watches() == undeclared::IGNORE || !payload::begins_like_fix(skb, &work.packet)) {
         return Err(pass(reason::NOT_OURS));
     }
-    match make(skb, work, looked_up as u32) {
+    match make(skb, looked_up as u32) {
         MADE => CONNECTIONS.get_ptr_mut(&work.packet.key).map_or(Err(pass(reason::TABLE_FULL)), |connection| {
             // SAFETY: as above.
             Ok(unsafe { &mut *connection })
@@ -89,8 +89,9 @@ const DROP: u32 = 1 << 30;
 /// `looked_up`: a session may have this port. A global function, as this is rare and would take the others' stack.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn make(skb: *mut __sk_buff, work: *mut Work, looked_up: u32) -> u32 {
-    let Some(work) = present(work) else { return reason::NOT_CONFIGURED };
+extern "C" fn make(skb: *mut __sk_buff, looked_up: u32) -> u32 {
+    // Looked up again, and not handed over: up to 6.1 a map takes no key from a global function's argument.
+    let Some(work) = Work::of_this_cpu() else { return reason::NOT_CONFIGURED };
     let segment = &work.packet.segment;
     let session = if looked_up != 0 { session_of(&work.packet) } else { None };
     work.connection = match session {
