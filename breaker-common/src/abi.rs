@@ -314,7 +314,7 @@ pub struct ConnectionKey {
 pub struct Connection {
     /// Sum of its scopes' epochs at its SYN, or [`Connection::FENCED`] or [`Connection::NEW`].
     pub epoch: u64,
-    /// CLOCK_MONOTONIC of the last FIN or RST it sent, ns; 0 while open.
+    /// CLOCK_MONOTONIC of the last FIN or RST it sent, or of its fencing, ns; 0 while open.
     pub closed_ns: u64,
     /// The session it belongs to.
     pub session: u32,

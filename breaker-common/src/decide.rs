@@ -105,7 +105,8 @@ impl Connection {
 
     /// A FIX flow that no session declares, at its first FIX byte: it is as old as that. Blocked, it is fenced from the start.
     pub fn undeclared(seq: u32, blocked: bool) -> Self {
-        Self { epoch: if blocked { Self::FENCED } else { Self::NEW }, ..Self::joined(0, seq) }
+        let epoch = if blocked { Self::FENCED } else { Self::NEW };
+        Self { epoch, closed_ns: blocked as u64, ..Self::joined(0, seq) }
     }
 
     /// True where a SYN takes over the ports of an undeclared flow: what comes now is another flow, and not yet known to be FIX.
@@ -163,11 +164,12 @@ pub fn decide<W: World>(world: &mut W, session: &Session, connection: &mut Conne
     verdict
 }
 
-/// Fences a connection for good, and tells of it once.
+/// Fences a connection for good, and tells of it once. It is as good as closed: its socket is reset, or dies of silence.
 #[inline(always)]
 fn fence<W: World>(world: &mut W, session: &Session, connection: &mut Connection) {
     if connection.epoch != Connection::FENCED {
         connection.epoch = Connection::FENCED;
+        connection.closed_ns = world.now();
         world.tell(kind::FENCED, session.scopes[0]);
     }
 }

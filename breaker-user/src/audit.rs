@@ -91,6 +91,7 @@ pub fn append(path: &Path, entries: &[Entry]) -> Result<()> {
     let mut file = open(path)?;
     flock(&file, FlockOperation::LockExclusive).with_context(|| format!("locking {}", path.display()))?;
     let (mut seq, mut prev) = end(&mut file).with_context(|| format!("reading the end of {}", path.display()))?;
+    let length = file.metadata().with_context(|| format!("asking after {}", path.display()))?.len();
     let mut lines = String::new();
     for entry in entries {
         seq += 1;
@@ -99,9 +100,12 @@ pub fn append(path: &Path, entries: &[Entry]) -> Result<()> {
         lines.push_str(&line);
         lines.push('\n');
     }
-    file.write_all(lines.as_bytes())
-        .and_then(|()| file.sync_data())
-        .with_context(|| format!("writing {}", path.display()))
+    let written = file.write_all(lines.as_bytes()).and_then(|()| file.sync_data());
+    if written.is_err() {
+        // Half a line of a full disk would break the chain for good. Truncating needs no room; where it fails too, `end` copes.
+        let _ = file.set_len(length);
+    }
+    written.with_context(|| format!("writing {}", path.display()))
 }
 
 fn open(path: &Path) -> Result<File> {

@@ -1,5 +1,6 @@
 //! breaker: an order-flow circuit breaker in the Linux kernel. This library is what its binary, its tests and its drill are made of.
 
+pub mod agent;
 pub mod audit;
 pub mod cli;
 pub mod command;

@@ -3,7 +3,8 @@
 use std::sync::atomic::fence;
 
 use anyhow::{Context, Result, anyhow};
-use aya::maps::{HashMap, LpmTrie, Map, MapData, MapType, PerCpuArray, lpm_trie::Key};
+use aya::maps::MapData;
+use aya::maps::lpm_trie::Key;
 use aya::programs::ProgramInfo;
 use breaker_common::abi::{
     self, ABI_VERSION, Connection, ConnectionKey, Counters, Endpoint, LIMITS_PER_SCOPE, MAGIC, Meta, Name, Scope,
@@ -12,9 +13,10 @@ use breaker_common::abi::{
 use breaker_common::window;
 
 use super::clock;
-use super::hook::{self, Attachment};
+use super::hook::{self, Attachment, Held};
 use super::load::EndpointKey;
-use super::memory::{Mapped, ORDER, half, open, word};
+use super::maps::{Endpoints, Maps};
+use super::memory::{Mapped, ORDER, half, word};
 use super::pins::PinRoot;
 use super::sockets::{SockDiag, TcpSocket};
 use super::tables::{address, unpadded};
@@ -27,6 +29,7 @@ pub struct Breaker {
     meta: Meta,
     names: Scopes,
     scopes: Mapped<Scope>,
+    maps: Maps,
 }
 
 /// Connections of a session, by state.
@@ -48,7 +51,12 @@ impl Breaker {
             return Err(mismatch(root, format!("{} scopes where META says {}", scopes.len(), meta.scopes)));
         }
         let names = read_names(root, &meta)?;
-        Ok(Self { root: root.clone(), meta, names, scopes })
+        Ok(Self { root: root.clone(), maps: Maps::new(root, &meta), meta, names, scopes })
+    }
+
+    /// Its maps.
+    pub fn maps(&self) -> &Maps {
+        &self.maps
     }
 
     /// Where it is pinned.
@@ -78,13 +86,13 @@ impl Breaker {
 
     /// Messages that each limit of a scope has in its window now.
     pub fn used(&self, scope: ScopeIndex) -> Result<Vec<u64>> {
-        let times = Mapped::<u64>::open(&self.root.map("TIMES"))?;
+        let times = self.maps.times()?;
         let now = clock::now_ns();
         let state = self.scope(scope)?;
         let count = (state.limit_count as usize).min(LIMITS_PER_SCOPE);
         let used = |i: usize| {
             let (limit, window) = (&state.limits[i], &state.windows[i]);
-            window.issued.saturating_sub(window::tail(limit, window, &&times, now))
+            window.issued.saturating_sub(window::tail(limit, window, &times, now))
         };
         Ok((0..count).map(used).collect())
     }
@@ -119,7 +127,7 @@ impl Breaker {
 
     /// Age of the agent's heartbeat, ns; `None` where no agent has run since the load.
     pub fn heartbeat_age_ns(&self) -> Result<Option<u64>> {
-        let beat = Mapped::<u64>::open(&self.root.map("HEARTBEAT"))?.get(0).unwrap_or_default();
+        let beat = self.maps.heartbeat()?.get(0).unwrap_or_default();
         Ok((beat != 0).then(|| clock::now_ns().saturating_sub(beat)))
     }
 
@@ -138,13 +146,13 @@ impl Breaker {
 
     /// A session's settings.
     pub fn session(&self, session: SessionIndex) -> Result<Session> {
-        let sessions = Mapped::<Session>::open(&self.root.map("SESSIONS"))?;
+        let sessions = self.maps.sessions()?;
         sessions.get(session.get()).with_context(|| format!("session {} is not in its map", session.get()))
     }
 
     /// Sessions that are subject to a scope.
     pub fn sessions_of(&self, scope: ScopeIndex) -> Result<Vec<SessionIndex>> {
-        let sessions = Mapped::<Session>::open(&self.root.map("SESSIONS"))?;
+        let sessions = self.maps.sessions()?;
         let subject = |session: &SessionIndex| {
             sessions.get(session.get()).is_some_and(|found| {
                 found.scopes[..(found.scope_count as usize).min(found.scopes.len())].contains(&scope.get())
@@ -168,8 +176,7 @@ impl Breaker {
 
     /// What a session has sent, over all CPUs.
     pub fn counters(&self) -> Result<Vec<Counters>> {
-        let data = open(&self.root.map("COUNTERS"), MapType::PerCpuArray, 4, size_of::<Counters>())?;
-        let map: PerCpuArray<_, PodCounters> = PerCpuArray::try_from(Map::PerCpuArray(data))?;
+        let map = self.maps.counters()?;
         (0..self.meta.sessions)
             .map(|session| Ok(map.get(&session, 0)?.iter().fold(Counters::default(), |sum, cpu| add(sum, &cpu.0))))
             .collect()
@@ -177,14 +184,17 @@ impl Breaker {
 
     /// Packets by the way they ended, over all CPUs, in the order of [`abi::reason::NAMES`].
     pub fn reasons(&self) -> Result<Vec<u64>> {
-        let data = open(&self.root.map("REASONS"), MapType::PerCpuArray, 4, 8)?;
-        let map: PerCpuArray<_, u64> = PerCpuArray::try_from(Map::PerCpuArray(data))?;
-        (0..abi::reason::NAMES.len() as u32).map(|reason| Ok(map.get(&reason, 0)?.iter().sum())).collect()
+        (0..abi::reason::NAMES.len() as u32).map(|reason| self.reason(reason)).collect()
+    }
+
+    /// Packets that ended one way: one of [`abi::reason`].
+    pub fn reason(&self, reason: u32) -> Result<u64> {
+        Ok(self.maps.reasons()?.get(&reason, 0)?.iter().sum())
     }
 
     /// Every connection in the table.
     pub fn connections(&self) -> Result<Vec<(ConnectionKey, Connection)>> {
-        let map = self.connection_map()?;
+        let map = self.maps.connections()?;
         map.iter()
             .map(|entry| entry.map(|(key, value)| (key.0, value.0)).context("reading the connection table"))
             .collect()
@@ -192,10 +202,18 @@ impl Breaker {
 
     /// Connections by session.
     pub fn connection_counts(&self) -> Result<Vec<ConnectionCount>> {
+        Ok(self.connection_table()?.0)
+    }
+
+    /// Connections by session, and how many entries of the table are taken.
+    pub fn connection_table(&self) -> Result<(Vec<ConnectionCount>, u64)> {
         let mut counts = vec![ConnectionCount::default(); self.meta.sessions as usize];
-        let sessions = Mapped::<Session>::open(&self.root.map("SESSIONS"))?;
-        let epochs: Vec<u64> = (0..self.meta.sessions).map(|n| self.epoch_sum(&sessions, n)).collect();
-        for (_, connection) in self.connections()? {
+        let sessions = self.maps.sessions()?;
+        let epochs: Vec<u64> = (0..self.meta.sessions).map(|n| self.epoch_sum(sessions, n)).collect();
+        let mut taken = 0;
+        for entry in self.maps.connections()?.iter() {
+            let connection = entry.context("reading the connection table")?.1.0;
+            taken += 1;
             let session = connection.session as usize;
             let Some(count) = counts.get_mut(session) else { continue };
             if connection.epoch != epochs[session] {
@@ -204,7 +222,14 @@ impl Breaker {
                 count.live += 1;
             }
         }
-        Ok(counts)
+        Ok((counts, taken))
+    }
+
+    /// True while what is pinned under the root is this load.
+    pub fn is_pinned(&self) -> bool {
+        let id = |data: &MapData| data.info().ok().map(|info| info.id());
+        let pinned = MapData::from_pin(self.root.map("SCOPES")).ok();
+        pinned.is_some_and(|pinned| id(&pinned).is_some() && id(&pinned) == id(self.scopes.data()))
     }
 
     fn epoch_sum(&self, sessions: &Mapped<Session>, session: u32) -> u64 {
@@ -215,7 +240,7 @@ impl Breaker {
 
     /// Forgets connections that sent their FIN or RST more than `age_ns` ago.
     pub fn forget_closed(&self, age_ns: u64) -> Result<usize> {
-        let mut map = self.connection_map()?;
+        let mut map = self.maps.connections()?;
         let now = clock::now_ns();
         let old: Vec<_> = map
             .iter()
@@ -226,26 +251,18 @@ impl Breaker {
             })
             .map(|(key, _)| key)
             .collect();
-        // One that a new SYN has taken over meanwhile would be forgotten too: it is open again, so look once more.
-        let gone = old
-            .iter()
-            .filter(|key| map.get(key, 0).is_ok_and(|found| found.0.closed_ns != 0))
-            .copied()
-            .collect::<Vec<_>>();
-        Ok(gone.iter().filter(|key| map.remove(key).is_ok()).count())
-    }
-
-    fn connection_map(&self) -> Result<HashMap<MapData, PodKey, PodConnection>> {
-        let (key, value) = (size_of::<ConnectionKey>(), size_of::<Connection>());
-        let data = open(&self.root.map("CONNECTIONS"), MapType::Hash, key, value)?;
-        Ok(HashMap::try_from(Map::HashMap(data))?)
+        let mut forgotten = 0;
+        for key in old {
+            // One that a new SYN has taken over meanwhile is open again: look once more.
+            let closed = map.get(&key, 0).is_ok_and(|found| found.0.closed_ns != 0);
+            forgotten += usize::from(closed && map.remove(&key).is_ok());
+        }
+        Ok(forgotten)
     }
 
     /// Ends the connections of these sessions, idle ones too. Returns how many.
     pub fn destroy_sockets(&self, sessions: &[SessionIndex]) -> Result<usize> {
-        let size = size_of::<Key<EndpointKey>>();
-        let data = open(&self.root.map("ENDPOINTS"), MapType::LpmTrie, size, 4)?;
-        let endpoints: LpmTrie<_, EndpointKey, u32> = LpmTrie::try_from(Map::LpmTrie(data))?;
+        let endpoints = self.maps.endpoints()?;
         let mut diag = SockDiag::open()?;
         let mut destroyed = 0;
         for socket in diag.connected()? {
@@ -261,10 +278,19 @@ impl Breaker {
 
     /// The interfaces, as the kernel has them now.
     pub fn attachments(&self) -> Result<Vec<Attachment>> {
-        let program = self.program()?;
+        let program = self.program()?.id();
+        Ok(self.hooks().iter().map(|hook| hook.inspect(program)).collect())
+    }
+
+    /// The hooks, their links held open for as long as the caller wants.
+    pub fn hooks(&self) -> Vec<Held> {
+        let of = |(position, interface)| Held::open(interface, &self.root.link(position));
+        self.interfaces().iter().enumerate().map(of).collect()
+    }
+
+    fn interfaces(&self) -> &[abi::Interface] {
         let count = (self.meta.interface_count as usize).min(self.meta.interfaces.len());
-        let of = |(position, interface)| hook::inspect(interface, &self.root.link(position), program.id());
-        Ok(self.meta.interfaces[..count].iter().enumerate().map(of).collect())
+        &self.meta.interfaces[..count]
     }
 
     /// The program that is pinned.
@@ -276,8 +302,7 @@ impl Breaker {
     /// Detaches from every interface and removes every pin.
     pub fn unload(self) -> Result<()> {
         let _lock = self.root.lock()?;
-        let count = (self.meta.interface_count as usize).min(self.meta.interfaces.len());
-        for (position, interface) in self.meta.interfaces[..count].iter().enumerate() {
+        for (position, interface) in self.interfaces().iter().enumerate() {
             hook::detach(interface, &self.root.link(position))?;
         }
         self.root.remove()
@@ -285,7 +310,7 @@ impl Breaker {
 }
 
 /// The session that a socket's connection is, as the kernel program would find it.
-fn session_of(endpoints: &LpmTrie<MapData, EndpointKey, u32>, socket: &TcpSocket) -> Option<u32> {
+fn session_of(endpoints: &Endpoints, socket: &TcpSocket) -> Option<u32> {
     let ((local, _), (remote, port)) = (socket.local(), socket.remote());
     let with = |local| Endpoint { port: port.to_be(), pad: 0, local, remote: address(remote) };
     let get = |endpoint| endpoints.get(&Key::new(Endpoint::BITS, EndpointKey(endpoint)), 0).ok();
@@ -347,17 +372,3 @@ fn add(sum: Counters, more: &Counters) -> Counters {
         desyncs: desyncs + more.desyncs,
     }
 }
-
-/// Declares aya's `Pod` for a type of the layout.
-macro_rules! pod {
-    ($name:ident, $of:ty) => {
-        #[repr(transparent)]
-        #[derive(Clone, Copy)]
-        struct $name($of);
-        // SAFETY: plain old data, as bytemuck has checked.
-        unsafe impl aya::Pod for $name {}
-    };
-}
-pod!(PodKey, ConnectionKey);
-pod!(PodConnection, Connection);
-pod!(PodCounters, Counters);

@@ -1,6 +1,6 @@
 //! How the program hangs on an interface: by a pinned tcx link where the kernel has it, else as a filter of clsact.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
@@ -10,6 +10,7 @@ use aya::util::KernelVersion;
 use breaker_common::abi::{Interface, hook};
 use rustix::io::Errno;
 
+use super::sever::sever;
 use super::tables::{padded, unpadded};
 use crate::fault::{Code, Fault};
 
@@ -30,6 +31,16 @@ pub struct Attachment {
     pub attached: bool,
     /// It is the first of its chain, so nobody can decide before it.
     pub first: bool,
+    /// Its link has its pin. Without one it lasts no longer than a process that holds it open.
+    pub pinned: bool,
+}
+
+/// A hook as it was attached, with its link held open: removing the pin does not detach it then.
+pub struct Held {
+    interface: Interface,
+    pin: PathBuf,
+    /// None of clsact, or where the pin was gone already.
+    link: Option<FdLink>,
 }
 
 /// The number of an interface.
@@ -79,10 +90,11 @@ pub fn attach(program: &mut SchedClassifier, name: &str, kind: u32, pin: &Path) 
 pub fn detach(interface: &Interface, pin: &Path) -> Result<()> {
     let name = unpadded(&interface.name);
     if interface.hook == hook::TCX {
-        return match PinnedLink::from_pin(pin) {
-            // Unpinned and dropped: the last reference detaches.
-            Ok(link) => link.unpin().map(drop).with_context(|| format!("unpinning {}", pin.display())),
-            Err(_) => Ok(()),
+        return match sever(pin) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("detaching the link at {}", pin.display()))
+            }
+            _ => Ok(()),
         };
     }
     if ifindex(&name).ok() != Some(interface.ifindex) {
@@ -95,32 +107,40 @@ pub fn detach(interface: &Interface, pin: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What the kernel says of an attachment.
-pub fn inspect(interface: &Interface, pin: &Path, program_id: u32) -> Attachment {
-    let name = unpadded(&interface.name);
-    let mut found =
-        Attachment { name: name.clone(), ifindex: interface.ifindex, hook: "tcx", attached: false, first: false };
-    if interface.hook == hook::CLSACT {
-        found.hook = "clsact";
-        // Netlink has no cheap way to ask for one filter: the program counts as attached while its interface is there.
-        found.attached = ifindex(&name).ok() == Some(interface.ifindex);
-        found.first = found.attached;
-        return found;
+impl Held {
+    /// Holds the link of an attachment.
+    pub fn open(interface: &Interface, pin: &Path) -> Self {
+        let link = if interface.hook == hook::TCX { PinnedLink::from_pin(pin).map(FdLink::from).ok() } else { None };
+        Self { interface: *interface, pin: pin.to_owned(), link }
     }
-    let linked = PinnedLink::from_pin(pin).map(FdLink::from).ok().and_then(|link| link.info().ok());
-    let Some(link) = linked else { return found };
-    let Some(chain) = chain(&name, interface.ifindex) else { return found };
-    found.attached = link.program_id() == program_id && chain.contains(&program_id);
-    found.first = chain.first() == Some(&program_id);
-    found
+
+    /// What the kernel says of it.
+    pub fn inspect(&self, program_id: u32) -> Attachment {
+        let Interface { name, ifindex, hook } = self.interface;
+        let found =
+            Attachment { name: unpadded(&name), ifindex, hook: "tcx", attached: false, first: false, pinned: false };
+        if hook == hook::CLSACT {
+            // Netlink has no cheap way to ask for one filter: the program counts as attached while its interface is there.
+            let there = self::ifindex(&found.name).ok() == Some(ifindex);
+            return Attachment { hook: "clsact", attached: there, first: there, pinned: true, ..found };
+        }
+        let Some(link) = self.link.as_ref().and_then(|link| link.info().ok()) else { return found };
+        let chain = chain(ifindex).unwrap_or_default();
+        Attachment {
+            attached: link.program_id() == program_id && chain.contains(&program_id),
+            first: chain.first() == Some(&program_id),
+            pinned: self.pin.exists(),
+            ..found
+        }
+    }
 }
 
-/// Programs at the egress of an interface, in the order they run; `None` where it is not the one that was attached to.
-fn chain(name: &str, expected: u32) -> Option<Vec<u32>> {
-    if ifindex(name).ok()? != expected {
-        return None;
-    }
-    let (_, programs) = SchedClassifier::query_tcx(name, TcAttachType::Egress).ok()?;
+/// Programs at the egress of an interface, in the order they run; `None` where it is gone. By number: a new interface under the
+/// old name is not the one that was attached to, and the old one under a new name is.
+fn chain(ifindex: u32) -> Option<Vec<u32>> {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None).ok()?;
+    let name = rustix::net::netdevice::index_to_name(&socket, ifindex).ok()?;
+    let (_, programs) = SchedClassifier::query_tcx(&name, TcAttachType::Egress).ok()?;
     Some(programs.iter().map(|program| program.id()).collect())
 }
 

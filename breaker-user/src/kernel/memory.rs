@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
 use aya::maps::{MapData, MapType};
-use breaker_common::window::Ring;
 use bytemuck::Pod;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::os::fd::AsFd;
@@ -92,15 +91,6 @@ impl<T> Drop for Mapped<T> {
         // SAFETY: what was mapped in `of`, and no reference to it outlives self. Nothing is to be done about a failure.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.bytes) };
     }
-}
-
-impl Ring for &Mapped<u64> {
-    fn read(&self, slot: u64) -> u64 {
-        u32::try_from(slot).ok().and_then(|slot| self.get(slot)).unwrap_or_default()
-    }
-
-    /// The kernel program alone writes the rings.
-    fn write(&mut self, _: u64, _: u64) {}
 }
 
 /// A word of shared memory, for atomic use.

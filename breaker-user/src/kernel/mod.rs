@@ -6,8 +6,10 @@ pub mod breaker;
 pub mod clock;
 pub mod hook;
 pub mod load;
+pub mod maps;
 pub mod memory;
 pub mod pins;
+mod sever;
 pub mod sockets;
 pub mod tables;
 

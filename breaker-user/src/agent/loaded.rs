@@ -1,0 +1,132 @@
+//! What the agent serves: a load that it adopted or made, held open, with no second agent beside it.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use jiff::Timestamp;
+use rustix::fs::{FlockOperation, flock, major, minor};
+use rustix::io::Errno;
+
+use crate::audit::{Actor, Entry};
+use crate::config::Policy;
+use crate::fault::{Code, Fault};
+use crate::kernel::hook::{Attachment, Held};
+use crate::kernel::tables::unpadded;
+use crate::kernel::{Breaker, PinRoot, load};
+
+/// A load, all maps and links open: it stays readable and attached where somebody removes its pins.
+pub struct Loaded {
+    /// Its maps.
+    pub breaker: Breaker,
+    /// Tag of its program.
+    pub tag: u64,
+    /// It was there before this agent.
+    pub adopted: bool,
+    /// Name of its policy.
+    pub policy: String,
+    hooks: Vec<Held>,
+    program: u32,
+    _lock: File,
+}
+
+impl Loaded {
+    /// Adopts what is pinned under the root if that is this policy, and loads it where nothing is.
+    pub fn adopt_or_load(root: &PinRoot, policy: &Policy, config: &Path) -> Result<Self> {
+        let adopted = root.exists();
+        if !adopted {
+            load::load(policy, root)?;
+        }
+        let breaker = Breaker::open(root)?;
+        if breaker.meta().policy_sha256 != *policy.sha256() {
+            return Err(other_policy(&breaker, policy, config));
+        }
+        breaker.maps().open_all()?;
+        let lock = lock(root)?;
+        let program = breaker.program()?;
+        Ok(Self {
+            hooks: breaker.hooks(),
+            tag: program.tag(),
+            program: program.id(),
+            policy: unpadded(&breaker.meta().policy),
+            breaker,
+            adopted,
+            _lock: lock,
+        })
+    }
+
+    /// Something that the agent did or found, at this moment, for the audit log.
+    pub fn entry(&self, kind: &str, counts: serde_json::Value) -> Entry {
+        Entry {
+            time: Timestamp::now(),
+            kind: kind.to_owned(),
+            scope: None,
+            cause: None,
+            actor: Actor::this("agent"),
+            reason: None,
+            counts,
+            policy: self.policy.clone(),
+        }
+    }
+
+    /// The interfaces, as the kernel has them now.
+    pub fn attachments(&self) -> Vec<Attachment> {
+        self.hooks.iter().map(|hook| hook.inspect(self.program)).collect()
+    }
+
+    /// True once `unload` has been here: no pin of it is left, and no link. Pins alone may be removed by anyone.
+    pub fn is_unloaded(&self, attachments: &[Attachment]) -> bool {
+        // Of a filter of clsact nothing cheap tells whether it is still there.
+        let severed = |found: &Attachment| !found.attached || found.hook == "clsact";
+        attachments.iter().all(severed) && !self.breaker.is_pinned()
+    }
+}
+
+fn other_policy(breaker: &Breaker, policy: &Policy, config: &Path) -> anyhow::Error {
+    let meta = breaker.meta();
+    let loaded: String = meta.policy_sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    let text = format!(
+        "adopting {}: it enforces policy {:?} with sha256 {loaded}, where {} is policy {:?} with sha256 {}: start the agent with the \
+         file that is loaded, or `breaker unload` and `breaker load --config {}`",
+        breaker.root().path().display(),
+        unpadded(&meta.policy),
+        config.display(),
+        policy.name().as_str(),
+        policy.sha256_hex(),
+        config.display()
+    );
+    Fault::new(Code::Mismatch, text).into()
+}
+
+/// Keeps a second agent of the same root out for as long as the file is open: of two, each would get half of the events. The lock is
+/// on the pin root itself, so it needs no other place to agree on, and ends with the process.
+fn lock(root: &PinRoot) -> Result<File> {
+    let path = root.path();
+    let directory = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(directory),
+        Err(Errno::WOULDBLOCK) => {
+            let holder = holder(&directory).map_or_else(|| "of unknown pid".to_owned(), |pid| format!("pid {pid}"));
+            let text = format!(
+                "starting the agent: one serves {} already, {holder}: stop that one first, or choose another --pin-root",
+                path.display()
+            );
+            Err(Fault::new(Code::Refused, text).into())
+        }
+        Err(error) => Err(error).with_context(|| format!("locking {}", path.display())),
+    }
+}
+
+/// The process that holds a lock on the file: see proc_locks(5).
+fn holder(file: &File) -> Option<u32> {
+    let found = file.metadata().ok()?;
+    let device = found.dev();
+    let place = format!("{:02x}:{:02x}:{}", major(device), minor(device), found.ino());
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let line = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let of = |words: Vec<&str>| {
+        (words.get(1) == Some(&"FLOCK") && words.get(5) == Some(&place.as_str())).then(|| words[4].parse().ok())?
+    };
+    line.filter_map(of).find(|pid| *pid != 0)
+}

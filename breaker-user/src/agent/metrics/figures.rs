@@ -1,0 +1,135 @@
+//! The figures of one scrape, read from the maps at that moment. Plain data: what is made of them needs no kernel.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use breaker_common::abi::{Counters, LIMITS_PER_SCOPE, reason};
+
+use super::Source;
+use crate::agent::history::{History, Trips};
+use crate::config::ScopeIndex;
+use crate::kernel::breaker::ConnectionCount;
+use crate::kernel::tables::unpadded;
+use crate::view::status::{class_name, per};
+
+/// The figures of one scrape.
+#[derive(Clone, Debug, Default)]
+pub struct Figures {
+    /// Version, commit, layout and program tag of what is loaded.
+    pub build: [String; 4],
+    /// Name and sha256 of the policy.
+    pub policy: [String; 2],
+    /// Scopes.
+    pub scopes: Vec<Scope>,
+    /// Sessions.
+    pub sessions: Vec<Session>,
+    /// Interfaces, and whether nothing leaves there but by us.
+    pub interfaces: BTreeMap<String, bool>,
+    /// Age of the heartbeat, ns.
+    pub heartbeat_age_ns: Option<u64>,
+    /// Entries of the connection table: taken, and in all.
+    pub table: [u64; 2],
+    /// Events that were lost.
+    pub events_lost: u64,
+    /// Entries that the audit log does not have yet.
+    pub audit_pending: u64,
+    /// Failed writes of it.
+    pub audit_failures: u64,
+}
+
+/// A scope.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// As `status` calls it.
+    pub name: String,
+    /// Whether its limits trip it.
+    pub armed: bool,
+    /// Cause bits.
+    pub causes: u64,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Trips by cause.
+    pub trips: Trips,
+    /// Its limits.
+    pub limits: Vec<Limit>,
+}
+
+/// A limit.
+#[derive(Clone, Debug, Default)]
+pub struct Limit {
+    /// What it counts.
+    pub class: &'static str,
+    /// Over which time.
+    pub per: String,
+    /// Messages that may cross,
+    pub max: u64,
+    /// that its window holds now,
+    pub used: u64,
+    /// and that it ever held.
+    pub peak: u64,
+}
+
+/// A session.
+#[derive(Clone, Debug, Default)]
+pub struct Session {
+    /// Its name.
+    pub name: String,
+    /// What it has sent.
+    pub counters: Counters,
+    /// Its connections.
+    pub connections: ConnectionCount,
+}
+
+impl Figures {
+    /// Reads them.
+    pub fn read(of: &Source, history: &History) -> Result<Self> {
+        let breaker = &of.loaded.breaker;
+        let meta = breaker.meta();
+        let (connections, taken) = breaker.connection_table()?;
+        let names = breaker.names();
+        let sessions = names.sessions().zip(breaker.counters()?).zip(connections);
+        let interfaces = of.loaded.attachments();
+        Ok(Self {
+            build: [
+                unpadded(&meta.version),
+                unpadded(&meta.git),
+                meta.abi.to_string(),
+                format!("{:016x}", of.loaded.tag),
+            ],
+            policy: [of.loaded.policy.clone(), meta.policy_sha256.iter().map(|byte| format!("{byte:02x}")).collect()],
+            scopes: names.iter().map(|index| scope(of, history, index)).collect::<Result<_>>()?,
+            sessions: sessions
+                .map(|((session, counters), connections)| Session {
+                    name: names.session_name(session).to_string(),
+                    counters,
+                    connections,
+                })
+                .collect(),
+            interfaces: interfaces.into_iter().map(|found| (found.name, found.attached && found.first)).collect(),
+            heartbeat_age_ns: breaker.heartbeat_age_ns()?,
+            table: [taken, meta.connections.into()],
+            events_lost: breaker.reason(reason::EVENT_LOST)? + of.log.refused(),
+            audit_pending: of.log.pending() as u64,
+            audit_failures: of.log.failures(),
+        })
+    }
+}
+
+fn scope(of: &Source, history: &History, index: ScopeIndex) -> Result<Scope> {
+    let breaker = &of.loaded.breaker;
+    let name = breaker.names().name(index).to_string();
+    let state = breaker.scope(index)?;
+    let limit = |(position, used): (usize, u64)| {
+        let (limit, window) = (&state.limits[position], &state.windows[position]);
+        Limit { class: class_name(limit.class), per: per(limit), max: limit.max, used, peak: window.peak }
+    };
+    let used = breaker.used(index)?;
+    Ok(Scope {
+        armed: state.armed != 0,
+        causes: state.switch.causes,
+        epoch: state.switch.epoch,
+        trips: history.trips(&name),
+        limits: used.into_iter().take(LIMITS_PER_SCOPE).enumerate().map(limit).collect(),
+        name,
+    })
+}

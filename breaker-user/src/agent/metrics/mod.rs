@@ -1,0 +1,66 @@
+//! The metrics: figures read from the maps when somebody asks, as text, over HTTP.
+
+mod families;
+mod figures;
+mod server;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use tokio::sync::Semaphore;
+
+pub use families::FAMILIES;
+pub use server::Server;
+
+use super::history::History;
+use super::loaded::Loaded;
+use super::log::Log;
+use super::watch::{LastLook, Standing};
+use figures::Figures;
+use text::Format;
+
+/// Where the figures come from.
+pub struct Source {
+    /// What is loaded.
+    pub loaded: Arc<Loaded>,
+    /// The way into the audit log.
+    pub log: Arc<Log>,
+    /// What the audit log tells of the past.
+    pub history: Mutex<History>,
+    /// One scrape at a time: each takes megabytes where there are many sessions.
+    pub turn: Arc<Semaphore>,
+    /// When the watch last looked.
+    pub last_look: Arc<LastLook>,
+}
+
+impl Source {
+    /// The metrics as text.
+    fn metrics(&self, format: Format) -> Result<String> {
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = history.read_on() {
+            super::say(&format!("trips are not counted on: {error:#}"));
+        }
+        text::text(Figures::read(self, &history)?, format).context("writing the metrics")
+    }
+
+    /// What is not well with the agent's own doings and with the attachment; empty where all is. A tripped scope is no illness.
+    fn ailments(&self) -> Vec<String> {
+        let attachments = self.loaded.attachments();
+        let standing = attachments.iter().map(|found| (Standing::of(found), &found.name));
+        let mut ailments: Vec<_> = standing
+            .filter(|(standing, _)| *standing != Standing::Good)
+            .map(|(standing, name)| format!("{name}: {}", standing.words()))
+            .collect();
+        if self.last_look.is_stale() {
+            ailments.push("the watch has not looked for two seconds".to_owned());
+        }
+        if self.log.is_failing() {
+            ailments.push(format!("the audit log is not written: {} entries wait", self.log.pending()));
+        }
+        ailments
+    }
+}

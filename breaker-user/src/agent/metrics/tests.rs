@@ -1,0 +1,114 @@
+//! The metrics as text, word for word, and which text is served to whom.
+
+use breaker_common::abi::{Counters, cause};
+
+use super::FAMILIES;
+use super::figures::{Figures, Limit, Scope, Session};
+use super::text::{Format, text};
+use crate::kernel::breaker::ConnectionCount;
+
+/// The contract with dashboards: name and labels.
+const NAMES: &[(&str, &[&str])] = &[
+    ("breaker_build_info", &["version", "git", "abi", "program_tag"]),
+    ("breaker_policy_info", &["policy", "sha256"]),
+    ("breaker_armed", &["scope"]),
+    ("breaker_tripped", &["scope", "cause"]),
+    ("breaker_epoch", &["scope"]),
+    ("breaker_trips_total", &["scope", "cause"]),
+    ("breaker_messages_total", &["session", "class", "verdict"]),
+    ("breaker_packets_total", &["session", "verdict"]),
+    ("breaker_retransmitted_segments_total", &["session"]),
+    ("breaker_desyncs_total", &["session"]),
+    ("breaker_connections", &["session", "state"]),
+    ("breaker_limit", &["scope", "class", "per"]),
+    ("breaker_limit_used", &["scope", "class", "per"]),
+    ("breaker_limit_peak", &["scope", "class", "per"]),
+    ("breaker_interface_attached", &["interface"]),
+    ("breaker_heartbeat_age_seconds", &[]),
+    ("breaker_connection_table_used", &[]),
+    ("breaker_connection_table_size", &[]),
+    ("breaker_events_lost_total", &[]),
+    ("breaker_audit_pending", &[]),
+    ("breaker_audit_failures_total", &[]),
+];
+
+fn figures() -> Figures {
+    let counters = Counters {
+        passed: [10, 11, 12, 13, 14],
+        withheld: [20, 21, 22, 23, 24],
+        packets_passed: 30,
+        packets_withheld: 31,
+        retransmitted: 32,
+        desyncs: 33,
+    };
+    Figures {
+        build: ["0.1.0", "abc", "1", "00ff"].map(str::to_owned),
+        policy: ["a \"b\" \\ c", "5e1f"].map(str::to_owned),
+        scopes: vec![Scope {
+            name: "host".to_owned(),
+            armed: true,
+            causes: cause::RATE | cause::MANUAL,
+            epoch: 3,
+            trips: [1, 2, 0, 0, 0, 0, 0],
+            limits: vec![Limit { class: "order", per: "3s".to_owned(), max: 500, used: 12, peak: 77 }],
+        }],
+        sessions: vec![Session {
+            name: "xnys-1".to_owned(),
+            counters,
+            connections: ConnectionCount { live: 1, fenced: 2 },
+        }],
+        interfaces: [("eth1".to_owned(), true), ("eth2".to_owned(), false)].into(),
+        heartbeat_age_ns: Some(42_000_000),
+        table: [5, 65_536],
+        events_lost: 6,
+        audit_pending: 7,
+        audit_failures: 8,
+    }
+}
+
+#[test]
+fn names_and_labels_are_the_documented_ones() {
+    let found: Vec<_> = FAMILIES.iter().map(|family| (family.name, family.labels)).collect();
+    assert_eq!(found, NAMES);
+}
+
+#[test]
+fn both_formats_are_as_recorded() {
+    assert_eq!(text(figures(), Format::Classic).unwrap(), include_str!("golden.classic.txt"));
+    assert_eq!(text(figures(), Format::OpenMetrics).unwrap(), include_str!("golden.openmetrics.txt"));
+}
+
+#[test]
+fn the_formats_differ_in_what_they_call_a_counter_and_nothing_else() {
+    let classic = text(figures(), Format::Classic).unwrap();
+    let open = text(figures(), Format::OpenMetrics).unwrap();
+    let samples =
+        |text: &str| text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(samples(&classic), samples(&open));
+    assert_eq!(open.lines().last(), Some("# EOF"));
+    for family in FAMILIES {
+        let kind = if family.name.ends_with("_total") { "counter" } else { "gauge" };
+        assert!(classic.contains(&format!("# TYPE {} {kind}\n", family.name)), "{}", family.name);
+        assert!(open.contains(&format!("# TYPE {} {kind}\n", family.base())), "{}", family.name);
+    }
+}
+
+#[test]
+fn openmetrics_goes_to_those_who_ask_for_it() {
+    let prometheus_2_42 = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
+                           text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+    for (accept, expected) in [
+        ("", Format::Classic),
+        ("*/*", Format::Classic),
+        ("text/plain", Format::Classic),
+        (prometheus_2_42, Format::OpenMetrics),
+        ("application/openmetrics-text", Format::OpenMetrics),
+        ("Application/OpenMetrics-Text; q=0.2", Format::OpenMetrics),
+        ("application/openmetrics-text;q=0", Format::Classic),
+        ("application/openmetrics-text;q=0.2, text/plain;q=0.8", Format::Classic),
+        ("application/openmetrics-text;q=junk", Format::OpenMetrics),
+        (";;,,=;q", Format::Classic),
+    ] {
+        assert_eq!(Format::accepted(accept), expected, "{accept:?}");
+    }
+}

@@ -1,0 +1,155 @@
+//! The agent: what a living process adds to a loaded breaker. It tells of what happens: metrics, audit log, watch over the attachment.
+//!
+//! Enforcement needs none of it, and nothing here detaches or unpins anything: not at its end, not at an error, not at a crash.
+//! Each part is a task of its own that ends with a shutdown; what fails in one stays there.
+
+mod entry;
+mod events;
+mod forget;
+mod heartbeat;
+mod history;
+mod loaded;
+mod log;
+pub mod metrics;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::Result;
+use sd_notify::NotifyState;
+use serde_json::json;
+use tokio::select;
+use tokio::sync::{Semaphore, watch as signal};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::config::Policy;
+use crate::fault::{Code, Fault};
+use crate::journal;
+use crate::kernel::PinRoot;
+use events::Events;
+use history::History;
+use loaded::Loaded;
+use log::Log;
+use metrics::{Server, Source};
+use watch::{LastLook, Watch};
+
+/// Time that the parts have to come to their end.
+const ENDING: Duration = Duration::from_secs(5);
+
+/// An agent that has something to serve.
+pub struct Agent {
+    loaded: Arc<Loaded>,
+    log: Arc<Log>,
+    source: Arc<Source>,
+    last_look: Arc<LastLook>,
+    address: SocketAddr,
+}
+
+/// What an agent has come to serve, for whoever started it.
+pub struct Started {
+    /// It was loaded before; otherwise the agent loaded it.
+    pub adopted: bool,
+    /// The policy's name.
+    pub policy: String,
+    /// Its interfaces.
+    pub interfaces: Vec<String>,
+    /// Where the metrics are, or why they are not there yet.
+    pub metrics: Result<SocketAddr>,
+}
+
+impl Agent {
+    /// Adopts what is loaded, or loads the policy of this file where nothing is.
+    pub fn start(root: &PinRoot, policy: &Policy, config: &Path) -> Result<Self> {
+        let loaded = Arc::new(Loaded::adopt_or_load(root, policy, config)?);
+        let meta = loaded.breaker.meta();
+        let log = Arc::new(Log::new(Arc::clone(&loaded)));
+        let mut history = History::new(journal::path(&loaded.breaker), loaded.breaker.names(), meta.loaded_at);
+        if let Err(error) = history.read_on() {
+            say(&format!("trips are counted from now on: {error:#}"));
+        }
+        if !loaded.adopted {
+            log.note(loaded.entry("loaded", json!({ "abi": meta.abi })));
+        }
+        let last_look = Arc::new(LastLook::default());
+        let source = Arc::new(Source {
+            loaded: Arc::clone(&loaded),
+            log: Arc::clone(&log),
+            history: Mutex::new(history),
+            turn: Arc::new(Semaphore::new(1)),
+            last_look: Arc::clone(&last_look),
+        });
+        Ok(Self { loaded, log, source, last_look, address: policy.agent().metrics })
+    }
+
+    /// Serves until the shutdown, which says why, or until what it serves is unloaded. Calls `ready` once all parts are there.
+    pub async fn run(self, shutdown: impl Future<Output = &'static str>, ready: impl FnOnce(Started)) -> Result<()> {
+        let (stop, stopped) = signal::channel(());
+        let told = self.source.history.lock().map_or(0, |history| history.lost());
+        let events = Events::open(Arc::clone(&self.loaded), Arc::clone(&self.log), told)?;
+        let mut watch = Watch::new(Arc::clone(&self.loaded), Arc::clone(&self.log), Arc::clone(&self.last_look));
+        heartbeat::beat(&self.loaded)?;
+        watch.look();
+        let (server, metrics) = Server::bind(self.address, Arc::clone(&self.source)).await;
+        let started = self.started(metrics);
+        self.log
+            .note(self.loaded.entry("agent_started", json!({ "adopted": started.adopted, "version": crate::VERSION })));
+        ready(started);
+
+        let mut parts = JoinSet::new();
+        parts.spawn(heartbeat::run(Arc::clone(&self.loaded), ended(&stopped)));
+        parts.spawn(forget::run(Arc::clone(&self.loaded), ended(&stopped)));
+        parts.spawn(events.run(ended(&stopped)));
+        parts.spawn(Arc::clone(&self.log).run(ended(&stopped)));
+        parts.spawn(server.run(ended(&stopped)));
+        notify(&[NotifyState::Ready]);
+
+        let signal = select! {
+            () = watch.run(ended(&stopped)) => None,
+            signal = shutdown => Some(signal),
+        };
+        notify(&[NotifyState::Stopping]);
+        drop(stop);
+        // A part that does not come to its end, for a disk that hangs, say, is left behind.
+        let _ = timeout(ENDING, async { while parts.join_next().await.is_some() {} }).await;
+        self.log.note(self.loaded.entry("agent_stopped", json!({ "for": signal.unwrap_or("unloaded") })));
+        self.log.finish().await;
+        signal.map(drop).ok_or_else(|| {
+            let what = self.loaded.breaker.root().path().display();
+            Fault::new(Code::NotLoaded, format!("serving {what}: it was unloaded meanwhile: load again")).into()
+        })
+    }
+
+    fn started(&self, metrics: Result<SocketAddr>) -> Started {
+        Started {
+            adopted: self.loaded.adopted,
+            policy: self.loaded.policy.clone(),
+            interfaces: self.loaded.attachments().into_iter().map(|found| found.name).collect(),
+            metrics,
+        }
+    }
+}
+
+/// Ends when the sender is dropped.
+fn ended(stopped: &signal::Receiver<()>) -> impl Future<Output = ()> + use<> {
+    let mut stopped = stopped.clone();
+    async move { while stopped.changed().await.is_ok() {} }
+}
+
+/// Tells the service manager, where there is one. It minds its own failures.
+fn notify(state: &[NotifyState]) {
+    let _ = sd_notify::notify(state);
+}
+
+/// Says something on standard error, and does not mind where that is gone.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "breaker agent: {text}");
+}

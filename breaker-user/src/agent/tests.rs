@@ -1,0 +1,233 @@
+//! The pure parts: events as entries, what the audit log tells of the past, how an attachment stands.
+
+use std::fs;
+use std::path::PathBuf;
+
+use breaker_common::abi::{ConnectionKey, Event, Limit, cause, kind, mapped};
+use bytemuck::Zeroable;
+use serde_json::json;
+
+use super::entry::{Glossary, KINDS, entries};
+use super::history::History;
+use super::watch::Standing;
+use crate::audit::{self, Actor, Entry};
+use crate::config::Scopes;
+use crate::kernel::clock;
+use crate::kernel::hook::Attachment;
+
+fn names() -> Scopes {
+    let name = |name: &str| name.parse().unwrap();
+    Scopes::new(vec![name("desk")], vec![name("xnys-1")])
+}
+
+struct Book(Scopes);
+
+impl Glossary for Book {
+    fn names(&self) -> &Scopes {
+        &self.0
+    }
+
+    fn limit(&self, scope: u32, position: u32) -> Option<Limit> {
+        let limit = Limit { class: 0, max: 500, per_ns: 3_000_000_000, ..Limit::default() };
+        (scope == 3 && position == 0).then_some(limit)
+    }
+
+    fn policy(&self) -> &str {
+        "a policy"
+    }
+}
+
+fn address(octets: [u8; 4]) -> [u32; 4] {
+    mapped(u32::from_ne_bytes(octets))
+}
+
+fn event(kind: u32) -> Event {
+    let connection = ConnectionKey {
+        local: address([10, 9, 0, 1]),
+        remote: address([10, 9, 0, 2]),
+        local_port: 4242u16.to_be(),
+        remote_port: 9001u16.to_be(),
+    };
+    Event { at_ns: clock::now_ns(), kind, scope: 3, session: 1, connection, ..Event::zeroed() }
+}
+
+fn made(events: &[Event]) -> Vec<Entry> {
+    entries(events, &Book(names()))
+}
+
+#[test]
+fn a_trip_is_told_with_its_limit_and_its_connection() {
+    let [entry] = &made(&[Event { cause: cause::RATE, used: 501, ..event(kind::TRIPPED) }])[..] else { panic!("one") };
+    assert_eq!(entry.kind, "tripped");
+    assert_eq!(entry.scope.as_deref(), Some("session/xnys-1"));
+    assert_eq!(entry.cause.as_deref(), Some("rate"));
+    assert_eq!(entry.actor, Actor::kernel());
+    assert_eq!(entry.policy, "a policy");
+    let counts = json!({
+        "session": "xnys-1", "connection": "10.9.0.1:4242 > 10.9.0.2:9001", "limit": "500 order per 3s", "used": 501,
+    });
+    assert_eq!(entry.counts, counts);
+}
+
+#[test]
+fn what_an_event_has_no_figure_for_is_left_out() {
+    let [desync] = &made(&[Event { cause: cause::DESYNC, ..event(kind::TRIPPED) }])[..] else { panic!("one") };
+    assert_eq!(desync.counts, json!({ "session": "xnys-1", "connection": "10.9.0.1:4242 > 10.9.0.2:9001" }));
+    let [warned] = &made(&[Event { scope: 0, used: 250, level: 1, ..event(kind::WARNED) }])[..] else { panic!("one") };
+    assert_eq!((warned.scope.as_deref(), warned.cause.as_deref()), (Some("host"), None));
+    let connection = "10.9.0.1:4242 > 10.9.0.2:9001";
+    assert_eq!(warned.counts, json!({ "session": "xnys-1", "connection": connection, "used": 250, "level": 1 }));
+    let [strange] = &made(&[Event { scope: 77, session: 77, ..event(99) }])[..] else { panic!("one") };
+    assert_eq!((strange.kind.as_str(), strange.scope.as_deref()), ("unknown", None));
+    assert_eq!(strange.counts, json!({ "connection": connection }));
+}
+
+#[test]
+fn ipv6_ends_are_told_apart_from_their_ports() {
+    let mut event = event(kind::FENCED);
+    event.connection.local = bytemuck::cast("fd09::1".parse::<std::net::Ipv6Addr>().unwrap().octets());
+    event.connection.remote = bytemuck::cast("fd09::2".parse::<std::net::Ipv6Addr>().unwrap().octets());
+    assert_eq!(made(&[event])[0].counts["connection"], "[fd09::1]:4242 > [fd09::2]:9001");
+}
+
+#[test]
+fn every_kind_has_the_name_that_scripts_know() {
+    let expected = ["tripped", "would_trip", "warned", "connection_fenced", "desynced", "table_full", "undeclared"]
+        .map(str::to_owned);
+    let events: Vec<_> = KINDS.iter().map(|(kind, _)| event(*kind)).collect();
+    assert_eq!(made(&events).into_iter().map(|entry| entry.kind).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn a_full_table_is_one_entry_a_session_in_its_place() {
+    let full = |session| Event { session, scope: 0, ..event(kind::TABLE_FULL) };
+    let made = made(&[event(kind::FENCED), full(1), full(0), full(1), event(kind::DESYNCED), full(1), full(0)]);
+    let told: Vec<_> = made
+        .iter()
+        .map(|entry| (entry.kind.as_str(), &entry.counts["session"], entry.counts["events"].as_u64()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("connection_fenced", &json!("xnys-1"), None),
+            ("table_full", &json!("xnys-1"), Some(3)),
+            ("table_full", &json!("undeclared"), Some(2)),
+            ("desynced", &json!("xnys-1"), None),
+        ]
+    );
+}
+
+#[test]
+fn an_attachment_stands_by_the_worst_that_is_said_of_it() {
+    let found = |attached, first, pinned| Attachment {
+        name: "eth1".to_owned(),
+        ifindex: 2,
+        hook: "tcx",
+        attached,
+        first,
+        pinned,
+    };
+    assert_eq!(Standing::of(&found(true, true, true)), Standing::Good);
+    assert_eq!(Standing::of(&found(true, true, false)), Standing::Unpinned);
+    assert_eq!(Standing::of(&found(true, false, false)), Standing::Displaced);
+    assert_eq!(Standing::of(&found(false, false, false)), Standing::Detached);
+}
+
+/// A log in a directory of its own.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("breaker-agent-{name}-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        Self(directory)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.0.join("audit.jsonl")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn told(kind: &str, scope: Option<&str>, cause: Option<&str>, counts: serde_json::Value) -> Entry {
+    Entry {
+        time: jiff::Timestamp::now(),
+        kind: kind.to_owned(),
+        scope: scope.map(str::to_owned),
+        cause: cause.map(str::to_owned),
+        actor: Actor::kernel(),
+        // A reason is a person's words, and no kind.
+        reason: Some("\"kind\":\"tripped\" they said".to_owned()),
+        counts,
+        policy: "a policy".to_owned(),
+    }
+}
+
+#[test]
+fn trips_are_counted_from_the_log_on_across_restarts_and_rotation() {
+    let scratch = Scratch::new("history");
+    let log = scratch.log();
+    let mut history = History::new(log.clone(), &names(), 7);
+    history.read_on().expect("no log is no error");
+    let trip = |cause| told("tripped", Some("session/xnys-1"), Some(cause), json!({}));
+    audit::append(&log, &[trip("rate"), told("reset", Some("session/xnys-1"), Some("rate"), json!({}))]).unwrap();
+    history.read_on().unwrap();
+    assert_eq!(history.trips("session/xnys-1"), [0, 1, 0, 0, 0, 0, 0]);
+    audit::append(
+        &log,
+        &[trip("manual"), trip("rate"), told("tripped", Some("session/gone"), Some("rate"), json!({}))],
+    )
+    .unwrap();
+    history.read_on().unwrap();
+    history.read_on().unwrap();
+    assert_eq!(history.trips("session/xnys-1"), [1, 2, 0, 0, 0, 0, 0]);
+    assert_eq!(history.trips("host"), [0; 7]);
+    assert_eq!(history.trips("session/gone"), [0; 7], "no label that the policy does not know");
+
+    let mut restarted = History::new(log.clone(), &names(), 7);
+    restarted.read_on().unwrap();
+    assert_eq!(restarted.trips("session/xnys-1"), history.trips("session/xnys-1"));
+
+    fs::rename(&log, log.with_extension("1")).unwrap();
+    audit::append(&log, &[trip("rate")]).unwrap();
+    history.read_on().unwrap();
+    assert_eq!(history.trips("session/xnys-1"), [1, 3, 0, 0, 0, 0, 0], "a rotated log takes nothing back");
+}
+
+#[test]
+fn a_line_that_is_being_written_is_counted_once_it_is_whole() {
+    let scratch = Scratch::new("torn");
+    let log = scratch.log();
+    audit::append(&log, &[told("tripped", Some("host"), Some("rate"), json!({}))]).unwrap();
+    let whole = fs::read(&log).unwrap();
+    let mut history = History::new(log.clone(), &names(), 7);
+    for end in [1, whole.len() / 2, whole.len() - 1] {
+        fs::write(&log, &whole[..end]).unwrap();
+        history.read_on().unwrap();
+        assert_eq!(history.trips("host"), [0; 7]);
+    }
+    fs::write(&log, &whole).unwrap();
+    history.read_on().unwrap();
+    assert_eq!(history.trips("host"), [0, 1, 0, 0, 0, 0, 0]);
+}
+
+#[test]
+fn losses_told_of_are_those_of_this_load() {
+    let scratch = Scratch::new("lost");
+    let log = scratch.log();
+    let lost = |ring: u64, loaded_at: u64| {
+        told("events_lost", None, None, json!({ "lost": 1, "ring_since_load": ring, "loaded_at": loaded_at }))
+    };
+    audit::append(&log, &[lost(900, 6), lost(5, 7), lost(12, 7), lost(800, 8)]).unwrap();
+    let mut history = History::new(log.clone(), &names(), 7);
+    history.read_on().unwrap();
+    assert_eq!(history.lost(), 12);
+    let mut other = History::new(log, &names(), 9);
+    other.read_on().unwrap();
+    assert_eq!(other.lost(), 0);
+}

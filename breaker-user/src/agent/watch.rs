@@ -1,0 +1,148 @@
+//! Looks again and again whether the program is still where it was attached. Who is root can always remove it; not unseen.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use serde_json::json;
+use tokio::select;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::loaded::Loaded;
+use super::log::Log;
+use crate::kernel::clock;
+use crate::kernel::hook::Attachment;
+
+/// How often it looks: asking costs microseconds.
+const EVERY: Duration = Duration::from_millis(100);
+/// Older than this, what it saw last says nothing of now.
+const STALE_NS: u64 = 2_000_000_000;
+
+/// How an attachment stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Attached, first in its chain, pinned.
+    Good,
+    /// Attached and first, but its pin is gone: it lasts as long as this process.
+    Unpinned,
+    /// Attached, but another program decides before it.
+    Displaced,
+    /// Not attached: nothing is enforced there.
+    Detached,
+}
+
+impl Standing {
+    /// How the kernel's answer stands.
+    pub fn of(found: &Attachment) -> Self {
+        match (found.attached, found.first, found.pinned) {
+            (false, _, _) => Self::Detached,
+            (true, false, _) => Self::Displaced,
+            (true, true, false) => Self::Unpinned,
+            (true, true, true) => Self::Good,
+        }
+    }
+
+    /// The kind of event when it comes to stand so.
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Good => "link_restored",
+            Self::Displaced => "displaced",
+            Self::Unpinned | Self::Detached => "link_lost",
+        }
+    }
+
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Good => "attached, first in its chain",
+            Self::Unpinned => "attached, but its pin is gone: it detaches when the agent ends",
+            Self::Displaced => "another program decides before it",
+            Self::Detached => "detached: nothing is enforced there",
+        }
+    }
+}
+
+/// What a look has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The load is there, well attached or not.
+    Loaded,
+    /// Somebody has unloaded it, as is their right.
+    Unloaded,
+}
+
+/// When the watch last looked, for `/healthz`.
+#[derive(Debug, Default)]
+pub struct LastLook(AtomicU64);
+
+impl LastLook {
+    /// True where that was long ago, or never.
+    pub fn is_stale(&self) -> bool {
+        clock::now_ns().saturating_sub(self.0.load(Ordering::Relaxed)) > STALE_NS
+    }
+}
+
+/// The watch over the attachments of a load.
+pub struct Watch {
+    loaded: Arc<Loaded>,
+    log: Arc<Log>,
+    last: Arc<LastLook>,
+    standing: Vec<Standing>,
+}
+
+impl Watch {
+    /// A watch that takes everything to be well, and so tells of what is not at its first look.
+    pub fn new(loaded: Arc<Loaded>, log: Arc<Log>, last: Arc<LastLook>) -> Self {
+        Self { standing: vec![Standing::Good; loaded.attachments().len()], loaded, log, last }
+    }
+
+    /// Watches until the shutdown, or until the load is unloaded.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        tokio::pin!(shutdown);
+        let watchdog = sd_notify::watchdog_enabled().is_some();
+        let mut tick = interval(EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            select! {
+                _ = tick.tick() => {}
+                () = &mut shutdown => return,
+            }
+            if self.look() == Found::Unloaded {
+                return;
+            }
+            if watchdog {
+                // Whoever does not hear it restarts the agent, which is all that can be done.
+                let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+            }
+        }
+    }
+
+    /// Looks once, and tells of what has changed.
+    pub fn look(&mut self) -> Found {
+        let found = self.loaded.attachments();
+        if self.loaded.is_unloaded(&found) {
+            return Found::Unloaded;
+        }
+        self.tell(&found);
+        self.last.0.store(clock::now_ns(), Ordering::Relaxed);
+        Found::Loaded
+    }
+
+    /// Tells of each attachment that stands otherwise than at the last look.
+    fn tell(&mut self, found: &[Attachment]) {
+        for (before, attachment) in self.standing.iter_mut().zip(found) {
+            let now = Standing::of(attachment);
+            if *before == now {
+                continue;
+            }
+            *before = now;
+            super::say(&format!("{}: {}", attachment.name, now.words()));
+            let counts = json!({
+                "interface": attachment.name, "ifindex": attachment.ifindex, "hook": attachment.hook, "found": now.words(),
+            });
+            self.log.note(self.loaded.entry(now.kind(), counts));
+        }
+    }
+}

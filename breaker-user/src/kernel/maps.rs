@@ -1,0 +1,191 @@
+//! The pinned maps of a load that a process reads: each opened once, when it is first needed, and only where its shape is what this
+//! program was built for. A map that is open stays readable where its pin goes.
+
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use anyhow::{Context, Result};
+use aya::Pod;
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, Map, MapData, MapType, PerCpuArray, RingBuf};
+use breaker_common::abi::{self, Connection, ConnectionKey, Counters, Meta, Name, Session};
+use breaker_common::window::Ring;
+
+use super::load::EndpointKey;
+use super::memory::{self, Mapped};
+use super::pins::PinRoot;
+use crate::fault::{Code, Fault};
+
+/// The maps of a load, but for META and SCOPES, which every verb needs.
+pub struct Maps {
+    root: PinRoot,
+    meta: Meta,
+    times: OnceLock<Times>,
+    sessions: OnceLock<Mapped<Session>>,
+    counters: OnceLock<PerCpuArray<MapData, PodCounters>>,
+    reasons: OnceLock<PerCpuArray<MapData, u64>>,
+    heartbeat: OnceLock<Mapped<u64>>,
+    /// Locked, because a walk that meets a removal by another thread starts over and would count twice.
+    connections: OnceLock<Mutex<Connections>>,
+}
+
+/// The connection table.
+pub type Connections = HashMap<MapData, PodKey, PodConnection>;
+/// The endpoints, by longest prefix.
+pub type Endpoints = LpmTrie<MapData, EndpointKey, u32>;
+
+impl Maps {
+    /// The maps under a root. Opens none of them.
+    pub fn new(root: &PinRoot, meta: &Meta) -> Self {
+        Self {
+            root: root.clone(),
+            meta: *meta,
+            times: OnceLock::new(),
+            sessions: OnceLock::new(),
+            counters: OnceLock::new(),
+            reasons: OnceLock::new(),
+            heartbeat: OnceLock::new(),
+            connections: OnceLock::new(),
+        }
+    }
+
+    /// Opens all of them, and looks at the shape of those that this process does not keep open too.
+    pub fn open_all(&self) -> Result<()> {
+        self.times()?;
+        self.sessions()?;
+        self.counters()?;
+        self.reasons()?;
+        self.heartbeat()?;
+        drop(self.connections()?);
+        self.endpoints()?;
+        self.events()?;
+        self.open("SCOPES", MapType::Array, size_of::<abi::Scope>(), self.meta.scopes)?;
+        self.open("NAMES", MapType::Array, size_of::<Name>(), self.meta.scopes)?;
+        self.open("PORTS", MapType::Array, 8, 1024)?;
+        Ok(())
+    }
+
+    /// The rings of all limits.
+    pub fn times(&self) -> Result<&Times> {
+        once(&self.times, || {
+            let data = self.open("TIMES", MapType::Array, 8, 1)?;
+            Ok(Times(Array::try_from(Map::Array(data))?))
+        })
+    }
+
+    /// The sessions.
+    pub fn sessions(&self) -> Result<&Mapped<Session>> {
+        once(&self.sessions, || {
+            Mapped::of(self.open("SESSIONS", MapType::Array, size_of::<Session>(), self.meta.sessions)?)
+        })
+    }
+
+    /// Counters by session.
+    pub fn counters(&self) -> Result<&PerCpuArray<MapData, PodCounters>> {
+        once(&self.counters, || {
+            let data = self.open("COUNTERS", MapType::PerCpuArray, size_of::<Counters>(), self.meta.sessions)?;
+            Ok(PerCpuArray::try_from(Map::PerCpuArray(data))?)
+        })
+    }
+
+    /// Counters by reason.
+    pub fn reasons(&self) -> Result<&PerCpuArray<MapData, u64>> {
+        once(&self.reasons, || {
+            let data = self.open("REASONS", MapType::PerCpuArray, 8, abi::reason::NAMES.len() as u32)?;
+            Ok(PerCpuArray::try_from(Map::PerCpuArray(data))?)
+        })
+    }
+
+    /// The agent's sign of life.
+    pub fn heartbeat(&self) -> Result<&Mapped<u64>> {
+        once(&self.heartbeat, || Mapped::of(self.open("HEARTBEAT", MapType::Array, 8, 1)?))
+    }
+
+    /// The connection table. One thread at a time.
+    pub fn connections(&self) -> Result<MutexGuard<'_, Connections>> {
+        let lock = once(&self.connections, || {
+            let (key, value) = (size_of::<ConnectionKey>(), size_of::<Connection>());
+            let data = self.open_keyed("CONNECTIONS", MapType::Hash, key, value, self.meta.connections)?;
+            Ok(Mutex::new(HashMap::try_from(Map::HashMap(data))?))
+        })?;
+        Ok(lock.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The endpoints. Not kept open.
+    pub fn endpoints(&self) -> Result<Endpoints> {
+        let data = self.open_keyed("ENDPOINTS", MapType::LpmTrie, size_of::<Key<EndpointKey>>(), 4, 1)?;
+        Ok(LpmTrie::try_from(Map::LpmTrie(data))?)
+    }
+
+    /// The event ring. It has one reader: the agent.
+    pub fn events(&self) -> Result<RingBuf<MapData>> {
+        let data = self.open_keyed("EVENTS", MapType::RingBuf, 0, 0, 1)?;
+        Ok(RingBuf::try_from(Map::RingBuf(data))?)
+    }
+
+    fn open(&self, name: &str, map_type: MapType, value: usize, least: u32) -> Result<MapData> {
+        self.open_keyed(name, map_type, 4, value, least)
+    }
+
+    /// Opens a map of this shape with at least so many entries.
+    fn open_keyed(&self, name: &str, map_type: MapType, key: usize, value: usize, least: u32) -> Result<MapData> {
+        let path = self.root.map(name);
+        let data = memory::open(&path, map_type, key, value)?;
+        let found = data.info().with_context(|| format!("asking after {}", path.display()))?.max_entries();
+        if found >= least {
+            return Ok(data);
+        }
+        let text = format!(
+            "adopting {}: it has {found} entries where {least} are needed: unload it with the program that loaded it",
+            path.display()
+        );
+        Err(Fault::new(Code::Mismatch, text).into())
+    }
+}
+
+/// What a cell holds, made where it is empty.
+fn once<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+    match cell.get() {
+        Some(made) => Ok(made),
+        None => make().map(|made| cell.get_or_init(|| made)),
+    }
+}
+
+/// The rings of all limits, read slot by slot: a search looks at a few of them, and mapping megabytes of rings to do so would make
+/// them count as the reader's memory.
+pub struct Times(Array<MapData, u64>);
+
+impl Ring for &Times {
+    fn read(&self, slot: u64) -> u64 {
+        u32::try_from(slot).ok().and_then(|slot| self.0.get(&slot, 0).ok()).unwrap_or_default()
+    }
+
+    /// The kernel program alone writes the rings.
+    fn write(&mut self, _: u64, _: u64) {}
+}
+
+/// Declares aya's `Pod` for a type of the layout.
+macro_rules! pod {
+    ($(#[$meta:meta])* $name:ident, $of:ty) => {
+        $(#[$meta])*
+        #[repr(transparent)]
+        #[derive(Clone, Copy)]
+        pub struct $name(pub $of);
+        // SAFETY: plain old data, as bytemuck has checked.
+        unsafe impl Pod for $name {}
+    };
+}
+pod!(
+    /// A key of the connection table.
+    PodKey,
+    ConnectionKey
+);
+pod!(
+    /// A value of the connection table.
+    PodConnection,
+    Connection
+);
+pod!(
+    /// A session's counters on one CPU.
+    PodCounters,
+    Counters
+);

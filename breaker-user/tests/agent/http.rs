@@ -1,0 +1,116 @@
+//! The metrics over HTTP: what is served, and that no peer holds the agent up.
+
+use std::io::{Read, Write};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::host::{Host, THREE, eventually, privileged, promtool};
+
+#[test]
+fn promtool_is_content_with_it() {
+    if !privileged() {
+        return;
+    }
+    let host = Host::new(THREE);
+    let agent = host.agent();
+    let (head, classic) = host.ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+    let (head, open) = host.ask(
+        "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n\r\n",
+    );
+    assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"), "{head}");
+    assert!(open.ends_with("\n# EOF\n"));
+    if let Some(said) = promtool(&classic) {
+        assert_eq!(said, (true, String::new()));
+    }
+    if let Some((_, said)) = promtool(&open) {
+        // It reads the classic format alone, in which HELP would have to name a counter with its `_total`.
+        let complaints: Vec<_> = said.lines().filter(|line| !line.ends_with("_total no help text")).collect();
+        assert_eq!(complaints, Vec::<&str>::new());
+    }
+    agent.stop();
+}
+
+#[test]
+fn it_is_read_only_and_small() {
+    if !privileged() {
+        return;
+    }
+    let host = Host::new(THREE);
+    let agent = host.agent();
+    assert_eq!(host.get("/healthz"), (200, "ok\n".to_owned()));
+    assert_eq!(host.get("/").0, 404);
+    assert_eq!(host.get("/metrics/../../etc/passwd").0, 404);
+    let (head, _) = host.ask("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 405 ") && head.contains("allow: GET, HEAD"), "{head}");
+    let (head, body) = host.ask("HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 200 ") && body.is_empty(), "{head}");
+    let fits = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "y".repeat(7_000));
+    assert!(host.ask(&fits).0.starts_with("HTTP/1.1 200 "));
+    let large = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "y".repeat(9_000));
+    let mut stream = host.peer();
+    stream.write_all(large.as_bytes()).expect("sending");
+    let mut answer = String::new();
+    // The rest of the request was not read, so its end may be a reset.
+    let _ = stream.read_to_string(&mut answer);
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    for junk in ["\0\0\0\0", "GET\r\n\r\n", "GET /metrics HTTP/9.9\r\n\r\n", "\x16\x03\x01\x02"] {
+        let mut stream = host.peer();
+        stream.write_all(junk.as_bytes()).expect("sending");
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    assert_eq!(host.get("/healthz").0, 200);
+    agent.stop();
+}
+
+#[test]
+fn peers_that_say_or_read_nothing_are_let_go() {
+    if !privileged() {
+        return;
+    }
+    let sessions = |number: u32| {
+        format!(
+            "[[session]]\nname = \"session-{number}\"\nremote = \"10.8.{}.{}:9001\"\npreset = \"cme\"\n",
+            number / 250,
+            number % 250 + 1
+        )
+    };
+    let host = Host::new(&(0..200).map(sessions).collect::<String>());
+    // Half a megabyte of figures, and sockets that hold a tenth of that.
+    host.inside(|| std::fs::write("/proc/sys/net/ipv4/tcp_wmem", "4096 16384 32768")).expect("small send buffers");
+    let agent = host.agent();
+    let whole = host.get("/metrics").1.len();
+    let sockets = || {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", agent.pid())).expect("its descriptors");
+        let targets = open.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+    };
+    // Longer than an exchange that is at its end takes to be closed.
+    sleep(Duration::from_millis(300));
+    let before = sockets();
+    let mut silent: Vec<_> = (0..8).map(|_| host.peer()).collect();
+    let mut deaf: Vec<_> = (0..8).map(|_| host.peer()).collect();
+    for stream in &mut deaf {
+        rustix::net::sockopt::set_socket_recv_buffer_size(&*stream, 4096).expect("a small window");
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("asking");
+    }
+    let begun = Instant::now();
+    assert_eq!(host.get("/healthz").0, 200, "the seventeenth has to wait, but not for long");
+    let waited = begun.elapsed();
+    assert!(waited < Duration::from_secs(8), "{waited:?}");
+    for stream in &mut silent {
+        assert_eq!(stream.read_to_end(&mut Vec::new()).map_or(0, |length| length), 0, "nothing was asked");
+    }
+    eventually(|| (sockets() <= before).then_some(())).expect("it lets go of all of them");
+    // In mid-answer, that is: what was on its way still comes, and then an end.
+    let mut stream = deaf.pop().expect("one of them");
+    rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 1 << 20).expect("a window again");
+    let mut taken = Vec::new();
+    let _ = stream.read_to_end(&mut taken);
+    assert!(taken.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    assert!(taken.len() < whole, "the sockets took in all of it: this shows nothing");
+    let age = host.figure("breaker_heartbeat_age_seconds").expect("a heartbeat");
+    assert!(age < 1.0, "{age} s since the last heartbeat");
+    agent.stop();
+}

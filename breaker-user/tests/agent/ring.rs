@@ -1,0 +1,70 @@
+//! The event ring run over: what found no room in it is counted to the last.
+
+use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
+use breaker_common::abi::reason;
+use rustix::process::Signal;
+
+use crate::host::{Host, eventually, pin, privileged};
+
+/// A SYN from this port to the session.
+fn syn(port: u16) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x08, 0x00];
+    frame.extend([0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 10, 9, 0, 1, 10, 9, 0, 2]);
+    frame.extend(port.to_be_bytes());
+    frame.extend(9001u16.to_be_bytes());
+    frame.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0x20, 0, 0, 0, 0, 0]);
+    frame
+}
+
+/// Sends a frame so many times through the loaded program.
+fn send(host: &Host, frame: &[u8], repeat: u32) {
+    host.inside(|| {
+        let program = SchedClassifier::from_pin(pin("program")).expect("the program");
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
+        program.test_run(options).expect("running the program");
+    });
+}
+
+#[test]
+fn a_million_events_with_the_reader_stopped_are_told_or_counted_each() {
+    if !privileged() {
+        return;
+    }
+    let host = Host::new("connections = 64\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n");
+    let agent = host.agent();
+    for port in 1..=64 {
+        send(&host, &syn(port), 1);
+    }
+    let counted = |which| host.breaker(|breaker| breaker.reason(which).expect("a counter"));
+    assert_eq!(counted(reason::TABLE_FULL), 0);
+    assert_eq!(host.figure("breaker_connection_table_used"), Some(64.0));
+    // Each is one event, for the table is full.
+    agent.signal(Signal::STOP);
+    send(&host, &syn(100), 1_000_000);
+    agent.signal(Signal::CONT);
+    assert_eq!(counted(reason::TABLE_FULL), 1_000_000);
+    let lost = counted(reason::EVENT_LOST);
+    assert!(lost > 900_000, "{lost}");
+
+    let sum = |kind: &str, figure: &str| -> u64 {
+        host.told(kind).iter().map(|line| line.counts[figure].as_u64().expect("a figure")).sum()
+    };
+    eventually(|| (sum("table_full", "events") + sum("events_lost", "lost") == 1_000_000).then_some(()))
+        .unwrap_or_else(|| panic!("{} and {}", sum("table_full", "events"), sum("events_lost", "lost")));
+    assert_eq!(sum("events_lost", "lost"), lost);
+    assert_eq!(host.figure("breaker_events_lost_total"), Some(lost as f64));
+    assert!(host.told("table_full").len() < 100, "a flood of packets is no flood of lines");
+
+    // One that is stopped for good in between tells of each loss once all the same.
+    agent.kill();
+    let agent = host.agent();
+    host.wait_for("agent_started", 2);
+    agent.kill();
+    send(&host, &syn(100), 10_000);
+    let agent = host.agent();
+    let all = || sum("table_full", "events") + sum("events_lost", "lost") == 1_010_000;
+    eventually(|| all().then_some(())).expect("each of the later ones too");
+    assert_eq!(sum("events_lost", "lost"), counted(reason::EVENT_LOST));
+    agent.stop();
+    host.verify();
+}
