@@ -1,0 +1,270 @@
+//! A FIX engine that nobody here wrote, at both ends: QuickFIX through trips, reconnects, resends and resets.
+//!
+//! An engine replays (kernel fact 8). What it could not deliver it has in its store; after the next Logon the venue asks for it with
+//! a ResendRequest, and it comes again with PossDupFlag(43)=Y. Such a replay is an order like any other: while tripped it fences its
+//! connection, and the engine comes back a second later, again and again. An engine with PersistMessages=N fills the gap instead
+//! and stays logged on. So each test says which of the two it runs. The venue tells each message that its connection brings, before
+//! its session layer looks at it.
+
+use std::time::{Duration, Instant};
+
+use breaker_common::class::Class;
+use breaker_tests::privileged;
+use breaker_tests::rig::Rig;
+
+#[path = "../quickfix/engine.rs"]
+mod engine;
+use engine::{Engine, Mark, Order};
+
+/// What a replay after a reset may do is the policy's: here it passes, so that it can be told from what must never come.
+const POLICY: &str = r#"
+[[session]]
+name = "x1"
+remote = "10.9.0.2:9001"
+possdup = "pass"
+"#;
+const ORDER: usize = Class::Order as usize;
+const CANCEL: usize = Class::Cancel as usize;
+const START: Mark = Mark::START;
+
+/// Both engines, logged on, after 20 orders.
+fn trading(rig: &Rig, settings: &str) -> (Engine, Engine) {
+    let venue = Engine::venue(&rig.wire.venue);
+    let mut firm = Engine::firm(&rig.wire.firm, settings);
+    firm.wait_for("logon", START);
+    firm.order(1, 20);
+    venue.wait_for_orders(20, START);
+    assert_eq!(venue.orders_in(START), orders(1..=20, false));
+    assert_eq!(rig.counters(1).passed[ORDER], 20);
+    (firm, venue)
+}
+
+/// Orders as `Engine::order` numbers them.
+fn orders(numbers: impl IntoIterator<Item = u32>, poss_dup: bool) -> Vec<Order> {
+    numbers.into_iter().map(|number| Order { id: format!("R-{number}"), poss_dup }).collect()
+}
+
+/// Asks until there is an answer, and fails with the last excuse after a minute.
+fn wait<T>(what: &str, ask: impl Fn() -> Result<T, String>) -> T {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(excuse) => assert!(Instant::now() < until, "waited in vain: {what}: {excuse}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Bytes that the trading host's sockets to the venue have queued or not had acknowledged: `tx_queue` in proc_net_tcp(5).
+fn queued(rig: &Rig) -> u64 {
+    let table = rig.inside(|| std::fs::read_to_string("/proc/thread-self/net/tcp")).expect("the table of sockets");
+    let of = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let queue = fields.get(4)?.split(':').next()?;
+        fields.get(2)?.ends_with(":2329").then(|| u64::from_str_radix(queue, 16).ok())?
+    };
+    table.lines().filter_map(of).sum()
+}
+
+/// By hand, with an engine that does not replay (PersistMessages=N): all that a trip, a reconnect and a reset promise.
+#[test]
+fn trip_reconnect_cancel_order_reset() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(POLICY);
+    let (mut firm, venue) = trading(&rig, "PersistMessages=N");
+
+    let (at_firm, at_venue) = (firm.mark(), venue.mark());
+    rig.trip("session/x1");
+    let (at_firm, at_venue) = (firm.wait_for("logout", at_firm), venue.wait_for("logout", at_venue));
+
+    // It comes back by itself, and what adds no risk passes.
+    let (at_firm, at_venue) = (firm.wait_for("logon", at_firm), venue.wait_for_logon(at_venue));
+    firm.tell("cancel C-1");
+    let at_venue = venue.wait_for("taken F C-1 N", at_venue);
+    let counters = rig.counters(1);
+    assert_eq!((counters.passed[CANCEL], counters.withheld[CANCEL], counters.withheld[ORDER]), (1, 0, 0));
+
+    // The first order ends that.
+    firm.order(21, 1);
+    let (at_firm, at_venue) = (firm.wait_for("logout", at_firm), venue.wait_for("logout", at_venue));
+    assert_eq!(firm.orders_out(START), orders(1..=21, false), "the engine believes that it has sent it");
+    firm.wait_for("logon", at_firm);
+    let at_venue = venue.wait_for_logon(at_venue);
+    assert_eq!(rig.counters(1).withheld[ORDER], 1);
+
+    // That connection is older than the reset: its next heartbeat ends it. The one after it trades.
+    rig.reset("session/x1");
+    let at_venue = venue.wait_for("logout", at_venue);
+    venue.wait_for_logon(at_venue);
+    firm.order(22, 5);
+    venue.wait_for_orders(25, START);
+    let expected = [orders(1..=20, false), orders(22..=26, false)].concat();
+    assert_eq!(venue.orders_in(START), expected);
+    assert_eq!(venue.orders_taken(START), expected);
+    assert_eq!((rig.counters(1).passed[ORDER], rig.counters(1).withheld[ORDER]), (25, 1));
+    firm.quit();
+    venue.wait_for("in 5 - N", at_venue);
+}
+
+/// With an engine as it is out of the box: what it could not send while tripped it replays at each Logon, which ends each connection
+/// at its first order until the reset, and passes after it. Nothing comes but with PossDupFlag=Y.
+#[test]
+fn replays_are_withheld_while_tripped_and_come_as_possible_duplicates_after_the_reset() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(POLICY);
+    let (mut firm, venue) = trading(&rig, "");
+    let (at_firm, at_venue) = (firm.mark(), venue.mark());
+    rig.trip("session/x1");
+    let (mut at_firm, at_venue) = (firm.wait_for("logout", at_firm), venue.wait_for("logout", at_venue));
+
+    // Now or in a second, when it is logged on again: where these are sent does not matter.
+    firm.order(21, 10);
+    for _ in 0..2 {
+        at_firm = firm.wait_for("in 2 - N", at_firm);
+        at_firm = firm.wait_for("out D R-21 Y", at_firm);
+        at_firm = firm.wait_for("logout", at_firm);
+    }
+    assert_eq!(venue.orders_in(at_venue), [], "nothing of it at the venue");
+    let counters = rig.counters(1);
+    println!("{} withheld in two replays", counters.withheld[ORDER]);
+    assert!(counters.withheld[ORDER] >= 2, "each time at least the first order is counted");
+    assert_eq!(counters.passed[ORDER], 20);
+
+    rig.reset("session/x1");
+    venue.wait_for_orders(10, at_venue);
+    firm.order(31, 5);
+    venue.wait_for_orders(15, at_venue);
+    assert_eq!(venue.orders_taken(at_venue), [orders(21..=30, true), orders(31..=35, false)].concat());
+    assert_eq!(rig.counters(1).passed[ORDER], 20 + venue.orders_in(at_venue).len() as u64);
+}
+
+/// Reliability R9, where the trip drops: the engine is told nothing, and all that it sends is queued in TCP, which tries again and
+/// again, also after the reset. None of these bytes arrive; the venue gives the silent engine up, and the orders come as
+/// possible duplicates on the next connection.
+#[test]
+fn orders_queued_behind_a_drop_never_arrive_as_they_were() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(&format!("on_trip = \"drop\"\n{POLICY}"));
+    let (mut firm, venue) = trading(&rig, "");
+    let (at_firm, at_venue) = (firm.mark(), venue.mark());
+    rig.trip("session/x1");
+    firm.order(21, 100);
+    assert_eq!(firm.orders_out(at_firm), orders(21..=120, false), "the engine believes that it has sent them");
+    wait("bytes queued", || {
+        let bytes = queued(&rig);
+        (bytes > 100 * 100).then_some(()).ok_or(format!("{bytes} bytes"))
+    });
+    rig.reset("session/x1");
+    let then = rig.counters(1).packets_withheld;
+    wait("TCP tries again after the reset", || {
+        let now = rig.counters(1).packets_withheld;
+        (now > then).then_some(()).ok_or(format!("{now} packets withheld, {then} before it"))
+    });
+    assert_eq!(venue.orders_in(at_venue), []);
+
+    let at_firm = firm.wait_for("logout", at_firm);
+    firm.wait_for("logon", at_firm);
+    venue.wait_for_orders(100, at_venue);
+    firm.order(121, 5);
+    venue.wait_for_orders(105, at_venue);
+    assert_eq!(venue.orders_taken(at_venue), [orders(21..=120, true), orders(121..=125, false)].concat());
+}
+
+/// The same where they are queued before the trip: the venue's process stands still, so that its window shuts. Where the trip resets,
+/// the queue dies with the socket; where it drops, nothing was withheld before the reset, and the connection's age alone tells that its
+/// orders are stale. What had crossed may come; of the rest nothing but possible duplicates.
+#[test]
+fn orders_queued_behind_a_shut_window_never_arrive_as_they_were() {
+    if !privileged() {
+        return;
+    }
+    for on_trip in ["reset", "drop"] {
+        let rig = Rig::new(&format!("on_trip = \"{on_trip}\"\n{POLICY}"));
+        let (mut firm, venue) = trading(&rig, "");
+        let at_venue = venue.mark();
+        venue.freeze(true);
+        firm.order(21, 3_000);
+        // Until the window is shut: bytes are queued, and nothing moves any more.
+        let queue = wait("a shut window", || {
+            let before = queued(&rig);
+            std::thread::sleep(Duration::from_millis(50));
+            let now = queued(&rig);
+            (before == now && now > 10_000).then_some(now).ok_or(format!("{now} bytes queued, {before} before"))
+        });
+        rig.trip("session/x1");
+        rig.reset("session/x1");
+        let crossed = rig.counters(1).passed[ORDER] - 20;
+        assert!(crossed < 3_000, "all of them crossed");
+        venue.freeze(false);
+        venue.wait_for_orders(3_000, at_venue);
+        let came = venue.orders_in(at_venue);
+        let first = came.iter().take_while(|order| !order.poss_dup).count() as u32;
+        println!(
+            "{on_trip}: {queue} bytes were queued; {crossed} orders had crossed, of which {first} came before the end"
+        );
+        assert!(u64::from(first) <= crossed, "{first} came where {crossed} had crossed");
+        firm.order(3_021, 5);
+        venue.wait_for_orders(3_005, at_venue);
+        let expected = [orders(21..21 + first, false), orders(21 + first..=3_020, true), orders(3_021..=3_025, false)];
+        assert_eq!(venue.orders_taken(at_venue), expected.concat());
+        let stale = venue.orders_in(at_venue).into_iter().filter(|order| !order.poss_dup).count() as u32;
+        assert_eq!(stale, first + 5, "a stale order came, though its session layer did not take it");
+    }
+}
+
+/// A limit, with an engine that sends one order after the other has arrived: exactly N cross.
+#[test]
+fn orders_one_by_one_trip_at_the_limit() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(&format!("{POLICY}limits = [{{ class = \"order\", max = 137, per = \"24h\" }}]"));
+    let (mut firm, venue) = trading(&rig, "");
+    for number in 21..=137 {
+        firm.order(number, 1);
+        venue.wait_for_orders(number as usize, START);
+    }
+    let (at_firm, at_venue) = (firm.mark(), venue.mark());
+    firm.order(138, 1);
+    venue.wait_for("logout", at_venue);
+    firm.wait_for("logout", at_firm);
+    assert_eq!(venue.orders_in(START), orders(1..=137, false));
+    assert_eq!(rig.counters(1).passed[ORDER], 137);
+}
+
+/// A limit, with bursts as QuickFIX sends them, with Nagle's algorithm (its default) and without: many orders in a segment, and
+/// orders cut in two. The segment that would pass the limit is withheld whole, so fewer than N may cross, never more. An order whose
+/// beginning has crossed counts; where its end is in the withheld segment the venue never has it.
+#[test]
+fn bursts_trip_at_or_below_the_limit() {
+    if !privileged() {
+        return;
+    }
+    for settings in ["SocketNodelay=N", "SocketNodelay=Y"] {
+        let rig = Rig::new(&format!("{POLICY}limits = [{{ class = \"order\", max = 137, per = \"10s\" }}]"));
+        let venue = Engine::venue(&rig.wire.venue);
+        let mut firm = Engine::firm(&rig.wire.firm, settings);
+        firm.wait_for("logon", START);
+        firm.order(1, 500);
+        let at_firm = firm.wait_for("logout", START);
+        venue.wait_for("logout", START);
+        let came = venue.orders_in(START).len() as u32;
+        let counters = rig.counters(1);
+        let passed = counters.passed[ORDER];
+        println!("{settings}: {came} came, {passed} passed, {} withheld", counters.withheld[ORDER]);
+        assert_eq!(venue.orders_in(START), orders(1..=came, false));
+        assert!((1..=137).contains(&passed), "{passed} passed");
+        assert!(u64::from(came) == passed || u64::from(came) + 1 == passed, "{came} came, {passed} passed");
+        // It is latched: the replay is withheld too.
+        firm.wait_for("logout", at_firm);
+        assert_eq!(rig.counters(1).passed[ORDER], passed);
+        assert_eq!(venue.orders_in(START).len() as u32, came);
+    }
+}
