@@ -58,7 +58,8 @@ impl Engine {
         Self::start(namespace, "venue", "acceptor", own)
     }
 
-    /// The firm: an initiator that connects again a second after its connection has ended. `settings` are lines of QuickFIX's own.
+    /// The firm: an initiator that connects again a second after its connection has ended. `settings` are lines of
+    /// QuickFIX's own.
     pub fn firm(namespace: &Namespace, settings: &str) -> Self {
         let address = Wire::VENUE;
         let own = format!(
@@ -122,8 +123,8 @@ impl Engine {
         Mark(since.0 + place(&all[since.0..]).expect("what was waited for") + 1)
     }
 
-    /// Waits until it is logged on and, where it asked for what it had missed, until that was skipped. Then the sequence is whole, if
-    /// the other end keeps no messages: QuickFIX skips up to its latest message then, and so new orders too.
+    /// Waits until it is logged on and, where it asked for what it had missed, until that was skipped. Then the sequence
+    /// is whole, if the other end keeps no messages: QuickFIX skips up to its latest message then, and so new orders too.
     pub fn wait_for_logon(&self, since: Mark) -> Mark {
         let up = self.wait_for("logon", since);
         let asked = self.told.all.lock().expect("a lock")[since.0..up.0].iter().any(|line| line == "out 2 - N");

@@ -1,10 +1,10 @@
 //! A FIX engine that nobody here wrote, at both ends: QuickFIX through trips, reconnects, resends and resets.
 //!
-//! An engine replays (kernel fact 8). What it could not deliver it has in its store; after the next Logon the venue asks for it with
-//! a ResendRequest, and it comes again with PossDupFlag(43)=Y. Such a replay is an order like any other: while tripped it fences its
-//! connection, and the engine comes back a second later, again and again. An engine with PersistMessages=N fills the gap instead
-//! and stays logged on. So each test says which of the two it runs. The venue tells each message that its connection brings, before
-//! its session layer looks at it.
+//! An engine replays (kernel fact 8). What it could not deliver it has in its store; after the next Logon the venue asks
+//! for it with a ResendRequest, and it comes again with PossDupFlag(43)=Y. Such a replay is an order like any other:
+//! while tripped it fences its connection, and the engine comes back a second later, again and again. An engine with
+//! PersistMessages=N fills the gap instead and stays logged on. So each test says which of the two it runs. The venue
+//! tells each message that its connection brings, before its session layer looks at it.
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ mod engine;
 use engine::{Engine, Mark, Order};
 
 /// What a replay after a reset may do is the policy's: here it passes, so that it can be told from what must never come.
+/// These tests say nothing of the replay guard (`possdup = "block"`).
 const POLICY: &str = r#"
 [[session]]
 name = "x1"
@@ -109,8 +110,8 @@ fn trip_reconnect_cancel_order_reset() {
     venue.wait_for("in 5 - N", at_venue);
 }
 
-/// With an engine as it is out of the box: what it could not send while tripped it replays at each Logon, which ends each connection
-/// at its first order until the reset, and passes after it. Nothing comes but with PossDupFlag=Y.
+/// With an engine as it is out of the box: what it could not send while tripped it replays at each Logon, which ends each
+/// connection at its first order until the reset, and passes after it. Nothing comes but with PossDupFlag=Y.
 #[test]
 fn replays_are_withheld_while_tripped_and_come_as_possible_duplicates_after_the_reset() {
     if !privileged() {
@@ -143,9 +144,9 @@ fn replays_are_withheld_while_tripped_and_come_as_possible_duplicates_after_the_
     assert_eq!(rig.counters(1).passed[ORDER], 20 + venue.orders_in(at_venue).len() as u64);
 }
 
-/// Reliability R9, where the trip drops: the engine is told nothing, and all that it sends is queued in TCP, which tries again and
-/// again, also after the reset. None of these bytes arrive; the venue gives the silent engine up, and the orders come as
-/// possible duplicates on the next connection.
+/// Reliability R9, where the trip drops: the engine is told nothing, and all that it sends is queued in TCP, which tries
+/// again and again, also after the reset. None of these bytes arrive; the venue gives the silent engine up, and the
+/// orders come as possible duplicates on the next connection.
 #[test]
 fn orders_queued_behind_a_drop_never_arrive_as_they_were() {
     if !privileged() {
@@ -177,9 +178,10 @@ fn orders_queued_behind_a_drop_never_arrive_as_they_were() {
     assert_eq!(venue.orders_taken(at_venue), [orders(21..=120, true), orders(121..=125, false)].concat());
 }
 
-/// The same where they are queued before the trip: the venue's process stands still, so that its window shuts. Where the trip resets,
-/// the queue dies with the socket; where it drops, nothing was withheld before the reset, and the connection's age alone tells that its
-/// orders are stale. What had crossed may come; of the rest nothing but possible duplicates.
+/// The same where they are queued before the trip: the venue's process stands still, so that its window shuts. Where the
+/// trip resets, the queue dies with the socket; where it drops, nothing was withheld before the reset, and the
+/// connection's age alone tells that its orders are stale. What had crossed may come; of the rest nothing but possible
+/// duplicates.
 #[test]
 fn orders_queued_behind_a_shut_window_never_arrive_as_they_were() {
     if !privileged() {
@@ -239,9 +241,10 @@ fn orders_one_by_one_trip_at_the_limit() {
     assert_eq!(rig.counters(1).passed[ORDER], 137);
 }
 
-/// A limit, with bursts as QuickFIX sends them, with Nagle's algorithm (its default) and without: many orders in a segment, and
-/// orders cut in two. The segment that would pass the limit is withheld whole, so fewer than N may cross, never more. An order whose
-/// beginning has crossed counts; where its end is in the withheld segment the venue never has it.
+/// A limit, with bursts as QuickFIX sends them, with Nagle's algorithm (its default) and without: many orders in a
+/// segment, and orders cut in two. The segment that would pass the limit is withheld whole, so fewer than N may cross,
+/// never more. An order whose beginning has crossed counts; where its end is in the withheld segment the venue never has
+/// it.
 #[test]
 fn bursts_trip_at_or_below_the_limit() {
     if !privileged() {

@@ -54,7 +54,8 @@ impl Capture {
     /// Returns when it has begun.
     fn start(venue: &Namespace, file: PathBuf) -> Self {
         let mut command = Command::new("dumpcap");
-        // -B in MiB: room for all of it, so that nothing is lost where dumpcap gets no CPU. -a: it ends also where the test was killed.
+        // -B in MiB: room for all of it, so that nothing is lost where dumpcap gets no CPU. -a: it ends also where the
+        // test was killed.
         command
             .args([
                 "-i",
