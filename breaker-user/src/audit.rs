@@ -1,15 +1,19 @@
-//! The audit log: one JSON object a line, each with the SHA-256 of the line before, so that no edit, removal or reorder goes unseen.
+//! The audit log: one JSON object a line, each with the SHA-256 of the line before and of itself, so that no edit, removal or reorder
+//! goes unseen. Lines cut off at the end are the exception: only a note of the last hash, made elsewhere, tells of those.
 //!
 //! Agent and verbs write the same file; a lock on it keeps them in turn. A line is on disk before its writer goes on.
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use jiff::Timestamp;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -18,7 +22,7 @@ use sha2::{Digest, Sha256};
 pub struct Actor {
     /// Real user id.
     pub uid: u32,
-    /// Its name, or the number again; with the user who became root by sudo.
+    /// The person behind it, by name where the name is known.
     pub user: String,
     /// Process id.
     pub pid: u32,
@@ -30,14 +34,35 @@ impl Actor {
     /// This process.
     pub fn this(via: &str) -> Self {
         let uid = rustix::process::getuid().as_raw();
-        let known = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER"));
-        Self { uid, user: known.unwrap_or_else(|_| uid.to_string()), pid: std::process::id(), via: via.to_owned() }
+        Self { uid, user: person(uid), pid: std::process::id(), via: via.to_owned() }
     }
 
     /// The kernel program.
     pub fn kernel() -> Self {
         Self { uid: 0, user: "kernel".to_owned(), pid: 0, via: "kernel".to_owned() }
     }
+}
+
+/// Who logged in, whatever su and sudo made of them since; where nobody did, who called sudo. Only the kernel is believed, and sudo
+/// where its caller is root now: anyone can set a variable.
+fn person(uid: u32) -> String {
+    let login = fs::read_to_string("/proc/self/loginuid").ok().and_then(|text| text.trim().parse().ok());
+    match login.filter(|login| *login != u32::MAX) {
+        Some(login) => name(login),
+        None if uid == 0 => std::env::var("SUDO_USER").unwrap_or_else(|_| name(uid)),
+        None => name(uid),
+    }
+}
+
+/// The name of a user of this host; of one from elsewhere (LDAP), the number.
+fn name(uid: u32) -> String {
+    let of = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    };
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    users.lines().find_map(of).unwrap_or_else(|| uid.to_string())
 }
 
 /// What happened, without its place in the log.
@@ -82,20 +107,25 @@ pub struct Line {
     pub counts: serde_json::Value,
     /// The policy that was in force.
     pub policy: String,
-    /// SHA-256 of the line before, in hex; of nothing for the first.
+    /// SHA-256 of the line before, in hex; of nothing for the first. The line's own stands behind it as `hash`.
     pub prev: String,
 }
+
+/// How long to wait for the other writers: a trip must not hang because one of them does.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Room that [`reserve`] sets aside, bytes: more than an entry of the verbs takes.
+const ROOM: u64 = 8 * 1024;
 
 /// Appends entries, in one turn.
 pub fn append(path: &Path, entries: &[Entry]) -> Result<()> {
     let mut file = open(path)?;
-    flock(&file, FlockOperation::LockExclusive).with_context(|| format!("locking {}", path.display()))?;
+    lock(&file, path)?;
     let (mut seq, mut prev) = end(&mut file).with_context(|| format!("reading the end of {}", path.display()))?;
     let length = file.metadata().with_context(|| format!("asking after {}", path.display()))?.len();
     let mut lines = String::new();
     for entry in entries {
         seq += 1;
-        let line = serde_json::to_string(&line(entry, seq, prev))?;
+        let line = sealed(&serde_json::to_string(&line(entry, seq, prev))?);
         prev = hash(line.as_bytes());
         lines.push_str(&line);
         lines.push('\n');
@@ -108,13 +138,46 @@ pub fn append(path: &Path, entries: &[Entry]) -> Result<()> {
     written.with_context(|| format!("writing {}", path.display()))
 }
 
+/// Sets room aside for an entry: for what must not be done without one.
+pub fn reserve(path: &Path) -> Result<()> {
+    let file = open(path)?;
+    let length = file.metadata().with_context(|| format!("asking after {}", path.display()))?.len();
+    match fallocate(&file, FallocateFlags::KEEP_SIZE, length, ROOM) {
+        // A file system that cannot set room aside is no reason to refuse.
+        Ok(()) | Err(Errno::OPNOTSUPP) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("setting room aside in {}", path.display())),
+    }
+}
+
 fn open(path: &Path) -> Result<File> {
     if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
+        fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
     }
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true).mode(0o640);
-    options.open(path).with_context(|| format!("opening {}", path.display()))
+    regular(options.open(path), path)
+}
+
+/// A file that was opened, unless it is something else: a device may have no end, and a pipe no beginning.
+fn regular(opened: std::io::Result<File>, path: &Path) -> Result<File> {
+    let file = opened.with_context(|| format!("opening {}", path.display()))?;
+    let found = file.metadata().with_context(|| format!("asking after {}", path.display()))?;
+    ensure!(found.is_file(), "opening {}: it is no regular file: name one", path.display());
+    Ok(file)
+}
+
+fn lock(file: &File, path: &Path) -> Result<()> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK) if Instant::now() < until => sleep(Duration::from_millis(2)),
+            Err(Errno::WOULDBLOCK) => {
+                bail!("locking {}: another process has held its lock for {PATIENCE:?}", path.display())
+            }
+            Err(error) => return Err(error).with_context(|| format!("locking {}", path.display())),
+        }
+    }
 }
 
 fn line(entry: &Entry, seq: u64, prev: String) -> Line {
@@ -122,53 +185,138 @@ fn line(entry: &Entry, seq: u64, prev: String) -> Line {
     Line { time, seq, kind, scope, cause, actor, reason, counts, policy, prev }
 }
 
+/// An object with one more member, `hash`: the SHA-256 of all that stands before it. Without it the last line could be edited unseen.
+fn sealed(object: &str) -> String {
+    let open = object.strip_suffix('}').unwrap_or(object);
+    format!("{open},\"hash\":\"{}\"}}", hash(open.as_bytes()))
+}
+
+/// True for what [`sealed`] made, to the byte.
+fn is_sealed(text: &[u8]) -> bool {
+    const SEAL: usize = ",\"hash\":\"\"}".len() + 64;
+    let open = std::str::from_utf8(&text[..text.len().saturating_sub(SEAL)]);
+    open.is_ok_and(|open| sealed(open).as_bytes() == text)
+}
+
 fn hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Number and hash of the last whole line. What a crash left unfinished behind it is closed with a newline and stays visible.
+/// Number and hash of the last line. One that a crash left unfinished is closed with a newline and stays visible.
 fn end(file: &mut File) -> Result<(u64, String)> {
-    const TAIL: u64 = 64 * 1024;
     let length = file.seek(SeekFrom::End(0))?;
-    if length == 0 {
-        return Ok((0, hash(b"")));
+    let mut size = 64 * 1024;
+    loop {
+        let from = length.saturating_sub(size);
+        file.seek(SeekFrom::Start(from))?;
+        let mut tail = Vec::new();
+        file.read_to_end(&mut tail)?;
+        if let Some(found) = last(&tail, from == 0) {
+            if tail.last().is_some_and(|byte| *byte != b'\n') {
+                file.write_all(b"\n")?;
+            }
+            return Ok(found);
+        }
+        size *= 8;
     }
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
-    let mut tail = Vec::new();
-    file.read_to_end(&mut tail)?;
-    if tail.last() != Some(&b'\n') {
-        file.write_all(b"\n")?;
-        tail.push(b'\n');
-    }
-    let mut lines = tail.split(|&byte| byte == b'\n').rev().filter(|line| !line.is_empty());
-    let Some(last) = lines.next() else { return Ok((0, hash(b""))) };
-    let seq = std::iter::once(last).chain(lines).find_map(|line| serde_json::from_slice::<Line>(line).ok());
-    Ok((seq.map_or(0, |line| line.seq), hash(last)))
 }
 
-/// Every line of a log, as it stands.
-pub fn read(path: &Path) -> Result<Vec<String>> {
-    let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-    BufReader::new(file).lines().collect::<Result<_, _>>().with_context(|| format!("reading {}", path.display()))
+/// Number and hash of the last line of a log, or of the tail of one; `None` where more of it is needed.
+fn last(tail: &[u8], whole: bool) -> Option<(u64, String)> {
+    let mut lines = tail.split(|&byte| byte == b'\n');
+    if !whole {
+        // The rest of a line.
+        lines.next();
+    }
+    let mut lines = lines.rev().filter(|line| !line.is_empty());
+    let Some(last) = lines.next() else { return whole.then(|| (0, hash(b""))) };
+    let number = std::iter::once(last).chain(lines).find_map(|line| serde_json::from_slice::<Line>(line).ok());
+    match number {
+        None if !whole => None,
+        number => Some((number.map_or(0, |line| line.seq), hash(last))),
+    }
 }
 
-/// Checks numbers and hashes of a log. Returns how many lines it has; the error names the first that is wrong.
-pub fn verify(path: &Path) -> Result<u64> {
-    let (mut seq, mut prev) = (0, hash(b""));
-    for (number, text) in read(path)?.iter().enumerate() {
-        let place = format!("verifying {}: line {}", path.display(), number + 1);
-        let line: Line = serde_json::from_str(text).with_context(|| format!("{place}: it is no event"))?;
-        if line.prev != prev {
-            bail!("{place}: its `prev` is not the hash of the line before: a line was changed, removed or moved");
-        }
-        if line.seq != seq + 1 {
-            bail!(
-                "{place}: it has number {} where {} must follow: a line was changed, removed or moved",
-                line.seq,
-                seq + 1
-            );
-        }
-        (seq, prev) = (line.seq, hash(text.as_bytes()));
+/// Reads a log on and on, as it grows.
+pub struct Reader {
+    path: PathBuf,
+    /// Which file, and how much of it was read.
+    inode: u64,
+    read: u64,
+}
+
+impl Reader {
+    /// A reader that has read nothing yet. The log need not exist.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, inode: 0, read: 0 }
     }
-    Ok(seq)
+
+    /// The log.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads what has been added: whole lines, for one without its end is still being written. A log that was rotated is read from
+    /// its start.
+    pub fn read_on(&mut self, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let what = || format!("reading {}", self.path.display());
+        let file = match File::open(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            file => regular(file, &self.path)?,
+        };
+        let found = file.metadata().with_context(what)?;
+        if found.ino() != self.inode || found.len() < self.read {
+            (self.inode, self.read) = (found.ino(), 0);
+        }
+        let mut file = BufReader::new(file);
+        file.seek(SeekFrom::Start(self.read)).with_context(what)?;
+        let mut line = Vec::new();
+        while file.read_until(b'\n', &mut line).with_context(|| format!("reading {}", self.path.display()))? != 0 {
+            let Some(text) = line.strip_suffix(b"\n") else { break };
+            take(text)?;
+            self.read += line.len() as u64;
+            line.clear();
+        }
+        Ok(())
+    }
+}
+
+/// The end of a log that [`verify`] found to be whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// How many lines it has.
+    pub lines: u64,
+    /// SHA-256 of the last one, in hex.
+    pub hash: String,
+}
+
+/// Checks every line of a log: its own hash, its number, and the hash of the line before. The error names the first that is wrong.
+pub fn verify(path: &Path) -> Result<Verified> {
+    let mut file = BufReader::new(regular(File::open(path), path)?);
+    let mut found = Verified { lines: 0, hash: hash(b"") };
+    let mut line = Vec::new();
+    while file.read_until(b'\n', &mut line).with_context(|| format!("reading {}", path.display()))? != 0 {
+        let number = found.lines + 1;
+        if let Some(wrong) = wrong(&line, &found) {
+            bail!("verifying {}: line {number}: {wrong}", path.display());
+        }
+        found = Verified { lines: number, hash: hash(&line[..line.len() - 1]) };
+        line.clear();
+    }
+    Ok(found)
+}
+
+/// What is wrong with a line that follows a good one.
+fn wrong(line: &[u8], before: &Verified) -> Option<String> {
+    let Some(text) = line.strip_suffix(b"\n") else { return Some("it is unfinished: its end was cut off".to_owned()) };
+    let Ok(event) = serde_json::from_slice::<Line>(text) else { return Some("it is no event".to_owned()) };
+    if !is_sealed(text) {
+        return Some("its `hash` is not that of its text: it was changed".to_owned());
+    }
+    if event.prev != before.hash {
+        return Some("its `prev` is not the hash of the line before: a line was changed, removed or moved".to_owned());
+    }
+    let next = before.lines + 1;
+    (event.seq != next)
+        .then(|| format!("it has number {} where {next} must follow: a line was changed, removed or moved", event.seq))
 }

@@ -1,7 +1,9 @@
 //! What can be wrong in a way that a script wants to tell apart, and the exit code for each.
 
-use std::fmt;
 use std::process::ExitCode;
+use std::{fmt, io};
+
+use rustix::io::Errno;
 
 /// Exit codes of `breaker`: a contract with scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +59,30 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// The exit code for an error: that of the first fault in its chain.
+/// The exit code for an error: that of the first fault in its chain; a right that the kernel found missing needs no fault for its own.
 pub fn code_of(error: &anyhow::Error) -> Code {
-    error.chain().find_map(|cause| cause.downcast_ref::<Fault>()).map_or(Code::Unexpected, |fault| fault.code)
+    match error.chain().find_map(|cause| cause.downcast_ref::<Fault>()) {
+        Some(fault) => fault.code,
+        None if is_denied(error) => Code::Permission,
+        None => Code::Unexpected,
+    }
+}
+
+/// An error in words, with the cure where it is a missing right that no fault has explained.
+pub fn text_of(error: &anyhow::Error) -> String {
+    let explained = error.chain().any(|cause| cause.is::<Fault>());
+    let cure = if !explained && is_denied(error) { RIGHTS } else { "" };
+    format!("{error:#}{cure}")
+}
+
+const RIGHTS: &str = ": run as root, or as the user who loaded it, with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
+
+/// True where the kernel refused for want of a right: EACCES or EPERM.
+pub fn is_denied(error: &anyhow::Error) -> bool {
+    let denied = |cause: &(dyn std::error::Error + 'static)| {
+        let errno = cause.downcast_ref::<Errno>().map(|errno| io::Error::from(*errno).kind());
+        errno.or_else(|| cause.downcast_ref::<io::Error>().map(io::Error::kind))
+            == Some(io::ErrorKind::PermissionDenied)
+    };
+    error.chain().any(denied)
 }

@@ -1,5 +1,7 @@
 //! What this process did, into the audit log of what is loaded.
 
+use std::io::Write;
+
 use anyhow::Result;
 use breaker_common::abi::cause;
 use jiff::Timestamp;
@@ -22,9 +24,26 @@ pub fn note(breaker: &Breaker, kind: &str, about: Option<(ScopeIndex, u64)>, rea
         counts,
         policy: unpadded(&breaker.meta().policy),
     };
-    if let Err(error) = write(breaker, &[entry]) {
-        eprintln!("breaker: the audit log was not written: {error:#}: what was done is done, write it down by hand");
+    if let Err(error) = write(breaker, std::slice::from_ref(&entry)) {
+        // Whatever becomes of this warning, what was done is done.
+        let _ = writeln!(
+            std::io::stderr(),
+            "breaker: the audit log was not written: {error:#}: what was done is done: see to [agent].audit, and note by hand: {}",
+            told(&entry)
+        );
     }
+}
+
+/// An entry in a line.
+fn told(entry: &Entry) -> String {
+    let scope = entry.scope.as_deref().unwrap_or("host");
+    format!(
+        "{:.3} {} {scope} by {} {:?}",
+        entry.time,
+        entry.kind,
+        entry.actor.user,
+        entry.reason.as_deref().unwrap_or("-")
+    )
 }
 
 /// Appends entries to the log of a load.

@@ -10,6 +10,7 @@ pub mod fault;
 pub mod journal;
 pub mod kernel;
 pub mod lab;
+mod netlink;
 pub mod view;
 
 /// Version of this program.

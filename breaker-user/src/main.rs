@@ -14,7 +14,7 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing is left to tell if standard error is gone as well.
-            let _ = writeln!(io::stderr(), "breaker: {error:#}");
+            let _ = writeln!(io::stderr(), "breaker: {}", fault::text_of(&error));
             fault::code_of(&error).into()
         }
     }

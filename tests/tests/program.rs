@@ -211,8 +211,8 @@ fn throw(dice: &mut Dice, breaker: &Breaker, model: &mut Model) {
     }
     for number in 0..7 {
         let index = breaker.names().scope(number).expect("the scope");
-        let causes = breaker.scope(index).expect("reading it").switch.causes;
-        breaker.reset(index, causes).expect("resetting");
+        let seen = breaker.switch(index).expect("reading it");
+        assert!(breaker.reset(index, seen).expect("resetting"));
         model.reset(number);
     }
 }

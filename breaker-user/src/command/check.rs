@@ -6,26 +6,26 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::json;
 
-use super::say;
+use super::{say, warn};
 use crate::cli::ConfigArgs;
 use crate::config::{self, Policy};
 use crate::fault::{Code, Fault};
-use crate::kernel::{hook, tables::Tables};
+use crate::kernel::{hook, load};
 
-/// Validates a configuration, and this host for it.
+/// Validates a configuration, and this host for it. What the file says is told even where the host is wrong.
 pub fn run(args: &ConfigArgs) -> Result<ExitCode> {
     let policy = policy(args)?;
-    let tables = Tables::of(&policy)?;
-    for interface in &policy.host().interfaces {
-        hook::ifindex(interface.as_str())?;
-    }
+    let tables = load::tables(&policy)?;
+    let host = host(&policy);
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let memory = tables.memory(cpus);
     let limits: usize = policy.scopes().iter().map(|scope| policy.limits(scope).len()).sum();
+    let interfaces: Vec<_> = policy.host().interfaces.iter().map(|interface| interface.as_str()).collect();
     if args.json {
         let view = json!({
             "policy": { "name": policy.name().as_str(), "sha256": policy.sha256_hex() },
-            "interfaces": policy.host().interfaces.iter().map(|interface| interface.as_str()).collect::<Vec<_>>(),
+            "interfaces": interfaces,
+            "hook": host.as_ref().ok(),
             "groups": policy.groups().len(),
             "sessions": policy.sessions().len(),
             "limits": limits,
@@ -35,15 +35,26 @@ pub fn run(args: &ConfigArgs) -> Result<ExitCode> {
         say(&serde_json::to_string_pretty(&view)?)?;
     } else {
         say(&format!(
-            "{}: policy {} is valid: {} sessions in {} groups, {limits} limits; kernel memory at most {} KiB",
+            "{}: policy {} is valid; sessions: {}, groups: {}, limits: {limits}; kernel memory: at most {} KiB",
             args.config.display(),
             policy.name(),
             policy.sessions().len(),
             policy.groups().len(),
             memory.div_ceil(1024)
         ))?;
+        if let Ok(hook) = host {
+            say(&format!("this host can enforce it: by {hook} on {}", interfaces.join(", ")))?;
+        }
     }
-    Ok(ExitCode::SUCCESS)
+    host.map(|_| ExitCode::SUCCESS)
+}
+
+/// The hook that this host has for a policy, or why it cannot enforce it.
+fn host(policy: &Policy) -> Result<&'static str> {
+    let kind = hook::kind(policy.host().hook)?;
+    load::require_rights()?;
+    hook::require(&policy.host().interfaces)?;
+    Ok(hook::word(kind))
 }
 
 /// The policy in a file; what it warns of goes to standard error.
@@ -54,14 +65,14 @@ pub fn policy(args: &ConfigArgs) -> Result<Policy> {
     })?;
     let policy = loaded.policy;
     if !policy.warnings().is_empty() {
-        eprintln!("{}", policy.warnings().render(colour));
+        warn(&policy.warnings().render(colour));
     }
     if policy.host().mode != config::Mode::Egress {
         let text = "loading: [host].mode = \"inline\" is not in this version: it enforces at egress only";
         return Err(Fault::new(Code::Usage, text).into());
     }
     for what in not_enforced(&policy) {
-        eprintln!("breaker: warning: {what} is read but NOT ENFORCED by this version");
+        warn(&format!("breaker: warning: {what} is read but NOT ENFORCED by this version"));
     }
     Ok(policy)
 }

@@ -12,7 +12,7 @@ mod unload;
 use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::cli::{Cli, Verb};
 use crate::kernel::PinRoot;
@@ -31,13 +31,18 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Trip(args) => switch::trip(&root, &args),
         Verb::Reset(args) => switch::reset(&root, &args),
         Verb::Events(args) => events::run(&root, &args),
+        Verb::Audit(verb) => events::audit(&root, &verb),
         Verb::Drill(args) => drill::run(&args),
     }
+}
+
+/// Prints a line on standard error, and goes on where nobody reads that.
+fn warn(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Prints a line; a reader that has gone is an error like any other, told apart in `main`.
 fn say(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}")?;
-    Ok(out.flush()?)
+    writeln!(out, "{text}").and_then(|()| out.flush()).context("writing to standard output")
 }

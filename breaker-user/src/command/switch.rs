@@ -10,9 +10,9 @@ use super::say;
 use crate::cli::SwitchArgs;
 use crate::config::ScopeIndex;
 use crate::fault::{Code, Fault};
-use crate::journal;
 use crate::kernel::{Breaker, PinRoot};
 use crate::view::{self, status::causes};
+use crate::{audit, journal};
 
 /// Arms or disarms a scope. A tripped scope stays as it is.
 pub fn arm(root: &PinRoot, args: &SwitchArgs, armed: bool) -> Result<ExitCode> {
@@ -37,53 +37,59 @@ pub fn trip(root: &PinRoot, args: &SwitchArgs) -> Result<ExitCode> {
     let (breaker, scope) = open(root, args)?;
     breaker.trip(scope, cause::MANUAL)?;
     // The switch is thrown: whatever fails from here on, no order of the scope passes.
-    let state = breaker.scope(scope)?;
-    if state.switch.causes & cause::MANUAL == 0 {
-        return Err(
-            Fault::new(Code::Unexpected, format!("tripping {}: the kernel does not have it", args.scope)).into()
-        );
-    }
-    let sessions = breaker.sessions_to_end(scope)?;
-    let (destroyed, warning) = match breaker.destroy_sockets(&sessions) {
-        Ok(count) => (count, String::new()),
-        Err(error) => (0, format!("; idle connections were not ended ({error:#}): they are at their next message")),
+    let ended = breaker.sessions_to_end(scope).and_then(|sessions| breaker.destroy_sockets(&sessions));
+    let (ended, told) = match ended {
+        Ok(count) => (count, format!("connections ended: {count}")),
+        Err(error) => (0, format!("idle connections were not ended ({error:#}): they are at their next message")),
     };
-    let counts = json!({ "epoch": state.switch.epoch, "connections_ended": destroyed });
+    let switch = breaker.switch(scope)?;
+    let counts = json!({ "epoch": switch.epoch, "connections_ended": ended });
     journal::note(&breaker, "tripped", Some((scope, cause::MANUAL)), Some(&args.reason), counts.clone());
-    show(&breaker, scope, args, counts, &format!("{destroyed} connections ended{warning}"))
+    let shown = show(&breaker, scope, args, counts, &told)?;
+    if switch.causes & cause::MANUAL == 0 {
+        let text =
+            format!("tripping {}: it was tripped, and somebody has reset it since: see `breaker events`", args.scope);
+        return Err(Fault::new(Code::Unexpected, text).into());
+    }
+    Ok(shown)
 }
 
 /// Resets a scope, where that is safe.
 pub fn reset(root: &PinRoot, args: &SwitchArgs) -> Result<ExitCode> {
     let (breaker, scope) = open(root, args)?;
     let _lock = root.lock()?;
-    let held = breaker.scope(scope)?.switch.causes;
-    if let Some((found, cure)) = objection(&breaker, scope, held)? {
-        journal::note(&breaker, "reset_refused", Some((scope, held)), Some(&args.reason), json!({ "found": found }));
-        return Err(refused(args, "resetting", &found, &cure));
+    let seen = breaker.switch(scope)?;
+    // Nothing may pass again unseen.
+    if let Err(error) = audit::reserve(&journal::path(&breaker)) {
+        let found = format!("the audit log cannot be written ({error:#})");
+        return Err(refused(args, "resetting", &found, "make room, or see to [agent].audit"));
     }
-    breaker.reset(scope, held)?;
+    let refuse = |found: String, cure: &str| {
+        let about = Some((scope, seen.causes));
+        journal::note(&breaker, "reset_refused", about, Some(&args.reason), json!({ "found": found }));
+        Err(refused(args, "resetting", &found, cure))
+    };
+    if let Some((found, cure)) = objection(&breaker, scope, seen.causes)? {
+        return refuse(found, &cure);
+    }
+    if !breaker.reset(scope, seen)? {
+        return refuse("it tripped again meanwhile".to_owned(), "see `breaker status`, and decide anew");
+    }
     let fenced: u64 = {
         let counts = breaker.connection_counts()?;
         let of = breaker.sessions_of(scope)?;
         of.iter().filter_map(|session| counts.get(session.get() as usize)).map(|count| count.fenced).sum()
     };
-    let after = breaker.scope(scope)?;
-    if after.switch.causes & held != 0 {
-        let text =
-            format!("resetting {}: it tripped again at once ({})", args.scope, causes(after.switch.causes).join(", "));
-        return Err(Fault::new(Code::Refused, text).into());
-    }
-    let counts = json!({ "epoch": after.switch.epoch, "connections_fenced": fenced });
-    journal::note(&breaker, "reset", Some((scope, held)), Some(&args.reason), counts.clone());
-    let told = format!("{fenced} connections are fenced and must reconnect; what they had queued is dead");
+    let counts = json!({ "epoch": breaker.switch(scope)?.epoch, "connections_fenced": fenced });
+    journal::note(&breaker, "reset", Some((scope, seen.causes)), Some(&args.reason), counts.clone());
+    let told = format!("connections fenced: {fenced}; they must reconnect, and what they had queued is dead");
     show(&breaker, scope, args, counts, &told)
 }
 
 /// Why a reset is refused, and what to do about it.
 fn objection(breaker: &Breaker, scope: ScopeIndex, held: u64) -> Result<Option<(String, String)>> {
     if held == 0 {
-        return Ok(Some(("it is not tripped".to_owned(), "see `breaker status`".to_owned())));
+        return Ok(Some(("it is not tripped".to_owned(), "`breaker status` lists what is".to_owned())));
     }
     let state = breaker.scope(scope)?;
     for (limit, used) in state.limits.iter().zip(breaker.used(scope)?) {
@@ -102,20 +108,26 @@ fn objection(breaker: &Breaker, scope: ScopeIndex, held: u64) -> Result<Option<(
             format!("the program is {:016x}, where {:016x} was armed", program.tag(), breaker.meta().program_tag);
         return Ok(Some((found, "unload --force, and load what you trust".to_owned())));
     }
-    let detached = breaker.attachments()?.into_iter().find(|interface| !interface.attached || !interface.first);
-    Ok(detached.map(|interface| {
-        let what = if interface.attached { "displaced by another program" } else { "detached" };
-        (format!("the hook on {} is {what}", interface.name), "see `breaker status` and load again".to_owned())
+    let missing = breaker.attachments()?.into_iter().find(|interface| !interface.attached || !interface.first);
+    Ok(missing.map(|interface| {
+        let (what, cure) = if interface.attached {
+            (
+                "displaced: another program decides before it",
+                "remove that one; `bpftool net` and `tc filter show` name it",
+            )
+        } else {
+            (
+                "detached: nothing is enforced there",
+                "`breaker unload --force` and `breaker load`, which starts untripped",
+            )
+        };
+        (format!("the hook on {} is {what}", interface.name), cure.to_owned())
     }))
 }
 
 fn open(root: &PinRoot, args: &SwitchArgs) -> Result<(Breaker, ScopeIndex)> {
     let breaker = Breaker::open(root)?;
     let scope = breaker.find(&args.scope)?;
-    if args.reason.trim().is_empty() {
-        let text = "reading --reason: it is empty: say why, for the audit log".to_owned();
-        return Err(Fault::new(Code::Usage, text).into());
-    }
     Ok((breaker, scope))
 }
 
@@ -125,16 +137,13 @@ fn refused(args: &SwitchArgs, verb: &str, found: &str, cure: &str) -> anyhow::Er
 
 /// Prints the scope as the kernel now has it.
 fn show(breaker: &Breaker, scope: ScopeIndex, args: &SwitchArgs, counts: Value, told: &str) -> Result<ExitCode> {
-    let status = view::Status::read(breaker, Some(scope))?;
-    for state in &status.scopes {
-        let text = if args.json {
-            serde_json::to_string_pretty(&json!({ "scope": state, "counts": counts }))?
-        } else if told.is_empty() {
-            view::table::scope(state)
-        } else {
-            format!("{}; {told}", view::table::scope(state))
-        };
-        say(&text)?;
-    }
+    let state = view::status::scope(breaker, scope)?;
+    say(&if args.json {
+        serde_json::to_string_pretty(&json!({ "scope": state, "counts": counts }))?
+    } else if told.is_empty() {
+        view::table::scope(&state)
+    } else {
+        format!("{}; {told}", view::table::scope(&state))
+    })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,6 +9,7 @@ use super::say;
 use crate::cli::UnloadArgs;
 use crate::fault::{Code, Fault};
 use crate::journal;
+use crate::kernel::tables::unpadded;
 use crate::kernel::{Breaker, PinRoot};
 
 /// Detaches and removes every pin, unless something is tripped.
@@ -21,16 +22,18 @@ pub fn run(root: &PinRoot, args: &UnloadArgs) -> Result<ExitCode> {
         }
     }
     if !tripped.is_empty() && !args.force {
+        let found = match &tripped[..] {
+            [one] => format!("{one} is tripped, and its"),
+            several => format!("{} are tripped, and their", several.join(", ")),
+        };
         let text = format!(
-            "unloading: {} is tripped, and its orders would pass again: reset first, or unload with --force",
-            tripped.join(", ")
+            "unloading: refused, nothing is changed: {found} orders would pass again: reset first, or unload with --force"
         );
         return Err(Fault::new(Code::Refused, text).into());
     }
-    journal::note(&breaker, "unloaded", None, None, json!({ "forced": args.force, "tripped": tripped }));
-    let attached = breaker.attachments()?;
+    let names: Vec<_> = breaker.interfaces().iter().map(|interface| unpadded(&interface.name)).collect();
     breaker.unload()?;
-    let names: Vec<_> = attached.into_iter().map(|interface| interface.name).collect();
+    journal::note(&breaker, "unloaded", None, None, json!({ "forced": args.force, "tripped": tripped }));
     say(&format!("unloaded: nothing is enforced on {} any more", names.join(", ")))?;
     Ok(ExitCode::SUCCESS)
 }

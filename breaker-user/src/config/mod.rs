@@ -35,7 +35,9 @@ pub use limit::{Limit, Limits, Per, Preset, WarnLevels};
 pub use policy::{Agent, Deadman, Group, Host, Policy, Session};
 pub use scope::{GroupIndex, Scope, ScopeIndex, ScopeName, Scopes, SessionIndex, UnknownScope};
 pub use text::{AbsolutePath, CompId, Interface, MsgType, Name, PolicyName};
-pub use words::{DeadmanAction, Mode, OnDesync, OnTableFull, OnTrip, PossDup, Undeclared, WhileTripped, Wire, Word};
+pub use words::{
+    DeadmanAction, Hook, Mode, OnDesync, OnTableFull, OnTrip, PossDup, Undeclared, WhileTripped, Wire, Word,
+};
 
 use diagnostics::{Lines, Problem, Problems};
 use reader::Section;

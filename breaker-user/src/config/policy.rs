@@ -11,7 +11,7 @@ use super::endpoint::Endpoint;
 use super::limit::{Limit, Limits};
 use super::scope::{GroupIndex, Scope, ScopeIndex, Scopes, SessionIndex, UnknownScope};
 use super::text::{AbsolutePath, CompId, Interface, MsgType, Name, PolicyName};
-use super::words::{DeadmanAction, Mode, OnDesync, OnTableFull, OnTrip, PossDup, Undeclared, WhileTripped, Wire};
+use super::words::{DeadmanAction, Hook, Mode, OnDesync, OnTableFull, OnTrip, PossDup, Undeclared, WhileTripped, Wire};
 
 /// A policy. Only [`super::parse`] makes one, and nothing can change it, so whoever holds one may rely on every rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +31,10 @@ pub struct Policy {
 pub struct Host {
     /// Where it enforces: at least one, none twice.
     pub interfaces: Vec<Interface>,
-    /// At which hook.
+    /// Where in the path of the packets.
     pub mode: Mode,
+    /// How it hangs on them, at egress.
+    pub hook: Hook,
     /// What happens to FIX that no session declares.
     pub undeclared: Undeclared,
     /// What connections see of a trip, where their session says nothing else.

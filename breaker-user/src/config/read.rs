@@ -72,6 +72,7 @@ fn host(mut section: Section<'_>, problems: &mut Problems) -> Option<Host> {
         section.required("interfaces", "add the interfaces to guard, like interfaces = [\"eth1\"]", problems);
     let interfaces = interfaces.and_then(|value| self::interfaces(&value, problems));
     let mode = section.optional("mode", problems, Value::word);
+    let hook = section.optional("hook", problems, Value::word);
     let undeclared = section.optional("undeclared", problems, Value::word::<Undeclared>);
     let on_trip = section.optional("on_trip", problems, Value::word);
     let while_tripped = section.optional("while_tripped", problems, Value::word);
@@ -85,6 +86,7 @@ fn host(mut section: Section<'_>, problems: &mut Problems) -> Option<Host> {
     Some(Host {
         interfaces: interfaces?,
         mode: mode.unwrap_or_default(),
+        hook: hook.unwrap_or_default(),
         undeclared: undeclared.unwrap_or_default(),
         on_trip: on_trip.unwrap_or_default(),
         while_tripped: while_tripped.unwrap_or_default(),

@@ -211,9 +211,11 @@ impl Scopes {
         found.ok_or_else(|| UnknownScope { given: text.to_owned(), near: self.near(text) })
     }
 
-    /// The scopes whose name is a few slips away, or whose bare name is; the nearest first.
+    /// The scopes whose name is a few slips away, or whose bare name is, or that have it as a part; the nearest first.
     fn near(&self, text: &str) -> Vec<ScopeName> {
         const MOST: usize = 5;
+        // A shorter part would be in too many names.
+        const LEAST_PART: usize = 3;
         // No name is longer, and the distance costs the product of the lengths.
         if text.len() > 128 {
             return Vec::new();
@@ -222,7 +224,12 @@ impl Scopes {
         let slips = |name: &ScopeName| match name {
             ScopeName::Host => distance(text, "host"),
             ScopeName::Group(own) | ScopeName::Session(own) => {
-                distance(text, &name.to_string()).min(distance(bare, own.as_str()))
+                let part = bare.len() >= LEAST_PART && own.as_str().contains(bare);
+                distance(text, &name.to_string()).min(distance(bare, own.as_str())).min(if part {
+                    1
+                } else {
+                    usize::MAX
+                })
             }
         };
         let names = self.iter().map(|scope| self.name(scope)).map(|name| (slips(&name), name));

@@ -61,6 +61,20 @@ words! {
 }
 
 words! {
+    /// How the program hangs on the egress of an interface.
+    #[derive(Default)]
+    Hook, "a hook" {
+        /// The best that the kernel has: tcx from Linux 6.6 on, else clsact.
+        #[default]
+        Auto = "auto",
+        /// A link of its own, which `tc` does not touch.
+        Tcx = "tcx",
+        /// A filter of the clsact qdisc, which any `tc filter del` and `tc qdisc del` of root's removes.
+        Clsact = "clsact",
+    }
+}
+
+words! {
     /// What happens to FIX to a place that no session declares.
     #[derive(Default)]
     Undeclared, "a treatment of undeclared flow" {

@@ -1,25 +1,25 @@
 //! A loaded breaker, opened by its pins: what it enforces, and the switch. Needs no agent and no configuration.
 
-use std::sync::atomic::fence;
+use std::sync::atomic::{AtomicU64, fence};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use aya::maps::MapData;
 use aya::maps::lpm_trie::Key;
 use aya::programs::ProgramInfo;
 use breaker_common::abi::{
-    self, ABI_VERSION, Connection, ConnectionKey, Counters, Endpoint, LIMITS_PER_SCOPE, MAGIC, Meta, Name, Scope,
-    Session,
+    self, Connection, ConnectionKey, Counters, Endpoint, LIMITS_PER_SCOPE, Meta, Scope, Session, Switch,
 };
 use breaker_common::window;
 
 use super::clock;
 use super::hook::{self, Attachment, Held};
-use super::load::EndpointKey;
+use super::load::{self, EndpointKey};
 use super::maps::{Endpoints, Maps};
-use super::memory::{Mapped, ORDER, half, word};
+use super::memory::{Mapped, ORDER, half, unopened, word};
+use super::meta;
 use super::pins::PinRoot;
 use super::sockets::{SockDiag, TcpSocket};
-use super::tables::{address, unpadded};
+use super::tables::address;
 use crate::config::{ScopeIndex, Scopes, SessionIndex};
 use crate::fault::{Code, Fault};
 
@@ -45,12 +45,12 @@ impl Breaker {
     /// Opens what is pinned under a root. Compares the layout before it opens anything of it.
     pub fn open(root: &PinRoot) -> Result<Self> {
         root.require()?;
-        let meta = read_meta(root)?;
+        let meta = meta::read(root)?;
         let scopes = Mapped::<Scope>::open(&root.map("SCOPES"))?;
         if scopes.len() < meta.scopes {
-            return Err(mismatch(root, format!("{} scopes where META says {}", scopes.len(), meta.scopes)));
+            return Err(meta::mismatch(root, format!("{} scopes where META says {}", scopes.len(), meta.scopes)));
         }
-        let names = read_names(root, &meta)?;
+        let names = meta::names(root, &meta)?;
         Ok(Self { root: root.clone(), maps: Maps::new(root, &meta), meta, names, scopes })
     }
 
@@ -97,32 +97,50 @@ impl Breaker {
         Ok((0..count).map(used).collect())
     }
 
-    /// Sets a cause in a scope's switch and raises its epoch: every connection that is older is fenced from here on. Returns the
-    /// causes from before.
-    pub fn trip(&self, scope: ScopeIndex, cause: u64) -> Result<u64> {
-        let place = self.place(scope)?;
-        // SAFETY: both words lie inside the mapping, which self holds.
-        let (causes, epoch) = unsafe { (word(&raw mut (*place).switch.causes), word(&raw mut (*place).switch.epoch)) };
-        let before = causes.fetch_or(cause, ORDER);
-        epoch.fetch_add(1, ORDER);
-        Ok(before)
+    /// The switch of a scope now.
+    pub fn switch(&self, scope: ScopeIndex) -> Result<Switch> {
+        let (causes, epoch) = self.words(scope)?;
+        // The epoch first: a trip that comes in between makes it an old one, which `reset` does not take.
+        let epoch = epoch.load(ORDER);
+        Ok(Switch { causes: causes.load(ORDER), epoch })
+    }
+
+    /// Sets a cause in a scope's switch and raises its epoch: every connection that is older is fenced from here on.
+    pub fn trip(&self, scope: ScopeIndex, cause: u64) -> Result<()> {
+        let (causes, epoch) = self.words(scope)?;
+        loop {
+            causes.fetch_or(cause, ORDER);
+            epoch.fetch_add(1, ORDER);
+            // A reset in between may have cleared it, and knew of no newer epoch yet. From here on it would see that there is one.
+            if causes.load(ORDER) & cause != 0 {
+                return Ok(());
+            }
+        }
     }
 
     /// Raises a scope's epoch, voids its windows, and then clears the causes that the caller has seen: in this order, so that
-    /// nothing from before the reset passes after it.
-    pub fn reset(&self, scope: ScopeIndex, seen: u64) -> Result<()> {
+    /// nothing from before the reset passes after it. False where it tripped since the caller looked: then it stays tripped.
+    pub fn reset(&self, scope: ScopeIndex, seen: Switch) -> Result<bool> {
         let place = self.place(scope)?;
-        // SAFETY: all words lie inside the mapping, which self holds.
-        unsafe {
-            word(&raw mut (*place).switch.epoch).fetch_add(1, ORDER);
-            for i in 0..LIMITS_PER_SCOPE {
+        let (causes, epoch) = self.words(scope)?;
+        if epoch.fetch_add(1, ORDER) != seen.epoch {
+            return Ok(false);
+        }
+        for i in 0..LIMITS_PER_SCOPE {
+            // SAFETY: both words lie inside the mapping, which self holds.
+            unsafe {
                 let issued = word(&raw mut (*place).windows[i].issued).load(ORDER);
                 word(&raw mut (*place).limits[i].floor).store(issued, ORDER);
             }
-            fence(ORDER);
-            word(&raw mut (*place).switch.causes).fetch_and(!seen, ORDER);
         }
-        Ok(())
+        fence(ORDER);
+        causes.fetch_and(!seen.causes, ORDER);
+        if epoch.load(ORDER) == seen.epoch + 1 {
+            return Ok(true);
+        }
+        // A trip came in between, perhaps for a cause that was just cleared: its trip is not ours to undo.
+        causes.fetch_or(seen.causes, ORDER);
+        Ok(false)
     }
 
     /// Age of the agent's heartbeat, ns; `None` where no agent has run since the load.
@@ -137,6 +155,13 @@ impl Breaker {
         // SAFETY: the word lies inside the mapping, which self holds.
         unsafe { half(&raw mut (*place).armed).store(armed as u32, ORDER) };
         Ok(())
+    }
+
+    /// Causes and epoch of a scope's switch.
+    fn words(&self, scope: ScopeIndex) -> Result<(&AtomicU64, &AtomicU64)> {
+        let place = self.place(scope)?;
+        // SAFETY: both words lie inside the mapping, which self holds.
+        Ok(unsafe { (word(&raw mut (*place).switch.causes), word(&raw mut (*place).switch.epoch)) })
     }
 
     fn place(&self, scope: ScopeIndex) -> Result<*mut Scope> {
@@ -278,8 +303,11 @@ impl Breaker {
 
     /// The interfaces, as the kernel has them now.
     pub fn attachments(&self) -> Result<Vec<Attachment>> {
+        // Who may not look would see nothing attached.
+        self.interfaces().iter().try_for_each(hook::require_sight)?;
         let program = self.program()?.id();
-        Ok(self.hooks().iter().map(|hook| hook.inspect(program)).collect())
+        let of = |(position, interface)| hook::inspect(interface, &self.root.link(position), program);
+        Ok(self.interfaces().iter().enumerate().map(of).collect())
     }
 
     /// The hooks, their links held open for as long as the caller wants.
@@ -288,7 +316,8 @@ impl Breaker {
         self.interfaces().iter().enumerate().map(of).collect()
     }
 
-    fn interfaces(&self) -> &[abi::Interface] {
+    /// The interfaces as they were at the load.
+    pub fn interfaces(&self) -> &[abi::Interface] {
         let count = (self.meta.interface_count as usize).min(self.meta.interfaces.len());
         &self.meta.interfaces[..count]
     }
@@ -296,16 +325,12 @@ impl Breaker {
     /// The program that is pinned.
     pub fn program(&self) -> Result<ProgramInfo> {
         let path = self.root.program();
-        ProgramInfo::from_pin(&path).with_context(|| format!("opening {}", path.display()))
+        ProgramInfo::from_pin(&path).map_err(|error| unopened(&path, error))
     }
 
     /// Detaches from every interface and removes every pin.
-    pub fn unload(self) -> Result<()> {
-        let _lock = self.root.lock()?;
-        for (position, interface) in self.interfaces().iter().enumerate() {
-            hook::detach(interface, &self.root.link(position))?;
-        }
-        self.root.remove()
+    pub fn unload(&self) -> Result<()> {
+        load::unload(&self.root)
     }
 }
 
@@ -315,50 +340,6 @@ fn session_of(endpoints: &Endpoints, socket: &TcpSocket) -> Option<u32> {
     let with = |local| Endpoint { port: port.to_be(), pad: 0, local, remote: address(remote) };
     let get = |endpoint| endpoints.get(&Key::new(Endpoint::BITS, EndpointKey(endpoint)), 0).ok();
     get(with(address(local))).or_else(|| get(with([0; 4])))
-}
-
-fn read_meta(root: &PinRoot) -> Result<Meta> {
-    let path = root.map("META");
-    let data = MapData::from_pin(&path).map_err(|error| {
-        let text =
-            format!("adopting {}: it holds no {}: {error}: it is not breaker's", root.path().display(), path.display());
-        anyhow!(Fault::new(Code::Mismatch, text))
-    })?;
-    let info = data.info()?;
-    let head = || -> Option<(u64, u32)> {
-        // The first words stand where they stand in every version; the rest may not.
-        let bytes =
-            (info.value_size() as usize).is_multiple_of(8) && info.max_entries() == 1 && info.value_size() >= 16;
-        bytes.then_some(())?;
-        let words = Mapped::<[u64; 2]>::of(MapData::from_pin(&path).ok()?).ok()?.get(0)?;
-        Some((words[0], words[1] as u32))
-    };
-    match head() {
-        Some((MAGIC, ABI_VERSION)) => {}
-        Some((MAGIC, found)) => return Err(mismatch(root, format!("layout {found}"))),
-        _ => return Err(mismatch(root, "no layout of breaker".to_owned())),
-    }
-    Mapped::<Meta>::open(&path)?.get(0).context("reading META")
-}
-
-fn mismatch(root: &PinRoot, found: String) -> anyhow::Error {
-    let text = format!(
-        "adopting {}: it has {found}, where breaker {} has layout {ABI_VERSION}: unload it with the version that loaded it",
-        root.path().display(),
-        crate::VERSION
-    );
-    Fault::new(Code::Mismatch, text).into()
-}
-
-fn read_names(root: &PinRoot, meta: &Meta) -> Result<Scopes> {
-    let names = Mapped::<Name>::open(&root.map("NAMES"))?;
-    let read = |number: u32| -> Result<crate::config::Name> {
-        let name = unpadded(&names.get(number).with_context(|| format!("scope {number} has no name"))?);
-        name.parse().map_err(|_| mismatch(root, format!("a scope named {name:?}")))
-    };
-    let groups = (1..=meta.groups).map(read).collect::<Result<_>>()?;
-    let declared = (meta.groups + 2..meta.scopes).map(read).collect::<Result<_>>()?;
-    Ok(Scopes::new(groups, declared))
 }
 
 fn add(sum: Counters, more: &Counters) -> Counters {

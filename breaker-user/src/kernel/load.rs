@@ -7,13 +7,14 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{MapData, MapError};
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
-use breaker_common::abi::{Endpoint, Meta, Name, Scope, Session};
+use breaker_common::abi::{Endpoint, Interface, Meta, Name, Scope, Session};
 use bytemuck::Pod;
+use rustix::thread::{CapabilitySet, capabilities};
 
 use super::hook;
 use super::memory::Mapped;
-use super::pins::PinRoot;
-use super::tables::Tables;
+use super::pins::{Claim, PinRoot};
+use super::tables::{Tables, padded};
 use crate::config::Policy;
 use crate::fault::{Code, Fault};
 
@@ -38,27 +39,61 @@ pub const PINNED: [&str; 12] = [
 
 /// Loads a policy under a pin root, which must be free.
 pub fn load(policy: &Policy, root: &PinRoot) -> Result<()> {
-    let tables = Tables::of(policy)?;
-    // Before anything is made: the lock's directory may have to be mounted first, by `create`.
-    let next = root.next();
+    let tables = tables(policy)?;
+    let kind = hook::kind(policy.host().hook)?;
+    hook::require(&policy.host().interfaces)?;
+    let claim = root.claim()?;
     if root.exists() {
-        let text = format!("loading: {} is taken: unload first, or choose another --pin-root", root.path().display());
+        let text = format!(
+            "loading: refused, nothing is changed: something is loaded at {} already: unload it first, or choose another --pin-root",
+            root.path().display()
+        );
         return Err(Fault::new(Code::Refused, text).into());
     }
-    if next.exists() {
-        next.remove()?;
-    }
-    next.create()?;
-    let _lock = root.lock()?;
-    let done = fill(policy, &tables, &next).and_then(|()| root.take_over(&next));
+    clear(&claim)?;
+    let next = claim.root();
+    let done = next.create().and_then(|()| fill(policy, &tables, &next, kind)).and_then(|()| next.rename(root));
     if done.is_err() {
-        // Links go with their pins, so nothing half-loaded stays attached. The first error is the one to tell.
-        let _ = next.remove();
+        // So that nothing half-loaded stays attached. The first error is the one to tell.
+        let _ = remove(&next);
     }
     done
 }
 
-fn fill(policy: &Policy, tables: &Tables, root: &PinRoot) -> Result<()> {
+/// The tables of a policy; what does not fit into them is an error in the configuration.
+pub fn tables(policy: &Policy) -> Result<Tables> {
+    Tables::of(policy).map_err(|error| Fault::new(Code::Usage, format!("reading the configuration: {error:#}")).into())
+}
+
+/// Detaches and removes what is loaded under a root.
+pub fn unload(root: &PinRoot) -> Result<()> {
+    let claim = root.claim()?;
+    root.require()?;
+    clear(&claim)?;
+    // Where this fails the root stays, and says what is still attached.
+    detach(root)?;
+    root.rename(&claim.root())?;
+    claim.root().remove()
+}
+
+/// Detaches and removes what a load or an unload left when it died.
+fn clear(claim: &Claim) -> Result<()> {
+    claim.leftovers()?.iter().try_for_each(remove)
+}
+
+fn remove(root: &PinRoot) -> Result<()> {
+    detach(root)?;
+    root.remove()
+}
+
+/// Detaches what is attached of a root, whole or not.
+fn detach(root: &PinRoot) -> Result<()> {
+    let Some(meta) = Mapped::<Meta>::open(&root.map("META")).ok().and_then(|meta| meta.get(0)) else { return Ok(()) };
+    let count = (meta.interface_count as usize).min(meta.interfaces.len());
+    meta.interfaces[..count].iter().enumerate().try_for_each(|(n, interface)| hook::detach(interface, root, n))
+}
+
+fn fill(policy: &Policy, tables: &Tables, root: &PinRoot, kind: u32) -> Result<()> {
     let mut object = open_object(tables)?;
     for name in PINNED {
         let map = object.map(name).ok_or_else(|| anyhow!("the object has no map {name}"))?;
@@ -72,11 +107,13 @@ fn fill(policy: &Policy, tables: &Tables, root: &PinRoot) -> Result<()> {
     let mut meta = tables.meta;
     meta.program_tag = program.info()?.tag();
     meta.loaded_at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
-    let kind = hook::kind();
     for (position, interface) in policy.host().interfaces.iter().enumerate() {
-        meta.interfaces[position] = hook::attach(program, interface.as_str(), kind, &root.link(position))?;
+        let name = interface.as_str();
+        // Told before it is done, so that whoever comes after a crash knows where to look.
+        meta.interfaces[position] = Interface { name: padded(name)?, ifindex: hook::ifindex(name)?, hook: kind };
         meta.interface_count = position as u32 + 1;
         put(root, "META", &[meta])?;
+        hook::attach(program, &meta.interfaces[position], root, position)?;
     }
     Ok(())
 }
@@ -105,10 +142,30 @@ fn open_object(tables: &Tables) -> Result<Ebpf> {
     })
 }
 
+/// Refuses where this process may not load, and says what it lacks.
+pub fn require_rights() -> Result<()> {
+    // A kernel that does not tell is one to ask by loading.
+    let Ok(held) = capabilities(None).map(|sets| sets.effective) else { return Ok(()) };
+    let lacks = |right: &&(CapabilitySet, &str)| !held.intersects(right.0 | CapabilitySet::SYS_ADMIN);
+    let missing: Vec<_> = RIGHTS.iter().filter(lacks).map(|right| right.1).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let text = format!("loading: this process lacks {}: run as root, or grant what is missing", missing.join(", "));
+    Err(Fault::new(Code::Permission, text).into())
+}
+
+/// What loading takes; CAP_SYS_ADMIN includes all of it.
+const RIGHTS: [(CapabilitySet, &str); 3] = [
+    (CapabilitySet::BPF, "CAP_BPF"),
+    (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
+    (CapabilitySet::PERFMON, "CAP_PERFMON"),
+];
+
 fn missing_rights() -> anyhow::Error {
     let text =
-        "loading: the kernel refused, for CAP_BPF, CAP_NET_ADMIN or CAP_PERFMON is missing: run as root or grant them";
-    Fault::new(Code::Permission, text).into()
+        "loading: the kernel refused, though no capability is missing: load outside of containers and user namespaces";
+    require_rights().err().unwrap_or_else(|| Fault::new(Code::Permission, text).into())
 }
 
 fn refused(error: aya::programs::ProgramError) -> anyhow::Error {

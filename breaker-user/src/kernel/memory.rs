@@ -14,7 +14,7 @@ use bytemuck::Pod;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::os::fd::AsFd;
 
-use crate::fault::{Code, Fault};
+use crate::fault::{self, Code, Fault};
 
 /// An array map in memory.
 pub struct Mapped<T> {
@@ -114,9 +114,27 @@ pub unsafe fn half<'a>(word: *mut u32) -> &'a AtomicU32 {
 /// Ordering of every access to shared words: the strongest, for none is hot.
 pub const ORDER: Ordering = Ordering::SeqCst;
 
+/// Why a pin could not be opened. One that is missing while others are there is no whole load any more.
+pub fn unopened(path: &Path, error: impl Into<anyhow::Error>) -> anyhow::Error {
+    let error = error.into().context(format!("opening {}", path.display()));
+    if path.exists() || fault::is_denied(&error) {
+        return error;
+    }
+    let root = path.parent().unwrap_or(path);
+    let (code, cure) = if root.exists() {
+        (
+            Code::Mismatch,
+            format!("what is loaded is incomplete: `rm -r {}` detaches it, then load again", root.display()),
+        )
+    } else {
+        (Code::NotLoaded, "it was unloaded in this moment: load first with `breaker load`".to_owned())
+    };
+    Fault::new(code, format!("{error:#}: {cure}")).into()
+}
+
 /// Opens a pinned map and compares its shape with what this program was built for.
 pub fn open(path: &Path, map_type: MapType, key: usize, value: usize) -> Result<MapData> {
-    let data = MapData::from_pin(path).with_context(|| format!("opening {}", path.display()))?;
+    let data = MapData::from_pin(path).map_err(|error| unopened(path, error))?;
     let info = data.info().with_context(|| format!("asking after {}", path.display()))?;
     let found = (info.map_type()?, info.key_size() as usize, info.value_size() as usize);
     if found == (map_type, key, value) {

@@ -4,14 +4,17 @@
 
 pub mod breaker;
 pub mod clock;
+mod clsact;
 pub mod hook;
 pub mod load;
 pub mod maps;
 pub mod memory;
+mod meta;
 pub mod pins;
 mod sever;
 pub mod sockets;
 pub mod tables;
+mod tcx;
 
 pub use breaker::Breaker;
 pub use pins::PinRoot;

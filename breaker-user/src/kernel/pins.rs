@@ -1,13 +1,17 @@
 //! The pin root: a directory of the BPF file system that holds a load's maps, program and links. It *is* the state "loaded".
 //!
-//! It appears and disappears whole: a load fills a directory beside it and renames that. Names hold no dots, which bpffs refuses.
+//! It appears and disappears whole: a load fills a directory beside it and renames that, an unload goes the other way. What dies in
+//! between leaves its pins there, and the next load or unload removes them. Names hold no dots, which bpffs refuses.
 
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rustix::fs::{FlockOperation, flock, statfs};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
 use crate::fault::{Code, Fault};
@@ -27,7 +31,9 @@ pub struct PinRoot {
 impl PinRoot {
     /// The root at a path, which need not exist.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        let path = path.into();
+        // What stands beside it is needed too, and a bare name has no parent.
+        Self { path: std::path::absolute(&path).unwrap_or(path) }
     }
 
     /// Its path.
@@ -37,7 +43,16 @@ impl PinRoot {
 
     /// Something is pinned here.
     pub fn exists(&self) -> bool {
-        self.path.is_dir()
+        self.holds().is_ok_and(|holds| holds)
+    }
+
+    /// Whether something is pinned here; an error where that cannot be seen. An empty directory holds nothing.
+    fn holds(&self) -> io::Result<bool> {
+        match fs::read_dir(&self.path) {
+            Ok(mut entries) => Ok(entries.next().is_some()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The pin of a map.
@@ -55,83 +70,159 @@ impl PinRoot {
         self.path.join(format!("link_{position}"))
     }
 
-    /// The directory that a load fills before it takes this root's name.
-    pub fn next(&self) -> Self {
-        let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        Self { path: self.path.with_file_name(format!("{name}_next")) }
+    /// Says, by being there, that the load itself added the qdisc of the interface at this position.
+    pub fn qdisc(&self, position: usize) -> PathBuf {
+        self.path.join(format!("qdisc_{position}"))
     }
 
     /// Refuses unless something is loaded here.
     pub fn require(&self) -> Result<()> {
-        if self.exists() {
+        if self.holds().with_context(|| format!("opening {}", self.path.display()))? {
             return Ok(());
         }
-        let hint = if on_bpffs(&self.path) { "" } else { " (no BPF file system is mounted there)" };
-        Err(Fault::new(
-            Code::NotLoaded,
-            format!("opening {}: nothing is pinned there{hint}: load first with `breaker load`", self.path.display()),
-        )
-        .into())
+        let hint = if on_bpffs(&self.path) { "" } else { " (and no BPF file system is mounted there)" };
+        let text = format!(
+            "opening {}: nothing is loaded there{hint}: load first with `breaker load`, or name another place with --pin-root",
+            self.path.display()
+        );
+        Err(Fault::new(Code::NotLoaded, text).into())
     }
 
-    /// Makes the directory, readable by its owner alone. Mounts the BPF file system where a host has none.
-    pub fn create(&self) -> Result<()> {
+    /// Takes the place beside this root where pins come together before a load and go apart after an unload, and keeps every other
+    /// load and unload of this root out until it is dropped.
+    pub fn claim(&self) -> Result<Claim> {
+        self.prepare()?;
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        let path = self.path.with_file_name(format!("{name}_next"));
+        loop {
+            if let Err(error) = fs::DirBuilder::new().mode(0o700).create(&path)
+                && error.kind() != ErrorKind::AlreadyExists
+            {
+                return Err(error).with_context(|| format!("creating {}", path.display()));
+            }
+            // Between any two of these lines another may have taken it, or have removed it after its end.
+            let directory = match File::open(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                directory => directory.with_context(|| format!("opening {}", path.display()))?,
+            };
+            match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) if is_at(&directory, &path) => return Ok(Claim { path, _directory: directory }),
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => {
+                    let text = format!(
+                        "taking {}: another load or unload of it is at work: see `breaker status` when it is done",
+                        self.path.display()
+                    );
+                    return Err(Fault::new(Code::Refused, text).into());
+                }
+                Err(error) => return Err(error).with_context(|| format!("locking {}", path.display())),
+            }
+        }
+    }
+
+    /// Sees that this root can be made: in a BPF file system, which is mounted where a host has none, under a name that it takes.
+    fn prepare(&self) -> Result<()> {
         let parent = self.path.parent().unwrap_or(&self.path);
         if !on_bpffs(parent) && parent == Path::new(BPFFS) {
             mount("bpf", BPFFS, "bpf", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)
                 .with_context(|| format!("mounting the BPF file system at {BPFFS}"))?;
         }
-        if !on_bpffs(parent) {
+        if !on_bpffs(parent) || !parent.is_dir() {
             let text = format!(
-                "creating {}: {} is not in a BPF file system: mount one there (`mount -t bpf bpf {}`) or choose another --pin-root",
+                "creating {}: {} is no directory of a BPF file system: mount one there (`mount -t bpf bpf {}`) or choose another \
+                 --pin-root",
                 self.path.display(),
                 parent.display(),
                 parent.display()
             );
             return Err(Fault::new(Code::Usage, text).into());
         }
-        let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        if name.contains('.') {
+        let name = self.path.file_name().unwrap_or_default();
+        if name.is_empty() || name.as_bytes().contains(&b'.') {
             let text = format!(
                 "creating {}: the BPF file system takes no dots in names: choose another --pin-root",
                 self.path.display()
             );
             return Err(Fault::new(Code::Usage, text).into());
         }
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&self.path)
-            .with_context(|| format!("creating {}", self.path.display()))
+        Ok(())
     }
 
-    /// Takes this root's name for the directory `next`, at once.
-    pub fn take_over(&self, next: &Self) -> Result<()> {
-        fs::rename(&next.path, &self.path)
-            .with_context(|| format!("renaming {} to {}", next.path.display(), self.path.display()))
+    /// Makes the directory, readable by its owner alone.
+    pub fn create(&self) -> Result<()> {
+        directory(&self.path)?;
+        directory(&self.lock_path())
+    }
+
+    /// Takes over the name of `to`, where nothing may be, at once.
+    pub fn rename(&self, to: &Self) -> Result<()> {
+        fs::rename(&self.path, &to.path)
+            .with_context(|| format!("renaming {} to {}", self.path.display(), to.path.display()))
     }
 
     /// Removes every pin and the directory. Links that nothing else holds detach with it.
     pub fn remove(&self) -> Result<()> {
-        fs::remove_dir_all(&self.path).with_context(|| format!("removing {}", self.path.display()))
+        let removed = if self.path.is_dir() { fs::remove_dir_all(&self.path) } else { fs::remove_file(&self.path) };
+        removed.with_context(|| format!("removing {}", self.path.display()))
     }
 
-    /// Keeps every other load, unload and switch of this root out until it is dropped.
+    /// Keeps every other reset out until it is dropped.
     pub fn lock(&self) -> Result<Lock> {
-        let parent = self.path.parent().unwrap_or(&self.path);
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(rustix::fs::OFlags::DIRECTORY.bits() as i32)
-            .open(parent)
-            .with_context(|| format!("opening {}", parent.display()))?;
-        flock(&file, FlockOperation::LockExclusive).with_context(|| format!("locking {}", parent.display()))?;
-        Ok(Lock { _file: file })
+        let path = self.lock_path();
+        let directory = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+        flock(&directory, FlockOperation::LockExclusive).with_context(|| format!("locking {}", path.display()))?;
+        Ok(Lock { _directory: directory })
+    }
+
+    /// What [`PinRoot::lock`] locks: inside the root, for anyone may lock a directory that anyone may open. The root itself is the
+    /// agent's to lock.
+    fn lock_path(&self) -> PathBuf {
+        self.path.join("lock")
+    }
+}
+
+/// Makes a directory. The BPF file system takes those and pins, and nothing else.
+pub fn directory(path: &Path) -> Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(path).with_context(|| format!("creating {}", path.display()))
+}
+
+/// See [`PinRoot::claim`].
+#[derive(Debug)]
+pub struct Claim {
+    path: PathBuf,
+    _directory: File,
+}
+
+impl Claim {
+    /// Roots that a load or an unload left here when it died.
+    pub fn leftovers(&self) -> Result<Vec<PinRoot>> {
+        let entries = fs::read_dir(&self.path).with_context(|| format!("reading {}", self.path.display()))?;
+        entries.map(|entry| Ok(PinRoot::new(entry?.path()))).collect()
+    }
+
+    /// The root that is made or taken apart here.
+    pub fn root(&self) -> PinRoot {
+        PinRoot::new(self.path.join("pins"))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // What could not be removed from it stays in it, for the next to see.
+        let _ = fs::remove_dir(&self.path);
     }
 }
 
 /// See [`PinRoot::lock`].
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    _directory: File,
+}
+
+/// True while this open directory is the one at the path.
+fn is_at(directory: &File, path: &Path) -> bool {
+    let id = |found: io::Result<fs::Metadata>| found.map(|found| (found.dev(), found.ino())).ok();
+    id(directory.metadata()).is_some_and(|open| id(fs::metadata(path)) == Some(open))
 }
 
 fn on_bpffs(path: &Path) -> bool {

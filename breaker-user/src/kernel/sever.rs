@@ -28,21 +28,21 @@ struct LinkDetach {
 /// Detaches the link that is pinned there. A link whose interface is gone is detached already.
 pub fn sever(pin: &Path) -> io::Result<()> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
-    let get = ObjGet { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
+    let mut get = ObjGet { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
     // SAFETY: the path lives until the call returns.
-    let found = unsafe { bpf(BPF_OBJ_GET, &get) }?;
+    let found = unsafe { bpf(BPF_OBJ_GET, &mut get) }?;
     // SAFETY: a descriptor that the kernel has just made for us.
     let link = unsafe { OwnedFd::from_raw_fd(found) };
     // SAFETY: the structure holds no address.
-    unsafe { bpf(BPF_LINK_DETACH, &LinkDetach { link_fd: link.as_raw_fd() as u32 }) }.map(drop)
+    unsafe { bpf(BPF_LINK_DETACH, &mut LinkDetach { link_fd: link.as_raw_fd() as u32 }) }.map(drop)
 }
 
 /// bpf(2).
 ///
 /// # Safety
-/// `attr` is what the command reads, and each address in it is valid.
-unsafe fn bpf<T>(command: libc::c_int, attr: &T) -> io::Result<libc::c_int> {
-    // SAFETY: as the caller says; the kernel reads no more than the size.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr as *const T, size_of::<T>()) };
+/// `attr` is what the command reads and writes, and each address in it is valid.
+pub(super) unsafe fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_int> {
+    // SAFETY: as the caller says; the kernel minds the size.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr as *mut T, size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
 }

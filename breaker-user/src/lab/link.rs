@@ -17,8 +17,8 @@ use rustix::net::{SocketFlags, SocketType, netdevice, socket_with};
 
 use super::error::{Error, Result};
 use super::ethtool;
-use super::netlink;
 use super::netns::Namespace;
+use crate::netlink;
 
 /// How long an interface may take to come up.
 const COMING_UP: Duration = Duration::from_secs(5);

@@ -28,7 +28,6 @@ mod clock;
 mod error;
 mod ethtool;
 mod link;
-mod netlink;
 mod netns;
 mod watched;
 mod wire;

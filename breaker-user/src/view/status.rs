@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use breaker_common::abi::{self, Counters, LIMITS_PER_SCOPE, Meta, Session, cause, flag, undeclared};
 use breaker_common::class::{Class, LimitClass};
-use jiff::Timestamp;
+use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
 use crate::config::{Per, ScopeIndex};
@@ -85,6 +85,8 @@ pub struct Interface {
     pub attached: bool,
     /// It comes first in its chain.
     pub first: bool,
+    /// It lasts without any process.
+    pub pinned: bool,
 }
 
 /// A scope.
@@ -201,8 +203,9 @@ impl Status {
         if self.scopes.iter().any(|scope| scope.tripped) {
             return Some(Code::Tripped);
         }
-        let detached = self.interfaces.iter().any(|interface| !interface.attached || !interface.first);
-        (detached || self.scopes.iter().any(|scope| !scope.armed)).then_some(Code::Unprotected)
+        let stands = |interface: &Interface| interface.attached && interface.first && interface.pinned;
+        (!self.interfaces.iter().all(stands) || self.scopes.iter().any(|scope| !scope.armed))
+            .then_some(Code::Unprotected)
     }
 }
 
@@ -239,11 +242,13 @@ fn interfaces(breaker: &Breaker) -> Result<Vec<Interface>> {
         hook: found.hook,
         attached: found.attached,
         first: found.first,
+        pinned: found.pinned,
     };
     Ok(breaker.attachments()?.into_iter().map(view).collect())
 }
 
-fn scope(breaker: &Breaker, index: ScopeIndex) -> Result<Scope> {
+/// A scope as it stands now.
+pub fn scope(breaker: &Breaker, index: ScopeIndex) -> Result<Scope> {
     let state = breaker.scope(index)?;
     let used = breaker.used(index)?;
     let limit = |(i, used): (usize, &u64)| Limit {
@@ -270,9 +275,11 @@ fn trip(breaker: &Breaker, state: &abi::Scope) -> Trip {
     let trip = &state.trip;
     let session =
         breaker.names().session(trip.session).map(|session| breaker.names().session_name(session).to_string());
+    let at = clock::time_of(trip.at_ns);
     let limit = state.limits[..LIMITS_PER_SCOPE].get(trip.limit as usize).filter(|_| trip.cause == cause::RATE);
     Trip {
-        at: clock::time_of(trip.at_ns),
+        // Two clocks are read for it, so that finer digits would differ from one reading to the next.
+        at: at.round(Unit::Millisecond).unwrap_or(at),
         cause: causes(trip.cause).concat(),
         session: session.unwrap_or_default(),
         limit: limit.map(|limit| format!("{} {} per {}", limit.max, class_name(limit.class), per(limit))),

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 
 use comfy_table::{Cell, Color, Table, presets};
 
-use super::status::{Scope, Status};
+use super::status::{Limit, Scope, Status};
 
 /// `status` as text.
 pub fn status(status: &Status) -> String {
@@ -25,8 +25,13 @@ pub fn status(status: &Status) -> String {
     let _ = writeln!(text, "loaded  {}", build.loaded_at);
     let _ = writeln!(text, "policy  {} (sha256 {})", status.policy.name, status.policy.sha256);
     let _ = writeln!(text, "agent   {agent}\n");
-    for table in [interfaces(status), scopes(status), sessions(status), failures(status)] {
-        let _ = writeln!(text, "{table}\n");
+    let tables = [interfaces(status), scopes(status), trips(status), sessions(status), failures(status)];
+    for table in tables.iter().filter(|table| !table.is_empty()) {
+        // The last column's padding would be there to be selected, copied and wrapped.
+        for line in table.lines() {
+            let _ = writeln!(text, "{}", line.trim_end());
+        }
+        text.push('\n');
     }
     text.truncate(text.trim_end().len());
     text
@@ -61,10 +66,14 @@ fn coloured() -> bool {
 fn interfaces(status: &Status) -> Table {
     let mut table = table(&["INTERFACE", "IFINDEX", "MODE", "HOOK", "STATE"]);
     for interface in &status.interfaces {
-        let state = match (interface.attached, interface.first) {
-            (true, true) => Cell::new("attached, first in its chain"),
-            (true, false) => bad("DISPLACED: another program decides before it"),
-            (false, _) => bad("DETACHED: nothing is enforced here"),
+        let state = match (interface.attached, interface.first, interface.pinned) {
+            (true, true, true) if interface.hook == "clsact" => {
+                Cell::new("attached, first; any `tc filter del` removes it")
+            }
+            (true, true, true) => Cell::new("attached, first in its chain"),
+            (true, true, false) => bad("UNPINNED: it detaches when the agent ends"),
+            (true, false, _) => bad("DISPLACED: another program decides before it"),
+            (false, _, _) => bad("DETACHED: nothing is enforced here"),
         };
         let cells = [&interface.name, &interface.ifindex.to_string(), interface.mode, interface.hook].map(Cell::new);
         table.add_row(cells.into_iter().chain([state]));
@@ -75,25 +84,34 @@ fn interfaces(status: &Status) -> Table {
 fn scopes(status: &Status) -> Table {
     let mut table = table(&["SCOPE", "SWITCH", "ARMED", "EPOCH", "LIMIT", "USED", "PEAK"]);
     for scope in &status.scopes {
+        // A line for each cause: all seven in one would be wider than the rest of the table.
         let switch =
-            if scope.tripped { bad(&format!("TRIPPED: {}", scope.causes.join(", "))) } else { Cell::new("passing") };
+            if scope.tripped { bad(&format!("TRIPPED: {}", scope.causes.join(",\n"))) } else { Cell::new("passing") };
         let armed = if scope.armed { Cell::new("yes") } else { bad("DISARMED") };
-        let mut rows = scope.limits.iter().map(|limit| {
-            [format!("{} {} / {}", limit.max, limit.class, limit.per), limit.used.to_string(), limit.peak.to_string()]
-        });
-        let first = rows.next().unwrap_or_else(|| ["none", "", ""].map(str::to_owned));
+        let lines = |of: fn(&Limit) -> String| scope.limits.iter().map(of).collect::<Vec<_>>().join("\n");
+        let limits = match &scope.limits[..] {
+            [] => "none".to_owned(),
+            _ => lines(|limit| format!("{} {} / {}", limit.max, limit.class, limit.per)),
+        };
+        let used = lines(|limit| limit.used.to_string());
+        let peak = lines(|limit| limit.peak.to_string());
         let head = [Cell::new(&scope.scope), switch, armed, Cell::new(scope.epoch)];
-        table.add_row(head.into_iter().chain(first.map(Cell::new)));
-        for row in rows {
-            table.add_row(["", "", "", ""].map(Cell::new).into_iter().chain(row.map(Cell::new)));
-        }
-        if let Some(trip) = &scope.last_trip {
-            let why = trip
-                .limit
-                .as_ref()
-                .map_or_else(String::new, |limit| format!(": {} in the window of {limit}", trip.used));
-            table.add_row(vec![Cell::new(""), bad(&format!("{} by {}{why}", trip.at, trip.session))]);
-        }
+        table.add_row(head.into_iter().chain([limits, used, peak].map(Cell::new)));
+    }
+    table
+}
+
+/// What the kernel tripped, and why: a table of its own, for it would widen the columns of the scopes.
+fn trips(status: &Status) -> Table {
+    let mut table = table(&["TRIPPED BY THE KERNEL", "AT", "BY", "FOR"]);
+    for scope in &status.scopes {
+        let Some(trip) = &scope.last_trip else { continue };
+        let why = match &trip.limit {
+            Some(limit) => format!("{}: {} in the window of {limit}", trip.cause, trip.used),
+            None => trip.cause.clone(),
+        };
+        let session = format!("session/{}", trip.session);
+        table.add_row([bad(&scope.scope), Cell::new(format!("{:.3}", trip.at)), Cell::new(session), Cell::new(why)]);
     }
     table
 }

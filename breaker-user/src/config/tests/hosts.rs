@@ -54,6 +54,8 @@ fn choices() {
     refused_in_host("mode = ¦\"egres\"", what);
     refused_in_host("mode = ¦\"tc\"", "host mode: \"tc\" is not a mode: write \"egress\" or \"inline\"");
     refused_in_host("mode = ¦1", "host mode: 1 is not a mode: write \"egress\" or \"inline\"");
+    let what = "host hook: \"tc\" is not a hook: write \"auto\" or \"tcx\" or \"clsact\"; did you mean \"tcx\"?";
+    refused_in_host("hook = ¦\"tc\"", what);
     let what =
         "host undeclared: \"\" is not a treatment of undeclared flow: write \"ignore\" or \"watch\" or \"block\"";
     refused_in_host("undeclared = ¦\"\"", what);

@@ -23,7 +23,7 @@ fn the_sample_says_what_is_documented() {
     assert_eq!(policy.name().as_str(), "us-equities 2026-11-22.1");
     let host = policy.host();
     assert_eq!(host.interfaces.iter().map(Interface::as_str).collect::<Vec<_>>(), ["eth1"]);
-    assert_eq!(host.mode, Mode::Egress);
+    assert_eq!((host.mode, host.hook), (Mode::Egress, Hook::Auto));
     assert_eq!(host.undeclared, Undeclared::Watch);
     assert_eq!(host.on_trip, OnTrip::Reset);
     assert_eq!(host.while_tripped, WhileTripped::ReduceOnly);
@@ -101,6 +101,7 @@ fn every_choice_can_be_written() {
         }
     }
     all("mode", |policy| policy.host().mode);
+    all("hook", |policy| policy.host().hook);
     all("undeclared", |policy| policy.host().undeclared);
     all("on_trip", |policy| policy.host().on_trip);
     all("while_tripped", |policy| policy.host().while_tripped);

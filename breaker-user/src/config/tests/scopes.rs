@@ -73,6 +73,7 @@ fn unknown_scopes_list_the_near_ones() {
         ("xnys-1", "scope: \"xnys-1\" is not in the policy: did you mean one of session/xnys-1, session/xnys-2?"),
         ("desk", "scope: \"desk\" is not in the policy: did you mean one of group/desk, session/desk?"),
         ("group/us-equites", "scope: \"group/us-equites\" is not in the policy: did you mean group/us-equities?"),
+        ("xny", "scope: \"xny\" is not in the policy: did you mean one of session/xnys-1, session/xnys-2?"),
         ("Host", "scope: \"Host\" is not in the policy: did you mean host?"),
         (
             "session/other",

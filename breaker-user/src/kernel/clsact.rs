@@ -1,0 +1,102 @@
+//! Filters of the clsact qdisc, which is how a program hangs on an interface where the kernel has no tcx, and sits behind tcx where it has.
+
+use std::io;
+
+use netlink_packet_route::RouteNetlinkMessage as Netlink;
+use netlink_packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption};
+
+use crate::netlink;
+
+/// Where a filter stands: the lower priority runs first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its priority.
+    pub priority: u16,
+    /// Its handle within that.
+    pub handle: u32,
+}
+
+/// A filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// Where it stands.
+    pub place: Place,
+    /// The number of its BPF program; `None` of any other kind of filter.
+    pub program: Option<u32>,
+}
+
+const KIND: &str = "clsact";
+const EGRESS: TcHandle = TcHandle { major: TcHandle::CLSACT.major, minor: TcHandle::MIN_EGRESS };
+const INGRESS: TcHandle = TcHandle { major: TcHandle::CLSACT.major, minor: TcHandle::MIN_INGRESS };
+/// `ETH_P_ALL` (kernel `if_ether.h`), in network order.
+const ALL_PROTOCOLS: u16 = 3u16.to_be();
+
+/// The filters at the egress of an interface, in the order in which they run. None where there is no such interface.
+pub fn filters(ifindex: u32) -> io::Result<Vec<Filter>> {
+    filters_at(ifindex, EGRESS)
+}
+
+/// Removes a filter from the egress of an interface.
+pub fn remove(ifindex: u32, place: Place) -> io::Result<()> {
+    let mut message = message(ifindex, EGRESS);
+    message.header.handle = place.handle.into();
+    message.header.info = (place.priority as u32) << 16 | ALL_PROTOCOLS as u32;
+    netlink::change(Netlink::DelTrafficFilter(message))
+}
+
+/// Adds the qdisc to an interface. False where it was there.
+pub fn add_qdisc(ifindex: u32) -> io::Result<bool> {
+    match netlink::create(Netlink::NewQueueDiscipline(qdisc(ifindex))) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        made => made.map(|()| true),
+    }
+}
+
+/// Removes the qdisc of an interface, if it is there and has no filters.
+pub fn remove_qdisc(ifindex: u32) -> io::Result<()> {
+    let idle = filters_at(ifindex, EGRESS)?.is_empty() && filters_at(ifindex, INGRESS)?.is_empty();
+    let ours = |answer: &Netlink| match answer {
+        Netlink::NewQueueDiscipline(found) => {
+            found.header.index == ifindex as i32 && found.attributes.contains(&TcAttribute::Kind(KIND.to_owned()))
+        }
+        _ => false,
+    };
+    let all = Netlink::GetQueueDiscipline(TcMessage::with_index(ifindex as i32));
+    if !idle || !netlink::list(all)?.iter().any(ours) {
+        return Ok(());
+    }
+    netlink::change(Netlink::DelQueueDiscipline(qdisc(ifindex)))
+}
+
+fn qdisc(ifindex: u32) -> TcMessage {
+    let mut message = message(ifindex, TcHandle::CLSACT);
+    message.header.handle = TcHandle { minor: 0, ..TcHandle::CLSACT };
+    message.attributes.push(TcAttribute::Kind(KIND.to_owned()));
+    message
+}
+
+fn filters_at(ifindex: u32, parent: TcHandle) -> io::Result<Vec<Filter>> {
+    let found = netlink::list(Netlink::GetTrafficFilter(message(ifindex, parent)))?;
+    Ok(found.into_iter().filter_map(filter).collect())
+}
+
+/// The filter in an answer. An answer without a handle stands for a whole priority, whose filters follow.
+fn filter(answer: Netlink) -> Option<Filter> {
+    let Netlink::NewTrafficFilter(TcMessage { header, attributes, .. }) = answer else { return None };
+    let handle = u32::from(header.handle);
+    let place = Place { priority: (header.info >> 16) as u16, handle };
+    let program = attributes.iter().find_map(|attribute| match attribute {
+        TcAttribute::Options(options) => options.iter().find_map(|option| match option {
+            TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
+            _ => None,
+        }),
+        _ => None,
+    });
+    (handle != 0).then_some(Filter { place, program })
+}
+
+fn message(ifindex: u32, parent: TcHandle) -> TcMessage {
+    let mut message = TcMessage::with_index(ifindex as i32);
+    message.header.parent = parent;
+    message
+}

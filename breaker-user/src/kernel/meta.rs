@@ -1,0 +1,67 @@
+//! What a load says of itself: its layout, compared before anything else of it is opened, its facts and its names.
+
+use anyhow::{Context, Result, anyhow};
+use aya::maps::MapData;
+use breaker_common::abi::{ABI_VERSION, MAGIC, Meta, Name};
+
+use super::memory::Mapped;
+use super::pins::PinRoot;
+use super::tables::unpadded;
+use crate::config::Scopes;
+use crate::fault::{self, Code, Fault};
+
+/// The facts of a load, once its layout is known to be ours.
+pub fn read(root: &PinRoot) -> Result<Meta> {
+    let path = root.map("META");
+    let data = MapData::from_pin(&path).map_err(|error| {
+        let error = anyhow!(error).context(format!("opening {}", path.display()));
+        if fault::is_denied(&error) {
+            return error;
+        }
+        // It may have been unloaded since.
+        if let Err(gone) = root.require() {
+            return gone;
+        }
+        let text = format!(
+            "adopting {}: {error:#}: what is pinned there is not breaker's: choose another --pin-root",
+            root.path().display()
+        );
+        Fault::new(Code::Mismatch, text).into()
+    })?;
+    match head(data) {
+        Some((MAGIC, ABI_VERSION)) => {}
+        Some((MAGIC, found)) => return Err(mismatch(root, format!("layout {found}"))),
+        _ => return Err(mismatch(root, "no layout of breaker".to_owned())),
+    }
+    Mapped::<Meta>::open(&path)?.get(0).context("reading META")
+}
+
+/// The first words of a META, which stand where they stand in every version; the rest may not.
+fn head(meta: MapData) -> Option<(u64, u32)> {
+    let info = meta.info().ok()?;
+    let fits = info.value_size() >= 16 && info.value_size().is_multiple_of(8) && info.max_entries() == 1;
+    let words = fits.then(|| Mapped::<[u64; 2]>::of(meta).ok()?.get(0)).flatten()?;
+    Some((words[0], words[1] as u32))
+}
+
+/// What is pinned is of another layout.
+pub fn mismatch(root: &PinRoot, found: String) -> anyhow::Error {
+    let text = format!(
+        "adopting {}: it has {found}, where breaker {} has layout {ABI_VERSION}: unload it with the version that loaded it",
+        root.path().display(),
+        crate::VERSION
+    );
+    Fault::new(Code::Mismatch, text).into()
+}
+
+/// The names of scopes and sessions.
+pub fn names(root: &PinRoot, meta: &Meta) -> Result<Scopes> {
+    let names = Mapped::<Name>::open(&root.map("NAMES"))?;
+    let read = |number: u32| -> Result<crate::config::Name> {
+        let name = unpadded(&names.get(number).with_context(|| format!("scope {number} has no name"))?);
+        name.parse().map_err(|_| mismatch(root, format!("a scope named {name:?}")))
+    };
+    let groups = (1..=meta.groups).map(read).collect::<Result<_>>()?;
+    let declared = (meta.groups + 2..meta.scopes).map(read).collect::<Result<_>>()?;
+    Ok(Scopes::new(groups, declared))
+}

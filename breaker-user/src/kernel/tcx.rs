@@ -1,0 +1,44 @@
+//! The chain of programs that tcx runs at the egress of an interface. aya's own query opens every program in it, for which the kernel
+//! wants CAP_SYS_ADMIN; their numbers are enough here, and those it tells whoever has CAP_NET_ADMIN.
+
+use std::io;
+
+use super::sever::bpf;
+
+/// Of bpf(2) (kernel `uapi/linux/bpf.h`).
+const BPF_PROG_QUERY: libc::c_int = 16;
+const BPF_TCX_EGRESS: u32 = 47;
+/// The kernel takes no more programs in one chain (`BPF_MPROG_MAX`).
+const MOST: usize = 64;
+
+/// The part of `union bpf_attr` that BPF_PROG_QUERY reads and writes.
+#[repr(C)]
+#[derive(Default)]
+struct Query {
+    target_ifindex: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    count: u32,
+    pad: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
+}
+
+/// Numbers of the programs at the egress of an interface, in the order in which they run.
+pub fn chain(ifindex: u32) -> io::Result<Vec<u32>> {
+    let mut ids = [0u32; MOST];
+    let mut query = Query {
+        target_ifindex: ifindex,
+        attach_type: BPF_TCX_EGRESS,
+        prog_ids: ids.as_mut_ptr() as u64,
+        count: MOST as u32,
+        ..Query::default()
+    };
+    // SAFETY: the array has room for as many as the query says, and outlives the call.
+    unsafe { bpf(BPF_PROG_QUERY, &mut query) }?;
+    Ok(ids[..(query.count as usize).min(MOST)].to_vec())
+}

@@ -1,0 +1,71 @@
+//! One rtnetlink request and its answer: `rtnetlink(7)`.
+
+use std::io;
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::Socket;
+use netlink_sys::protocols::NETLINK_ROUTE;
+
+/// Asks the kernel of the calling thread's namespace to make what `message` says, which must not exist yet.
+pub(crate) fn create(message: RouteNetlinkMessage) -> io::Result<()> {
+    request(message, NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// Asks the kernel of the calling thread's namespace to change or remove what `message` names.
+pub(crate) fn change(message: RouteNetlinkMessage) -> io::Result<()> {
+    request(message, 0)
+}
+
+/// Asks the kernel of the calling thread's namespace to list all that `message` asks for, in its order.
+pub(crate) fn list(message: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+    let socket = send(message, NLM_F_REQUEST | NLM_F_DUMP)?;
+    let mut found = Vec::new();
+    loop {
+        let (answer, _) = socket.recv_from_full()?;
+        let mut rest = &answer[..];
+        while !rest.is_empty() {
+            let message = read(rest)?;
+            match message.payload {
+                NetlinkPayload::Done(_) => return Ok(found),
+                NetlinkPayload::InnerMessage(one) => found.push(one),
+                NetlinkPayload::Error(error) => return Err(error.to_io()),
+                other => return Err(unexpected(&other)),
+            }
+            // Messages are padded to 4 bytes (RFC 3549, 2.2).
+            let length = (message.header.length as usize).next_multiple_of(4).min(rest.len());
+            rest = &rest[length.max(1)..];
+        }
+    }
+}
+
+fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+    let (answer, _) = send(message, NLM_F_REQUEST | NLM_F_ACK | flags)?.recv_from_full()?;
+    match read(&answer)?.payload {
+        NetlinkPayload::Error(error) if error.code.is_none() => Ok(()),
+        NetlinkPayload::Error(error) => Err(error.to_io()),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn send(message: RouteNetlinkMessage, flags: u16) -> io::Result<Socket> {
+    let mut message = NetlinkMessage::from(message);
+    message.header.flags = flags;
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    // A socket that was not bound sends to the kernel.
+    let socket = Socket::new(NETLINK_ROUTE)?;
+    socket.send(&bytes, 0)?;
+    Ok(socket)
+}
+
+fn read(answer: &[u8]) -> io::Result<NetlinkMessage<RouteNetlinkMessage>> {
+    NetlinkMessage::deserialize(answer).map_err(io::Error::other)
+}
+
+fn unexpected(answer: &NetlinkPayload<RouteNetlinkMessage>) -> io::Error {
+    io::Error::other(format!("the kernel answered {answer:?}"))
+}

@@ -1,0 +1,171 @@
+//! The audit log: what was done, in order, by whom and why; and that no change to it goes unseen.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use breaker_tests::privileged;
+use breaker_tests::rig::{Rig, binary};
+use serde_json::{Value, json};
+
+use super::host::{Host, POLICY, Said, breaker};
+
+fn logged(rig: &Rig) -> Vec<Value> {
+    let said = Said::of(rig.cli(&["events", "--json", "--audit", rig.audit().to_str().expect("UTF-8")])).ended(0);
+    said.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// A host on which everything that leaves a line was done.
+fn busy() -> Rig {
+    let rig = Rig::unloaded(&format!("{POLICY}\n"));
+    rig.load();
+    rig.switch("disarm", "group/desk").ended(0);
+    rig.switch("arm", "group/desk").ended(0);
+    rig.cli(&["trip", "session/x1", "--reason", "  runaway \"x\"\n\u{1b}[31mred ü "]);
+    rig.switch("reset", "session/x2").ended(4);
+    rig.switch("reset", "session/x1").ended(0);
+    rig.switch("trip", "host").ended(0);
+    rig.types("unload --force").ended(0);
+    rig
+}
+
+#[test]
+fn events_tell_what_was_done_in_order_by_whom_and_why() {
+    if !privileged() {
+        return;
+    }
+    let rig = busy();
+    let lines = logged(&rig);
+    let told: Vec<_> =
+        lines.iter().map(|line| json!([line["kind"], line["scope"], line["cause"], line["reason"]])).collect();
+    let runaway = "runaway \"x\"\n\u{1b}[31mred ü";
+    let expected = [
+        json!(["loaded", null, null, null]),
+        json!(["disarmed", "group/desk", null, "test"]),
+        json!(["armed", "group/desk", null, "test"]),
+        json!(["tripped", "session/x1", "manual", runaway]),
+        json!(["reset_refused", "session/x2", null, "test"]),
+        json!(["reset", "session/x1", "manual", "test"]),
+        json!(["tripped", "host", "manual", "test"]),
+        json!(["unloaded", null, null, null]),
+    ];
+    assert_eq!(told, expected);
+    let mut before = String::new();
+    for (n, line) in lines.iter().enumerate() {
+        assert_eq!(line["seq"], n as u64 + 1);
+        let actor = &line["actor"];
+        assert_eq!((&actor["uid"], &actor["via"]), (&json!(0), &json!("cli")));
+        assert!(
+            actor["pid"].as_u64() > Some(1) && actor["user"].as_str().is_some_and(|user| !user.is_empty()),
+            "{line}"
+        );
+        assert_eq!(line["policy"], "unnamed");
+        let time = line["time"].as_str().expect("a time").to_owned();
+        assert!(time.ends_with('Z') && time > before, "{line}");
+        before = time;
+    }
+    assert_eq!(lines[4]["counts"]["found"], "it is not tripped");
+    assert_eq!(lines[7]["counts"], json!({ "forced": true, "tripped": ["host"] }));
+    // For people: a line each, nothing in it that a terminal would obey.
+    let said = Said::of(rig.cli(&["events", "--audit", rig.audit().to_str().expect("UTF-8")])).ended(0);
+    assert_eq!(said.out.lines().count(), expected.len());
+    assert!(said.out.contains(r#"session/x1 (manual) by "#) && !said.out.contains('\u{1b}'), "{said:?}");
+    assert!(said.out.contains(r#""runaway \"x\"\n\u{1b}[31mred ü""#), "{said:?}");
+    let time = said.out.split(' ').next().expect("a time");
+    assert_eq!(time.len(), "2026-11-22T23:06:11.795Z".len(), "{time}");
+}
+
+#[test]
+fn a_variable_does_not_make_somebody_else_of_the_actor() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::unloaded(POLICY);
+    rig.load();
+    let as_user = |variable: &str| {
+        let args = ["trip", "host", "--reason", "x"];
+        let ran =
+            rig.inside(|| Command::new(binary()).args(args).env_remove("SUDO_USER").env(variable, "mallory").output());
+        Said::of(ran.expect("running breaker")).ended(0);
+        logged(&rig).pop().expect("a line")["actor"]["user"].clone()
+    };
+    for variable in ["USER", "LOGNAME", "USERNAME"] {
+        assert_ne!(as_user(variable), "mallory", "{variable}");
+    }
+    // sudo says who called it, where the kernel knows of no login.
+    let unknown = std::fs::read_to_string("/proc/self/loginuid").map_or(true, |uid| uid.trim() == u32::MAX.to_string());
+    if unknown {
+        assert_eq!(as_user("SUDO_USER"), "mallory");
+    }
+}
+
+#[test]
+fn followed_events_come_as_they_happen() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::unloaded(POLICY);
+    rig.load();
+    let mut follow = rig.inside(|| {
+        let mut command = Command::new(binary());
+        command.args(["events", "--follow", "--json"]).stdout(Stdio::piped()).spawn().expect("starting breaker")
+    });
+    let mut lines = BufReader::new(follow.stdout.take().expect("its output")).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().expect("a line").expect("UTF-8")).expect("JSON") };
+    assert_eq!(next()["kind"], "loaded");
+    for (verb, kind) in [("trip", "tripped"), ("reset", "reset"), ("disarm", "disarmed")] {
+        rig.switch(verb, "session/x1").ended(0);
+        let line = next();
+        assert_eq!((&line["kind"], &line["scope"]), (&json!(kind), &json!("session/x1")));
+    }
+    // A rotated log is read from its start; what is told in between is lost with the old file's name alone.
+    std::fs::rename(rig.audit(), rig.audit().with_extension("old")).expect("rotating");
+    rig.switch("arm", "session/x1").ended(0);
+    let line = next();
+    assert_eq!((&line["kind"], &line["seq"]), (&json!("armed"), &json!(1)));
+    follow.kill().expect("ending it");
+    follow.wait().expect("its end");
+}
+
+#[test]
+fn verify_accepts_what_was_written_and_tells_its_end() {
+    if !privileged() {
+        return;
+    }
+    let rig = busy();
+    let path = rig.audit();
+    let path = path.to_str().expect("UTF-8");
+    let said = breaker(&["audit", "verify", "--audit", path]).ended(0);
+    assert!(
+        said.out.starts_with(&format!("{path}: 8 lines, none changed, removed or moved; the last has hash ")),
+        "{said:?}"
+    );
+    let found = breaker(&["audit", "verify", "--json", "--audit", path]).ended(0).json();
+    assert_eq!(found["lines"], 8);
+    let hash = found["hash"].as_str().expect("a hash");
+    assert!(said.out.contains(hash));
+    // And whoever has no breaker finds the same.
+    let sum = rig.shell(&format!("tail -n1 {path} | tr -d '\\n' | sha256sum"));
+    assert_eq!(sum.split(' ').next(), Some(hash));
+    breaker(&["audit", "verify", "--audit", "/nonexistent"]).ended(1).because("opening /nonexistent");
+}
+
+#[test]
+fn a_changed_log_fails_and_the_line_is_named() {
+    if !privileged() {
+        return;
+    }
+    let rig = busy();
+    let text = std::fs::read_to_string(rig.audit()).expect("the log");
+    let forged = text.replacen("\"reason\":\"test\"", "\"reason\":\"text\"", 1);
+    std::fs::write(rig.audit(), &forged).expect("forging");
+    let said = breaker(&["audit", "verify", "--audit", rig.audit().to_str().expect("UTF-8")]).ended(1);
+    said.because("line 2: its `hash` is not that of its text: it was changed");
+    // It is shown all the same.
+    assert_eq!(logged(&rig).len(), 8);
+    // A line that is no event hides none of the others.
+    std::fs::write(rig.audit(), format!("{}garbage\n{}", &text[..text.find('\n').expect("a line") + 1], forged))
+        .expect("forging");
+    let said = breaker(&["events", "--json", "--audit", rig.audit().to_str().expect("UTF-8")]).ended(0);
+    assert_eq!(said.out.lines().count(), 9);
+    said.because("\"garbage\" is no event: see `breaker audit verify`");
+}

@@ -1,0 +1,133 @@
+//! Pin directories that are not, or no longer, what this version loads: exit 5, with both sides named.
+
+use breaker_common::abi::{ABI_VERSION, Meta};
+use breaker_tests::privileged;
+use breaker_tests::rig::Rig;
+use breaker_user::kernel::load::OBJECT;
+use breaker_user::kernel::memory::Mapped;
+
+use super::host::{Host, POLICY, chain};
+
+const VERBS: [&str; 7] = [
+    "status",
+    "unload",
+    "unload --force",
+    "events",
+    "trip host --reason x",
+    "reset host --reason x",
+    "disarm host --reason x",
+];
+
+#[test]
+fn another_layout_is_refused_by_every_verb_and_goes_on_enforcing() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(POLICY);
+    let change = |change: fn(&mut Meta)| {
+        rig.inside(|| {
+            let map = Mapped::<Meta>::open(&Rig::root().map("META")).expect("META");
+            let mut meta = map.get(0).expect("a value");
+            change(&mut meta);
+            map.set(0, meta).expect("writing");
+        });
+    };
+    change(|meta| meta.abi += 1);
+    let found =
+        format!("it has layout {}, where breaker {} has layout {ABI_VERSION}", ABI_VERSION + 1, breaker_user::VERSION);
+    for verb in VERBS {
+        let said = rig.types(verb).ended(5).because(&found).because("unload it with the version that loaded it");
+        assert_eq!((said.out.as_str(), said.err.lines().count()), ("", 1), "{said:?}");
+    }
+    change(|meta| (meta.abi, meta.magic) = (ABI_VERSION, 7));
+    VERBS.iter().for_each(|verb| drop(rig.types(verb).ended(5).because("it has no layout of breaker")));
+    change(|meta| (meta.magic, meta.scopes) = (breaker_common::abi::MAGIC, 1 << 20));
+    VERBS.iter().for_each(|verb| drop(rig.types(verb).ended(5).because("scopes where META says 1048576")));
+    assert_eq!(chain(&rig, "eth1"), 1, "it is still attached");
+    change(|meta| meta.scopes = 5);
+    rig.types("unload").ended(0);
+    rig.is_clean();
+}
+
+#[test]
+fn a_pin_directory_of_something_else_is_left_alone() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::unloaded(POLICY);
+    // A map named META of several other shapes, and another map.
+    for (map, name) in [
+        ("PORTS", "meta"),
+        ("SCOPES", "meta"),
+        ("CONNECTIONS", "meta"),
+        ("EVENTS", "meta"),
+        ("REASONS", "meta"),
+        ("META", "other"),
+    ] {
+        rig.shell("mkdir /sys/fs/bpf/breaker");
+        rig.inside(|| {
+            let object = aya::EbpfLoader::new().load(OBJECT).expect("the object");
+            object.map(map).expect("a map").pin(Rig::root().path().join(name)).expect("pinning");
+        });
+        VERBS.iter().for_each(|verb| drop(rig.types(verb).ended(5).because("/sys/fs/bpf/breaker")));
+        rig.types(&format!("load --config {}", rig.config().display())).ended(4);
+        assert_eq!(rig.shell("ls /sys/fs/bpf/breaker").trim(), name, "nothing of it is touched");
+        rig.shell("rm -r /sys/fs/bpf/breaker");
+    }
+}
+
+#[test]
+fn a_map_of_another_shape_is_named() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(POLICY);
+    rig.inside(|| {
+        // What an older version may have had under that name.
+        let object = aya::EbpfLoader::new().load(OBJECT).expect("the object");
+        let path = Rig::root().map("SESSIONS");
+        std::fs::remove_file(&path).expect("unpinning");
+        object.map("PORTS").expect("a map").pin(&path).expect("pinning");
+    });
+    let found =
+        "/sys/fs/bpf/breaker/sessions: it is a Array with keys of 4 and values of 8 bytes, where this program needs";
+    rig.types("status").ended(5).because(found);
+    // What needs no sessions still works, and a trip needs none to be one.
+    let said = rig.switch("trip", "session/x1").ended(0);
+    assert!(said.out.contains("session/x1: TRIPPED (manual)"), "{said:?}");
+    assert!(said.out.contains("idle connections were not ended"), "{said:?}");
+    rig.types("unload --force").ended(0);
+    rig.is_clean();
+}
+
+#[test]
+fn a_missing_pin_is_named_and_ends_with_5() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(POLICY);
+    rig.shell("rm /sys/fs/bpf/breaker/scopes");
+    rig.types("status").ended(5).because("/sys/fs/bpf/breaker/scopes");
+    rig.types("trip host --reason x").ended(5).because("/sys/fs/bpf/breaker/scopes");
+    assert_eq!(chain(&rig, "eth1"), 1);
+}
+
+#[test]
+fn a_pin_root_outside_of_a_bpf_file_system_is_wrong_usage() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::unloaded(POLICY);
+    let config = rig.config();
+    for (root, found) in [
+        ("/tmp/no-bpffs", "/tmp is no directory of a BPF file system"),
+        ("/sys/fs/bpf/none/there", "/sys/fs/bpf/none is no directory of a BPF file system"),
+        ("/sys/fs/bpf/eth0.100", "takes no dots in names"),
+        ("/", "--pin-root"),
+    ] {
+        let words = format!("load --config {} --pin-root {root}", config.display());
+        rig.types(&words).ended(2).because(found);
+    }
+    rig.types("status --pin-root /tmp/no-bpffs").ended(3).because("no BPF file system is mounted there");
+    rig.is_clean();
+}

@@ -1,0 +1,69 @@
+//! Help and version: what a sysadmin reads first.
+
+use super::host::breaker;
+
+/// Every verb, with words that its help must hold.
+const VERBS: [(&[&str], &[&str]); 13] = [
+    (&["check"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
+    (&["load"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
+    (&["unload"], &["--force"]),
+    (&["agent"], &["--config <FILE>"]),
+    (&["status"], &["[SCOPE]", "--json", "10", "11"]),
+    (&["arm"], &["<SCOPE>", "--reason <TEXT>", "--json"]),
+    (&["disarm"], &["<SCOPE>", "--reason <TEXT>", "--json"]),
+    (&["trip"], &["<SCOPE>", "--reason <TEXT>", "--json", "group/NAME"]),
+    (&["reset"], &["<SCOPE>", "--reason <TEXT>", "--json"]),
+    (&["events"], &["--follow", "--json", "--audit <FILE>"]),
+    (&["audit"], &["verify"]),
+    (&["audit", "verify"], &["--json", "--audit <FILE>"]),
+    (&["drill"], &["--scenario <NAME>", "--report <FILE>", "knight"]),
+];
+
+#[test]
+fn every_verb_has_help_that_names_its_arguments_and_fits_a_terminal() {
+    for (verb, words) in VERBS {
+        for help in ["--help", "-h"] {
+            let said = breaker(&[verb, &[help]].concat()).ended(0);
+            assert_eq!(said.err, "");
+            let usage = format!("Usage: breaker {}", verb.join(" "));
+            for word in words.iter().chain(&["--pin-root <DIR>", usage.as_str()]) {
+                assert!(said.out.contains(word), "{verb:?} {help} does not tell of {word}:\n{}", said.out);
+            }
+            fits(&said.out);
+        }
+    }
+}
+
+#[test]
+fn the_overview_lists_every_verb_and_every_exit_code() {
+    let said = breaker(&["--help"]).ended(0);
+    fits(&said.out);
+    let listed = |line: &str| line.strip_prefix("  ").and_then(|line| line.split(' ').next().map(str::to_owned));
+    let listed: Vec<_> = said.out.lines().skip_while(|line| *line != "Commands:").filter_map(listed).collect();
+    for (verb, _) in VERBS {
+        assert!(listed.iter().any(|name| name == verb[0]), "{verb:?} is not listed:\n{}", said.out);
+    }
+    // And the table above misses none.
+    let verbs = listed.iter().take_while(|name| *name != "help").filter(|name| !name.is_empty());
+    for verb in verbs {
+        assert!(VERBS.iter().any(|(known, _)| known[0] == verb), "the test does not know {verb}");
+    }
+    let codes = said.out.lines().skip_while(|line| *line != "Exit codes:").skip(1);
+    let codes: Vec<u8> = codes.map_while(|line| line.trim_start().split_once("  ")?.0.parse().ok()).collect();
+    assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11], "{}", said.out);
+}
+
+#[test]
+fn version_names_the_version_and_the_commit() {
+    let expected = format!("breaker {} ({})\n", breaker_user::VERSION, breaker_user::GIT);
+    assert_eq!(breaker(&["--version"]).ended(0).out, expected);
+    assert_eq!(breaker(&["-V"]).ended(0).out, expected);
+}
+
+/// What goes into a pipe is at most 100 columns wide.
+#[track_caller]
+fn fits(text: &str) {
+    let long = text.lines().find(|line| line.chars().count() > 100);
+    assert_eq!(long, None);
+    assert!(!text.contains('\u{1b}'), "no colour in a pipe");
+}

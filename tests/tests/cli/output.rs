@@ -1,0 +1,152 @@
+//! What is printed: the JSON that scripts rely on, tables that people read, colour only where a person sees it.
+
+use std::process::Command;
+
+use breaker_tests::privileged;
+use breaker_tests::rig::{Rig, binary};
+use serde_json::{Value, json};
+
+use super::host::{Host, POLICY, Said, scope};
+
+/// The keys of `status --json` as they are documented, with a value of each one's type.
+fn contract() -> Value {
+    let verdicts = json!({ "passed": 0, "withheld": 0 });
+    json!({
+        "breaker": { "version": "", "git": "", "abi": 1, "program_tag": "", "loaded_at": "" },
+        "policy": { "name": "", "sha256": "" },
+        "agent": { "running": true, "heartbeat_age_ms": null },
+        "interfaces": [{ "name": "", "ifindex": 2, "mode": "", "hook": "", "attached": true, "first": true }],
+        "scopes": [{
+            "scope": "", "armed": true, "tripped": false, "causes": [""], "epoch": 0,
+            "limits": [{ "class": "", "max": 500, "per": "", "used": 12, "peak": 77 }],
+        }],
+        "sessions": [{
+            "name": "", "connections": 1, "fenced": 0,
+            "messages": { "order": verdicts, "cancel": verdicts, "interest": verdicts, "query": verdicts, "admin": verdicts },
+            "packets": verdicts, "retransmitted": 0, "desyncs": 0,
+        }],
+        "failure_policy": [{ "failure": "", "then": "" }],
+    })
+}
+
+/// Added since: known here, so that nothing comes in unnoticed.
+const ADDED: [&str; 3] = ["packets", "interfaces[].pinned", "scopes[].last_trip"];
+
+/// Asserts that a value has the keys and types of a sample, and no others but those that are known.
+fn conforms(found: &Value, sample: &Value, path: &str) {
+    match (found, sample) {
+        (Value::Object(found), Value::Object(sample)) => {
+            let at = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+            for (key, sample) in sample {
+                conforms(found.get(key).unwrap_or_else(|| panic!("{} is missing", at(key))), sample, &at(key));
+            }
+            for key in found.keys().filter(|key| !sample.contains_key(*key)) {
+                assert!(ADDED.contains(&at(key).as_str()), "{} is not documented", at(key));
+            }
+        }
+        (Value::Array(found), Value::Array(sample)) => {
+            found.iter().for_each(|one| conforms(one, &sample[0], &format!("{path}[]")));
+        }
+        (Value::String(_), Value::String(_)) | (Value::Bool(_), Value::Bool(_)) | (Value::Null, Value::Null) => {}
+        (Value::Number(found), Value::Number(_)) => assert!(found.is_u64(), "{path} is {found}"),
+        (found, sample) => panic!("{path} is {found} where {sample} has another type"),
+    }
+}
+
+#[test]
+fn status_as_json_has_the_documented_keys_and_no_others() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(POLICY);
+    conforms(&rig.types("status --json").ended(0).json(), &contract(), "");
+    rig.trip("session/x1");
+    let status = rig.types("status --json").ended(10).json();
+    conforms(&status, &contract(), "");
+    let names = |key: &str, name: &str| -> Vec<String> {
+        status[key].as_array().expect(key).iter().map(|one| one[name].as_str().expect(name).to_owned()).collect()
+    };
+    assert_eq!(names("scopes", "scope"), ["host", "group/desk", "session/undeclared", "session/x1", "session/x2"]);
+    assert_eq!(names("sessions", "name"), ["undeclared", "x1", "x2"]);
+    assert_eq!(status["interfaces"][0]["hook"], "tcx");
+    assert_eq!(scope(&status, "session/x1")["causes"], json!(["manual"]));
+    let limits = json!([
+        { "class": "order", "max": 5, "per": "2s", "used": 0, "peak": 0 },
+        { "class": "cancel", "max": 1000, "per": "2s", "used": 0, "peak": 0 },
+    ]);
+    assert_eq!(scope(&status, "session/x1")["limits"], limits);
+    let at = status["breaker"]["loaded_at"].as_str().expect("a time");
+    assert!(at.len() == 20 && at.as_bytes()[10] == b'T' && at.ends_with('Z'), "{at} is RFC 3339 UTC");
+    // Of one scope: that scope and the sessions it holds.
+    let status = rig.types("status group/desk --json").ended(0).json();
+    conforms(&status, &contract(), "");
+    assert_eq!(status["scopes"].as_array().map(Vec::len), Some(1));
+    assert_eq!(status["sessions"].as_array().map(Vec::len), Some(2));
+    rig.types("unload --force").ended(0);
+    let config = rig.config();
+    conforms(&rig.types(&format!("load --json --config {}", config.display())).ended(0).json(), &contract(), "");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(POLICY);
+    rig.trip("host");
+    for args in [&["status"][..], &["status", "--json"], &["--help"], &["trip", "host", "--reason", "x"], &["events"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let ran = rig.inside(|| Command::new(binary()).args(args).stdout(writer).output().expect("running breaker"));
+        let said = Said::of(ran).ended(0);
+        assert_eq!(said.err, "", "{args:?}");
+    }
+    assert_eq!(rig.shell(&format!("{} status | head -1", binary().display())).lines().count(), 1);
+}
+
+#[test]
+fn colour_is_for_terminals_only_and_not_where_no_color_says_so() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(POLICY);
+    rig.trip("session/x1");
+    rig.switch("disarm", "session/x2").ended(0);
+    let status = format!("{} status", binary().display());
+    // Into a pipe, whatever the terminal and the environment promise.
+    let piped = format!("env -u NO_COLOR TERM=xterm-256color CLICOLOR_FORCE=1 {status} || true");
+    assert!(!rig.shell(&piped).contains('\u{1b}'));
+    let on_a_terminal =
+        |environment: &str| rig.shell(&format!("script -qc 'env {environment} {status}' /dev/null || true"));
+    let coloured = on_a_terminal("-u NO_COLOR TERM=xterm");
+    for shout in ["TRIPPED: manual", "DISARMED"] {
+        assert!(coloured.lines().any(|line| line.contains(shout) && line.contains("\u{1b}[")), "{shout}: {coloured:?}");
+    }
+    let plain = on_a_terminal("NO_COLOR=1 TERM=xterm");
+    assert!(plain.contains("TRIPPED: manual") && !plain.contains('\u{1b}'), "{plain:?}");
+}
+
+#[test]
+fn tables_are_narrow_enough_to_read_and_have_no_trailing_blanks() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(POLICY);
+    // All causes at once, and a trip that the kernel made, are the widest that a switch can look.
+    rig.breaker(|breaker| {
+        let scope = breaker.find("session/x1").expect("a scope");
+        breaker.trip(scope, (1 << 7) - 1).expect("tripping");
+    });
+    let said = rig.types("status").ended(10);
+    for line in said.out.lines() {
+        assert_eq!(line, line.trim_end(), "{line:?}");
+        assert!(line.chars().count() <= 120, "{line:?} is too wide");
+    }
+    for cause in ["TRIPPED: manual,", "rate,", "deadman,", "desync,", "replay,", "undeclared,", "fleet"] {
+        assert!(said.out.lines().any(|line| line.contains(&format!(" {cause}"))), "{cause}: {said:?}");
+    }
+    // Times to the second or the millisecond: whoever wants more has the JSON.
+    let digits = |word: &str| word.split_once('.').map_or(0, |(_, rest)| rest.trim_end_matches('Z').len());
+    let times = said.out.split_whitespace().filter(|word| word.ends_with('Z') && word.contains('T'));
+    times.for_each(|time| assert!(digits(time) <= 3, "{time}"));
+}

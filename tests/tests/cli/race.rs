@@ -1,0 +1,79 @@
+//! Many people at once: every trip that was reported is in the log, and what is left is one state that all agree on.
+
+use std::thread;
+
+use breaker_tests::privileged;
+use breaker_tests::rig::Rig;
+use breaker_user::audit;
+
+use super::host::{Host, POLICY, Said, scope};
+
+const EACH: usize = 12;
+
+#[test]
+fn concurrent_trips_and_resets_leave_one_state_that_all_agree_on() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::unloaded(POLICY);
+    rig.load();
+    let type_all = |verb: &str| -> Vec<Said> { (0..EACH).map(|_| rig.switch(verb, "session/x1")).collect() };
+    let (trips, resets): (Vec<Said>, Vec<Said>) = thread::scope(|scope| {
+        let start = |verb| [(); 3].map(|()| scope.spawn(move || type_all(verb)));
+        let (trips, resets) = (start("trip"), start("reset"));
+        let all = |threads: [thread::ScopedJoinHandle<'_, Vec<Said>>; 3]| {
+            threads.into_iter().flat_map(|thread| thread.join().expect("a thread")).collect()
+        };
+        (all(trips), all(resets))
+    });
+    // A trip may find that it was reset before it could tell; a reset that there was nothing to reset, or that somebody tripped anew.
+    for said in &trips {
+        let overtaken = said.code == Some(1) && said.err.contains("somebody has reset it since");
+        assert!(said.code == Some(0) || overtaken, "{said:?}");
+    }
+    for said in &resets {
+        let refused = said.code == Some(4)
+            && (said.err.contains("it is not tripped") || said.err.contains("it tripped again meanwhile"));
+        assert!(said.code == Some(0) || refused, "{said:?}");
+    }
+    let done = resets.iter().filter(|said| said.code == Some(0)).count();
+    assert!(done > 0, "no reset was done");
+    audit::verify(&rig.audit()).expect("a whole log");
+    let log = std::fs::read_to_string(rig.audit()).expect("the log");
+    let count = |kind: &str| log.matches(&format!("\"kind\":\"{kind}\"")).count();
+    assert_eq!((count("tripped"), count("reset")), (3 * EACH, done));
+    assert_eq!(count("reset_refused"), 3 * EACH - done);
+    // Each trip and each reset raised the epoch.
+    let status = rig.types("status --json").json();
+    let state = scope(&status, "session/x1");
+    assert!(state["epoch"].as_u64() >= Some((3 * EACH + done) as u64), "{state}");
+    // Whoever comes last, alone, has their way.
+    rig.switch("trip", "session/x1").ended(0);
+    rig.types("status").ended(10);
+    rig.switch("reset", "session/x1").ended(0);
+    rig.types("status").ended(0);
+}
+
+#[test]
+fn a_trip_after_the_last_reset_stays() {
+    if !privileged() {
+        return;
+    }
+    // One thread trips once while two reset without end: a trip that came after a reset had looked must still be there.
+    let rig = Rig::new(POLICY);
+    rig.breaker(|breaker| {
+        let scope = breaker.find("session/x1").expect("a scope");
+        for _ in 0..20_000 {
+            breaker.trip(scope, 1).expect("tripping");
+            let seen = breaker.switch(scope).expect("looking");
+            let (cleared, ()) = thread::scope(|threads| {
+                let reset = threads.spawn(|| breaker.reset(scope, seen).expect("resetting"));
+                let trip = threads.spawn(|| breaker.trip(scope, 1).expect("tripping"));
+                (reset.join().expect("a thread"), trip.join().expect("a thread"))
+            });
+            let now = breaker.switch(scope).expect("looking");
+            // The second trip was not seen, whatever the reset says of the first.
+            assert_eq!(now.causes, 1, "a trip was lost; the reset said {cleared}");
+        }
+    });
+}

@@ -1,0 +1,178 @@
+//! `trip`, `reset`, `arm`, `disarm`: what they print is what the kernel then has, and nothing keeps a trip from being one.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use breaker_tests::privileged;
+use breaker_tests::rig::{Rig, binary};
+use rustix::fs::{FlockOperation, flock};
+use rustix::mount::{MountFlags, mount, mount_remount};
+use serde_json::json;
+
+use super::host::{Host, POLICY, Said, scope};
+
+#[test]
+fn each_verb_prints_the_state_read_back() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(POLICY);
+    for (verb, armed, tripped, epoch, code) in [
+        ("disarm", false, false, 0, 11),
+        ("trip", false, true, 1, 10),
+        ("arm", true, true, 1, 10),
+        ("trip", true, true, 2, 10),
+        ("reset", true, false, 3, 0),
+    ] {
+        let said = rig.types(&format!("{verb} session/x1 --reason test --json")).ended(0);
+        assert_eq!(said.err, "");
+        let printed = said.json();
+        let causes = if tripped { json!(["manual"]) } else { json!([]) };
+        for (key, expected) in [
+            ("scope", json!("session/x1")),
+            ("armed", json!(armed)),
+            ("tripped", json!(tripped)),
+            ("causes", causes),
+            ("epoch", json!(epoch)),
+        ] {
+            assert_eq!(printed["scope"][key], expected, "{verb} {key}");
+        }
+        let status = rig.types("status --json").ended(code).json();
+        assert_eq!(printed["scope"], *scope(&status, "session/x1"), "{verb}");
+        assert_eq!(rig.breaker(|breaker| breaker.switch(breaker.find("session/x1")?)).expect("a switch").epoch, epoch);
+    }
+    let said = rig.switch("trip", "group/desk").ended(0);
+    assert_eq!(said.out, "group/desk: TRIPPED (manual), armed, epoch 1; connections ended: 0\n");
+    let said = rig.switch("reset", "group/desk").ended(0);
+    let expected = "group/desk: not tripped, armed, epoch 2; connections fenced: 0; they must reconnect, and what they had queued is dead\n";
+    assert_eq!(said.out, expected);
+    assert_eq!(rig.switch("disarm", "host").ended(0).out, "host: not tripped, DISARMED, epoch 0\n");
+}
+
+#[test]
+fn a_reset_does_not_undo_a_trip_that_it_has_not_seen() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(POLICY);
+    rig.breaker(|breaker| {
+        let scope = breaker.find("session/x1").expect("a scope");
+        breaker.trip(scope, 1).expect("tripping");
+        let seen = breaker.switch(scope).expect("looking");
+        breaker.trip(scope, 1).expect("tripping again, for the same cause");
+        assert!(!breaker.reset(scope, seen).expect("resetting"));
+        let now = breaker.switch(scope).expect("looking");
+        assert_eq!(now.causes, 1);
+        assert!(breaker.reset(scope, now).expect("resetting"));
+        assert_eq!(breaker.switch(scope).expect("looking").causes, 0);
+    });
+}
+
+#[test]
+fn a_trip_works_with_no_disk_for_its_log_and_says_so_and_a_reset_waits_for_one() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::unloaded(POLICY);
+    let log = rig.config().with_file_name("log");
+    std::fs::create_dir(&log).expect("a directory");
+    let text = std::fs::read_to_string(rig.config()).expect("the configuration");
+    let text = text.replace(&rig.audit().display().to_string(), &log.join("audit.jsonl").display().to_string());
+    let config = rig.configure("log.toml", &text);
+    rig.inside(|| mount("tmpfs", &log, "tmpfs", MountFlags::empty(), Some(c"size=1m"))).expect("a small disk");
+    rig.types(&format!("load --config {}", config.display())).ended(0);
+    let fill = || rig.shell(&format!("cat /dev/zero > {}/full 2> /dev/null || true", log.display()));
+    fill();
+    // What is left of the page that the log has begun is used first.
+    let mut full = false;
+    for _ in 0..40 {
+        let said = rig.switch("trip", "session/x1").ended(0);
+        assert!(said.out.contains("session/x1: TRIPPED (manual)"), "{said:?}");
+        full = said.err.contains("No space left on device");
+        if full {
+            assert!(said.err.starts_with("breaker: the audit log was not written: "), "{said:?}");
+            assert!(said.err.contains("note by hand: ") && said.err.contains(" tripped session/x1 by "), "{said:?}");
+            break;
+        }
+    }
+    assert!(full, "the disk was not full");
+    let refused = "the audit log cannot be written (setting room aside in";
+    rig.switch("reset", "session/x1").ended(4).because(refused).because("No space left on device");
+    assert_eq!(scope(&rig.types("status --json").ended(10).json(), "session/x1")["tripped"], true);
+    rig.switch("disarm", "session/x2").ended(0).because("No space left on device");
+    rig.shell(&format!("rm {}/full", log.display()));
+    let said = rig.switch("reset", "session/x1").ended(0);
+    assert_eq!(said.err, "");
+    // Half a line was never left behind.
+    rig.types("audit verify").ended(0);
+
+    rig.inside(|| mount_remount(&log, MountFlags::RDONLY, c"")).expect("making it read-only");
+    let said = rig.switch("trip", "session/x1").ended(0);
+    assert!(said.err.contains("Read-only file system"), "{said:?}");
+    rig.switch("reset", "session/x1").ended(4).because("Read-only file system");
+    rig.types("unload --force").ended(0).because("Read-only file system");
+    rig.is_clean();
+}
+
+#[test]
+fn a_trip_does_not_wait_for_whoever_holds_the_log() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::unloaded(POLICY);
+    rig.load();
+    let log = File::open(rig.audit()).expect("the log");
+    flock(&log, FlockOperation::LockExclusive).expect("locking it");
+    let start = Instant::now();
+    let said = rig.switch("trip", "session/x1").ended(0);
+    assert!(said.err.contains("another process has held its lock for 3s"), "{said:?}");
+    assert!(start.elapsed() < Duration::from_secs(6));
+    drop(log);
+    assert_eq!(rig.switch("trip", "session/x1").ended(0).err, "");
+}
+
+#[test]
+fn a_trip_with_nobody_listening_is_a_trip() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(POLICY);
+    // The log cannot be written, so that there is something to say on standard error, which is as closed as standard output.
+    std::fs::create_dir(rig.audit()).expect("a directory where the log should be");
+    let deaf = || {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        writer
+    };
+    let ran = rig.inside(|| {
+        let mut command = Command::new(binary());
+        command.args(["trip", "session/x1", "--reason", "x"]).stdout(deaf()).stderr(deaf()).status()
+    });
+    assert_eq!(ran.expect("running breaker").code(), Some(0));
+    rig.types("status").ended(10);
+    // The same where there is nothing to write to at all.
+    let full =
+        || Stdio::from(File::create("/dev/full").expect("/dev/full").as_fd().try_clone_to_owned().expect("a copy"));
+    let ran =
+        rig.inside(|| Command::new(binary()).args(["trip", "session/x2", "--reason", "x"]).stdout(full()).output());
+    Said::of(ran.expect("running breaker")).ended(1).because("writing to standard output: No space left on device");
+    assert_eq!(scope(&rig.types("status --json").ended(10).json(), "session/x2")["tripped"], true);
+}
+
+#[test]
+fn no_verb_needs_or_starts_a_process() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::unloaded(POLICY);
+    rig.load();
+    for (verb, code) in [("disarm", 11), ("arm", 0), ("trip", 10), ("reset", 0)] {
+        rig.switch(verb, "session/x1").ended(0);
+        let status = rig.types("status --json").ended(code).json();
+        assert_eq!(status["agent"], json!({ "running": false, "heartbeat_age_ms": null }));
+    }
+    let said = rig.types("status").ended(0);
+    assert!(said.out.contains("agent   none since the load; enforcement needs none"), "{said:?}");
+}

@@ -1,0 +1,122 @@
+//! Usage and configuration errors: exit 2, everything that is wrong at once, nothing changed.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::process::Command;
+
+use breaker_tests::privileged;
+use breaker_tests::rig::{Rig, binary};
+use tempfile::TempDir;
+
+use super::host::{Host, POLICY, Said, breaker};
+
+#[test]
+fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
+    for (args, found) in [
+        (&[][..], "Usage: breaker"),
+        (&["stauts"], "'status'"),
+        (&["trip"], "--reason <TEXT>"),
+        (&["trip", "host"], "--reason <TEXT>"),
+        (&["trip", "--reason", "x"], "<SCOPE>"),
+        (&["trip", "host", "--reason"], "a value is required"),
+        (&["trip", "host", "--reason", ""], "it is empty: say why"),
+        (&["reset", "host", "--reason", " \t"], "it is empty: say why"),
+        (&["trip", "host", "session/x", "--reason", "x"], "unexpected argument 'session/x'"),
+        (&["status", "--jsn"], "--json"),
+        (&["load", "--config"], "a value is required"),
+        (&["drill", "--scenario", "night"], "knight"),
+        (&["audit"], "Usage: breaker audit"),
+        (&["unload", "--force=yes"], "unexpected value 'yes'"),
+    ] {
+        let said = breaker(args).ended(2).because(found);
+        assert_eq!(said.out, "", "{args:?}");
+    }
+    let long = "x".repeat(1001);
+    breaker(&["trip", "host", "--reason", &long]).ended(2).because("it has 1001 bytes: write at most 1000");
+}
+
+#[test]
+fn bytes_that_are_no_text_are_wrong_usage_and_no_panic() {
+    let bytes = OsStr::from_bytes(b"session/\xff\xfe");
+    for verb in ["trip", "status"] {
+        let ran = Command::new(binary()).arg(verb).arg(bytes).output().expect("running breaker");
+        Said::of(ran).ended(2).because("invalid UTF-8");
+    }
+    let ran = Command::new(binary()).arg("check").arg("--config").arg(bytes).output().expect("running breaker");
+    Said::of(ran).ended(2).because("cannot be read");
+}
+
+#[test]
+fn every_error_of_a_configuration_is_told_at_once_with_its_place() {
+    let directory = TempDir::new().expect("a directory");
+    let file = directory.path().join("wrong.toml");
+    let text = "[host]\ninterfaces = [\"a b\"]\nmode = \"ingress\"\nhook = \"xdp\"\n\n[[session]]\nname = \"x\"\nremote = \"10.0.0.1\"\npossdups = 1\n";
+    std::fs::write(&file, text).expect("writing");
+    let file = file.to_str().expect("UTF-8");
+    for verb in ["check", "load", "agent"] {
+        let mut said = breaker(&[verb, "--config", file]).ended(2);
+        for place in ["2:15", "3:8", "4:8", "8:10", "9:1"] {
+            said = said.because(&format!("{file}:{place}\n"));
+        }
+        said = said.because("breaker: the configuration is refused\n").because("hook = \"xdp\"");
+        assert_eq!(said.err.matches("error: ").count(), 5, "{}", said.err);
+        assert!(!said.err.contains('\u{1b}'), "no colour in a pipe");
+        assert_eq!(said.out, "");
+    }
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_ends_with_2() {
+    for verb in ["check", "load", "agent"] {
+        breaker(&[verb, "--config", "/nonexistent.toml"]).ended(2).because("/nonexistent.toml: cannot be read");
+        breaker(&[verb, "--config", "/tmp"]).ended(2).because("/tmp: cannot be read");
+    }
+    // The usual file, on a machine that has none.
+    if !std::path::Path::new("/etc/breaker/breaker.toml").exists() {
+        breaker(&["check"]).ended(2).because("/etc/breaker/breaker.toml: cannot be read");
+    }
+}
+
+#[test]
+fn what_does_not_fit_the_maps_is_an_error_of_the_configuration() {
+    let directory = TempDir::new().expect("a directory");
+    let refused = |text: &str, found: &str| {
+        let file = directory.path().join("large.toml");
+        std::fs::write(&file, text).expect("writing");
+        for verb in ["check", "load"] {
+            breaker(&[verb, "--config", file.to_str().expect("UTF-8")]).ended(2).because(found);
+        }
+    };
+    let names: Vec<_> = (0..17).map(|n| format!("\"eth{n}\"")).collect();
+    refused(&format!("[host]\ninterfaces = [{}]\n", names.join(", ")), "attaching to 17 interfaces");
+    let audit = format!("/{}", "a".repeat(256));
+    refused(&format!("[host]\ninterfaces = [\"lo\"]\n[agent]\naudit = {audit:?}\n"), "it has 257 bytes where 256 fit");
+    refused("[host]\ninterfaces = [\"lo\"]\nmode = \"inline\"\n", "mode = \"inline\" is not in this version");
+}
+
+#[test]
+fn an_unknown_scope_lists_the_near_ones_and_changes_nothing() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(POLICY);
+    let scopes = || rig.types("status --json").ended(0).json()["scopes"].clone();
+    let before = scopes();
+    for (scope, near) in [
+        ("x1", "did you mean one of session/x1, session/x2?"),
+        ("sesion/x1", "did you mean one of session/x1, session/x2?"),
+        ("group/dsek", "did you mean group/desk?"),
+        ("desk", "did you mean group/desk?"),
+        ("HOST", "did you mean host?"),
+        ("session/none-of-these", "`breaker status` lists"),
+        ("session/../host", "is not in the policy"),
+    ] {
+        for verb in ["trip", "reset", "arm", "disarm"] {
+            let said = rig.switch(verb, scope).ended(2).because(near);
+            assert_eq!(said.out, "");
+        }
+        rig.types(&format!("status {scope}")).ended(2).because(near);
+    }
+    assert_eq!(scopes(), before);
+    assert!(!rig.audit().exists(), "nothing to tell");
+}
