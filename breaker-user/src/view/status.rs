@@ -350,6 +350,7 @@ fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
         ("event ring full", "enforcement goes on; lost events are counted"),
         ("malformed packet", "pass, counted: no TCP stack takes it for data"),
         ("IP fragment", "the first counts as a lost stream, later ones pass, counted"),
+        ("order repeated (PossDupFlag=Y) after a reset", "pass, counted as an order"),
         ("tc link removed by root", "nothing is enforced: `status` and the agent tell"),
         ("kernel bypass (Onload, DPDK, RDMA, AF_XDP)", "not seen at all"),
         ("FIX inside TLS", "not read: declare the session `wire = \"opaque\"`"),
