@@ -143,6 +143,7 @@ fn duplicated_reordered_and_overlapping_frames_are_counted_once() {
         rig.inject(&frames.iter().map(Frame::bytes).collect::<Vec<_>>());
         let counters = rig.counters(1);
         assert_eq!(counters.passed[0], 10, "{counters:?}");
+        assert_eq!(rig.status().packets["passed"], counters.packets_passed);
         assert!(counters.retransmitted >= 2);
     }
 }

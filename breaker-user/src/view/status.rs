@@ -194,7 +194,7 @@ impl Status {
             scopes,
             sessions: sessions(breaker, only)?,
             failure_policy: failures(breaker)?,
-            packets: abi::reason::NAMES.into_iter().zip(breaker.reasons()?).collect(),
+            packets: packets(breaker)?,
         })
     }
 
@@ -207,6 +207,14 @@ impl Status {
         (!self.interfaces.iter().all(stands) || self.scopes.iter().any(|scope| !scope.armed))
             .then_some(Code::Unprotected)
     }
+}
+
+/// Packets by the way they ended. What passed is in the sessions' own counters: the program counts no packet twice.
+fn packets(breaker: &Breaker) -> Result<BTreeMap<&'static str, u64>> {
+    let mut packets: BTreeMap<_, _> = abi::reason::NAMES.into_iter().zip(breaker.reasons()?).collect();
+    let passed = breaker.counters()?.iter().map(|counters| counters.packets_passed).sum();
+    packets.insert(abi::reason::NAMES[abi::reason::PASSED as usize], passed);
+    Ok(packets)
 }
 
 /// Names of cause bits.
