@@ -2,6 +2,7 @@
 //!
 //! Everything is made in namespaces without names and on a BPF file system of their own, so that nothing can be left behind.
 
+pub mod dice;
 pub mod frame;
 pub mod rig;
 pub mod sink;

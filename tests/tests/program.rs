@@ -11,6 +11,7 @@ use aya::programs::SchedClassifier;
 use breaker_common::abi::{Scope, cause, reason};
 use breaker_common::class::LimitClass;
 use breaker_common::decide::{FIN, RST, SYN, Segment};
+use breaker_tests::dice::Dice;
 use breaker_tests::frame::{ACK, Frame, message, order};
 use breaker_tests::privileged;
 use breaker_tests::rig::{Rig, run_pinned, try_run};
@@ -61,18 +62,6 @@ fn model() -> Model {
     model.add_limit(s3, LimitClass::Order, 20, DAY);
     model.set(s3, |scope| scope.armed = 0);
     model
-}
-
-/// Numbers that look random and are the same each time (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
 }
 
 /// A sender: what it has sent, what is still to come, and where it stands.

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
+use breaker_tests::dice::Dice;
 use breaker_tests::frame::{ACK, Frame, message, order};
 use breaker_tests::privileged;
 use breaker_tests::rig::Rig;
@@ -21,18 +22,6 @@ const SYN: u8 = 2;
 
 fn at(port: u16) -> SocketAddr {
     SocketAddr::new(Wire::VENUE, port)
-}
-
-/// Numbers that look random and are the same each time (xorshift).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
 }
 
 /// Orders, cancels, heartbeats, and data fields full of fake messages; with how many of each there are.
