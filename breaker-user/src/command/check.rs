@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{say, warn};
 use crate::cli::ConfigArgs;
-use crate::config::{self, Policy};
+use crate::config::{self, Policy, PossDup};
 use crate::fault::{Code, Fault};
 use crate::kernel::{hook, load};
 
@@ -82,6 +82,9 @@ fn not_enforced(policy: &Policy) -> Vec<String> {
     let mut found = Vec::new();
     if policy.host().deadman.is_some() {
         found.push("[host].deadman".to_owned());
+    }
+    if policy.sessions().iter().any(|session| session.possdup == PossDup::Block) {
+        found.push("possdup = \"block\", the default (an order repeated after a reset passes, counted)".to_owned());
     }
     for session in policy.sessions() {
         if session.sender.is_some() || session.target.is_some() {
