@@ -23,6 +23,7 @@ pub const THREE: &str = r#"
 [[session]]
 name = "x1"
 remote = "10.9.0.2:9001"
+possdup = "pass"
 limits = [{ class = "order", max = 3, per = "1m", warn = [60] }]
 "#;
 
