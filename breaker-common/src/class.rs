@@ -2,7 +2,9 @@
 //!
 //! Types and names are those of the FIX dictionaries 4.0 to 5.0SP2; the table is tested against them.
 
+use crate::fields::want;
 use crate::fix::MsgType;
+use crate::stream::Kind;
 
 /// What a message does to the risk of the firm that sends it. The codes index counters and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,7 +101,7 @@ const fn packed(name: &str) -> u64 {
 }
 
 table! {
-    // OrderMassActionRequest (CA) is an order here: which action it asks for, MassActionType(1373), stands in its body.
+    // What OrderMassActionRequest (CA) asks for stands in its body ([`MASS_ACTION`]).
     Order: "D" "E" "G" "L" "S" "i" "s" "t" "AB" "AC" "AJ" "CA" "DJ";
     Cancel: "F" "K" "Z" "q" "u";
     Interest: "R" "AH" "DS" "k" "6" "AE";
@@ -110,4 +112,47 @@ table! {
         "BA" "BB" "BC" "BD" "BF" "BG" "BH" "BI" "BJ" "BK" "BL" "BM" "BN" "BO" "BP" "BQ" "BR" "BS" "BT" "BU" "BV" "BW" "BX" "BY" "BZ"
         "CB" "CC" "CD" "CE";
     Admin: "0" "1" "2" "3" "4" "5" "A" "n";
+}
+
+/// OrderMassActionRequest: an order or a cancel, by MassActionType(1373).
+pub const MASS_ACTION: MsgType = MsgType(packed("CA"));
+
+/// What comes in. The codes follow those of [`Class`], as positions of `Tally::messages`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Incoming {
+    /// ExecutionReport (8) of a fill: ExecType(150) is F, or 1 or 2 before FIX 4.3.
+    Fill = 5,
+    /// A reject: Reject (3), BusinessMessageReject (j), OrderCancelReject (9), or ExecutionReport with OrdStatus(39)=8.
+    Reject = 6,
+    /// Anything else.
+    Other = 7,
+}
+
+impl Incoming {
+    /// All of them, by code.
+    pub const ALL: [Self; 3] = [Self::Fill, Self::Reject, Self::Other];
+
+    /// The name in the metrics and in `status`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fill => "fill",
+            Self::Reject => "reject",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// What becomes of an incoming message of this type.
+#[inline(always)]
+pub fn incoming(msg_type: MsgType) -> Kind {
+    const REPORT: u64 = packed("8");
+    const REJECTS: [u64; 3] = [packed("3"), packed("j"), packed("9")];
+    match msg_type.0 {
+        REPORT => Kind { class: Incoming::Other as usize, want: want::REPORT },
+        other if other == REJECTS[0] || other == REJECTS[1] || other == REJECTS[2] => {
+            Kind { class: Incoming::Reject as usize, want: 0 }
+        }
+        _ => Kind { class: Incoming::Other as usize, want: 0 },
+    }
 }

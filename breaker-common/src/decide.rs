@@ -1,9 +1,12 @@
 //! The verdict on a segment: one function, the same in the kernel, in tests and on captures.
 
+use core::ops::Deref;
+
 use bytemuck::Zeroable;
 
-use crate::abi::{Connection, Counters, Session, cause, flag, kind, reason, while_tripped};
-use crate::class::Class;
+use crate::abi::{Connection, Counters, SCOPES_PER_SESSION, Session, Target, cause, flag, kind, reason, undeclared, while_tripped};
+use crate::class::{Class, Incoming};
+use crate::fields::want;
 use crate::limits::{self, Charge, Passed};
 use crate::stream::{Framing, Fresh, Stream, Tally, sync};
 
@@ -46,14 +49,31 @@ pub enum Verdict {
     Isolated,
     /// Withheld: the stream cannot be followed, and the policy says to trip then.
     Desync,
+    /// Withheld: it holds an order that a session repeats after a trip.
+    Replay,
+    /// Withheld: the agent is silent, and the policy says to trip then.
+    Deadman,
+    /// Withheld: its Logon is of no declared session, and the policy says to block that.
+    Undeclared,
+    /// It passes: its Logon is of no declared session, and the policy says not to look at that.
+    Ignored,
+    /// It passes: the maps do not say whose it is.
+    Unconfigured,
 }
 
 impl Verdict {
     /// True where the segment must not leave.
     pub fn withheld(self) -> bool {
         match self {
-            Self::Control | Self::Passed => false,
-            Self::Fenced | Self::Limit | Self::Tripped | Self::Isolated | Self::Desync => true,
+            Self::Control | Self::Passed | Self::Ignored | Self::Unconfigured => false,
+            Self::Fenced
+            | Self::Limit
+            | Self::Tripped
+            | Self::Isolated
+            | Self::Desync
+            | Self::Replay
+            | Self::Deadman
+            | Self::Undeclared => true,
         }
     }
 
@@ -67,6 +87,11 @@ impl Verdict {
             Self::Tripped => reason::TRIPPED,
             Self::Isolated => reason::ISOLATED,
             Self::Desync => reason::DESYNC,
+            Self::Replay => reason::REPLAY,
+            Self::Deadman => reason::DEADMAN,
+            Self::Undeclared => reason::UNDECLARED,
+            Self::Ignored => reason::NOT_OURS,
+            Self::Unconfigured => reason::NOT_CONFIGURED,
         }
     }
 }
@@ -80,71 +105,96 @@ pub struct Switches {
     pub causes: u64,
 }
 
-/// What a decision asks of the place where it is made. Scopes are named by their number.
+/// What the scopes of a session tell beside: rarely asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// When the last of their epochs was raised, CLOCK_MONOTONIC, ns.
+    pub raised_ns: u64,
+    /// Sum of their resets.
+    pub resets: u64,
+}
+
+/// What a decision asks of the place where it is made. Scopes and sessions are named by their number.
 pub trait World: Charge {
+    /// How a session is held.
+    type Session: Deref<Target = Session>;
+    /// A session of the policy in force, which all that is told is about from here on.
+    fn session(&mut self, number: u32) -> Option<Self::Session>;
+    /// The session at a shared place that shows these CompIDs; 0 where there is none.
+    fn session_at(&mut self, place: u32, ids: [u32; 4]) -> u32;
+    /// What becomes of FIX that no session declares: one of [`undeclared`].
+    fn undeclared(&mut self) -> u32;
     /// Epoch sum and causes of a session.
     fn switches(&mut self, session: &Session) -> Switches;
+    /// What else its scopes tell.
+    fn past(&mut self, session: &Session) -> Past;
     /// Whether what is passed in a scope trips it.
     fn armed(&mut self, scope: u32) -> bool;
     /// What the segment has brought so far.
     fn tally(&mut self) -> &mut Tally;
-    /// Reads the new bytes of the segment into the tally.
-    fn walk(&mut self, session: &Session, framing: &mut Framing, fresh: &Fresh);
+    /// Reads the new bytes of the segment into the tally; looks for `any` in every message and for `orders` in orders ([`want`]).
+    fn walk(&mut self, framing: &mut Framing, fresh: &Fresh, any: u32, orders: u32);
     /// Trips a scope and tells of it: [`crate::limits::trip`].
     fn trip(&mut self, scope: u32, cause: u64, passed: Passed);
     /// Tells of a change at a connection: one of [`kind`].
     fn tell(&mut self, kind: u32, scope: u32);
+    /// Whether the agent has been silent for longer than the policy allows; and then, whether that trips the host.
+    fn silence(&mut self) -> Option<bool>;
+    /// Tells of that once, and not at each message.
+    fn tell_silence(&mut self);
+    /// Takes note of a fenced connection of a tripped session: [`crate::limits::fence`].
+    fn fence(&mut self, scope: u32, raised: u64, resets: u64);
+    /// Whether that has isolated it: [`crate::limits::isolated`].
+    fn isolated(&mut self, scope: u32, resets: u64) -> bool;
+    /// Counts fills for the limits of a scope that are ratios to them: [`crate::limits::fill`].
+    fn fill(&mut self, scope: u32, fills: u64);
 }
 
 impl Connection {
-    /// A connection that is not in the table yet. Where its SYN was not seen it counts as epoch 0, which is live only where
-    /// nothing has tripped yet, and its framing is not known.
-    pub fn joined(session: u32, seq: u32) -> Self {
-        Self { session, stream: Stream::joined(seq), ..Self::zeroed() }
+    /// A connection that is not in the table yet, at a segment of it. `word` says whose it is ([`Target`]).
+    ///
+    /// Where its SYN was not seen it counts as epoch 0, which is live only where nothing has tripped yet, and its framing is not known.
+    pub fn new(word: u32, segment: &Segment) -> Self {
+        let (session, place) = match Target::unpack(word) {
+            Target::Nobody => (0, 0),
+            Target::Session(session) => (session, 0),
+            Target::Shared { .. } => (0, word),
+        };
+        let known = Self { session, place, pending: 1, ..Self::zeroed() };
+        if segment.flags & SYN == 0 {
+            return Self { stream: Stream::joined(segment.seq), ..known };
+        }
+        let stream = Stream::at(segment.seq.wrapping_add(1));
+        Self { epoch: Self::NEW, isn: segment.seq, opened: 1, stream, ..known }
     }
 
     /// A FIX flow that no session declares, at its first FIX byte: it is as old as that. Blocked, it is fenced from the start.
     pub fn undeclared(seq: u32, blocked: bool) -> Self {
         let epoch = if blocked { Self::FENCED } else { Self::NEW };
-        Self { epoch, closed_ns: blocked as u64, ..Self::joined(0, seq) }
+        Self { epoch, closed_ns: blocked as u64, stream: Stream::joined(seq), ..Self::zeroed() }
     }
 
-    /// True where a SYN takes over the ports of an undeclared flow: what comes now is another flow, and not yet known to be FIX.
+    /// True where a SYN takes over the ports of an earlier connection. Not at its own SYN sent again: data may have been queued before
+    /// a trip since. Not even behind a FIN, which the answering side of Fast Open may send while its SYN is still unacknowledged.
     #[inline(always)]
     pub fn is_reused(&self, segment: &Segment) -> bool {
-        self.session == 0 && segment.flags & SYN != 0
-    }
-
-    /// Starts over at a SYN, but not at its retransmit: data may have been queued before a trip since. Not even behind a FIN, which
-    /// the answering side of Fast Open may send while its SYN is still unacknowledged.
-    #[inline(always)]
-    fn open(&mut self, seq: u32, epoch: u64) {
-        if self.opened == 1 && self.isn == seq {
-            return;
-        }
-        *self = Self {
-            epoch,
-            session: self.session,
-            isn: seq,
-            opened: 1,
-            stream: Stream::at(seq.wrapping_add(1)),
-            ..Self::zeroed()
-        };
+        segment.flags & SYN != 0 && !(self.opened == 1 && self.isn == segment.seq)
     }
 }
 
-/// Decides on a segment of a session, and brings the state of its connection up to date.
+/// Decides on a segment, and brings the state of its connection up to date.
 #[inline(always)]
-pub fn decide<W: World>(world: &mut W, session: &Session, connection: &mut Connection, segment: &Segment) -> Verdict {
-    let switches = world.switches(session);
-    if segment.flags & SYN != 0 {
-        connection.open(segment.seq, switches.epoch);
-        if switches.causes != 0 && session.while_tripped == while_tripped::ISOLATE {
-            return Verdict::Isolated;
-        }
+pub fn decide<W: World>(world: &mut W, connection: &mut Connection, segment: &Segment) -> Verdict {
+    let Some(session) = owner(world, connection) else { return Verdict::Unconfigured };
+    let switches = world.switches(&session);
+    if segment.flags & SYN != 0 && switches.causes != 0 && is_isolated(world, &session) {
+        return Verdict::Isolated;
     }
     if connection.epoch == Connection::NEW {
         connection.epoch = switches.epoch;
+        if connection.place != 0 {
+            connection.opened_ns = world.now();
+        }
     }
     if segment.flags & (FIN | RST) != 0 {
         connection.closed_ns = world.now();
@@ -153,30 +203,165 @@ pub fn decide<W: World>(world: &mut W, session: &Session, connection: &mut Conne
         return Verdict::Control;
     }
     if connection.epoch != switches.epoch {
-        fence(world, session, connection);
+        fence(world, &session, connection, switches.causes, switches.epoch);
         return Verdict::Fenced;
     }
-    read(world, session, connection, segment);
-    let verdict = judge(world, session, switches.causes);
-    if verdict.withheld() {
-        fence(world, session, connection);
+    let asked = is_asked(&session, connection);
+    // While its day's epoch is that of the agent's day, nothing has tripped since that began.
+    let guarded = session.flags & flag::REPLAYS_PASS == 0 && switches.epoch != session.day_epoch;
+    read(
+        world,
+        &session,
+        connection,
+        segment,
+        if asked { want::IDENTITY } else { 0 },
+        if guarded { want::POSSDUP } else { 0 },
+    );
+    if asked {
+        return introduce(world, session, connection, switches);
     }
-    verdict
+    judge(world, &session, connection, switches)
+}
+
+/// The session of a connection. One that the policy in force no longer declares leaves its connections undeclared.
+#[inline(always)]
+fn owner<W: World>(world: &mut W, connection: &mut Connection) -> Option<W::Session> {
+    let session = world.session(connection.session)?;
+    if session.scope_count != 0 {
+        return Some(session);
+    }
+    (connection.session, connection.epoch) = (0, Connection::NEW);
+    world.session(0)
+}
+
+/// Whether a new connection of a tripped session may not even open.
+#[inline(always)]
+fn is_isolated<W: World>(world: &mut W, session: &Session) -> bool {
+    let resets = world.past(session).resets;
+    session.while_tripped == while_tripped::ISOLATE || world.isolated(session.scopes[0], resets)
+}
+
+/// Whether the first message of a connection is awaited, to tell or to confirm whose it is.
+#[inline(always)]
+fn is_asked(session: &Session, connection: &mut Connection) -> bool {
+    if connection.pending != 0 && connection.place == 0 && session.ids == [0; 4] {
+        connection.pending = 0;
+    }
+    connection.pending != 0
+}
+
+/// Judges what a connection sends until its first message has told whose it is.
+#[inline(always)]
+fn introduce<W: World>(
+    world: &mut W,
+    session: W::Session,
+    connection: &mut Connection,
+    switches: Switches,
+) -> Verdict {
+    let tally = *world.tally();
+    let mut i = 0;
+    while i < 4 {
+        if tally.ids[i] != 0 {
+            connection.ids[i] = tally.ids[i];
+        }
+        i += 1;
+    }
+    if tally.identified == 0 && tally.desyncs == 0 {
+        return judge(world, &session, connection, switches);
+    }
+    connection.pending = 0;
+    let Target::Shared { place, mask } = Target::unpack(connection.place) else {
+        if tally.identified != 0 && differ(&session.ids, &connection.ids) {
+            world.tell(kind::MISMATCHED, session.scopes[0]);
+        }
+        return judge(world, &session, connection, switches);
+    };
+    let mut shown = [0; 4];
+    let mut i = 0;
+    while i < 4 {
+        if mask >> i & 1 == 1 {
+            shown[i] = connection.ids[i];
+        }
+        i += 1;
+    }
+    match world.session_at(place, shown) {
+        0 => stranger(world, &session, connection, switches),
+        number => {
+            connection.session = number;
+            let Some(session) = world.session(number) else { return Verdict::Unconfigured };
+            let switches = world.switches(&session);
+            // Its SYN was before it was known which trips concern it.
+            let young = connection.opened == 1 && world.past(&session).raised_ns < connection.opened_ns;
+            connection.epoch = if young { switches.epoch } else { 0 };
+            if connection.epoch != switches.epoch {
+                fence(world, &session, connection, switches.causes, switches.epoch);
+                return Verdict::Fenced;
+            }
+            judge(world, &session, connection, switches)
+        }
+    }
+}
+
+/// True where a number that must be is not.
+#[inline(always)]
+fn differ(expected: &[u32; 4], shown: &[u32; 4]) -> bool {
+    let mut i = 0;
+    let mut differ = false;
+    while i < 4 {
+        differ |= expected[i] != 0 && expected[i] != shown[i];
+        i += 1;
+    }
+    differ
+}
+
+/// Judges a connection whose first message is of no declared session.
+#[inline(always)]
+fn stranger<W: World>(world: &mut W, session: &Session, connection: &mut Connection, switches: Switches) -> Verdict {
+    match world.undeclared() {
+        undeclared::IGNORE => {
+            connection.session = Connection::IGNORED;
+            Verdict::Ignored
+        }
+        undeclared::WATCH => {
+            world.tell(kind::UNDECLARED, 0);
+            judge(world, session, connection, switches)
+        }
+        // Block, or a code that no version knows: closed.
+        _ => {
+            world.tell(kind::UNDECLARED, 0);
+            fence(world, session, connection, 0, 0);
+            Verdict::Undeclared
+        }
+    }
 }
 
 /// Fences a connection for good, and tells of it once. It is as good as closed: its socket is reset, or dies of silence.
+///
+/// `causes` are those that its session is tripped for; `raised` is the epoch that made it old, 0 where its own message did.
 #[inline(always)]
-fn fence<W: World>(world: &mut W, session: &Session, connection: &mut Connection) {
-    if connection.epoch != Connection::FENCED {
-        connection.epoch = Connection::FENCED;
-        connection.closed_ns = world.now();
-        world.tell(kind::FENCED, session.scopes[0]);
+fn fence<W: World>(world: &mut W, session: &Session, connection: &mut Connection, causes: u64, raised: u64) {
+    if connection.epoch == Connection::FENCED {
+        return;
+    }
+    connection.epoch = Connection::FENCED;
+    connection.closed_ns = world.now();
+    world.tell(kind::FENCED, session.scopes[0]);
+    if causes != 0 {
+        let resets = world.past(session).resets;
+        world.fence(session.scopes[0], raised, resets);
     }
 }
 
 /// Reads what is new in a segment.
 #[inline(always)]
-fn read<W: World>(world: &mut W, session: &Session, connection: &mut Connection, segment: &Segment) {
+fn read<W: World>(
+    world: &mut W,
+    session: &Session,
+    connection: &mut Connection,
+    segment: &Segment,
+    any: u32,
+    orders: u32,
+) {
     let seq = segment.seq.wrapping_add((segment.flags & SYN != 0) as u32);
     let stream = &mut connection.stream;
     let Some(fresh) = stream.advance(seq, segment.length, world.tally()) else { return };
@@ -186,35 +371,69 @@ fn read<W: World>(world: &mut W, session: &Session, connection: &mut Connection,
         tally.desyncs = 0;
         return;
     }
-    if segment.fragment {
-        stream.framing = Framing { synced: sync::LOST, ..Framing::zeroed() };
-        world.tally().desyncs = 1;
-        return;
-    }
-    if fresh.late {
-        world.walk(session, &mut stream.hole.framing, &fresh);
-    } else {
-        world.walk(session, &mut stream.framing, &fresh);
-    }
+    walk(world, stream, segment, &fresh, any, orders);
     world.tally().unread = (stream.framing.synced != sync::YES) as u32;
 }
 
-/// Judges what was read.
+/// Walks over the new bytes of a segment, in the hole or behind it.
 #[inline(always)]
-fn judge<W: World>(world: &mut W, session: &Session, causes: u64) -> Verdict {
+fn walk<W: World>(world: &mut W, stream: &mut Stream, segment: &Segment, fresh: &Fresh, any: u32, orders: u32) {
+    if segment.fragment {
+        stream.framing = Framing { synced: sync::LOST, ..Framing::zeroed() };
+        world.tally().desyncs = 1;
+    } else if fresh.late {
+        world.walk(&mut stream.hole.framing, fresh, any, orders);
+    } else {
+        world.walk(&mut stream.framing, fresh, any, orders);
+    }
+}
+
+/// Judges what was read, and fences the connection where it is withheld.
+#[inline(always)]
+fn judge<W: World>(world: &mut W, session: &Session, connection: &mut Connection, switches: Switches) -> Verdict {
+    let verdict = weigh(world, session, switches.causes);
+    if verdict.withheld() {
+        // It is withheld for a cause that was there, or that it has just given; which trips other connections too.
+        let raised = if matches!(verdict, Verdict::Tripped) { 0 } else { switches.epoch + 1 };
+        fence(world, session, connection, 1, raised);
+    }
+    verdict
+}
+
+/// Weighs what was read.
+#[inline(always)]
+fn weigh<W: World>(world: &mut W, session: &Session, causes: u64) -> Verdict {
+    const OF_NO_LIMIT: Passed = Passed { limit: 0, used: 0 };
     let tally = *world.tally();
+    let own = session.scopes[0];
     if tally.desyncs != 0 {
-        world.tell(kind::DESYNCED, session.scopes[0]);
+        world.tell(kind::DESYNCED, own);
     }
     if causes != 0 && !harmless(session, &tally) {
         return Verdict::Tripped;
     }
-    if tally.desyncs != 0 && session.flags & flag::DESYNC_TRIPS != 0 && world.armed(session.scopes[0]) {
-        world.trip(session.scopes[0], cause::DESYNC, Passed { limit: 0, used: 0 });
+    if tally.desyncs != 0 && session.flags & flag::DESYNC_TRIPS != 0 && world.armed(own) {
+        world.trip(own, cause::DESYNC, OF_NO_LIMIT);
         return Verdict::Desync;
+    }
+    if tally.replays != 0 {
+        world.tell(kind::REPLAYED, own);
+        if world.armed(own) {
+            world.trip(own, cause::REPLAY, OF_NO_LIMIT);
+            return Verdict::Replay;
+        }
     }
     if tally.total() == 0 {
         return Verdict::Passed;
+    }
+    if causes & cause::DEADMAN == 0
+        && let Some(trips) = world.silence()
+    {
+        world.tell_silence();
+        if trips && world.armed(HOST) {
+            world.trip(HOST, cause::DEADMAN, OF_NO_LIMIT);
+            return Verdict::Deadman;
+        }
     }
     match limits::charge(session, world) {
         None => Verdict::Passed,
@@ -222,6 +441,35 @@ fn judge<W: World>(world: &mut W, session: &Session, causes: u64) -> Verdict {
             world.trip(scope, cause::RATE, passed);
             Verdict::Limit
         }
+    }
+}
+
+/// The number of the host's scope.
+pub const HOST: u32 = 0;
+
+/// Takes note of a segment that comes in for a session: what it reports counts for limits, and nothing of it is ever withheld.
+#[inline(always)]
+pub fn observe<W: World>(world: &mut W, session: &Session, stream: &mut Stream, segment: &Segment) {
+    let behind_syn = segment.seq.wrapping_add(1);
+    if segment.flags & SYN != 0 && stream.next_seq != behind_syn {
+        *stream = Stream::at(behind_syn);
+    }
+    if segment.length == 0 || session.flags & flag::OPAQUE != 0 {
+        return;
+    }
+    let seq = segment.seq.wrapping_add((segment.flags & SYN != 0) as u32);
+    let Some(fresh) = stream.advance(seq, segment.length, world.tally()) else { return };
+    walk(world, stream, segment, &fresh, 0, 0);
+    let fills = world.tally().messages[Incoming::Fill as usize] as u64;
+    if fills != 0 {
+        let mut i = 0;
+        while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
+            world.fill(session.scopes[i], fills);
+            i += 1;
+        }
+    }
+    if let Some((scope, passed)) = limits::charge(session, world) {
+        world.trip(scope, cause::RATE, passed);
     }
 }
 
@@ -239,10 +487,21 @@ fn harmless(session: &Session, tally: &Tally) -> bool {
 }
 
 impl Counters {
+    /// Counts what came in.
+    #[inline(always)]
+    pub fn count_in(&mut self, tally: &Tally) {
+        self.inbound_desyncs += tally.desyncs as u64;
+        let mut i = 0;
+        while i < self.inbound.len() {
+            self.inbound[i] += tally.messages[Incoming::Fill as usize + i] as u64;
+            i += 1;
+        }
+    }
+
     /// Counts a segment and what it held.
     #[inline(always)]
     pub fn count(&mut self, verdict: Verdict, tally: &Tally) {
-        if matches!(verdict, Verdict::Control) {
+        if matches!(verdict, Verdict::Control | Verdict::Ignored | Verdict::Unconfigured) {
             return;
         }
         self.retransmitted += tally.repeated as u64;

@@ -1,8 +1,8 @@
 //! FIX framing: what the first bytes of a message say of it.
 //!
 //! Every message begins `8=FIX.4.x|9=LENGTH|35=TYPE|`, always in this order (FIX 4.0 to 5.0SP2, "Standard Header"; `|` is SOH).
-//! So one small window holds all that counting needs, and LENGTH says where the next message begins: the body is never read,
-//! and what a data field holds cannot mislead.
+//! So one small window holds all that counting needs, and LENGTH says where the next message begins: the body is not read (but
+//! for the few messages that [`crate::fields`] is for), and what a data field holds cannot mislead.
 
 use crate::abi;
 
@@ -11,7 +11,8 @@ pub const WINDOW: usize = 32;
 /// A window as little-endian words: the kernel's verifier follows registers better than bytes in memory.
 pub type Words = [u64; WINDOW / 8];
 
-const SOH: u64 = 0x01;
+/// The byte behind each field.
+pub const SOH: u8 = 0x01;
 const FIX4: u64 = u64::from_le_bytes(*b"8=FIX.4.");
 const FIXT1: u64 = u64::from_le_bytes(*b"8=FIXT.1");
 /// Behind LENGTH bytes of body stands `10=nnn|`.
@@ -64,6 +65,8 @@ pub enum Header {
         msg_type: MsgType,
         /// Bytes of the whole message.
         length: u32,
+        /// Bytes before the field behind MsgType(35).
+        fields: u32,
     },
     /// The beginning of a message may be here, but too little of it to tell.
     Partial,
@@ -131,15 +134,21 @@ fn type_field(w1: u64, w2: u64, w3: u64, available: u32, at: u32, body: u32) -> 
         return Header::Implausible;
     }
     let msg_type = if length == 8 { value } else { value & ((1u64 << (8 * length)) - 1) };
-    Header::Message { msg_type: MsgType(msg_type), length: at + body + TRAILER }
+    Header::Message { msg_type: MsgType(msg_type), length: at + body + TRAILER, fields: at + 3 + length + 1 }
 }
 
 /// Position of the first SOH in a word, 8 where there is none.
 #[inline(always)]
 fn first_soh(word: u64) -> u32 {
+    first(word, SOH)
+}
+
+/// Position of the first byte of this value in a word, 8 where there is none.
+#[inline(always)]
+pub fn first(word: u64, byte: u8) -> u32 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     // A byte's top bit is set where it is zero after the XOR; borrows only reach bytes above the first such.
-    let zero = word ^ (ONES * SOH);
+    let zero = word ^ (ONES * byte as u64);
     let found = (zero.wrapping_sub(ONES) & !zero & (ONES << 7)) >> 7;
     // BPF has no instruction that counts trailing zeros: count the bytes below the lowest mark.
     let below = (found & found.wrapping_neg()).wrapping_sub(1);
@@ -148,7 +157,7 @@ fn first_soh(word: u64) -> u32 {
 
 /// The number in the first `digits` (up to 7) bytes of a word.
 #[inline(always)]
-fn number(word: u64, digits: u32) -> Option<u32> {
+pub fn number(word: u64, digits: u32) -> Option<u32> {
     if digits == 0 || digits > 7 {
         return None;
     }

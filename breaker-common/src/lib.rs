@@ -7,6 +7,7 @@
 pub mod abi;
 pub mod class;
 pub mod decide;
+pub mod fields;
 pub mod fix;
 pub mod limits;
 pub mod stream;

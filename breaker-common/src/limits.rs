@@ -3,21 +3,20 @@
 //! Three steps, because a segment crosses whole or not at all and may be subject to many limits: mark every limit, read the clock
 //! once, look at every limit, and only where none objects take the tickets. So what is withheld has used up nothing.
 
-use crate::abi::{LIMITS_PER_SCOPE, Limit, SCOPES_PER_SESSION, Session, Switch, Trip, Window};
+use crate::abi::{Fences, LIMITS_PER_SCOPE, Limit, Rules, SCOPES_PER_SESSION, Session, Switch, Trip, Window};
 use crate::stream::Tally;
 use crate::window;
 
-/// A scope in memory that several CPUs share; how its fields are read and written atomically is its owner's business.
+/// A scope in memory that several CPUs share, as the policy in force has it; how its fields are read and written atomically is its
+/// owner's business.
 pub trait SharedScope {
     /// The switch.
     fn switch(&self) -> Switch;
     /// Whether a passed limit trips.
     fn armed(&self) -> bool;
-    /// `Scope::classes`.
-    fn classes(&self) -> u32;
-    /// Whether there is a limit number `i`.
-    fn has_limit(&self, i: usize) -> bool;
-    /// That limit.
+    /// Which limits are in use.
+    fn rules(&self) -> Rules;
+    /// The limit at this position.
     fn limit(&self, i: usize) -> Limit;
     /// Its running state.
     fn window(&self, i: usize) -> Window;
@@ -35,10 +34,22 @@ pub trait SharedScope {
     fn swap_level(&self, i: usize, level: u64) -> u64;
     /// Sets cause bits in the switch atomically and returns the causes before.
     fn or_causes(&self, causes: u64) -> u64;
-    /// Raises the epoch by one, atomically.
-    fn raise_epoch(&self);
+    /// Notes the time, and raises the epoch by one, atomically.
+    fn raise_epoch(&self, now: u64);
     /// Stores how it tripped.
     fn set_trip(&self, trip: Trip);
+    /// The connections that were fenced lately.
+    fn fences(&self) -> Fences;
+    /// Stores them.
+    fn set_fences(&self, fences: Fences);
+    /// Adds to `fills` of a limit that is a ratio to them, atomically.
+    fn add_fills(&self, i: usize, fills: u64);
+}
+
+/// Whether a limit of the scope is at this position.
+#[inline(always)]
+fn has_limit(scope: &impl SharedScope, i: usize) -> bool {
+    scope.rules().positions >> i & 1 == 1
 }
 
 /// What a segment remembers of the limits of a scope between its steps.
@@ -127,13 +138,15 @@ pub fn charge(session: &Session, charge: &mut impl Charge) -> Option<(u32, Passe
 /// Remembers how many tickets each limit has issued, where any of them counts any of the messages.
 #[inline(always)]
 pub fn mark(scope: &impl SharedScope, marks: &mut Marks, tally: &Tally) {
-    marks.concerned = (scope.classes() & tally.limit_classes()) as u64;
+    marks.concerned = (scope.rules().classes & tally.limit_classes()) as u64;
     if marks.concerned == 0 {
         return;
     }
     let mut i = 0;
-    while i < LIMITS_PER_SCOPE && scope.has_limit(i) {
-        marks.issued[i] = scope.window(i).issued;
+    while i < LIMITS_PER_SCOPE {
+        if has_limit(scope, i) {
+            marks.issued[i] = scope.window(i).issued;
+        }
         i += 1;
     }
 }
@@ -143,13 +156,13 @@ pub fn mark(scope: &impl SharedScope, marks: &mut Marks, tally: &Tally) {
 pub fn look(scope: &impl SharedScope, marks: &mut Marks, tally: &Tally, now: u64) -> Option<Passed> {
     let armed = scope.armed();
     let mut i = 0;
-    while i < LIMITS_PER_SCOPE && scope.has_limit(i) {
+    while i < LIMITS_PER_SCOPE {
         let limit = scope.limit(i);
         let more = tally.limited(limit.class) as u64;
-        if more != 0 {
+        if more != 0 && has_limit(scope, i) {
             marks.tail[i] = scope.tail(i, &limit, marks.issued[i], now);
             let used = marks.issued[i].wrapping_sub(marks.tail[i]).wrapping_add(more);
-            if armed && used > limit.max {
+            if armed && used > window::most(&limit, &scope.window(i)) {
                 return Some(Passed { limit: i as u32, used });
             }
         }
@@ -170,10 +183,10 @@ pub fn take(
     mut rose: impl FnMut(Rise),
 ) -> Option<Passed> {
     let mut i = 0;
-    while i < LIMITS_PER_SCOPE && scope.has_limit(i) {
+    while i < LIMITS_PER_SCOPE {
         let limit = scope.limit(i);
         let more = tally.limited(limit.class) as u64;
-        if more != 0 {
+        if more != 0 && has_limit(scope, i) {
             let issued = scope.issue(i, more);
             let raced = issued != marks.issued[i];
             let tail = marks.tail[i];
@@ -181,7 +194,7 @@ pub fn take(
             let stamp = if raced { clock() } else { now };
             scope.stamp(i, &limit, issued, more, stamp);
             let used = issued.wrapping_sub(tail).wrapping_add(more);
-            if raced && used > limit.max && scope.armed() {
+            if raced && used > window::most(&limit, &scope.window(i)) && scope.armed() {
                 return Some(Passed { limit: i as u32, used });
             }
             if let Some(rise) = watch(scope, i, &limit, tail, used) {
@@ -203,7 +216,7 @@ fn watch(scope: &impl SharedScope, i: usize, limit: &Limit, tail: u64, used: u64
     if used > window.peak {
         scope.set_peak(i, used);
     }
-    let level = window::level(limit, used);
+    let level = window::level(limit, window::most(limit, &window), used);
     let rose = level != window.level && scope.swap_level(i, level) < level;
     rose.then_some(Rise { limit: i as u32, used, level })
 }
@@ -215,7 +228,52 @@ pub fn trip(scope: &impl SharedScope, trip: Trip) -> bool {
     if before & trip.cause != 0 {
         return false;
     }
-    scope.raise_epoch();
+    scope.raise_epoch(trip.at_ns);
     scope.set_trip(trip);
     true
+}
+
+/// Adds fills that came in to every limit of a scope that is a ratio to them.
+#[inline(always)]
+pub fn fill(scope: &impl SharedScope, fills: u64) {
+    let mut i = 0;
+    while i < LIMITS_PER_SCOPE {
+        if has_limit(scope, i) && scope.limit(i).per_fill != 0 {
+            scope.add_fills(i, fills);
+        }
+        i += 1;
+    }
+}
+
+/// Fenced connections of a tripped session within this time, ns, are a reconnect loop,
+const LOOP_NS: u64 = 60_000_000_000;
+
+/// where there are three of them. Takes note of one more; true where its session is isolated by it.
+///
+/// `raised` is the epoch whose raising fenced it, 0 where its own message did: a trip fences any number of connections that were
+/// there before it, and all of them are one. `resets` is that of all scopes of the session: with a reset all is forgiven.
+#[inline(always)]
+pub fn fence(scope: &impl SharedScope, now: u64, raised: u64, resets: u64) -> bool {
+    let mut fences = scope.fences();
+    if fences.life >> 1 != resets {
+        fences = Fences { life: resets << 1, ..Fences::default() };
+    }
+    if raised != 0 && fences.epoch == raised {
+        return false;
+    }
+    if raised != 0 {
+        fences.epoch = raised;
+    }
+    let third = fences.before_ns != 0 && now.wrapping_sub(fences.before_ns) < LOOP_NS;
+    let isolates = third && fences.life & 1 == 0;
+    fences.life |= third as u64;
+    (fences.before_ns, fences.last_ns) = (fences.last_ns, now);
+    scope.set_fences(fences);
+    isolates
+}
+
+/// True where that has isolated the session, and no reset has been since.
+#[inline(always)]
+pub fn isolated(scope: &impl SharedScope, resets: u64) -> bool {
+    scope.fences().life == resets << 1 | 1
 }

@@ -1,19 +1,22 @@
 //! Where the walk over a connection's bytes stands, and how a segment moves it.
 //!
 //! Two questions, kept apart: which bytes of a segment are new ([`Stream::advance`], by TCP sequence number), and which messages
-//! start in them ([`Stream::step`], by FIX framing). Neither looks at a byte that it can hop over.
+//! start in them ([`Framing::step`], by FIX framing). Neither looks at a byte that it can hop over.
 
 use core::hint::black_box;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::class::{self, Class};
+use crate::class::{self, Class, Incoming};
+use crate::fields::want;
 use crate::fix::{self, Header, MsgType, WINDOW, Words};
 
 /// Payload that can be read at any offset; where it lies is its owner's business.
 pub trait Payload {
     /// Reads `length` (1 to [`WINDOW`]) bytes from `offset` into the front of a zeroed window; `None` where they cannot be had.
     fn window(&mut self, offset: u32, length: u32) -> Option<Words>;
+    /// The number of a CompID or SubID, zero-padded; [`crate::abi::identity::UNKNOWN`] where no session declares it.
+    fn comp_id(&mut self, value: &Words) -> u32;
 }
 
 /// Values of `Framing::synced`.
@@ -28,7 +31,7 @@ pub mod sync {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Framing {
-    /// The beginning of a header that a segment cut off.
+    /// The beginning of a header, or of a field that is looked at, that a segment cut off.
     pub head: Words,
     /// Bytes of it.
     pub held: u32,
@@ -36,8 +39,12 @@ pub struct Framing {
     pub skip: u32,
     /// One of [`sync`].
     pub synced: u32,
-    /// Zero.
-    pub pad: u32,
+    /// What is looked for in the fields of the current message ([`want`]), and where in them the walk stands; 0: it is hopped over.
+    pub scan: u32,
+    /// Bytes of a data field.
+    pub hop: u32,
+    /// Values that were found in an execution report: ExecType(150), OrdStatus(39).
+    pub seen: u32,
 }
 
 /// Bytes that were jumped over and may come late, with the framing as it was before them.
@@ -70,7 +77,7 @@ pub struct Stream {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Tally {
-    /// Messages that started in it, by class; the rest are zero, and there only so that a mask bounds the index.
+    /// Messages that started in it, by class, and behind those of [`Class`] those of [`Incoming`].
     pub messages: [u32; 8],
     /// Times the stream was lost in it.
     pub desyncs: u32,
@@ -78,11 +85,34 @@ pub struct Tally {
     pub repeated: u32,
     /// 1 where any of it could not be read: the stream is lost before, in or behind it.
     pub unread: u32,
+    /// Orders in it that PossDupFlag(43) calls possible duplicates, where that is looked at.
+    pub replays: u32,
+    /// Numbers of the CompIDs and SubIDs in it ([`crate::abi::identity`]), where they are looked at; 0 for those not seen.
+    pub ids: [u32; 4],
+    /// 1 where a message ended in it that was looked at for them.
+    pub identified: u32,
     /// Zero.
     pub pad: u32,
 }
 
+/// What becomes of a message whose header was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// Its class: a position in `Tally::messages`.
+    pub class: usize,
+    /// What is looked for in its fields: [`want`] bits.
+    pub want: u32,
+}
+
 impl Tally {
+    /// Counts a message: a position in `messages`.
+    #[inline(always)]
+    pub(crate) fn count(&mut self, class: usize) {
+        // The verifier must see the bound, which the compiler would take for granted.
+        let class = black_box(class) & 7;
+        self.messages[class] = self.messages[class].wrapping_add(1);
+    }
+
     /// Messages of one class.
     #[inline(always)]
     pub fn of(&self, class: Class) -> u32 {
@@ -100,7 +130,7 @@ impl Tally {
     #[inline(always)]
     pub fn limit_classes(&self) -> u32 {
         let of = |class| (self.limited(class) != 0) as u32;
-        of(0) | of(1) << 1 | of(2) << 2
+        of(0) | of(1) << 1 | of(2) << 2 | of(3) << 3 | of(4) << 4
     }
 
     /// Messages that a limit of this class counts: a [`class::LimitClass`] code.
@@ -109,6 +139,8 @@ impl Tally {
         match class {
             0 => self.of(Class::Order),
             1 => self.of(Class::Cancel),
+            3 => self.messages[Incoming::Fill as usize],
+            4 => self.messages[Incoming::Reject as usize],
             _ => self.total(),
         }
     }
@@ -174,9 +206,19 @@ impl Stream {
     /// Goes on behind `gap` missing bytes. Inside a message that changes nothing; anywhere else the stream is lost.
     #[inline(always)]
     fn jump(&mut self, seq: u32, gap: u32, tally: &mut Tally) {
+        if self.framing.scan & (want::ACTION | want::REPORT) != 0 {
+            // The field that would tell may be among the missing.
+            self.framing.settle(tally);
+        }
         self.hole = Hole { framing: self.framing, start: self.next_seq, end: seq };
         if self.framing.synced == sync::YES && self.framing.skip >= gap {
             self.framing.skip -= gap;
+            if self.framing.scan != 0 {
+                self.framing.jumped();
+                if self.framing.skip == 0 {
+                    self.framing.settle(tally);
+                }
+            }
             return;
         }
         if self.framing.synced == sync::YES {
@@ -216,22 +258,25 @@ impl Framing {
         }
     }
 
-    /// Hops to the next message that starts between `from` and `to` and counts it. Returns where to go on: `to` at the end, and
-    /// where the stream is lost.
+    /// Hops to the next message that starts between `from` and `to` and counts it, or reads a field of the one that is looked at.
+    /// Returns where to go on: `to` at the end, and where the stream is lost.
     ///
-    /// `class_of` says what class a type is, by the session's own table or the common one.
+    /// `kind_of` says what class a type is, by the session's own table or the common one, and what is looked for.
     #[inline(always)]
     pub fn step(
         &mut self,
         payload: &mut impl Payload,
         from: u32,
         to: u32,
-        class_of: impl FnOnce(MsgType) -> Class,
+        kind_of: impl FnOnce(MsgType) -> Kind,
         tally: &mut Tally,
     ) -> u32 {
         let left = to.wrapping_sub(from);
         if self.synced != sync::YES {
             return to;
+        }
+        if self.scan != 0 {
+            return self.field(payload, from, to, tally);
         }
         if self.skip >= left {
             self.skip -= left;
@@ -247,13 +292,21 @@ impl Framing {
         let Some(read) = payload.window(from, length) else { return self.lose(to, tally) };
         let window = if held == 0 { read } else { join(&self.head, &read, held) };
         match fix::header(&window, held + length) {
-            Header::Message { msg_type, length } => {
-                // The verifier must see the bound, which the compiler would take for granted.
-                let class = black_box(class_of(msg_type) as usize) & 7;
-                tally.messages[class] = tally.messages[class].wrapping_add(1);
-                self.skip = length - held;
+            Header::Message { msg_type, length: whole, fields } => {
+                let kind = kind_of(msg_type);
+                let want = if tally.identified == 0 { kind.want } else { kind.want & !want::IDENTITY };
                 self.held = 0;
-                from
+                if want & (want::ACTION | want::REPORT) == 0 {
+                    tally.count(kind.class);
+                }
+                if want == 0 {
+                    self.skip = whole - held;
+                    return from;
+                }
+                // Of a type as long as the window shows, the SOH may be in the next.
+                let behind = if fields < held + length { fields } else { held + length };
+                (self.scan, self.skip) = (want, whole - behind);
+                from + (behind - held)
             }
             Header::Partial => {
                 self.head = window;
@@ -268,6 +321,7 @@ impl Framing {
     #[inline(always)]
     pub fn lose(&mut self, to: u32, tally: &mut Tally) -> u32 {
         tally.desyncs = tally.desyncs.wrapping_add(1);
+        self.settle(tally);
         *self = Self { synced: sync::LOST, ..Self::zeroed() };
         to
     }
@@ -275,7 +329,7 @@ impl Framing {
 
 /// The first `held` bytes of `head`, then those of `next`: a shift over all words, in steps that need no index.
 #[inline(always)]
-fn join(head: &Words, next: &Words, held: u32) -> Words {
+pub(crate) fn join(head: &Words, next: &Words, held: u32) -> Words {
     let [mut a, mut b, mut c, mut d] = *next;
     if held & 16 != 0 {
         (a, b, c, d) = (0, 0, a, b);
@@ -289,11 +343,24 @@ fn join(head: &Words, next: &Words, held: u32) -> Words {
     [e | a << shift, f | b << shift | carry(a), g | c << shift | carry(b), h | d << shift | carry(c)]
 }
 
-/// The class of a type in a session that has this many overrides.
+/// The class of a type in a session that has this many overrides, and whether it is the session's own opinion.
 #[inline(always)]
-pub fn class_in(session: &crate::abi::Session, msg_type: MsgType) -> Class {
+pub fn class_in(session: &crate::abi::Session, msg_type: MsgType) -> (Class, bool) {
     match msg_type.overridden(session) {
-        Some(code) => Class::from_code(code),
-        None => class::of(msg_type),
+        Some(code) => (Class::from_code(code), true),
+        None => (class::of(msg_type), false),
     }
+}
+
+/// What becomes of an outgoing message of this type and class: `any` and `orders` are [`want`] bits for all and for orders.
+#[inline(always)]
+pub fn outgoing(msg_type: MsgType, (class, own): (Class, bool), any: u32, orders: u32) -> Kind {
+    let mut want = any;
+    if matches!(class, Class::Order) {
+        want |= orders;
+        if !own && msg_type.0 == class::MASS_ACTION.0 {
+            want |= want::ACTION;
+        }
+    }
+    Kind { class: class as usize, want }
 }

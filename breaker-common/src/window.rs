@@ -60,12 +60,12 @@ pub fn tail(limit: &Limit, window: &Window, ring: &impl Ring, now: u64) -> u64 {
 pub fn tail_at_hint(limit: &Limit, window: &Window, ring: &impl Ring, now: u64) -> (u64, bool) {
     if limit.per_ns == 0 {
         // A reset in between may have set the floor above what was issued at the mark.
-        return (min(limit.floor, window.issued), true);
+        return (min(window.floor, window.issued), true);
     }
     // The ring remembers this many tickets and no more.
     let granule_bits = limit.granule_bits & 63;
     let kept = ((1u64 << (limit.ring_bits & 63)) - 1) << granule_bits;
-    let oldest = max(window.issued.saturating_sub(kept), limit.floor);
+    let oldest = max(window.issued.saturating_sub(kept), window.floor);
     let hint = min(max(window.tail, oldest), window.issued);
     let granule = hint >> granule_bits;
     (hint, granule == window.issued >> granule_bits || !passed(limit, ring, granule, now))
@@ -136,9 +136,16 @@ fn lap(limit: &Limit, granule: u64) -> u64 {
 
 const LAP_MASK: u64 = (1 << LAP_BITS) - 1;
 
-/// How many warning levels this many messages reach; one more than there are where the limit itself is passed.
+/// How many messages may be in the window: the limit's own figure, or where it is a ratio and that is more, so many for each fill.
 #[inline(always)]
-pub fn level(limit: &Limit, used: u64) -> u64 {
+pub fn most(limit: &Limit, window: &Window) -> u64 {
+    let by_fills = window.fills.wrapping_sub(window.fill_floor).wrapping_mul(limit.per_fill as u64);
+    if limit.per_fill != 0 && by_fills > limit.max { by_fills } else { limit.max }
+}
+
+/// How many warning levels this many messages reach; one more than there are where `most`, the limit itself, is passed.
+#[inline(always)]
+pub fn level(limit: &Limit, most: u64, used: u64) -> u64 {
     let [first, second, third] = limit.warn;
     let mut level = 0;
     if first != 0 && used >= first {
@@ -150,7 +157,7 @@ pub fn level(limit: &Limit, used: u64) -> u64 {
     if third != 0 && used >= third {
         level = 3;
     }
-    if used > limit.max { EXCEEDED } else { level }
+    if used > most { EXCEEDED } else { level }
 }
 
 /// The level of a limit that is passed.

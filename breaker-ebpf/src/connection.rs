@@ -5,17 +5,21 @@
 
 use core::borrow::Borrow;
 
-use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LpmTrie, lpm_trie::Key},
 };
-use breaker_common::abi::{Connection, ConnectionKey, Endpoint, Meta, Name, Session, flag, reason, undeclared};
-use breaker_common::decide::RST;
+use breaker_common::abi::{
+    Connection, ConnectionKey, Endpoint, IdentityKey, Inbound, Label, Meta, Place, Policy, SIDES, Session, Target, flag,
+    reason, undeclared,
+};
+use breaker_common::decide::{RST, SYN};
+use breaker_common::stream::Stream;
 
+use crate::context::Context;
 use crate::packet::Packet;
 use crate::work::Work;
-use crate::{Exit, atomic, event, pass, payload};
+use crate::{End, Exit, atomic, event, pass, payload};
 
 const BPF_F_NO_PREALLOC: u32 = 1;
 const BPF_F_MMAPABLE: u32 = 1 << 10;
@@ -23,9 +27,9 @@ const BPF_F_MMAPABLE: u32 = 1 << 10;
 #[map]
 static META: Array<Meta> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Names of the scopes, by number: only user space reads them.
+/// What the scopes are called, by number: only user space reads it.
 #[map]
-static NAMES: Array<Name> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static LABELS: Array<Label> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// When the agent was last seen alive (CLOCK_MONOTONIC, ns): user space writes and reads it.
 #[map]
@@ -37,46 +41,137 @@ static HEARTBEAT: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 static PORTS: Array<u64> = Array::with_max_entries(1024, BPF_F_MMAPABLE);
 
 #[map]
-static ENDPOINTS: LpmTrie<Endpoint, u32> = LpmTrie::with_max_entries(1, BPF_F_NO_PREALLOC);
+static ENDPOINTS: LpmTrie<Endpoint, Place> = LpmTrie::with_max_entries(1, BPF_F_NO_PREALLOC);
 
+/// Sessions at endpoints that several share.
+#[map]
+static IDENTITIES: HashMap<IdentityKey, Place> = HashMap::with_max_entries(1, 0);
+
+/// Sessions by number, the sides of each beside each other.
 #[map]
 static SESSIONS: Array<Session> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// What comes in, by the same keys.
+#[map]
+static INBOUND: HashMap<ConnectionKey, Inbound> = HashMap::with_max_entries(1, 0);
 
 #[map]
 static CONNECTIONS: HashMap<ConnectionKey, Connection> = HashMap::with_max_entries(1, 0);
 
-/// The session with this number.
+/// Which policy is in force. Read once a packet: all of it is judged by that one.
 #[inline(always)]
-pub fn session(number: u32) -> Option<&'static Session> {
-    // SAFETY: a map value lives as long as the map; user space alone writes it.
-    SESSIONS.get_ptr(number).map(|session| unsafe { &*session })
+pub fn side() -> Option<u32> {
+    let meta = META.get_ptr(0)?;
+    // SAFETY: a field of a map value; user space changes it at any time.
+    Some(unsafe { (&raw const (*meta).side).read_volatile() } & (SIDES as u32 - 1))
+}
+
+/// The policy on a side.
+#[inline(always)]
+fn policy(side: u32) -> Option<&'static Policy> {
+    META.get(0).map(|meta| &meta.policies[side as usize & (SIDES - 1)])
+}
+
+/// The session with this number on a side.
+#[inline(always)]
+pub fn session(number: u32, side: u32) -> Option<&'static Session> {
+    let place = number.wrapping_mul(SIDES as u32).wrapping_add(side);
+    // SAFETY: a map value lives as long as the map; user space alone writes it, and never that of the side in force but for one word.
+    SESSIONS.get_ptr(place).map(|session| unsafe { &*session })
+}
+
+/// The session at a shared place that shows these CompIDs; 0 where there is none.
+#[inline(always)]
+pub fn session_at(place: u32, ids: [u32; 4], side: u32) -> u32 {
+    let key = IdentityKey { place, ids };
+    // SAFETY: user space alone writes it.
+    unsafe { IDENTITIES.get(key) }.map_or(0, |sessions| sessions[side as usize & (SIDES - 1)])
+}
+
+/// Where the policy minds the agent's silence: its last heartbeat (CLOCK_MONOTONIC, ns), how old that may be, and whether more trips
+/// the host.
+#[inline(always)]
+pub fn heartbeat(side: u32) -> Option<(u64, u64, bool)> {
+    let policy = policy(side)?;
+    if policy.deadman_ns == 0 {
+        return None;
+    }
+    let beat = HEARTBEAT.get_ptr(0)?;
+    // SAFETY: a word of a map value; user space changes it at any time.
+    Some((unsafe { beat.read_volatile() }, policy.deadman_ns, policy.flags & flag::SILENCE_TRIPS != 0))
 }
 
 /// The state of a packet's connection, made where it is new.
 #[inline(always)]
-pub fn find(skb: *mut __sk_buff, work: &mut Work) -> Result<&'static mut Connection, Exit> {
-    let port = u16::from_be(work.packet.key.remote_port);
-    let looked_up = PORTS.get((port >> 6) as u32).is_some_and(|word| word >> (port & 63) & 1 == 1);
+pub fn find(context: impl Context, work: &mut Work) -> Result<&'static mut Connection, Exit> {
+    let looked_up = is_looked_up(work.packet.key.remote_port);
     if looked_up && let Some(connection) = CONNECTIONS.get_ptr_mut(&work.packet.key) {
         // SAFETY: a map value of a connection whose packets come one at a time; entries are removed by user space long after the
         // last of them.
         let connection = unsafe { &mut *connection };
         if !connection.is_reused(&work.packet.segment) {
-            return Ok(connection);
+            return if connection.session == Connection::IGNORED {
+                Err(pass(reason::NOT_OURS))
+            } else {
+                Ok(connection)
+            };
         }
         // A failure to remove it is one to make it anew: `make` overwrites.
         let _ = CONNECTIONS.remove(&work.packet.key);
     }
-    if !looked_up && (watches() == undeclared::IGNORE || !payload::begins_like_fix(skb, &work.packet)) {
+    let policy = undeclared(work.side);
+    if !looked_up && policy == undeclared::IGNORE {
         return Err(pass(reason::NOT_OURS));
     }
-    match make(skb, looked_up as u32) {
+    let fix = policy != undeclared::IGNORE && payload::begins_like_fix(context, &work.packet);
+    if !looked_up && !fix {
+        return Err(pass(reason::NOT_OURS));
+    }
+    match make(looked_up as u32, fix as u32) {
         MADE => CONNECTIONS.get_ptr_mut(&work.packet.key).map_or(Err(pass(reason::TABLE_FULL)), |connection| {
             // SAFETY: as above.
             Ok(unsafe { &mut *connection })
         }),
-        found => Err(Exit { reason: found & !DROP, shot: found & DROP != 0 }),
+        found => Err(Exit { reason: found & !DROP, end: if found & DROP != 0 { End::Drop } else { End::Pass } }),
     }
+}
+
+/// Whether connections to a port, in network order, are looked up.
+#[inline(always)]
+fn is_looked_up(port: u16) -> bool {
+    let port = u16::from_be(port);
+    PORTS.get((port >> 6) as u32).is_some_and(|word| word >> (port & 63) & 1 == 1)
+}
+
+/// The session that a packet comes in for, and what came in before it on its connection.
+#[inline(always)]
+pub fn find_inbound(work: &mut Work) -> Option<(u32, &'static mut Inbound)> {
+    if !is_looked_up(work.packet.key.remote_port) {
+        return None;
+    }
+    let connection = CONNECTIONS.get_ptr(&work.packet.key)?;
+    // SAFETY: a field of a map value.
+    let session = unsafe { (&raw const (*connection).session).read_volatile() };
+    // SAFETY: a map value of a connection whose packets come one at a time.
+    let found = || INBOUND.get_ptr_mut(&work.packet.key).map(|inbound| (session, unsafe { &mut *inbound }));
+    if let Some(found) = found() {
+        return Some(found);
+    }
+    let segment = &work.packet.segment;
+    let syn = segment.flags & SYN != 0;
+    let stream = if syn { Stream::at(segment.seq.wrapping_add(1)) } else { Stream::joined(segment.seq) };
+    // No room: what comes in goes uncounted. The table is as large as that of the connections, which tells.
+    INBOUND.insert(work.packet.key, Inbound { stream }, 0).ok()?;
+    found()
+}
+
+/// True for the first withheld segment of a connection.
+#[inline(always)]
+pub fn is_first_told(work: &mut Work) -> bool {
+    let Some(connection) = CONNECTIONS.get_ptr_mut(&work.packet.key) else { return true };
+    // SAFETY: a map value of a connection whose packets come one at a time.
+    let told = unsafe { &mut (*connection).told };
+    core::mem::replace(told, 1) == 0
 }
 
 /// What [`make`] returns where there is no reason against it.
@@ -86,43 +181,41 @@ const DROP: u32 = 1 << 30;
 
 /// Puts a packet's connection into the table, if it is a session's or looks like one: [`MADE`], or why not.
 ///
-/// `looked_up`: a session may have this port. A global function, as this is rare and would take the others' stack.
+/// `looked_up`: a session may have this port; `fix`: it begins like FIX, and that matters. A global function, as this is rare and would
+/// take the others' stack.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn make(skb: *mut __sk_buff, looked_up: u32) -> u32 {
+extern "C" fn make(looked_up: u32, fix: u32) -> u32 {
     // Looked up again, and not handed over: up to 6.1 a map takes no key from a global function's argument.
     let Some(work) = Work::of_this_cpu() else { return reason::NOT_CONFIGURED };
     let segment = &work.packet.segment;
-    let session = if looked_up != 0 { session_of(&work.packet) } else { None };
-    work.connection = match session {
-        Some(session) => Connection::joined(session, segment.seq),
-        None => match watches() {
-            undeclared::IGNORE => return reason::NOT_OURS,
-            _ if !payload::begins_like_fix(skb, &work.packet) => return reason::NOT_OURS,
-            policy => {
-                look_up(work.packet.key.remote_port);
-                event::undeclared(&work.packet);
-                Connection::undeclared(segment.seq, policy == undeclared::BLOCK)
-            }
-        },
-    };
+    let word = if looked_up != 0 { whose(&work.packet, work.side) } else { 0 };
     if segment.flags & RST != 0 && segment.length == 0 {
         // A refusal needs no state, and a port scan must not fill the table.
-        return reason::CONTROL;
+        return if word == 0 { reason::NOT_OURS } else { reason::CONTROL };
     }
+    work.connection = match Target::unpack(word) {
+        Target::Nobody if fix == 0 => return reason::NOT_OURS,
+        Target::Nobody => {
+            look_up(work.packet.key.remote_port);
+            event::undeclared(&work.packet);
+            Connection::undeclared(segment.seq, undeclared(work.side) == undeclared::BLOCK)
+        }
+        Target::Session(_) | Target::Shared { .. } => Connection::new(word, segment),
+    };
     if CONNECTIONS.insert(&work.packet.key, &work.connection, 0).is_ok() {
         return MADE;
     }
     // No room: closed or open as the policy says, and never silent.
     event::table_full(&work.packet, work.connection.session);
-    let open = META.get(0).is_some_and(|meta| meta.flags & flag::PASS_WHEN_FULL != 0);
+    let open = policy(work.side).is_some_and(|policy| policy.flags & flag::PASS_WHEN_FULL != 0);
     if open || segment.length == 0 { reason::TABLE_FULL } else { reason::TABLE_FULL | DROP }
 }
 
 /// What becomes of FIX that no session declares.
 #[inline(always)]
-fn watches() -> u32 {
-    META.get(0).map_or(undeclared::IGNORE, |meta| meta.undeclared)
+pub fn undeclared(side: u32) -> u32 {
+    policy(side).map_or(undeclared::IGNORE, |policy| policy.undeclared)
 }
 
 /// Has the connections to a port looked up from now on.
@@ -135,15 +228,18 @@ fn look_up(port: u16) {
     }
 }
 
-/// The session whose endpoint this is: one with this local address before one with any, then the longest prefix.
+/// Whose endpoint this is, as a word of [`Target`]: one with this local address before one with any, then the longest prefix.
 #[inline(always)]
-fn session_of(packet: &Packet) -> Option<u32> {
+fn whose(packet: &Packet, side: u32) -> u32 {
     let key = &packet.key;
     let endpoint = Endpoint { port: key.remote_port, pad: 0, local: key.local, remote: key.remote };
-    if let Some(session) = ENDPOINTS.get(Aligned::new(endpoint)) {
-        return Some(*session);
+    let at = |endpoint| {
+        ENDPOINTS.get(Aligned::new(endpoint)).map_or(0, |place: &Place| place[side as usize & (SIDES - 1)])
+    };
+    match at(endpoint) {
+        0 => at(Endpoint { local: [0; 4], ..endpoint }),
+        word => word,
     }
-    ENDPOINTS.get(Aligned::new(Endpoint { local: [0; 4], ..endpoint })).copied()
 }
 
 /// A key on the stack, where the verifier wants words aligned, which aya's packed type alone would not be.

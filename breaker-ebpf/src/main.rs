@@ -1,4 +1,4 @@
-//! breaker's kernel program. It does I/O: finds a packet's connection, lets `breaker_common::decide` judge it, carries the verdict out.
+//! breaker's kernel programs. They do I/O: find a packet's connection, let `breaker_common::decide` judge it, carry the verdict out.
 //!
 //! Nothing here waits for user space. Every way out names a counted reason, and what is not a session's payload always passes.
 #![no_std]
@@ -11,6 +11,7 @@
 
 mod atomic;
 mod connection;
+mod context;
 mod event;
 mod packet;
 mod payload;
@@ -18,10 +19,13 @@ mod reset;
 mod scope;
 mod work;
 
-use aya_ebpf::{bindings::__sk_buff, macros::classifier, programs::TcContext};
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
 use breaker_common::abi::{Connection, flag, reason};
 use breaker_common::decide::{self, Verdict};
 
+use crate::context::{Context, Frame, Skb};
 use crate::work::{Run, Work, present};
 
 /// Verdict of the chain: let the next program decide. `TC_ACT_OK` would end the chain for those behind (kernel `tcx.h`).
@@ -32,41 +36,90 @@ const SHOT: i32 = 2;
 /// tc egress: each packet that the host sends, before segmentation.
 #[classifier]
 pub fn egress(ctx: TcContext) -> i32 {
-    let skb = ctx.skb.skb;
-    match judge(skb) {
-        Ok(()) => NEXT,
-        Err(exit) => {
-            work::count(exit.reason);
-            if exit.shot { SHOT } else { NEXT }
+    let context = Skb(ctx.skb.skb);
+    let exit = match judge(context) {
+        Ok(()) => return NEXT,
+        Err(exit) => exit,
+    };
+    work::count(exit.reason);
+    match exit.end {
+        End::Pass => NEXT,
+        End::Drop => SHOT,
+        End::Reset => match Work::of_this_cpu().map(|work| reset::both_ways(context, &work.packet)) {
+            Some(Ok(())) => NEXT,
+            Some(Err(_)) | None => SHOT,
+        },
+    }
+}
+
+/// XDP on the inside interface of a gateway: each frame that a trading host sends.
+#[xdp]
+pub fn inline(ctx: XdpContext) -> u32 {
+    let context = Frame(ctx.ctx);
+    let exit = match judge(context) {
+        Ok(()) => return XDP_PASS,
+        Err(exit) => exit,
+    };
+    work::count(exit.reason);
+    match exit.end {
+        End::Pass => XDP_PASS,
+        End::Drop => XDP_DROP,
+        End::Reset => {
+            let Some(work) = Work::of_this_cpu() else { return XDP_DROP };
+            // A frame is one only: the first one withheld tells the peer, any further one its sender.
+            let onward = connection::is_first_told(work);
+            match reset::one_way(context, &work.packet, onward) {
+                Ok(()) if onward => XDP_PASS,
+                Ok(()) => XDP_TX,
+                Err(_) => XDP_DROP,
+            }
         }
     }
 }
 
-/// A way out other than "passed": why, and whether the packet is dropped.
+/// tc ingress of a trading host, or tc egress of a gateway towards it: what comes in for its sessions. Everything passes.
+#[classifier]
+pub fn inbound(ctx: TcContext) -> i32 {
+    // Nobody's business but the counters': a way out needs no reason here.
+    let _ = observe(Skb(ctx.skb.skb));
+    NEXT
+}
+
+/// A way out other than "passed": why, and what becomes of the packet.
 struct Exit {
     reason: u32,
-    shot: bool,
+    end: End,
+}
+
+/// What becomes of a packet.
+enum End {
+    /// It goes on untouched.
+    Pass,
+    /// It is dropped.
+    Drop,
+    /// It becomes a reset.
+    Reset,
 }
 
 /// The packet goes on untouched, for this reason.
 const fn pass(reason: u32) -> Exit {
-    Exit { reason, shot: false }
+    Exit { reason, end: End::Pass }
 }
 
 #[inline(always)]
-fn judge(skb: *mut __sk_buff) -> Result<(), Exit> {
+fn judge(context: impl Context) -> Result<(), Exit> {
     let work = Work::of_this_cpu().ok_or(pass(reason::NOT_CONFIGURED))?;
-    packet::parse(skb, &mut work.packet)?;
-    let connection = connection::find(skb, work)?;
-    let judged = judge_segment(skb, work, connection);
+    packet::parse(context, &mut work.packet)?;
+    work.side = connection::side().ok_or(pass(reason::NOT_CONFIGURED))?;
+    let connection = connection::find(context, work)?;
+    let judged = context.judge_segment(work, connection);
     let reason = judged & !(DROP | RESET);
     if judged & RESET != 0 {
-        let shot = reset::both_ways(skb, &work.packet).is_err();
-        return Err(Exit { reason, shot });
+        return Err(Exit { reason, end: End::Reset });
     }
     match reason {
         reason::PASSED => Ok(()),
-        reason => Err(Exit { reason, shot: judged & DROP != 0 }),
+        reason => Err(Exit { reason, end: if judged & DROP != 0 { End::Drop } else { End::Pass } }),
     }
 }
 
@@ -78,24 +131,38 @@ const RESET: u32 = 1 << 30;
 /// Judges a segment of a connection: the reason, with [`DROP`] or [`RESET`] where it is withheld.
 ///
 /// A global function, so that the verifier follows it once and not once a way by which a connection is found.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn judge_segment(skb: *mut __sk_buff, work: *mut Work, connection: *mut Connection) -> u32 {
+#[inline(always)]
+fn judge_segment(context: impl Context, work: *mut Work, connection: *mut Connection) -> u32 {
     let (Some(work), Some(connection)) = (present(work), present(connection)) else { return reason::NOT_CONFIGURED };
-    let number = connection.session;
-    let Some(session) = connection::session(number) else { return reason::NOT_CONFIGURED };
-    work.begin(number);
+    work.begin(false);
     let segment = work.packet.segment;
-    let mut run = Run { skb, work };
-    let verdict = decide::decide(&mut run, session, connection, &segment);
+    let mut run = Run { context, work };
+    let verdict = decide::decide(&mut run, connection, &segment);
+    let number = connection.session;
     work::account(number, verdict, &run.work.tally);
-    let withheld = if session.flags & flag::DROP != 0 { DROP } else { RESET };
-    verdict.reason()
-        | match verdict {
-            Verdict::Control | Verdict::Passed => 0,
-            Verdict::Isolated => DROP,
-            Verdict::Fenced | Verdict::Limit | Verdict::Tripped | Verdict::Desync => withheld,
-        }
+    if !verdict.withheld() {
+        return verdict.reason();
+    }
+    let drops = connection::session(number, run.work.side).is_some_and(|session| session.flags & flag::DROP != 0);
+    let withheld = if drops || matches!(verdict, Verdict::Isolated) { DROP } else { RESET };
+    verdict.reason() | withheld
+}
+
+#[inline(always)]
+fn observe(context: Skb) -> Result<(), Exit> {
+    let work = Work::of_this_cpu().ok_or(pass(reason::NOT_CONFIGURED))?;
+    packet::parse(context, &mut work.packet)?;
+    work.packet.turn();
+    work.side = connection::side().ok_or(pass(reason::NOT_CONFIGURED))?;
+    let (number, inbound) = connection::find_inbound(work).ok_or(pass(reason::NOT_OURS))?;
+    let session = connection::session(number, work.side).ok_or(pass(reason::NOT_CONFIGURED))?;
+    work.begin(true);
+    work.enter(number);
+    let segment = work.packet.segment;
+    let mut run = Run { context, work };
+    decide::observe(&mut run, session, &mut inbound.stream, &segment);
+    work::account_inbound(number, &run.work.tally);
+    Ok(())
 }
 
 /// The verifier proves that nothing panics: a path that reached this would be refused at load.

@@ -1,13 +1,12 @@
 //! Ethernet, VLAN, IPv4, IPv6, TCP: the one place that casts packet bytes.
 //!
 //! One function a header; each takes an offset and returns what lies behind it. Headers of locally sent TCP are always linear, so
-//! they are read in place; payload never is (see `payload`).
+//! they are read in place; payload never is at tc (see `payload`).
 
-use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::{bpf_skb_load_bytes, bpf_skb_pull_data};
 use breaker_common::abi::{Address, ConnectionKey, mapped, reason};
 use breaker_common::decide::Segment;
 
+use crate::context::Context;
 use crate::work::present;
 use crate::{Exit, pass};
 
@@ -86,6 +85,16 @@ struct Tcp {
     window: u16,
 }
 
+impl Packet {
+    /// A packet that comes in: the peer is who sends it.
+    #[inline(always)]
+    pub fn turn(&mut self) {
+        let key = &mut self.key;
+        core::mem::swap(&mut key.local, &mut key.remote);
+        core::mem::swap(&mut key.local_port, &mut key.remote_port);
+    }
+}
+
 /// Where TCP stands.
 struct Ip {
     tcp: u32,
@@ -98,8 +107,8 @@ struct Ip {
 ///
 /// A global function behind it: the verifier forgets by which of the many ways through the headers it came.
 #[inline(always)]
-pub fn parse(skb: *mut __sk_buff, packet: &mut Packet) -> Result<(), Exit> {
-    match parse_headers(skb, packet) {
+pub fn parse(context: impl Context, packet: &mut Packet) -> Result<(), Exit> {
+    match context.parse_headers(packet) {
         PARSED => Ok(()),
         reason => Err(pass(reason)),
     }
@@ -108,45 +117,43 @@ pub fn parse(skb: *mut __sk_buff, packet: &mut Packet) -> Result<(), Exit> {
 /// No reason for a way out.
 const PARSED: u32 = u32::MAX;
 
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn parse_headers(skb: *mut __sk_buff, packet: *mut Packet) -> u32 {
+/// [`parse`], as a global function: the reason, or [`PARSED`].
+#[inline(always)]
+pub fn parse_headers(context: impl Context, packet: *mut Packet) -> u32 {
     let Some(packet) = present(packet) else { return reason::NOT_CONFIGURED };
-    match headers(skb, packet) {
+    match headers(context, packet) {
         Err(exit) if exit.reason == reason::MALFORMED => {}
         Err(exit) => return exit.reason,
         Ok(()) => return PARSED,
     }
     // Headers that are not linear: raw sockets and tunnels may send such. Once more, with them pulled in.
-    // SAFETY: a helper on the program's own context.
-    if unsafe { bpf_skb_pull_data(skb, length(skb).min(MOST_HEADERS)) } != 0 {
+    if !context.pull(MOST_HEADERS) {
         return reason::MALFORMED;
     }
-    headers(skb, packet).map_or_else(|exit| exit.reason, |()| PARSED)
+    headers(context, packet).map_or_else(|exit| exit.reason, |()| PARSED)
 }
 
 #[inline(always)]
-fn headers(skb: *mut __sk_buff, packet: &mut Packet) -> Result<(), Exit> {
-    let (ethertype, ip_offset) = ethernet(skb)?;
+fn headers(context: impl Context, packet: &mut Packet) -> Result<(), Exit> {
+    let (ethertype, ip_offset) = ethernet(context)?;
     let key = &mut packet.key;
     let ip = match ethertype {
-        ETH_P_IP => ipv4(skb, ip_offset, key)?,
-        ETH_P_IPV6 => ipv6(skb, ip_offset, key)?,
+        ETH_P_IP => ipv4(context, ip_offset, key)?,
+        ETH_P_IPV6 => ipv6(context, ip_offset, key)?,
         _ => return Err(pass(reason::NOT_OURS)),
     };
-    let tcp: &Tcp = header(skb, ip.tcp)?;
+    let tcp: &Tcp = header(context, ip.tcp)?;
     key.local_port = tcp.source;
     key.remote_port = tcp.destination;
     let payload = ip.tcp + (tcp.offset >> 4) as u32 * 4;
     if tcp.offset >> 4 < 5 || payload > ip.end {
         return Err(pass(reason::MALFORMED));
     }
-    // SAFETY: a field of the program's own context.
-    let gso_segments = unsafe { (*skb).gso_segs };
+    let segments = context.segments();
     packet.segment = Segment {
         seq: u32::from_be(tcp.seq),
         length: ip.end - payload,
-        wire_segments: if gso_segments == 0 { 1 } else { gso_segments },
+        wire_segments: if segments == 0 { 1 } else { segments },
         flags: tcp.flags,
         fragment: ip.fragment,
     };
@@ -159,15 +166,15 @@ fn headers(skb: *mut __sk_buff, packet: &mut Packet) -> Result<(), Exit> {
 
 /// The protocol behind Ethernet and its VLAN tags, and its offset.
 #[inline(always)]
-fn ethernet(skb: *mut __sk_buff) -> Result<(u16, u32), Exit> {
+fn ethernet(context: impl Context) -> Result<(u16, u32), Exit> {
     let mut offset = ETHERNET;
-    let mut ethertype: &[u8; 2] = header(skb, offset - 2)?;
+    let mut ethertype: &[u8; 2] = header(context, offset - 2)?;
     let mut tag = 0;
     while tag < MOST_TAGS {
         match u16::from_be_bytes(*ethertype) {
             ETH_P_8021Q | ETH_P_8021AD => {
                 offset += VLAN;
-                ethertype = header(skb, offset - 2)?;
+                ethertype = header(context, offset - 2)?;
             }
             other => return Ok((other, offset)),
         }
@@ -177,8 +184,8 @@ fn ethernet(skb: *mut __sk_buff) -> Result<(u16, u32), Exit> {
 }
 
 #[inline(always)]
-fn ipv4(skb: *mut __sk_buff, offset: u32, key: &mut ConnectionKey) -> Result<Ip, Exit> {
-    let ip: &Ipv4 = header(skb, offset)?;
+fn ipv4(context: impl Context, offset: u32, key: &mut ConnectionKey) -> Result<Ip, Exit> {
+    let ip: &Ipv4 = header(context, offset)?;
     let length = (ip.version_ihl & 0x0f) as u32 * 4;
     if length < 20 || ip.version_ihl >> 4 != 4 {
         return Err(pass(reason::MALFORMED));
@@ -194,39 +201,40 @@ fn ipv4(skb: *mut __sk_buff, offset: u32, key: &mut ConnectionKey) -> Result<Ip,
     key.remote = mapped(ip.destination);
     Ok(Ip {
         tcp: offset + length,
-        end: end(skb, offset, u16::from_be(ip.total_length) as u32),
+        end: end(context, offset, u16::from_be(ip.total_length) as u32),
         fragment: fragment & 0x2000 != 0,
     })
 }
 
 #[inline(always)]
-fn ipv6(skb: *mut __sk_buff, offset: u32, key: &mut ConnectionKey) -> Result<Ip, Exit> {
-    let ip: &Ipv6 = header(skb, offset)?;
+fn ipv6(context: impl Context, offset: u32, key: &mut ConnectionKey) -> Result<Ip, Exit> {
+    let ip: &Ipv6 = header(context, offset)?;
     key.local = ip.source;
     key.remote = ip.destination;
     let length = u16::from_be(ip.payload_length) as u32;
     // A payload length of 0 is a jumbogram (BIG TCP): only the packet knows its length.
-    let end = if length == 0 { self::length(skb) } else { end(skb, offset, IPV6 + length) };
+    let end = if length == 0 { context.length() } else { end(context, offset, IPV6 + length) };
     if ip.next_header == IPPROTO_TCP {
         return Ok(Ip { tcp: offset + IPV6, end, fragment: false });
     }
-    match extensions(skb, offset + IPV6, ip.next_header as u32) {
+    match context.step_over_extensions(offset + IPV6, ip.next_header as u32) {
         0 => Err(pass(reason::NOT_OURS)),
         EARLIER_FRAGMENT => Err(pass(reason::FRAGMENT)),
         found => Ok(Ip { tcp: found & OFFSET, end, fragment: found & FIRST_FRAGMENT != 0 }),
     }
 }
 
-/// Parts of what [`extensions`] returns.
+/// Parts of what [`step_over_extensions`] returns.
 const OFFSET: u32 = 0x7ff;
 const FIRST_FRAGMENT: u32 = 1 << 16;
 const EARLIER_FRAGMENT: u32 = 1 << 17;
 
 /// Steps over IPv6 extension headers (RFC 8200, 4) from `offset` on. Returns where TCP begins, marked where the packet is the first
 /// fragment; [`EARLIER_FRAGMENT`] for a later one; 0 where there is no TCP.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn extensions(skb: *mut __sk_buff, offset: u32, protocol: u32) -> u32 {
+///
+/// A global function.
+#[inline(always)]
+pub fn step_over_extensions(context: impl Context, offset: u32, protocol: u32) -> u32 {
     let mut offset = offset;
     let mut protocol = protocol as u8;
     let mut found = 0;
@@ -237,7 +245,7 @@ extern "C" fn extensions(skb: *mut __sk_buff, offset: u32, protocol: u32) -> u32
             return found | offset & OFFSET;
         }
         // SAFETY: the buffer is as long as said.
-        if unsafe { bpf_skb_load_bytes(skb.cast(), offset, bytes.as_mut_ptr().cast(), 4) } != 0 {
+        if !unsafe { context.load(offset, bytes.as_mut_ptr(), 4) } {
             return 0;
         }
         let length = bytes[1] as u32;
@@ -260,24 +268,17 @@ extern "C" fn extensions(skb: *mut __sk_buff, offset: u32, protocol: u32) -> u32
 
 /// Offset behind an IP packet of `length` bytes. A length of 0 is one too large for its field (BIG TCP).
 #[inline(always)]
-fn end(skb: *mut __sk_buff, offset: u32, length: u32) -> u32 {
-    let whole = self::length(skb);
+fn end(context: impl Context, offset: u32, length: u32) -> u32 {
+    let whole = context.length();
     if length == 0 || offset + length > whole { whole } else { offset + length }
-}
-
-#[inline(always)]
-fn length(skb: *mut __sk_buff) -> u32 {
-    // SAFETY: a field of the program's own context.
-    unsafe { (*skb).len }
 }
 
 /// A header in place. By reference, for a copy of a packed struct would lie on the stack unaligned.
 #[inline(always)]
-fn header<T: Packed>(skb: *mut __sk_buff, offset: u32) -> Result<&'static T, Exit> {
+fn header<T: Packed>(context: impl Context, offset: u32) -> Result<&'static T, Exit> {
     // The verifier wants to see that an offset is small.
     let offset = (offset & 0x7ff) as usize;
-    // SAFETY: fields of the program's own context.
-    let (data, end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
+    let (data, end) = context.bounds();
     if data + offset + size_of::<T>() > end {
         return Err(pass(reason::MALFORMED));
     }

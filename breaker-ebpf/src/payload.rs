@@ -1,57 +1,62 @@
-//! Payload of a segment. It lies in pages, never in the linear part, so it is read by copy: `bpf_skb_load_bytes` takes any offset.
+//! Payload of a segment. At tc it lies in pages, never in the linear part, so it is read by copy: the helpers take any offset.
 
 use core::hint::black_box;
 use core::mem::MaybeUninit;
 
-use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::bpf_skb_load_bytes;
+use aya_ebpf::{macros::map, maps::HashMap};
+use breaker_common::abi::{CompId, identity};
 use breaker_common::fix::{SIGNATURE, WINDOW, Words};
 use breaker_common::stream::Payload;
 
+use crate::context::Access;
 use crate::packet::Packet;
 
+/// Numbers of the CompIDs and SubIDs that sessions declare.
+#[map]
+static COMP_IDS: HashMap<CompId, u32> = HashMap::with_max_entries(1, 0);
+
 /// The payload of a packet, from this offset on.
-pub struct SkbPayload {
+pub struct InPacket<C> {
     /// The packet.
-    pub skb: *mut __sk_buff,
+    pub context: C,
     /// Where its payload begins.
     pub start: u32,
 }
 
-impl Payload for SkbPayload {
+impl<C: Access> Payload for InPacket<C> {
     #[inline(always)]
     fn window(&mut self, offset: u32, length: u32) -> Option<Words> {
         let offset = self.start.wrapping_add(offset);
         if length >= WINDOW as u32 {
             let mut window = MaybeUninit::<Words>::uninit();
-            // SAFETY: the buffer is WINDOW bytes long, and whole once the helper returns 0.
+            // SAFETY: the buffer is WINDOW bytes long, and whole once the helper has filled it.
             return unsafe {
-                (bpf_skb_load_bytes(self.skb.cast(), offset, window.as_mut_ptr().cast(), WINDOW as u32) == 0)
-                    .then(|| window.assume_init())
+                self.context.load(offset, window.as_mut_ptr().cast(), WINDOW as u32).then(|| window.assume_init())
             };
         }
         let mut window: Words = [0; 4];
         // The verifier must see 1 to WINDOW here; what the compiler knows of `length` it would leave out.
         let length = (black_box(length).wrapping_sub(1) & (WINDOW as u32 - 1)) + 1;
         // SAFETY: `length` is at most the buffer's.
-        let failed = unsafe { bpf_skb_load_bytes(self.skb.cast(), offset, window.as_mut_ptr().cast(), length) };
-        (failed == 0).then_some(window)
+        unsafe { self.context.load(offset, window.as_mut_ptr().cast(), length) }.then_some(window)
+    }
+
+    #[inline(always)]
+    fn comp_id(&mut self, value: &Words) -> u32 {
+        // SAFETY: a number that user space sets once.
+        unsafe { COMP_IDS.get(value) }.map_or(identity::UNKNOWN, |number| *number)
     }
 }
 
 /// True where a packet's payload begins like a FIX message.
 #[inline(always)]
-pub fn begins_like_fix(skb: *mut __sk_buff, packet: &Packet) -> bool {
+pub fn begins_like_fix(context: impl Access, packet: &Packet) -> bool {
     let mut bytes = MaybeUninit::<[u8; 8]>::uninit();
     if packet.segment.length < 8 {
         return false;
     }
-    // SAFETY: the buffer is 8 bytes long, and whole once the helper returns 0.
-    let read = unsafe {
-        if bpf_skb_load_bytes(skb.cast(), packet.payload, bytes.as_mut_ptr().cast(), 8) != 0 {
-            return false;
-        }
-        bytes.assume_init()
-    };
-    read.starts_with(&SIGNATURE)
+    // SAFETY: the buffer is 8 bytes long, and whole once the helper has filled it.
+    unsafe {
+        context.load(packet.payload, bytes.as_mut_ptr().cast(), 8) && bytes.assume_init().starts_with(&SIGNATURE)
+    }
 }

@@ -1,14 +1,19 @@
 //! Turns a withheld segment into an RST for both ends, with no process alive.
 //!
 //! Onward the segment itself goes, cut to its headers, as RST|ACK with its own sequence number: what the peer expects next. Back
-//! goes a clone with both ends swapped and `seq = ack`, put into the interface's ingress as if the peer had sent it: what the local
-//! socket expects next. Both match exactly, so both ends take them at once (RFC 5961, 3.2), and the socket's queue is purged.
+//! goes a reset with both ends swapped and `seq = ack`, as if the peer had sent it: what the sending socket expects next. Both match
+//! exactly, so both ends take them at once (RFC 5961, 3.2), and the socket's queue is purged.
+//!
+//! At tc the one that goes back is a clone, put into the interface's ingress. XDP cannot clone: there the first withheld segment goes
+//! onward and the next one, at the latest its retransmit, back.
 
-use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::{bpf_clone_redirect, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use aya_ebpf::helpers::{
+    bpf_clone_redirect, bpf_skb_change_tail, bpf_skb_store_bytes, bpf_xdp_adjust_tail, bpf_xdp_store_bytes,
+};
 use breaker_common::abi::reason;
 use breaker_common::decide::SYN;
 
+use crate::context::{Access, Frame, Skb};
 use crate::packet::{IPPROTO_TCP, IPV6, Packet};
 use crate::work;
 
@@ -41,10 +46,73 @@ struct Addresses {
 /// A helper refused; the segment is dropped instead.
 pub struct Refused;
 
+/// A packet that can be cut and written to.
+trait Writable: Access {
+    /// Whether a device may still be left to add to its checksum where it goes back.
+    fn is_local(self) -> bool;
+    /// Cuts it to this length.
+    fn cut(self, length: u32) -> bool;
+    /// Writes bytes of it.
+    ///
+    /// # Safety
+    /// There are so many at `from`.
+    unsafe fn store(self, offset: u32, from: *mut u8, bytes: u32) -> bool;
+}
+
+impl Writable for Skb {
+    #[inline(always)]
+    fn is_local(self) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn cut(self, length: u32) -> bool {
+        // SAFETY: a helper on the program's own context. It also ends segmentation for this skb.
+        unsafe { bpf_skb_change_tail(self.0, length, 0) == 0 }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, offset: u32, from: *mut u8, bytes: u32) -> bool {
+        // SAFETY: the caller vouches for the buffer.
+        unsafe { bpf_skb_store_bytes(self.0, offset, from.cast(), bytes, 0) == 0 }
+    }
+}
+
+impl Writable for Frame {
+    #[inline(always)]
+    fn is_local(self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn cut(self, length: u32) -> bool {
+        // SAFETY: a helper on the program's own context.
+        unsafe { bpf_xdp_adjust_tail(self.0, length as i32 - self.length() as i32) == 0 }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, offset: u32, from: *mut u8, bytes: u32) -> bool {
+        // SAFETY: the caller vouches for the buffer.
+        unsafe { bpf_xdp_store_bytes(self.0, offset, from.cast(), bytes) == 0 }
+    }
+}
+
 /// Rewrites the packet into the onward RST, and sends the one back. The packet must then be let go.
 #[inline(never)]
-pub fn both_ways(skb: *mut __sk_buff, packet: &Packet) -> Result<(), Refused> {
-    let done = rewrite(skb, packet);
+pub fn both_ways(context: Skb, packet: &Packet) -> Result<(), Refused> {
+    let done = clone_and_rewrite(context, packet);
+    if done.is_err() {
+        work::count(reason::RESET_FAILED);
+    }
+    done
+}
+
+/// Rewrites the frame into the onward RST, which must then go on, or into the one that must go back where it came from.
+#[inline(never)]
+pub fn one_way(context: Frame, packet: &Packet, onward: bool) -> Result<(), Refused> {
+    let done = Resets::cut(context, packet).and_then(|resets| {
+        if onward { resets.write_onward(context, packet) } else { resets.write_back(context, packet) }
+    });
     if done.is_err() {
         work::count(reason::RESET_FAILED);
     }
@@ -52,39 +120,77 @@ pub fn both_ways(skb: *mut __sk_buff, packet: &Packet) -> Result<(), Refused> {
 }
 
 #[inline(always)]
-fn rewrite(skb: *mut __sk_buff, packet: &Packet) -> Result<(), Refused> {
-    let macs: [u32; 3] = load(skb, 0)?;
-    let old: Tcp = load(skb, packet.tcp)?;
-    let addresses = addresses(skb, packet)?;
-    let old_length = packet.payload - packet.tcp + packet.segment.length;
-    // Local TCP leaves the checksum to the device and stores only the pseudo header's sum (CHECKSUM_PARTIAL); raw sockets do not.
-    let partial = fold(pseudo(&addresses, old_length)) == old.checksum;
-    // SAFETY: a helper on the program's own context. It also ends segmentation for this skb.
-    if unsafe { bpf_skb_change_tail(skb, packet.tcp + TCP, 0) } != 0 {
-        return Err(Refused);
-    }
-    set_length(skb, packet)?;
-    let sum = pseudo(&addresses, TCP);
-    let onward = finish(Tcp { offset: 5 << 4, flags: RST_ACK, window: 0, checksum: 0, urgent: 0, ..old }, sum, partial);
-    let syn = (packet.segment.flags & SYN != 0) as u32;
-    let back = Tcp {
-        source: old.destination,
-        destination: old.source,
-        seq: old.ack,
-        ack: u32::from_be(old.seq).wrapping_add(syn).to_be(),
-        ..onward
-    };
-    let [m0, m1, m2] = macs;
-    store(skb, 0, &[m1 >> 16 | m2 << 16, m2 >> 16 | m0 << 16, m0 >> 16 | m1 << 16])?;
-    store_addresses(skb, packet, &swapped(&addresses, packet.v6))?;
-    store(skb, packet.tcp, &finish(Tcp { checksum: 0, ..back }, sum, partial))?;
+fn clone_and_rewrite(context: Skb, packet: &Packet) -> Result<(), Refused> {
+    let resets = Resets::cut(context, packet)?;
+    resets.write_back(context, packet)?;
     // SAFETY: a helper on the program's own context.
-    if unsafe { bpf_clone_redirect(skb, (*skb).ifindex, BPF_F_INGRESS) } != 0 {
+    if unsafe { bpf_clone_redirect(context.0, (*context.0).ifindex, BPF_F_INGRESS) } != 0 {
         work::count(reason::RESET_FAILED);
     }
-    store(skb, 0, &macs)?;
-    store_addresses(skb, packet, &addresses)?;
-    store(skb, packet.tcp, &onward)
+    resets.write_onward(context, packet)
+}
+
+/// Both resets for a segment.
+struct Resets {
+    macs: [u32; 3],
+    addresses: Addresses,
+    old: Tcp,
+    /// The checksum is left to the device, and only the pseudo header's sum is stored (CHECKSUM_PARTIAL): so does local TCP. Raw
+    /// sockets do not, nor do frames off a wire.
+    partial: bool,
+    /// It has a SYN too, which is one in sequence.
+    syn: bool,
+}
+
+impl Resets {
+    /// Takes from a packet what they need, and cuts it to their length.
+    #[inline(always)]
+    fn cut(context: impl Writable, packet: &Packet) -> Result<Self, Refused> {
+        let old: Tcp = load(context, packet.tcp)?;
+        let addresses = addresses(context, packet)?;
+        let old_length = packet.payload - packet.tcp + packet.segment.length;
+        let resets = Self {
+            macs: load(context, 0)?,
+            partial: fold(pseudo(&addresses, old_length)) == old.checksum,
+            syn: packet.segment.flags & SYN != 0,
+            addresses,
+            old,
+        };
+        if !context.cut(packet.tcp + TCP) {
+            return Err(Refused);
+        }
+        set_length(context, packet)?;
+        Ok(resets)
+    }
+
+    #[inline(always)]
+    fn onward(&self) -> Tcp {
+        Tcp { offset: 5 << 4, flags: RST_ACK, window: 0, checksum: 0, urgent: 0, ..self.old }
+    }
+
+    /// Makes the packet the onward one.
+    #[inline(always)]
+    fn write_onward(&self, context: impl Writable, packet: &Packet) -> Result<(), Refused> {
+        store(context, 0, &self.macs)?;
+        store_addresses(context, packet, &self.addresses)?;
+        store(context, packet.tcp, &finish(self.onward(), pseudo(&self.addresses, TCP), self.partial))
+    }
+
+    /// Makes the packet the one that goes back.
+    #[inline(always)]
+    fn write_back(&self, context: impl Writable, packet: &Packet) -> Result<(), Refused> {
+        let back = Tcp {
+            source: self.old.destination,
+            destination: self.old.source,
+            seq: self.old.ack,
+            ack: u32::from_be(self.old.seq).wrapping_add(self.syn as u32).to_be(),
+            ..self.onward()
+        };
+        let [m0, m1, m2] = self.macs;
+        store(context, 0, &[m1 >> 16 | m2 << 16, m2 >> 16 | m0 << 16, m0 >> 16 | m1 << 16])?;
+        store_addresses(context, packet, &swapped(&self.addresses, packet.v6))?;
+        store(context, packet.tcp, &finish(back, pseudo(&self.addresses, TCP), self.partial && context.is_local()))
+    }
 }
 
 /// The same header with its checksum: the pseudo header's sum alone where the device adds the rest.
@@ -118,11 +224,11 @@ fn fold(sum: u64) -> u16 {
 
 /// The addresses; of IPv4 they are the first two words, and the others zero.
 #[inline(always)]
-fn addresses(skb: *mut __sk_buff, packet: &Packet) -> Result<Addresses, Refused> {
+fn addresses(context: impl Writable, packet: &Packet) -> Result<Addresses, Refused> {
     if packet.v6 {
-        return load(skb, packet.ip + 8);
+        return load(context, packet.ip + 8);
     }
-    let [source, destination]: [u32; 2] = load(skb, packet.ip + 12)?;
+    let [source, destination]: [u32; 2] = load(context, packet.ip + 12)?;
     Ok(Addresses { words: [source, destination, 0, 0, 0, 0, 0, 0] })
 }
 
@@ -133,35 +239,35 @@ fn swapped(addresses: &Addresses, v6: bool) -> Addresses {
 }
 
 #[inline(always)]
-fn store_addresses(skb: *mut __sk_buff, packet: &Packet, addresses: &Addresses) -> Result<(), Refused> {
+fn store_addresses(context: impl Writable, packet: &Packet, addresses: &Addresses) -> Result<(), Refused> {
     if packet.v6 {
-        return store(skb, packet.ip + 8, addresses);
+        return store(context, packet.ip + 8, addresses);
     }
     let [source, destination, ..] = addresses.words;
-    store(skb, packet.ip + 12, &[source, destination])
+    store(context, packet.ip + 12, &[source, destination])
 }
 
 /// Corrects the IP header's length, and IPv4's checksum by the difference (RFC 1624).
 #[inline(always)]
-fn set_length(skb: *mut __sk_buff, packet: &Packet) -> Result<(), Refused> {
+fn set_length(context: impl Writable, packet: &Packet) -> Result<(), Refused> {
     let length = packet.tcp - packet.ip + TCP;
     if packet.v6 {
-        return store(skb, packet.ip + 4, &((length - IPV6) as u16).to_be());
+        return store(context, packet.ip + 4, &((length - IPV6) as u16).to_be());
     }
-    let old: u16 = load(skb, packet.ip + 2)?;
+    let old: u16 = load(context, packet.ip + 2)?;
     let new = (length as u16).to_be();
-    let checksum: u16 = load(skb, packet.ip + 10)?;
+    let checksum: u16 = load(context, packet.ip + 10)?;
     let sum = !checksum as u64 + !old as u64 + new as u64;
-    store(skb, packet.ip + 2, &new)?;
-    store(skb, packet.ip + 10, &!fold(sum))
+    store(context, packet.ip + 2, &new)?;
+    store(context, packet.ip + 10, &!fold(sum))
 }
 
 #[inline(always)]
-fn load<T: Copy>(skb: *mut __sk_buff, offset: u32) -> Result<T, Refused> {
+fn load<T: Copy>(context: impl Writable, offset: u32) -> Result<T, Refused> {
     let mut value = core::mem::MaybeUninit::<T>::uninit();
     // SAFETY: the buffer is as long as said, plain bytes, and whole once the helper returns 0.
     unsafe {
-        if bpf_skb_load_bytes(skb.cast(), offset, value.as_mut_ptr().cast(), size_of::<T>() as u32) != 0 {
+        if !context.load(offset, value.as_mut_ptr().cast(), size_of::<T>() as u32) {
             return Err(Refused);
         }
         Ok(value.assume_init())
@@ -169,9 +275,9 @@ fn load<T: Copy>(skb: *mut __sk_buff, offset: u32) -> Result<T, Refused> {
 }
 
 #[inline(always)]
-fn store<T: Copy>(skb: *mut __sk_buff, offset: u32, value: &T) -> Result<(), Refused> {
-    let from = core::ptr::from_ref(value).cast();
+fn store<T: Copy>(context: impl Writable, offset: u32, value: &T) -> Result<(), Refused> {
+    let from = core::ptr::from_ref(value).cast_mut().cast();
     // SAFETY: the buffer is as long as said.
-    let failed = unsafe { bpf_skb_store_bytes(skb.cast(), offset, from, size_of::<T>() as u32, 0) };
-    if failed == 0 { Ok(()) } else { Err(Refused) }
+    let done = unsafe { context.store(offset, from, size_of::<T>() as u32) };
+    if done { Ok(()) } else { Err(Refused) }
 }

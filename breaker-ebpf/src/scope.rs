@@ -6,7 +6,7 @@
 use core::ptr::{addr_of, addr_of_mut};
 
 use aya_ebpf::{macros::map, maps::Array};
-use breaker_common::abi::{LIMITS_PER_SCOPE, Limit, Scope, Switch, Trip, Window};
+use breaker_common::abi::{Fences, LIMITS_PER_SCOPE, Limit, Rules, SIDES, Scope, Switch, Trip, Window};
 use breaker_common::limits::SharedScope;
 use breaker_common::window::{self, Ring};
 
@@ -20,17 +20,18 @@ static SCOPES: Array<Scope> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static TIMES: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// A scope in its map.
+/// A scope in its map, as one side has it.
 #[derive(Clone, Copy)]
 pub struct InMap {
     scope: *mut Scope,
     number: u32,
+    side: u32,
 }
 
-/// The scope with this number.
+/// The scope with this number, with the limits of this side.
 #[inline(always)]
-pub fn get(number: u32) -> Option<InMap> {
-    SCOPES.get_ptr_mut(number).map(|scope| InMap { scope, number })
+pub fn get(number: u32, side: u32) -> Option<InMap> {
+    SCOPES.get_ptr_mut(number).map(|scope| InMap { scope, number, side })
 }
 
 impl InMap {
@@ -38,6 +39,19 @@ impl InMap {
     fn window_ptr(&self, i: usize) -> *mut Window {
         // SAFETY: the mask keeps it inside the array.
         unsafe { addr_of_mut!((*self.scope).windows).cast::<Window>().add(i & (LIMITS_PER_SCOPE - 1)) }
+    }
+
+    /// A limit's position, and the side in the bit above it: the global functions take no more arguments.
+    #[inline(always)]
+    fn place(&self, i: usize) -> u32 {
+        self.side << 16 | i as u32
+    }
+
+    /// The heartbeat of whose age was told last.
+    #[inline(always)]
+    pub fn silent(&self) -> *mut u64 {
+        // SAFETY: a field of the map value.
+        unsafe { addr_of_mut!((*self.scope).silent) }
     }
 }
 
@@ -51,6 +65,8 @@ impl SharedScope for InMap {
             Switch {
                 causes: addr_of!((*self.scope).switch.causes).read_volatile(),
                 epoch: addr_of!((*self.scope).switch.epoch).read_volatile(),
+                raised_ns: addr_of!((*self.scope).switch.raised_ns).read_volatile(),
+                resets: addr_of!((*self.scope).switch.resets).read_volatile(),
             }
         }
     }
@@ -62,21 +78,16 @@ impl SharedScope for InMap {
     }
 
     #[inline(always)]
-    fn classes(&self) -> u32 {
-        // SAFETY: see above.
-        unsafe { addr_of!((*self.scope).classes).read_volatile() }
-    }
-
-    #[inline(always)]
-    fn has_limit(&self, i: usize) -> bool {
-        // SAFETY: see above.
-        unsafe { (i as u32) < addr_of!((*self.scope).limit_count).read_volatile() }
+    fn rules(&self) -> Rules {
+        // SAFETY: see above; the mask keeps it inside the array.
+        unsafe { addr_of!((*self.scope).rules).cast::<Rules>().add(self.side as usize & (SIDES - 1)).read_volatile() }
     }
 
     #[inline(always)]
     fn limit(&self, i: usize) -> Limit {
-        // SAFETY: see above; the mask keeps it inside the array.
-        unsafe { addr_of!((*self.scope).limits).cast::<Limit>().add(i & (LIMITS_PER_SCOPE - 1)).read() }
+        let place = (self.side as usize & (SIDES - 1)) * LIMITS_PER_SCOPE + (i & (LIMITS_PER_SCOPE - 1));
+        // SAFETY: see above; the masks keep it inside the array.
+        unsafe { addr_of!((*self.scope).limits).cast::<Limit>().add(place).read() }
     }
 
     #[inline(always)]
@@ -89,7 +100,7 @@ impl SharedScope for InMap {
     fn tail(&self, i: usize, limit: &Limit, issued: u64, now: u64) -> u64 {
         match window::tail_at_hint(limit, &Window { issued, ..self.window(i) }, &Times, now) {
             (hint, true) => hint,
-            (hint, false) => tail_behind(self.number, i as u32, issued, hint, now),
+            (hint, false) => tail_behind(self.number, self.place(i), issued, hint, now),
         }
     }
 
@@ -99,7 +110,7 @@ impl SharedScope for InMap {
         if more == 1 {
             window::stamp(limit, &mut Times, first, more, now, 1);
         } else {
-            stamp(self.number, i as u32, first, more, now);
+            stamp(self.number, self.place(i), first, more, now);
         }
     }
 
@@ -134,9 +145,12 @@ impl SharedScope for InMap {
     }
 
     #[inline(always)]
-    fn raise_epoch(&self) {
+    fn raise_epoch(&self, now: u64) {
         // SAFETY: see above.
-        unsafe { atomic::fetch_add(addr_of_mut!((*self.scope).switch.epoch), 1) };
+        unsafe {
+            addr_of_mut!((*self.scope).switch.raised_ns).write_volatile(now);
+            atomic::fetch_add(addr_of_mut!((*self.scope).switch.epoch), 1);
+        }
     }
 
     #[inline(always)]
@@ -144,25 +158,43 @@ impl SharedScope for InMap {
         // SAFETY: see above. Only the one that latched a new cause comes here.
         unsafe { addr_of_mut!((*self.scope).trip).write_volatile(trip) }
     }
+
+    #[inline(always)]
+    fn fences(&self) -> Fences {
+        // SAFETY: see above.
+        unsafe { addr_of!((*self.scope).fences).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn set_fences(&self, fences: Fences) {
+        // SAFETY: see above. Two connections fenced at once on two CPUs may count as one: it takes a loop of them to matter.
+        unsafe { addr_of_mut!((*self.scope).fences).write_volatile(fences) }
+    }
+
+    #[inline(always)]
+    fn add_fills(&self, i: usize, fills: u64) {
+        // SAFETY: see above.
+        unsafe { atomic::fetch_add(addr_of_mut!((*self.window_ptr(i)).fills), fills) };
+    }
 }
 
 /// [`window::tail_behind`], as a global function.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn tail_behind(scope: u32, i: u32, issued: u64, ticket: u64, now: u64) -> u64 {
-    let Some(scope) = get(scope) else { return ticket };
-    window::tail_behind(&scope.limit(i as usize), issued, &Times, ticket, now)
+extern "C" fn tail_behind(scope: u32, place: u32, issued: u64, ticket: u64, now: u64) -> u64 {
+    let Some(scope) = get(scope, place >> 16) else { return ticket };
+    window::tail_behind(&scope.limit(place as usize), issued, &Times, ticket, now)
 }
 
 /// [`window::stamp`], as a global function, and as another around it for the long runs: the verifier follows loops one after the
 /// other, not one inside the other.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn stamp(scope: u32, i: u32, first: u64, more: u64, now: u64) -> u64 {
+extern "C" fn stamp(scope: u32, place: u32, first: u64, more: u64, now: u64) -> u64 {
     let mut left = more;
     let mut call = 0;
     while call < CALLS && left != 0 {
-        left = stamp_some(scope, i, first.wrapping_add(more - left), left, now);
+        left = stamp_some(scope, place, first.wrapping_add(more - left), left, now);
         call += 1;
     }
     left
@@ -173,9 +205,9 @@ const CALLS: u64 = window::MOST_SLOTS / WORDS + 1;
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn stamp_some(scope: u32, i: u32, first: u64, more: u64, now: u64) -> u64 {
-    let Some(scope) = get(scope) else { return 0 };
-    window::stamp(&scope.limit(i as usize), &mut Times, first, more, now, WORDS)
+extern "C" fn stamp_some(scope: u32, place: u32, first: u64, more: u64, now: u64) -> u64 {
+    let Some(scope) = get(scope, place >> 16) else { return 0 };
+    window::stamp(&scope.limit(place as usize), &mut Times, first, more, now, WORDS)
 }
 
 /// The rings of all limits.

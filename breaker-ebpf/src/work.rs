@@ -4,19 +4,19 @@
 
 use core::hint::black_box;
 
-use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use aya_ebpf::{macros::map, maps::PerCpuArray};
-use breaker_common::abi::{Connection, Counters, Event, SCOPES_PER_SESSION, Session, Trip, kind, reason};
+use breaker_common::abi::{Connection, Counters, Event, SCOPES_PER_SESSION, Session, Trip, cause, kind, reason};
 use breaker_common::class::{self, Class};
-use breaker_common::decide::{Switches, Verdict, World};
+use breaker_common::decide::{HOST, Past, Switches, Verdict, World};
 use breaker_common::fix::MsgType;
 use breaker_common::limits::{self, Charge, Marks, Passed, Rise, SharedScope};
 use breaker_common::stream::{self, Framing, Fresh, Tally};
 use breaker_common::window::EXCEEDED;
 
+use crate::context::Context;
 use crate::packet::Packet;
-use crate::payload::SkbPayload;
+use crate::payload::InPacket;
 use crate::{connection, event, scope};
 
 /// Messages that one call of the walk hops over, and calls a segment: 16,384 messages, more than the largest skb can hold of
@@ -35,6 +35,13 @@ pub struct Work {
     pub connection: Connection,
     marks: [Marks; SCOPES_PER_SESSION],
     session: u32,
+    /// The policy that judges it: [`connection::side`].
+    pub side: u32,
+    /// What is looked for in every message, and in orders.
+    any: u32,
+    orders: u32,
+    /// 1 where it comes in.
+    inbound: u32,
     pad: u32,
 }
 
@@ -65,6 +72,15 @@ pub fn account(session: u32, verdict: Verdict, tally: &Tally) {
     }
 }
 
+/// Counts what came in for a session.
+#[inline(always)]
+pub fn account_inbound(session: u32, tally: &Tally) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(session) {
+        // SAFETY: this CPU's own value.
+        unsafe { (*counters).count_in(tally) };
+    }
+}
+
 impl Work {
     /// The work area of this CPU.
     #[inline(always)]
@@ -73,23 +89,29 @@ impl Work {
         WORK.get_ptr_mut(0).map(|work| unsafe { &mut *work })
     }
 
-    /// Clears it for a packet of a session.
+    /// From here on all is about this session.
     #[inline(always)]
-    pub fn begin(&mut self, session: u32) {
-        self.tally = Tally { messages: [0; 8], desyncs: 0, repeated: 0, unread: 0, pad: 0 };
+    pub fn enter(&mut self, session: u32) {
         self.session = session;
+    }
+
+    /// Clears it for a packet.
+    #[inline(always)]
+    pub fn begin(&mut self, inbound: bool) {
+        self.tally = Tally::default();
+        (self.any, self.orders, self.inbound) = (0, 0, inbound as u32);
     }
 }
 
 /// A packet under judgement.
-pub struct Run<'a> {
+pub struct Run<'a, C> {
     /// The packet.
-    pub skb: *mut __sk_buff,
+    pub context: C,
     /// The work area.
     pub work: &'a mut Work,
 }
 
-impl Charge for Run<'_> {
+impl<C: Context> Charge for Run<'_, C> {
     #[inline(always)]
     fn now(&mut self) -> u64 {
         now()
@@ -97,7 +119,7 @@ impl Charge for Run<'_> {
 
     #[inline(always)]
     fn mark(&mut self, position: usize, scope: u32) {
-        if let (Some(scope), Some(marks)) = (scope::get(scope), self.work.marks.get_mut(position)) {
+        if let (Some(scope), Some(marks)) = (scope::get(scope, self.work.side), self.work.marks.get_mut(position)) {
             limits::mark(&scope, marks, &self.work.tally);
         }
     }
@@ -119,13 +141,31 @@ impl Charge for Run<'_> {
     }
 }
 
-impl World for Run<'_> {
+impl<C: Context> World for Run<'_, C> {
+    type Session = &'static Session;
+
+    #[inline(always)]
+    fn session(&mut self, number: u32) -> Option<&'static Session> {
+        self.work.enter(number);
+        connection::session(number, self.work.side)
+    }
+
+    #[inline(always)]
+    fn session_at(&mut self, place: u32, ids: [u32; 4]) -> u32 {
+        connection::session_at(place, ids, self.work.side)
+    }
+
+    #[inline(always)]
+    fn undeclared(&mut self) -> u32 {
+        connection::undeclared(self.work.side)
+    }
+
     #[inline(always)]
     fn switches(&mut self, session: &Session) -> Switches {
         let mut sum = Switches { epoch: 0, causes: 0 };
         let mut i = 0;
         while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
-            if let Some(scope) = scope::get(session.scopes[i]) {
+            if let Some(scope) = scope::get(session.scopes[i], 0) {
                 let switch = scope.switch();
                 sum.epoch = sum.epoch.wrapping_add(switch.epoch);
                 sum.causes |= switch.causes;
@@ -136,8 +176,23 @@ impl World for Run<'_> {
     }
 
     #[inline(always)]
+    fn past(&mut self, session: &Session) -> Past {
+        let mut past = Past { raised_ns: 0, resets: 0 };
+        let mut i = 0;
+        while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
+            if let Some(scope) = scope::get(session.scopes[i], 0) {
+                let switch = scope.switch();
+                past.raised_ns = past.raised_ns.max(switch.raised_ns);
+                past.resets = past.resets.wrapping_add(switch.resets);
+            }
+            i += 1;
+        }
+        past
+    }
+
+    #[inline(always)]
     fn armed(&mut self, scope: u32) -> bool {
-        scope::get(scope).is_some_and(|scope| scope.armed())
+        scope::get(scope, 0).is_some_and(|scope| scope.armed())
     }
 
     #[inline(always)]
@@ -146,13 +201,14 @@ impl World for Run<'_> {
     }
 
     #[inline(always)]
-    fn walk(&mut self, _: &Session, framing: &mut Framing, fresh: &Fresh) {
-        let mut payload = SkbPayload { skb: self.skb, start: self.work.packet.payload };
+    fn walk(&mut self, framing: &mut Framing, fresh: &Fresh, any: u32, orders: u32) {
+        (self.work.any, self.work.orders) = (any, orders);
+        let mut payload = InPacket { context: self.context, start: self.work.packet.payload };
         framing.resync(&mut payload, fresh);
         // One message is the common case; the loops are for more.
-        let mut at = step(self.skb, self.work, framing, fresh.from, fresh.to);
+        let mut at = self.context.step(self.work, framing, fresh.from, fresh.to);
         if at < fresh.to {
-            at = walk(self.skb, self.work, framing, at, fresh.to);
+            at = self.context.walk(self.work, framing, at, fresh.to);
         }
         if at < fresh.to {
             framing.lose(fresh.to, &mut self.work.tally);
@@ -168,6 +224,36 @@ impl World for Run<'_> {
     fn tell(&mut self, kind: u32, scope: u32) {
         tell(self.work, kind, scope);
     }
+
+    #[inline(always)]
+    fn silence(&mut self) -> Option<bool> {
+        let (beat, most, trips) = connection::heartbeat(self.work.side)?;
+        // SAFETY: a helper without arguments. It is a few ms behind at most, and costs a quarter of the exact one.
+        let now = unsafe { bpf_ktime_get_coarse_ns() };
+        (now.wrapping_sub(beat) as i64 > most as i64).then_some(trips)
+    }
+
+    #[inline(always)]
+    fn tell_silence(&mut self) {
+        tell_silence(self.work);
+    }
+
+    #[inline(always)]
+    fn fence(&mut self, scope: u32, raised: u64, resets: u64) {
+        fence(self.work, scope, raised, resets);
+    }
+
+    #[inline(always)]
+    fn isolated(&mut self, scope: u32, resets: u64) -> bool {
+        scope::get(scope, 0).is_some_and(|scope| limits::isolated(&scope, resets))
+    }
+
+    #[inline(always)]
+    fn fill(&mut self, scope: u32, fills: u64) {
+        if let Some(scope) = scope::get(scope, self.work.side) {
+            limits::fill(&scope, fills);
+        }
+    }
 }
 
 /// What a global function was given a pointer to. To the verifier it may be null, and is no pointer to add to before that is ruled
@@ -181,52 +267,60 @@ pub fn present<T>(part: *mut T) -> Option<&'static mut T> {
     Some(unsafe { &mut *black_box(part) })
 }
 
-/// [`Framing::step`], up to [`CALLS`] times [`STEPS`] times. Returns where that got to.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn walk(skb: *mut __sk_buff, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32 {
+/// [`Framing::step`], up to [`CALLS`] times [`STEPS`] times. Returns where that got to. A global function.
+#[inline(always)]
+pub fn walk(context: impl Context, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32 {
     let mut at = from;
     let mut call = 0;
     while call < CALLS && at < to {
-        at = walk_some(skb, work, framing, at, to);
+        at = context.walk_some(work, framing, at, to);
         call += 1;
     }
     at
 }
 
-/// [`Framing::step`], up to [`STEPS`] times.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn walk_some(skb: *mut __sk_buff, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32 {
+/// [`Framing::step`], up to [`STEPS`] times. A global function.
+#[inline(always)]
+pub fn walk_some(context: impl Context, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32 {
     let mut at = from;
     let mut taken = 0;
     while taken < STEPS && at < to {
-        at = step(skb, work, framing, at, to);
+        at = context.step(work, framing, at, to);
         taken += 1;
     }
     at
 }
 
-/// [`Framing::step`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn step(skb: *mut __sk_buff, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32 {
+/// [`Framing::step`]. A global function.
+#[inline(always)]
+pub fn step(context: impl Context, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32 {
     let (Some(work), Some(framing)) = (present(work), present(framing)) else { return to };
-    let mut payload = SkbPayload { skb, start: work.packet.payload };
-    let number = work.session;
-    let overrides = connection::session(number).is_some_and(|session| session.override_count != 0);
-    let class_of = |msg_type: MsgType| {
-        if overrides { Class::from_code(class_in(number, msg_type.0)) } else { class::of(msg_type) }
+    let mut payload = InPacket { context, start: work.packet.payload };
+    let (number, side, any, orders, inbound) = (work.session, work.side, work.any, work.orders, work.inbound);
+    let kind_of = |msg_type: MsgType| {
+        if inbound != 0 {
+            return class::incoming(msg_type);
+        }
+        let overrides = connection::session(number, side).is_some_and(|session| session.override_count != 0);
+        let class = if overrides { unpack_class(class_in(number, side, msg_type.0)) } else { (class::of(msg_type), false) };
+        stream::outgoing(msg_type, class, any, orders)
     };
-    framing.step(&mut payload, from, to, class_of, &mut work.tally)
+    framing.step(&mut payload, from, to, kind_of, &mut work.tally)
 }
 
-/// [`stream::class_in`] as a code: the class of a type in a session that has its own opinion of some.
+/// [`stream::class_in`] as a word: see [`unpack_class`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn class_in(session: u32, msg_type: u64) -> u64 {
-    let Some(session) = connection::session(session) else { return Class::Order as u64 };
-    stream::class_in(session, MsgType(msg_type)) as u64
+extern "C" fn class_in(session: u32, side: u32, msg_type: u64) -> u64 {
+    let Some(session) = connection::session(session, side) else { return Class::Order as u64 };
+    let (class, own) = stream::class_in(session, MsgType(msg_type));
+    class as u64 | (own as u64) << 8
+}
+
+/// A class and whether it is the session's own opinion.
+#[inline(always)]
+fn unpack_class(word: u64) -> (Class, bool) {
+    (Class::from_code(word & 0xff), word >> 8 != 0)
 }
 
 /// [`limits::look`] as a word: see [`unpack`].
@@ -234,7 +328,7 @@ extern "C" fn class_in(session: u32, msg_type: u64) -> u64 {
 #[inline(never)]
 extern "C" fn look(work: *mut Work, position: u32, scope: u32, now: u64) -> u64 {
     let Some(work) = present(work) else { return 0 };
-    let (Some(scope), Some(marks)) = (scope::get(scope), work.marks.get_mut(position as usize)) else { return 0 };
+    let (Some(scope), Some(marks)) = (scope::get(scope, work.side), work.marks.get_mut(position as usize)) else { return 0 };
     pack(limits::look(&scope, marks, &work.tally, now))
 }
 
@@ -243,7 +337,7 @@ extern "C" fn look(work: *mut Work, position: u32, scope: u32, now: u64) -> u64 
 #[inline(never)]
 extern "C" fn take(work: *mut Work, position: u32, number: u32, at: u64) -> u64 {
     let Some(work) = present(work) else { return 0 };
-    let (Some(scope), Some(marks)) = (scope::get(number), work.marks.get(position as usize)) else { return 0 };
+    let (Some(scope), Some(marks)) = (scope::get(number, work.side), work.marks.get(position as usize)) else { return 0 };
     let rose = |rise: Rise| {
         warn(&raw const *work, number, rise.limit, rise.level, rise.used);
     };
@@ -277,7 +371,7 @@ extern "C" fn warn(work: *const Work, scope: u32, limit: u32, level: u64, used: 
 #[inline(never)]
 extern "C" fn trip(work: *mut Work, number: u32, cause: u64, limit: u32, used: u64) -> u32 {
     let Some(work) = present(work) else { return 0 };
-    let Some(scope) = scope::get(number) else { return 0 };
+    let Some(scope) = scope::get(number, work.side) else { return 0 };
     let told = event::new(kind::TRIPPED, number, work.session, work.packet.key);
     if limits::trip(&scope, Trip { at_ns: told.at_ns, cause, limit, session: work.session, used }) {
         event::send(&Event { limit, cause, used, ..told });
@@ -291,6 +385,31 @@ extern "C" fn trip(work: *mut Work, number: u32, cause: u64, limit: u32, used: u
 extern "C" fn tell(work: *mut Work, kind: u32, scope: u32) -> u32 {
     let Some(work) = present(work) else { return 0 };
     event::send(&event::new(kind, scope, work.session, work.packet.key));
+    0
+}
+
+/// An event about the agent's silence, once a heartbeat.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn tell_silence(work: *mut Work) -> u32 {
+    let Some(work) = present(work) else { return 0 };
+    let (Some((beat, ..)), Some(host)) = (connection::heartbeat(work.side), scope::get(HOST, 0)) else { return 0 };
+    // SAFETY: a word of a map value; what is exchanged is one more than the heartbeat, for a load's own may be 0.
+    let told = unsafe { crate::atomic::swap(host.silent(), beat.wrapping_add(1)) };
+    if told != beat.wrapping_add(1) {
+        event::send(&Event { cause: cause::DEADMAN, ..event::new(kind::SILENT, HOST, work.session, work.packet.key) });
+    }
+    0
+}
+
+/// [`limits::fence`], and an event where it isolates.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn fence(work: *mut Work, number: u32, raised: u64, resets: u64) -> u32 {
+    let (Some(work), Some(scope)) = (present(work), scope::get(number, 0)) else { return 0 };
+    if limits::fence(&scope, now(), raised, resets) {
+        event::send(&event::new(kind::ISOLATED, number, work.session, work.packet.key));
+    }
     0
 }
 

@@ -9,6 +9,9 @@
 //! | 1 … G | | the groups, in the order of the file |
 //! | G + 1 | 0 | `session/undeclared`, which is always there |
 //! | G + 2 … G + 1 + S | 1 … S | the declared sessions, in the order of the file |
+//!
+//! That is how a file is numbered, and what a load has first. A policy that replaces another keeps the numbers of what stays, so that
+//! connections and windows keep their owners ([`Scopes::labelled`]).
 
 use std::fmt;
 use std::str::FromStr;
@@ -108,6 +111,17 @@ impl SessionIndex {
     }
 }
 
+/// What a scope's number stands for, by name; a session with the session's own number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScopeLabel {
+    /// The host.
+    Host,
+    /// A group.
+    Group(Name),
+    /// A session.
+    Session(u32, Name),
+}
+
 /// What a scope's number stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
@@ -122,80 +136,109 @@ pub enum Scope {
 /// The names of all scopes, and the numbering (see the module).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scopes {
-    groups: Vec<Name>,
-    /// With `undeclared` in front.
-    sessions: Vec<Name>,
+    /// By number; `None` for one that is not in use (any more).
+    scopes: Vec<Option<Scope>>,
+    /// With the number of the scope of each.
+    groups: Vec<(Name, u32)>,
+    /// By number, likewise; `undeclared` is the first.
+    sessions: Vec<Option<(Name, u32)>>,
 }
 
 impl Scopes {
     /// From the names of the groups and of the declared sessions, each in the order of the file.
     pub fn new(groups: Vec<Name>, declared: Vec<Name>) -> Self {
-        let sessions = std::iter::once(Name::undeclared()).chain(declared).collect();
-        Self { groups, sessions }
+        let sessions = std::iter::once(Name::undeclared()).chain(declared).enumerate();
+        let sessions = sessions.map(|(at, name)| ScopeLabel::Session(number(at), name));
+        let labels = std::iter::once(ScopeLabel::Host).chain(groups.into_iter().map(ScopeLabel::Group)).chain(sessions);
+        Self::labelled(labels.map(Some))
     }
 
-    /// How many scopes there are; their numbers are `0..count`.
+    /// From what each number stands for, `None` where it stands for nothing (any more). A policy that was changed after its load has
+    /// numbers that no file gives.
+    pub fn labelled(labels: impl Iterator<Item = Option<ScopeLabel>>) -> Self {
+        let mut made = Self { scopes: Vec::new(), groups: Vec::new(), sessions: Vec::new() };
+        for (place, label) in labels.enumerate() {
+            let scope = match label {
+                None => None,
+                Some(ScopeLabel::Host) => Some(Scope::Host),
+                Some(ScopeLabel::Group(name)) => {
+                    made.groups.push((name, number(place)));
+                    Some(Scope::Group(GroupIndex(number(made.groups.len() - 1))))
+                }
+                Some(ScopeLabel::Session(session, name)) => {
+                    let at = session as usize;
+                    if made.sessions.len() <= at {
+                        made.sessions.resize(at + 1, None);
+                    }
+                    made.sessions[at] = Some((name, number(place)));
+                    Some(Scope::Session(SessionIndex(session)))
+                }
+            };
+            made.scopes.push(scope);
+        }
+        made
+    }
+
+    /// Where the numbers of the scopes end.
     pub fn count(&self) -> u32 {
-        number(1 + self.groups.len() + self.sessions.len())
+        number(self.scopes.len())
     }
 
-    /// How many sessions there are, `undeclared` included; their numbers are `0..count`.
+    /// Where the numbers of the sessions, `undeclared` included, end.
     pub fn session_count(&self) -> u32 {
         number(self.sessions.len())
     }
 
     /// All scopes, by number.
-    pub fn iter(&self) -> impl Iterator<Item = ScopeIndex> + use<> {
-        (0..self.count()).map(ScopeIndex)
+    pub fn iter(&self) -> impl Iterator<Item = ScopeIndex> + '_ {
+        let numbered = self.scopes.iter().enumerate();
+        numbered.filter(|(_, scope)| scope.is_some()).map(|(at, _)| ScopeIndex(number(at)))
     }
 
     /// All sessions, by number, `undeclared` first.
-    pub fn sessions(&self) -> impl Iterator<Item = SessionIndex> + use<> {
-        (0..self.session_count()).map(SessionIndex)
+    pub fn sessions(&self) -> impl Iterator<Item = SessionIndex> + '_ {
+        let numbered = self.sessions.iter().enumerate();
+        numbered.filter(|(_, session)| session.is_some()).map(|(at, _)| SessionIndex(number(at)))
     }
 
     /// The scope with this number, as the kernel program reports it; `None` where there is none.
     pub fn scope(&self, number: u32) -> Option<ScopeIndex> {
-        (number < self.count()).then_some(ScopeIndex(number))
+        self.scopes.get(number as usize)?.map(|_| ScopeIndex(number))
     }
 
     /// The session with this number, as the kernel program reports it; `None` where there is none.
     pub fn session(&self, number: u32) -> Option<SessionIndex> {
-        (number < self.session_count()).then_some(SessionIndex(number))
+        self.sessions.get(number as usize)?.as_ref().map(|_| SessionIndex(number))
     }
 
     /// The scope of a group.
     pub fn of_group(&self, group: GroupIndex) -> ScopeIndex {
-        ScopeIndex(1 + group.0)
+        ScopeIndex(self.groups[group.0 as usize].1)
     }
 
-    /// The scope of a session.
+    /// The scope of a session. The index must be of these scopes.
     pub fn of_session(&self, session: SessionIndex) -> ScopeIndex {
-        ScopeIndex(1 + number(self.groups.len()) + session.0)
+        ScopeIndex(self.sessions[session.0 as usize].as_ref().map_or(u32::MAX, |(_, scope)| *scope))
     }
 
-    /// What the scope is.
+    /// What the scope is. The index must be of these scopes.
     pub fn what(&self, scope: ScopeIndex) -> Scope {
-        let groups = number(self.groups.len());
-        match scope.0.checked_sub(1) {
-            None => Scope::Host,
-            Some(group) if group < groups => Scope::Group(GroupIndex(group)),
-            Some(rest) => Scope::Session(SessionIndex(rest - groups)),
-        }
+        self.scopes[scope.0 as usize].unwrap_or(Scope::Host)
     }
 
     /// What the scope is called. The index must be of these scopes.
     pub fn name(&self, scope: ScopeIndex) -> ScopeName {
         match self.what(scope) {
             Scope::Host => ScopeName::Host,
-            Scope::Group(group) => ScopeName::Group(self.groups[group.0 as usize].clone()),
+            Scope::Group(group) => ScopeName::Group(self.groups[group.0 as usize].0.clone()),
             Scope::Session(session) => ScopeName::Session(self.session_name(session).clone()),
         }
     }
 
     /// What the session is called. The index must be of these scopes.
     pub fn session_name(&self, session: SessionIndex) -> &Name {
-        &self.sessions[session.0 as usize]
+        let named = self.sessions[session.0 as usize].as_ref();
+        &named.expect("an index of a session that is in use").0
     }
 
     /// The scope that a person named.
@@ -205,8 +248,10 @@ impl Scopes {
     pub fn find(&self, text: &str) -> Result<ScopeIndex, UnknownScope> {
         let found = text.parse().ok().and_then(|name| match name {
             ScopeName::Host => Some(ScopeIndex::HOST),
-            ScopeName::Group(name) => position(&self.groups, &name).map(|at| self.of_group(GroupIndex(at))),
-            ScopeName::Session(name) => position(&self.sessions, &name).map(|at| self.of_session(SessionIndex(at))),
+            ScopeName::Group(name) => self.groups.iter().find(|(own, _)| *own == name).map(|(_, at)| ScopeIndex(*at)),
+            ScopeName::Session(name) => {
+                self.sessions.iter().flatten().find(|(own, _)| *own == name).map(|(_, at)| ScopeIndex(*at))
+            }
         });
         found.ok_or_else(|| UnknownScope { given: text.to_owned(), near: self.near(text) })
     }
@@ -268,10 +313,6 @@ impl fmt::Display for UnknownScope {
 }
 
 impl std::error::Error for UnknownScope {}
-
-fn position(names: &[Name], name: &Name) -> Option<u32> {
-    names.iter().position(|own| own == name).map(number)
-}
 
 /// There are some thousands of scopes at most: the readers see to that.
 fn number(position: usize) -> u32 {

@@ -1,0 +1,264 @@
+//! Reading the fields of a message, for the few whose fate a field decides.
+//!
+//! Counting hops over bodies. But whether an order is a replay stands in PossDupFlag(43), what a mass action does in
+//! MassActionType(1373), whose a connection is in the CompIDs of its first message, and what an execution report reports in
+//! ExecType(150) and OrdStatus(39). Such a message is walked field by field instead; one window a field, however the fields are cut
+//! over segments. Data fields are hopped over by the length in the field before them, so what they hold cannot mislead.
+
+use crate::class::{Class, Incoming};
+use crate::fix::{SOH, WINDOW, Words, first, number};
+use crate::stream::{Framing, Payload, Tally, join};
+
+/// What is looked for in a message: bits of `Framing::scan`.
+pub mod want {
+    /// Whether it is a possible duplicate: PossDupFlag(43).
+    pub const POSSDUP: u32 = 1 << 0;
+    /// What a mass action does: MassActionType(1373). Until that is known the message is not counted.
+    pub const ACTION: u32 = 1 << 1;
+    /// Who sends it to whom: CompIDs and SubIDs.
+    pub const IDENTITY: u32 = 1 << 2;
+    /// What an execution report reports: ExecType(150) and OrdStatus(39). Until that is known the message is not counted.
+    pub const REPORT: u32 = 1 << 3;
+    /// All of them.
+    pub const ALL: u32 = POSSDUP | ACTION | IDENTITY | REPORT;
+}
+
+/// The walk is inside a value that is longer than the window.
+const LONG: u32 = 1 << 8;
+/// The next field is data, of the length in `Framing::hop`.
+const DATA: u32 = 1 << 9;
+
+/// The first bytes of a field as they lie in a word.
+const fn text<const N: usize>(text: &[u8; N]) -> u64 {
+    let mut packed = 0;
+    let mut i = N;
+    while i > 0 {
+        i -= 1;
+        packed = packed << 8 | text[i] as u64;
+    }
+    packed
+}
+
+/// Declares the tags that give the length of the data field behind them.
+macro_rules! lengths {
+    ($($tag:literal)+) => {
+        /// Tags that give the length of the data field behind them, in all dictionaries from 4.0 to 5.0SP2.
+        pub const LENGTHS: &[u32] = &[$($tag),+];
+
+        /// True where the tag, as text, is one of them.
+        #[inline(always)]
+        fn is_length(tag: u64) -> bool {
+            $(tag == const { digits($tag) })||+
+        }
+    };
+}
+
+lengths! {
+    90 93 95 212 348 350 352 354 356 358 360 362 364 445 618 621 1184 1277 1280 1282 1397 1401 1403 1468
+}
+
+/// A tag's digits as they lie in a word.
+const fn digits(tag: u32) -> u64 {
+    let mut packed = 0;
+    let mut rest = tag;
+    while rest > 0 {
+        packed = packed << 8 | (b'0' as u64 + (rest % 10) as u64);
+        rest /= 10;
+    }
+    packed
+}
+
+/// Position of the first SOH in a window, [`WINDOW`] where there is none.
+#[inline(always)]
+fn end(window: &Words) -> u32 {
+    let mut at = WINDOW as u32;
+    let [w0, w1, w2, w3] = window.map(|word| first(word, SOH));
+    if w3 < 8 {
+        at = 24 + w3;
+    }
+    if w2 < 8 {
+        at = 16 + w2;
+    }
+    if w1 < 8 {
+        at = 8 + w1;
+    }
+    if w0 < 8 {
+        at = w0;
+    }
+    at
+}
+
+impl Framing {
+    /// Reads the next field of the message that is being walked, as far as it lies between `from` and `to`. Returns where to go on.
+    #[inline(always)]
+    pub fn field(&mut self, payload: &mut impl Payload, from: u32, to: u32, tally: &mut Tally) -> u32 {
+        let left = to.wrapping_sub(from);
+        let left = if left < self.skip { left } else { self.skip };
+        if self.scan & DATA == 0 && self.hop != 0 {
+            let bytes = if self.hop < left { self.hop } else { left };
+            self.hop -= bytes;
+            return self.consume(bytes, from, tally);
+        }
+        let held = self.held & (WINDOW as u32 - 1);
+        let room = WINDOW as u32 - held;
+        let length = if left < room { left } else { room };
+        let Some(read) = payload.window(from, length) else { return self.lose(to, tally) };
+        let window = if held == 0 { read } else { join(&self.head, &read, held) };
+        let have = held + length;
+        let end = end(&window);
+        // Behind the bytes that there are, all is zero.
+        let whole = end < have;
+        if self.scan & LONG != 0 {
+            if whole {
+                self.scan &= !LONG;
+            }
+            return self.consume(if whole { end + 1 } else { length }, from, tally);
+        }
+        let tag = first(window[0], b'=');
+        let cut = have < WINDOW as u32 && length < self.skip;
+        if self.scan & DATA != 0 {
+            if tag < 8 {
+                self.scan &= !DATA;
+                self.held = 0;
+                // The tag, `=`, the data, SOH; less what is behind already.
+                self.hop = (self.hop + tag + 2).saturating_sub(held);
+                return from;
+            }
+            if !(cut && have < 8) {
+                self.scan &= !DATA;
+                self.hop = 0;
+            }
+        }
+        if !whole && cut {
+            self.head = window;
+            self.held = have;
+            return self.consume(length, from, tally);
+        }
+        self.held = 0;
+        if whole {
+            self.note(payload, &window, tag, end, tally);
+            return self.consume(end + 1 - held, from, tally);
+        }
+        // A value longer than any that is looked for, or a message that ends without an SOH.
+        self.scan |= LONG;
+        if self.scan & want::IDENTITY != 0 {
+            identify(&window, tally, |_| crate::abi::identity::UNKNOWN);
+        }
+        self.consume(length, from, tally)
+    }
+
+    /// Goes on by so many bytes of the message, and settles what is open where it ends.
+    #[inline(always)]
+    fn consume(&mut self, bytes: u32, from: u32, tally: &mut Tally) -> u32 {
+        self.skip = self.skip.wrapping_sub(bytes);
+        if self.skip == 0 {
+            self.settle(tally);
+        }
+        from + bytes
+    }
+
+    /// The message is over, or can be read no further: what was not found is taken as its absence is.
+    #[inline(always)]
+    pub(crate) fn settle(&mut self, tally: &mut Tally) {
+        if self.scan & want::ACTION != 0 {
+            tally.count(Class::Order as usize);
+        }
+        if self.scan & want::REPORT != 0 {
+            tally.count(self.reported() as usize);
+        }
+        if self.scan & want::IDENTITY != 0 {
+            tally.identified = 1;
+        }
+        (self.scan, self.hop, self.seen, self.held) = (0, 0, 0, 0);
+    }
+
+    /// Bytes of the message were jumped over: its fields may be anywhere from here on.
+    #[inline(always)]
+    pub(crate) fn jumped(&mut self) {
+        self.held = 0;
+        self.hop = 0;
+        self.scan = self.scan & want::ALL | LONG;
+    }
+
+    /// Looks at a whole field of `end` bytes whose tag has `tag` of them.
+    #[inline(always)]
+    fn note(&mut self, payload: &mut impl Payload, window: &Words, tag: u32, end: u32, tally: &mut Tally) {
+        let [w0, w1, ..] = *window;
+        if self.scan & want::POSSDUP != 0 && w0 & 0xff_ffff == text(b"43=") {
+            tally.replays = tally.replays.wrapping_add((w0 & 0xff_ffff_ffff == text(b"43=Y\x01")) as u32);
+            self.scan &= !want::POSSDUP;
+        }
+        if self.scan & want::ACTION != 0 && w0 & 0xff_ffff_ffff == text(b"1373=") {
+            // 1 suspends orders, 3 cancels them; 2 releases them, and any other may do anything.
+            let value = w0 >> 40 & 0xffff;
+            let reduces = value == text(b"1\x01") || value == text(b"3\x01");
+            tally.count(if reduces { Class::Cancel } else { Class::Order } as usize);
+            self.scan &= !want::ACTION;
+        }
+        if self.scan & want::REPORT != 0 {
+            if w0 & 0xffff_ffff == text(b"150=") {
+                self.seen |= (w0 >> 32 & 0xff) as u32;
+            }
+            if w0 & 0xff_ffff == text(b"39=") {
+                self.seen |= (w0 >> 24 & 0xff) as u32 * 0x100;
+            }
+            if self.seen & 0xff != 0 && self.seen & 0xff00 != 0 {
+                tally.count(self.reported() as usize);
+                self.scan &= !want::REPORT;
+            }
+        }
+        if self.scan & want::IDENTITY != 0 {
+            identify(window, tally, |value| payload.comp_id(value));
+        }
+        if self.scan & want::ALL == 0 {
+            // What is left of it is hopped over like any message.
+            (self.scan, self.hop, self.seen) = (0, 0, 0);
+        } else if tag < 7 && is_length(w0 & ((1u64 << (8 * tag)) - 1)) {
+            // `tag` is 2 to 4 here: the value begins in the first word, and seven digits end in the second.
+            let shift = 8 * (tag + 1);
+            let value = w0 >> shift | w1 << (64 - shift);
+            if let Some(length) = number(value, end.wrapping_sub(tag + 1)) {
+                self.hop = length;
+                self.scan |= DATA;
+            }
+        }
+    }
+
+    /// What the fields of an execution report that were seen make of it.
+    #[inline(always)]
+    fn reported(&self) -> Incoming {
+        let [exec_type, order_status, ..] = self.seen.to_le_bytes();
+        match (exec_type, order_status) {
+            // Up to 4.2 a fill is 1 or 2, from 4.3 on F. In 4.0 there is the order's status alone.
+            (b'F' | b'1' | b'2', _) | (0, b'1' | b'2') => Incoming::Fill,
+            (_, b'8') | (b'8', 0) => Incoming::Reject,
+            _ => Incoming::Other,
+        }
+    }
+}
+
+/// Notes the number of a CompID or SubID.
+#[inline(always)]
+fn identify(window: &Words, tally: &mut Tally, mut number: impl FnMut(&Words) -> u32) {
+    let position = match window[0] & 0xff_ffff {
+        tag if tag == const { text(b"49=") } => 0,
+        tag if tag == const { text(b"56=") } => 1,
+        tag if tag == const { text(b"50=") } => 2,
+        tag if tag == const { text(b"57=") } => 3,
+        _ => return,
+    };
+    tally.ids[position & 3] = number(&value(window));
+}
+
+/// The value of a field with a tag of two digits, zero-padded.
+#[inline(always)]
+fn value(window: &Words) -> Words {
+    let [a, b, c, d] = *window;
+    let shifted = [a >> 24 | b << 40, b >> 24 | c << 40, c >> 24 | d << 40, d >> 24];
+    let mut ended = false;
+    shifted.map(|word| {
+        let length = if ended { 0 } else { first(word, SOH) };
+        ended |= length < 8;
+        if length == 8 { word } else { word & ((1u64 << (8 * length)) - 1) }
+    })
+}

@@ -1,0 +1,158 @@
+//! Where a packet is: an skb at tc, or a frame at XDP. All that differs between the two is here.
+//!
+//! The verifier checks a *global* function once and not once a way to it, but it must know the type of its context. So those that
+//! touch the packet are declared once for each, around one generic body.
+
+use aya_ebpf::bindings::{__sk_buff, xdp_md};
+use aya_ebpf::helpers::{bpf_skb_load_bytes, bpf_skb_pull_data, bpf_xdp_load_bytes};
+use breaker_common::abi::Connection;
+use breaker_common::stream::Framing;
+
+use crate::packet::{self, Packet};
+use crate::work::{self, Work};
+
+/// A packet in the kernel's hands.
+pub trait Access: Copy {
+    /// Where its linear part begins and ends.
+    fn bounds(self) -> (usize, usize);
+    /// Bytes of it in all.
+    fn length(self) -> u32;
+    /// Segments that it will leave as; 0 where that is not known.
+    fn segments(self) -> u32;
+    /// Makes its first bytes linear.
+    fn pull(self, bytes: u32) -> bool;
+    /// Copies bytes of it, at least one, into a buffer.
+    ///
+    /// # Safety
+    /// The buffer has room for them.
+    unsafe fn load(self, offset: u32, to: *mut u8, bytes: u32) -> bool;
+}
+
+/// And its global functions.
+pub trait Context: Access {
+    /// [`packet::parse_headers`].
+    fn parse_headers(self, packet: *mut Packet) -> u32;
+    /// [`packet::step_over_extensions`].
+    fn step_over_extensions(self, offset: u32, protocol: u32) -> u32;
+    /// [`crate::judge_segment`].
+    fn judge_segment(self, work: *mut Work, connection: *mut Connection) -> u32;
+    /// [`work::walk`].
+    fn walk(self, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32;
+    /// [`work::walk_some`].
+    fn walk_some(self, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32;
+    /// [`work::step`].
+    fn step(self, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32;
+}
+
+/// At tc.
+#[derive(Clone, Copy)]
+pub struct Skb(pub *mut __sk_buff);
+
+/// At XDP.
+#[derive(Clone, Copy)]
+pub struct Frame(pub *mut xdp_md);
+
+/// Declares the global functions of a context, and its methods that call them.
+macro_rules! globals {
+    ($context:ident($raw:ty): $($method:ident as $global:ident($($name:ident: $type:ty),*) is $body:path;)+) => {
+        $(
+            #[unsafe(no_mangle)]
+            #[inline(never)]
+            extern "C" fn $global(context: $raw, $($name: $type),*) -> u32 {
+                $body($context(context), $($name),*)
+            }
+        )+
+
+        impl Context for $context {
+            $(
+                #[inline(always)]
+                fn $method(self, $($name: $type),*) -> u32 {
+                    $global(self.0, $($name),*)
+                }
+            )+
+        }
+    };
+}
+
+globals! {
+    Skb(*mut __sk_buff):
+    parse_headers as skb_parse_headers(packet: *mut Packet) is packet::parse_headers;
+    step_over_extensions as skb_step_over_extensions(offset: u32, protocol: u32) is packet::step_over_extensions;
+    judge_segment as skb_judge_segment(work: *mut Work, connection: *mut Connection) is crate::judge_segment;
+    walk as skb_walk(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::walk;
+    walk_some as skb_walk_some(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::walk_some;
+    step as skb_step(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::step;
+}
+
+impl Access for Skb {
+    #[inline(always)]
+    fn bounds(self) -> (usize, usize) {
+        // SAFETY: fields of the program's own context.
+        unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) }
+    }
+
+    #[inline(always)]
+    fn length(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).len }
+    }
+
+    #[inline(always)]
+    fn segments(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).gso_segs }
+    }
+
+    #[inline(always)]
+    fn pull(self, bytes: u32) -> bool {
+        // SAFETY: a helper on the program's own context.
+        unsafe { bpf_skb_pull_data(self.0, self.length().min(bytes)) == 0 }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, offset: u32, to: *mut u8, bytes: u32) -> bool {
+        // SAFETY: the caller vouches for the buffer.
+        unsafe { bpf_skb_load_bytes(self.0.cast(), offset, to.cast(), bytes) == 0 }
+    }
+}
+
+globals! {
+    Frame(*mut xdp_md):
+    parse_headers as frame_parse_headers(packet: *mut Packet) is packet::parse_headers;
+    step_over_extensions as frame_step_over_extensions(offset: u32, protocol: u32) is packet::step_over_extensions;
+    judge_segment as frame_judge_segment(work: *mut Work, connection: *mut Connection) is crate::judge_segment;
+    walk as frame_walk(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::walk;
+    walk_some as frame_walk_some(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::walk_some;
+    step as frame_step(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::step;
+}
+
+impl Access for Frame {
+    #[inline(always)]
+    fn bounds(self) -> (usize, usize) {
+        // SAFETY: fields of the program's own context.
+        unsafe { ((*self.0).data as usize, (*self.0).data_end as usize) }
+    }
+
+    #[inline(always)]
+    fn length(self) -> u32 {
+        // A frame of one buffer is all linear. Programs that do not say so get no others (kernel `dev_xdp_install`).
+        let (start, end) = self.bounds();
+        (end - start) as u32
+    }
+
+    #[inline(always)]
+    fn segments(self) -> u32 {
+        1
+    }
+
+    #[inline(always)]
+    fn pull(self, _: u32) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, offset: u32, to: *mut u8, bytes: u32) -> bool {
+        // SAFETY: the caller vouches for the buffer.
+        unsafe { bpf_xdp_load_bytes(self.0, offset, to.cast(), bytes) == 0 }
+    }
+}
