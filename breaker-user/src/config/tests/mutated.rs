@@ -15,6 +15,8 @@ const PIECES: &[&str] = &[
     "[[session]]",
     "limits = [",
     "{ class = \"order\", max = 1, per = \"1ms\" },",
+    "{ class = \"order\", per_fill = 1, after = 1 },",
+    "\"reject\"",
     "\"total\"",
     "preset = \"cme\"",
     "[2001:db8::/32]:1",

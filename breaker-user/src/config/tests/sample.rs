@@ -12,7 +12,11 @@ pub(super) const SAMPLE: &str = include_str!("sample.toml");
 
 fn written(limits: &[Limit]) -> Vec<String> {
     let write = |limit: &Limit| {
-        format!("{} {} per {} warn {:?}", limit.class.word(), limit.max, limit.per, limit.warn.as_slice())
+        let (class, warn) = (limit.class.word(), limit.warn.as_slice());
+        match limit.per_fill {
+            Some(ratio) => format!("{class} {ratio} per fill after {} warn {warn:?}", limit.max),
+            None => format!("{class} {} per {} warn {warn:?}", limit.max, limit.per),
+        }
     };
     limits.iter().map(write).collect()
 }
@@ -131,6 +135,11 @@ fn presets_add_what_the_scope_does_not_limit_itself() {
     assert_eq!(
         limits(&format!("preset = \"cme\"\n{own}")),
         ["order 9 per total warn []", "cancel 1000 per 3s warn [50, 75, 90]"]
+    );
+    let ratio = "limits = [{ class = \"order\", per_fill = 9, after = 5, warn = [] }]";
+    assert_eq!(
+        limits(&format!("preset = \"eurex-hf\"\n{ratio}")),
+        ["order 9 per fill after 5 warn []", "order 150 per 1s warn [50, 75, 90]"]
     );
 }
 
