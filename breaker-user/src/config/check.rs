@@ -1,23 +1,25 @@
-//! Checks that need the whole file: sessions that claim the same connection, and what has no effect.
+//! Checks that need the whole file: sessions that claim the same connection, what comes in, and what has no effect.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use breaker_common::class::LimitClass;
 
-use super::diagnostics::{Problem, Problems};
+use super::diagnostics::{Problem, Problems, Span};
 use super::endpoint::Endpoint;
+use super::limit::{Limit, Limits};
 use super::policy::Session;
 use super::read::Read;
 use super::read_session::Declared;
-use super::words::{Undeclared, Wire};
+use super::words::{Inbound, Undeclared, Wire};
 
 /// What a session says of the connections it takes, but for the Logon: remote, and local address.
 type Claim = (Endpoint, Option<IpAddr>);
 
 /// Checks the file as a whole.
-pub(super) fn check(read: &Read, problems: &mut Problems) {
+pub(super) fn check(read: &mut Read, problems: &mut Problems) {
     overlaps(&read.sessions, problems);
+    inbound(read, problems);
     idle(read, problems);
 }
 
@@ -52,6 +54,43 @@ fn told_apart(a: &Session, b: &Session) -> bool {
     differ(&a.sender, &b.sender) || differ(&a.target, &b.target)
 }
 
+/// What comes in is read where a limit needs it. A file that forbids what it needs elsewhere would have limits that never trip.
+fn inbound(read: &mut Read, problems: &mut Problems) {
+    let Some((scope, limit, place)) = first_inbound(read) else { return };
+    match &read.inbound {
+        Some((Inbound::Ignore, span)) => {
+            let what = match limit.per_fill {
+                Some(_) => "a limit per_fill".to_owned(),
+                None => format!("a limit of class {}", limit.class.name()),
+            };
+            let found = format!("\"ignore\" does not go with {what} in {scope}");
+            let problem = Problem::new(span.clone(), "host inbound", &found, "write \"watch\", or remove that limit");
+            problems.errors.push(match place {
+                Some(place) => problem.related(place, "the limit is here"),
+                None => problem,
+            });
+        }
+        _ => {
+            if let Some(host) = &mut read.host {
+                host.inbound = Inbound::Watch;
+            }
+        }
+    }
+}
+
+/// The first limit in the file that cannot do without what comes in, its scope, and the scope's table if it is not the host's.
+fn first_inbound(read: &Read) -> Option<(String, Limit, Option<Span>)> {
+    let first = |limits: &Limits| limits.iter().find(|limit| limit.needs_inbound()).copied();
+    let host = read.host.iter().map(|host| ("host".to_owned(), &host.limits, None));
+    let groups = read.groups.iter();
+    let groups = groups.map(|(group, span)| (format!("group/{}", group.name), &group.limits, Some(span)));
+    let sessions = read.sessions.iter();
+    let sessions = sessions.map(|one| (format!("session/{}", one.session.name), &one.session.limits, Some(&one.span)));
+    host.chain(groups)
+        .chain(sessions)
+        .find_map(|(scope, limits, span)| first(limits).map(|limit| (scope, limit, span.cloned())))
+}
+
 /// Warns of what is valid and does nothing: most often something was forgotten.
 fn idle(read: &Read, problems: &mut Problems) {
     for (at, (group, span)) in read.groups.iter().enumerate() {
@@ -62,11 +101,12 @@ fn idle(read: &Read, problems: &mut Problems) {
             problems.warnings.push(Problem::new(span.clone(), &what, "no session is in it", remedy));
         }
     }
-    for Declared { session, span, .. } in &read.sessions {
-        if session.wire == Wire::Opaque && session.limits.iter().any(|limit| limit.class == LimitClass::Cancel) {
+    let opaque = read.sessions.iter().filter(|declared| declared.session.wire == Wire::Opaque);
+    for Declared { session, span, .. } in opaque {
+        // Of several limits of one class the same would be said.
+        for (found, remedy) in session.limits.iter().filter_map(idle_on_opaque).collect::<BTreeSet<_>>() {
             let what = format!("session/{} limits", session.name);
-            let found = "a limit of class cancel on wire = \"opaque\", where every segment is an order";
-            problems.warnings.push(Problem::new(span.clone(), &what, found, "limit class order"));
+            problems.warnings.push(Problem::new(span.clone(), &what, found, remedy));
         }
     }
     if read.sessions.is_empty() && read.host.as_ref().is_some_and(|host| host.undeclared == Undeclared::Ignore) {
@@ -74,4 +114,19 @@ fn idle(read: &Read, problems: &mut Problems) {
         let remedy = "declare a [[session]], or nothing is counted and nothing is withheld";
         problems.warnings.push(Problem::new(0..0, "configuration", found, remedy));
     }
+}
+
+/// Why a limit of an opaque session does not do what it says, and what to write.
+fn idle_on_opaque(limit: &Limit) -> Option<(&'static str, &'static str)> {
+    if limit.per_fill.is_some() {
+        let found = "a limit per_fill on wire = \"opaque\", where no fill is seen";
+        return Some((found, "write max and per = \"total\" instead"));
+    }
+    let found = match limit.class {
+        LimitClass::Order | LimitClass::Message => return None,
+        LimitClass::Cancel => "a limit of class cancel on wire = \"opaque\", where every segment is an order",
+        LimitClass::Fill => "a limit of class fill on wire = \"opaque\", where nothing that comes in is read",
+        LimitClass::Reject => "a limit of class reject on wire = \"opaque\", where nothing that comes in is read",
+    };
+    Some((found, "limit class order"))
 }

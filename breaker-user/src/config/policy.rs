@@ -11,7 +11,9 @@ use super::endpoint::Endpoint;
 use super::limit::{Limit, Limits};
 use super::scope::{GroupIndex, Scope, ScopeIndex, Scopes, SessionIndex, UnknownScope};
 use super::text::{AbsolutePath, CompId, Interface, MsgType, Name, PolicyName};
-use super::words::{DeadmanAction, Hook, Mode, OnDesync, OnTableFull, OnTrip, PossDup, Undeclared, WhileTripped, Wire};
+use super::words::{
+    DeadmanAction, Hook, Inbound, Mode, OnDesync, OnTableFull, OnTrip, PossDup, Undeclared, WhileTripped, Wire,
+};
 
 /// A policy. Only [`super::parse`] makes one, and nothing can change it, so whoever holds one may rely on every rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub struct Host {
     pub hook: Hook,
     /// What happens to FIX that no session declares.
     pub undeclared: Undeclared,
+    /// Whether what comes in is read. It always is where a limit needs it.
+    pub inbound: Inbound,
     /// What connections see of a trip, where their session says nothing else.
     pub on_trip: OnTrip,
     /// What new connections may send, where their session says nothing else.

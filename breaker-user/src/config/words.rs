@@ -89,6 +89,18 @@ words! {
 }
 
 words! {
+    /// Whether what comes in is read. Where the file does not say, it is where a limit needs it.
+    #[derive(Default)]
+    Inbound, "a treatment of what comes in" {
+        /// It is read, for the limits that count fills or rejects.
+        Watch = "watch",
+        /// It costs nothing, and no limit may count it.
+        #[default]
+        Ignore = "ignore",
+    }
+}
+
+words! {
     /// What a connection sees when its scope trips.
     #[derive(Default)]
     OnTrip, "an action" {

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use super::{HOST, accepted, refused, refused_in_host, warnings};
-use crate::config::{LimitClass, Per};
+use crate::config::{Inbound, LimitClass, Per};
 
 #[test]
 fn schema() {
@@ -62,6 +62,8 @@ fn choices() {
     let what =
         "host undeclared: \"\" is not a treatment of undeclared flow: write \"ignore\" or \"watch\" or \"block\"";
     refused_in_host("undeclared = ¦\"\"", what);
+    let what = "host inbound: \"drop\" is not a treatment of what comes in: write \"watch\" or \"ignore\"";
+    refused_in_host("inbound = ¦\"drop\"", what);
     let what = "host on_trip: \"rst\" is not an action: write \"reset\" or \"drop\"";
     refused_in_host("on_trip = ¦\"rst\"", what);
     let what = "host while_tripped: \"reduce_only\" is not a rule: \
@@ -74,6 +76,33 @@ fn choices() {
     let what = "host on_table_full: \"drop\" is not an action: write \"block\" or \"pass\"";
     refused_in_host("on_table_full = ¦\"drop\"", what);
     refused_in_host("armed = ¦\"yes\"", "host armed: \"yes\" is not a boolean: write true or false, without quotes");
+}
+
+#[test]
+fn inbound() {
+    let of = |lines: &str| accepted(&format!("{HOST}{lines}\n")).host().inbound;
+    let order = "limits = [{ class = \"order\", max = 1, per = \"1s\" }]";
+    let reject = "limits = [{ class = \"reject\", max = 50, per = \"1m\" }]";
+    let fill = "limits = [{ class = \"fill\", max = 9, per = \"total\" }]";
+    let ratio = "limits = [{ class = \"order\", per_fill = 100, after = 10 }]";
+    let group = |limits: &str| format!("[[group]]\nname = \"g\"\n{limits}");
+    let session = |limits: &str| format!("[[session]]\nname = \"x\"\nremote = \"10.0.0.1:1\"\n{limits}");
+    for nothing in ["", order, &group(order), &session("preset = \"cme\"")] {
+        assert_eq!(of(nothing), Inbound::Ignore, "{nothing}");
+        assert_eq!(of(&format!("inbound = \"ignore\"\n{nothing}")), Inbound::Ignore);
+        assert_eq!(of(&format!("inbound = \"watch\"\n{nothing}")), Inbound::Watch);
+    }
+    for (needed, what) in [
+        (reject.to_owned(), "a limit of class reject in host"),
+        (group(fill), "a limit of class fill in group/g"),
+        (session(ratio), "a limit per_fill in session/x"),
+        (format!("{}\n{}", group(order), session(reject)), "a limit of class reject in session/x"),
+    ] {
+        assert_eq!(of(&needed), Inbound::Watch, "{needed}");
+        assert_eq!(of(&format!("inbound = \"watch\"\n{needed}")), Inbound::Watch);
+        let what = format!("host inbound: \"ignore\" does not go with {what}: write \"watch\", or remove that limit");
+        refused_in_host(&format!("inbound = ¦\"ignore\"\n{needed}"), &what);
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ const PIECES: &[&str] = &[
     "{ class = \"order\", per_fill = 1, after = 1 },",
     "\"reject\"",
     "\"total\"",
+    "inbound = \"ignore\"",
     "preset = \"cme\"",
     "[2001:db8::/32]:1",
     "/33",

@@ -29,6 +29,7 @@ fn the_sample_says_what_is_documented() {
     assert_eq!(host.interfaces.iter().map(Interface::as_str).collect::<Vec<_>>(), ["eth1"]);
     assert_eq!((host.mode, host.hook), (Mode::Egress, Hook::Auto));
     assert_eq!(host.undeclared, Undeclared::Watch);
+    assert_eq!(host.inbound, Inbound::Watch);
     assert_eq!(host.on_trip, OnTrip::Reset);
     assert_eq!(host.while_tripped, WhileTripped::ReduceOnly);
     assert_eq!(host.on_desync, OnDesync::Warn);
@@ -59,7 +60,12 @@ fn the_sample_says_what_is_documented() {
     assert!(session.armed);
     assert_eq!(session.possdup, PossDup::Block);
     // Own limits of both classes of the preset, so nothing of it is left.
-    let limits = ["order 500 per 3s warn [50, 75, 90]", "cancel 1000 per 3s warn [50, 75, 90]"];
+    let limits = [
+        "order 500 per 3s warn [50, 75, 90]",
+        "cancel 1000 per 3s warn [50, 75, 90]",
+        "reject 50 per 1m warn [50, 75, 90]",
+        "order 100 per fill after 1000 warn [50, 75, 90]",
+    ];
     assert_eq!(written(&session.limits), limits);
     assert!(session.classes.is_empty());
     assert_eq!(policy.warnings().to_string(), "");
@@ -69,7 +75,9 @@ fn the_sample_says_what_is_documented() {
 fn the_shortest_file_means_the_sample_without_its_sessions() {
     let (short, sample) = (accepted(HOST), accepted(SAMPLE));
     assert_eq!(short.name().as_str(), "unnamed");
-    let host = Host { limits: short.host().limits.clone(), deadman: None, ..sample.host().clone() };
+    // Nothing is left that needs what comes in.
+    let limits = short.host().limits.clone();
+    let host = Host { limits, deadman: None, inbound: Inbound::Ignore, ..sample.host().clone() };
     assert_eq!(short.host(), &host);
     assert_eq!(short.agent(), sample.agent());
     assert!(short.host().limits.is_empty() && short.groups().is_empty() && short.sessions().is_empty());
@@ -107,6 +115,7 @@ fn every_choice_can_be_written() {
     all("mode", |policy| policy.host().mode);
     all("hook", |policy| policy.host().hook);
     all("undeclared", |policy| policy.host().undeclared);
+    all("inbound", |policy| policy.host().inbound);
     all("on_trip", |policy| policy.host().on_trip);
     all("while_tripped", |policy| policy.host().while_tripped);
     all("on_desync", |policy| policy.host().on_desync);

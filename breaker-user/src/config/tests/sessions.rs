@@ -299,6 +299,22 @@ fn what_has_no_effect_is_warned_of() {
     let text = format!("{HOST}{}", session("x", "remote = \"10.0.0.1:1\"\nwire = \"opaque\"\npreset = \"cme\""));
     let what = "session/x limits: a limit of class cancel on wire = \"opaque\", where every segment is an order: limit class order";
     assert_eq!(warnings(&text), [(3, 1, what.to_owned())]);
+    let limits = [
+        "{ class = \"reject\", max = 1, per = \"1s\" }",
+        "{ class = \"fill\", max = 1, per = \"1s\" }",
+        "{ class = \"fill\", max = 9, per = \"1m\" }",
+        "{ class = \"order\", per_fill = 5, after = 7 }",
+    ];
+    let lines = format!("remote = \"10.0.0.1:1\"\nwire = \"opaque\"\nlimits = [{}]", limits.join(", "));
+    let nothing = "on wire = \"opaque\", where nothing that comes in is read: limit class order";
+    let found = [
+        format!("session/x limits: a limit of class fill {nothing}"),
+        format!("session/x limits: a limit of class reject {nothing}"),
+        "session/x limits: a limit per_fill on wire = \"opaque\", where no fill is seen: \
+         write max and per = \"total\" instead"
+            .to_owned(),
+    ];
+    assert_eq!(warnings(&format!("{HOST}{}", session("x", &lines))), found.map(|what| (3, 1, what)));
     let what = "configuration: no session, and undeclared = \"ignore\": \
                 declare a [[session]], or nothing is counted and nothing is withheld";
     assert_eq!(warnings(&format!("{HOST}undeclared = \"ignore\"\n")), [(1, 1, what.to_owned())]);
