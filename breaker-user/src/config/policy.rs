@@ -35,7 +35,7 @@ pub struct Host {
     pub interfaces: Vec<Interface>,
     /// Where in the path of the packets.
     pub mode: Mode,
-    /// How it hangs on them, at egress.
+    /// How it hangs on them: one of the hooks of the mode.
     pub hook: Hook,
     /// What happens to FIX that no session declares.
     pub undeclared: Undeclared,

@@ -14,7 +14,7 @@ use super::read_scope::{Names, armed, limits};
 use super::read_session::{Declared, sessions};
 use super::reader::{Section, Value};
 use super::text::{AbsolutePath, Interface, PolicyName, duration};
-use super::words::{Inbound, Undeclared};
+use super::words::{Hook, Inbound, Mode, Undeclared, Word};
 
 /// The schemas that this version reads.
 const SCHEMAS: RangeInclusive<u32> = 1..=1;
@@ -74,8 +74,9 @@ fn host(mut section: Section<'_>, problems: &mut Problems) -> (Option<Host>, Opt
     let interfaces =
         section.required("interfaces", "add the interfaces to guard, like interfaces = [\"eth1\"]", problems);
     let interfaces = interfaces.and_then(|value| self::interfaces(&value, problems));
-    let mode = section.optional("mode", problems, Value::word);
-    let hook = section.optional("hook", problems, Value::word);
+    // Where the mode is not valid, no hook is wrong with it.
+    let mode = section.take("mode").map_or(Some(Mode::default()), |value| problems.note(value.word()));
+    let hook = section.optional("hook", problems, |value| hook(value, mode));
     let undeclared = section.optional("undeclared", problems, Value::word::<Undeclared>);
     let inbound = section.take("inbound");
     let inbound = inbound.and_then(|value| Some((problems.note(value.word())?, value.span)));
@@ -104,6 +105,18 @@ fn host(mut section: Section<'_>, problems: &mut Problems) -> (Option<Host>, Opt
         deadman,
     });
     (host, inbound)
+}
+
+fn hook(value: &Value<'_>, mode: Option<Mode>) -> Result<Hook, Problem> {
+    let hook: Hook = value.word()?;
+    match mode {
+        Some(mode) if !mode.hooks().contains(&hook) => {
+            let hooks: Vec<String> = mode.hooks().iter().map(|hook| format!("{:?}", hook.word())).collect();
+            let found = format!("{:?} does not go with mode = {:?}", hook.word(), mode.word());
+            Err(value.problem(found, format!("write {}, or another mode", hooks.join(" or "))))
+        }
+        _ => Ok(hook),
+    }
 }
 
 fn interfaces(value: &Value<'_>, problems: &mut Problems) -> Option<Vec<Interface>> {

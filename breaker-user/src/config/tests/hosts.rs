@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use super::{HOST, accepted, refused, refused_in_host, warnings};
-use crate::config::{Inbound, LimitClass, Per};
+use crate::config::{Hook, Inbound, LimitClass, Mode, Per, Word};
 
 #[test]
 fn schema() {
@@ -57,7 +57,8 @@ fn choices() {
     refused_in_host("mode = ¦\"egres\"", what);
     refused_in_host("mode = ¦\"tc\"", "host mode: \"tc\" is not a mode: write \"egress\" or \"inline\"");
     refused_in_host("mode = ¦1", "host mode: 1 is not a mode: write \"egress\" or \"inline\"");
-    let what = "host hook: \"tc\" is not a hook: write \"auto\" or \"tcx\" or \"clsact\"; did you mean \"tcx\"?";
+    let what = "host hook: \"tc\" is not a hook: \
+                write \"auto\" or \"tcx\" or \"clsact\" or \"native\" or \"generic\"; did you mean \"tcx\"?";
     refused_in_host("hook = ¦\"tc\"", what);
     let what =
         "host undeclared: \"\" is not a treatment of undeclared flow: write \"ignore\" or \"watch\" or \"block\"";
@@ -76,6 +77,33 @@ fn choices() {
     let what = "host on_table_full: \"drop\" is not an action: write \"block\" or \"pass\"";
     refused_in_host("on_table_full = ¦\"drop\"", what);
     refused_in_host("armed = ¦\"yes\"", "host armed: \"yes\" is not a boolean: write true or false, without quotes");
+}
+
+#[test]
+fn hooks() {
+    for mode in Mode::ALL {
+        for hook in Hook::ALL {
+            let fits = mode.hooks().contains(hook);
+            let lines = format!("hook = ¦\"{hook}\"\nmode = \"{mode}\"");
+            if fits {
+                let host = accepted(&format!("{HOST}{}\n", lines.replace('¦', ""))).host().clone();
+                assert_eq!((host.mode, host.hook), (*mode, *hook));
+                continue;
+            }
+            let words = match mode {
+                Mode::Egress => "\"auto\" or \"tcx\" or \"clsact\"",
+                Mode::Inline => "\"auto\" or \"native\" or \"generic\"",
+            };
+            let found = format!("\"{hook}\" does not go with mode = \"{mode}\"");
+            refused_in_host(&lines, &format!("host hook: {found}: write {words}, or another mode"));
+        }
+    }
+    let what = "host hook: \"native\" does not go with mode = \"egress\": \
+                write \"auto\" or \"tcx\" or \"clsact\", or another mode";
+    refused_in_host("hook = ¦\"native\"", what);
+    // A mode that is not valid is the only error: of the hook nothing is known then.
+    let what = "host mode: \"xdp\" is not a mode: write \"egress\" or \"inline\"";
+    refused_in_host("mode = ¦\"xdp\"\nhook = \"native\"", what);
 }
 
 #[test]

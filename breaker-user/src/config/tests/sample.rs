@@ -113,7 +113,6 @@ fn every_choice_can_be_written() {
         }
     }
     all("mode", |policy| policy.host().mode);
-    all("hook", |policy| policy.host().hook);
     all("undeclared", |policy| policy.host().undeclared);
     all("inbound", |policy| policy.host().inbound);
     all("on_trip", |policy| policy.host().on_trip);
