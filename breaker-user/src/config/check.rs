@@ -1,6 +1,7 @@
 //! Checks that need the whole file: sessions that claim the same connection, what comes in, and what has no effect.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use breaker_common::class::LimitClass;
@@ -8,51 +9,108 @@ use breaker_common::class::LimitClass;
 use super::diagnostics::{Problem, Problems, Span};
 use super::endpoint::Endpoint;
 use super::limit::{Limit, Limits};
-use super::policy::Session;
+use super::policy::COMP_IDS;
 use super::read::Read;
 use super::read_session::Declared;
+use super::text::CompId;
 use super::words::{Inbound, Undeclared, Wire};
-
-/// What a session says of the connections it takes, but for the Logon: remote, and local address.
-type Claim = (Endpoint, Option<IpAddr>);
 
 /// Checks the file as a whole.
 pub(super) fn check(read: &mut Read, problems: &mut Problems) {
-    overlaps(&read.sessions, problems);
+    shared(&read.sessions, problems);
     inbound(read, problems);
     idle(read, problems);
 }
 
-/// Two sessions claim the same connection when they share port, prefix and local address, and the Logon does not tell them
-/// apart. Of prefixes of different length the longer one wins, and a given local address wins over none; two prefixes of
-/// equal length that overlap are the same prefix. So ties are found by equality, and never missed.
-fn overlaps(sessions: &[Declared], problems: &mut Problems) {
-    let mut claims: HashMap<Claim, Vec<(&Declared, usize)>> = HashMap::new();
-    for declared in sessions {
+/// Several sessions may go to one place, a remote and a local address, if the Logon tells whose a connection is.
+///
+/// Of prefixes of different length the longer one wins, and a given local address wins over none; two prefixes of equal length
+/// that overlap are the same prefix. So those that share a place are found by equality, and none is missed.
+fn shared(sessions: &[Declared], problems: &mut Problems) {
+    let mut places: HashMap<(Endpoint, Option<IpAddr>), Sharers<'_>> = HashMap::new();
+    // Of a CompID that could not be read nothing is known of what it tells apart.
+    for declared in sessions.iter().filter(|declared| declared.legible) {
+        let mut blamed = HashSet::new();
         for (at, remote) in declared.session.remotes.iter().enumerate() {
-            let others = claims.entry((*remote, declared.session.local)).or_default();
-            let tie = others.iter().find(|(other, _)| !told_apart(&declared.session, &other.session));
-            if let Some((other, other_at)) = tie {
+            let place = places.entry((*remote, declared.session.local)).or_default();
+            let Err(Clash { with: (other, other_at), found, remedy }) = place.add((declared, at)) else { continue };
+            let name = &other.session.name;
+            // Two that go to several places together clash at each of them, for one reason.
+            if blamed.insert(name) {
                 let what = format!("session/{} remote", declared.session.name);
-                let found = format!("{remote} is claimed by session/{} too", other.session.name);
-                let remedy = "give both a sender, or both a target, that differ, or each a local address";
+                let found = format!("{remote} is claimed by session/{name} too{found}");
                 problems.errors.push(
                     Problem::new(declared.remotes[at].clone(), &what, &found, remedy)
-                        .related(other.remotes[*other_at].clone(), "claimed here"),
+                        .related(other.remotes[other_at].clone(), "claimed here"),
                 );
-                // One error for a session is enough: the others would say the same.
-                break;
             }
-            others.push((declared, at));
         }
     }
 }
 
-/// A session without a CompID takes any, so only two that are given and differ tell sessions apart.
-fn told_apart(a: &Session, b: &Session) -> bool {
-    let differ = |a: &Option<_>, b: &Option<_>| a.is_some() && b.is_some() && a != b;
-    differ(&a.sender, &b.sender) || differ(&a.target, &b.target)
+/// A session, and which of its remotes is the place.
+type Sharer<'a> = (&'a Declared, usize);
+
+/// The sessions of a place, while each can be told from the others.
+#[derive(Default)]
+struct Sharers<'a> {
+    first: Option<Sharer<'a>>,
+    by_ids: HashMap<[Option<&'a CompId>; COMP_IDS.len()], Sharer<'a>>,
 }
+
+/// Why a session cannot go to the place of another.
+struct Clash<'a> {
+    with: Sharer<'a>,
+    found: String,
+    remedy: &'static str,
+}
+
+impl<'a> Sharers<'a> {
+    /// Adds a session, if it can be told from those that are there: by the same keys, with values of its own.
+    ///
+    /// With other keys one Logon could be that of two sessions.
+    fn add(&mut self, sharer: Sharer<'a>) -> Result<(), Clash<'a>> {
+        let session = &sharer.0.session;
+        let ids = session.comp_ids();
+        let Some(first) = self.first else {
+            self.first = Some(sharer);
+            self.by_ids.insert(ids, sharer);
+            return Ok(());
+        };
+        let opaque = [session, &first.0.session].into_iter().find(|session| session.wire == Wire::Opaque);
+        if let Some(opaque) = opaque {
+            let found = format!(", and nothing is read of session/{} with wire = \"opaque\"", opaque.name);
+            return Err(Clash { with: first, found, remedy: "give each a remote or a local address of its own" });
+        }
+        let (keys, others) = (declared_keys(&ids), declared_keys(&first.0.session.comp_ids()));
+        if keys != others {
+            let found = format!(", with {others} where this one has {keys}");
+            let remedy =
+                "give both the same of the keys sender, target, sender_sub and target_sub, one with values that differ";
+            return Err(Clash { with: first, found, remedy });
+        }
+        match self.by_ids.entry(ids) {
+            Entry::Occupied(same) => {
+                let found = if keys == NO_KEYS { String::new() } else { format!(", with the same {keys}") };
+                let remedy = "give both a sender, target, sender_sub or target_sub, with values that differ, or each a local address";
+                Err(Clash { with: *same.get(), found, remedy })
+            }
+            Entry::Vacant(place) => {
+                place.insert(sharer);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The keys of the CompIDs that are there, in words.
+fn declared_keys(ids: &[Option<&CompId>]) -> String {
+    let keys: Vec<_> = COMP_IDS.iter().zip(ids).filter(|(_, id)| id.is_some()).map(|((key, _), _)| *key).collect();
+    if keys.is_empty() { NO_KEYS.to_owned() } else { keys.join(" and ") }
+}
+
+/// What [`declared_keys`] says where there is none.
+const NO_KEYS: &str = "no CompID";
 
 /// What comes in is read where a limit needs it. A file that forbids what it needs elsewhere would have limits that never trip.
 fn inbound(read: &mut Read, problems: &mut Problems) {

@@ -32,7 +32,7 @@ pub use diagnostics::{ConfigErrors, Diagnostic, Diagnostics, Severity};
 pub use endpoint::{Endpoint, Prefix};
 pub use invalid::Invalid;
 pub use limit::{Limit, Limits, Per, Preset, WarnLevels};
-pub use policy::{Agent, Deadman, Group, Host, Policy, Session};
+pub use policy::{Agent, COMP_IDS, Deadman, Group, Host, Place, Policy, Session};
 pub use scope::{GroupIndex, Scope, ScopeIndex, ScopeName, Scopes, SessionIndex, UnknownScope};
 pub use text::{AbsolutePath, CompId, Interface, MsgType, Name, PolicyName};
 pub use words::{

@@ -55,6 +55,8 @@ fn the_sample_says_what_is_documented() {
     assert_eq!(session.local, Some(IpAddr::from([10, 9, 0, 1])));
     assert_eq!(session.sender.as_ref().map(CompId::as_str), Some("FIRM"));
     assert_eq!(session.target.as_ref().map(CompId::as_str), Some("XNYS"));
+    assert_eq!(session.sender_sub.as_ref().map(CompId::as_str), Some("DESK7"));
+    assert_eq!(session.target_sub, None);
     assert_eq!(session.groups.iter().map(|group| group.get()).collect::<Vec<_>>(), [0]);
     assert_eq!(session.wire, Wire::Fix);
     assert!(session.armed);
