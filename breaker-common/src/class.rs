@@ -57,13 +57,17 @@ pub enum LimitClass {
     Order = 0,
     /// Class cancel.
     Cancel = 1,
-    /// Every message of every class.
+    /// Every message of every class that goes out.
     Message = 2,
+    /// Executions that come in: ExecutionReport (8) with ExecType(150)=F, before FIX 4.3 with 1 or 2.
+    Fill = 3,
+    /// Rejections that come in: MsgType 3, j or 9, and ExecutionReport (8) with OrdStatus(39)=8.
+    Reject = 4,
 }
 
 impl LimitClass {
     /// All of them, by code.
-    pub const ALL: [Self; 3] = [Self::Order, Self::Cancel, Self::Message];
+    pub const ALL: [Self; 5] = [Self::Order, Self::Cancel, Self::Message, Self::Fill, Self::Reject];
 
     /// The name in the configuration, the metrics and the events.
     pub const fn name(self) -> &'static str {
@@ -71,6 +75,8 @@ impl LimitClass {
             Self::Order => "order",
             Self::Cancel => "cancel",
             Self::Message => "message",
+            Self::Fill => "fill",
+            Self::Reject => "reject",
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{say, warn};
 use crate::cli::ConfigArgs;
-use crate::config::{self, Policy, PossDup};
+use crate::config::{self, Policy, Word};
 use crate::fault::{Code, Fault};
 use crate::kernel::{hook, load};
 
@@ -25,12 +25,12 @@ pub fn run(args: &ConfigArgs) -> Result<ExitCode> {
         let view = json!({
             "policy": { "name": policy.name().as_str(), "sha256": policy.sha256_hex() },
             "interfaces": interfaces,
+            "mode": policy.host().mode.word(),
             "hook": host.as_ref().ok(),
             "groups": policy.groups().len(),
             "sessions": policy.sessions().len(),
             "limits": limits,
             "kernel_memory_bytes": memory,
-            "not_enforced": not_enforced(&policy),
         });
         say(&serde_json::to_string_pretty(&view)?)?;
     } else {
@@ -67,29 +67,5 @@ pub fn policy(args: &ConfigArgs) -> Result<Policy> {
     if !policy.warnings().is_empty() {
         warn(&policy.warnings().render(colour));
     }
-    if policy.host().mode != config::Mode::Egress {
-        let text = "loading: [host].mode = \"inline\" is not in this version: it enforces at egress only";
-        return Err(Fault::new(Code::Usage, text).into());
-    }
-    for what in not_enforced(&policy) {
-        warn(&format!("breaker: warning: {what} is read but NOT ENFORCED by this version"));
-    }
     Ok(policy)
-}
-
-/// Settings of a policy that this version knows and does not act on yet.
-fn not_enforced(policy: &Policy) -> Vec<String> {
-    let mut found = Vec::new();
-    if policy.host().deadman.is_some() {
-        found.push("[host].deadman".to_owned());
-    }
-    if policy.sessions().iter().any(|session| session.possdup == PossDup::Block) {
-        found.push("possdup = \"block\", the default (an order repeated after a reset passes, counted)".to_owned());
-    }
-    for session in policy.sessions() {
-        if session.sender.is_some() || session.target.is_some() {
-            found.push(format!("sender or target of session/{} (it is told apart by address alone)", session.name));
-        }
-    }
-    found
 }

@@ -93,20 +93,32 @@ impl Default for WarnLevels {
     }
 }
 
-/// At most `max` messages of a class in any window.
+/// At most `max` messages of a class in any window; or a ratio, at most so many orders for each fill.
+///
+/// A ratio, `{ class = "order", per_fill = R, after = N }`, trips where more than N orders have crossed since the last reset
+/// and they are more than R for each fill that came in. N keeps the first orders of a day from being a ratio of anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// The messages it counts.
+    /// The messages it counts: of a ratio, orders.
     pub class: LimitClass,
-    /// How many of them may cross: 1 to 1,000,000,000.
+    /// How many of them may cross, and of a ratio, how many may cross whatever is filled: 1 to 1,000,000,000.
     pub max: NonZeroU32,
-    /// Over what they count.
+    /// Over what they count: of a ratio, [`Per::Total`].
     pub per: Per,
+    /// Of a ratio, how many of them may cross for each fill: 1 to 1,000,000,000.
+    pub per_fill: Option<NonZeroU32>,
     /// When it warns.
     pub warn: WarnLevels,
 }
 
-/// The limits of a scope: at most four, no two of the same class over the same time.
+impl Limit {
+    /// Whether it can only be kept by reading what comes in.
+    pub fn needs_inbound(&self) -> bool {
+        self.per_fill.is_some() || matches!(self.class, LimitClass::Fill | LimitClass::Reject)
+    }
+}
+
+/// The limits of a scope: at most four, no two of the same class over the same time, and at most one ratio besides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits(Vec<Limit>);
 
@@ -115,7 +127,8 @@ impl Limits {
     ///
     /// The caller says how many a scope may have: it knows the place in the file.
     pub(super) fn merge(own: Vec<Limit>, preset: Option<Preset>) -> Self {
-        let overridden = |class| own.iter().any(|limit| limit.class == class);
+        // A ratio says nothing of how fast orders may follow each other: the venue's throttle stays.
+        let overridden = |class| own.iter().any(|limit| limit.class == class && limit.per_fill.is_none());
         let mut added = preset.map(Preset::limits).unwrap_or_default();
         added.retain(|limit| !overridden(limit.class));
         Self(own.into_iter().chain(added).collect())
@@ -185,6 +198,7 @@ impl Preset {
             class,
             max,
             per: Per::Window(Duration::from_millis(per)),
+            per_fill: None,
             warn: WarnLevels::default(),
         };
         self.rule().1.iter().map(limit).collect()

@@ -32,11 +32,11 @@ pub use diagnostics::{ConfigErrors, Diagnostic, Diagnostics, Severity};
 pub use endpoint::{Endpoint, Prefix};
 pub use invalid::Invalid;
 pub use limit::{Limit, Limits, Per, Preset, WarnLevels};
-pub use policy::{Agent, Deadman, Group, Host, Policy, Session};
+pub use policy::{Agent, COMP_IDS, Deadman, Group, Host, Place, Policy, Session};
 pub use scope::{GroupIndex, Scope, ScopeIndex, ScopeName, Scopes, SessionIndex, UnknownScope};
 pub use text::{AbsolutePath, CompId, Interface, MsgType, Name, PolicyName};
 pub use words::{
-    DeadmanAction, Hook, Mode, OnDesync, OnTableFull, OnTrip, PossDup, Undeclared, WhileTripped, Wire, Word,
+    DeadmanAction, Hook, Inbound, Mode, OnDesync, OnTableFull, OnTrip, PossDup, Undeclared, WhileTripped, Wire, Word,
 };
 
 use diagnostics::{Lines, Problem, Problems};
@@ -87,8 +87,8 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
 pub fn parse(file_name: &str, text: &str) -> Result<Policy, ConfigErrors> {
     let (document, syntax) = DeTable::parse_recoverable(text);
     let mut problems = Problems::default();
-    let read = read::read(Section::new(String::new(), 0..0, document.get_ref()), &mut problems);
-    check::check(&read, &mut problems);
+    let mut read = read::read(Section::new(String::new(), 0..0, document.get_ref()), &mut problems);
+    check::check(&mut read, &mut problems);
     let errors = with_syntax_errors(text, &syntax, problems.errors);
     let (Some(host), []) = (read.host, errors.as_slice()) else {
         return Err(ConfigErrors::new(Diagnostics::new(file_name, text, Severity::Error, errors)));

@@ -1,5 +1,6 @@
 //! A policy: what a valid configuration says.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -11,7 +12,12 @@ use super::endpoint::Endpoint;
 use super::limit::{Limit, Limits};
 use super::scope::{GroupIndex, Scope, ScopeIndex, Scopes, SessionIndex, UnknownScope};
 use super::text::{AbsolutePath, CompId, Interface, MsgType, Name, PolicyName};
-use super::words::{DeadmanAction, Hook, Mode, OnDesync, OnTableFull, OnTrip, PossDup, Undeclared, WhileTripped, Wire};
+use super::words::{
+    DeadmanAction, Hook, Inbound, Mode, OnDesync, OnTableFull, OnTrip, PossDup, Undeclared, WhileTripped, Wire,
+};
+
+/// The CompIDs that tell the sessions of a place apart: the key in the file and the tag in the Logon.
+pub const COMP_IDS: [(&str, u32); 4] = [("sender", 49), ("target", 56), ("sender_sub", 50), ("target_sub", 57)];
 
 /// A policy. Only [`super::parse`] makes one, and nothing can change it, so whoever holds one may rely on every rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,10 +39,12 @@ pub struct Host {
     pub interfaces: Vec<Interface>,
     /// Where in the path of the packets.
     pub mode: Mode,
-    /// How it hangs on them, at egress.
+    /// How it hangs on them: one of the hooks of the mode.
     pub hook: Hook,
     /// What happens to FIX that no session declares.
     pub undeclared: Undeclared,
+    /// Whether what comes in is read. It always is where a limit needs it.
+    pub inbound: Inbound,
     /// What connections see of a trip, where their session says nothing else.
     pub on_trip: OnTrip,
     /// What new connections may send, where their session says nothing else.
@@ -101,6 +109,10 @@ pub struct Session {
     pub sender: Option<CompId>,
     /// TargetCompID(56) of the connection's Logon; `None`: any.
     pub target: Option<CompId>,
+    /// SenderSubID(50) of the connection's Logon; `None`: any.
+    pub sender_sub: Option<CompId>,
+    /// TargetSubID(57) of the connection's Logon; `None`: any.
+    pub target_sub: Option<CompId>,
     /// Its groups: at most four, none twice.
     pub groups: Vec<GroupIndex>,
     /// What its connections carry.
@@ -119,6 +131,26 @@ pub struct Session {
     pub limits: Limits,
     /// MsgTypes it classifies for itself: at most 16, none twice.
     pub classes: Vec<(MsgType, Class)>,
+}
+
+impl Session {
+    /// What tells it apart from the other sessions of a place: sender, target, sender_sub and target_sub, as [`COMP_IDS`] names
+    /// them.
+    pub fn comp_ids(&self) -> [Option<&CompId>; COMP_IDS.len()] {
+        [self.sender.as_ref(), self.target.as_ref(), self.sender_sub.as_ref(), self.target_sub.as_ref()]
+    }
+}
+
+/// A place that connections go to, and whose they may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The remote end.
+    pub remote: Endpoint,
+    /// The local address; `None`: any that no other place with this remote names.
+    pub local: Option<IpAddr>,
+    /// The sessions that go there, in the order of the file: at least one. Several all declare the same of their
+    /// [`Session::comp_ids`], at least one, and no two the same values.
+    pub sessions: Vec<SessionIndex>,
 }
 
 impl Policy {
@@ -175,6 +207,23 @@ impl Policy {
     /// The session with this number; `None` for `undeclared`, which follows the host's settings.
     pub fn session(&self, session: SessionIndex) -> Option<&Session> {
         session.declared().map(|position| &self.sessions[position])
+    }
+
+    /// Every place that a session goes to, once, in the order in which the file first names them.
+    pub fn places(&self) -> Vec<Place> {
+        let mut places: Vec<Place> = Vec::new();
+        let mut known: HashMap<(Endpoint, Option<IpAddr>), usize> = HashMap::new();
+        for index in self.scopes.sessions() {
+            let Some(Session { remotes, local, .. }) = self.session(index) else { continue };
+            for remote in remotes {
+                let at = *known.entry((*remote, *local)).or_insert_with(|| {
+                    places.push(Place { remote: *remote, local: *local, sessions: Vec::new() });
+                    places.len() - 1
+                });
+                places[at].sessions.push(index);
+            }
+        }
+        places
     }
 
     /// The scopes that the messages of a session are subject to: its own, its groups', the host.

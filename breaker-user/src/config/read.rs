@@ -14,7 +14,7 @@ use super::read_scope::{Names, armed, limits};
 use super::read_session::{Declared, sessions};
 use super::reader::{Section, Value};
 use super::text::{AbsolutePath, Interface, PolicyName, duration};
-use super::words::Undeclared;
+use super::words::{Hook, Inbound, Mode, Undeclared, Word};
 
 /// The schemas that this version reads.
 const SCHEMAS: RangeInclusive<u32> = 1..=1;
@@ -31,6 +31,8 @@ const DEADMAN: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration:
 pub(super) struct Read {
     pub(super) name: PolicyName,
     pub(super) host: Option<Host>,
+    /// What `[host]` says of what comes in, where it says anything.
+    pub(super) inbound: Option<(Inbound, Span)>,
     pub(super) agent: Agent,
     pub(super) groups: Vec<(Group, Span)>,
     pub(super) sessions: Vec<Declared>,
@@ -42,7 +44,7 @@ pub(super) fn read(mut file: Section<'_>, problems: &mut Problems) -> Read {
     let name = file.optional("policy", problems, Value::text::<PolicyName>).unwrap_or_default();
     let host = file.required("host", "add [host] with interfaces = [\"eth1\"]", problems);
     let host = host.and_then(|value| problems.note(value.section("write [host], once")));
-    let host = host.and_then(|section| self::host(section, problems));
+    let (host, inbound) = host.map(|section| self::host(section, problems)).unwrap_or_default();
     let agent = file.optional("agent", problems, |value| value.section("write [agent], once"));
     let agent = self::agent(agent, problems);
     let groups = tables(&mut file, "group", problems);
@@ -51,7 +53,7 @@ pub(super) fn read(mut file: Section<'_>, problems: &mut Problems) -> Read {
     let group_names = groups.iter().map(|(group, _)| group.name.as_str()).collect::<Vec<_>>();
     let sessions = sessions(tables, &group_names, host.as_ref(), problems);
     file.end(problems);
-    Read { name, host, agent, groups, sessions }
+    Read { name, host, inbound, agent, groups, sessions }
 }
 
 fn schema(value: &Value<'_>) -> Result<u32, Problem> {
@@ -67,13 +69,17 @@ fn tables<'t>(file: &mut Section<'t>, key: &'static str, problems: &mut Problems
     items.iter().filter_map(|item| problems.note(item.section(&example))).collect()
 }
 
-fn host(mut section: Section<'_>, problems: &mut Problems) -> Option<Host> {
+/// The host, and what it says of what comes in: whether that will do only the whole file tells.
+fn host(mut section: Section<'_>, problems: &mut Problems) -> (Option<Host>, Option<(Inbound, Span)>) {
     let interfaces =
         section.required("interfaces", "add the interfaces to guard, like interfaces = [\"eth1\"]", problems);
     let interfaces = interfaces.and_then(|value| self::interfaces(&value, problems));
-    let mode = section.optional("mode", problems, Value::word);
-    let hook = section.optional("hook", problems, Value::word);
+    // Where the mode is not valid, no hook is wrong with it.
+    let mode = section.take("mode").map_or(Some(Mode::default()), |value| problems.note(value.word()));
+    let hook = section.optional("hook", problems, |value| hook(value, mode));
     let undeclared = section.optional("undeclared", problems, Value::word::<Undeclared>);
+    let inbound = section.take("inbound");
+    let inbound = inbound.and_then(|value| Some((problems.note(value.word())?, value.span)));
     let on_trip = section.optional("on_trip", problems, Value::word);
     let while_tripped = section.optional("while_tripped", problems, Value::word);
     let on_desync = section.optional("on_desync", problems, Value::word);
@@ -83,11 +89,12 @@ fn host(mut section: Section<'_>, problems: &mut Problems) -> Option<Host> {
     let limits = limits(&mut section, problems);
     let deadman = section.take("deadman").and_then(|value| deadman(&value, problems));
     section.end(problems);
-    Some(Host {
-        interfaces: interfaces?,
+    let host = interfaces.map(|interfaces| Host {
+        interfaces,
         mode: mode.unwrap_or_default(),
         hook: hook.unwrap_or_default(),
         undeclared: undeclared.unwrap_or_default(),
+        inbound: inbound.as_ref().map(|(inbound, _)| *inbound).unwrap_or_default(),
         on_trip: on_trip.unwrap_or_default(),
         while_tripped: while_tripped.unwrap_or_default(),
         on_desync: on_desync.unwrap_or_default(),
@@ -96,7 +103,20 @@ fn host(mut section: Section<'_>, problems: &mut Problems) -> Option<Host> {
         armed,
         limits,
         deadman,
-    })
+    });
+    (host, inbound)
+}
+
+fn hook(value: &Value<'_>, mode: Option<Mode>) -> Result<Hook, Problem> {
+    let hook: Hook = value.word()?;
+    match mode {
+        Some(mode) if !mode.hooks().contains(&hook) => {
+            let hooks: Vec<String> = mode.hooks().iter().map(|hook| format!("{:?}", hook.word())).collect();
+            let found = format!("{:?} does not go with mode = {:?}", hook.word(), mode.word());
+            Err(value.problem(found, format!("write {}, or another mode", hooks.join(" or "))))
+        }
+        _ => Ok(hook),
+    }
 }
 
 fn interfaces(value: &Value<'_>, problems: &mut Problems) -> Option<Vec<Interface>> {

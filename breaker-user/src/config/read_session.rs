@@ -9,7 +9,7 @@ use breaker_common::class::Class;
 use super::diagnostics::{Problem, Problems, Span};
 use super::endpoint::{Endpoint, parse_address};
 use super::invalid::{nearest, quoted};
-use super::policy::{Host, Session};
+use super::policy::{COMP_IDS, Host, Session};
 use super::read_scope::{Names, armed, limits};
 use super::reader::{Section, Value};
 use super::scope::GroupIndex;
@@ -28,6 +28,8 @@ pub(super) struct Declared {
     pub(super) span: Span,
     /// One for each remote.
     pub(super) remotes: Vec<Span>,
+    /// Every CompID that it declares is a valid one.
+    pub(super) legible: bool,
 }
 
 /// What sessions refer to in the rest of the file.
@@ -66,8 +68,10 @@ fn session(
     let (remotes, spans) = remotes.map(|value| self::remotes(&value, problems)).unwrap_or_default();
     let local = section.take("local").and_then(|value| problems.note(self::local(&value, &remotes)));
     let wire = section.optional("wire", problems, Value::word).unwrap_or_default();
-    let sender = comp_id(&mut section, "sender", wire, problems);
-    let target = comp_id(&mut section, "target", wire, problems);
+    let declared = COMP_IDS.iter().filter(|(key, _)| section.has(key)).count();
+    let comp_ids = COMP_IDS.map(|(key, _)| comp_id(&mut section, key, wire, problems));
+    let legible = comp_ids.iter().flatten().count() == declared;
+    let [sender, target, sender_sub, target_sub] = comp_ids;
     let member_of = section.take("groups").map(|value| self::groups(&value, &above.groups, problems));
     let armed = armed(&mut section, problems);
     let limits = limits(&mut section, problems);
@@ -86,6 +90,8 @@ fn session(
         local,
         sender,
         target,
+        sender_sub,
+        target_sub,
         groups: member_of.unwrap_or_default(),
         wire,
         armed,
@@ -96,7 +102,7 @@ fn session(
         limits,
         classes: classes.unwrap_or_default(),
     };
-    Some(Declared { session, span, remotes: spans })
+    Some(Declared { session, span, remotes: spans, legible })
 }
 
 fn name(section: &mut Section<'_>, names: &mut Names, problems: &mut Problems) -> Option<Name> {

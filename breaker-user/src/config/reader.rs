@@ -151,6 +151,11 @@ impl<'t> Section<'t> {
         if self.what.is_empty() { key.to_owned() } else { format!("{} {key}", self.what) }
     }
 
+    /// Whether there is a value of this key, which nobody has taken yet.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.rest.contains_key(key)
+    }
+
     /// The value of a key. From here on the key is a known one.
     pub(super) fn take(&mut self, key: &'static str) -> Option<Value<'t>> {
         self.known.push(key);

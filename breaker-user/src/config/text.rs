@@ -68,11 +68,17 @@ impl FromStr for Interface {
     }
 }
 
-/// A SenderCompID(49) or TargetCompID(56): 1 to 64 printable ASCII characters without `=`.
+/// A SenderCompID(49), TargetCompID(56), SenderSubID(50) or TargetSubID(57): 1 to 28 printable ASCII characters.
+///
+/// No more than 28, for the field with its tag, its `=` and the SOH that ends it must fit into the 32 bytes that the program
+/// reads at once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CompId(String);
 
 impl CompId {
+    /// The most bytes: 32 less those of `49=` and SOH.
+    pub const MOST: usize = 28;
+
     /// The value as it stands on the wire.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -83,12 +89,12 @@ impl FromStr for CompId {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let fits = text.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=');
-        if (1..=64).contains(&text.len()) && fits {
+        let fits = text.bytes().all(|b| (b' '..=b'~').contains(&b));
+        if (1..=Self::MOST).contains(&text.len()) && fits {
             return Ok(Self(text.to_owned()));
         }
         let found = format!("{} is not a CompID", quoted(text));
-        Err(Invalid::new(found, "write 1 to 64 printable ASCII characters without '='"))
+        Err(Invalid::new(found, format!("write 1 to {} printable ASCII characters", Self::MOST)))
     }
 }
 

@@ -61,16 +61,30 @@ words! {
 }
 
 words! {
-    /// How the program hangs on the egress of an interface.
+    /// How the program hangs on an interface. [`Mode::hooks`] says which goes with which mode.
     #[derive(Default)]
     Hook, "a hook" {
-        /// The best that the kernel has: tcx from Linux 6.6 on, else clsact.
+        /// The best that is there. At egress: tcx from Linux 6.6 on, else clsact. Inline: native, else generic.
         #[default]
         Auto = "auto",
-        /// A link of its own, which `tc` does not touch.
+        /// At egress: a link of its own, which `tc` does not touch.
         Tcx = "tcx",
-        /// A filter of the clsact qdisc, which any `tc filter del` and `tc qdisc del` of root's removes.
+        /// At egress: a filter of the clsact qdisc, which any `tc filter del` and `tc qdisc del` of root's removes.
         Clsact = "clsact",
+        /// Inline: XDP in the driver, before the kernel makes a packet of what it received. Not every driver has it.
+        Native = "native",
+        /// Inline: XDP in the stack, for any driver. A packet costs more there.
+        Generic = "generic",
+    }
+}
+
+impl Mode {
+    /// The hooks that there are in this mode.
+    pub const fn hooks(self) -> &'static [Hook] {
+        match self {
+            Self::Egress => &[Hook::Auto, Hook::Tcx, Hook::Clsact],
+            Self::Inline => &[Hook::Auto, Hook::Native, Hook::Generic],
+        }
     }
 }
 
@@ -85,6 +99,18 @@ words! {
         Watch = "watch",
         /// It is withheld.
         Block = "block",
+    }
+}
+
+words! {
+    /// Whether what comes in is read. Where the file does not say, it is where a limit needs it.
+    #[derive(Default)]
+    Inbound, "a treatment of what comes in" {
+        /// It is read, for the limits that count fills or rejects.
+        Watch = "watch",
+        /// It costs nothing, and no limit may count it.
+        #[default]
+        Ignore = "ignore",
     }
 }
 

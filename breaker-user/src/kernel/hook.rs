@@ -90,6 +90,10 @@ fn choose(wanted: Hook, version: KernelVersion) -> Result<u32> {
     match (wanted, version >= TCX_SINCE) {
         (Hook::Auto, false) | (Hook::Clsact, _) => Ok(hook::CLSACT),
         (Hook::Auto | Hook::Tcx, true) => Ok(hook::TCX),
+        (Hook::Native | Hook::Generic, _) => {
+            let text = format!("attaching: {wanted} is no hook at egress: write [host].hook = \"auto\"");
+            Err(Fault::new(Code::Usage, text).into())
+        }
         (Hook::Tcx, false) => {
             let text = "attaching: this kernel has no tcx, which came with Linux 6.6: write [host].hook = \"auto\" or \"clsact\"";
             Err(Fault::new(Code::Kernel, text).into())

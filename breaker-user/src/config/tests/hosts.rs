@@ -1,6 +1,9 @@
 //! `[host]`, `[agent]`, limits, and the top of the file.
 
+use std::num::NonZeroU32;
+
 use super::{HOST, accepted, refused, refused_in_host, warnings};
+use crate::config::{Hook, Inbound, LimitClass, Mode, Per, Word};
 
 #[test]
 fn schema() {
@@ -54,11 +57,14 @@ fn choices() {
     refused_in_host("mode = ¦\"egres\"", what);
     refused_in_host("mode = ¦\"tc\"", "host mode: \"tc\" is not a mode: write \"egress\" or \"inline\"");
     refused_in_host("mode = ¦1", "host mode: 1 is not a mode: write \"egress\" or \"inline\"");
-    let what = "host hook: \"tc\" is not a hook: write \"auto\" or \"tcx\" or \"clsact\"; did you mean \"tcx\"?";
+    let what = "host hook: \"tc\" is not a hook: \
+                write \"auto\" or \"tcx\" or \"clsact\" or \"native\" or \"generic\"; did you mean \"tcx\"?";
     refused_in_host("hook = ¦\"tc\"", what);
     let what =
         "host undeclared: \"\" is not a treatment of undeclared flow: write \"ignore\" or \"watch\" or \"block\"";
     refused_in_host("undeclared = ¦\"\"", what);
+    let what = "host inbound: \"drop\" is not a treatment of what comes in: write \"watch\" or \"ignore\"";
+    refused_in_host("inbound = ¦\"drop\"", what);
     let what = "host on_trip: \"rst\" is not an action: write \"reset\" or \"drop\"";
     refused_in_host("on_trip = ¦\"rst\"", what);
     let what = "host while_tripped: \"reduce_only\" is not a rule: \
@@ -71,6 +77,60 @@ fn choices() {
     let what = "host on_table_full: \"drop\" is not an action: write \"block\" or \"pass\"";
     refused_in_host("on_table_full = ¦\"drop\"", what);
     refused_in_host("armed = ¦\"yes\"", "host armed: \"yes\" is not a boolean: write true or false, without quotes");
+}
+
+#[test]
+fn hooks() {
+    for mode in Mode::ALL {
+        for hook in Hook::ALL {
+            let fits = mode.hooks().contains(hook);
+            let lines = format!("hook = ¦\"{hook}\"\nmode = \"{mode}\"");
+            if fits {
+                let host = accepted(&format!("{HOST}{}\n", lines.replace('¦', ""))).host().clone();
+                assert_eq!((host.mode, host.hook), (*mode, *hook));
+                continue;
+            }
+            let words = match mode {
+                Mode::Egress => "\"auto\" or \"tcx\" or \"clsact\"",
+                Mode::Inline => "\"auto\" or \"native\" or \"generic\"",
+            };
+            let found = format!("\"{hook}\" does not go with mode = \"{mode}\"");
+            refused_in_host(&lines, &format!("host hook: {found}: write {words}, or another mode"));
+        }
+    }
+    let what = "host hook: \"native\" does not go with mode = \"egress\": \
+                write \"auto\" or \"tcx\" or \"clsact\", or another mode";
+    refused_in_host("hook = ¦\"native\"", what);
+    // A mode that is not valid is the only error: of the hook nothing is known then.
+    let what = "host mode: \"xdp\" is not a mode: write \"egress\" or \"inline\"";
+    refused_in_host("mode = ¦\"xdp\"\nhook = \"native\"", what);
+}
+
+#[test]
+fn inbound() {
+    let of = |lines: &str| accepted(&format!("{HOST}{lines}\n")).host().inbound;
+    let order = "limits = [{ class = \"order\", max = 1, per = \"1s\" }]";
+    let reject = "limits = [{ class = \"reject\", max = 50, per = \"1m\" }]";
+    let fill = "limits = [{ class = \"fill\", max = 9, per = \"total\" }]";
+    let ratio = "limits = [{ class = \"order\", per_fill = 100, after = 10 }]";
+    let group = |limits: &str| format!("[[group]]\nname = \"g\"\n{limits}");
+    let session = |limits: &str| format!("[[session]]\nname = \"x\"\nremote = \"10.0.0.1:1\"\n{limits}");
+    for nothing in ["", order, &group(order), &session("preset = \"cme\"")] {
+        assert_eq!(of(nothing), Inbound::Ignore, "{nothing}");
+        assert_eq!(of(&format!("inbound = \"ignore\"\n{nothing}")), Inbound::Ignore);
+        assert_eq!(of(&format!("inbound = \"watch\"\n{nothing}")), Inbound::Watch);
+    }
+    for (needed, what) in [
+        (reject.to_owned(), "a limit of class reject in host"),
+        (group(fill), "a limit of class fill in group/g"),
+        (session(ratio), "a limit per_fill in session/x"),
+        (format!("{}\n{}", group(order), session(reject)), "a limit of class reject in session/x"),
+    ] {
+        assert_eq!(of(&needed), Inbound::Watch, "{needed}");
+        assert_eq!(of(&format!("inbound = \"watch\"\n{needed}")), Inbound::Watch);
+        let what = format!("host inbound: \"ignore\" does not go with {what}: write \"watch\", or remove that limit");
+        refused_in_host(&format!("inbound = ¦\"ignore\"\n{needed}"), &what);
+    }
 }
 
 #[test]
@@ -131,7 +191,7 @@ fn limits() {
     let what = "host limits: 5 is not a table: write a limit like { class = \"order\", max = 500, per = \"3s\" }";
     refused_in_host("limits = [¦5]", what);
     let missing = [
-        "host limits class: is missing: add class = \"order\", \"cancel\" or \"message\"",
+        "host limits class: is missing: add class = \"order\", \"cancel\", \"message\", \"fill\" or \"reject\"",
         "host limits max: is missing: add the most messages that may cross, like max = 500",
         "host limits per: is missing: add the time they count over, like per = \"3s\", or \"total\"",
     ];
@@ -139,13 +199,77 @@ fn limits() {
     let errors = crate::config::parse("breaker.toml", &text.replace('¦', "")).unwrap_err();
     assert_eq!(errors.diagnostics().iter().map(|error| error.message()).collect::<Vec<_>>(), missing);
     let what = "host limits class: \"orders\" is not a class that a limit counts: \
-                write \"order\" or \"cancel\" or \"message\"; did you mean \"order\"?";
+                write \"order\" or \"cancel\" or \"message\" or \"fill\" or \"reject\"; did you mean \"order\"?";
     refused_in_host("limits = [{ class = ¦\"orders\", max = 1, per = \"1s\" }]", what);
     for bad in ["0", "-5", "1000000001"] {
         let what = format!("host limits max: {bad} is out of range: write a whole number from 1 to 1000000000");
         refused_in_host(&format!("limits = [{{ class = \"order\", max = ¦{bad}, per = \"1s\" }}]"), &what);
     }
     accepted(&format!("{HOST}limits = [{{ class = \"message\", max = 1_000_000_000, per = \"24h\" }}]\n"));
+}
+
+#[test]
+fn ratios() {
+    let limit = |text: &str| format!("limits = [{{ {text} }}]");
+    let policy = accepted(&format!("{HOST}{}\n", limit("class = \"order\", per_fill = 100, after = 1_000, warn = []")));
+    let [ratio] = policy.host().limits[..] else { panic!("one limit") };
+    assert_eq!((ratio.class, ratio.max.get(), ratio.per), (LimitClass::Order, 1_000, Per::Total));
+    assert_eq!((ratio.per_fill.map(NonZeroU32::get), ratio.warn.as_slice()), (Some(100), &[][..]));
+
+    for (text, message) in [
+        (
+            "class = \"order\", per_fill = 9, after = 1, max = ¦5",
+            "max: does not go with per_fill: \
+             leave it out: after says how many orders may cross before the ratio holds",
+        ),
+        (
+            "class = \"order\", per_fill = 9, after = 1, per = ¦\"1s\"",
+            "per: does not go with per_fill: leave it out: a ratio is of what crossed since the last reset",
+        ),
+        (
+            "class = \"order\", max = 5, per = \"1s\", after = ¦1",
+            "after: does not go with max and per: \
+             leave it out, or write per_fill, the most orders for each fill, instead of max and per",
+        ),
+        (
+            "class = ¦\"cancel\", per_fill = 9, after = 1",
+            "class: \"cancel\" does not go with per_fill: write class = \"order\": a ratio is one of orders to fills",
+        ),
+        (
+            "class = \"order\", per_fill = ¦0, after = 1",
+            "per_fill: 0 is out of range: write a whole number from 1 to 1000000000",
+        ),
+        (
+            "class = \"order\", per_fill = 9, after = ¦1.5",
+            "after: 1.5 is not a whole number: write a whole number from 1 to 1000000000",
+        ),
+    ] {
+        refused_in_host(&limit(text), &format!("host limits {message}"));
+    }
+    for (text, message) in [
+        (
+            "class = \"order\", per_fill = 9",
+            "after: is missing: add how many orders may cross before the ratio holds, like after = 1000",
+        ),
+        (
+            "class = \"order\", after = 1",
+            "per_fill: is missing: add the most orders for each fill, like per_fill = 100",
+        ),
+    ] {
+        refused_in_host(&format!("limits = [¦{{ {text} }}]"), &format!("host limits {message}"));
+    }
+    let misspelt = limit("class = \"order\", max = 1, per = \"1s\", ¦per_fil = 2");
+    refused_in_host(&misspelt, "host limits: unknown key \"per_fil\": did you mean per_fill?");
+}
+
+#[test]
+fn one_ratio_in_a_scope_and_a_total_beside_it() {
+    let ratio = "{ class = \"order\", per_fill = 100, after = 10 }";
+    let total = "{ class = \"order\", max = 10, per = \"total\" }";
+    accepted(&format!("{HOST}limits = [{ratio}, {total}]\n"));
+    let another = "{ class = \"order\", per_fill = 5, after = 7 }";
+    let what = "host limits: a second limit for class order per fill: leave one of the two";
+    refused_in_host(&format!("limits = [{ratio}, {total}, ¦{another}]"), what);
 }
 
 #[test]

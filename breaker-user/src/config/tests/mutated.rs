@@ -1,5 +1,7 @@
 //! No text makes the reader panic, and whatever it accepts keeps the rules.
 
+use std::collections::HashSet;
+
 use proptest::prelude::*;
 
 use super::sample::SAMPLE;
@@ -15,7 +17,10 @@ const PIECES: &[&str] = &[
     "[[session]]",
     "limits = [",
     "{ class = \"order\", max = 1, per = \"1ms\" },",
+    "{ class = \"order\", per_fill = 1, after = 1 },",
+    "\"reject\"",
     "\"total\"",
+    "inbound = \"ignore\"",
     "preset = \"cme\"",
     "[2001:db8::/32]:1",
     "/33",
@@ -35,6 +40,8 @@ const PIECES: &[&str] = &[
     "99999999999999999999",
     "classes.U1 = \"order\"",
     "\\u0001",
+    "[[session]]\nname = \"two\"\nremote = \"10.9.0.2:9001\"\nlocal = \"10.9.0.1\"\nsender = \"A\"\n",
+    "target = \"B\"",
     "undeclared",
     "\u{202e}",
 ];
@@ -69,6 +76,15 @@ fn keeps_the_rules(policy: &Policy) {
     for session in policy.sessions() {
         assert!((1..=16).contains(&session.remotes.len()) && session.groups.len() <= 4);
         assert!(session.groups.iter().all(|group| (group.get() as usize) < policy.groups().len()));
+    }
+    let places = policy.places();
+    let claims = policy.sessions().iter().map(|session| session.remotes.len()).sum::<usize>();
+    assert_eq!(places.iter().map(|place| place.sessions.len()).sum::<usize>(), claims);
+    for place in places.iter().filter(|place| place.sessions.len() > 1) {
+        let ids: Vec<_> = place.sessions.iter().map(|at| policy.session(*at).unwrap().comp_ids()).collect();
+        let keys = ids[0].map(|id| id.is_some());
+        assert!(keys.contains(&true) && ids.iter().all(|one| one.map(|id| id.is_some()) == keys));
+        assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
     }
 }
 

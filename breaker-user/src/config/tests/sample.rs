@@ -12,7 +12,11 @@ pub(super) const SAMPLE: &str = include_str!("sample.toml");
 
 fn written(limits: &[Limit]) -> Vec<String> {
     let write = |limit: &Limit| {
-        format!("{} {} per {} warn {:?}", limit.class.word(), limit.max, limit.per, limit.warn.as_slice())
+        let (class, warn) = (limit.class.word(), limit.warn.as_slice());
+        match limit.per_fill {
+            Some(ratio) => format!("{class} {ratio} per fill after {} warn {warn:?}", limit.max),
+            None => format!("{class} {} per {} warn {warn:?}", limit.max, limit.per),
+        }
     };
     limits.iter().map(write).collect()
 }
@@ -25,6 +29,7 @@ fn the_sample_says_what_is_documented() {
     assert_eq!(host.interfaces.iter().map(Interface::as_str).collect::<Vec<_>>(), ["eth1"]);
     assert_eq!((host.mode, host.hook), (Mode::Egress, Hook::Auto));
     assert_eq!(host.undeclared, Undeclared::Watch);
+    assert_eq!(host.inbound, Inbound::Watch);
     assert_eq!(host.on_trip, OnTrip::Reset);
     assert_eq!(host.while_tripped, WhileTripped::ReduceOnly);
     assert_eq!(host.on_desync, OnDesync::Warn);
@@ -50,12 +55,19 @@ fn the_sample_says_what_is_documented() {
     assert_eq!(session.local, Some(IpAddr::from([10, 9, 0, 1])));
     assert_eq!(session.sender.as_ref().map(CompId::as_str), Some("FIRM"));
     assert_eq!(session.target.as_ref().map(CompId::as_str), Some("XNYS"));
+    assert_eq!(session.sender_sub.as_ref().map(CompId::as_str), Some("DESK7"));
+    assert_eq!(session.target_sub, None);
     assert_eq!(session.groups.iter().map(|group| group.get()).collect::<Vec<_>>(), [0]);
     assert_eq!(session.wire, Wire::Fix);
     assert!(session.armed);
     assert_eq!(session.possdup, PossDup::Block);
     // Own limits of both classes of the preset, so nothing of it is left.
-    let limits = ["order 500 per 3s warn [50, 75, 90]", "cancel 1000 per 3s warn [50, 75, 90]"];
+    let limits = [
+        "order 500 per 3s warn [50, 75, 90]",
+        "cancel 1000 per 3s warn [50, 75, 90]",
+        "reject 50 per 1m warn [50, 75, 90]",
+        "order 100 per fill after 1000 warn [50, 75, 90]",
+    ];
     assert_eq!(written(&session.limits), limits);
     assert!(session.classes.is_empty());
     assert_eq!(policy.warnings().to_string(), "");
@@ -65,7 +77,9 @@ fn the_sample_says_what_is_documented() {
 fn the_shortest_file_means_the_sample_without_its_sessions() {
     let (short, sample) = (accepted(HOST), accepted(SAMPLE));
     assert_eq!(short.name().as_str(), "unnamed");
-    let host = Host { limits: short.host().limits.clone(), deadman: None, ..sample.host().clone() };
+    // Nothing is left that needs what comes in.
+    let limits = short.host().limits.clone();
+    let host = Host { limits, deadman: None, inbound: Inbound::Ignore, ..sample.host().clone() };
     assert_eq!(short.host(), &host);
     assert_eq!(short.agent(), sample.agent());
     assert!(short.host().limits.is_empty() && short.groups().is_empty() && short.sessions().is_empty());
@@ -101,8 +115,8 @@ fn every_choice_can_be_written() {
         }
     }
     all("mode", |policy| policy.host().mode);
-    all("hook", |policy| policy.host().hook);
     all("undeclared", |policy| policy.host().undeclared);
+    all("inbound", |policy| policy.host().inbound);
     all("on_trip", |policy| policy.host().on_trip);
     all("while_tripped", |policy| policy.host().while_tripped);
     all("on_desync", |policy| policy.host().on_desync);
@@ -131,6 +145,11 @@ fn presets_add_what_the_scope_does_not_limit_itself() {
     assert_eq!(
         limits(&format!("preset = \"cme\"\n{own}")),
         ["order 9 per total warn []", "cancel 1000 per 3s warn [50, 75, 90]"]
+    );
+    let ratio = "limits = [{ class = \"order\", per_fill = 9, after = 5, warn = [] }]";
+    assert_eq!(
+        limits(&format!("preset = \"eurex-hf\"\n{ratio}")),
+        ["order 9 per fill after 5 warn []", "order 150 per 1s warn [50, 75, 90]"]
     );
 }
 

@@ -1,7 +1,9 @@
 //! `[[session]]`.
 
+use std::collections::BTreeSet;
+
 use super::{HOST, accepted, refused, refused_in_session, warnings};
-use crate::config::{Class, MsgType};
+use crate::config::{COMP_IDS, Class, CompId, MsgType, Place};
 
 /// A session with these lines, besides its name.
 fn session(name: &str, lines: &str) -> String {
@@ -145,18 +147,23 @@ fn local() {
 
 #[test]
 fn comp_ids() {
-    let remedy = "write 1 to 64 printable ASCII characters without '='";
-    for (text, shown) in [("", "\"\""), ("a=b", "\"a=b\""), ("a\\u0001b", "\"a\\u{1}b\""), ("é", "\"é\"")] {
-        let what = format!("session/x sender: {shown} is not a CompID: {remedy}");
-        refused_in_session(&format!("sender = ¦\"{text}\""), &what);
+    let remedy = "write 1 to 28 printable ASCII characters";
+    let long = "T".repeat(28);
+    let longer = format!("{long}T");
+    let bad = [("", "\"\""), ("a\\u0001b", "\"a\\u{1}b\""), ("é", "\"é\""), (&longer, &format!("{longer:?}"))];
+    for (key, _) in COMP_IDS {
+        for (text, shown) in &bad {
+            let what = format!("session/x {key}: {shown} is not a CompID: {remedy}");
+            refused_in_session(&format!("{key} = ¦\"{text}\""), &what);
+        }
+        for good in [long.as_str(), "a b", "a=b", "~", " "] {
+            accepted(&format!("{HOST}{}", session("x", &format!("remote = \"10.0.0.1:1\"\n{key} = \"{good}\""))));
+        }
     }
-    let long = "T".repeat(64);
-    accepted(&format!(
-        "{HOST}{}",
-        session("x", &format!("remote = \"10.0.0.1:1\"\ntarget = \"{long}\"\nsender = \"a b\""))
-    ));
-    let what = format!("session/x target: {:?}… is not a CompID: {remedy}", "T".repeat(60));
-    refused_in_session(&format!("target = ¦\"{long}T\""), &what);
+    let all = COMP_IDS.map(|(key, tag)| format!("\n{key} = \"{tag}\"")).concat();
+    let policy = accepted(&format!("{HOST}{}", session("x", &format!("remote = \"10.0.0.1:1\"{all}"))));
+    let ids = policy.sessions()[0].comp_ids().map(|id| id.map(CompId::to_string));
+    assert_eq!(ids, COMP_IDS.map(|(_, tag)| Some(tag.to_string())));
 }
 
 #[test]
@@ -185,7 +192,7 @@ fn choices() {
     refused_in_session("possdup = ¦true", "session/x possdup: true is not an action: write \"block\" or \"pass\"");
     refused_in_session(
         "¦interfaces = []",
-        "session/x: unknown key \"interfaces\": known here are name, remote, local, wire, sender, target, groups, armed, preset, limits, possdup, on_trip, while_tripped, on_desync, classes",
+        "session/x: unknown key \"interfaces\": known here are name, remote, local, wire, sender, target, sender_sub, target_sub, groups, armed, preset, limits, possdup, on_trip, while_tripped, on_desync, classes",
     );
     refused_in_session(
         "on_trip = ¦\"dorp\"",
@@ -195,7 +202,8 @@ fn choices() {
 
 #[test]
 fn opaque_sessions_have_no_use_for_fix_keys() {
-    for key in ["sender = ¦\"A\"", "target = ¦\"A\"", "classes = ¦{ U1 = \"query\" }"] {
+    let keys = ["sender = ¦\"A\"", "target = ¦\"A\"", "sender_sub = ¦\"A\"", "target_sub = ¦\"A\""];
+    for key in keys.into_iter().chain(["classes = ¦{ U1 = \"query\" }"]) {
         let name = key.split(' ').next().unwrap();
         let what = format!(
             "session/x {name}: nothing is read of a session with wire = \"opaque\": \
@@ -237,8 +245,7 @@ fn classes() {
 }
 
 #[test]
-fn sessions_that_claim_the_same_connection() {
-    let two = |a: &str, b: &str| format!("{HOST}{}{}", session("a", a), session("b", b));
+fn sessions_that_go_to_places_of_their_own() {
     for (a, b) in [
         // Another port, another address, another prefix: the longer one wins.
         ("remote = \"10.0.0.1:1\"", "remote = \"10.0.0.1:2\""),
@@ -247,30 +254,154 @@ fn sessions_that_claim_the_same_connection() {
         // Another local address, or one against none.
         ("remote = \"10.0.0.1:1\"\nlocal = \"10.0.0.8\"", "remote = \"10.0.0.1:1\"\nlocal = \"10.0.0.9\""),
         ("remote = \"10.0.0.1:1\"\nlocal = \"10.0.0.8\"", "remote = \"10.0.0.1:1\""),
-        // The Logon tells.
-        ("remote = \"10.0.0.1:1\"\nsender = \"A\"", "remote = \"10.0.0.1:1\"\nsender = \"B\""),
-        (
-            "remote = \"10.0.0.1:1\"\nsender = \"A\"\ntarget = \"T\"",
-            "remote = \"10.0.0.1:1\"\nsender = \"A\"\ntarget = \"U\"",
-        ),
+        // Then they may say of their Logons what they like.
+        ("remote = \"10.0.0.1:1\"\nsender = \"A\"", "remote = \"10.0.0.1:2\"\nsender = \"A\""),
+        ("remote = \"10.0.0.1:1\"\nwire = \"opaque\"", "remote = \"10.0.0.0/8:1\"\nsender_sub = \"A\""),
     ] {
-        accepted(&two(a, b));
+        let policy = accepted(&format!("{HOST}{}{}", session("a", a), session("b", b)));
+        let places = policy.places();
+        assert_eq!(places.len(), 2);
+        for ((place, number), declared) in places.iter().zip(1..).zip(policy.sessions()) {
+            assert_eq!((place.remote, place.local), (declared.remotes[0], declared.local));
+            assert_eq!(place.sessions, [policy.scopes().session(number).unwrap()]);
+        }
     }
-    let what = "session/b remote: 10.0.0.1:1 is claimed by session/a too: \
-                give both a sender, or both a target, that differ, or each a local address";
+}
+
+/// A session that goes to 10.0.0.1:1 and has these CompIDs.
+fn sharing(ids: &[(&str, &str)]) -> String {
+    let ids: String = ids.iter().map(|(key, value)| format!("\n{key} = \"{value}\"")).collect();
+    format!("remote = \"10.0.0.1:1\"{ids}")
+}
+
+#[test]
+fn sessions_that_share_a_place() {
+    for (a, b) in [
+        (&[("sender", "A")][..], &[("sender", "B")][..]),
+        (&[("target", "A")], &[("target", "B")]),
+        (&[("sender_sub", "A")], &[("sender_sub", "B")]),
+        (&[("target_sub", "A")], &[("target_sub", "B")]),
+        // One that differs is enough, and case counts.
+        (&[("sender", "A"), ("target", "T")], &[("sender", "A"), ("target", "t")]),
+        (&[("sender_sub", "1"), ("sender", "A")], &[("sender", "A"), ("sender_sub", "2")]),
+        (&[("sender", "A"), ("target", "B")], &[("sender", "B"), ("target", "A")]),
+    ] {
+        let policy = accepted(&format!("{HOST}{}{}", session("a", &sharing(a)), session("b", &sharing(b))));
+        let [place] = &policy.places()[..] else { panic!("one place") };
+        assert_eq!(place.sessions.iter().map(|session| session.get()).collect::<Vec<_>>(), [1, 2]);
+        let given = |one: &[(&str, &str)]| one.iter().map(|(_, id)| (*id).to_owned()).collect::<BTreeSet<_>>();
+        for (ids, session) in [a, b].into_iter().zip(policy.sessions()) {
+            let kept = session.comp_ids().into_iter().flatten().map(CompId::to_string).collect::<BTreeSet<_>>();
+            assert_eq!(kept, given(ids));
+        }
+    }
+}
+
+#[test]
+fn a_place_has_its_sessions_in_the_order_of_the_file() {
+    let text = [
+        HOST,
+        &session("a", "remote = [\"10.0.0.9:1\", \"10.0.0.1:1\"]\nsender = \"A\""),
+        &session("b", "remote = [\"10.0.0.1:1\", \"10.0.0.1:2\"]\nsender = \"B\""),
+        &session("c", "remote = [\"10.0.0.1:1\", \"10.0.0.9:1\"]\nlocal = \"10.0.0.8\""),
+        &session("d", "remote = [\"10.0.0.1:2\", \"10.0.0.1:1\"]\nsender = \"D\""),
+    ]
+    .concat();
+    let policy = accepted(&text);
+    let shown = |place: Place| {
+        let sessions: Vec<_> = place.sessions.iter().map(|session| session.get()).collect();
+        (place.remote.to_string(), place.local.is_some(), sessions)
+    };
+    let places: Vec<_> = policy.places().into_iter().map(shown).collect();
+    let expected = [
+        ("10.0.0.9:1", false, &[1][..]),
+        ("10.0.0.1:1", false, &[1, 2, 4]),
+        ("10.0.0.1:2", false, &[2, 4]),
+        ("10.0.0.1:1", true, &[3]),
+        ("10.0.0.9:1", true, &[3]),
+    ];
+    assert_eq!(places, expected.map(|(remote, local, sessions)| (remote.to_owned(), local, sessions.to_vec())));
+    assert!(accepted(HOST).places().is_empty());
+}
+
+#[test]
+fn sessions_that_cannot_share_a_place() {
+    let two = |a: &str, b: &str| format!("{HOST}{}{}", session("a", a), session("b", b));
+    let marked = |ids: &[(&str, &str)]| sharing(ids).replace("= \"10", "= ¦\"10");
+    let claimed = "session/b remote: 10.0.0.1:1 is claimed by session/a too";
+    let differ =
+        "give both a sender, target, sender_sub or target_sub, with values that differ, or each a local address";
+    let same_keys =
+        "give both the same of the keys sender, target, sender_sub and target_sub, one with values that differ";
+
+    // No Logon tells them apart.
     for (a, b) in [
         ("remote = \"10.0.0.1:1\"", "remote = ¦\"10.0.0.1:1\""),
         ("remote = \"10.0.0.1:1\"", "remote = [\"10.0.0.2:1\", ¦\"10.0.0.1/32:1\"]"),
         ("remote = \"10.0.0.1:1\"\nlocal = \"10.0.0.8\"", "remote = ¦\"10.0.0.1:1\"\nlocal = \"10.0.0.8\""),
-        ("remote = \"10.0.0.1:1\"\nsender = \"A\"", "remote = ¦\"10.0.0.1:1\""),
-        ("remote = \"10.0.0.1:1\"\nsender = \"A\"", "remote = ¦\"10.0.0.1:1\"\ntarget = \"B\""),
-        ("remote = \"10.0.0.1:1\"\nsender = \"A\"", "remote = ¦\"10.0.0.1:1\"\nsender = \"A\"\ntarget = \"B\""),
+        // Twice the same two: said once.
+        ("remote = [\"10.0.0.1:1\", \"10.0.0.1:2\"]", "remote = [¦\"10.0.0.1:1\", \"10.0.0.1:2\"]"),
     ] {
-        refused(&two(a, b), &[what]);
+        refused(&two(a, b), &[&format!("{claimed}: {differ}")]);
     }
-    let what = "session/b remote: [fd00::/8]:1 is claimed by session/a too: \
-                give both a sender, or both a target, that differ, or each a local address";
-    refused(&two("remote = \"[fd00::/8]:1\"", "remote = ¦\"[fd00::/8]:1\""), &[what]);
+    let v6 = format!("session/b remote: [fd00::/8]:1 is claimed by session/a too: {differ}");
+    refused(&two("remote = \"[fd00::/8]:1\"", "remote = ¦\"[fd00::/8]:1\""), &[&v6]);
+
+    for (ids, same) in [
+        (&[("sender", "A")][..], "sender"),
+        (&[("target_sub", "A")], "target_sub"),
+        (&[("sender", "A"), ("target", "B"), ("sender_sub", "C")], "sender and target and sender_sub"),
+    ] {
+        refused(&two(&sharing(ids), &marked(ids)), &[&format!("{claimed}, with the same {same}: {differ}")]);
+    }
+    for (a, b, keys) in [
+        (&[("sender", "A")][..], &[][..], "sender where this one has no CompID"),
+        (&[], &[("target", "A")], "no CompID where this one has target"),
+        (&[("sender", "A")], &[("target", "B")], "sender where this one has target"),
+        (&[("sender", "A")], &[("sender", "B"), ("target", "B")], "sender where this one has sender and target"),
+    ] {
+        refused(&two(&sharing(a), &marked(b)), &[&format!("{claimed}, with {keys}: {same_keys}")]);
+    }
+}
+
+#[test]
+fn each_session_that_cannot_share_is_blamed_with_the_one_it_clashes_with() {
+    let of = |name: &str, ids: &[(&str, &str)], mark: &str| {
+        session(name, &sharing(ids).replace("= \"10", &format!("= {mark}\"10")))
+    };
+    let text = [
+        HOST,
+        &of("a", &[("sender", "A")], ""),
+        &of("b", &[("sender", "B")], ""),
+        &of("c", &[("sender", "B")], "¦"),
+        &of("d", &[("target", "D")], "¦"),
+        &of("e", &[("sender", "E")], ""),
+    ]
+    .concat();
+    let c = "session/c remote: 10.0.0.1:1 is claimed by session/b too, with the same sender: \
+             give both a sender, target, sender_sub or target_sub, with values that differ, or each a local address";
+    let d = "session/d remote: 10.0.0.1:1 is claimed by session/a too, with sender where this one has target: \
+             give both the same of the keys sender, target, sender_sub and target_sub, one with values that differ";
+    refused(&text, &[c, d]);
+    // A CompID that cannot be read is the one error.
+    let text = [HOST, &of("a", &[("sender", "A")], ""), &session("b", "remote = \"10.0.0.1:1\"\nsender = ¦\"\"")];
+    refused(&text.concat(), &["session/b sender: \"\" is not a CompID: write 1 to 28 printable ASCII characters"]);
+}
+
+#[test]
+fn opaque_sessions_share_no_place() {
+    let opaque = |mark: &str| format!("remote = {mark}\"10.0.0.1:1\"\nwire = \"opaque\"");
+    let two = |a: &str, b: &str| format!("{HOST}{}{}", session("a", a), session("b", b));
+    let own = "give each a remote or a local address of its own";
+    let what = |name: &str| {
+        format!(
+            "session/b remote: 10.0.0.1:1 is claimed by session/a too, \
+             and nothing is read of session/{name} with wire = \"opaque\": {own}"
+        )
+    };
+    refused(&two(&opaque(""), "remote = ¦\"10.0.0.1:1\"\nsender = \"A\""), &[&what("a")]);
+    refused(&two("remote = \"10.0.0.1:1\"\nsender = \"A\"", &opaque("¦")), &[&what("b")]);
+    refused(&two(&opaque(""), &opaque("¦")), &[&what("b")]);
 }
 
 #[test]
@@ -278,7 +409,7 @@ fn a_clash_shows_both_lines() {
     let text = format!("{HOST}{}{}", session("a", "remote = \"10.0.0.1:1\""), session("b", "remote = \"10.0.0.1:1\""));
     let errors = crate::config::parse("breaker.toml", &text).unwrap_err();
     let shown = "\
-error: session/b remote: 10.0.0.1:1 is claimed by session/a too: give both a sender, or both a target, that differ, or each a local address
+error: session/b remote: 10.0.0.1:1 is claimed by session/a too: give both a sender, target, sender_sub or target_sub, with values that differ, or each a local address
  --> breaker.toml:8:10
   |
 8 | remote = \"10.0.0.1:1\"
@@ -299,6 +430,22 @@ fn what_has_no_effect_is_warned_of() {
     let text = format!("{HOST}{}", session("x", "remote = \"10.0.0.1:1\"\nwire = \"opaque\"\npreset = \"cme\""));
     let what = "session/x limits: a limit of class cancel on wire = \"opaque\", where every segment is an order: limit class order";
     assert_eq!(warnings(&text), [(3, 1, what.to_owned())]);
+    let limits = [
+        "{ class = \"reject\", max = 1, per = \"1s\" }",
+        "{ class = \"fill\", max = 1, per = \"1s\" }",
+        "{ class = \"fill\", max = 9, per = \"1m\" }",
+        "{ class = \"order\", per_fill = 5, after = 7 }",
+    ];
+    let lines = format!("remote = \"10.0.0.1:1\"\nwire = \"opaque\"\nlimits = [{}]", limits.join(", "));
+    let nothing = "on wire = \"opaque\", where nothing that comes in is read: limit class order";
+    let found = [
+        format!("session/x limits: a limit of class fill {nothing}"),
+        format!("session/x limits: a limit of class reject {nothing}"),
+        "session/x limits: a limit per_fill on wire = \"opaque\", where no fill is seen: \
+         write max and per = \"total\" instead"
+            .to_owned(),
+    ];
+    assert_eq!(warnings(&format!("{HOST}{}", session("x", &lines))), found.map(|what| (3, 1, what)));
     let what = "configuration: no session, and undeclared = \"ignore\": \
                 declare a [[session]], or nothing is counted and nothing is withheld";
     assert_eq!(warnings(&format!("{HOST}undeclared = \"ignore\"\n")), [(1, 1, what.to_owned())]);

@@ -32,7 +32,7 @@ groups = [¦\"desk\"]
 [[session]]
 name = ¦\"a\"
 remote = \"10.0.0.2:5\"
-sender = ¦\"=\"
+sender = ¦\"\"
 ";
     let errors = parse("breaker.toml", &text.replace('¦', "")).unwrap_err();
     let places: Vec<_> = errors.diagnostics().iter().map(|error| (error.line(), error.column())).collect();
