@@ -2,34 +2,41 @@
 
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, anyhow};
-use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{MapData, MapError};
-use aya::programs::SchedClassifier;
+use anyhow::{Context, Result, anyhow, ensure};
+use aya::maps::MapError;
+use aya::maps::lpm_trie::Key;
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
-use breaker_common::abi::{Endpoint, Interface, Meta, Name, Scope, Session};
-use bytemuck::Pod;
+use breaker_common::abi::{
+    ABI_VERSION, Endpoint, Interface, LIMITS_PER_SCOPE, Label, Limit, MAGIC, MOST_INTERFACES, Meta, Rules, SIDES, Scope,
+    Session, mode,
+};
+use bytemuck::{Pod, Zeroable};
 use rustix::thread::{CapabilitySet, capabilities};
 
-use super::hook;
+use super::maps::{self, PodIdentity};
 use super::memory::Mapped;
 use super::pins::{Claim, PinRoot};
-use super::tables::{Tables, padded};
-use crate::config::Policy;
+use super::programs::Programs;
+use super::tables::{Tables, Taken, padded};
+use super::{clock, hook};
+use crate::config::{Inbound, Mode, Policy};
 use crate::fault::{Code, Fault};
 
 /// The kernel program, as `cargo xtask build` made it.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("BREAKER_OBJECT"));
 
 /// Maps that live on under their own names in the pin root.
-pub const PINNED: [&str; 12] = [
+pub const PINNED: [&str; 15] = [
     "META",
-    "NAMES",
+    "LABELS",
     "SCOPES",
     "TIMES",
     "SESSIONS",
     "ENDPOINTS",
+    "COMP_IDS",
+    "IDENTITIES",
     "PORTS",
+    "INBOUND",
     "CONNECTIONS",
     "COUNTERS",
     "REASONS",
@@ -40,7 +47,7 @@ pub const PINNED: [&str; 12] = [
 /// Loads a policy under a pin root, which must be free.
 pub fn load(policy: &Policy, root: &PinRoot) -> Result<()> {
     let tables = tables(policy)?;
-    let kind = hook::kind(policy.host().hook)?;
+    let kind = hook::kind(policy.host())?;
     hook::require(&policy.host().interfaces)?;
     let claim = root.claim()?;
     if root.exists() {
@@ -62,7 +69,8 @@ pub fn load(policy: &Policy, root: &PinRoot) -> Result<()> {
 
 /// The tables of a policy; what does not fit into them is an error in the configuration.
 pub fn tables(policy: &Policy) -> Result<Tables> {
-    Tables::of(policy).map_err(|error| Fault::new(Code::Usage, format!("reading the configuration: {error:#}")).into())
+    let tables = Tables::of(policy, Taken::default());
+    tables.map_err(|error| Fault::new(Code::Usage, format!("reading the configuration: {error:#}")).into())
 }
 
 /// Detaches and removes what is loaded under a root.
@@ -94,40 +102,66 @@ fn detach(root: &PinRoot) -> Result<()> {
 }
 
 fn fill(policy: &Policy, tables: &Tables, root: &PinRoot, kind: u32) -> Result<()> {
-    let mut object = open_object(tables)?;
+    let mut meta = facts(policy, tables)?;
+    let mut object = open_object(tables, &meta)?;
     for name in PINNED {
         let map = object.map(name).ok_or_else(|| anyhow!("the object has no map {name}"))?;
         map.pin(root.map(name)).with_context(|| format!("pinning map {name}"))?;
     }
     fill_maps(tables, root)?;
-    let program: &mut SchedClassifier =
-        object.program_mut("egress").ok_or_else(|| anyhow!("the object has no program egress"))?.try_into()?;
-    program.load().map_err(refused)?;
-    program.pin(root.program()).context("pinning the program")?;
-    let mut meta = tables.meta;
-    meta.program_tag = program.info()?.tag();
-    meta.loaded_at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+    let mut programs = Programs::load(&mut object, &meta, root)?;
+    meta.program_tag = programs.tag()?;
     for (position, interface) in policy.host().interfaces.iter().enumerate() {
         let name = interface.as_str();
         // Told before it is done, so that whoever comes after a crash knows where to look.
         meta.interfaces[position] = Interface { name: padded(name)?, ifindex: hook::ifindex(name)?, hook: kind };
         meta.interface_count = position as u32 + 1;
         put(root, "META", &[meta])?;
-        hook::attach(program, &meta.interfaces[position], root, position)?;
+        programs.attach(&meta.interfaces[position], root, position)?;
     }
     Ok(())
 }
 
+/// META, but for what only the attaching tells.
+fn facts(policy: &Policy, tables: &Tables) -> Result<Meta> {
+    let host = policy.host();
+    let found = host.interfaces.len();
+    ensure!(
+        found <= MOST_INTERFACES,
+        "attaching to {found} interfaces: one load takes {MOST_INTERFACES}: load a second one"
+    );
+    let mut meta = Meta {
+        magic: MAGIC,
+        abi: ABI_VERSION,
+        mode: if host.mode == Mode::Inline { mode::INLINE } else { mode::EGRESS },
+        connections: host.connections.get(),
+        capacity: tables.room().scopes,
+        slots: tables.room().slots,
+        loaded_at: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs(),
+        version: padded(crate::VERSION)?,
+        git: padded(crate::GIT)?,
+        inbound: (host.inbound == Inbound::Watch) as u32,
+        audit: padded(&policy.agent().audit.as_path().to_string_lossy())?,
+        ..Meta::zeroed()
+    };
+    meta.policies[0] = tables.policy;
+    Ok(meta)
+}
+
 /// Opens the object with maps of the sizes that the policy needs.
-fn open_object(tables: &Tables) -> Result<Ebpf> {
+fn open_object(tables: &Tables, meta: &Meta) -> Result<Ebpf> {
+    let room = tables.room();
     let sizes = [
-        ("NAMES", tables.names.len() as u32),
-        ("SCOPES", tables.scopes.len() as u32),
-        ("TIMES", tables.times),
-        ("SESSIONS", tables.sessions.len() as u32),
-        ("ENDPOINTS", (tables.endpoints.len() as u32).max(1)),
-        ("CONNECTIONS", tables.meta.connections),
-        ("COUNTERS", tables.sessions.len() as u32),
+        ("LABELS", room.scopes),
+        ("SCOPES", room.scopes),
+        ("TIMES", room.slots),
+        ("SESSIONS", room.sessions * SIDES as u32),
+        ("ENDPOINTS", room.endpoints),
+        ("COMP_IDS", room.comp_ids),
+        ("IDENTITIES", room.identities),
+        ("CONNECTIONS", meta.connections),
+        ("INBOUND", if meta.inbound == 0 { 1 } else { meta.connections }),
+        ("COUNTERS", room.sessions),
     ];
     let mut loader = EbpfLoader::new();
     // Verbose logs make a refusal take minutes where the kernel is emulated.
@@ -168,7 +202,8 @@ fn missing_rights() -> anyhow::Error {
     require_rights().err().unwrap_or_else(|| Fault::new(Code::Permission, text).into())
 }
 
-fn refused(error: aya::programs::ProgramError) -> anyhow::Error {
+/// Why the kernel did not take a program.
+pub fn refused(error: aya::programs::ProgramError) -> anyhow::Error {
     if hook::is_denied(&error) {
         return missing_rights();
     }
@@ -177,20 +212,34 @@ fn refused(error: aya::programs::ProgramError) -> anyhow::Error {
 }
 
 fn fill_maps(tables: &Tables, root: &PinRoot) -> Result<()> {
-    put::<Meta>(root, "META", &[tables.meta])?;
-    put::<Name>(root, "NAMES", &tables.names)?;
-    put::<Scope>(root, "SCOPES", &tables.scopes)?;
-    put::<Session>(root, "SESSIONS", &tables.sessions)?;
+    put::<Label>(root, "LABELS", &tables.labels)?;
+    put::<Scope>(root, "SCOPES", &tables.rules.iter().zip(&tables.armed).map(scope).collect::<Vec<_>>())?;
+    put::<Session>(root, "SESSIONS", &tables.sessions.iter().flat_map(|session| [*session, Session::zeroed()]).collect::<Vec<_>>())?;
     let ports = Mapped::<u64>::open(&root.map("PORTS"))?;
     for (word, bits) in &tables.ports {
         ports.set(*word, *bits)?;
     }
-    let data = MapData::from_pin(root.map("ENDPOINTS")).context("opening map ENDPOINTS")?;
-    let mut endpoints: LpmTrie<_, EndpointKey, u32> = LpmTrie::try_from(aya::maps::Map::LpmTrie(data))?;
-    for (endpoint, bits, session) in &tables.endpoints {
-        endpoints.insert(&Key::new(*bits, EndpointKey(*endpoint)), session, 0).context("filling map ENDPOINTS")?;
+    // A dead man's time begins now: nobody may come.
+    put(root, "HEARTBEAT", &[clock::now_ns()])?;
+    let mut endpoints = maps::endpoints(root)?;
+    for (endpoint, bits, word) in &tables.endpoints {
+        endpoints.insert(&Key::new(*bits, EndpointKey(*endpoint)), [*word, 0], 0).context("filling map ENDPOINTS")?;
+    }
+    let mut comp_ids = maps::comp_ids(root)?;
+    for (id, number) in &tables.comp_ids {
+        comp_ids.insert(id, number, 0).context("filling map COMP_IDS")?;
+    }
+    let mut identities = maps::identities(root)?;
+    for (key, session) in &tables.identities {
+        identities.insert(PodIdentity(*key), [*session, 0], 0).context("filling map IDENTITIES")?;
     }
     Ok(())
+}
+
+fn scope(((rules, limits), armed): (&(Rules, [Limit; LIMITS_PER_SCOPE]), &Option<bool>)) -> Scope {
+    let mut scope = Scope { armed: (*armed == Some(true)) as u32, ..Scope::zeroed() };
+    (scope.rules[0], scope.limits[0]) = (*rules, *limits);
+    scope
 }
 
 /// aya's `Pod` for the key of the endpoints.

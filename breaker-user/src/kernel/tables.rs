@@ -1,80 +1,256 @@
 //! A policy as the values of the kernel program's maps. Pure: what it makes is what is loaded, and what tests look at.
+//!
+//! A policy that replaces another keeps the numbers of all that stays ([`Taken`]), so that connections keep their session, and limits
+//! their window.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use breaker_common::abi::{
-    self, ABI_VERSION, Address, Endpoint, LIMITS_PER_SCOPE, MAGIC, MOST_INTERFACES, Meta, Name, Override, Scope,
-    Session, flag, mapped, undeclared, while_tripped,
+    self, Address, CompId, Endpoint, IdentityKey, LIMITS_PER_SCOPE, Label, Limit, Override, Rules, Scope, Session,
+    Target, flag, identity, label, mapped, undeclared, while_tripped,
 };
 use breaker_common::window::{granule_bits, ring_bits};
 use bytemuck::Zeroable;
 
-use crate::config::{Limit, OnDesync, OnTableFull, OnTrip, Per, Policy, SessionIndex, Undeclared, WhileTripped, Wire};
+use crate::config::{
+    self, DeadmanAction, OnDesync, OnTableFull, OnTrip, Per, Place, Policy, PossDup, ScopeIndex, ScopeName,
+    SessionIndex, Undeclared, WhileTripped, Wire,
+};
 
-/// Values of all maps that user space fills.
+/// Numbers that are given already, and the limits that have windows. Nothing at a first load.
+#[derive(Default)]
+pub struct Taken {
+    /// What each scope number stands for.
+    pub labels: Vec<Label>,
+    /// Which limits each scope has now.
+    pub rules: Vec<(Rules, [Limit; LIMITS_PER_SCOPE])>,
+    /// Session numbers end here.
+    pub sessions: u32,
+    /// Numbers of CompIDs.
+    pub comp_ids: BTreeMap<CompId, u32>,
+    /// Numbers of shared places, by key and length of prefix.
+    pub places: Vec<((Endpoint, u32), u32)>,
+    /// Slots of the rings that are in use.
+    pub slots: u32,
+}
+
+/// Values of all maps that user space fills, for one side.
 pub struct Tables {
-    /// The single META value, but for what only the load knows.
-    pub meta: Meta,
-    /// Names by scope number.
-    pub names: Vec<Name>,
-    /// Scopes by number.
-    pub scopes: Vec<Scope>,
-    /// Sessions by number.
+    /// The policy as a whole.
+    pub policy: abi::Policy,
+    /// What each scope number stands for.
+    pub labels: Vec<Label>,
+    /// Whether a limit that is passed trips, by scope number; `None` where the policy does not have the scope.
+    pub armed: Vec<Option<bool>>,
+    /// Which limits it has, by scope number.
+    pub rules: Vec<(Rules, [Limit; LIMITS_PER_SCOPE])>,
+    /// Sessions by number; without scopes where the policy does not have them.
     pub sessions: Vec<Session>,
-    /// Endpoints: key, length of the prefix that counts in bits, session.
+    /// Endpoints: key, length of the prefix that counts in bits, and a word of [`Target`].
     pub endpoints: Vec<(Endpoint, u32, u32)>,
+    /// Numbers of the CompIDs and SubIDs.
+    pub comp_ids: BTreeMap<CompId, u32>,
+    /// Sessions at shared places.
+    pub identities: Vec<(IdentityKey, u32)>,
     /// Bits of the ports that have endpoints.
     pub ports: BTreeMap<u32, u64>,
     /// Slots of all rings.
-    pub times: u32,
+    pub slots: u32,
 }
 
 impl Tables {
-    /// The tables of a policy.
-    pub fn of(policy: &Policy) -> Result<Self> {
-        let mut times = 0u64;
-        let scopes = policy
-            .scopes()
-            .iter()
-            .map(|scope| self::scope(policy.armed(scope), policy.limits(scope), &mut times))
-            .collect();
-        ensure!(
-            times <= u32::MAX as u64 / 8,
-            "laying out the limits: their rings need {times} slots: use fewer or smaller limits"
-        );
-        let endpoints: Vec<_> = policy.scopes().sessions().flat_map(|session| endpoints(policy, session)).collect();
-        let mut ports = BTreeMap::new();
-        for (endpoint, _, _) in &endpoints {
-            let port = u16::from_be(endpoint.port);
-            *ports.entry(port as u32 / 64).or_default() |= 1u64 << (port % 64);
+    /// The tables of a policy, beside what is taken.
+    pub fn of(policy: &Policy, taken: Taken) -> Result<Self> {
+        let numbers = Numbers::of(policy, &taken)?;
+        let mut tables = Self {
+            policy: facts(policy)?,
+            armed: vec![None; numbers.labels.len()],
+            rules: vec![(Rules::default(), Default::default()); numbers.labels.len()],
+            sessions: vec![Session::zeroed(); numbers.session_count as usize],
+            labels: numbers.labels.clone(),
+            endpoints: Vec::new(),
+            comp_ids: taken.comp_ids,
+            identities: Vec::new(),
+            ports: BTreeMap::new(),
+            slots: taken.slots,
+        };
+        (tables.policy.scopes, tables.policy.sessions) = (tables.labels.len() as u32, numbers.session_count);
+        for scope in policy.scopes().iter() {
+            let number = numbers.scope(scope) as usize;
+            let before = taken.rules.get(number).copied().unwrap_or_default();
+            tables.armed[number] = Some(policy.armed(scope));
+            tables.rules[number] = rules(policy.limits(scope), before, &mut tables.slots)?;
         }
-        Ok(Self {
-            meta: meta(policy)?,
-            names: names(policy),
-            scopes,
-            sessions: policy.scopes().sessions().map(|session| self::session(policy, session)).collect(),
-            endpoints,
-            ports,
-            times: (times as u32).max(1),
-        })
+        for session in policy.scopes().sessions() {
+            tables.sessions[numbers.session(session) as usize] = tables.session(policy, session, &numbers);
+        }
+        for place in policy.places() {
+            tables.endpoint(policy, &place, &taken.places, &numbers);
+        }
+        Ok(tables)
     }
 
+    /// A session as its map has it.
+    fn session(&mut self, policy: &Policy, index: SessionIndex, numbers: &Numbers) -> Session {
+        let mut made = settings(policy, index);
+        let scopes = policy.scopes_of(index);
+        made.scope_count = scopes.len() as u32;
+        for (place, scope) in made.scopes.iter_mut().zip(scopes) {
+            *place = numbers.scope(scope);
+        }
+        if let Some(session) = policy.session(index) {
+            made.ids = session.comp_ids().map(|id| id.map_or(0, |id| self.comp_id(id)));
+        }
+        made
+    }
+
+    /// The number of a CompID, given now where it has none.
+    fn comp_id(&mut self, id: &config::CompId) -> u32 {
+        let mut bytes = [0; size_of::<CompId>()];
+        bytes[..id.as_str().len()].copy_from_slice(id.as_str().as_bytes());
+        let next = identity::FIRST + self.comp_ids.len() as u32;
+        *self.comp_ids.entry(bytemuck::cast(bytes)).or_insert(next)
+    }
+
+    /// Takes a place in: its endpoint, its port, and where it is shared, whose it may be.
+    fn endpoint(&mut self, policy: &Policy, place: &Place, places: &[((Endpoint, u32), u32)], numbers: &Numbers) {
+        let prefix = place.remote.prefix();
+        let mapped_bits = if prefix.address().is_ipv4() { 96 } else { 0 };
+        let bits = Endpoint::FIXED_BITS + mapped_bits + prefix.length() as u32;
+        let local = place.local.map_or([0; 4], address);
+        let key = Endpoint { port: place.remote.port().to_be(), pad: 0, local, remote: address(prefix.address()) };
+        let target = match place.sessions[..] {
+            [one] => Target::Session(numbers.session(one)),
+            _ => {
+                let known = places.iter().find(|(known, _)| *known == (key, bits)).map(|(_, number)| *number);
+                let number = known.unwrap_or(places.len() as u32 + self.endpoints.len() as u32);
+                Target::Shared { place: number, mask: self.share(policy, number, &place.sessions, numbers) }
+            }
+        };
+        let port = place.remote.port();
+        *self.ports.entry(port as u32 / 64).or_default() |= 1u64 << (port % 64);
+        self.endpoints.push((key, bits, target.pack()));
+    }
+
+    /// Says which sessions a shared place has. Returns the mask of the fields that tell them apart.
+    fn share(&mut self, policy: &Policy, place: u32, sessions: &[SessionIndex], numbers: &Numbers) -> u32 {
+        let mut mask = 0;
+        for index in sessions {
+            let Some(session) = policy.session(*index) else { continue };
+            let ids = session.comp_ids().map(|id| id.map_or(0, |id| self.comp_id(id)));
+            mask = (0..ids.len()).filter(|&i| ids[i] != 0).fold(0, |mask, i| mask | 1 << i);
+            self.identities.push((IdentityKey { place, ids }, numbers.session(*index)));
+        }
+        mask
+    }
+
+    /// Room that the maps are made with: more than it takes, for what a later policy adds.
+    pub fn room(&self) -> Room {
+        let more = |count: usize| (count + count / 2 + 32) as u32;
+        Room {
+            scopes: more(self.labels.len()),
+            sessions: more(self.sessions.len()),
+            endpoints: more(self.endpoints.len()),
+            identities: more(self.identities.len()),
+            comp_ids: more(self.comp_ids.len()),
+            slots: self.slots.saturating_add(self.slots / 2).saturating_add(4_096),
+        }
+    }
+}
+
+/// Entries that maps have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// SCOPES and LABELS.
+    pub scopes: u32,
+    /// COUNTERS, and SESSIONS on each side.
+    pub sessions: u32,
+    /// ENDPOINTS.
+    pub endpoints: u32,
+    /// IDENTITIES.
+    pub identities: u32,
+    /// COMP_IDS.
+    pub comp_ids: u32,
+    /// TIMES.
+    pub slots: u32,
+}
+
+impl Room {
     /// Kernel memory that the maps will take, bytes: what `check` prints. Overheads of the kernel's own are estimated high.
-    pub fn memory(&self, cpus: usize) -> u64 {
-        let array = |entries: usize, value: usize| (entries * value).next_multiple_of(4096) as u64;
-        let connection = size_of::<abi::ConnectionKey>() + size_of::<abi::Connection>() + 64;
-        array(self.scopes.len(), size_of::<Scope>())
-            + array(self.names.len(), size_of::<Name>())
-            + array(self.sessions.len(), size_of::<Session>())
-            + array(self.times as usize, 8)
+    pub fn memory(&self, connections: u32, inbound: bool, cpus: usize) -> u64 {
+        let array = |entries: u32, value: usize| (entries as usize * value).next_multiple_of(4096) as u64;
+        let entry = |value: usize| size_of::<abi::ConnectionKey>() + value + 64;
+        array(self.scopes, size_of::<Scope>())
+            + array(self.scopes, size_of::<Label>())
+            + array(self.sessions * abi::SIDES as u32, size_of::<Session>())
+            + array(self.slots, 8)
             + array(1024, 8)
-            + array(self.meta.connections as usize, connection)
-            + array(self.endpoints.len(), 128)
-            + array(self.sessions.len() * cpus, size_of::<abi::Counters>())
+            + array(connections, entry(size_of::<abi::Connection>()))
+            + if inbound { array(connections, entry(size_of::<abi::Inbound>())) } else { 4096 }
+            + array(self.endpoints + self.identities + self.comp_ids, 128)
+            + array(self.sessions, size_of::<abi::Counters>()) * cpus as u64
             + 256 * 1024
     }
+}
+
+/// The numbers that scopes and sessions of a policy have in the maps.
+struct Numbers {
+    labels: Vec<Label>,
+    scopes: Vec<u32>,
+    sessions: Vec<u32>,
+    session_count: u32,
+}
+
+impl Numbers {
+    /// Those that are taken for what stays, and the next ones for what is new.
+    fn of(policy: &Policy, taken: &Taken) -> Result<Self> {
+        let scopes = policy.scopes();
+        let mut made = Self {
+            labels: taken.labels.clone(),
+            scopes: vec![u32::MAX; scopes.count() as usize],
+            sessions: vec![u32::MAX; scopes.session_count() as usize],
+            session_count: taken.sessions,
+        };
+        for scope in scopes.iter() {
+            let mut wanted = labelled(&scopes.name(scope))?;
+            let same = |known: &Label| known.kind == wanted.kind && known.name == wanted.name;
+            let number = match made.labels.iter().position(same) {
+                Some(number) => number,
+                None => {
+                    if wanted.kind == label::SESSION {
+                        wanted.session = made.session_count;
+                        made.session_count += 1;
+                    }
+                    made.labels.push(wanted);
+                    made.labels.len() - 1
+                }
+            };
+            made.scopes[scope.get() as usize] = number as u32;
+            if let config::Scope::Session(session) = scopes.what(scope) {
+                made.sessions[session.get() as usize] = made.labels[number].session;
+            }
+        }
+        Ok(made)
+    }
+
+    fn scope(&self, scope: ScopeIndex) -> u32 {
+        self.scopes[scope.get() as usize]
+    }
+
+    fn session(&self, session: SessionIndex) -> u32 {
+        self.sessions[session.get() as usize]
+    }
+}
+
+fn labelled(name: &ScopeName) -> Result<Label> {
+    let (kind, text) = match name {
+        ScopeName::Host => (label::HOST, ""),
+        ScopeName::Group(name) => (label::GROUP, name.as_str()),
+        ScopeName::Session(name) => (label::SESSION, name.as_str()),
+    };
+    Ok(Label { kind, session: 0, name: padded(text)? })
 }
 
 /// UTF-8 of at most `N` bytes, zero-padded.
@@ -91,103 +267,108 @@ pub fn unpadded(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
-fn meta(policy: &Policy) -> Result<Meta> {
+fn facts(policy: &Policy) -> Result<abi::Policy> {
     let host = policy.host();
-    let found = host.interfaces.len();
-    ensure!(
-        found <= MOST_INTERFACES,
-        "attaching to {found} interfaces: one load takes {MOST_INTERFACES}: load a second one"
-    );
-    let full = if host.on_table_full == OnTableFull::Pass { flag::PASS_WHEN_FULL } else { 0 };
-    Ok(Meta {
-        magic: MAGIC,
-        abi: ABI_VERSION,
-        flags: full,
+    let silence_trips = host.deadman.is_some_and(|deadman| deadman.action == DeadmanAction::Trip);
+    Ok(abi::Policy {
+        sha256: *policy.sha256(),
+        name: padded(policy.name().as_str())?,
+        flags: flags([
+            (host.on_table_full == OnTableFull::Pass, flag::PASS_WHEN_FULL),
+            (silence_trips, flag::SILENCE_TRIPS),
+        ]),
         undeclared: match host.undeclared {
             Undeclared::Ignore => undeclared::IGNORE,
             Undeclared::Watch => undeclared::WATCH,
             Undeclared::Block => undeclared::BLOCK,
         },
-        scopes: policy.scopes().count(),
-        groups: policy.groups().len() as u32,
-        sessions: policy.scopes().session_count(),
-        connections: host.connections.get(),
-        policy_sha256: *policy.sha256(),
-        policy: padded(policy.name().as_str())?,
-        version: padded(crate::VERSION)?,
-        git: padded(crate::GIT)?,
-        audit: padded(&policy.agent().audit.as_path().to_string_lossy())?,
-        ..Meta::zeroed()
+        deadman_ns: host.deadman.map_or(0, |deadman| deadman.after.as_nanos() as u64),
+        ..abi::Policy::zeroed()
     })
 }
 
-fn names(policy: &Policy) -> Vec<Name> {
-    let scopes = policy.scopes();
-    scopes
-        .iter()
-        .map(|scope| {
-            let full = scopes.name(scope).to_string();
-            let name = full.split_once('/').map_or("", |(_, name)| name);
-            padded(name).unwrap_or([0; 64])
-        })
-        .collect()
+fn flags<const N: usize>(bits: [(bool, u32); N]) -> u32 {
+    bits.into_iter().fold(0, |all, (set, bit)| if set { all | bit } else { all })
 }
 
-fn scope(armed: bool, limits: &[Limit], times: &mut u64) -> Scope {
-    let mut scope = Scope { armed: armed as u32, limit_count: limits.len() as u32, ..Scope::zeroed() };
-    for (place, limit) in scope.limits.iter_mut().zip(limits.iter().take(LIMITS_PER_SCOPE)) {
-        *place = self::limit(limit, times);
-        scope.classes |= 1 << place.class;
+/// Lays the limits of a scope out beside those it has. One of the same class over the same time keeps its position, and so its window,
+/// and its ring too where that is large enough.
+fn rules(
+    limits: &[config::Limit],
+    (before, old): (Rules, [Limit; LIMITS_PER_SCOPE]),
+    slots: &mut u32,
+) -> Result<(Rules, [Limit; LIMITS_PER_SCOPE])> {
+    let made: Vec<_> = limits.iter().take(LIMITS_PER_SCOPE).map(limit).collect();
+    let was_there = |i: usize| before.positions >> i & 1 == 1;
+    let stays = |limit: &Limit| (0..LIMITS_PER_SCOPE).find(|&i| was_there(i) && same(&old[i], limit));
+    let kept: Vec<Option<usize>> = made.iter().map(stays).collect();
+    // For the others first the positions that no limit has: their windows are empty.
+    let mut free: Vec<_> = (0..LIMITS_PER_SCOPE).filter(|i| !kept.contains(&Some(*i))).collect();
+    free.sort_by_key(|&i| was_there(i));
+    let mut free = free.into_iter();
+    let mut rules = Rules { positions: Rules::DECLARED, classes: 0 };
+    let mut placed = [Limit::default(); LIMITS_PER_SCOPE];
+    for (mut limit, kept) in made.into_iter().zip(kept) {
+        let Some(position) = kept.or_else(|| free.next()) else { continue };
+        let ring = kept.map(|i| &old[i]).filter(|ring| fits(ring, &limit));
+        match ring {
+            Some(ring) => (limit.base, limit.ring_bits) = (ring.base, ring.ring_bits),
+            None if limit.per_ns == 0 => {}
+            None => {
+                limit.base = *slots;
+                let Some(end) = slots.checked_add(1 << limit.ring_bits).filter(|end| *end <= u32::MAX / 8) else {
+                    bail!("laying out the limits: their rings need more than {slots} slots: use fewer or smaller limits");
+                };
+                *slots = end;
+            }
+        }
+        rules.positions |= 1 << position;
+        rules.classes |= 1 << limit.class;
+        placed[position] = limit;
     }
-    scope
+    Ok((rules, placed))
 }
 
-fn limit(limit: &Limit, times: &mut u64) -> abi::Limit {
+/// Limits that differ in their figures alone: the window of one is that of the other.
+pub fn same(old: &Limit, new: &Limit) -> bool {
+    (old.class, old.per_ns, old.per_fill != 0) == (new.class, new.per_ns, new.per_fill != 0)
+}
+
+/// Whether a ring has room for another limit of the same window.
+fn fits(ring: &Limit, limit: &Limit) -> bool {
+    ring.granule_bits == limit.granule_bits && ring.ring_bits >= limit.ring_bits
+}
+
+fn limit(limit: &config::Limit) -> Limit {
     let max = limit.max.get() as u64;
     let per_ns = match limit.per {
         Per::Window(window) => window.as_nanos() as u64,
         Per::Total => 0,
     };
-    let ring_bits = if per_ns == 0 { 0 } else { ring_bits(max) };
     let mut warn = [0; abi::WARNINGS_PER_LIMIT];
     for (place, percent) in warn.iter_mut().zip(limit.warn.as_slice()) {
         *place = (max * *percent as u64).div_ceil(100);
     }
-    let base = *times as u32;
-    *times += if per_ns == 0 { 0 } else { 1 << ring_bits };
-    abi::Limit {
-        class: limit.class as u32,
-        granule_bits: if per_ns == 0 { 0 } else { granule_bits(max) },
-        max,
-        per_ns,
-        base,
-        ring_bits,
-        warn,
-        floor: 0,
-    }
+    let (granule_bits, ring_bits) = if per_ns == 0 { (0, 0) } else { (granule_bits(max), ring_bits(max)) };
+    let per_fill = limit.per_fill.map_or(0, |ratio| ratio.get());
+    Limit { class: limit.class as u32, granule_bits, max, per_ns, ring_bits, warn, per_fill, base: 0, pad: 0 }
 }
 
-fn session(policy: &Policy, index: SessionIndex) -> Session {
+/// A session's settings; which scopes and CompIDs it has is for [`Tables::session`].
+fn settings(policy: &Policy, index: SessionIndex) -> Session {
     let mut made = Session::zeroed();
-    let scopes = policy.scopes_of(index);
-    made.scope_count = scopes.len() as u32;
-    for (place, scope) in made.scopes.iter_mut().zip(scopes) {
-        *place = scope.get();
-    }
     let host = policy.host();
     let declared = policy.session(index);
     let (on_trip, on_desync, tripped) = declared
         .map_or((host.on_trip, host.on_desync, host.while_tripped), |session| {
             (session.on_trip, session.on_desync, session.while_tripped)
         });
-    let opaque = declared.is_some_and(|session| session.wire == Wire::Opaque);
-    for (set, bit) in [
+    made.flags = flags([
         (on_trip == OnTrip::Drop, flag::DROP),
         (on_desync == OnDesync::Trip, flag::DESYNC_TRIPS),
-        (opaque, flag::OPAQUE),
-    ] {
-        made.flags |= if set { bit } else { 0 };
-    }
+        (declared.is_some_and(|session| session.wire == Wire::Opaque), flag::OPAQUE),
+        (declared.is_some_and(|session| session.possdup == PossDup::Pass), flag::REPLAYS_PASS),
+    ]);
     made.while_tripped = match tripped {
         WhileTripped::ReduceOnly => while_tripped::REDUCE_ONLY,
         WhileTripped::AdminOnly => while_tripped::ADMIN_ONLY,
@@ -199,18 +380,6 @@ fn session(policy: &Policy, index: SessionIndex) -> Session {
         *place = Override { msg_type: msg_type.packed().0, class: *class as u64 };
     }
     made
-}
-
-fn endpoints(policy: &Policy, index: SessionIndex) -> Vec<(Endpoint, u32, u32)> {
-    let Some(session) = policy.session(index) else { return Vec::new() };
-    let local = session.local.map_or([0; 4], address);
-    let of = |remote: &crate::config::Endpoint| {
-        let prefix = remote.prefix();
-        let mapped_bits = if prefix.address().is_ipv4() { 96 } else { 0 };
-        let bits = Endpoint::FIXED_BITS + mapped_bits + prefix.length() as u32;
-        (Endpoint { port: remote.port().to_be(), pad: 0, local, remote: address(prefix.address()) }, bits, index.get())
-    };
-    session.remotes.iter().map(of).collect()
 }
 
 /// An address as the maps hold it.
