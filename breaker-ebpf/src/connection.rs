@@ -31,9 +31,9 @@ static META: Array<Meta> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static LABELS: Array<Label> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// When the agent was last seen alive (CLOCK_MONOTONIC, ns): user space writes and reads it.
+/// When the agent was last seen alive (CLOCK_MONOTONIC, ns), or the load, where none was yet; and whether one was. User space writes it.
 #[map]
-static HEARTBEAT: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+static HEARTBEAT: Array<u64> = Array::with_max_entries(2, BPF_F_MMAPABLE);
 
 /// One bit for each port, in host order, at which connections are looked up: user space sets those of the sessions' remote ends, the
 /// kernel, by atomic OR, those at which it met FIX that no session declares.

@@ -33,7 +33,7 @@ pub use endpoint::{Endpoint, Prefix};
 pub use invalid::Invalid;
 pub use limit::{Limit, Limits, Per, Preset, WarnLevels};
 pub use policy::{Agent, COMP_IDS, Deadman, Group, Host, Place, Policy, Session};
-pub use scope::{GroupIndex, Scope, ScopeIndex, ScopeName, Scopes, SessionIndex, UnknownScope};
+pub use scope::{GroupIndex, Scope, ScopeIndex, ScopeLabel, ScopeName, Scopes, SessionIndex, UnknownScope};
 pub use text::{AbsolutePath, CompId, Interface, MsgType, Name, PolicyName};
 pub use words::{
     DeadmanAction, Hook, Inbound, Mode, OnDesync, OnTableFull, OnTrip, PossDup, Undeclared, WhileTripped, Wire, Word,

@@ -7,14 +7,14 @@ use aya::maps::MapData;
 use aya::maps::lpm_trie::Key;
 use aya::programs::ProgramInfo;
 use breaker_common::abi::{
-    self, Connection, ConnectionKey, Counters, Endpoint, LIMITS_PER_SCOPE, Meta, Scope, Session, Switch,
+    self, Connection, ConnectionKey, Counters, Endpoint, LIMITS_PER_SCOPE, Meta, SIDES, Scope, Session, Switch, Target,
 };
 use breaker_common::window;
 
 use super::clock;
-use super::hook::{self, Attachment, Held};
+use super::hook::{self, Attachment, Held, Place};
 use super::load::{self, EndpointKey};
-use super::maps::{Endpoints, Maps};
+use super::maps::{Endpoints, Maps, PodKey};
 use super::memory::{Mapped, ORDER, half, unopened, word};
 use super::meta;
 use super::pins::PinRoot;
@@ -32,6 +32,21 @@ pub struct Breaker {
     maps: Maps,
 }
 
+/// A limit and what is in its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// Its position in the scope.
+    pub position: usize,
+    /// The limit.
+    pub limit: abi::Limit,
+    /// Messages in its window now.
+    pub used: u64,
+    /// Messages that may be: of a ratio that changes with the fills.
+    pub most: u64,
+    /// Most that any window has held.
+    pub peak: u64,
+}
+
 /// Connections of a session, by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionCount {
@@ -47,10 +62,11 @@ impl Breaker {
         root.require()?;
         let meta = meta::read(root)?;
         let scopes = Mapped::<Scope>::open(&root.map("SCOPES"))?;
-        if scopes.len() < meta.scopes {
-            return Err(meta::mismatch(root, format!("{} scopes where META says {}", scopes.len(), meta.scopes)));
+        let least = meta.policies[meta.side as usize & (SIDES - 1)].scopes;
+        if scopes.len() < least {
+            return Err(meta::mismatch(root, format!("{} scopes where META says {least}", scopes.len())));
         }
-        let names = meta::names(root, &meta)?;
+        let names = meta::names(root, &meta, &scopes)?;
         Ok(Self { root: root.clone(), maps: Maps::new(root, &meta), meta, names, scopes })
     }
 
@@ -69,6 +85,16 @@ impl Breaker {
         &self.meta
     }
 
+    /// The policy that was in force when this was opened.
+    pub fn policy(&self) -> &abi::Policy {
+        &self.meta.policies[self.side()]
+    }
+
+    /// The side that it is on.
+    pub fn side(&self) -> usize {
+        self.meta.side as usize & (SIDES - 1)
+    }
+
     /// Its scopes and sessions, by name and number.
     pub fn names(&self) -> &Scopes {
         &self.names
@@ -84,17 +110,25 @@ impl Breaker {
         self.scopes.get(scope.get()).with_context(|| format!("scope {} is not in its map", scope.get()))
     }
 
-    /// Messages that each limit of a scope has in its window now.
-    pub fn used(&self, scope: ScopeIndex) -> Result<Vec<u64>> {
+    /// The limits that a scope has, and what is in their windows now.
+    pub fn limits(&self, scope: ScopeIndex) -> Result<Vec<Used>> {
         let times = self.maps.times()?;
         let now = clock::now_ns();
         let state = self.scope(scope)?;
-        let count = (state.limit_count as usize).min(LIMITS_PER_SCOPE);
-        let used = |i: usize| {
-            let (limit, window) = (&state.limits[i], &state.windows[i]);
-            window.issued.saturating_sub(window::tail(limit, window, &times, now))
+        let used = |position: usize| {
+            let (limit, window) = (state.limits[self.side()][position], state.windows[position]);
+            let used = window.issued.saturating_sub(window::tail(&limit, &window, &times, now));
+            Used { position, limit, used, most: window::most(&limit, &window), peak: window.peak }
         };
-        Ok((0..count).map(used).collect())
+        let positions = state.rules[self.side()].positions;
+        Ok((0..LIMITS_PER_SCOPE).filter(|i| positions >> i & 1 == 1).map(used).collect())
+    }
+
+    /// A limit of a scope, by its position.
+    pub fn limit(&self, scope: ScopeIndex, position: usize) -> Result<Option<abi::Limit>> {
+        let state = self.scope(scope)?;
+        let has = state.rules[self.side()].positions >> (position & 31) & 1 == 1;
+        Ok(state.limits[self.side()].get(position).filter(|_| has).copied())
     }
 
     /// The switch of a scope now.
@@ -102,14 +136,17 @@ impl Breaker {
         let (causes, epoch) = self.words(scope)?;
         // The epoch first: a trip that comes in between makes it an old one, which `reset` does not take.
         let epoch = epoch.load(ORDER);
-        Ok(Switch { causes: causes.load(ORDER), epoch })
+        let causes = causes.load(ORDER);
+        Ok(Switch { causes, epoch, ..self.scope(scope)?.switch })
     }
 
     /// Sets a cause in a scope's switch and raises its epoch: every connection that is older is fenced from here on.
     pub fn trip(&self, scope: ScopeIndex, cause: u64) -> Result<()> {
         let (causes, epoch) = self.words(scope)?;
+        let raised = self.word(scope, |place| &raw mut (*place).switch.raised_ns)?;
         loop {
             causes.fetch_or(cause, ORDER);
+            raised.store(clock::now_ns(), ORDER);
             epoch.fetch_add(1, ORDER);
             // A reset in between may have cleared it, and knew of no newer epoch yet. From here on it would see that there is one.
             if causes.load(ORDER) & cause != 0 {
@@ -123,14 +160,19 @@ impl Breaker {
     pub fn reset(&self, scope: ScopeIndex, seen: Switch) -> Result<bool> {
         let place = self.place(scope)?;
         let (causes, epoch) = self.words(scope)?;
+        self.word(scope, |place| &raw mut (*place).switch.raised_ns)?.store(clock::now_ns(), ORDER);
         if epoch.fetch_add(1, ORDER) != seen.epoch {
             return Ok(false);
         }
+        self.word(scope, |place| &raw mut (*place).switch.resets)?.fetch_add(1, ORDER);
         for i in 0..LIMITS_PER_SCOPE {
-            // SAFETY: both words lie inside the mapping, which self holds.
+            // SAFETY: all words lie inside the mapping, which self holds.
             unsafe {
-                let issued = word(&raw mut (*place).windows[i].issued).load(ORDER);
-                word(&raw mut (*place).limits[i].floor).store(issued, ORDER);
+                let window = &raw mut (*place).windows[i];
+                let issued = word(&raw mut (*window).issued).load(ORDER);
+                word(&raw mut (*window).floor).store(issued, ORDER);
+                let fills = word(&raw mut (*window).fills).load(ORDER);
+                word(&raw mut (*window).fill_floor).store(fills, ORDER);
             }
         }
         fence(ORDER);
@@ -143,10 +185,18 @@ impl Breaker {
         Ok(false)
     }
 
-    /// Age of the agent's heartbeat, ns; `None` where no agent has run since the load.
+    /// Age of the agent's heartbeat, ns; `None` where no agent has run since the load, whose own time stands there until then.
     pub fn heartbeat_age_ns(&self) -> Result<Option<u64>> {
+        let beats = self.maps.heartbeat()?;
+        let (beat, agents) = (beats.get(0).unwrap_or_default(), beats.get(1).unwrap_or_default());
+        Ok((agents != 0).then(|| clock::now_ns().saturating_sub(beat)))
+    }
+
+    /// How long the agent may be silent before the host trips, and how long it has been, ns; `None` where the policy does not mind.
+    pub fn silence_ns(&self) -> Result<Option<(u64, u64)>> {
         let beat = self.maps.heartbeat()?.get(0).unwrap_or_default();
-        Ok((beat != 0).then(|| clock::now_ns().saturating_sub(beat)))
+        let minds = self.policy().deadman_ns != 0 && self.policy().flags & abi::flag::SILENCE_TRIPS != 0;
+        Ok(minds.then(|| (self.policy().deadman_ns, clock::now_ns().saturating_sub(beat))))
     }
 
     /// Arms or disarms a scope.
@@ -164,6 +214,13 @@ impl Breaker {
         Ok(unsafe { (word(&raw mut (*place).switch.causes), word(&raw mut (*place).switch.epoch)) })
     }
 
+    /// A word of a scope, for atomic use.
+    fn word(&self, scope: ScopeIndex, of: impl Fn(*mut Scope) -> *mut u64) -> Result<&AtomicU64> {
+        let place = self.place(scope)?;
+        // SAFETY: the word lies inside the mapping, which self holds.
+        Ok(unsafe { word(of(place)) })
+    }
+
     fn place(&self, scope: ScopeIndex) -> Result<*mut Scope> {
         let place = self.scopes.place(scope.get());
         Ok(place.with_context(|| format!("scope {} is not in its map", scope.get()))?.as_ptr())
@@ -171,15 +228,20 @@ impl Breaker {
 
     /// A session's settings.
     pub fn session(&self, session: SessionIndex) -> Result<Session> {
-        let sessions = self.maps.sessions()?;
-        sessions.get(session.get()).with_context(|| format!("session {} is not in its map", session.get()))
+        let found = self.maps.sessions()?.get(self.session_place(session.get()));
+        found.with_context(|| format!("session {} is not in its map", session.get()))
+    }
+
+    /// Where a session lies in its map.
+    fn session_place(&self, session: u32) -> u32 {
+        session * SIDES as u32 + self.side() as u32
     }
 
     /// Sessions that are subject to a scope.
     pub fn sessions_of(&self, scope: ScopeIndex) -> Result<Vec<SessionIndex>> {
         let sessions = self.maps.sessions()?;
         let subject = |session: &SessionIndex| {
-            sessions.get(session.get()).is_some_and(|found| {
+            sessions.get(self.session_place(session.get())).is_some_and(|found| {
                 found.scopes[..(found.scope_count as usize).min(found.scopes.len())].contains(&scope.get())
             })
         };
@@ -202,7 +264,7 @@ impl Breaker {
     /// What a session has sent, over all CPUs.
     pub fn counters(&self) -> Result<Vec<Counters>> {
         let map = self.maps.counters()?;
-        (0..self.meta.sessions)
+        (0..self.policy().sessions)
             .map(|session| Ok(map.get(&session, 0)?.iter().fold(Counters::default(), |sum, cpu| add(sum, &cpu.0))))
             .collect()
     }
@@ -232,9 +294,9 @@ impl Breaker {
 
     /// Connections by session, and how many entries of the table are taken.
     pub fn connection_table(&self) -> Result<(Vec<ConnectionCount>, u64)> {
-        let mut counts = vec![ConnectionCount::default(); self.meta.sessions as usize];
+        let mut counts = vec![ConnectionCount::default(); self.policy().sessions as usize];
         let sessions = self.maps.sessions()?;
-        let epochs: Vec<u64> = (0..self.meta.sessions).map(|n| self.epoch_sum(sessions, n)).collect();
+        let epochs: Vec<u64> = (0..self.policy().sessions).map(|n| self.epoch_sum(sessions, n)).collect();
         let mut taken = 0;
         for entry in self.maps.connections()?.iter() {
             let connection = entry.context("reading the connection table")?.1.0;
@@ -258,7 +320,7 @@ impl Breaker {
     }
 
     fn epoch_sum(&self, sessions: &Mapped<Session>, session: u32) -> u64 {
-        let Some(found) = sessions.get(session) else { return 0 };
+        let Some(found) = sessions.get(self.session_place(session)) else { return 0 };
         let count = (found.scope_count as usize).min(found.scopes.len());
         found.scopes[..count].iter().filter_map(|&scope| self.scopes.get(scope)).map(|scope| scope.switch.epoch).sum()
     }
@@ -266,6 +328,7 @@ impl Breaker {
     /// Forgets connections that sent their FIN or RST more than `age_ns` ago.
     pub fn forget_closed(&self, age_ns: u64) -> Result<usize> {
         let mut map = self.maps.connections()?;
+        let mut inbound = self.maps.inbound()?;
         let now = clock::now_ns();
         let old: Vec<_> = map
             .iter()
@@ -281,17 +344,19 @@ impl Breaker {
             // One that a new SYN has taken over meanwhile is open again: look once more.
             let closed = map.get(&key, 0).is_ok_and(|found| found.0.closed_ns != 0);
             forgotten += usize::from(closed && map.remove(&key).is_ok());
+            // Where nothing has come in there is nothing to forget.
+            let _ = inbound.remove(&key);
         }
         Ok(forgotten)
     }
 
-    /// Ends the connections of these sessions, idle ones too. Returns how many.
+    /// Ends the connections of these sessions, idle ones too, where they are this host's own. Returns how many.
     pub fn destroy_sockets(&self, sessions: &[SessionIndex]) -> Result<usize> {
         let endpoints = self.maps.endpoints()?;
         let mut diag = SockDiag::open()?;
         let mut destroyed = 0;
         for socket in diag.connected()? {
-            let of = session_of(&endpoints, &socket);
+            let of = self.session_of(&endpoints, &socket)?;
             if of.is_some_and(|number| sessions.iter().any(|session| session.get() == number))
                 && diag.destroy(&socket)?
             {
@@ -301,19 +366,39 @@ impl Breaker {
         Ok(destroyed)
     }
 
-    /// The interfaces, as the kernel has them now.
+    /// The session that a socket's connection is, as the kernel program would find it; at a shared place, as its first message told.
+    fn session_of(&self, endpoints: &Endpoints, socket: &TcpSocket) -> Result<Option<u32>> {
+        let ((local, local_port), (remote, remote_port)) = (socket.local(), socket.remote());
+        let (local, remote) = (address(local), address(remote));
+        let with = |local| Endpoint { port: remote_port.to_be(), pad: 0, local, remote };
+        let get = |endpoint| endpoints.get(&Key::new(Endpoint::BITS, EndpointKey(endpoint)), 0).ok();
+        let word = |endpoint| get(endpoint).map(|place| place[self.side()]).filter(|word| *word != 0);
+        Ok(match Target::unpack(word(with(local)).or_else(|| word(with([0; 4]))).unwrap_or(0)) {
+            Target::Nobody => None,
+            Target::Session(session) => Some(session),
+            Target::Shared { .. } => {
+                let key = ConnectionKey {
+                    local,
+                    remote,
+                    local_port: local_port.to_be(),
+                    remote_port: remote_port.to_be(),
+                };
+                self.maps.connections()?.get(&PodKey(key), 0).ok().map(|found| found.0.session)
+            }
+        })
+    }
+
+    /// What is attached, as the kernel has it now: the program that decides first.
     pub fn attachments(&self) -> Result<Vec<Attachment>> {
+        let places = Place::all(&self.meta, &self.root)?;
         // Who may not look would see nothing attached.
-        self.interfaces().iter().try_for_each(hook::require_sight)?;
-        let program = self.program()?.id();
-        let of = |(position, interface)| hook::inspect(interface, &self.root.link(position), program);
-        Ok(self.interfaces().iter().enumerate().map(of).collect())
+        places.iter().try_for_each(hook::require_sight)?;
+        places.iter().map(hook::inspect).collect()
     }
 
     /// The hooks, their links held open for as long as the caller wants.
-    pub fn hooks(&self) -> Vec<Held> {
-        let of = |(position, interface)| Held::open(interface, &self.root.link(position));
-        self.interfaces().iter().enumerate().map(of).collect()
+    pub fn hooks(&self) -> Result<Vec<Held>> {
+        Ok(Place::all(&self.meta, &self.root)?.iter().map(Held::open).collect())
     }
 
     /// The interfaces as they were at the load.
@@ -334,22 +419,10 @@ impl Breaker {
     }
 }
 
-/// The session that a socket's connection is, as the kernel program would find it.
-fn session_of(endpoints: &Endpoints, socket: &TcpSocket) -> Option<u32> {
-    let ((local, _), (remote, port)) = (socket.local(), socket.remote());
-    let with = |local| Endpoint { port: port.to_be(), pad: 0, local, remote: address(remote) };
-    let get = |endpoint| endpoints.get(&Key::new(Endpoint::BITS, EndpointKey(endpoint)), 0).ok();
-    get(with(address(local))).or_else(|| get(with([0; 4])))
-}
-
 fn add(sum: Counters, more: &Counters) -> Counters {
-    let Counters { passed, withheld, packets_passed, packets_withheld, retransmitted, desyncs } = sum;
-    Counters {
-        passed: std::array::from_fn(|i| passed[i] + more.passed[i]),
-        withheld: std::array::from_fn(|i| withheld[i] + more.withheld[i]),
-        packets_passed: packets_passed + more.packets_passed,
-        packets_withheld: packets_withheld + more.packets_withheld,
-        retransmitted: retransmitted + more.retransmitted,
-        desyncs: desyncs + more.desyncs,
-    }
+    let mut sum = sum;
+    let words: &mut [u64] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut sum));
+    let more: &[u64] = bytemuck::cast_slice(std::slice::from_ref(more));
+    words.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+    sum
 }

@@ -5,6 +5,7 @@ use std::io;
 use netlink_packet_route::RouteNetlinkMessage as Netlink;
 use netlink_packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption};
 
+use super::hook::Direction;
 use crate::netlink;
 
 /// Where a filter stands: the lower priority runs first.
@@ -26,19 +27,27 @@ pub struct Filter {
 }
 
 const KIND: &str = "clsact";
-const EGRESS: TcHandle = TcHandle { major: TcHandle::CLSACT.major, minor: TcHandle::MIN_EGRESS };
-const INGRESS: TcHandle = TcHandle { major: TcHandle::CLSACT.major, minor: TcHandle::MIN_INGRESS };
 /// `ETH_P_ALL` (kernel `if_ether.h`), in network order.
 const ALL_PROTOCOLS: u16 = 3u16.to_be();
 
-/// The filters at the egress of an interface, in the order in which they run. None where there is no such interface.
-pub fn filters(ifindex: u32) -> io::Result<Vec<Filter>> {
-    filters_at(ifindex, EGRESS)
+/// The qdisc's handle for a direction.
+const fn parent(direction: Direction) -> TcHandle {
+    let minor = match direction {
+        Direction::In => TcHandle::MIN_INGRESS,
+        Direction::Out => TcHandle::MIN_EGRESS,
+    };
+    TcHandle { major: TcHandle::CLSACT.major, minor }
 }
 
-/// Removes a filter from the egress of an interface.
-pub fn remove(ifindex: u32, place: Place) -> io::Result<()> {
-    let mut message = message(ifindex, EGRESS);
+/// The filters at an interface, in the order in which they run. None where there is no such interface.
+pub fn filters(ifindex: u32, direction: Direction) -> io::Result<Vec<Filter>> {
+    let found = netlink::list(Netlink::GetTrafficFilter(message(ifindex, parent(direction))))?;
+    Ok(found.into_iter().filter_map(filter).collect())
+}
+
+/// Removes a filter from an interface.
+pub fn remove(ifindex: u32, direction: Direction, place: Place) -> io::Result<()> {
+    let mut message = message(ifindex, parent(direction));
     message.header.handle = place.handle.into();
     message.header.info = (place.priority as u32) << 16 | ALL_PROTOCOLS as u32;
     netlink::change(Netlink::DelTrafficFilter(message))
@@ -54,7 +63,7 @@ pub fn add_qdisc(ifindex: u32) -> io::Result<bool> {
 
 /// Removes the qdisc of an interface, if it is there and has no filters.
 pub fn remove_qdisc(ifindex: u32) -> io::Result<()> {
-    let idle = filters_at(ifindex, EGRESS)?.is_empty() && filters_at(ifindex, INGRESS)?.is_empty();
+    let idle = filters(ifindex, Direction::Out)?.is_empty() && filters(ifindex, Direction::In)?.is_empty();
     let ours = |answer: &Netlink| match answer {
         Netlink::NewQueueDiscipline(found) => {
             found.header.index == ifindex as i32 && found.attributes.contains(&TcAttribute::Kind(KIND.to_owned()))
@@ -73,11 +82,6 @@ fn qdisc(ifindex: u32) -> TcMessage {
     message.header.handle = TcHandle { minor: 0, ..TcHandle::CLSACT };
     message.attributes.push(TcAttribute::Kind(KIND.to_owned()));
     message
-}
-
-fn filters_at(ifindex: u32, parent: TcHandle) -> io::Result<Vec<Filter>> {
-    let found = netlink::list(Netlink::GetTrafficFilter(message(ifindex, parent)))?;
-    Ok(found.into_iter().filter_map(filter).collect())
 }
 
 /// The filter in an answer. An answer without a handle stands for a whole priority, whose filters follow.

@@ -1,27 +1,111 @@
-//! How the program hangs on an interface: by a pinned tcx link where the kernel has it, else as a filter of clsact.
+//! How a program hangs on an interface: at tc by a pinned tcx link where the kernel has it, else as a filter of clsact; at XDP by a
+//! pinned link.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
 use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
 use aya::programs::tc::{NlOptions, TcAttachOptions};
-use aya::programs::{ProgramError, ProgramInfo, SchedClassifier, TcAttachType};
+use aya::programs::{ProgramError, ProgramInfo, SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::util::KernelVersion;
-use breaker_common::abi::{Interface, hook};
+use breaker_common::abi::{Interface, Meta, hook};
 use rustix::io::Errno;
 
-use super::clsact::{self, Filter, Place};
+use super::clsact::{self, Filter};
+use super::memory::unopened;
 use super::pins::{PinRoot, directory};
 use super::sever::sever;
 use super::tables::unpadded;
-use super::tcx;
-use crate::config::{self, Hook};
+use super::{tcx, xdp};
+use crate::config::{self, Hook, Host, Mode};
 use crate::fault::{Code, Fault};
 
 /// Our place among the filters of clsact: the first priority, and a handle that an operator is likely to leave free.
-const PLACE: Place = Place { priority: 1, handle: 0x0b_4e };
+const FILTER: clsact::Place = clsact::Place { priority: 1, handle: 0x0b_4e };
 /// The first kernel with tcx.
 const TCX_SINCE: KernelVersion = KernelVersion::new(6, 6, 0);
+
+/// The way that packets go through an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Into this host: ingress.
+    In,
+    /// Out of it: egress.
+    Out,
+}
+
+impl Direction {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::In => "ingress",
+            Self::Out => "egress",
+        }
+    }
+}
+
+/// Where a program hangs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Name that the interface had at the load.
+    name: String,
+    /// Its number at the load.
+    ifindex: u32,
+    /// One of [`hook`].
+    hook: u32,
+    /// `egress` or `inline` for the program that decides, `inbound` for the one that reads what comes in.
+    mode: &'static str,
+    direction: Direction,
+    /// The pin of the link,
+    link: PathBuf,
+    /// of the program,
+    program: PathBuf,
+    /// and what says that the load itself added the qdisc.
+    qdisc: PathBuf,
+}
+
+impl Place {
+    /// Where the program that decides hangs on an interface.
+    pub fn deciding(interface: &Interface, root: &PinRoot, position: usize) -> Self {
+        let inline = is_xdp(interface.hook);
+        Self {
+            name: unpadded(&interface.name),
+            ifindex: interface.ifindex,
+            hook: interface.hook,
+            mode: if inline { "inline" } else { "egress" },
+            direction: if inline { Direction::In } else { Direction::Out },
+            link: root.link(position),
+            program: root.program(),
+            qdisc: root.qdisc(position),
+        }
+    }
+
+    /// Where the program that reads what comes in does: the other way round.
+    pub fn reading(interface: &Interface, root: &PinRoot, position: usize) -> Result<Self> {
+        let deciding = Self::deciding(interface, root, position);
+        Ok(Self {
+            hook: if is_xdp(interface.hook) { tc_hook(Hook::Auto)? } else { interface.hook },
+            mode: "inbound",
+            direction: if deciding.direction == Direction::In { Direction::Out } else { Direction::In },
+            link: root.inbound_link(position),
+            program: root.inbound_program(),
+            ..deciding
+        })
+    }
+
+    /// All places of a load, those of the program that decides first.
+    pub fn all(meta: &Meta, root: &PinRoot) -> Result<Vec<Self>> {
+        let interfaces = &meta.interfaces[..(meta.interface_count as usize).min(meta.interfaces.len())];
+        let numbered = || interfaces.iter().enumerate();
+        let deciding = numbered().map(|(position, interface)| Ok(Self::deciding(interface, root, position)));
+        let reading = numbered().map(|(position, interface)| Self::reading(interface, root, position));
+        let wanted = if meta.inbound == 0 { 0 } else { interfaces.len() };
+        deciding.chain(reading.take(wanted)).collect()
+    }
+
+    fn words(&self) -> String {
+        format!("the {} of {}", self.direction.word(), self.name)
+    }
+}
 
 /// What is found of an attachment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +114,9 @@ pub struct Attachment {
     pub name: String,
     /// Its number at the load.
     pub ifindex: u32,
-    /// `tcx` or `clsact`.
+    /// `egress`, `inline` or `inbound`.
+    pub mode: &'static str,
+    /// `tcx`, `clsact`, `native` or `generic`.
     pub hook: &'static str,
     /// The program is attached to that interface.
     pub attached: bool,
@@ -42,8 +128,7 @@ pub struct Attachment {
 
 /// A hook as it was attached, with its link held open: removing the pin does not detach it then.
 pub struct Held {
-    interface: Interface,
-    pin: PathBuf,
+    place: Place,
     /// None of clsact, or where the pin was gone already.
     _link: Option<FdLink>,
 }
@@ -78,91 +163,146 @@ pub fn require(names: &[config::Interface]) -> Result<()> {
 
 /// What a hook is called.
 pub fn word(kind: u32) -> &'static str {
-    if kind == hook::CLSACT { "clsact" } else { "tcx" }
+    match kind {
+        hook::CLSACT => "clsact",
+        hook::XDP_NATIVE => "native",
+        hook::XDP_GENERIC => "generic",
+        _ => "tcx",
+    }
 }
 
-/// The hook to attach to: the wanted one, if this kernel has it.
-pub fn kind(wanted: Hook) -> Result<u32> {
+/// Whether a hook is XDP.
+pub const fn is_xdp(kind: u32) -> bool {
+    matches!(kind, hook::XDP_NATIVE | hook::XDP_GENERIC)
+}
+
+/// The hook to attach to: the wanted one, if this kernel has it. Whether an interface has native XDP only attaching tells.
+pub fn kind(host: &Host) -> Result<u32> {
+    match (host.mode, host.hook) {
+        (Mode::Egress, wanted) => tc_hook(wanted),
+        (Mode::Inline, Hook::Generic) => Ok(hook::XDP_GENERIC),
+        (Mode::Inline, _) => Ok(hook::XDP_NATIVE),
+    }
+}
+
+fn tc_hook(wanted: Hook) -> Result<u32> {
     choose(wanted, KernelVersion::current().context("asking for the version of the kernel")?)
 }
 
 fn choose(wanted: Hook, version: KernelVersion) -> Result<u32> {
     match (wanted, version >= TCX_SINCE) {
-        (Hook::Auto, false) | (Hook::Clsact, _) => Ok(hook::CLSACT),
-        (Hook::Auto | Hook::Tcx, true) => Ok(hook::TCX),
-        (Hook::Native | Hook::Generic, _) => {
-            let text = format!("attaching: {wanted} is no hook at egress: write [host].hook = \"auto\"");
-            Err(Fault::new(Code::Usage, text).into())
-        }
+        (Hook::Clsact, _) => Ok(hook::CLSACT),
         (Hook::Tcx, false) => {
             let text = "attaching: this kernel has no tcx, which came with Linux 6.6: write [host].hook = \"auto\" or \"clsact\"";
             Err(Fault::new(Code::Kernel, text).into())
         }
+        (_, false) => Ok(hook::CLSACT),
+        (_, true) => Ok(hook::TCX),
     }
 }
 
-/// Attaches the loaded program to an interface, and pins the link where there is one.
-pub fn attach(program: &mut SchedClassifier, interface: &Interface, root: &PinRoot, position: usize) -> Result<()> {
-    let name = unpadded(&interface.name);
-    let failed = || format!("attaching to the egress of {name}");
-    if interface.hook == hook::CLSACT {
-        if clsact::filters(interface.ifindex).with_context(failed)?.iter().any(|filter| filter.place == PLACE) {
+/// Attaches a loaded tc program, and pins the link where there is one.
+pub fn attach(program: &mut SchedClassifier, place: &Place) -> Result<()> {
+    let failed = || format!("attaching to {}", place.words());
+    let attach_type = match place.direction {
+        Direction::In => TcAttachType::Ingress,
+        Direction::Out => TcAttachType::Egress,
+    };
+    if place.hook == hook::CLSACT {
+        let filters = clsact::filters(place.ifindex, place.direction).with_context(failed)?;
+        if filters.iter().any(|filter| filter.place == FILTER) {
             let text = format!(
-                "attaching to the egress of {name}: another filter has breaker's place (pref {} handle {:#x}): is it another \
-                 breaker's? Unload that, or `tc filter del` it",
-                PLACE.priority, PLACE.handle
+                "attaching to {}: another filter has breaker's place (pref {} handle {:#x}): is it another breaker's? Unload \
+                 that, or `tc filter del` it",
+                place.words(),
+                FILTER.priority,
+                FILTER.handle
             );
             return Err(Fault::new(Code::Refused, text).into());
         }
-        if clsact::add_qdisc(interface.ifindex).with_context(|| format!("adding qdisc clsact to {name}"))? {
-            directory(&root.qdisc(position))?;
+        if clsact::add_qdisc(place.ifindex).with_context(|| format!("adding qdisc clsact to {}", place.name))? {
+            directory(&place.qdisc)?;
         }
-        let options = NlOptions { priority: PLACE.priority, handle: PLACE.handle.into(), classid: None };
+        let options = NlOptions { priority: FILTER.priority, handle: FILTER.handle.into(), classid: None };
         let options = TcAttachOptions::Netlink(options);
-        let id = program.attach_with_options(&name, TcAttachType::Egress, options).with_context(failed)?;
+        let id = program.attach_with_options(&place.name, attach_type, options).with_context(failed)?;
         // The filter is to outlive this process: forgetting the link is what leaves it in place.
         std::mem::forget(program.take_link(id)?);
         return Ok(());
     }
     let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-    let id = program.attach_with_options(&name, TcAttachType::Egress, options).with_context(failed)?;
-    let link: FdLink =
-        program.take_link(id)?.try_into().map_err(|error| anyhow!("taking the link of {name}: {error}"))?;
-    let pin = root.link(position);
-    link.pin(&pin).map(drop).with_context(|| format!("pinning the link of {name} at {}", pin.display()))
+    let id = program.attach_with_options(&place.name, attach_type, options).with_context(failed)?;
+    pin(program.take_link(id)?.try_into(), place)
 }
 
-/// Detaches what [`attach`] attached, if it is there. An interface that is gone took the program with it.
-pub fn detach(interface: &Interface, root: &PinRoot, position: usize) -> Result<()> {
-    if interface.hook == hook::TCX {
-        let pin = root.link(position);
-        return match sever(&pin) {
+/// Attaches a loaded XDP program, and pins the link. Where the driver has no XDP, in the stack, if that is allowed: tells which.
+pub fn attach_xdp(program: &mut Xdp, place: &Place, generic_too: bool) -> Result<u32> {
+    let attached = match (place.hook, generic_too) {
+        (hook::XDP_GENERIC, _) => program.attach(&place.name, XdpMode::Skb).map(|id| (id, hook::XDP_GENERIC)),
+        (_, false) => program.attach(&place.name, XdpMode::Driver).map(|id| (id, hook::XDP_NATIVE)),
+        (_, true) => program
+            .attach(&place.name, XdpMode::Driver)
+            .map(|id| (id, hook::XDP_NATIVE))
+            .or_else(|_| program.attach(&place.name, XdpMode::Skb).map(|id| (id, hook::XDP_GENERIC))),
+    };
+    let (id, kind) = attached.map_err(|error| {
+        let busy = matches!(&error, ProgramError::SyscallError(call) if call.io_error.raw_os_error() == Some(libc::EBUSY));
+        let cure = if busy {
+            "another XDP program is there: detach that, see `ip link`"
+        } else {
+            "see that its MTU is at most a page's and LRO is off, or write [host].hook = \"generic\""
+        };
+        let text = format!("attaching XDP to {}: {:#}: {cure}", place.name, anyhow!(error));
+        Fault::new(if busy { Code::Refused } else { Code::Kernel }, text)
+    })?;
+    pin(program.take_link(id)?.try_into(), place)?;
+    Ok(kind)
+}
+
+fn pin<E: std::fmt::Display>(link: Result<FdLink, E>, place: &Place) -> Result<()> {
+    let link = link.map_err(|error| anyhow!("taking the link of {}: {error}", place.name))?;
+    let pinned = link.pin(&place.link).map(drop);
+    pinned.with_context(|| format!("pinning the link of {} at {}", place.name, place.link.display()))
+}
+
+/// Detaches what was attached, if it is there. An interface that is gone took the program with it.
+pub fn detach(place: &Place) -> Result<()> {
+    if place.hook != hook::CLSACT {
+        return match sever(&place.link) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("detaching the link at {}", pin.display()))
+                Err(error).with_context(|| format!("detaching the link at {}", place.link.display()))
             }
             _ => Ok(()),
         };
     }
-    let failed = || format!("detaching from the egress of {}", unpadded(&interface.name));
+    let failed = || format!("detaching from {}", place.words());
     // Only our own: in the same place may stand what somebody put there since.
-    let pin = root.program();
-    let own = ProgramInfo::from_pin(&pin).with_context(|| format!("opening {}", pin.display()))?.id();
-    let ours = |filter: &Filter| filter.place == PLACE && filter.program == Some(own);
-    if clsact::filters(interface.ifindex).with_context(failed)?.iter().any(ours) {
-        clsact::remove(interface.ifindex, PLACE).with_context(failed)?;
+    if let Some(own) = program_id(&place.program)? {
+        let ours = |filter: &Filter| filter.place == FILTER && filter.program == Some(own);
+        if clsact::filters(place.ifindex, place.direction).with_context(failed)?.iter().any(ours) {
+            clsact::remove(place.ifindex, place.direction, FILTER).with_context(failed)?;
+        }
     }
     // A qdisc that was there before the load is not ours, and one that others use by now is theirs too.
-    if root.qdisc(position).exists() {
-        clsact::remove_qdisc(interface.ifindex).with_context(failed)?;
+    if place.qdisc.exists() {
+        clsact::remove_qdisc(place.ifindex).with_context(failed)?;
     }
     Ok(())
 }
 
+/// The number of a pinned program; `None` where a load had not come to pin it.
+fn program_id(pin: &std::path::Path) -> Result<Option<u32>> {
+    if !pin.exists() {
+        return Ok(None);
+    }
+    Ok(Some(ProgramInfo::from_pin(pin).with_context(|| format!("opening {}", pin.display()))?.id()))
+}
+
 /// Refuses where the kernel does not let this process see what is attached.
-pub fn require_sight(interface: &Interface) -> Result<()> {
-    match tcx::chain(interface.ifindex) {
+pub fn require_sight(place: &Place) -> Result<()> {
+    match tcx::chain(place.ifindex, place.direction) {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            Err(error).with_context(|| format!("asking what is attached to {}", unpadded(&interface.name)))
+            Err(error).with_context(|| format!("asking what is attached to {}", place.name))
         }
         _ => Ok(()),
     }
@@ -170,41 +310,48 @@ pub fn require_sight(interface: &Interface) -> Result<()> {
 
 impl Held {
     /// Holds the link of an attachment.
-    pub fn open(interface: &Interface, pin: &Path) -> Self {
-        let link = if interface.hook == hook::TCX { PinnedLink::from_pin(pin).map(FdLink::from).ok() } else { None };
-        Self { interface: *interface, pin: pin.to_owned(), _link: link }
+    pub fn open(place: &Place) -> Self {
+        let link = PinnedLink::from_pin(&place.link).map(FdLink::from);
+        let link = if place.hook == hook::CLSACT { None } else { link.ok() };
+        Self { place: place.clone(), _link: link }
     }
 
     /// What the kernel says of it.
-    pub fn inspect(&self, program_id: u32) -> Attachment {
-        inspect(&self.interface, &self.pin, program_id)
+    pub fn inspect(&self) -> Result<Attachment> {
+        inspect(&self.place)
     }
 }
 
 /// What the kernel says of an attachment. The chain tells, and not the link: whoever holds that, with a pin or without one.
-pub fn inspect(interface: &Interface, pin: &Path, program_id: u32) -> Attachment {
-    let Interface { name, ifindex, hook } = *interface;
-    let found =
-        Attachment { name: unpadded(&name), ifindex, hook: word(hook), attached: false, first: false, pinned: true };
-    if hook == hook::CLSACT {
-        return filtered(found, program_id);
+pub fn inspect(place: &Place) -> Result<Attachment> {
+    let program_id = ProgramInfo::from_pin(&place.program).map_err(|error| unopened(&place.program, error))?.id();
+    let found = Attachment {
+        name: place.name.clone(),
+        ifindex: place.ifindex,
+        mode: place.mode,
+        hook: word(place.hook),
+        attached: false,
+        first: false,
+        pinned: place.hook == hook::CLSACT || place.link.exists(),
+    };
+    if place.hook == hook::CLSACT {
+        return Ok(filtered(place, found, program_id));
     }
     // By number: a new interface under the old name is not the one that was attached to, and the old one under a new name is.
-    let chain = tcx::chain(ifindex).unwrap_or_default();
-    Attachment {
-        attached: chain.contains(&program_id),
-        first: chain.first() == Some(&program_id),
-        pinned: pin.exists(),
-        ..found
+    if is_xdp(place.hook) {
+        let attached = xdp::program(place.ifindex).ok().flatten() == Some(program_id);
+        return Ok(Attachment { attached, first: attached, ..found });
     }
+    let chain = tcx::chain(place.ifindex, place.direction).unwrap_or_default();
+    Ok(Attachment { attached: chain.contains(&program_id), first: chain.first() == Some(&program_id), ..found })
 }
 
 /// An attachment of clsact: a filter of the program, which is first where no filter and no program of tcx comes before it.
-fn filtered(found: Attachment, program_id: u32) -> Attachment {
-    let filters = clsact::filters(found.ifindex).unwrap_or_default();
+fn filtered(place: &Place, found: Attachment, program_id: u32) -> Attachment {
+    let filters = clsact::filters(place.ifindex, place.direction).unwrap_or_default();
     let position = filters.iter().position(|filter| filter.program == Some(program_id));
     // Programs of tcx run before all filters. A kernel without tcx does not know the question.
-    let alone = match tcx::chain(found.ifindex) {
+    let alone = match tcx::chain(place.ifindex, place.direction) {
         Ok(chain) => chain.is_empty(),
         Err(error) => error.raw_os_error() == Some(libc::EINVAL),
     };

@@ -19,7 +19,7 @@ use super::pins::{Claim, PinRoot};
 use super::programs::Programs;
 use super::tables::{Tables, Taken, padded};
 use super::{clock, hook};
-use crate::config::{Inbound, Mode, Policy};
+use crate::config::{Hook, Inbound, Mode, Policy};
 use crate::fault::{Code, Fault};
 
 /// The kernel program, as `cargo xtask build` made it.
@@ -97,8 +97,7 @@ fn remove(root: &PinRoot) -> Result<()> {
 /// Detaches what is attached of a root, whole or not.
 fn detach(root: &PinRoot) -> Result<()> {
     let Some(meta) = Mapped::<Meta>::open(&root.map("META")).ok().and_then(|meta| meta.get(0)) else { return Ok(()) };
-    let count = (meta.interface_count as usize).min(meta.interfaces.len());
-    meta.interfaces[..count].iter().enumerate().try_for_each(|(n, interface)| hook::detach(interface, root, n))
+    hook::Place::all(&meta, root)?.iter().try_for_each(hook::detach)
 }
 
 fn fill(policy: &Policy, tables: &Tables, root: &PinRoot, kind: u32) -> Result<()> {
@@ -117,7 +116,9 @@ fn fill(policy: &Policy, tables: &Tables, root: &PinRoot, kind: u32) -> Result<(
         meta.interfaces[position] = Interface { name: padded(name)?, ifindex: hook::ifindex(name)?, hook: kind };
         meta.interface_count = position as u32 + 1;
         put(root, "META", &[meta])?;
-        programs.attach(&meta.interfaces[position], root, position)?;
+        let generic_too = policy.host().hook == Hook::Auto;
+        meta.interfaces[position].hook = programs.attach(&meta.interfaces[position], root, position, generic_too)?;
+        put(root, "META", &[meta])?;
     }
     Ok(())
 }

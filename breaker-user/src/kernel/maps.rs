@@ -7,7 +7,9 @@ use anyhow::{Context, Result};
 use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapType, PerCpuArray, RingBuf};
-use breaker_common::abi::{self, Connection, ConnectionKey, Counters, Meta, Name, Session};
+use breaker_common::abi::{
+    self, CompId, Connection, ConnectionKey, Counters, IdentityKey, Inbound, Label, Meta, Place, SIDES, Session,
+};
 use breaker_common::window::Ring;
 
 use super::load::EndpointKey;
@@ -26,12 +28,19 @@ pub struct Maps {
     heartbeat: OnceLock<Mapped<u64>>,
     /// Locked, because a walk that meets a removal by another thread starts over and would count twice.
     connections: OnceLock<Mutex<Connections>>,
+    inbound: OnceLock<Mutex<InboundTable>>,
 }
 
 /// The connection table.
 pub type Connections = HashMap<MapData, PodKey, PodConnection>;
 /// The endpoints, by longest prefix.
-pub type Endpoints = LpmTrie<MapData, EndpointKey, u32>;
+pub type Endpoints = LpmTrie<MapData, EndpointKey, Place>;
+/// What comes in, by connection.
+pub type InboundTable = HashMap<MapData, PodKey, PodInbound>;
+/// Numbers of CompIDs.
+pub type CompIds = HashMap<MapData, CompId, u32>;
+/// Sessions at shared places.
+pub type Identities = HashMap<MapData, PodIdentity, Place>;
 
 impl Maps {
     /// The maps under a root. Opens none of them.
@@ -45,6 +54,7 @@ impl Maps {
             reasons: OnceLock::new(),
             heartbeat: OnceLock::new(),
             connections: OnceLock::new(),
+            inbound: OnceLock::new(),
         }
     }
 
@@ -58,9 +68,13 @@ impl Maps {
         drop(self.connections()?);
         self.endpoints()?;
         self.events()?;
-        self.open("SCOPES", MapType::Array, size_of::<abi::Scope>(), self.meta.scopes)?;
-        self.open("NAMES", MapType::Array, size_of::<Name>(), self.meta.scopes)?;
+        let policy = self.policy();
+        self.open("SCOPES", MapType::Array, size_of::<abi::Scope>(), policy.scopes)?;
+        self.open("LABELS", MapType::Array, size_of::<Label>(), policy.scopes)?;
         self.open("PORTS", MapType::Array, 8, 1024)?;
+        comp_ids(&self.root)?;
+        identities(&self.root)?;
+        drop(self.inbound()?);
         Ok(())
     }
 
@@ -75,14 +89,15 @@ impl Maps {
     /// The sessions.
     pub fn sessions(&self) -> Result<&Mapped<Session>> {
         once(&self.sessions, || {
-            Mapped::of(self.open("SESSIONS", MapType::Array, size_of::<Session>(), self.meta.sessions)?)
+            let least = self.policy().sessions * SIDES as u32;
+            Mapped::of(self.open("SESSIONS", MapType::Array, size_of::<Session>(), least)?)
         })
     }
 
     /// Counters by session.
     pub fn counters(&self) -> Result<&PerCpuArray<MapData, PodCounters>> {
         once(&self.counters, || {
-            let data = self.open("COUNTERS", MapType::PerCpuArray, size_of::<Counters>(), self.meta.sessions)?;
+            let data = self.open("COUNTERS", MapType::PerCpuArray, size_of::<Counters>(), self.policy().sessions)?;
             Ok(PerCpuArray::try_from(Map::PerCpuArray(data))?)
         })
     }
@@ -110,10 +125,24 @@ impl Maps {
         Ok(lock.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// What comes in. One thread at a time.
+    pub fn inbound(&self) -> Result<MutexGuard<'_, InboundTable>> {
+        let lock = once(&self.inbound, || {
+            let (key, value) = (size_of::<ConnectionKey>(), size_of::<Inbound>());
+            let data = self.open_keyed("INBOUND", MapType::Hash, key, value, 1)?;
+            Ok(Mutex::new(HashMap::try_from(Map::HashMap(data))?))
+        })?;
+        Ok(lock.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The endpoints. Not kept open.
     pub fn endpoints(&self) -> Result<Endpoints> {
-        let data = self.open_keyed("ENDPOINTS", MapType::LpmTrie, size_of::<Key<EndpointKey>>(), 4, 1)?;
-        Ok(LpmTrie::try_from(Map::LpmTrie(data))?)
+        endpoints(&self.root)
+    }
+
+    /// The policy in force when this was opened.
+    fn policy(&self) -> &abi::Policy {
+        &self.meta.policies[self.meta.side as usize & (SIDES - 1)]
     }
 
     /// The event ring. It has one reader: the agent.
@@ -140,6 +169,24 @@ impl Maps {
         );
         Err(Fault::new(Code::Mismatch, text).into())
     }
+}
+
+/// The endpoints of a load.
+pub fn endpoints(root: &PinRoot) -> Result<Endpoints> {
+    let (key, value) = (size_of::<Key<EndpointKey>>(), size_of::<Place>());
+    Ok(LpmTrie::try_from(Map::LpmTrie(memory::open(&root.map("ENDPOINTS"), MapType::LpmTrie, key, value)?))?)
+}
+
+/// The numbers of CompIDs of a load.
+pub fn comp_ids(root: &PinRoot) -> Result<CompIds> {
+    let data = memory::open(&root.map("COMP_IDS"), MapType::Hash, size_of::<CompId>(), 4)?;
+    Ok(HashMap::try_from(Map::HashMap(data))?)
+}
+
+/// The sessions at shared places of a load.
+pub fn identities(root: &PinRoot) -> Result<Identities> {
+    let data = memory::open(&root.map("IDENTITIES"), MapType::Hash, size_of::<IdentityKey>(), size_of::<Place>())?;
+    Ok(HashMap::try_from(Map::HashMap(data))?)
 }
 
 /// What a cell holds, made where it is empty.
@@ -188,4 +235,14 @@ pod!(
     /// A session's counters on one CPU.
     PodCounters,
     Counters
+);
+pod!(
+    /// What came in on a connection.
+    PodInbound,
+    Inbound
+);
+pod!(
+    /// A key of the sessions at shared places.
+    PodIdentity,
+    IdentityKey
 );

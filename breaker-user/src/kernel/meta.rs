@@ -2,12 +2,12 @@
 
 use anyhow::{Context, Result, anyhow};
 use aya::maps::MapData;
-use breaker_common::abi::{ABI_VERSION, MAGIC, Meta, Name};
+use breaker_common::abi::{ABI_VERSION, Label, MAGIC, Meta, Rules, SIDES, Scope, label};
 
 use super::memory::Mapped;
 use super::pins::PinRoot;
 use super::tables::unpadded;
-use crate::config::Scopes;
+use crate::config::{Name, ScopeLabel, Scopes};
 use crate::fault::{self, Code, Fault};
 
 /// The facts of a load, once its layout is known to be ours.
@@ -54,14 +54,26 @@ pub fn mismatch(root: &PinRoot, found: String) -> anyhow::Error {
     Fault::new(Code::Mismatch, text).into()
 }
 
-/// The names of scopes and sessions.
-pub fn names(root: &PinRoot, meta: &Meta) -> Result<Scopes> {
-    let names = Mapped::<Name>::open(&root.map("NAMES"))?;
-    let read = |number: u32| -> Result<crate::config::Name> {
-        let name = unpadded(&names.get(number).with_context(|| format!("scope {number} has no name"))?);
-        name.parse().map_err(|_| mismatch(root, format!("a scope named {name:?}")))
+/// What the numbers of scopes and sessions stand for in the policy in force.
+pub fn names(root: &PinRoot, meta: &Meta, scopes: &Mapped<Scope>) -> Result<Scopes> {
+    let labels = Mapped::<Label>::open(&root.map("LABELS"))?;
+    let side = meta.side as usize & (SIDES - 1);
+    let read = |number: u32| -> Result<Option<ScopeLabel>> {
+        let found = labels.get(number).with_context(|| format!("scope {number} has no name"))?;
+        let declared = scopes.get(number).is_some_and(|scope| scope.rules[side].positions & Rules::DECLARED != 0);
+        if !declared {
+            return Ok(None);
+        }
+        let text = unpadded(&found.name);
+        let name = || text.parse().map_err(|_| mismatch(root, format!("a scope named {text:?}")));
+        Ok(match found.kind {
+            label::HOST => Some(ScopeLabel::Host),
+            label::GROUP => Some(ScopeLabel::Group(name()?)),
+            label::SESSION if found.session == 0 => Some(ScopeLabel::Session(0, Name::undeclared())),
+            label::SESSION => Some(ScopeLabel::Session(found.session, name()?)),
+            _ => None,
+        })
     };
-    let groups = (1..=meta.groups).map(read).collect::<Result<_>>()?;
-    let declared = (meta.groups + 2..meta.scopes).map(read).collect::<Result<_>>()?;
-    Ok(Scopes::new(groups, declared))
+    let labels = (0..meta.policies[side].scopes).map(read).collect::<Result<Vec<_>>>()?;
+    Ok(Scopes::labelled(labels.into_iter()))
 }

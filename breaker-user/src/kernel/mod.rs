@@ -11,10 +11,12 @@ pub mod maps;
 pub mod memory;
 mod meta;
 pub mod pins;
+mod programs;
 mod sever;
 pub mod sockets;
 pub mod tables;
 mod tcx;
+mod xdp;
 
 pub use breaker::Breaker;
 pub use pins::PinRoot;

@@ -65,6 +65,16 @@ impl PinRoot {
         self.path.join("program")
     }
 
+    /// The pin of the program that reads what comes in.
+    pub fn inbound_program(&self) -> PathBuf {
+        self.path.join("program_inbound")
+    }
+
+    /// The pin of its link to the interface at this position of `Meta::interfaces`.
+    pub fn inbound_link(&self, position: usize) -> PathBuf {
+        self.path.join(format!("link_inbound_{position}"))
+    }
+
     /// The pin of the link to the interface at this position of `Meta::interfaces`.
     pub fn link(&self, position: usize) -> PathBuf {
         self.path.join(format!("link_{position}"))

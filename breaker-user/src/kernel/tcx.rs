@@ -1,13 +1,13 @@
-//! The chain of programs that tcx runs at the egress of an interface. aya's own query opens every program in it, for which the kernel
+//! The chains of programs that tcx runs at an interface. aya's own query opens every program in it, for which the kernel
 //! wants CAP_SYS_ADMIN; their numbers are enough here, and those it tells whoever has CAP_NET_ADMIN.
 
 use std::io;
 
+use super::hook::Direction;
 use super::sever::bpf;
 
 /// Of bpf(2) (kernel `uapi/linux/bpf.h`).
 const BPF_PROG_QUERY: libc::c_int = 16;
-const BPF_TCX_EGRESS: u32 = 47;
 /// The kernel takes no more programs in one chain (`BPF_MPROG_MAX`).
 const MOST: usize = 64;
 
@@ -28,12 +28,20 @@ struct Query {
     revision: u64,
 }
 
-/// Numbers of the programs at the egress of an interface, in the order in which they run.
-pub fn chain(ifindex: u32) -> io::Result<Vec<u32>> {
+/// The value of `enum bpf_attach_type` for a direction.
+const fn attach_type(direction: Direction) -> u32 {
+    match direction {
+        Direction::In => 46,
+        Direction::Out => 47,
+    }
+}
+
+/// Numbers of the programs at an interface, in the order in which they run.
+pub fn chain(ifindex: u32, direction: Direction) -> io::Result<Vec<u32>> {
     let mut ids = [0u32; MOST];
     let mut query = Query {
         target_ifindex: ifindex,
-        attach_type: BPF_TCX_EGRESS,
+        attach_type: attach_type(direction),
         prog_ids: ids.as_mut_ptr() as u64,
         count: MOST as u32,
         ..Query::default()
