@@ -1,7 +1,8 @@
 //! A loaded breaker on a trading host that is one namespace, facing a venue that is another.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions};
 use breaker_common::abi::Counters;
@@ -9,6 +10,8 @@ use breaker_user::config::{self, Policy};
 use breaker_user::kernel::{Breaker, PinRoot, load};
 use breaker_user::lab::Wire;
 use breaker_user::view::Status;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// See the module.
@@ -105,6 +108,25 @@ impl Rig {
     /// Runs `breaker` on the trading host, as a user types it.
     pub fn cli(&self, args: &[&str]) -> Output {
         self.inside(|| Command::new(binary()).args(args).env("NO_COLOR", "1").output().expect("running breaker"))
+    }
+
+    /// What there is to tell so far, as `breaker events --json` shows it. Events wait in the ring: an agent that lives for a moment
+    /// writes them down.
+    pub fn told(&self) -> Vec<Value> {
+        let mut command = Command::new(binary());
+        command.args(["agent", "--config"]).arg(self.config()).env_remove("NOTIFY_SOCKET");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut agent = self.inside(|| command.spawn().expect("starting an agent"));
+        let mut ready = String::new();
+        let out = agent.stdout.take().expect("its output");
+        BufReader::new(out).read_line(&mut ready).expect("its line");
+        kill_process(Pid::from_child(&agent), Signal::TERM).expect("stopping it");
+        let ended = agent.wait_with_output().expect("its end");
+        assert!(ended.status.success(), "{ready}{}", String::from_utf8_lossy(&ended.stderr));
+        let ran = self.cli(&["events", "--json"]);
+        assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
+        let lines = String::from_utf8(ran.stdout).expect("text");
+        lines.lines().map(|line| serde_json::from_str(line).expect("an event")).collect()
     }
 
     /// Sends frames from the trading host as they are, through the hook, by a packet socket.

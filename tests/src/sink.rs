@@ -1,7 +1,8 @@
-//! The venue's end of a raw TCP connection: reads, remembers every byte, and how the connection ended.
+//! The venue's end of a raw TCP connection: reads, remembers every byte, and how the connection ended. And the trading host's end.
 
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, sleep};
@@ -23,6 +24,8 @@ pub enum End {
 /// One accepted connection.
 #[derive(Clone, Debug)]
 pub struct Received {
+    /// The trading host's end.
+    pub from: SocketAddr,
     /// Everything that came.
     pub bytes: Vec<u8>,
     /// How it ended,
@@ -62,6 +65,7 @@ fn whole_message(bytes: &[u8]) -> Option<usize> {
 
 /// A listener that accepts everything.
 pub struct Sink {
+    at: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
     reading: Arc<AtomicBool>,
     _listener: JoinHandle<()>,
@@ -75,17 +79,26 @@ impl Sink {
         let reading = Arc::new(AtomicBool::new(true));
         let (all, may_read) = (received.clone(), reading.clone());
         let thread = venue.spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
+            while let Ok((stream, from)) = listener.accept() {
                 let place = {
                     let mut all = all.lock().expect("a lock");
-                    all.push(Received { bytes: Vec::new(), end: End::Open, at: Instant::now() });
+                    all.push(Received { from, bytes: Vec::new(), end: End::Open, at: Instant::now() });
                     all.len() - 1
                 };
                 let (all, may_read) = (all.clone(), may_read.clone());
                 std::thread::spawn(move || read(stream, place, &all, &may_read));
             }
         });
-        Self { received, reading, _listener: thread }
+        Self { at, received, reading, _listener: thread }
+    }
+
+    /// Connects from the trading host.
+    pub fn connect(&self, firm: &Namespace) -> Line<'_> {
+        let stream = firm.run(|| TcpStream::connect(self.at)).expect("connecting");
+        stream.set_nodelay(true).expect("no delay");
+        let from = stream.local_addr().expect("an address");
+        self.wait("the connection", |all| all.iter().any(|one| one.from == from));
+        Line { sink: self, stream, from, told: false }
     }
 
     /// Stops reading, so that the receive window shuts; or goes on.
@@ -112,6 +125,76 @@ impl Sink {
             assert!(Instant::now() < until, "waited in vain: {what}: {ends:?}");
             sleep(Duration::from_millis(2));
         }
+    }
+}
+
+/// A connection from the trading host, with both of its ends.
+pub struct Line<'a> {
+    /// The trading host's end.
+    pub stream: TcpStream,
+    sink: &'a Sink,
+    from: SocketAddr,
+    told: bool,
+}
+
+/// What the kernel's TCP says of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Bytes of payload that a full segment has.
+    pub mss: usize,
+    /// Segments with payload that were sent for the first time,
+    pub first: u64,
+    /// and again.
+    pub again: u64,
+}
+
+impl Line<'_> {
+    /// Sends something that may not get through. False where the connection is dead.
+    pub fn offer(&mut self, bytes: &[u8]) -> bool {
+        self.told |= self.stream.write_all(bytes).is_err();
+        !self.told
+    }
+
+    /// Sends something and waits until all of it has come: so that it is a segment of its own where it is no longer than one.
+    pub fn deliver(&mut self, bytes: &[u8]) {
+        let before = self.received().bytes.len();
+        assert!(self.offer(bytes), "the connection is dead, with {before} bytes received");
+        self.sink.wait("what was sent", |all| self.find(all).bytes.len() >= before + bytes.len());
+    }
+
+    /// What has come at the venue.
+    pub fn received(&self) -> Received {
+        self.find(&self.sink.received()).clone()
+    }
+
+    /// Waits until both ends are told of a reset, and returns what had come before.
+    pub fn reset(&mut self) -> Received {
+        self.sink.wait("the reset", |all| self.find(all).end == End::Reset);
+        // The error of a dead connection is told once.
+        if !self.told {
+            self.stream.set_read_timeout(Some(Duration::from_secs(2))).expect("a time limit");
+            let found = self.stream.read(&mut [0; 1]).expect_err("an error");
+            // Of a reset, or of a socket that the trip by hand destroyed.
+            let told = [ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted];
+            assert!(told.contains(&found.kind()), "the sender is told: {found}");
+        }
+        self.received()
+    }
+
+    /// Reads `struct tcp_info` (linux/tcp.h), which is longer than that of the C library.
+    pub fn sent(&self) -> Sent {
+        let (mut words, mut length) = ([0u32; 64], 256u32);
+        let (socket, place) = (self.stream.as_raw_fd(), words.as_mut_ptr().cast());
+        // SAFETY: a plain system call with a buffer of the length that is said.
+        let failed = unsafe { libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut length) };
+        assert!(failed == 0 && length >= 160, "TCP_INFO: {}, {length} bytes", std::io::Error::last_os_error());
+        // tcpi_snd_mss, tcpi_total_retrans, tcpi_data_segs_out
+        let [mss, again, all] = [4, 25, 39].map(|word| words[word]);
+        Sent { mss: mss as usize, first: (all - again) as u64, again: again as u64 }
+    }
+
+    fn find<'a>(&self, all: &'a [Received]) -> &'a Received {
+        all.iter().rfind(|one| one.from == self.from).expect("the connection")
     }
 }
 

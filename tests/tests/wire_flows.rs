@@ -1,0 +1,393 @@
+//! Flows that are not FIX of a declared session: sessions that cannot be read, FIX that nobody declared, connections that find no room,
+//! and everybody else's traffic.
+
+use std::collections::HashSet;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use breaker_tests::dice::Dice;
+use breaker_tests::frame::{message, order};
+use breaker_tests::privileged;
+use breaker_tests::rig::Rig;
+use breaker_tests::sink::{End, Line, Sink};
+use breaker_user::lab::{Offload, Wire};
+use serde_json::Value;
+
+fn listen(rig: &Rig, port: u16) -> Sink {
+    Sink::listen(&rig.wire.venue, Wire::venue_socket(port))
+}
+
+/// Bytes as of TLS records of application data.
+fn sealed(length: usize, dice: &mut Dice) -> Vec<u8> {
+    let head = [0x17, 3, 3, 0x40, 0];
+    head.into_iter().chain(std::iter::repeat_with(|| dice.below(256) as u8)).take(length).collect()
+}
+
+fn opaque(limits: &str) -> String {
+    format!("[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\nwire = \"opaque\"\nlimits = [{limits}]\n")
+}
+
+/// Rules of nftables at the venue, at the place where packets come in.
+fn nft(rig: &Rig, rules: &str) {
+    let table = format!(
+        "table inet venue {{ counter data {{ }}; chain input {{ type filter hook input priority 0; {rules} }}; }}"
+    );
+    let ran = rig.wire.venue.run(|| Command::new("nft").arg(table).status());
+    assert!(ran.expect("running nft (package nftables)").success());
+}
+
+/// Counts segments with payload: longer than the headers of IPv4, and of TCP with its timestamps.
+const COUNT: &str = "tcp dport 9001 tcp flags & syn == 0 meta length > 52 counter name data;";
+
+/// Segments with payload that came to the venue, as the wire carried them.
+fn came(rig: &Rig) -> u64 {
+    let ran = rig.wire.venue.run(|| Command::new("nft").args(["-j", "list", "counters"]).output()).expect("nft");
+    let found: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
+    let objects = found["nftables"].as_array().expect("objects");
+    objects.iter().find_map(|object| object["counter"]["packets"].as_u64()).expect("the counter")
+}
+
+/// Segments leave as they will be on the wire, not joined, so that the venue can count them. The hook sees them before that.
+fn segment(rig: &Rig) {
+    rig.wire.firm.set_offload(Wire::INTERFACE, Offload::Tso, false).expect("turning segmentation offload off");
+}
+
+#[test]
+fn what_cannot_be_read_counts_as_one_order_a_segment_on_the_wire() {
+    if !privileged() {
+        return;
+    }
+    for mtu in [1_500, 576, 9_000] {
+        let rig = Rig::unloaded(&opaque(""));
+        for end in [&rig.wire.firm, &rig.wire.venue] {
+            end.set_mtu(Wire::INTERFACE, mtu).expect("the MTU");
+        }
+        let policy = rig.policy();
+        rig.inside(|| breaker_user::kernel::load::load(&policy, &Rig::root())).expect("loading");
+        segment(&rig);
+        nft(&rig, COUNT);
+        let sink = listen(&rig, 9001);
+        let mut dice = Dice(0x7153 + mtu as u64);
+        let mut line = sink.connect(&rig.wire.firm);
+        let mss = line.sent().mss;
+        assert_eq!(mss, mtu as usize - 52, "the MSS");
+        // Up to what may be sent at once (RFC 6928), full segments and a rest.
+        let mut expected = 0;
+        for length in [1, mss - 1, mss, mss + 1, 2 * mss, 5 * mss + 7, 10 * mss] {
+            line.deliver(&sealed(length, &mut dice));
+            expected += length.div_ceil(mss) as u64;
+            let (counted, sent) = (rig.counters(1).passed[0], line.sent());
+            assert_eq!((counted, sent.first), (expected, expected), "{length} bytes more, MTU {mtu}");
+            assert_eq!(came(&rig), expected + sent.again);
+        }
+        // More, in as many segments as the windows make of it.
+        line.deliver(&sealed(65_536, &mut dice));
+        line.deliver(&sealed(1_000_000, &mut dice));
+        let (counted, sent) = (rig.counters(1), line.sent());
+        assert_eq!((counted.passed[0], came(&rig)), (sent.first, sent.first + sent.again), "MTU {mtu}");
+        assert!(sent.first >= expected + (65_536usize.div_ceil(mss) + 1_000_000usize.div_ceil(mss)) as u64);
+        assert_eq!((counted.passed[1..].iter().sum::<u64>(), counted.desyncs), (0, 0));
+    }
+}
+
+#[test]
+fn a_limit_on_segments_lets_no_more_of_them_cross() {
+    if !privileged() {
+        return;
+    }
+    let mut dice = Dice(0x7154);
+    let limited = opaque(r#"{ class = "order", max = 20, per = "1h" }"#);
+    // One by one: exactly as many.
+    let rig = Rig::new(&limited);
+    let sink = listen(&rig, 9001);
+    let mut line = sink.connect(&rig.wire.firm);
+    for _ in 0..20 {
+        line.deliver(&sealed(300, &mut dice));
+    }
+    line.offer(&sealed(300, &mut dice));
+    assert_eq!(line.reset().bytes.len(), 20 * 300);
+    let counters = rig.counters(1);
+    assert_eq!((counters.passed[0], counters.withheld[0]), (20, 1));
+    // Tripped, nothing of it passes: what cannot be read may be an order, on a new connection too.
+    let mut line = sink.connect(&rig.wire.firm);
+    line.offer(&sealed(1, &mut dice));
+    assert_eq!(line.reset().bytes.len(), 0);
+
+    // In one piece: what crossed is what is counted, and no more than may.
+    let rig = Rig::new(&limited);
+    let sink = listen(&rig, 9001);
+    let mut line = sink.connect(&rig.wire.firm);
+    let mss = line.sent().mss;
+    line.offer(&sealed(400_000, &mut dice));
+    let crossed = line.reset().bytes.len().div_ceil(mss) as u64;
+    let counters = rig.counters(1);
+    assert!(crossed <= 20, "{crossed} segments crossed");
+    assert_eq!(counters.passed[0], crossed);
+    assert!(counters.passed[0] + counters.withheld[0] > 20, "it did not trip early: {counters:?}");
+}
+
+#[test]
+fn segments_that_were_lost_and_sent_again_are_not_counted_again() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(&opaque(""));
+    segment(&rig);
+    nft(&rig, "tcp dport 9001 numgen random mod 100 < 5 drop;");
+    let sink = listen(&rig, 9001);
+    let mut line = sink.connect(&rig.wire.firm);
+    let bytes = sealed(1_000_000, &mut Dice(0x7155));
+    assert!(line.offer(&bytes));
+    let patience = Instant::now() + Duration::from_secs(60);
+    while line.received().bytes.len() < bytes.len() {
+        assert!(Instant::now() < patience, "the receiver has {} bytes", line.received().bytes.len());
+        sleep(Duration::from_millis(20));
+    }
+    assert!(line.received().bytes == bytes);
+    let (sent, counters) = (line.sent(), rig.counters(1));
+    assert!(sent.again > 0 && counters.retransmitted > 0, "something was lost and sent again: {counters:?}");
+    assert_eq!((counters.passed[0], counters.withheld[0], counters.desyncs), (sent.first, 0, 0));
+}
+
+/// A policy for FIX that no session declares, and a session.
+fn undeclared(policy: &str, limits: &str) -> String {
+    format!("undeclared = \"{policy}\"\nlimits = [{limits}]\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n")
+}
+
+const CANCEL: &[u8] = b"11=C-1\x0141=R-1\x01";
+
+/// Web and shell traffic, to the very port of the undeclared flow and to others: all of it arrives, on old connections and on new ones.
+struct Others<'a> {
+    lines: Vec<Line<'a>>,
+    sinks: Vec<&'a Sink>,
+    rig: &'a Rig,
+}
+
+impl<'a> Others<'a> {
+    fn new(rig: &'a Rig, sinks: &[&'a Sink]) -> Self {
+        let lines = sinks.iter().map(|sink| sink.connect(&rig.wire.firm)).collect();
+        let mut others = Self { lines, sinks: sinks.to_vec(), rig };
+        others.go_on();
+        others
+    }
+
+    fn go_on(&mut self) {
+        let fresh: Vec<_> = self.sinks.iter().map(|sink| sink.connect(&self.rig.wire.firm)).collect();
+        self.lines.extend(fresh);
+        for line in &mut self.lines {
+            line.deliver(b"POST /orders HTTP/1.1\r\nHost: venue\r\nContent-Length: 40000\r\n\r\n");
+            line.deliver(&sealed(40_000, &mut Dice(0x7156)));
+            line.deliver(b"SSH-2.0-OpenSSH_9.9\r\n");
+            line.deliver(b"8");
+            assert_eq!(line.received().end, End::Open);
+        }
+    }
+}
+
+fn events(rig: &Rig, kind: &str) -> Vec<Value> {
+    rig.told().into_iter().filter(|line| line["kind"] == kind).collect()
+}
+
+fn tripped(rig: &Rig) -> Vec<String> {
+    rig.status().scopes.into_iter().filter(|scope| scope.tripped).map(|scope| scope.scope).collect()
+}
+
+#[test]
+fn ignored_undeclared_fix_is_nobodys_business() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(&undeclared("ignore", r#"{ class = "message", max = 5, per = "total" }"#));
+    let sinks = [9005, 9001, 22].map(|port| listen(&rig, port));
+    let mut others = Others::new(&rig, &[&sinks[0], &sinks[2]]);
+    let mut line = sinks[0].connect(&rig.wire.firm);
+    (0..10).for_each(|id| line.deliver(&order(id)));
+    assert_eq!(tripped(&rig), [""; 0]);
+    // A trip is not its business either; it is that of the session beside it.
+    let mut declared = sinks[1].connect(&rig.wire.firm);
+    rig.trip("host");
+    declared.reset();
+    line.deliver(&order(11));
+    sinks[0].connect(&rig.wire.firm).deliver(&order(12));
+    others.go_on();
+    let counters = rig.counters(0);
+    assert_eq!((counters.packets_passed, counters.packets_withheld), (0, 0));
+    assert!(events(&rig, "undeclared").is_empty());
+}
+
+#[test]
+fn watched_undeclared_fix_counts_for_the_host_and_its_limit_trips_it() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(&undeclared("watch", r#"{ class = "order", max = 5, per = "total" }"#));
+    let sinks = [9005, 9001, 22].map(|port| listen(&rig, port));
+    let mut others = Others::new(&rig, &[&sinks[0], &sinks[2]]);
+    let mut line = sinks[0].connect(&rig.wire.firm);
+    let mut declared = sinks[1].connect(&rig.wire.firm);
+    for id in 0..2 {
+        line.deliver(&order(id));
+        declared.deliver(&order(id));
+        line.deliver(&message("FIX.4.4", "0", b""));
+    }
+    line.deliver(&order(2));
+    assert_eq!(tripped(&rig), [""; 0]);
+    line.offer(&order(3));
+    assert_eq!(line.reset().whole("D"), 3);
+    let [watched, own] = [0, 1].map(|session| rig.counters(session));
+    assert_eq!((watched.passed, watched.withheld, watched.desyncs), ([3, 0, 0, 0, 2], [1, 0, 0, 0, 0], 0));
+    assert_eq!((own.passed[0], own.packets_withheld), (2, 0));
+    // The host is tripped: for the session too, and for what comes anew.
+    declared.offer(&order(3));
+    assert_eq!(declared.reset().whole("D"), 2);
+    let mut fresh = sinks[0].connect(&rig.wire.firm);
+    fresh.deliver(&message("FIX.4.4", "F", CANCEL));
+    fresh.offer(&order(4));
+    assert_eq!((fresh.reset().whole("F"), fresh.received().count("D")), (1, 0));
+    others.go_on();
+    let status = rig.status();
+    let host = status.scopes.iter().find(|scope| scope.scope == "host").expect("the host");
+    assert_eq!((host.causes.as_slice(), tripped(&rig).as_slice()), (&["rate"][..], &["host".to_owned()][..]));
+    assert_eq!(host.last_trip.as_ref().expect("a trip").session, "undeclared");
+    let told = events(&rig, "undeclared");
+    assert_eq!(told.len(), 2, "once a connection: {told:?}");
+    let connection = told[0]["counts"]["connection"].as_str().expect("a connection");
+    assert!(connection.ends_with(" > 10.9.0.2:9005"), "{connection}");
+    assert_eq!(told[0]["counts"]["session"], "undeclared");
+    // After a reset what is new trades, and what is older stays dead.
+    rig.reset("host");
+    line = sinks[0].connect(&rig.wire.firm);
+    line.deliver(&order(5));
+}
+
+#[test]
+fn a_watched_flow_is_as_old_as_its_first_fix_and_a_trip_fences_it() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(&undeclared("watch", ""));
+    let sink = listen(&rig, 9005);
+    let [mut old, mut late] = [sink.connect(&rig.wire.firm), sink.connect(&rig.wire.firm)];
+    old.deliver(&order(1));
+    late.deliver(b"CONNECT venue:9005 HTTP/1.1\r\n\r\n");
+    rig.trip("session/undeclared");
+    rig.reset("session/undeclared");
+    // Not even a heartbeat of the one; the other had sent no FIX yet.
+    old.offer(&message("FIX.4.4", "0", b""));
+    assert_eq!((old.reset().whole("D"), old.received().count("0")), (1, 0));
+    late.deliver(&order(2));
+    assert_eq!(rig.counters(0).passed[0], 2);
+}
+
+#[test]
+fn blocked_undeclared_fix_is_reset_at_its_first_byte_and_nothing_of_it_arrives() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(&undeclared("block", ""));
+    let sinks = [9005, 9001, 22].map(|port| listen(&rig, port));
+    let mut others = Others::new(&rig, &[&sinks[0], &sinks[2]]);
+    let blocked = |first: &[u8], bytes: &[u8]| {
+        let mut line = sinks[0].connect(&rig.wire.firm);
+        if !first.is_empty() {
+            line.deliver(first);
+        }
+        line.offer(bytes);
+        assert!(
+            line.reset().bytes == first,
+            "{} bytes came where {} were no FIX",
+            line.received().bytes.len(),
+            first.len()
+        );
+    };
+    blocked(b"", &order(1));
+    blocked(b"", &message("FIXT.1.1", "A", b"98=0\x01108=30\x01"));
+    blocked(b"CONNECT venue:9005 HTTP/1.1\r\n\r\n", &(0..1_000).flat_map(order).collect::<Vec<_>>());
+    // The head of a message, cut where TCP may cut it, tells enough.
+    blocked(b"", &order(1)[..20]);
+    others.go_on();
+    let mut declared = sinks[1].connect(&rig.wire.firm);
+    declared.deliver(&order(1));
+    assert_eq!(tripped(&rig), [""; 0]);
+    rig.trip("host");
+    declared.reset();
+    blocked(b"", &message("FIX.4.4", "F", CANCEL));
+    others.go_on();
+    let (counters, own) = (rig.counters(0), rig.counters(1));
+    assert_eq!((counters.passed, counters.packets_passed, own.passed[0]), ([0; 5], 0, 1));
+    assert!(counters.packets_withheld >= 5);
+    assert_eq!(events(&rig, "undeclared").len(), 5);
+}
+
+/// Connections beyond what the table holds: those of `x1` it has, and those that it has not.
+fn overfill<'a>(rig: &Rig, sink: &'a Sink) -> [Vec<Line<'a>>; 2] {
+    let lines = (0..80).map(|_| sink.connect(&rig.wire.firm));
+    let lines: Vec<_> = lines.map(|line| (line.stream.local_addr().expect("an address").port(), line)).collect();
+    let connections = rig.breaker(|breaker| breaker.connections().expect("the table"));
+    let tracked: HashSet<u16> = connections.iter().map(|(key, _)| u16::from_be(key.local_port)).collect();
+    let (in_it, out): (Vec<_>, Vec<_>) = lines.into_iter().partition(|(port, _)| tracked.contains(port));
+    // Its free places are kept by CPU, so that a few may go unused; but never is there one too many.
+    assert!(tracked.len() <= 64 && in_it.len() >= 40 && out.len() >= 80 - 64, "{} and {}", in_it.len(), out.len());
+    [in_it, out].map(|lines| lines.into_iter().map(|(_, line)| line).collect())
+}
+
+#[test]
+fn of_a_connection_that_finds_no_room_nothing_passes_or_all_uncounted_as_the_policy_says() {
+    if !privileged() {
+        return;
+    }
+    for policy in ["block", "pass"] {
+        let rig = Rig::new(&format!(
+            "on_table_full = \"{policy}\"\nconnections = 64\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n\
+             [[session]]\nname = \"x2\"\nremote = \"10.9.0.2:9002\"\nlimits = [{{ class = \"order\", max = 3, per = \"1h\" }}]\n"
+        ));
+        let sinks = [9001, 9002].map(|port| listen(&rig, port));
+        let mut other = sinks[1].connect(&rig.wire.firm);
+        other.deliver(&order(1));
+        assert_eq!(rig.status().packets["table_full"], 0);
+        let [mut tracked, mut untracked] = overfill(&rig, &sinks[0]);
+        for line in &mut untracked {
+            assert!(line.offer(&order(1)));
+        }
+        if policy == "block" {
+            // Longer than TCP waits before it tries again.
+            sleep(Duration::from_millis(500));
+            assert!(untracked.iter().all(|line| line.received().bytes.is_empty()), "not one order of theirs arrives");
+        }
+        for line in &mut tracked {
+            line.deliver(&order(2));
+        }
+        if policy == "pass" {
+            untracked.iter_mut().for_each(|line| line.deliver(&order(2)));
+            assert!(untracked.iter().all(|line| line.received().whole("D") == 2));
+        }
+        assert!(tracked.iter().all(|line| line.received().whole("D") == 1));
+        assert_eq!(rig.counters(1).passed[0], tracked.len() as u64, "{policy}: what is tracked is counted");
+        assert!(rig.status().packets["table_full"] >= untracked.len() as u64);
+        // The other session goes on, with its limit.
+        other.deliver(&order(2));
+        other.deliver(&order(3));
+        other.offer(&order(4));
+        assert_eq!(other.reset().whole("D"), 3);
+        let told = events(&rig, "table_full");
+        assert!(!told.is_empty() && told.iter().all(|line| line["counts"]["session"] == "x1"), "{told:?}");
+    }
+}
+
+#[test]
+fn a_full_table_keeps_no_web_or_shell_traffic_back() {
+    if !privileged() {
+        return;
+    }
+    for policy in ["watch", "block"] {
+        let rig = Rig::new(&format!("connections = 64\n{}", undeclared(policy, "")));
+        let sinks = [9001, 9005, 22].map(|port| listen(&rig, port));
+        let [_tracked, _untracked] = overfill(&rig, &sinks[0]);
+        // FIX that nobody declared finds no room either: it is withheld like any.
+        let mut line = sinks[1].connect(&rig.wire.firm);
+        line.offer(&order(1));
+        Others::new(&rig, &[&sinks[1], &sinks[2]]).go_on();
+        assert!(line.received().bytes.is_empty());
+    }
+}
