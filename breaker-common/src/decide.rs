@@ -168,10 +168,11 @@ impl Connection {
         Self { epoch: Self::NEW, isn: segment.seq, opened: 1, stream, ..known }
     }
 
-    /// A FIX flow that no session declares, at its first FIX byte: it is as old as that. Blocked, it is fenced from the start.
-    pub fn undeclared(seq: u32, blocked: bool) -> Self {
-        let epoch = if blocked { Self::FENCED } else { Self::NEW };
-        Self { epoch, closed_ns: blocked as u64, stream: Stream::joined(seq), ..Self::zeroed() }
+    /// A FIX flow that no session declares, at its first FIX byte: it is as old as that. Blocked (`blocked_ns` is not 0, but CLOCK_MONOTONIC),
+    /// it is fenced from the start.
+    pub fn undeclared(seq: u32, blocked_ns: u64) -> Self {
+        let epoch = if blocked_ns != 0 { Self::FENCED } else { Self::NEW };
+        Self { epoch, closed_ns: blocked_ns, stream: Stream::joined(seq), ..Self::zeroed() }
     }
 
     /// True where a SYN takes over the ports of an earlier connection. Not at its own SYN sent again: data may have been queued before
@@ -364,13 +365,17 @@ fn read<W: World>(
 ) {
     let seq = segment.seq.wrapping_add((segment.flags & SYN != 0) as u32);
     let stream = &mut connection.stream;
-    let Some(fresh) = stream.advance(seq, segment.length, world.tally()) else { return };
+    let fresh = stream.advance(seq, segment.length, world.tally());
     if session.flags & flag::OPAQUE != 0 {
         let tally = world.tally();
-        tally.messages[Class::Order as usize] = segment.wire_segments;
+        // Late bytes that were never seen are orders too; that they cannot be walked is no loss, for none of it can.
+        if fresh.is_some() || tally.desyncs != 0 {
+            tally.messages[Class::Order as usize] = segment.wire_segments;
+        }
         tally.desyncs = 0;
         return;
     }
+    let Some(fresh) = fresh else { return };
     walk(world, stream, segment, &fresh, any, orders);
     world.tally().unread = (stream.framing.synced != sync::YES) as u32;
 }

@@ -14,12 +14,13 @@ use breaker_common::abi::{
     reason, undeclared,
 };
 use breaker_common::decide::{RST, SYN};
+use breaker_common::limits::SharedScope;
 use breaker_common::stream::Stream;
 
 use crate::context::Context;
 use crate::packet::Packet;
 use crate::work::Work;
-use crate::{End, Exit, atomic, event, pass, payload};
+use crate::{End, Exit, atomic, event, pass, payload, scope};
 
 const BPF_F_NO_PREALLOC: u32 = 1;
 const BPF_F_MMAPABLE: u32 = 1 << 10;
@@ -197,19 +198,24 @@ extern "C" fn make(looked_up: u32, fix: u32) -> u32 {
     work.connection = match Target::unpack(word) {
         Target::Nobody if fix == 0 => return reason::NOT_OURS,
         Target::Nobody => {
-            look_up(work.packet.key.remote_port);
-            event::undeclared(&work.packet);
-            Connection::undeclared(segment.seq, undeclared(work.side) == undeclared::BLOCK)
+            let blocked_ns = if undeclared(work.side) == undeclared::BLOCK { crate::now() } else { 0 };
+            Connection::undeclared(segment.seq, blocked_ns)
         }
         Target::Session(_) | Target::Shared { .. } => Connection::new(word, segment),
     };
     if CONNECTIONS.insert(&work.packet.key, &work.connection, 0).is_ok() {
+        if let Target::Nobody = Target::unpack(word) {
+            look_up(work.packet.key.remote_port);
+            event::undeclared(&work.packet);
+        }
         return MADE;
     }
-    // No room: closed or open as the policy says, and never silent.
-    event::table_full(&work.packet, work.connection.session);
+    // No room: closed or open as the policy says, and never silent. What is disarmed withholds nothing.
+    let number = work.connection.session;
+    event::table_full(&work.packet, number);
     let open = policy(work.side).is_some_and(|policy| policy.flags & flag::PASS_WHEN_FULL != 0);
-    if open || segment.length == 0 { reason::TABLE_FULL } else { reason::TABLE_FULL | DROP }
+    let armed = session(number, work.side).and_then(|session| scope::get(session.scopes[0], 0)).is_some_and(|own| own.armed());
+    if open || !armed || segment.length == 0 { reason::TABLE_FULL } else { reason::TABLE_FULL | DROP }
 }
 
 /// What becomes of FIX that no session declares.

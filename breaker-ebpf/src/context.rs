@@ -17,8 +17,8 @@ pub trait Access: Copy {
     fn bounds(self) -> (usize, usize);
     /// Bytes of it in all.
     fn length(self) -> u32;
-    /// Segments that it will leave as; 0 where that is not known.
-    fn segments(self) -> u32;
+    /// Segments that it will leave as, with so many bytes of payload.
+    fn segments(self, payload: u32) -> u32;
     /// Makes its first bytes linear.
     fn pull(self, bytes: u32) -> bool;
     /// Copies bytes of it, at least one, into a buffer.
@@ -98,9 +98,12 @@ impl Access for Skb {
     }
 
     #[inline(always)]
-    fn segments(self) -> u32 {
+    fn segments(self, payload: u32) -> u32 {
         // SAFETY: as above.
-        unsafe { (*self.0).gso_segs }
+        let (segments, size) = unsafe { ((*self.0).gso_segs, (*self.0).gso_size) };
+        // What a virtual machine hands over may say how large they are and not how many.
+        let by_size = if size == 0 { 1 } else { payload.div_ceil(size) };
+        segments.max(by_size)
     }
 
     #[inline(always)]
@@ -141,7 +144,7 @@ impl Access for Frame {
     }
 
     #[inline(always)]
-    fn segments(self) -> u32 {
+    fn segments(self, _: u32) -> u32 {
         1
     }
 

@@ -1,11 +1,10 @@
 //! The event ring: changes of state, for whoever listens. Nobody has to.
 
-use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::{macros::map, maps::RingBuf};
 use breaker_common::abi::{ConnectionKey, Event, kind, reason};
 
 use crate::packet::Packet;
-use crate::work;
+use crate::{now, work};
 
 /// Bytes of the ring: 3,000 events.
 const SIZE: u32 = 256 * 1024;
@@ -40,7 +39,5 @@ pub fn undeclared(packet: &Packet) {
 /// An event of this moment, with nothing to say of limits.
 #[inline(always)]
 pub fn new(kind: u32, scope: u32, session: u32, connection: ConnectionKey) -> Event {
-    // SAFETY: a helper without arguments.
-    let at_ns = unsafe { bpf_ktime_get_ns() };
-    Event { at_ns, kind, scope, session, limit: 0, cause: 0, used: 0, connection, level: 0 }
+    Event { at_ns: now(), kind, scope, session, limit: 0, cause: 0, used: 0, connection, level: 0 }
 }

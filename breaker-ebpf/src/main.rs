@@ -20,6 +20,7 @@ mod scope;
 mod work;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use breaker_common::abi::{Connection, flag, reason};
@@ -83,6 +84,13 @@ pub fn inbound(ctx: TcContext) -> i32 {
     // Nobody's business but the counters': a way out needs no reason here.
     let _ = observe(Skb(ctx.skb.skb));
     NEXT
+}
+
+/// CLOCK_MONOTONIC, ns.
+#[inline(always)]
+fn now() -> u64 {
+    // SAFETY: a helper without arguments.
+    unsafe { bpf_ktime_get_ns() }
 }
 
 /// A way out other than "passed": why, and what becomes of the packet.

@@ -149,11 +149,10 @@ fn headers(context: impl Context, packet: &mut Packet) -> Result<(), Exit> {
     if tcp.offset >> 4 < 5 || payload > ip.end {
         return Err(pass(reason::MALFORMED));
     }
-    let segments = context.segments();
     packet.segment = Segment {
         seq: u32::from_be(tcp.seq),
         length: ip.end - payload,
-        wire_segments: if segments == 0 { 1 } else { segments },
+        wire_segments: context.segments(ip.end - payload),
         flags: tcp.flags,
         fragment: ip.fragment,
     };

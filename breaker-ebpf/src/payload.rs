@@ -51,12 +51,10 @@ impl<C: Access> Payload for InPacket<C> {
 /// True where a packet's payload begins like a FIX message.
 #[inline(always)]
 pub fn begins_like_fix(context: impl Access, packet: &Packet) -> bool {
-    let mut bytes = MaybeUninit::<[u8; 8]>::uninit();
-    if packet.segment.length < 8 {
-        return false;
-    }
-    // SAFETY: the buffer is 8 bytes long, and whole once the helper has filled it.
-    unsafe {
-        context.load(packet.payload, bytes.as_mut_ptr().cast(), 8) && bytes.assume_init().starts_with(&SIGNATURE)
-    }
+    const BYTES: u32 = SIGNATURE.len() as u32;
+    // More than it takes: what lies on the stack must be aligned.
+    let mut bytes = [0u8; 8];
+    // SAFETY: the buffer is longer than that.
+    let read = packet.segment.length >= BYTES && unsafe { context.load(packet.payload, bytes.as_mut_ptr(), BYTES) };
+    read && bytes.starts_with(&SIGNATURE)
 }

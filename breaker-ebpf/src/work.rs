@@ -4,7 +4,7 @@
 
 use core::hint::black_box;
 
-use aya_ebpf::helpers::{bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
+use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 use breaker_common::abi::{Connection, Counters, Event, SCOPES_PER_SESSION, Session, Trip, cause, kind, reason};
 use breaker_common::class::{self, Class};
@@ -17,7 +17,7 @@ use breaker_common::window::EXCEEDED;
 use crate::context::Context;
 use crate::packet::Packet;
 use crate::payload::InPacket;
-use crate::{connection, event, scope};
+use crate::{connection, event, now, scope};
 
 /// Messages that one call of the walk hops over, and calls a segment: 16,384 messages, more than the largest skb can hold of
 /// anything but the very shortest.
@@ -411,10 +411,4 @@ extern "C" fn fence(work: *mut Work, number: u32, raised: u64, resets: u64) -> u
         event::send(&event::new(kind::ISOLATED, number, work.session, work.packet.key));
     }
     0
-}
-
-#[inline(always)]
-fn now() -> u64 {
-    // SAFETY: a helper without arguments.
-    unsafe { bpf_ktime_get_ns() }
 }

@@ -22,7 +22,7 @@ pub fn note(breaker: &Breaker, kind: &str, about: Option<(ScopeIndex, u64)>, rea
         actor: Actor::this("cli"),
         reason: reason.map(str::to_owned),
         counts,
-        policy: unpadded(&breaker.meta().policy),
+        policy: unpadded(&breaker.policy().name),
     };
     if let Err(error) = write(breaker, std::slice::from_ref(&entry)) {
         // Whatever becomes of this warning, what was done is done.

@@ -11,10 +11,10 @@ use crate::config::Scopes;
 use crate::journal;
 use crate::kernel::clock;
 use crate::kernel::tables::ip;
-use crate::view::status::{class_name, per};
+use crate::view::status::worded;
 
 /// The names of the kinds of event: a contract with scripts.
-pub const KINDS: [(u32, &str); 7] = [
+pub const KINDS: [(u32, &str); 11] = [
     (kind::TRIPPED, "tripped"),
     (kind::WOULD_TRIP, "would_trip"),
     (kind::WARNED, "warned"),
@@ -22,6 +22,10 @@ pub const KINDS: [(u32, &str); 7] = [
     (kind::DESYNCED, "desynced"),
     (kind::TABLE_FULL, "table_full"),
     (kind::UNDECLARED, "undeclared"),
+    (kind::REPLAYED, "replayed"),
+    (kind::SILENT, "warned"),
+    (kind::ISOLATED, "isolated"),
+    (kind::MISMATCHED, "comp_id_mismatch"),
 ];
 
 /// What the numbers of an event stand for.
@@ -82,8 +86,7 @@ fn counts(event: &Event, of: &impl Glossary) -> Map<String, Value> {
         || event.kind == kind::TRIPPED && event.cause == cause::RATE;
     if limited {
         if let Some(limit) = of.limit(event.scope, event.limit) {
-            let text = format!("{} {} per {}", limit.max, class_name(limit.class), per(&limit));
-            counts.insert("limit".to_owned(), text.into());
+            counts.insert("limit".to_owned(), worded(&limit).into());
         }
         counts.insert("used".to_owned(), event.used.into());
     }

@@ -16,7 +16,9 @@ const EVERY: Duration = Duration::from_millis(100);
 
 /// Beats once.
 pub fn beat(loaded: &Loaded) -> Result<()> {
-    loaded.breaker.maps().heartbeat()?.set(0, clock::now_ns())
+    let beats = loaded.breaker.maps().heartbeat()?;
+    beats.set(0, clock::now_ns())?;
+    beats.set(1, 1)
 }
 
 /// Beats until the shutdown.

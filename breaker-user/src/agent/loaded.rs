@@ -27,7 +27,6 @@ pub struct Loaded {
     /// Name of its policy.
     pub policy: String,
     hooks: Vec<Held>,
-    program: u32,
     _lock: File,
 }
 
@@ -39,17 +38,16 @@ impl Loaded {
             load::load(policy, root)?;
         }
         let breaker = Breaker::open(root)?;
-        if breaker.meta().policy_sha256 != *policy.sha256() {
+        if breaker.policy().sha256 != *policy.sha256() {
             return Err(other_policy(&breaker, policy, config));
         }
         breaker.maps().open_all()?;
         let lock = lock(root)?;
         let program = breaker.program()?;
         Ok(Self {
-            hooks: breaker.hooks(),
+            hooks: breaker.hooks()?,
             tag: program.tag(),
-            program: program.id(),
-            policy: unpadded(&breaker.meta().policy),
+            policy: unpadded(&breaker.policy().name),
             breaker,
             adopted,
             _lock: lock,
@@ -70,9 +68,9 @@ impl Loaded {
         }
     }
 
-    /// The interfaces, as the kernel has them now.
+    /// What is attached, as the kernel has it now.
     pub fn attachments(&self) -> Vec<Attachment> {
-        self.hooks.iter().map(|hook| hook.inspect(self.program)).collect()
+        self.hooks.iter().map(Held::inspect).collect()
     }
 
     /// True once `unload` has been here: no pin of it is left, and no link. Pins alone may be removed by anyone.
@@ -84,13 +82,12 @@ impl Loaded {
 }
 
 fn other_policy(breaker: &Breaker, policy: &Policy, config: &Path) -> anyhow::Error {
-    let meta = breaker.meta();
-    let loaded: String = meta.policy_sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    let loaded: String = breaker.policy().sha256.iter().map(|byte| format!("{byte:02x}")).collect();
     let text = format!(
         "adopting {}: it enforces policy {:?} with sha256 {loaded}, where {} is policy {:?} with sha256 {}: start the agent with the \
          file that is loaded, or `breaker unload` and `breaker load --config {}`",
         breaker.root().path().display(),
-        unpadded(&meta.policy),
+        unpadded(&breaker.policy().name),
         config.display(),
         policy.name().as_str(),
         policy.sha256_hex(),

@@ -398,7 +398,7 @@ impl Breaker {
 
     /// The hooks, their links held open for as long as the caller wants.
     pub fn hooks(&self) -> Result<Vec<Held>> {
-        Ok(Place::all(&self.meta, &self.root)?.iter().map(Held::open).collect())
+        Place::all(&self.meta, &self.root)?.iter().map(Held::open).collect()
     }
 
     /// The interfaces as they were at the load.

@@ -129,6 +129,7 @@ pub struct Attachment {
 /// A hook as it was attached, with its link held open: removing the pin does not detach it then.
 pub struct Held {
     place: Place,
+    program: u32,
     /// None of clsact, or where the pin was gone already.
     _link: Option<FdLink>,
 }
@@ -310,21 +311,31 @@ pub fn require_sight(place: &Place) -> Result<()> {
 
 impl Held {
     /// Holds the link of an attachment.
-    pub fn open(place: &Place) -> Self {
+    pub fn open(place: &Place) -> Result<Self> {
         let link = PinnedLink::from_pin(&place.link).map(FdLink::from);
         let link = if place.hook == hook::CLSACT { None } else { link.ok() };
-        Self { place: place.clone(), _link: link }
+        Ok(Self { program: pinned_program(place)?, place: place.clone(), _link: link })
     }
 
     /// What the kernel says of it.
-    pub fn inspect(&self) -> Result<Attachment> {
-        inspect(&self.place)
+    pub fn inspect(&self) -> Attachment {
+        found(&self.place, self.program)
     }
 }
 
-/// What the kernel says of an attachment. The chain tells, and not the link: whoever holds that, with a pin or without one.
+/// What the kernel says of an attachment.
 pub fn inspect(place: &Place) -> Result<Attachment> {
-    let program_id = ProgramInfo::from_pin(&place.program).map_err(|error| unopened(&place.program, error))?.id();
+    Ok(found(place, pinned_program(place)?))
+}
+
+/// The number of the program that hangs there.
+fn pinned_program(place: &Place) -> Result<u32> {
+    let info = ProgramInfo::from_pin(&place.program);
+    info.map(|info| info.id()).map_err(|error| unopened(&place.program, error))
+}
+
+/// The chain tells, and not the link: whoever holds that, with a pin or without one.
+fn found(place: &Place, program_id: u32) -> Attachment {
     let found = Attachment {
         name: place.name.clone(),
         ifindex: place.ifindex,
@@ -335,15 +346,15 @@ pub fn inspect(place: &Place) -> Result<Attachment> {
         pinned: place.hook == hook::CLSACT || place.link.exists(),
     };
     if place.hook == hook::CLSACT {
-        return Ok(filtered(place, found, program_id));
+        return filtered(place, found, program_id);
     }
     // By number: a new interface under the old name is not the one that was attached to, and the old one under a new name is.
     if is_xdp(place.hook) {
         let attached = xdp::program(place.ifindex).ok().flatten() == Some(program_id);
-        return Ok(Attachment { attached, first: attached, ..found });
+        return Attachment { attached, first: attached, ..found };
     }
     let chain = tcx::chain(place.ifindex, place.direction).unwrap_or_default();
-    Ok(Attachment { attached: chain.contains(&program_id), first: chain.first() == Some(&program_id), ..found })
+    Attachment { attached: chain.contains(&program_id), first: chain.first() == Some(&program_id), ..found }
 }
 
 /// An attachment of clsact: a filter of the program, which is first where no filter and no program of tcx comes before it.

@@ -112,7 +112,7 @@ impl Maps {
 
     /// The agent's sign of life.
     pub fn heartbeat(&self) -> Result<&Mapped<u64>> {
-        once(&self.heartbeat, || Mapped::of(self.open("HEARTBEAT", MapType::Array, 8, 1)?))
+        once(&self.heartbeat, || Mapped::of(self.open("HEARTBEAT", MapType::Array, 8, 2)?))
     }
 
     /// The connection table. One thread at a time.

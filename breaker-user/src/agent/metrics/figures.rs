@@ -96,7 +96,7 @@ impl Figures {
                 meta.abi.to_string(),
                 format!("{:016x}", of.loaded.tag),
             ],
-            policy: [of.loaded.policy.clone(), meta.policy_sha256.iter().map(|byte| format!("{byte:02x}")).collect()],
+            policy: [of.loaded.policy.clone(), breaker.policy().sha256.iter().map(|byte| format!("{byte:02x}")).collect()],
             scopes: names.iter().map(|index| scope(of, history, index)).collect::<Result<_>>()?,
             sessions: sessions
                 .map(|((session, counters), connections)| Session {
@@ -105,7 +105,11 @@ impl Figures {
                     connections,
                 })
                 .collect(),
-            interfaces: interfaces.into_iter().map(|found| (found.name, found.attached && found.first)).collect(),
+            interfaces: interfaces
+                .into_iter()
+                .filter(|found| found.mode != "inbound")
+                .map(|found| (found.name, found.attached && found.first))
+                .collect(),
             heartbeat_age_ns: breaker.heartbeat_age_ns()?,
             table: [taken, meta.connections.into()],
             events_lost: breaker.reason(reason::EVENT_LOST)? + of.log.refused(),
@@ -119,17 +123,19 @@ fn scope(of: &Source, history: &History, index: ScopeIndex) -> Result<Scope> {
     let breaker = &of.loaded.breaker;
     let name = breaker.names().name(index).to_string();
     let state = breaker.scope(index)?;
-    let limit = |(position, used): (usize, u64)| {
-        let (limit, window) = (&state.limits[position], &state.windows[position]);
-        Limit { class: class_name(limit.class), per: per(limit), max: limit.max, used, peak: window.peak }
+    let limit = |found: Used| Limit {
+        class: class_name(found.limit.class),
+        per: per(&found.limit),
+        max: found.most,
+        used: found.used,
+        peak: found.peak,
     };
-    let used = breaker.used(index)?;
     Ok(Scope {
         armed: state.armed != 0,
         causes: state.switch.causes,
         epoch: state.switch.epoch,
         trips: history.trips(&name),
-        limits: used.into_iter().take(LIMITS_PER_SCOPE).enumerate().map(limit).collect(),
+        limits: breaker.limits(index)?.into_iter().map(limit).collect(),
         name,
     })
 }
