@@ -6,8 +6,9 @@
 //!   (the engine: .9, ::9)         out0 10.9.0.254, fd09::fe ------ eth1 10.9.0.2, fd09::2
 //! ```
 //!
-//! Nothing here is segmented or summed for free, as between two neighbours in memory it would be: frames are no longer than the
-//! MTU, and whoever sends one has written its checksum. A program that leaves a wrong one is found out, as on a real wire.
+//! Nothing here is segmented or summed for free, as between two neighbours in memory it would be, unless the trading host is
+//! told to ([`Offloads`]): frames are no longer than the MTU, and whoever sends one has written its checksum. A program that
+//! leaves a wrong one is found out, as on a real wire.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -26,19 +27,21 @@ pub struct Gateway {
     pub venue: Namespace,
 }
 
-/// Who writes the checksums of the trading host's segments.
+/// What the trading host's stack leaves to its network card, as `ethtool -K` has it. A card that is a veth does nothing of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checksums {
-    /// Its stack: they are right when they come to the gateway.
-    Whole,
-    /// Nobody: the gateway sees sums of the pseudo header only, and its kernel knows that (CHECKSUM_PARTIAL). A trading host that
-    /// is a virtual machine or a container beside the gateway sends such.
-    Partial,
+pub enum Offloads {
+    /// Nothing: what comes to the gateway is what a wire carries.
+    None,
+    /// Checksums (`tx`): the gateway sees sums of the pseudo header only, and its kernel knows that they are no more
+    /// (CHECKSUM_PARTIAL). A trading host that is a virtual machine or a container beside the gateway sends such.
+    Checksums,
+    /// Segmentation too (`tso`, `gso`): the gateway sees segments of up to 64 KB.
+    Segments,
 }
 
-impl Checksums {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Whole, Self::Partial];
+impl Offloads {
+    /// All.
+    pub const ALL: [Self; 3] = [Self::None, Self::Checksums, Self::Segments];
 }
 
 const fn v4(network: u8, host: u8) -> IpAddr {
@@ -65,7 +68,7 @@ impl Gateway {
     ///
     /// # Errors
     /// As [`Namespace::new`] and [`veth`] have them.
-    pub fn new(checksums: Checksums) -> Result<Self> {
+    pub fn new(offloads: Offloads) -> Result<Self> {
         let this = Self { firm: Namespace::new()?, gateway: Namespace::new()?, venue: Namespace::new()? };
         let Self { firm, gateway, venue } = &this;
         for namespace in [firm, gateway, venue] {
@@ -83,10 +86,10 @@ impl Gateway {
             (venue, Wire::INTERFACE, Self::VENUE),
         ];
         for (namespace, interface, addresses) in ends {
-            let partial = checksums == Checksums::Partial && interface == Wire::INTERFACE && addresses == Self::FIRM;
-            namespace.set_offload(interface, Offload::Tso, false)?;
-            namespace.set_offload(interface, Offload::Gso, false)?;
-            namespace.set_offload(interface, Offload::TransmitChecksum, partial)?;
+            let left = if addresses == Self::FIRM { offloads } else { Offloads::None };
+            namespace.set_offload(interface, Offload::Tso, left == Offloads::Segments)?;
+            namespace.set_offload(interface, Offload::Gso, left == Offloads::Segments)?;
+            namespace.set_offload(interface, Offload::TransmitChecksum, left != Offloads::None)?;
             namespace.add_address(interface, addresses[0], 24)?;
             namespace.add_address(interface, addresses[1], 64)?;
             namespace.set_up(interface)?;
@@ -151,16 +154,16 @@ pub type Inline = Rig<Gateway>;
 impl Rig<Gateway> {
     /// Loads a policy on the gateway's inside interface, by the command line. The text is what follows `[host]`, its
     /// `interfaces`, `mode` and `hook`.
-    pub fn inline(hook: Hook, checksums: Checksums, policy: &str) -> Self {
-        let rig = Self::inline_unloaded(hook, checksums, policy);
+    pub fn inline(hook: Hook, offloads: Offloads, policy: &str) -> Self {
+        let rig = Self::inline_unloaded(hook, offloads, policy);
         rig.put_in_force();
         rig
     }
 
     /// The same, with nothing loaded.
-    pub fn inline_unloaded(hook: Hook, checksums: Checksums, policy: &str) -> Self {
+    pub fn inline_unloaded(hook: Hook, offloads: Offloads, policy: &str) -> Self {
         let host = format!("mode = {:?}\nhook = {:?}\n", Hook::MODE, hook.configured());
-        Self::on(Gateway::new(checksums).expect("making namespaces"), &(host + policy))
+        Self::on(Gateway::new(offloads).expect("making namespaces"), &(host + policy))
     }
 
     /// `breaker load`.

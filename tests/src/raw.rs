@@ -239,7 +239,7 @@ impl PacketSocket {
     /// The first answer that `look` gives on a frame that is heard.
     pub fn wait<R>(&self, patience: Duration, look: impl Fn(&[u8]) -> Option<R>) -> Option<R> {
         let until = Instant::now() + patience;
-        let mut frame = vec![0; 1 << 16];
+        let mut frame = vec![0; 1 << 17];
         loop {
             // No time at all would be any time.
             let left = until.saturating_duration_since(Instant::now()).max(Duration::from_micros(1));
