@@ -186,8 +186,17 @@ impl Connection {
 /// Decides on a segment, and brings the state of its connection up to date.
 #[inline(always)]
 pub fn decide<W: World>(world: &mut W, connection: &mut Connection, segment: &Segment) -> Verdict {
-    let Some(session) = owner(world, connection) else { return Verdict::Unconfigured };
-    let switches = world.switches(&session);
+    let verdict = deliberate(world, connection, segment);
+    if verdict.withheld() && verdict != Verdict::Isolated && connection.epoch != Connection::FENCED {
+        fence(world, connection, verdict);
+    }
+    verdict
+}
+
+#[inline(always)]
+fn deliberate<W: World>(world: &mut W, connection: &mut Connection, segment: &Segment) -> Verdict {
+    let Some(mut session) = owner(world, connection) else { return Verdict::Unconfigured };
+    let mut switches = world.switches(&session);
     if segment.flags & SYN != 0 && switches.causes != 0 && is_isolated(world, &session) {
         return Verdict::Isolated;
     }
@@ -204,24 +213,24 @@ pub fn decide<W: World>(world: &mut W, connection: &mut Connection, segment: &Se
         return Verdict::Control;
     }
     if connection.epoch != switches.epoch {
-        fence(world, &session, connection, switches.causes, switches.epoch);
         return Verdict::Fenced;
     }
     let asked = is_asked(&session, connection);
-    // While its day's epoch is that of the agent's day, nothing has tripped since that began.
+    // While its epoch is that at which the agent's day began, nothing has tripped since.
     let guarded = session.flags & flag::REPLAYS_PASS == 0 && switches.epoch != session.day_epoch;
-    read(
-        world,
-        &session,
-        connection,
-        segment,
-        if asked { want::IDENTITY } else { 0 },
-        if guarded { want::POSSDUP } else { 0 },
-    );
-    if asked {
-        return introduce(world, session, connection, switches);
+    let (any, orders) = (if asked { want::IDENTITY } else { 0 }, if guarded { want::POSSDUP } else { 0 });
+    read(world, &session, &mut connection.stream, segment, any, orders);
+    if asked && introduce(world, &session, connection) {
+        match settle(world, connection) {
+            Ok(found) => session = found,
+            Err(verdict) => return verdict,
+        }
+        switches = world.switches(&session);
+        if connection.epoch != switches.epoch {
+            return Verdict::Fenced;
+        }
     }
-    judge(world, &session, connection, switches)
+    weigh(world, &session, switches.causes)
 }
 
 /// The session of a connection. One that the policy in force no longer declares leaves its connections undeclared.
@@ -251,56 +260,52 @@ fn is_asked(session: &Session, connection: &mut Connection) -> bool {
     connection.pending != 0
 }
 
-/// Judges what a connection sends until its first message has told whose it is.
+/// Takes note of the CompIDs that a connection shows, and compares them where it is known whose it is. True once it must be found out.
 #[inline(always)]
-fn introduce<W: World>(
-    world: &mut W,
-    session: W::Session,
-    connection: &mut Connection,
-    switches: Switches,
-) -> Verdict {
-    let tally = *world.tally();
+fn introduce<W: World>(world: &mut W, session: &Session, connection: &mut Connection) -> bool {
+    let (shown, identified, desyncs) = {
+        let tally = world.tally();
+        (tally.ids, tally.identified, tally.desyncs)
+    };
     let mut i = 0;
-    while i < 4 {
-        if tally.ids[i] != 0 {
-            connection.ids[i] = tally.ids[i];
+    while i < shown.len() {
+        if shown[i] != 0 {
+            connection.ids[i] = shown[i];
         }
         i += 1;
     }
-    if tally.identified == 0 && tally.desyncs == 0 {
-        return judge(world, &session, connection, switches);
+    if identified == 0 && desyncs == 0 {
+        return false;
     }
     connection.pending = 0;
-    let Target::Shared { place, mask } = Target::unpack(connection.place) else {
-        if tally.identified != 0 && differ(&session.ids, &connection.ids) {
-            world.tell(kind::MISMATCHED, session.scopes[0]);
-        }
-        return judge(world, &session, connection, switches);
-    };
-    let mut shown = [0; 4];
+    if connection.place == 0 && identified != 0 && differ(&session.ids, &connection.ids) {
+        world.tell(kind::MISMATCHED, session.scopes[0]);
+    }
+    connection.place != 0
+}
+
+/// The session that a connection to a shared place is, by the CompIDs that it has shown.
+#[inline(always)]
+fn settle<W: World>(world: &mut W, connection: &mut Connection) -> Result<W::Session, Verdict> {
+    let Target::Shared { place, mask } = Target::unpack(connection.place) else { return Err(Verdict::Unconfigured) };
+    let mut ids = connection.ids;
     let mut i = 0;
-    while i < 4 {
-        if mask >> i & 1 == 1 {
-            shown[i] = connection.ids[i];
+    while i < ids.len() {
+        if mask >> i & 1 == 0 {
+            ids[i] = 0;
         }
         i += 1;
     }
-    match world.session_at(place, shown) {
-        0 => stranger(world, &session, connection, switches),
-        number => {
-            connection.session = number;
-            let Some(session) = world.session(number) else { return Verdict::Unconfigured };
-            let switches = world.switches(&session);
-            // Its SYN was before it was known which trips concern it.
-            let young = connection.opened == 1 && world.past(&session).raised_ns < connection.opened_ns;
-            connection.epoch = if young { switches.epoch } else { 0 };
-            if connection.epoch != switches.epoch {
-                fence(world, &session, connection, switches.causes, switches.epoch);
-                return Verdict::Fenced;
-            }
-            judge(world, &session, connection, switches)
-        }
+    let number = world.session_at(place, ids);
+    let session = world.session(number).ok_or(Verdict::Unconfigured)?;
+    if number == 0 {
+        return stranger(world, connection).map_or(Ok(session), Err);
     }
+    connection.session = number;
+    // Its SYN was before it was known which trips concern it.
+    let young = connection.opened == 1 && world.past(&session).raised_ns < connection.opened_ns;
+    connection.epoch = if young { world.switches(&session).epoch } else { 0 };
+    Ok(session)
 }
 
 /// True where a number that must be is not.
@@ -315,56 +320,40 @@ fn differ(expected: &[u32; 4], shown: &[u32; 4]) -> bool {
     differ
 }
 
-/// Judges a connection whose first message is of no declared session.
+/// What becomes of a connection whose first message is of no declared session; `None` where it counts as undeclared.
 #[inline(always)]
-fn stranger<W: World>(world: &mut W, session: &Session, connection: &mut Connection, switches: Switches) -> Verdict {
-    match world.undeclared() {
-        undeclared::IGNORE => {
-            connection.session = Connection::IGNORED;
-            Verdict::Ignored
-        }
-        undeclared::WATCH => {
-            world.tell(kind::UNDECLARED, 0);
-            judge(world, session, connection, switches)
-        }
-        // Block, or a code that no version knows: closed.
-        _ => {
-            world.tell(kind::UNDECLARED, 0);
-            fence(world, session, connection, 0, 0);
-            Verdict::Undeclared
-        }
+fn stranger<W: World>(world: &mut W, connection: &mut Connection) -> Option<Verdict> {
+    let policy = world.undeclared();
+    if policy == undeclared::IGNORE {
+        connection.session = Connection::IGNORED;
+        return Some(Verdict::Ignored);
     }
+    world.tell(kind::UNDECLARED, HOST);
+    // Block, or a code that no version knows: closed.
+    (policy != undeclared::WATCH).then_some(Verdict::Undeclared)
 }
 
-/// Fences a connection for good, and tells of it once. It is as good as closed: its socket is reset, or dies of silence.
-///
-/// `causes` are those that its session is tripped for; `raised` is the epoch that made it old, 0 where its own message did.
+/// Fences a connection for good, and tells of it. It is as good as closed: its socket is reset, or dies of silence.
 #[inline(always)]
-fn fence<W: World>(world: &mut W, session: &Session, connection: &mut Connection, causes: u64, raised: u64) {
-    if connection.epoch == Connection::FENCED {
-        return;
-    }
+fn fence<W: World>(world: &mut W, connection: &mut Connection, verdict: Verdict) {
     connection.epoch = Connection::FENCED;
     connection.closed_ns = world.now();
-    world.tell(kind::FENCED, session.scopes[0]);
-    if causes != 0 {
-        let resets = world.past(session).resets;
-        world.fence(session.scopes[0], raised, resets);
+    let Some(session) = world.session(connection.session) else { return };
+    let own = session.scopes[0];
+    world.tell(kind::FENCED, own);
+    let switches = world.switches(&session);
+    if switches.causes != 0 {
+        // One that a trip or a reset has made old is one of all those; an order of its own is the connection's alone.
+        let raised = if verdict == Verdict::Tripped { 0 } else { switches.epoch };
+        let resets = world.past(&session).resets;
+        world.fence(own, raised, resets);
     }
 }
 
 /// Reads what is new in a segment.
 #[inline(always)]
-fn read<W: World>(
-    world: &mut W,
-    session: &Session,
-    connection: &mut Connection,
-    segment: &Segment,
-    any: u32,
-    orders: u32,
-) {
+fn read<W: World>(world: &mut W, session: &Session, stream: &mut Stream, segment: &Segment, any: u32, orders: u32) {
     let seq = segment.seq.wrapping_add((segment.flags & SYN != 0) as u32);
-    let stream = &mut connection.stream;
     let fresh = stream.advance(seq, segment.length, world.tally());
     if session.flags & flag::OPAQUE != 0 {
         let tally = world.tally();
@@ -391,18 +380,6 @@ fn walk<W: World>(world: &mut W, stream: &mut Stream, segment: &Segment, fresh: 
     } else {
         world.walk(&mut stream.framing, fresh, any, orders);
     }
-}
-
-/// Judges what was read, and fences the connection where it is withheld.
-#[inline(always)]
-fn judge<W: World>(world: &mut W, session: &Session, connection: &mut Connection, switches: Switches) -> Verdict {
-    let verdict = weigh(world, session, switches.causes);
-    if verdict.withheld() {
-        // It is withheld for a cause that was there, or that it has just given; which trips other connections too.
-        let raised = if matches!(verdict, Verdict::Tripped) { 0 } else { switches.epoch + 1 };
-        fence(world, session, connection, 1, raised);
-    }
-    verdict
 }
 
 /// Weighs what was read.

@@ -72,7 +72,8 @@ const fn digits(tag: u32) -> u64 {
 #[inline(always)]
 fn end(window: &Words) -> u32 {
     let mut at = WINDOW as u32;
-    let [w0, w1, w2, w3] = window.map(|word| first(word, SOH));
+    let [w0, w1, w2, w3] = *window;
+    let (w0, w1, w2, w3) = (first(w0, SOH), first(w1, SOH), first(w2, SOH), first(w3, SOH));
     if w3 < 8 {
         at = 24 + w3;
     }
@@ -254,11 +255,17 @@ fn identify(window: &Words, tally: &mut Tally, mut number: impl FnMut(&Words) ->
 #[inline(always)]
 fn value(window: &Words) -> Words {
     let [a, b, c, d] = *window;
-    let shifted = [a >> 24 | b << 40, b >> 24 | c << 40, c >> 24 | d << 40, d >> 24];
-    let mut ended = false;
-    shifted.map(|word| {
-        let length = if ended { 0 } else { first(word, SOH) };
-        ended |= length < 8;
-        if length == 8 { word } else { word & ((1u64 << (8 * length)) - 1) }
-    })
+    let (a, a_ends) = until_soh(a >> 24 | b << 40, false);
+    let (b, b_ends) = until_soh(b >> 24 | c << 40, a_ends);
+    let (c, c_ends) = until_soh(c >> 24 | d << 40, b_ends);
+    let (d, _) = until_soh(d >> 24, c_ends);
+    [a, b, c, d]
+}
+
+/// The bytes of a word before its first SOH, and whether the value ends with it; nothing where it has ended before.
+#[inline(always)]
+fn until_soh(word: u64, ended: bool) -> (u64, bool) {
+    let length = if ended { 0 } else { first(word, SOH) };
+    let kept = if length == 8 { word } else { word & ((1u64 << (8 * length)) - 1) };
+    (kept, length != 8)
 }

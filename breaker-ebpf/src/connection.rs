@@ -160,9 +160,9 @@ pub fn find_inbound(work: &mut Work) -> Option<(u32, &'static mut Inbound)> {
     }
     let segment = &work.packet.segment;
     let syn = segment.flags & SYN != 0;
-    let stream = if syn { Stream::at(segment.seq.wrapping_add(1)) } else { Stream::joined(segment.seq) };
+    work.inbound.stream = if syn { Stream::at(segment.seq.wrapping_add(1)) } else { Stream::joined(segment.seq) };
     // No room: what comes in goes uncounted. The table is as large as that of the connections, which tells.
-    INBOUND.insert(work.packet.key, Inbound { stream }, 0).ok()?;
+    INBOUND.insert(&work.packet.key, &work.inbound, 0).ok()?;
     found()
 }
 

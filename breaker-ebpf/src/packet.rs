@@ -43,6 +43,8 @@ pub struct Packet {
     pub tcp: u32,
     /// Offset of the payload.
     pub payload: u32,
+    /// Offset of the field that says that more fragments follow; 0 where none do.
+    pub fragment: u32,
     /// IPv6.
     pub v6: bool,
 }
@@ -100,7 +102,8 @@ struct Ip {
     tcp: u32,
     /// Offset behind the packet, without what the link padded it with.
     end: u32,
-    fragment: bool,
+    /// Where the field is that says that more fragments follow; 0 where none do.
+    fragment: u32,
 }
 
 /// Reads the headers into `packet`. Anything that is not TCP in IP, or not whole, is a counted way out.
@@ -154,9 +157,10 @@ fn headers(context: impl Context, packet: &mut Packet) -> Result<(), Exit> {
         length: ip.end - payload,
         wire_segments: context.segments(ip.end - payload),
         flags: tcp.flags,
-        fragment: ip.fragment,
+        fragment: ip.fragment != 0,
     };
     packet.ip = ip_offset;
+    packet.fragment = ip.fragment;
     packet.tcp = ip.tcp;
     packet.payload = payload;
     packet.v6 = ethertype == ETH_P_IPV6;
@@ -201,7 +205,7 @@ fn ipv4(context: impl Context, offset: u32, key: &mut ConnectionKey) -> Result<I
     Ok(Ip {
         tcp: offset + length,
         end: end(context, offset, u16::from_be(ip.total_length) as u32),
-        fragment: fragment & 0x2000 != 0,
+        fragment: if fragment & 0x2000 != 0 { offset + 6 } else { 0 },
     })
 }
 
@@ -214,22 +218,23 @@ fn ipv6(context: impl Context, offset: u32, key: &mut ConnectionKey) -> Result<I
     // A payload length of 0 is a jumbogram (BIG TCP): only the packet knows its length.
     let end = if length == 0 { context.length() } else { end(context, offset, IPV6 + length) };
     if ip.next_header == IPPROTO_TCP {
-        return Ok(Ip { tcp: offset + IPV6, end, fragment: false });
+        return Ok(Ip { tcp: offset + IPV6, end, fragment: 0 });
     }
     match context.step_over_extensions(offset + IPV6, ip.next_header as u32) {
         0 => Err(pass(reason::NOT_OURS)),
         EARLIER_FRAGMENT => Err(pass(reason::FRAGMENT)),
-        found => Ok(Ip { tcp: found & OFFSET, end, fragment: found & FIRST_FRAGMENT != 0 }),
+        found => Ok(Ip { tcp: found & OFFSET, end, fragment: found >> FRAGMENT_AT }),
     }
 }
 
 /// Parts of what [`step_over_extensions`] returns.
 const OFFSET: u32 = 0x7ff;
-const FIRST_FRAGMENT: u32 = 1 << 16;
-const EARLIER_FRAGMENT: u32 = 1 << 17;
+const EARLIER_FRAGMENT: u32 = 1 << 15;
+/// From this bit on: where a first fragment says that more follow.
+const FRAGMENT_AT: u32 = 16;
 
-/// Steps over IPv6 extension headers (RFC 8200, 4) from `offset` on. Returns where TCP begins, marked where the packet is the first
-/// fragment; [`EARLIER_FRAGMENT`] for a later one; 0 where there is no TCP.
+/// Steps over IPv6 extension headers (RFC 8200, 4) from `offset` on. Returns where TCP begins, and where the packet is the
+/// first fragment ([`FRAGMENT_AT`]); [`EARLIER_FRAGMENT`] for a later one; 0 where there is no TCP.
 ///
 /// A global function.
 #[inline(always)]
@@ -254,7 +259,8 @@ pub fn step_over_extensions(context: impl Context, offset: u32, protocol: u32) -
             AUTHENTICATION => (length + 2) * 4,
             FRAGMENT if bytes[2] != 0 || bytes[3] & 0xf8 != 0 => return EARLIER_FRAGMENT,
             FRAGMENT => {
-                found = FIRST_FRAGMENT;
+                // Offset and flags are its third and fourth byte (RFC 8200, 4.5).
+                found = ((offset + 2) & OFFSET) << FRAGMENT_AT;
                 8
             }
             _ => return 0,

@@ -247,18 +247,22 @@ fn store_addresses(context: impl Writable, packet: &Packet, addresses: &Addresse
     store(context, packet.ip + 12, &[source, destination])
 }
 
-/// Corrects the IP header's length, and IPv4's checksum by the difference (RFC 1624).
+/// Corrects the IP header's length, and IPv4's checksum by the difference (RFC 1624). What was a fragment is one no more.
 #[inline(always)]
 fn set_length(context: impl Writable, packet: &Packet) -> Result<(), Refused> {
     let length = packet.tcp - packet.ip + TCP;
     if packet.v6 {
+        if packet.fragment != 0 {
+            store(context, packet.fragment, &0u16)?;
+        }
         return store(context, packet.ip + 4, &((length - IPV6) as u16).to_be());
     }
-    let old: u16 = load(context, packet.ip + 2)?;
-    let new = (length as u16).to_be();
-    let checksum: u16 = load(context, packet.ip + 10)?;
-    let sum = !checksum as u64 + !old as u64 + new as u64;
-    store(context, packet.ip + 2, &new)?;
+    let [old_length, _, old_flags, _, checksum]: [u16; 5] = load(context, packet.ip + 2)?;
+    let new_length = (length as u16).to_be();
+    let flags = if packet.fragment != 0 { 0 } else { old_flags };
+    let sum = !checksum as u64 + !old_length as u64 + new_length as u64 + !old_flags as u64 + flags as u64;
+    store(context, packet.ip + 2, &new_length)?;
+    store(context, packet.ip + 6, &flags)?;
     store(context, packet.ip + 10, &!fold(sum))
 }
 

@@ -6,7 +6,7 @@ use core::hint::black_box;
 
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::{macros::map, maps::PerCpuArray};
-use breaker_common::abi::{Connection, Counters, Event, SCOPES_PER_SESSION, Session, Trip, cause, kind, reason};
+use breaker_common::abi::{Connection, Counters, Event, Inbound, SCOPES_PER_SESSION, Session, Trip, cause, kind, reason};
 use breaker_common::class::{self, Class};
 use breaker_common::decide::{HOST, Past, Switches, Verdict, World};
 use breaker_common::fix::MsgType;
@@ -31,8 +31,10 @@ pub struct Work {
     pub packet: Packet,
     /// What the segment has brought.
     pub tally: Tally,
-    /// A connection about to be made.
+    /// A connection about to be made,
     pub connection: Connection,
+    /// and what comes in on one.
+    pub inbound: Inbound,
     marks: [Marks; SCOPES_PER_SESSION],
     session: u32,
     /// The policy that judges it: [`connection::side`].
@@ -41,7 +43,7 @@ pub struct Work {
     any: u32,
     orders: u32,
     /// 1 where it comes in.
-    inbound: u32,
+    incoming: u32,
     pad: u32,
 }
 
@@ -97,9 +99,9 @@ impl Work {
 
     /// Clears it for a packet.
     #[inline(always)]
-    pub fn begin(&mut self, inbound: bool) {
+    pub fn begin(&mut self, incoming: bool) {
         self.tally = Tally::default();
-        (self.any, self.orders, self.inbound) = (0, 0, inbound as u32);
+        (self.any, self.orders, self.incoming) = (0, 0, incoming as u32);
     }
 }
 
@@ -296,9 +298,9 @@ pub fn walk_some(context: impl Context, work: *mut Work, framing: *mut Framing, 
 pub fn step(context: impl Context, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32 {
     let (Some(work), Some(framing)) = (present(work), present(framing)) else { return to };
     let mut payload = InPacket { context, start: work.packet.payload };
-    let (number, side, any, orders, inbound) = (work.session, work.side, work.any, work.orders, work.inbound);
+    let (number, side, any, orders, incoming) = (work.session, work.side, work.any, work.orders, work.incoming);
     let kind_of = |msg_type: MsgType| {
-        if inbound != 0 {
+        if incoming != 0 {
             return class::incoming(msg_type);
         }
         let overrides = connection::session(number, side).is_some_and(|session| session.override_count != 0);

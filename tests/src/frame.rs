@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{PacketBuilder, TcpHeader, VlanId};
+use etherparse::{
+    IpFragOffset, IpNumber, Ipv4Header, Ipv6FragmentHeader, Ipv6Header, LinkSlice, NetSlice, PacketBuilder,
+    SlicedPacket, TcpHeader, TransportSlice, VlanId,
+};
 
 /// A TCP segment to be framed.
 #[derive(Clone, Debug)]
@@ -13,12 +16,16 @@ pub struct Frame {
     pub to: SocketAddr,
     /// Sequence number.
     pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
     /// Flags as in byte 13 of the header.
     pub flags: u8,
     /// Bytes of TCP options, a multiple of 4.
     pub options: usize,
     /// VLAN tag in the packet.
     pub vlan: Option<u16>,
+    /// Hardware addresses of the sender and of the next hop.
+    pub hardware: [[u8; 6]; 2],
     /// Payload.
     pub payload: Vec<u8>,
 }
@@ -29,7 +36,8 @@ pub const ACK: u8 = 0x10;
 impl Frame {
     /// A plain segment.
     pub fn new(from: SocketAddr, to: SocketAddr, seq: u32, payload: &[u8]) -> Self {
-        Self { from, to, seq, flags: ACK, options: 0, vlan: None, payload: payload.to_vec() }
+        let hardware = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+        Self { from, to, seq, ack: 1, flags: ACK, options: 0, vlan: None, hardware, payload: payload.to_vec() }
     }
 
     /// The same with these flags.
@@ -40,9 +48,10 @@ impl Frame {
 
     /// The bytes on the wire.
     pub fn bytes(&self) -> Vec<u8> {
-        let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+        let [from, to] = self.hardware;
+        let ethernet = PacketBuilder::ethernet2(from, to);
         let mut tcp = TcpHeader::new(self.from.port(), self.to.port(), self.seq, 512);
-        tcp.acknowledgment_number = 1;
+        tcp.acknowledgment_number = self.ack;
         (tcp.fin, tcp.syn, tcp.rst) = (self.flags & 1 != 0, self.flags & 2 != 0, self.flags & 4 != 0);
         (tcp.psh, tcp.ack, tcp.urg) = (self.flags & 8 != 0, self.flags & 0x10 != 0, self.flags & 0x20 != 0);
         tcp.set_options_raw(&vec![1; self.options]).expect("options of a legal length");
@@ -61,6 +70,67 @@ impl Frame {
         };
         built.tcp_header(tcp).write(&mut bytes, &self.payload).expect("writing to memory");
         bytes
+    }
+
+    /// The same as two IP fragments. The first holds `first` bytes behind its IP header, a multiple of 8.
+    pub fn fragments(&self, first: usize) -> [Vec<u8>; 2] {
+        let whole = self.bytes();
+        let ip = if self.vlan.is_some() { 18 } else { 14 };
+        let cut = |from: usize, to: usize, last: bool| {
+            let offset = IpFragOffset::try_new((from / 8) as u16).expect("a legal offset");
+            let mut bytes = whole[..ip].to_vec();
+            if self.to.is_ipv4() {
+                let (mut header, payload) = Ipv4Header::from_slice(&whole[ip..]).expect("an IPv4 header");
+                let part = &payload[from..to.min(payload.len())];
+                (header.dont_fragment, header.more_fragments, header.fragment_offset) = (false, !last, offset);
+                header.identification = self.seq as u16;
+                header.set_payload_len(part.len()).expect("a legal length");
+                header.header_checksum = header.calc_header_checksum();
+                bytes.extend_from_slice(&header.to_bytes());
+                bytes.extend_from_slice(part);
+            } else {
+                let (mut header, payload) = Ipv6Header::from_slice(&whole[ip..]).expect("an IPv6 header");
+                let part = &payload[from..to.min(payload.len())];
+                let fragment = Ipv6FragmentHeader::new(header.next_header, offset, !last, self.seq);
+                header.next_header = IpNumber::IPV6_FRAGMENTATION_HEADER;
+                header.set_payload_length(part.len() + Ipv6FragmentHeader::LEN).expect("a legal length");
+                bytes.extend_from_slice(&header.to_bytes());
+                bytes.extend_from_slice(&fragment.to_bytes());
+                bytes.extend_from_slice(part);
+            }
+            bytes
+        };
+        [cut(0, first, false), cut(first, usize::MAX, true)]
+    }
+
+    /// The segment in a frame that came, where there is one, and whether its checksum is right.
+    pub fn parse(bytes: &[u8]) -> Option<(Self, bool)> {
+        let sliced = SlicedPacket::from_ethernet(bytes).ok()?;
+        let Some(LinkSlice::Ethernet2(ethernet)) = &sliced.link else { return None };
+        let Some(TransportSlice::Tcp(tcp)) = &sliced.transport else { return None };
+        let (from, to, sum) = match &sliced.net {
+            Some(NetSlice::Ipv4(ip)) => {
+                let (from, to) = (ip.header().source(), ip.header().destination());
+                (IpAddr::from(from), IpAddr::from(to), tcp.calc_checksum_ipv4(from, to).ok()?)
+            }
+            Some(NetSlice::Ipv6(ip)) => {
+                let (from, to) = (ip.header().source(), ip.header().destination());
+                (IpAddr::from(from), IpAddr::from(to), tcp.calc_checksum_ipv6(from, to).ok()?)
+            }
+            _ => return None,
+        };
+        let frame = Self {
+            from: SocketAddr::new(from, tcp.source_port()),
+            to: SocketAddr::new(to, tcp.destination_port()),
+            seq: tcp.sequence_number(),
+            ack: tcp.acknowledgment_number(),
+            flags: tcp.slice()[13],
+            options: tcp.options().len(),
+            vlan: sliced.vlan_ids().first().map(|id| id.value()),
+            hardware: [ethernet.source(), ethernet.destination()],
+            payload: tcp.payload().to_vec(),
+        };
+        Some((frame, sum == tcp.checksum()))
     }
 }
 

@@ -1,9 +1,11 @@
-//! What the tests share: a loaded breaker between two namespaces, and crafted packets.
+//! What the tests share: a loaded breaker between namespaces, and crafted packets.
 //!
 //! Everything is made in namespaces without names and on a BPF file system of their own, so that nothing can be left behind.
 
 pub mod dice;
 pub mod frame;
+pub mod gateway;
+pub mod raw;
 pub mod rig;
 pub mod sink;
 

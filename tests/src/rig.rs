@@ -1,4 +1,4 @@
-//! A loaded breaker on a trading host that is one namespace, facing a venue that is another.
+//! A loaded breaker on a host that is a namespace: a trading host that faces a venue, unless another network is laid.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -8,17 +8,35 @@ use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions};
 use breaker_common::abi::Counters;
 use breaker_user::config::{self, Policy};
 use breaker_user::kernel::{Breaker, PinRoot, load};
-use breaker_user::lab::Wire;
+use breaker_user::lab::{Namespace, Wire};
 use breaker_user::view::Status;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::raw::PacketSocket;
+
 /// See the module.
-pub struct Rig {
-    /// The two namespaces.
-    pub wire: Wire,
+pub struct Rig<N = Wire> {
+    /// The namespaces.
+    pub wire: N,
     directory: TempDir,
+}
+
+/// Namespaces, one of which is the host that breaker is loaded on.
+pub trait Network {
+    /// The interface that breaker stands at.
+    const INTERFACE: &str;
+    /// The host.
+    fn host(&self) -> &Namespace;
+}
+
+impl Network for Wire {
+    const INTERFACE: &str = Self::INTERFACE;
+
+    fn host(&self) -> &Namespace {
+        &self.firm
+    }
 }
 
 /// What BPF_PROG_TEST_RUN says.
@@ -42,20 +60,24 @@ impl Rig {
 
     /// The same, with nothing loaded.
     pub fn unloaded(policy: &str) -> Self {
-        let rig =
-            Self { wire: Wire::new().expect("making namespaces"), directory: TempDir::new().expect("a directory") };
-        let audit = rig.audit();
-        let text = format!(
-            "[agent]\naudit = {audit:?}\nstate = {:?}\n[host]\ninterfaces = [\"eth1\"]\n{policy}",
-            rig.directory.path()
-        );
-        std::fs::write(rig.config(), text).expect("writing the configuration");
-        rig
+        Self::on(Wire::new().expect("making namespaces"), policy)
     }
 
     /// Where everything is pinned; a path in the trading host's own BPF file system.
     pub fn root() -> PinRoot {
         PinRoot::new("/sys/fs/bpf/breaker")
+    }
+}
+
+impl<N: Network> Rig<N> {
+    /// A network with a configuration written for it and nothing loaded. The text is what follows `[host]` and its `interfaces`.
+    pub fn on(wire: N, policy: &str) -> Self {
+        let rig = Self { wire, directory: TempDir::new().expect("a directory") };
+        let (audit, state) = (rig.audit(), rig.directory.path());
+        let host = format!("[host]\ninterfaces = [{:?}]", N::INTERFACE);
+        let text = format!("[agent]\naudit = {audit:?}\nstate = {state:?}\n{host}\n{policy}");
+        std::fs::write(rig.config(), text).expect("writing the configuration");
+        rig
     }
 
     /// The configuration's file.
@@ -73,14 +95,14 @@ impl Rig {
         config::load(&self.config()).unwrap_or_else(|errors| panic!("{errors}")).policy
     }
 
-    /// Does something on the trading host.
+    /// Does something on the host.
     pub fn inside<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
-        self.wire.firm.run(f)
+        self.wire.host().run(f)
     }
 
     /// Does something with what is loaded.
     pub fn breaker<R: Send>(&self, f: impl FnOnce(&Breaker) -> R + Send) -> R {
-        self.inside(|| f(&Breaker::open(&Self::root()).expect("opening what is loaded")))
+        self.inside(|| f(&Breaker::open(&Rig::root()).expect("opening what is loaded")))
     }
 
     /// What `status` says.
@@ -105,7 +127,7 @@ impl Rig {
         assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
     }
 
-    /// Runs `breaker` on the trading host, as a user types it.
+    /// Runs `breaker` on the host, as a user types it.
     pub fn cli(&self, args: &[&str]) -> Output {
         self.inside(|| Command::new(binary()).args(args).env("NO_COLOR", "1").output().expect("running breaker"))
     }
@@ -129,15 +151,15 @@ impl Rig {
         lines.lines().map(|line| serde_json::from_str(line).expect("an event")).collect()
     }
 
-    /// Sends frames from the trading host as they are, through the hook, by a packet socket.
+    /// Sends frames from the host as they are, through the hook, by a packet socket.
     pub fn inject(&self, frames: &[Vec<u8>]) {
-        let index = self.wire.firm.index(Wire::INTERFACE).expect("the interface");
-        self.inside(|| inject(index, frames));
+        let socket = PacketSocket::deaf(self.wire.host(), N::INTERFACE);
+        frames.iter().for_each(|frame| socket.send(frame));
     }
 
     /// Runs the loaded program over a frame.
     pub fn run(&self, frame: &[u8], repeat: u32) -> Ran {
-        self.inside(|| run_pinned(&Self::root().program(), frame, repeat))
+        self.inside(|| run_pinned(&Rig::root().program(), frame, repeat))
     }
 }
 
@@ -168,22 +190,4 @@ pub fn binary() -> PathBuf {
     let own = std::env::current_exe().expect("a path of one's own");
     let found = own.ancestors().map(|place| place.join("breaker")).find(|path| path.is_file());
     found.expect("no `breaker` beside the tests: `cargo build -p breaker-user`")
-}
-
-/// `packet(7)`; no safe wrapper of it is kept up.
-fn inject(index: u32, frames: &[Vec<u8>]) {
-    // SAFETY: plain system calls with buffers of the lengths that are said.
-    unsafe {
-        let socket = libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0);
-        assert!(socket >= 0, "a packet socket: {}", std::io::Error::last_os_error());
-        let mut to: libc::sockaddr_ll = std::mem::zeroed();
-        to.sll_family = libc::AF_PACKET as u16;
-        to.sll_ifindex = index as i32;
-        let length = size_of::<libc::sockaddr_ll>() as u32;
-        for frame in frames {
-            let sent = libc::sendto(socket, frame.as_ptr().cast(), frame.len(), 0, (&raw const to).cast(), length);
-            assert_eq!(sent, frame.len() as isize, "sending a frame: {}", std::io::Error::last_os_error());
-        }
-        libc::close(socket);
-    }
 }

@@ -204,7 +204,7 @@ impl Glossary for Log {
 
     fn limit(&self, scope: u32, position: u32) -> Option<Limit> {
         let scope: ScopeIndex = self.names().scope(scope)?;
-        self.loaded.breaker.scope(scope).ok()?.limits.get(position as usize).copied()
+        self.loaded.breaker.limit(scope, position as usize).ok()?
     }
 
     fn policy(&self) -> &str {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{say, warn};
 use crate::cli::ConfigArgs;
-use crate::config::{self, Policy, Word};
+use crate::config::{self, Inbound, Policy, Word};
 use crate::fault::{Code, Fault};
 use crate::kernel::{hook, load};
 
@@ -18,7 +18,8 @@ pub fn run(args: &ConfigArgs) -> Result<ExitCode> {
     let tables = load::tables(&policy)?;
     let host = host(&policy);
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let memory = tables.memory(cpus);
+    let inbound = policy.host().inbound == Inbound::Watch;
+    let memory = tables.room().memory(policy.host().connections.get(), inbound, cpus);
     let limits: usize = policy.scopes().iter().map(|scope| policy.limits(scope).len()).sum();
     let interfaces: Vec<_> = policy.host().interfaces.iter().map(|interface| interface.as_str()).collect();
     if args.json {
@@ -51,7 +52,7 @@ pub fn run(args: &ConfigArgs) -> Result<ExitCode> {
 
 /// The hook that this host has for a policy, or why it cannot enforce it.
 fn host(policy: &Policy) -> Result<&'static str> {
-    let kind = hook::kind(policy.host().hook)?;
+    let kind = hook::kind(policy.host())?;
     load::require_rights()?;
     hook::require(&policy.host().interfaces)?;
     Ok(hook::word(kind))

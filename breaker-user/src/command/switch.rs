@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use breaker_common::abi::cause;
+use breaker_common::abi::{cause, mode};
 use serde_json::{Value, json};
 
 use super::say;
@@ -37,10 +37,13 @@ pub fn trip(root: &PinRoot, args: &SwitchArgs) -> Result<ExitCode> {
     let (breaker, scope) = open(root, args)?;
     breaker.trip(scope, cause::MANUAL)?;
     // The switch is thrown: whatever fails from here on, no order of the scope passes.
-    let ended = breaker.sessions_to_end(scope).and_then(|sessions| breaker.destroy_sockets(&sessions));
-    let (ended, told) = match ended {
-        Ok(count) => (count, format!("connections ended: {count}")),
-        Err(error) => (0, format!("idle connections were not ended ({error:#}): they are at their next message")),
+    let (ended, told) = if breaker.meta().mode == mode::INLINE {
+        (0, "connections end at their next message".to_owned())
+    } else {
+        match breaker.sessions_to_end(scope).and_then(|sessions| breaker.destroy_sockets(&sessions)) {
+            Ok(count) => (count, format!("connections ended: {count}")),
+            Err(error) => (0, format!("idle connections were not ended ({error:#}): they are at their next message")),
+        }
     };
     let switch = breaker.switch(scope)?;
     let counts = json!({ "epoch": switch.epoch, "connections_ended": ended });
@@ -91,16 +94,24 @@ fn objection(breaker: &Breaker, scope: ScopeIndex, held: u64) -> Result<Option<(
     if held == 0 {
         return Ok(Some(("it is not tripped".to_owned(), "`breaker status` lists what is".to_owned())));
     }
-    let state = breaker.scope(scope)?;
-    for (limit, used) in state.limits.iter().zip(breaker.used(scope)?) {
-        if limit.per_ns != 0 && used >= limit.max {
+    for found in breaker.limits(scope)? {
+        let limit = &found.limit;
+        if limit.per_ns != 0 && found.used >= limit.max {
             let (class, per) = (view::status::class_name(limit.class), view::status::per(limit));
             let found = format!(
-                "its rate is still at the limit: {used} {class} messages in the last {per}, where {} may cross",
-                limit.max
+                "its rate is still at the limit: {} {class} messages in the last {per}, where {} may cross",
+                found.used, limit.max
             );
             return Ok(Some((found, format!("wait {per} and see that the sender has stopped"))));
         }
+    }
+    if let Some((after, age)) = breaker.silence_ns()?
+        && held & cause::DEADMAN != 0
+        && age > after
+    {
+        let (after, age) = (view::status::duration(after), age / 1_000_000);
+        let found = format!("the agent is still silent, for {age} ms where the policy allows {after}");
+        return Ok(Some((found, "start `breaker agent`, or the next message would trip it again".to_owned())));
     }
     let program = breaker.program()?;
     if program.tag() != breaker.meta().program_tag {

@@ -15,7 +15,7 @@ pub struct Name(String);
 
 impl Name {
     /// The name of the pseudo-session under which undeclared flow counts.
-    pub(super) fn undeclared() -> Self {
+    pub fn undeclared() -> Self {
         Self("undeclared".to_owned())
     }
 

@@ -143,7 +143,7 @@ impl Breaker {
     /// Sets a cause in a scope's switch and raises its epoch: every connection that is older is fenced from here on.
     pub fn trip(&self, scope: ScopeIndex, cause: u64) -> Result<()> {
         let (causes, epoch) = self.words(scope)?;
-        let raised = self.word(scope, |place| &raw mut (*place).switch.raised_ns)?;
+        let raised = self.raised(scope)?;
         loop {
             causes.fetch_or(cause, ORDER);
             raised.store(clock::now_ns(), ORDER);
@@ -160,11 +160,12 @@ impl Breaker {
     pub fn reset(&self, scope: ScopeIndex, seen: Switch) -> Result<bool> {
         let place = self.place(scope)?;
         let (causes, epoch) = self.words(scope)?;
-        self.word(scope, |place| &raw mut (*place).switch.raised_ns)?.store(clock::now_ns(), ORDER);
+        self.raised(scope)?.store(clock::now_ns(), ORDER);
         if epoch.fetch_add(1, ORDER) != seen.epoch {
             return Ok(false);
         }
-        self.word(scope, |place| &raw mut (*place).switch.resets)?.fetch_add(1, ORDER);
+        // SAFETY: the word lies inside the mapping, which self holds.
+        unsafe { word(&raw mut (*place).switch.resets) }.fetch_add(1, ORDER);
         for i in 0..LIMITS_PER_SCOPE {
             // SAFETY: all words lie inside the mapping, which self holds.
             unsafe {
@@ -214,11 +215,11 @@ impl Breaker {
         Ok(unsafe { (word(&raw mut (*place).switch.causes), word(&raw mut (*place).switch.epoch)) })
     }
 
-    /// A word of a scope, for atomic use.
-    fn word(&self, scope: ScopeIndex, of: impl Fn(*mut Scope) -> *mut u64) -> Result<&AtomicU64> {
+    /// When a scope's epoch was last raised.
+    fn raised(&self, scope: ScopeIndex) -> Result<&AtomicU64> {
         let place = self.place(scope)?;
         // SAFETY: the word lies inside the mapping, which self holds.
-        Ok(unsafe { word(of(place)) })
+        Ok(unsafe { word(&raw mut (*place).switch.raised_ns) })
     }
 
     fn place(&self, scope: ScopeIndex) -> Result<*mut Scope> {

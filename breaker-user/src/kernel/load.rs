@@ -102,13 +102,13 @@ fn detach(root: &PinRoot) -> Result<()> {
 
 fn fill(policy: &Policy, tables: &Tables, root: &PinRoot, kind: u32) -> Result<()> {
     let mut meta = facts(policy, tables)?;
-    let mut object = open_object(tables, &meta)?;
+    let object = open_object(tables, &meta)?;
     for name in PINNED {
         let map = object.map(name).ok_or_else(|| anyhow!("the object has no map {name}"))?;
         map.pin(root.map(name)).with_context(|| format!("pinning map {name}"))?;
     }
     fill_maps(tables, root)?;
-    let mut programs = Programs::load(&mut object, &meta, root)?;
+    let mut programs = Programs::load(object, &meta, root)?;
     meta.program_tag = programs.tag()?;
     for (position, interface) in policy.host().interfaces.iter().enumerate() {
         let name = interface.as_str();

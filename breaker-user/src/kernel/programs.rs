@@ -1,9 +1,10 @@
 //! The kernel programs of a load: the one that decides, and the one that reads what comes in where the policy wants that.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, anyhow};
 use aya::Ebpf;
-use aya::programs::xdp::XdpAttachType;
-use aya::programs::{ProgramInfo, SchedClassifier, Xdp};
+use aya::programs::{Program, ProgramInfo, SchedClassifier, Xdp};
 use breaker_common::abi::{Interface, Meta, mode};
 
 use super::hook::{self, Place};
@@ -12,43 +13,31 @@ use super::pins::PinRoot;
 
 /// The programs, loaded and pinned.
 pub struct Programs {
-    decides: Decides,
-    reads: Option<SchedClassifier>,
-}
-
-/// The program that decides, by mode.
-enum Decides {
-    /// tc egress.
-    Egress(SchedClassifier),
-    /// XDP.
-    Inline(Xdp),
+    object: Ebpf,
+    inline: bool,
+    reads: bool,
 }
 
 impl Programs {
     /// Loads and pins what a policy needs.
-    pub fn load(object: &mut Ebpf, meta: &Meta, root: &PinRoot) -> Result<Self> {
-        let pin = root.program();
-        let decides = if meta.mode == mode::INLINE {
-            let program: &mut Xdp = find(object, "inline")?.try_into()?;
+    pub fn load(object: Ebpf, meta: &Meta, root: &PinRoot) -> Result<Self> {
+        let mut made = Self { object, inline: meta.mode == mode::INLINE, reads: meta.inbound != 0 };
+        if made.inline {
+            let program = made.inline()?;
             program.load().map_err(refused)?;
-            program.pin(&pin).context("pinning the program")?;
-            Decides::Inline(Xdp::from_pin(&pin, XdpAttachType::Interface)?)
+            program.pin(root.program()).context("pinning the program")?;
         } else {
-            Decides::Egress(classifier(object, "egress", &pin)?)
-        };
-        let reads = match meta.inbound {
-            0 => None,
-            _ => Some(classifier(object, "inbound", &root.inbound_program())?),
-        };
-        Ok(Self { decides, reads })
+            load(made.classifier("egress")?, &root.program())?;
+        }
+        if made.reads {
+            load(made.classifier("inbound")?, &root.inbound_program())?;
+        }
+        Ok(made)
     }
 
     /// The kernel's hash of the program that decides.
-    pub fn tag(&self) -> Result<u64> {
-        let info: ProgramInfo = match &self.decides {
-            Decides::Egress(program) => program.info()?,
-            Decides::Inline(program) => program.info()?,
-        };
+    pub fn tag(&mut self) -> Result<u64> {
+        let info: ProgramInfo = if self.inline { self.inline()?.info()? } else { self.classifier("egress")?.info()? };
         Ok(info.tag())
     }
 
@@ -62,27 +51,33 @@ impl Programs {
         position: usize,
         generic_too: bool,
     ) -> Result<u32> {
-        let kind = match &mut self.decides {
-            Decides::Egress(program) => {
-                hook::attach(program, &Place::deciding(interface, root, position))?;
-                interface.hook
-            }
-            Decides::Inline(program) => hook::attach_xdp(program, &Place::deciding(interface, root, position), generic_too)?,
+        let place = Place::deciding(interface, root, position);
+        let kind = if self.inline {
+            hook::attach_xdp(self.inline()?, &place, generic_too)?
+        } else {
+            hook::attach(self.classifier("egress")?, &place)?;
+            interface.hook
         };
-        if let Some(program) = &mut self.reads {
-            hook::attach(program, &Place::reading(interface, root, position)?)?;
+        if self.reads {
+            hook::attach(self.classifier("inbound")?, &Place::reading(interface, root, position)?)?;
         }
         Ok(kind)
     }
+
+    fn inline(&mut self) -> Result<&mut Xdp> {
+        Ok(self.find("inline")?.try_into()?)
+    }
+
+    fn classifier(&mut self, name: &str) -> Result<&mut SchedClassifier> {
+        Ok(self.find(name)?.try_into()?)
+    }
+
+    fn find(&mut self, name: &str) -> Result<&mut Program> {
+        self.object.program_mut(name).ok_or_else(|| anyhow!("the object has no program {name}"))
+    }
 }
 
-fn find<'o>(object: &'o mut Ebpf, name: &str) -> Result<&'o mut aya::programs::Program> {
-    object.program_mut(name).ok_or_else(|| anyhow!("the object has no program {name}"))
-}
-
-fn classifier(object: &mut Ebpf, name: &str, pin: &std::path::Path) -> Result<SchedClassifier> {
-    let program: &mut SchedClassifier = find(object, name)?.try_into()?;
+fn load(program: &mut SchedClassifier, pin: &Path) -> Result<()> {
     program.load().map_err(refused)?;
-    program.pin(pin).with_context(|| format!("pinning program {name}"))?;
-    Ok(SchedClassifier::from_pin(pin)?)
+    program.pin(pin).with_context(|| format!("pinning a program at {}", pin.display()))
 }

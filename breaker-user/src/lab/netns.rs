@@ -61,6 +61,17 @@ impl Namespace {
         self.run(|| spawn_thread(f)).unwrap_or_else(|found| panic!("{}", thread_error(found)))
     }
 
+    /// Sets what `sysctl(8)` sets: `net/ipv4/ip_forward` to 1 makes a router of the namespace.
+    ///
+    /// # Errors
+    /// Where the kernel knows no such name, or not such a value.
+    pub fn set_sysctl(&self, name: &str, value: u32) -> Result<()> {
+        // Below /proc/sys/net each thread finds the values of its own network namespace.
+        self.run(|| std::fs::write(format!("/proc/sys/{name}"), value.to_string())).map_err(|found| {
+            Error::of_kernel(format!("setting {name} to {value}"), found, "look at what is in /proc/sys/net")
+        })
+    }
+
     /// The descriptor of the network namespace, for a netlink request that names one.
     pub(super) fn network(&self) -> &File {
         &self.network

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use breaker_common::abi::{self, Counters, LIMITS_PER_SCOPE, Meta, Session, cause, flag, undeclared};
-use breaker_common::class::{Class, LimitClass};
+use breaker_common::abi::{self, Counters, Session, cause, flag, mode, undeclared};
+use breaker_common::class::{Class, Incoming, LimitClass};
 use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
 use crate::config::{Per, ScopeIndex};
 use crate::fault::Code;
 use crate::kernel::tables::unpadded;
+use crate::kernel::breaker::Used;
 use crate::kernel::{Breaker, clock};
 
 /// Everything.
@@ -77,9 +78,9 @@ pub struct Interface {
     pub name: String,
     /// Number.
     pub ifindex: u32,
-    /// `egress`.
+    /// `egress` or `inline`; `inbound` where what comes in is read.
     pub mode: &'static str,
-    /// `tcx` or `clsact`.
+    /// `tcx` or `clsact`; `native` or `generic` of XDP.
     pub hook: &'static str,
     /// The program is attached.
     pub attached: bool,
@@ -130,10 +131,13 @@ pub struct Trip {
 pub struct Limit {
     /// What it counts.
     pub class: &'static str,
-    /// How many may cross,
+    /// How many may cross; of a ratio, how many may before it counts,
     pub max: u64,
     /// in any interval of this length, or `total`.
     pub per: String,
+    /// Of a ratio, how many may cross for each fill that came in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_fill: Option<u32>,
     /// Messages in its window now.
     pub used: u64,
     /// Most that any window has held.
@@ -157,6 +161,9 @@ pub struct SessionView {
     pub retransmitted: u64,
     /// Times its stream was lost.
     pub desyncs: u64,
+    /// What came in, where that is read: `fill`, `reject`, `other`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inbound: Option<BTreeMap<&'static str, u64>>,
 }
 
 /// Counts by verdict.
@@ -185,7 +192,7 @@ impl Status {
         let age = breaker.heartbeat_age_ns()?;
         Ok(Self {
             breaker: build(breaker)?,
-            policy: policy(breaker.meta()),
+            policy: policy(breaker.policy()),
             agent: Agent {
                 running: age.is_some_and(|age| age < ALIVE_NS),
                 heartbeat_age_ms: age.map(|age| age / 1_000_000),
@@ -238,15 +245,15 @@ fn build(breaker: &Breaker) -> Result<Build> {
     })
 }
 
-fn policy(meta: &Meta) -> Policy {
-    Policy { name: unpadded(&meta.policy), sha256: hex(&meta.policy_sha256) }
+fn policy(policy: &abi::Policy) -> Policy {
+    Policy { name: unpadded(&policy.name), sha256: hex(&policy.sha256) }
 }
 
 fn interfaces(breaker: &Breaker) -> Result<Vec<Interface>> {
     let view = |found: crate::kernel::hook::Attachment| Interface {
         name: found.name,
         ifindex: found.ifindex,
-        mode: "egress",
+        mode: found.mode,
         hook: found.hook,
         attached: found.attached,
         first: found.first,
@@ -258,13 +265,13 @@ fn interfaces(breaker: &Breaker) -> Result<Vec<Interface>> {
 /// A scope as it stands now.
 pub fn scope(breaker: &Breaker, index: ScopeIndex) -> Result<Scope> {
     let state = breaker.scope(index)?;
-    let used = breaker.used(index)?;
-    let limit = |(i, used): (usize, &u64)| Limit {
-        class: class_name(state.limits[i].class),
-        max: state.limits[i].max,
-        per: per(&state.limits[i]),
-        used: *used,
-        peak: state.windows[i].peak,
+    let limit = |found: Used| Limit {
+        class: class_name(found.limit.class),
+        max: found.limit.max,
+        per: per(&found.limit),
+        per_fill: (found.limit.per_fill != 0).then_some(found.limit.per_fill),
+        used: found.used,
+        peak: found.peak,
     };
     let causes = causes(state.switch.causes);
     Ok(Scope {
@@ -273,24 +280,24 @@ pub fn scope(breaker: &Breaker, index: ScopeIndex) -> Result<Scope> {
         tripped: state.switch.causes != 0,
         epoch: state.switch.epoch,
         last_trip: (state.trip.at_ns != 0 && state.switch.causes & state.trip.cause != 0)
-            .then(|| trip(breaker, &state)),
-        limits: used.iter().enumerate().map(limit).collect(),
+            .then(|| trip(breaker, index, &state)),
+        limits: breaker.limits(index)?.into_iter().map(limit).collect(),
         causes,
     })
 }
 
-fn trip(breaker: &Breaker, state: &abi::Scope) -> Trip {
+fn trip(breaker: &Breaker, scope: ScopeIndex, state: &abi::Scope) -> Trip {
     let trip = &state.trip;
     let session =
         breaker.names().session(trip.session).map(|session| breaker.names().session_name(session).to_string());
     let at = clock::time_of(trip.at_ns);
-    let limit = state.limits[..LIMITS_PER_SCOPE].get(trip.limit as usize).filter(|_| trip.cause == cause::RATE);
+    let limit = breaker.limit(scope, trip.limit as usize).ok().flatten().filter(|_| trip.cause == cause::RATE);
     Trip {
         // Two clocks are read for it, so that finer digits would differ from one reading to the next.
         at: at.round(Unit::Millisecond).unwrap_or(at),
         cause: causes(trip.cause).concat(),
         session: session.unwrap_or_default(),
-        limit: limit.map(|limit| format!("{} {} per {}", limit.max, class_name(limit.class), per(limit))),
+        limit: limit.map(|limit| worded(&limit)),
         used: trip.used,
     }
 }
@@ -302,8 +309,21 @@ pub fn class_name(code: u32) -> &'static str {
 
 /// The interval of a limit, as the configuration spells it.
 pub fn per(limit: &abi::Limit) -> String {
-    let window = std::time::Duration::from_nanos(limit.per_ns);
-    if limit.per_ns == 0 { Per::Total.to_string() } else { Per::Window(window).to_string() }
+    if limit.per_ns == 0 { Per::Total.to_string() } else { duration(limit.per_ns) }
+}
+
+/// A time in ns, as the configuration spells it.
+pub fn duration(ns: u64) -> String {
+    Per::Window(std::time::Duration::from_nanos(ns)).to_string()
+}
+
+/// A limit in words.
+pub fn worded(limit: &abi::Limit) -> String {
+    let class = class_name(limit.class);
+    match limit.per_fill {
+        0 => format!("{} {class} per {}", limit.max, per(limit)),
+        ratio => format!("{ratio} {class} per fill after {}", limit.max),
+    }
 }
 
 fn sessions(breaker: &Breaker, only: Option<ScopeIndex>) -> Result<Vec<SessionView>> {
@@ -324,6 +344,7 @@ fn sessions(breaker: &Breaker, only: Option<ScopeIndex>) -> Result<Vec<SessionVi
             packets: Verdicts { passed: counters.packets_passed, withheld: counters.packets_withheld },
             retransmitted: counters.retransmitted,
             desyncs: counters.desyncs,
+            inbound: (breaker.meta().inbound != 0).then(|| inbound(counters)),
         })
     };
     Ok(of.into_iter().filter_map(view).collect())
@@ -337,8 +358,12 @@ fn messages(counters: &Counters) -> BTreeMap<&'static str, Verdicts> {
     Class::ALL.into_iter().map(|class| (class.name(), of(class))).collect()
 }
 
+fn inbound(counters: &Counters) -> BTreeMap<&'static str, u64> {
+    Incoming::ALL.into_iter().map(Incoming::name).zip(counters.inbound).collect()
+}
+
 fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
-    let meta = breaker.meta();
+    let policy = breaker.policy();
     let sessions =
         breaker.names().sessions().map(|session| breaker.session(session)).collect::<Result<Vec<Session>>>()?;
     let trips = sessions.iter().filter(|session| session.flags & flag::DESYNC_TRIPS != 0).count();
@@ -347,23 +372,50 @@ fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
         n if n == sessions.len() => "trip".to_owned(),
         n => format!("trip in {n} of {} sessions, warn in the others", sessions.len()),
     };
-    let full = if meta.flags & flag::PASS_WHEN_FULL == 0 { "block" } else { "pass" };
-    let undeclared = match meta.undeclared {
+    let full = if policy.flags & flag::PASS_WHEN_FULL == 0 {
+        "block"
+    } else {
+        "pass: not counted, not limited, and no trip reaches it"
+    };
+    let undeclared = match policy.undeclared {
         undeclared::BLOCK => "block",
         undeclared::WATCH => "watch: it passes, counted, under the host's limits",
         _ => "pass uncounted",
     };
+    let dead = match (policy.deadman_ns, policy.flags & flag::SILENCE_TRIPS != 0) {
+        (0, _) => "enforcement goes on; events wait in the ring".to_owned(),
+        (after, trips) => {
+            let after = duration(after);
+            let what = if trips { "the host trips" } else { "an event tells" };
+            format!("enforcement goes on; {what} at the next message after {after}")
+        }
+    };
+    let replays = sessions.iter().filter(|session| session.flags & flag::REPLAYS_PASS != 0).count();
+    let repeated = match replays {
+        0 => "trip: withheld".to_owned(),
+        n if n == sessions.len() => "pass, counted as an order".to_owned(),
+        n => format!("trip, but pass in {n} of {} sessions", sessions.len()),
+    };
+    let idle = match breaker.meta().mode {
+        mode::INLINE => "ends at its next message: its sockets are on another host",
+        _ => "ended at once by `trip`; else at its next message",
+    };
     let fixed = [
-        ("agent dead", "enforcement goes on; events wait in the ring"),
+        ("idle connection of a tripped scope", idle),
         ("event ring full", "enforcement goes on; lost events are counted"),
         ("malformed packet", "pass, counted: no TCP stack takes it for data"),
         ("IP fragment", "the first counts as a lost stream, later ones pass, counted"),
-        ("order repeated (PossDupFlag=Y) after a reset", "pass, counted as an order"),
         ("tc link removed by root", "nothing is enforced: `status` and the agent tell"),
         ("kernel bypass (Onload, DPDK, RDMA, AF_XDP)", "not seen at all"),
         ("FIX inside TLS", "not read: declare the session `wire = \"opaque\"`"),
     ];
-    let set = [("table full", full.to_owned()), ("stream lost", lost), ("undeclared FIX", undeclared.to_owned())];
+    let set = [
+        ("table full", full.to_owned()),
+        ("stream lost", lost),
+        ("undeclared FIX", undeclared.to_owned()),
+        ("agent dead", dead),
+        ("order repeated (PossDupFlag=Y) after a trip", repeated),
+    ];
     let fixed = fixed.map(|(failure, then)| (failure, then.to_owned()));
     Ok(set.into_iter().chain(fixed).map(|(failure, then)| Failure { failure, then }).collect())
 }

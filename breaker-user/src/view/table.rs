@@ -25,7 +25,8 @@ pub fn status(status: &Status) -> String {
     let _ = writeln!(text, "loaded  {}", build.loaded_at);
     let _ = writeln!(text, "policy  {} (sha256 {})", status.policy.name, status.policy.sha256);
     let _ = writeln!(text, "agent   {agent}\n");
-    let tables = [interfaces(status), scopes(status), trips(status), sessions(status), failures(status)];
+    let tables =
+        [interfaces(status), scopes(status), trips(status), sessions(status), inbound(status), failures(status)];
     for table in tables.iter().filter(|table| !table.is_empty()) {
         // The last column's padding would be there to be selected, copied and wrapped.
         for line in table.lines() {
@@ -91,7 +92,10 @@ fn scopes(status: &Status) -> Table {
         let lines = |of: fn(&Limit) -> String| scope.limits.iter().map(of).collect::<Vec<_>>().join("\n");
         let limits = match &scope.limits[..] {
             [] => "none".to_owned(),
-            _ => lines(|limit| format!("{} {} / {}", limit.max, limit.class, limit.per)),
+            _ => lines(|limit| match limit.per_fill {
+                Some(ratio) => format!("{ratio} {} / fill, from {}", limit.class, limit.max),
+                None => format!("{} {} / {}", limit.max, limit.class, limit.per),
+            }),
         };
         let used = lines(|limit| limit.used.to_string());
         let peak = lines(|limit| limit.peak.to_string());
@@ -133,6 +137,17 @@ fn sessions(status: &Status) -> Table {
             .chain([withheld])
             .chain(rest.map(|figure| figure.to_string()));
         table.add_row(cells.map(Cell::new));
+    }
+    table
+}
+
+/// What came in, where that is read.
+fn inbound(status: &Status) -> Table {
+    let mut table = table(&["CAME IN FOR", "FILLS", "REJECTS", "OTHER"]);
+    for session in &status.sessions {
+        let Some(inbound) = &session.inbound else { continue };
+        let figure = |name| Cell::new(inbound.get(name).copied().unwrap_or_default());
+        table.add_row([Cell::new(&session.name), figure("fill"), figure("reject"), figure("other")]);
     }
     table
 }

@@ -8,6 +8,7 @@ use breaker_common::abi::{Counters, LIMITS_PER_SCOPE, reason};
 use super::Source;
 use crate::agent::history::{History, Trips};
 use crate::config::ScopeIndex;
+use crate::kernel::breaker::Used;
 use crate::kernel::breaker::ConnectionCount;
 use crate::kernel::tables::unpadded;
 use crate::view::status::{class_name, per};

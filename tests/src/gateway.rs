@@ -1,0 +1,230 @@
+//! A gateway between trading hosts and a venue, and breaker in it: three namespaces.
+//!
+//! ```text
+//!   firm                          gateway                          venue
+//!   eth1 10.8.0.1, fd08::1 ------ in0 .254, ::fe
+//!   (the engine: .9, ::9)         out0 10.9.0.254, fd09::fe ------ eth1 10.9.0.2, fd09::2
+//! ```
+//!
+//! Nothing here is segmented or summed for free, as between two neighbours in memory it would be, unless the trading host is
+//! told to ([`Offloads`]): frames are no longer than the MTU, and whoever sends one has written its checksum. A program that
+//! leaves a wrong one is found out, as on a real wire.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use breaker_user::lab::{Namespace, Offload, Result, Wire, veth};
+use serde_json::Value;
+
+use crate::rig::{Network, Rig};
+
+/// See the module. All of it goes when this goes.
+pub struct Gateway {
+    /// The trading host.
+    pub firm: Namespace,
+    /// The router between the two.
+    pub gateway: Namespace,
+    /// The venue.
+    pub venue: Namespace,
+}
+
+/// What the trading host's stack leaves to its network card, as `ethtool -K` has it. A card that is a veth does nothing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offloads {
+    /// Nothing: what comes to the gateway is what a wire carries.
+    None,
+    /// Checksums (`tx`): the gateway sees sums of the pseudo header only, and its kernel knows that they are no more
+    /// (CHECKSUM_PARTIAL). A trading host that is a virtual machine or a container beside the gateway sends such.
+    Checksums,
+    /// Segmentation too (`tso`, `gso`): the gateway sees segments of up to 64 KB.
+    Segments,
+}
+
+impl Offloads {
+    /// All.
+    pub const ALL: [Self; 3] = [Self::None, Self::Checksums, Self::Segments];
+}
+
+const fn v4(network: u8, host: u8) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, network, 0, host))
+}
+
+const fn v6(network: u16, host: u16) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::new(0xfd00 + network, 0, 0, 0, 0, 0, 0, host))
+}
+
+impl Gateway {
+    /// The gateway's interface that faces the trading host.
+    pub const INSIDE: &str = "in0";
+    /// The gateway's interface that faces the venue.
+    pub const OUTSIDE: &str = "out0";
+    /// The trading host's addresses.
+    pub const FIRM: [IpAddr; 2] = [v4(8, 1), v6(8, 1)];
+    /// Addresses on the trading host that its kernel does not know of: those of an engine that brings its own TCP ([`crate::raw`]).
+    pub const ENGINE: [IpAddr; 2] = [v4(8, 9), v6(8, 9)];
+    /// The venue's addresses: those of [`Wire`].
+    pub const VENUE: [IpAddr; 2] = [Wire::VENUE, Wire::VENUE_V6];
+
+    /// Makes the namespaces, lays the cables, and waits until they carry packets.
+    ///
+    /// # Errors
+    /// As [`Namespace::new`] and [`veth`] have them.
+    pub fn new(offloads: Offloads) -> Result<Self> {
+        let this = Self { firm: Namespace::new()?, gateway: Namespace::new()?, venue: Namespace::new()? };
+        let Self { firm, gateway, venue } = &this;
+        for namespace in [firm, gateway, venue] {
+            // Else a link-local address may not be used for a second, and a router asks for its neighbours from there.
+            namespace.set_sysctl("net/ipv6/conf/all/accept_dad", 0)?;
+            namespace.set_sysctl("net/ipv6/conf/default/accept_dad", 0)?;
+        }
+        veth(firm, Wire::INTERFACE, gateway, Self::INSIDE)?;
+        veth(gateway, Self::OUTSIDE, venue, Wire::INTERFACE)?;
+        let (inside, outside) = ([v4(8, 254), v6(8, 0xfe)], [v4(9, 254), v6(9, 0xfe)]);
+        let ends = [
+            (firm, Wire::INTERFACE, Self::FIRM),
+            (gateway, Self::INSIDE, inside),
+            (gateway, Self::OUTSIDE, outside),
+            (venue, Wire::INTERFACE, Self::VENUE),
+        ];
+        for (namespace, interface, addresses) in ends {
+            let left = if addresses == Self::FIRM { offloads } else { Offloads::None };
+            namespace.set_offload(interface, Offload::Tso, left == Offloads::Segments)?;
+            namespace.set_offload(interface, Offload::Gso, left == Offloads::Segments)?;
+            namespace.set_offload(interface, Offload::TransmitChecksum, left != Offloads::None)?;
+            namespace.add_address(interface, addresses[0], 24)?;
+            namespace.add_address(interface, addresses[1], 64)?;
+            namespace.set_up(interface)?;
+        }
+        // What a program at the other end of a veth sends back arrives only where there is NAPI.
+        firm.set_offload(Wire::INTERFACE, Offload::Gro, true)?;
+        ends.iter().try_for_each(|(namespace, interface, _)| namespace.wait_until_up(interface))?;
+        for (family, prefix) in [(0, 24), (1, 64)] {
+            firm.add_route([v4(9, 0), v6(9, 0)][family], prefix, inside[family])?;
+            venue.add_route([v4(8, 0), v6(8, 0)][family], prefix, outside[family])?;
+            gateway.add_neighbour(Self::INSIDE, Self::ENGINE[family], firm.hardware_address(Wire::INTERFACE)?)?;
+        }
+        gateway.set_sysctl("net/ipv4/ip_forward", 1)?;
+        gateway.set_sysctl("net/ipv6/conf/all/forwarding", 1)?;
+        Ok(this)
+    }
+}
+
+impl Network for Gateway {
+    const INTERFACE: &str = Self::INSIDE;
+
+    fn host(&self) -> &Namespace {
+        &self.gateway
+    }
+}
+
+/// How the program hangs on the inside interface. The words of the configuration and of `status` are here and nowhere else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// In the driver.
+    Native,
+    /// In the stack, with any driver.
+    Generic,
+}
+
+impl Hook {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Native, Self::Generic];
+    /// The mode, in the configuration and in `status`.
+    pub const MODE: &str = "inline";
+
+    /// As the configuration spells it.
+    pub fn configured(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+
+    /// As `status --json` shows it.
+    pub fn shown(self) -> &'static str {
+        match self {
+            Self::Native => "xdp-native",
+            Self::Generic => "xdp-generic",
+        }
+    }
+}
+
+/// A gateway with breaker.
+pub type Inline = Rig<Gateway>;
+
+impl Rig<Gateway> {
+    /// Loads a policy on the gateway's inside interface, by the command line. The text is what follows `[host]`, its
+    /// `interfaces`, `mode` and `hook`.
+    pub fn inline(hook: Hook, offloads: Offloads, policy: &str) -> Self {
+        let rig = Self::inline_unloaded(hook, offloads, policy);
+        rig.put_in_force();
+        rig
+    }
+
+    /// The same, with nothing loaded.
+    pub fn inline_unloaded(hook: Hook, offloads: Offloads, policy: &str) -> Self {
+        let host = format!("mode = {:?}\nhook = {:?}\n", Hook::MODE, hook.configured());
+        Self::on(Gateway::new(offloads).expect("making namespaces"), &(host + policy))
+    }
+
+    /// `breaker load`.
+    pub fn put_in_force(&self) {
+        let config = self.config().display().to_string();
+        let ran = self.cli(&["load", "--config", &config]);
+        assert_eq!(ran.status.code(), Some(0), "loading: {}", String::from_utf8_lossy(&ran.stderr));
+    }
+
+    /// What `breaker status --json` prints on the gateway.
+    pub fn shown(&self) -> Shown {
+        let ran = self.cli(&["status", "--json"]);
+        Shown(serde_json::from_slice(&ran.stdout).unwrap_or_else(|error| {
+            panic!("{error}: {:?}, {}", ran.status.code(), String::from_utf8_lossy(&ran.stderr))
+        }))
+    }
+}
+
+/// What `status --json` printed.
+#[derive(Debug)]
+pub struct Shown(pub Value);
+
+impl Shown {
+    /// Mode and hook of the inside interface, and that the program stands there.
+    pub fn stands(&self, hook: Hook) -> bool {
+        let interface = &self.0["interfaces"][0];
+        interface["name"] == Gateway::INSIDE
+            && interface["mode"] == Hook::MODE
+            && interface["hook"] == hook.shown()
+            && interface["attached"] == true
+    }
+
+    /// Whether a scope is tripped, and why.
+    pub fn causes(&self, scope: &str) -> Vec<&str> {
+        let scopes = self.0["scopes"].as_array().expect("scopes");
+        let found = scopes.iter().find(|one| one["scope"] == scope).expect("the scope");
+        found["causes"].as_array().expect("causes").iter().filter_map(Value::as_str).collect()
+    }
+
+    /// Messages of a class that a session sent: passed, withheld.
+    pub fn messages(&self, session: &str, class: &str) -> (u64, u64) {
+        let of = &self.session(session)["messages"][class];
+        (number(&of["passed"]), number(&of["withheld"]))
+    }
+
+    /// Segments of a session with bytes seen before.
+    pub fn retransmitted(&self, session: &str) -> u64 {
+        number(&self.session(session)["retransmitted"])
+    }
+
+    /// Times that a session's stream was lost.
+    pub fn desyncs(&self, session: &str) -> u64 {
+        number(&self.session(session)["desyncs"])
+    }
+
+    fn session(&self, name: &str) -> &Value {
+        let sessions = self.0["sessions"].as_array().expect("sessions");
+        sessions.iter().find(|one| one["name"] == name).expect("the session")
+    }
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
+}

@@ -1,0 +1,140 @@
+//! The gateway that breaker is tried in, without breaker: both kinds of sender reach the venue through it, and it is like a wire.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use breaker_tests::frame::{Frame, order};
+use breaker_tests::gateway::{Gateway, Offloads};
+use breaker_tests::privileged;
+use breaker_tests::raw::{PacketSocket, Raw};
+use breaker_tests::sink::{End, Sink};
+use breaker_user::lab::Wire;
+
+const PORT: u16 = 9001;
+const PATIENCE: Duration = Duration::from_secs(2);
+
+fn lay(offloads: Offloads) -> Gateway {
+    Gateway::new(offloads).expect("making namespaces")
+}
+
+#[test]
+fn sockets_reach_the_venue_at_once_and_the_gateway_sees_what_a_wire_carries() {
+    if !privileged() {
+        return;
+    }
+    for offloads in Offloads::ALL {
+        let network = lay(offloads);
+        for venue in Gateway::VENUE.map(|address| SocketAddr::new(address, PORT)) {
+            let sink = Sink::listen(&network.venue, venue);
+            let inside = PacketSocket::open(&network.gateway, Gateway::INSIDE);
+            let start = Instant::now();
+            let mut stream = network.firm.run(|| TcpStream::connect(venue)).expect("connecting");
+            assert!(
+                start.elapsed() < Duration::from_millis(500),
+                "no packet is lost on the way: {:?}",
+                start.elapsed()
+            );
+            stream.write_all(&vec![b'x'; 100_000]).expect("sending");
+            sink.wait("all of it", |all| all[0].bytes.len() == 100_000);
+            drop(stream);
+            sink.wait("the end", |all| all[0].end == End::Closed);
+            let mut lengths = Vec::new();
+            while let Some((length, frame, right)) = inside.wait(Duration::from_millis(10), |bytes| {
+                let (frame, right) = Frame::parse(bytes)?;
+                (frame.to == venue).then_some((bytes.len(), frame, right))
+            }) {
+                assert_eq!(right, offloads == Offloads::None, "{offloads:?}: the checksum of {frame:?}");
+                lengths.push(length);
+            }
+            let longest = *lengths.iter().max().expect("frames");
+            assert_eq!(longest > 1514, offloads == Offloads::Segments, "{offloads:?}: {lengths:?}");
+        }
+    }
+}
+
+#[test]
+fn an_engine_with_its_own_tcp_is_taken_for_any_other_and_its_host_says_nothing() {
+    if !privileged() {
+        return;
+    }
+    let network = lay(Offloads::None);
+    for venue in Gateway::VENUE.map(|address| SocketAddr::new(address, PORT)) {
+        let sink = Sink::listen(&network.venue, venue);
+        let mut raw = Raw::connect(&network, 40_000, venue);
+        raw.options = 12;
+        // The third and the fourth the other way round, the second twice, the fifth in two fragments.
+        let mut frames = raw.next(&(0..6).map(order).collect::<Vec<_>>());
+        frames.swap(2, 3);
+        frames.insert(2, frames[1].clone());
+        raw.transmit(&frames[..5]);
+        raw.transmit_bytes(&frames[5].fragments(64));
+        raw.transmit(&frames[6..]);
+        sink.wait("six orders", |all| all[0].whole("D") == 6);
+        assert_eq!(sink.last().bytes, (0..6).flat_map(order).collect::<Vec<_>>());
+        let mut acknowledged = false;
+        while let Some(heard) = raw.hear(Duration::from_millis(300)) {
+            acknowledged |= heard.ack == raw.seq;
+        }
+        assert!(acknowledged, "the venue acknowledges all of it");
+        assert!(raw.ping(), "{venue} answers a ping");
+        assert_eq!(sink.last().end, End::Open);
+        raw.transmit(&[raw.segment(raw.seq, b"").with_flags(breaker_common::decide::RST)]);
+        sink.wait("the reset", |all| all[0].end == End::Reset);
+    }
+}
+
+#[test]
+fn an_engine_hears_data_and_resets_and_not_what_has_a_wrong_checksum() {
+    if !privileged() {
+        return;
+    }
+    let network = lay(Offloads::None);
+    let venue = SocketAddr::new(Wire::VENUE, PORT);
+    let listener = network.venue.run(|| std::net::TcpListener::bind(venue)).expect("listening");
+    let mut raw = Raw::connect(&network, 40_000, venue);
+    let (mut accepted, from) = listener.accept().expect("accepting");
+    assert_eq!(from, SocketAddr::new(Gateway::ENGINE[0], 40_000));
+    accepted.write_all(b"fill").expect("sending");
+    assert_eq!(raw.read(PATIENCE).as_deref(), Some(&b"fill"[..]));
+    raw.send(b"order");
+    accepted.read_exact(&mut [0; 5]).expect("what was sent");
+    // Unread data makes a reset of a close.
+    raw.send(b"unread");
+    accepted.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    accepted.peek(&mut [0; 1]).expect("it is there");
+    drop(accepted);
+    assert!(raw.is_reset(PATIENCE));
+
+    let mut raw = Raw::connect(&network, 40_001, venue);
+    let gateway = PacketSocket::open(&network.gateway, Gateway::INSIDE);
+    let mut forged = raw.segment(raw.ack, b"").with_flags(breaker_common::decide::RST);
+    (forged.from, forged.to) = (forged.to, forged.from);
+    forged.hardware.reverse();
+    let mut wrong = forged.bytes();
+    *wrong.last_mut().expect("bytes") ^= 1;
+    gateway.send(&wrong);
+    assert!(!raw.is_reset(Duration::from_millis(50)), "a wrong checksum");
+    gateway.send(&forged.bytes());
+    assert!(raw.is_reset(PATIENCE));
+}
+
+#[test]
+fn nothing_of_it_shows_on_the_host() {
+    if !privileged() {
+        return;
+    }
+    let network = lay(Offloads::None);
+    for interface in [Gateway::INSIDE, Gateway::OUTSIDE] {
+        assert!(network.gateway.index(interface).is_ok());
+        assert!(!std::path::Path::new("/sys/class/net").join(interface).exists());
+    }
+    let Gateway { firm, gateway, venue } = network;
+    drop(gateway);
+    // A cable goes with the namespace at its other end, which the kernel takes down in its own time.
+    let until = Instant::now() + Duration::from_secs(10);
+    while [&firm, &venue].iter().any(|end| end.index(Wire::INTERFACE).is_ok()) {
+        assert!(Instant::now() < until, "the gateway is still there");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
