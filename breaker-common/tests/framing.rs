@@ -4,7 +4,7 @@ mod feed;
 mod messages;
 
 use breaker_common::class::{Class, TABLE};
-use breaker_common::stream::{Framing, Fresh, Payload, Stream, Tally, sync};
+use breaker_common::stream::{Framing, Fresh, Kind, Payload, Stream, Tally, sync};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -386,10 +386,14 @@ fn payload_that_cannot_be_read_is_a_desync() {
         fn window(&mut self, _: u32, _: u32) -> Option<[u64; 4]> {
             None
         }
+
+        fn comp_id(&mut self, _: &[u64; 4]) -> u32 {
+            unreachable!("nothing was read")
+        }
     }
     let (mut framing, mut tally) = (Framing::default(), Tally::default());
     framing.resync(&mut Unreadable, &Fresh { from: 0, to: 100, late: false });
-    assert_eq!(framing.step(&mut Unreadable, 0, 100, |_| Class::Order, &mut tally), 100);
+    assert_eq!(framing.step(&mut Unreadable, 0, 100, |_| Kind { class: 0, want: 0 }, &mut tally), 100);
     assert_eq!((tally.total(), tally.desyncs, framing.synced), (0, 1, sync::LOST));
 }
 

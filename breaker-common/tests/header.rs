@@ -76,7 +76,8 @@ fn message(window: &[u8]) -> Result<Header, Header> {
     }
     let packed = msg_type.iter().rev().fold(0, |packed, byte| packed << 8 | *byte as u64);
     let length = before_body + body + "10=nnn|".len();
-    Ok(Header::Message { msg_type: MsgType(packed), length: length as u32 })
+    let fields = before_body + "35=".len() + msg_type.len() + 1;
+    Ok(Header::Message { msg_type: MsgType(packed), length: length as u32, fields: fields as u32 })
 }
 
 fn reference(window: &[u8]) -> Header {
@@ -97,7 +98,8 @@ fn a_valid_header_is_partial_until_it_is_whole_and_a_message_from_then_on() {
                         Header::Partial
                     } else {
                         let msg_type = MsgType::new(&msg_type[..type_length.min(8)]).expect("1 to 8 bytes");
-                        Header::Message { msg_type, length: bytes.len() as u32 }
+                        let fields = 2 + version.len() + 1 + 2 + digits + 1 + 3 + type_length.min(8) + 1;
+                        Header::Message { msg_type, length: bytes.len() as u32, fields: fields as u32 }
                     };
                     let told = read(&bytes[..available]);
                     assert_eq!(told, expected, "{version}, {digits} digits, type {msg_type}, {available} bytes");
@@ -116,7 +118,7 @@ fn the_length_is_read_digit_by_digit() {
             let whole = 12 + digits.len() as u32 + 1 + length + 7;
             assert_eq!(
                 read(&bytes.as_bytes()[..WINDOW.min(bytes.len())]),
-                Header::Message { msg_type: MsgType(68), length: whole }
+                Header::Message { msg_type: MsgType(68), length: whole, fields: whole - 7 - length + 5 }
             );
         }
     }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use breaker_common::abi::{
-    ABI_VERSION, Connection, ConnectionKey, Counters, Endpoint, Event, Interface, Limit, Meta, Override, Scope,
-    Session, Switch, Trip, Window,
+    ABI_VERSION, Connection, ConnectionKey, Counters, Endpoint, Event, Fences, IdentityKey, Inbound, Interface, Label,
+    Limit, Meta, Override, Policy, Rules, Scope, Session, Switch, Trip, Window,
 };
 use breaker_common::stream::{Framing, Hole, Stream};
 
@@ -45,24 +45,32 @@ macro_rules! layout {
 
 layout! {
     Meta {
-        magic, abi, flags, undeclared, scopes, sessions, connections, loaded_at, policy_sha256, policy, version, git, groups,
-        interface_count, interfaces, audit, program_tag,
+        magic, abi, side, mode, connections, capacity, slots, loaded_at, version, git, program_tag, inbound,
+        interface_count, interfaces, audit, policies,
     }
+    Policy { sha256, name, flags, undeclared, deadman_ns, scopes, sessions }
     Interface { name, ifindex, hook }
+    Label { kind, session, name }
     Endpoint { port, pad, local, remote }
+    IdentityKey { place, ids }
     Override { msg_type, class }
-    Session { scopes, scope_count, flags, while_tripped, override_count, overrides }
-    Limit { class, granule_bits, max, per_ns, base, ring_bits, warn, floor }
-    Switch { causes, epoch }
-    Window { issued, tail, peak, level }
+    Session { scopes, scope_count, flags, while_tripped, override_count, ids, day_epoch, overrides }
+    Limit { max, per_ns, warn, class, base, granule_bits, ring_bits, per_fill, pad }
+    Rules { positions, classes }
+    Switch { causes, epoch, raised_ns, resets }
+    Window { issued, tail, peak, level, fills, floor, fill_floor, pad }
     Trip { at_ns, cause, limit, session, used }
-    Scope { switch, armed, limit_count, classes, pad, limits, windows, trip }
+    Fences { before_ns, last_ns, epoch, life }
+    Scope { switch, armed, pad, rules, silent, limits, windows, trip, fences }
     ConnectionKey { local, remote, local_port, remote_port }
-    Connection { epoch, closed_ns, session, isn, opened, pad, stream }
-    Framing { head, held, skip, synced, pad }
+    Connection { epoch, closed_ns, opened_ns, session, isn, opened, place, pending, told, ids, stream }
+    Inbound { stream }
+    Framing { head, held, skip, synced, scan, hop, seen }
     Hole { framing, start, end }
     Stream { framing, hole, next_seq, pad }
-    Counters { passed, withheld, packets_passed, packets_withheld, retransmitted, desyncs }
+    Counters {
+        passed, withheld, packets_passed, packets_withheld, retransmitted, desyncs, inbound, inbound_desyncs,
+    }
     Event { at_ns, kind, scope, session, limit, cause, used, connection, level }
 }
 

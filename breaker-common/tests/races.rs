@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::Instant;
 
-use breaker_common::abi::{Limit, Switch, Trip, Window, cause};
+use breaker_common::abi::{Fences, Rules, Limit, Switch, Trip, Window, cause};
 use breaker_common::class::{Class, LimitClass};
 use breaker_common::limits::{self, Charge, Marks, Passed, SharedScope};
 use breaker_common::stream::Tally;
@@ -67,19 +67,15 @@ impl Ring for Slots<'_> {
 
 impl SharedScope for Shared {
     fn switch(&self) -> Switch {
-        Switch { causes: self.causes.load(SeqCst), epoch: self.epoch.load(SeqCst) }
+        Switch { causes: self.causes.load(SeqCst), epoch: self.epoch.load(SeqCst), ..Switch::default() }
     }
 
     fn armed(&self) -> bool {
         true
     }
 
-    fn classes(&self) -> u32 {
-        1 << self.limit.class
-    }
-
-    fn has_limit(&self, i: usize) -> bool {
-        i == 0
+    fn rules(&self) -> Rules {
+        Rules { positions: 1, classes: 1 << self.limit.class }
     }
 
     fn limit(&self, _: usize) -> Limit {
@@ -92,6 +88,7 @@ impl SharedScope for Shared {
             tail: self.tail.load(SeqCst),
             peak: self.peak.load(SeqCst),
             level: self.level.load(SeqCst),
+            ..Window::default()
         }
     }
 
@@ -123,11 +120,19 @@ impl SharedScope for Shared {
         self.causes.fetch_or(causes, SeqCst)
     }
 
-    fn raise_epoch(&self) {
+    fn raise_epoch(&self, _: u64) {
         self.epoch.fetch_add(1, SeqCst);
     }
 
     fn set_trip(&self, _: Trip) {}
+
+    fn fences(&self) -> Fences {
+        Fences::default()
+    }
+
+    fn set_fences(&self, _: Fences) {}
+
+    fn add_fills(&self, _: usize, _: u64) {}
 }
 
 /// One segment on one CPU.
@@ -246,7 +251,7 @@ fn of_a_total_exactly_as_many_cross_as_may_when_they_come_one_by_one() {
         let shared = Shared::new(max, 0);
         let crossed = blast(&shared, 1, untripped);
         assert_eq!(messages(&crossed), max);
-        assert_eq!(shared.switch(), Switch { causes: cause::RATE, epoch: 1 }, "it trips once");
+        assert_eq!(shared.switch(), Switch { causes: cause::RATE, epoch: 1, ..Switch::default() }, "it trips once");
         assert!(offer(&shared, 1).is_none());
     }
 }

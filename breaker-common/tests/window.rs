@@ -76,8 +76,8 @@ impl Charge for Segment<'_> {
 /// What user space does at a reset.
 fn reset(scope: &Cell<Scope>) {
     let mut state = scope.get();
-    for (limit, window) in state.limits.iter_mut().zip(&state.windows) {
-        limit.floor = window.issued;
+    for window in &mut state.windows {
+        window.floor = window.issued;
     }
     scope.set(state);
 }
@@ -95,7 +95,7 @@ impl Watched {
     fn new(max: u64, per_ns: u64, armed: bool) -> Self {
         let mut scope = Scope { armed: armed as u32, ..Scope::default() };
         add_limit(&mut scope, limit(LimitClass::Order, max, per_ns, 0));
-        let slots = 1 << scope.limits[0].ring_bits;
+        let slots = 1 << scope.limits[0][0].ring_bits;
         Self { scope: Cell::new(scope), times: vec![Cell::new(0); slots], log: Vec::new(), rises: Vec::new() }
     }
 
@@ -117,14 +117,14 @@ impl Watched {
 
     /// Messages in the window by the log.
     fn logged(&self, now: u64) -> u64 {
-        let per_ns = self.scope.get().limits[0].per_ns;
+        let per_ns = self.scope.get().limits[0][0].per_ns;
         self.log.iter().rev().take_while(|(at, _)| per_ns == 0 || now - at < per_ns).map(|(_, count)| count).sum()
     }
 
     /// Messages in the window by the ring.
     fn used(&self, now: u64) -> u64 {
         let issued = self.scope.get().windows[0].issued;
-        issued - self.shared().tail(0, &self.scope.get().limits[0], issued, now)
+        issued - self.shared().tail(0, &self.scope.get().limits[0][0], issued, now)
     }
 
     fn reset(&mut self) {
@@ -134,7 +134,7 @@ impl Watched {
 
     /// Messages that share a slot, and messages that the ring remembers.
     fn granule_and_memory(&self) -> (u64, u64) {
-        let limit = self.scope.get().limits[0];
+        let limit = self.scope.get().limits[0][0];
         let granule = 1 << limit.granule_bits;
         (granule, ((1 << limit.ring_bits) - 1) * granule)
     }

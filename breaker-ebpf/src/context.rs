@@ -6,7 +6,7 @@
 use core::hint::black_box;
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
-use aya_ebpf::helpers::{bpf_skb_load_bytes, bpf_skb_pull_data, bpf_xdp_load_bytes};
+use aya_ebpf::helpers::{bpf_check_mtu, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_xdp_load_bytes};
 use breaker_common::abi::Connection;
 use breaker_common::stream::Framing;
 
@@ -129,6 +129,16 @@ globals! {
     walk as frame_walk(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::walk;
     walk_some as frame_walk_some(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::walk_some;
     step as frame_step(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::step;
+}
+
+impl Frame {
+    /// True where it is longer than any frame of its interface: a neighbour in memory has left it to others to segment.
+    #[inline(always)]
+    pub fn is_merged(self) -> bool {
+        let mut mtu = 0;
+        // SAFETY: a helper on the program's own context; interface 0 is the one it came by.
+        unsafe { bpf_check_mtu(self.0.cast(), 0, &raw mut mtu, 0, 0) != 0 }
+    }
 }
 
 impl Access for Frame {

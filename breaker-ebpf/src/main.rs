@@ -65,6 +65,9 @@ pub fn inline(ctx: XdpContext) -> u32 {
     match exit.end {
         End::Pass => XDP_PASS,
         End::Drop => XDP_DROP,
+        // Frames that were merged before they came here could be cut, but go no further: the stack holds on to their segments. Their
+        // retransmits come one by one.
+        End::Reset if context.is_merged() => XDP_DROP,
         End::Reset => {
             let Some(work) = Work::of_this_cpu() else { return XDP_DROP };
             // A frame is one only: the first one withheld tells the peer, any further one its sender.

@@ -15,6 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use breaker_user::lab::{Namespace, Offload, Result, Wire, veth};
 use serde_json::Value;
 
+use crate::empty::Empty;
 use crate::rig::{Network, Rig};
 
 /// See the module. All of it goes when this goes.
@@ -25,6 +26,8 @@ pub struct Gateway {
     pub gateway: Namespace,
     /// The venue.
     pub venue: Namespace,
+    /// At the trading host's interface: see [`Gateway::new`].
+    _card: Empty,
 }
 
 /// What the trading host's stack leaves to its network card, as `ethtool -K` has it. A card that is a veth does nothing of it.
@@ -69,21 +72,20 @@ impl Gateway {
     /// # Errors
     /// As [`Namespace::new`] and [`veth`] have them.
     pub fn new(offloads: Offloads) -> Result<Self> {
-        let this = Self { firm: Namespace::new()?, gateway: Namespace::new()?, venue: Namespace::new()? };
-        let Self { firm, gateway, venue } = &this;
-        for namespace in [firm, gateway, venue] {
+        let (firm, gateway, venue) = (Namespace::new()?, Namespace::new()?, Namespace::new()?);
+        for namespace in [&firm, &gateway, &venue] {
             // Else a link-local address may not be used for a second, and a router asks for its neighbours from there.
             namespace.set_sysctl("net/ipv6/conf/all/accept_dad", 0)?;
             namespace.set_sysctl("net/ipv6/conf/default/accept_dad", 0)?;
         }
-        veth(firm, Wire::INTERFACE, gateway, Self::INSIDE)?;
-        veth(gateway, Self::OUTSIDE, venue, Wire::INTERFACE)?;
+        veth(&firm, Wire::INTERFACE, &gateway, Self::INSIDE)?;
+        veth(&gateway, Self::OUTSIDE, &venue, Wire::INTERFACE)?;
         let (inside, outside) = ([v4(8, 254), v6(8, 0xfe)], [v4(9, 254), v6(9, 0xfe)]);
         let ends = [
-            (firm, Wire::INTERFACE, Self::FIRM),
-            (gateway, Self::INSIDE, inside),
-            (gateway, Self::OUTSIDE, outside),
-            (venue, Wire::INTERFACE, Self::VENUE),
+            (&firm, Wire::INTERFACE, Self::FIRM),
+            (&gateway, Self::INSIDE, inside),
+            (&gateway, Self::OUTSIDE, outside),
+            (&venue, Wire::INTERFACE, Self::VENUE),
         ];
         for (namespace, interface, addresses) in ends {
             let left = if addresses == Self::FIRM { offloads } else { Offloads::None };
@@ -94,8 +96,9 @@ impl Gateway {
             namespace.add_address(interface, addresses[1], 64)?;
             namespace.set_up(interface)?;
         }
-        // What a program at the other end of a veth sends back arrives only where there is NAPI.
-        firm.set_offload(Wire::INTERFACE, Offload::Gro, true)?;
+        // What XDP sends back over a veth waits until something else comes, unless XDP is at the other end too (kernel
+        // `veth_xdp_flush`). Network cards do not wait.
+        let card = firm.run(|| Empty::open().attach(Wire::INTERFACE));
         ends.iter().try_for_each(|(namespace, interface, _)| namespace.wait_until_up(interface))?;
         for (family, prefix) in [(0, 24), (1, 64)] {
             firm.add_route([v4(9, 0), v6(9, 0)][family], prefix, inside[family])?;
@@ -104,7 +107,7 @@ impl Gateway {
         }
         gateway.set_sysctl("net/ipv4/ip_forward", 1)?;
         gateway.set_sysctl("net/ipv6/conf/all/forwarding", 1)?;
-        Ok(this)
+        Ok(Self { firm, gateway, venue, _card: card })
     }
 }
 
@@ -142,8 +145,8 @@ impl Hook {
     /// As `status --json` shows it.
     pub fn shown(self) -> &'static str {
         match self {
-            Self::Native => "xdp-native",
-            Self::Generic => "xdp-generic",
+            Self::Native => "native",
+            Self::Generic => "generic",
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Everything is made in namespaces without names and on a BPF file system of their own, so that nothing can be left behind.
 
 pub mod dice;
+pub mod empty;
 pub mod frame;
 pub mod gateway;
 pub mod raw;

@@ -4,7 +4,8 @@
 mod walk;
 
 use breaker_common::class;
-use breaker_common::stream::{Stream, Tally};
+use breaker_common::fix::MsgType;
+use breaker_common::stream::{Kind, Stream, Tally, outgoing};
 
 /// A stream under observation.
 pub struct Feed {
@@ -12,12 +13,13 @@ pub struct Feed {
     pub stream: Stream,
     /// What all segments so far have brought.
     pub tally: Tally,
+    kind_of: fn(MsgType) -> Kind,
 }
 
 impl Feed {
     /// Takes up a stream in this state.
     pub fn of(stream: Stream) -> Self {
-        Self { stream, tally: Tally::default() }
+        Self { stream, tally: Tally::default(), kind_of: |msg_type| outgoing(msg_type, (class::of(msg_type), false), 0, 0) }
     }
 
     /// Shows it a segment.
@@ -25,7 +27,7 @@ impl Feed {
         let tally = &mut self.tally;
         let Some(fresh) = self.stream.advance(seq, payload.len() as u32, tally) else { return };
         let framing = if fresh.late { &mut self.stream.hole.framing } else { &mut self.stream.framing };
-        walk::walk(framing, payload, &fresh, class::of, tally);
+        walk::walk(framing, walk::Bytes(payload, &[]), &fresh, self.kind_of, tally);
     }
 
     /// Messages so far, by class.

@@ -124,11 +124,11 @@ impl Machine {
             Step::Open => {
                 let isn = self.now as u32 * 1_000_003;
                 *line = Line { born: self.now, isn, seq: isn.wrapping_add(1), whole: true, ..Line::default() };
-                assert_eq!(self.packet(connection, isn, SYN, &[]), Verdict::Control);
+                self.syn(connection, isn);
             }
             Step::SynAgain if line.born != 0 => {
                 let isn = line.isn;
-                assert_eq!(self.packet(connection, isn, SYN, &[]), Verdict::Control);
+                self.syn(connection, isn);
             }
             Step::SynAgain => {}
             Step::Fin => {
@@ -146,6 +146,24 @@ impl Machine {
             }
             Step::Wait(ns) => self.model.clock += ns,
         }
+    }
+
+    /// A SYN passes, unless three fenced connections within a minute have isolated its session.
+    fn syn(&mut self, connection: usize, isn: u32) {
+        let own = self.model.scope_of(Self::session(connection));
+        let isolated = self.model.scope(own).fences.life & 1 == 1;
+        match self.packet(connection, isn, SYN, &[]) {
+            Verdict::Control => assert!(self.causes(connection) == 0 || !isolated || self.forgiven(connection)),
+            Verdict::Isolated => assert!(self.causes(connection) != 0 && isolated && !self.forgiven(connection)),
+            other => panic!("{other:?} for a SYN"),
+        }
+    }
+
+    /// True where a scope of the session was reset since it was isolated.
+    fn forgiven(&self, connection: usize) -> bool {
+        let own = self.model.scope_of(Self::session(connection));
+        let resets = self.scopes(connection).into_iter().map(|scope| self.model.scope(scope).switch.resets).sum::<u64>();
+        self.model.scope(own).fences.life >> 1 != resets
     }
 
     fn send(&mut self, connection: usize, payload: Payload) {
@@ -186,7 +204,14 @@ impl Machine {
                 assert!(adds_risk || !self.lines[connection].whole, "{payload:?} is harmless");
             }
             Verdict::Limit => assert!(self.causes(connection) & cause::RATE != 0),
-            Verdict::Control | Verdict::Isolated | Verdict::Desync => panic!("{verdict:?} for {payload:?}"),
+            Verdict::Control
+            | Verdict::Isolated
+            | Verdict::Desync
+            | Verdict::Replay
+            | Verdict::Deadman
+            | Verdict::Undeclared
+            | Verdict::Ignored
+            | Verdict::Unconfigured => panic!("{verdict:?} for {payload:?}"),
         }
         self.lines[connection].withheld |= verdict.withheld();
     }

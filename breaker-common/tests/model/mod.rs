@@ -9,11 +9,13 @@ mod walk;
 use std::cell::Cell;
 
 use breaker_common::abi::{
-    Connection, ConnectionKey, Counters, Endpoint, Event, Scope, Session, kind, reason, undeclared,
+    CompId, Connection, ConnectionKey, Counters, Endpoint, Event, Inbound, Scope, Session, Target, identity, kind,
+    reason, undeclared,
 };
 use breaker_common::class::LimitClass;
-use breaker_common::decide::{RST, Segment, Verdict, decide};
+use breaker_common::decide::{self, RST, SYN, Segment, Verdict, decide};
 use breaker_common::fix::SIGNATURE;
+use breaker_common::stream::Stream;
 
 use run::Run;
 use scope::InMemory;
@@ -31,7 +33,7 @@ pub struct Model {
     pub scopes: Vec<Cell<Scope>>,
     /// The rings of all limits.
     pub times: Vec<Cell<u64>>,
-    /// Which session a connection belongs to: prefix length in bits, and session.
+    /// Whose connections are: prefix length in bits, and a word of [`Target`].
     pub endpoints: Vec<(u32, Endpoint, u32)>,
     /// Remote ports at which connections are looked up, network order.
     pub ports: Vec<u16>,
@@ -39,6 +41,16 @@ pub struct Model {
     pub connections: Vec<(ConnectionKey, Connection)>,
     /// How many it may hold.
     pub most_connections: usize,
+    /// CompIDs that are declared, by number.
+    pub comp_ids: Vec<CompId>,
+    /// Sessions at shared places: place, numbers of their CompIDs, session.
+    pub identities: Vec<(u32, [u32; 4], u32)>,
+    /// What came in.
+    pub inbound: Vec<(ConnectionKey, Inbound)>,
+    /// When the agent was last seen alive.
+    pub heartbeat: u64,
+    /// How long it may be silent, ns, and whether more trips the host.
+    pub deadman: Option<(u64, bool)>,
     /// What becomes of FIX that no session declares: one of [`undeclared`].
     pub undeclared: u32,
     /// Counters by session.
@@ -68,6 +80,11 @@ impl Model {
             times: Vec::new(),
             endpoints: Vec::new(),
             ports: Vec::new(),
+            comp_ids: Vec::new(),
+            identities: Vec::new(),
+            inbound: Vec::new(),
+            heartbeat: 0,
+            deadman: None,
             connections: Vec::new(),
             most_connections: 1024,
             undeclared: undeclared::WATCH,
@@ -120,20 +137,44 @@ impl Model {
         self.set(scope, |scope| scope::add_limit(scope, limit));
     }
 
+    /// Puts a session to a shared place, which shows these CompIDs: SenderCompID(49) and TargetCompID(56).
+    pub fn share(&mut self, place: u32, session: u32, comp_ids: [&str; 2]) {
+        let mut ids = [0; 4];
+        for (id, text) in ids.iter_mut().zip(comp_ids) {
+            let mut bytes = [0; 32];
+            bytes[..text.len()].copy_from_slice(text.as_bytes());
+            let packed: CompId = bytemuck::cast(bytes);
+            let at = self.comp_ids.iter().position(|known| *known == packed);
+            *id = identity::FIRST + at.unwrap_or(self.comp_ids.len()) as u32;
+            if at.is_none() {
+                self.comp_ids.push(packed);
+            }
+        }
+        self.identities.push((place, ids, session));
+        let port = (FIRST_PORT + session as u16).to_be();
+        let word = Target::Shared { place, mask: 0b11 }.pack();
+        self.endpoints.iter_mut().filter(|(_, endpoint, _)| endpoint.port == port).for_each(|known| known.2 = word);
+    }
+
     /// `breaker trip`.
     pub fn trip(&mut self, scope: u32, cause: u64) {
+        let now = self.clock;
         self.set(scope, |scope| {
             scope.switch.causes |= cause;
+            scope.switch.raised_ns = now;
             scope.switch.epoch += 1;
         });
     }
 
     /// `breaker reset`.
     pub fn reset(&mut self, scope: u32) {
+        let now = self.clock;
         self.set(scope, |scope| {
+            scope.switch.raised_ns = now;
             scope.switch.epoch += 1;
-            for (limit, window) in scope.limits.iter_mut().zip(&scope.windows) {
-                limit.floor = window.issued;
+            scope.switch.resets += 1;
+            for window in &mut scope.windows {
+                (window.floor, window.fill_floor) = (window.issued, window.fills);
             }
             scope.switch.causes = 0;
         });
@@ -155,45 +196,69 @@ impl Model {
         assert_eq!(segment.length as usize, payload.len());
         let place = self.find(key, segment, payload)?;
         let mut connection = self.connections[place].1;
-        let number = connection.session;
-        let session = self.sessions[number as usize];
-        let mut run = Run::new(self, key, number, payload);
-        let verdict = decide(&mut run, &session, &mut connection, segment);
+        let mut run = Run::new(self, key, connection.session, payload);
+        let verdict = decide(&mut run, &mut connection, segment);
         let (tally, told) = (run.tally, run.told);
         self.events.extend(told);
         self.connections[place].1 = connection;
-        self.counters[number as usize].count(verdict, &tally);
+        if let Some(counters) = self.counters.get_mut(connection.session as usize) {
+            counters.count(verdict, &tally);
+        }
         Ok(verdict)
+    }
+
+    /// Takes note of a packet that comes in on a connection that is in the table.
+    pub fn observe(&mut self, key: &ConnectionKey, segment: &Segment, payload: &[u8]) {
+        assert_eq!(segment.length as usize, payload.len());
+        let Some(number) = self.connection(key).map(|connection| connection.session) else { return };
+        let place = self.inbound.iter().position(|(known, _)| known == key).unwrap_or_else(|| {
+            let syn = segment.flags & SYN != 0;
+            let stream = if syn { Stream::at(segment.seq.wrapping_add(1)) } else { Stream::joined(segment.seq) };
+            self.inbound.push((*key, Inbound { stream }));
+            self.inbound.len() - 1
+        });
+        let (session, mut inbound) = (self.sessions[number as usize], self.inbound[place].1);
+        let mut run = Run::new(self, key, number, payload).incoming();
+        decide::observe(&mut run, &session, &mut inbound.stream, segment);
+        let (tally, told) = (run.tally, run.told);
+        self.events.extend(told);
+        self.inbound[place].1 = inbound;
+        self.counters[number as usize].count_in(&tally);
     }
 
     /// breaker-ebpf's `connection::find`.
     fn find(&mut self, key: &ConnectionKey, segment: &Segment, payload: &[u8]) -> Result<usize, u32> {
         let looked_up = self.ports.contains(&key.remote_port);
         if looked_up && let Some(place) = self.connections.iter().position(|(known, _)| known == key) {
-            if !self.connections[place].1.is_reused(segment) {
-                return Ok(place);
+            let connection = &self.connections[place].1;
+            if !connection.is_reused(segment) {
+                return if connection.session == Connection::IGNORED { Err(reason::NOT_OURS) } else { Ok(place) };
             }
             self.connections.remove(place);
         }
-        let session = if looked_up { self.session_of(key) } else { None };
-        let begins_like_fix = payload.len() >= 8 && payload.starts_with(&SIGNATURE);
-        if session.is_none() && (self.undeclared == undeclared::IGNORE || !begins_like_fix) {
+        let begins_like_fix = self.undeclared != undeclared::IGNORE && payload.starts_with(&SIGNATURE);
+        if !looked_up && !begins_like_fix {
             return Err(reason::NOT_OURS);
         }
-        let connection = session.map_or_else(
-            || {
-                self.ports.push(key.remote_port);
-                self.tell(kind::UNDECLARED, 0, key);
-                Connection::undeclared(segment.seq, self.undeclared == undeclared::BLOCK)
-            },
-            |session| Connection::joined(session, segment.seq),
-        );
+        let word = if looked_up { self.whose(key) } else { 0 };
         if segment.flags & RST != 0 && segment.length == 0 {
-            return Err(reason::CONTROL);
+            return Err(if word == 0 { reason::NOT_OURS } else { reason::CONTROL });
         }
+        let connection = match Target::unpack(word) {
+            Target::Nobody if !begins_like_fix => return Err(reason::NOT_OURS),
+            Target::Nobody => {
+                let blocked = self.undeclared == undeclared::BLOCK;
+                Connection::undeclared(segment.seq, if blocked { self.clock } else { 0 })
+            }
+            Target::Session(_) | Target::Shared { .. } => Connection::new(word, segment),
+        };
         if self.connections.len() == self.most_connections {
             self.tell(kind::TABLE_FULL, connection.session, key);
             return Err(reason::TABLE_FULL);
+        }
+        if word == 0 {
+            self.ports.push(key.remote_port);
+            self.tell(kind::UNDECLARED, 0, key);
         }
         self.connections.push((*key, connection));
         Ok(self.connections.len() - 1)
@@ -203,8 +268,8 @@ impl Model {
         self.events.push(run::event(self.clock, kind, HOST, session, key));
     }
 
-    fn session_of(&self, key: &ConnectionKey) -> Option<u32> {
-        self.longest(key, key.local).or_else(|| self.longest(key, [0; 4]))
+    fn whose(&self, key: &ConnectionKey) -> u32 {
+        self.longest(key, key.local).or_else(|| self.longest(key, [0; 4])).unwrap_or(0)
     }
 
     fn longest(&self, key: &ConnectionKey, local: [u32; 4]) -> Option<u32> {
@@ -216,7 +281,7 @@ impl Model {
                 && endpoint.local == local
                 && differing.leading_zeros() >= bits - Endpoint::FIXED_BITS
         };
-        self.endpoints.iter().filter(matches).max_by_key(|(bits, ..)| *bits).map(|(_, _, session)| *session)
+        self.endpoints.iter().filter(matches).max_by_key(|(bits, ..)| *bits).map(|(_, _, word)| *word)
     }
 
     fn shared(&self, scope: u32) -> InMemory<'_> {

@@ -8,7 +8,7 @@ use breaker_common::window::{granule_bits, ring_bits};
 pub fn limit(class: LimitClass, max: u64, per_ns: u64, base: u32) -> Limit {
     let (granule_bits, ring_bits) = if per_ns == 0 { (0, 0) } else { (granule_bits(max), ring_bits(max)) };
     let warn = [50, 75, 90].map(|percent| (max * percent).div_ceil(100));
-    Limit { class: class as u32, granule_bits, max, per_ns, base, ring_bits, warn, floor: 0 }
+    Limit { class: class as u32, granule_bits, max, per_ns, base, ring_bits, warn, per_fill: 0, pad: 0 }
 }
 
 /// A session of these scopes, with the defaults for all else.
@@ -21,6 +21,8 @@ pub fn session(listed: &[u32]) -> Session {
         flags: 0,
         while_tripped: 0,
         override_count: 0,
+        ids: [0; 4],
+        day_epoch: 0,
         overrides: [Override::default(); OVERRIDES_PER_SESSION],
     }
 }

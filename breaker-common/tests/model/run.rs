@@ -1,13 +1,15 @@
 //! A packet under judgement: breaker-ebpf's `work`.
 
-use breaker_common::abi::{ConnectionKey, Event, SCOPES_PER_SESSION, Session, Trip, kind};
-use breaker_common::decide::{Switches, World};
+use breaker_common::abi::{ConnectionKey, Event, SCOPES_PER_SESSION, Session, Trip, cause, kind};
+use breaker_common::class::{self, Class};
+use breaker_common::decide::{HOST, Past, Switches, World};
+use breaker_common::fix::MsgType;
 use breaker_common::limits::{self, Charge, Marks, Passed, Rise, SharedScope};
-use breaker_common::stream::{Framing, Fresh, Tally, class_in};
+use breaker_common::stream::{Framing, Fresh, Tally, class_in, outgoing};
 use breaker_common::window::EXCEEDED;
 
 use super::Model;
-use super::walk::walk;
+use super::walk::{Bytes, walk};
 
 /// See the module.
 pub struct Run<'a> {
@@ -15,6 +17,7 @@ pub struct Run<'a> {
     key: &'a ConnectionKey,
     session: u32,
     payload: &'a [u8],
+    incoming: bool,
     marks: [Marks; SCOPES_PER_SESSION],
     /// What the segment has brought.
     pub tally: Tally,
@@ -31,7 +34,12 @@ impl<'a> Run<'a> {
     /// Nothing read, nothing told.
     pub fn new(model: &'a Model, key: &'a ConnectionKey, session: u32, payload: &'a [u8]) -> Self {
         let marks = Default::default();
-        Self { model, key, session, payload, marks, tally: Tally::default(), told: Vec::new() }
+        Self { model, key, session, payload, incoming: false, marks, tally: Tally::default(), told: Vec::new() }
+    }
+
+    /// Likewise, of a packet that comes in.
+    pub fn incoming(self) -> Self {
+        Self { incoming: true, ..self }
     }
 
     fn event(&self, kind: u32, scope: u32) -> Event {
@@ -67,6 +75,32 @@ impl Charge for Run<'_> {
 }
 
 impl World for Run<'_> {
+    type Session = Box<Session>;
+
+    fn session(&mut self, number: u32) -> Option<Box<Session>> {
+        self.session = number;
+        self.model.sessions.get(number as usize).map(|session| Box::new(*session))
+    }
+
+    fn session_at(&mut self, place: u32, ids: [u32; 4]) -> u32 {
+        let found = self.model.identities.iter().find(|known| (known.0, known.1) == (place, ids));
+        found.map_or(0, |(_, _, session)| *session)
+    }
+
+    fn undeclared(&mut self) -> u32 {
+        self.model.undeclared
+    }
+
+    fn past(&mut self, session: &Session) -> Past {
+        let mut past = Past { raised_ns: 0, resets: 0 };
+        for scope in &session.scopes[..session.scope_count as usize] {
+            let switch = self.model.shared(*scope).switch();
+            past.raised_ns = past.raised_ns.max(switch.raised_ns);
+            past.resets += switch.resets;
+        }
+        past
+    }
+
     fn switches(&mut self, session: &Session) -> Switches {
         let mut sum = Switches { epoch: 0, causes: 0 };
         for scope in &session.scopes[..session.scope_count as usize] {
@@ -85,8 +119,46 @@ impl World for Run<'_> {
         &mut self.tally
     }
 
-    fn walk(&mut self, session: &Session, framing: &mut Framing, fresh: &Fresh) {
-        walk(framing, self.payload, fresh, |msg_type| class_in(session, msg_type), &mut self.tally);
+    fn walk(&mut self, framing: &mut Framing, fresh: &Fresh, any: u32, orders: u32) {
+        let payload = Bytes(self.payload, &self.model.comp_ids);
+        if self.incoming {
+            return walk(framing, payload, fresh, class::incoming, &mut self.tally);
+        }
+        let session = self.model.sessions[self.session as usize];
+        let kind_of = |msg_type: MsgType| {
+            let class: (Class, bool) = class_in(&session, msg_type);
+            outgoing(msg_type, class, any, orders)
+        };
+        walk(framing, payload, fresh, kind_of, &mut self.tally);
+    }
+
+    fn silence(&mut self) -> Option<bool> {
+        let (after, trips) = self.model.deadman?;
+        (self.model.clock - self.model.heartbeat > after).then_some(trips)
+    }
+
+    fn tell_silence(&mut self) {
+        let told = &self.model.scopes[HOST as usize];
+        let mut scope = told.get();
+        if scope.silent != self.model.heartbeat + 1 {
+            scope.silent = self.model.heartbeat + 1;
+            told.set(scope);
+            self.told.push(Event { cause: cause::DEADMAN, ..self.event(kind::SILENT, HOST) });
+        }
+    }
+
+    fn fence(&mut self, scope: u32, raised: u64, resets: u64) {
+        if limits::fence(&self.model.shared(scope), self.model.clock, raised, resets) {
+            self.told.push(self.event(kind::ISOLATED, scope));
+        }
+    }
+
+    fn isolated(&mut self, scope: u32, resets: u64) -> bool {
+        limits::isolated(&self.model.shared(scope), resets)
+    }
+
+    fn fill(&mut self, scope: u32, fills: u64) {
+        limits::fill(&self.model.shared(scope), fills);
     }
 
     fn trip(&mut self, scope: u32, cause: u64, passed: Passed) {

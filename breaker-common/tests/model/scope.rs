@@ -2,15 +2,16 @@
 
 use std::cell::Cell;
 
-use breaker_common::abi::{Limit, Scope, Switch, Trip, Window};
+use breaker_common::abi::{Fences, Limit, Rules, Scope, Switch, Trip, Window};
 use breaker_common::limits::SharedScope;
 use breaker_common::window::{self, Ring};
 
 /// Gives a scope one more limit.
 pub fn add_limit(scope: &mut Scope, limit: Limit) {
-    scope.limits[scope.limit_count as usize] = limit;
-    scope.limit_count += 1;
-    scope.classes |= 1 << limit.class;
+    let position = scope.rules[0].positions.count_ones();
+    scope.limits[0][position as usize] = limit;
+    scope.rules[0].positions |= 1 << position;
+    scope.rules[0].classes |= 1 << limit.class;
 }
 
 /// The rings of all limits.
@@ -53,16 +54,12 @@ impl SharedScope for InMemory<'_> {
         self.scope.get().armed != 0
     }
 
-    fn classes(&self) -> u32 {
-        self.scope.get().classes
-    }
-
-    fn has_limit(&self, i: usize) -> bool {
-        i < self.scope.get().limit_count as usize
+    fn rules(&self) -> Rules {
+        self.scope.get().rules[0]
     }
 
     fn limit(&self, i: usize) -> Limit {
-        self.scope.get().limits[i]
+        self.scope.get().limits[0][i]
     }
 
     fn window(&self, i: usize) -> Window {
@@ -112,11 +109,26 @@ impl SharedScope for InMemory<'_> {
         })
     }
 
-    fn raise_epoch(&self) {
-        self.update(|scope| scope.switch.epoch += 1);
+    fn raise_epoch(&self, now: u64) {
+        self.update(|scope| {
+            scope.switch.raised_ns = now;
+            scope.switch.epoch += 1;
+        });
     }
 
     fn set_trip(&self, trip: Trip) {
         self.update(|scope| scope.trip = trip);
+    }
+
+    fn fences(&self) -> Fences {
+        self.scope.get().fences
+    }
+
+    fn set_fences(&self, fences: Fences) {
+        self.update(|scope| scope.fences = fences);
+    }
+
+    fn add_fills(&self, i: usize, fills: u64) {
+        self.update(|scope| scope.windows[i].fills += fills);
     }
 }

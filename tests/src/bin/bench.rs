@@ -5,8 +5,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Instant;
 
-use aya::EbpfLoader;
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
+use breaker_tests::empty::Empty;
 use breaker_tests::frame::{Frame, message};
 use breaker_tests::privileged;
 use breaker_tests::rig::Rig;
@@ -98,12 +98,8 @@ fn in_the_hook() -> (Vec<Row>, Vec<Row>) {
     let rig = Rig::new(POLICY);
     rig.inside(|| {
         let program = SchedClassifier::from_pin(Rig::root().program()).expect("opening the program");
-        let object = std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/bpfel-unknown-none/bpf/empty"));
-        let mut loaded =
-            EbpfLoader::new().load(&object.expect("the empty program: `cargo xtask build`")).expect("loading");
-        let empty: &mut SchedClassifier =
-            loaded.program_mut("egress").expect("the program").try_into().expect("of that type");
-        empty.load().expect("loading the empty program");
+        let mut loaded = Empty::open();
+        let empty = loaded.classifier();
         (hot(empty, &program), single(empty, &program))
     })
 }

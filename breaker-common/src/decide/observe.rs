@@ -1,0 +1,36 @@
+//! What comes in: read and counted, never withheld.
+
+use crate::abi::{SCOPES_PER_SESSION, Session, cause, flag};
+use crate::class::Incoming;
+use crate::limits;
+use crate::stream::Stream;
+
+use super::segment::{SYN, Segment};
+use super::walk;
+use super::world::World;
+
+/// Takes note of a segment that comes in for a session: what it reports counts for limits, and nothing of it is ever withheld.
+#[inline(always)]
+pub fn observe<W: World>(world: &mut W, session: &Session, stream: &mut Stream, segment: &Segment) {
+    let behind_syn = segment.seq.wrapping_add(1);
+    if segment.flags & SYN != 0 && stream.next_seq != behind_syn {
+        *stream = Stream::at(behind_syn);
+    }
+    if segment.length == 0 || session.flags & flag::OPAQUE != 0 {
+        return;
+    }
+    let seq = segment.seq.wrapping_add((segment.flags & SYN != 0) as u32);
+    let Some(fresh) = stream.advance(seq, segment.length, world.tally()) else { return };
+    walk(world, stream, segment, &fresh, 0, 0);
+    let fills = world.tally().messages[Incoming::Fill as usize] as u64;
+    if fills != 0 {
+        let mut i = 0;
+        while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
+            world.fill(session.scopes[i], fills);
+            i += 1;
+        }
+    }
+    if let Some((scope, passed)) = limits::charge(session, world) {
+        world.trip(scope, cause::RATE, passed);
+    }
+}

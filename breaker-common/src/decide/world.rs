@@ -1,0 +1,61 @@
+//! The place where a decision is made: the kernel, or a test.
+
+use core::ops::Deref;
+
+use crate::abi::Session;
+use crate::limits::{Charge, Passed};
+use crate::stream::{Framing, Fresh, Tally};
+
+/// Switches of all scopes of a session, put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Switches {
+    /// Sum of the epochs: it changes whenever any of them does, for they only rise.
+    pub epoch: u64,
+    /// All causes.
+    pub causes: u64,
+}
+
+/// What the scopes of a session tell beside: rarely asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// When the last of their epochs was raised, CLOCK_MONOTONIC, ns.
+    pub raised_ns: u64,
+    /// Sum of their resets.
+    pub resets: u64,
+}
+
+/// What a decision asks of the place where it is made. Scopes and sessions are named by their number.
+pub trait World: Charge {
+    /// How a session is held.
+    type Session: Deref<Target = Session>;
+    /// A session of the policy in force, which all that is told is about from here on.
+    fn session(&mut self, number: u32) -> Option<Self::Session>;
+    /// The session at a shared place that shows these CompIDs; 0 where there is none.
+    fn session_at(&mut self, place: u32, ids: [u32; 4]) -> u32;
+    /// What becomes of FIX that no session declares: one of [`undeclared`].
+    fn undeclared(&mut self) -> u32;
+    /// Epoch sum and causes of a session.
+    fn switches(&mut self, session: &Session) -> Switches;
+    /// What else its scopes tell.
+    fn past(&mut self, session: &Session) -> Past;
+    /// Whether what is passed in a scope trips it.
+    fn armed(&mut self, scope: u32) -> bool;
+    /// What the segment has brought so far.
+    fn tally(&mut self) -> &mut Tally;
+    /// Reads the new bytes of the segment into the tally; looks for `any` in every message and for `orders` in orders ([`want`]).
+    fn walk(&mut self, framing: &mut Framing, fresh: &Fresh, any: u32, orders: u32);
+    /// Trips a scope and tells of it: [`crate::limits::trip`].
+    fn trip(&mut self, scope: u32, cause: u64, passed: Passed);
+    /// Tells of a change at a connection: one of [`kind`].
+    fn tell(&mut self, kind: u32, scope: u32);
+    /// Whether the agent has been silent for longer than the policy allows; and then, whether that trips the host.
+    fn silence(&mut self) -> Option<bool>;
+    /// Tells of that once, and not at each message.
+    fn tell_silence(&mut self);
+    /// Takes note of a fenced connection of a tripped session: [`crate::limits::fence`].
+    fn fence(&mut self, scope: u32, raised: u64, resets: u64);
+    /// Whether that has isolated it: [`crate::limits::isolated`].
+    fn isolated(&mut self, scope: u32, resets: u64) -> bool;
+    /// Counts fills for the limits of a scope that are ratios to them: [`crate::limits::fill`].
+    fn fill(&mut self, scope: u32, fills: u64);
+}

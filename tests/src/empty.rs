@@ -1,0 +1,40 @@
+//! The programs that do nothing: a zero to measure against, and a far end of a veth that takes frames as a network card does.
+
+use std::path::Path;
+
+use aya::programs::{SchedClassifier, Xdp, XdpMode};
+use aya::{Ebpf, EbpfLoader};
+
+/// Where `cargo xtask build` leaves them.
+const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/bpfel-unknown-none/bpf/empty");
+
+/// The programs. What they are attached to they leave when this goes.
+pub struct Empty(Ebpf);
+
+impl Empty {
+    /// Opens them.
+    pub fn open() -> Self {
+        let object = std::fs::read(Path::new(PATH)).expect("the empty programs: `cargo xtask build`");
+        Self(EbpfLoader::new().load(&object).expect("loading them"))
+    }
+
+    /// The one at tc, loaded.
+    pub fn classifier(&mut self) -> &SchedClassifier {
+        let program: &mut SchedClassifier = self.0.program_mut("egress").expect("there is one").try_into().expect("of tc");
+        program.load().expect("loading it");
+        program
+    }
+
+    /// The one at XDP, loaded.
+    pub fn xdp(&mut self) -> &mut Xdp {
+        let program: &mut Xdp = self.0.program_mut("inline").expect("there is one").try_into().expect("of XDP");
+        program.load().expect("loading it");
+        program
+    }
+
+    /// Attaches the one at XDP to an interface of this thread's namespace.
+    pub fn attach(mut self, interface: &str) -> Self {
+        self.xdp().attach(interface, XdpMode::Driver).expect("attaching it");
+        self
+    }
+}
