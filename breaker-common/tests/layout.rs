@@ -63,7 +63,7 @@ layout! {
     Fences { before_ns, last_ns, epoch, life }
     Scope { switch, armed, pad, rules, silent, limits, windows, trip, fences }
     ConnectionKey { local, remote, local_port, remote_port }
-    Connection { epoch, closed_ns, opened_ns, session, isn, opened, place, pending, told, ids, stream }
+    Connection { epoch, closed_ns, opened_ns, session, isn, opened, place, pending, told, withheld, withheld_seq, ids, stream }
     Inbound { stream }
     Framing { head, held, skip, synced, scan, hop, seen }
     Hole { framing, start, end }

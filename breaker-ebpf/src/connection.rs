@@ -166,13 +166,13 @@ pub fn find_inbound(work: &mut Work) -> Option<(u32, &'static mut Inbound)> {
     found()
 }
 
-/// True for the first withheld segment of a connection.
+/// Whether the peer of a withheld connection has been told; if not, it is now, by a reset of the sequence number that is returned.
 #[inline(always)]
-pub fn is_first_told(work: &mut Work) -> bool {
-    let Some(connection) = CONNECTIONS.get_ptr_mut(&work.packet.key) else { return true };
+pub fn tell_peer(work: &Work) -> Option<u32> {
+    let connection = CONNECTIONS.get_ptr_mut(&work.packet.key)?;
     // SAFETY: a map value of a connection whose packets come one at a time.
-    let told = unsafe { &mut (*connection).told };
-    core::mem::replace(told, 1) == 0
+    let connection = unsafe { &mut *connection };
+    (core::mem::replace(&mut connection.told, 1) == 0).then_some(connection.withheld_seq)
 }
 
 /// What [`make`] returns where there is no reason against it.

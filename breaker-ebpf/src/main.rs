@@ -70,13 +70,12 @@ pub fn inline(ctx: XdpContext) -> u32 {
         End::Reset if context.is_merged() => XDP_DROP,
         End::Reset => {
             let Some(work) = Work::of_this_cpu() else { return XDP_DROP };
-            // A frame is one only: the first one withheld tells the peer, any further one its sender.
-            let onward = connection::is_first_told(work);
-            match reset::one_way(context, &work.packet, onward) {
-                Ok(()) if onward => XDP_PASS,
-                Ok(()) => XDP_TX,
-                Err(_) => XDP_DROP,
-            }
+            // A frame is one only: the first one tells the peer, any further one its sender.
+            let (done, sent) = match connection::tell_peer(work) {
+                Some(seq) => (reset::onward(context, &work.packet, seq), XDP_PASS),
+                None => (reset::back(context, &work.packet), XDP_TX),
+            };
+            if done.is_ok() { sent } else { XDP_DROP }
         }
     }
 }

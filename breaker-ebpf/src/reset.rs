@@ -107,12 +107,23 @@ pub fn both_ways(context: Skb, packet: &Packet) -> Result<(), Refused> {
     done
 }
 
-/// Rewrites the frame into the onward RST, which must then go on, or into the one that must go back where it came from.
+/// Rewrites the frame into the onward RST, of this sequence number, which must then go on.
 #[inline(never)]
-pub fn one_way(context: Frame, packet: &Packet, onward: bool) -> Result<(), Refused> {
+pub fn onward(context: Frame, packet: &Packet, seq: u32) -> Result<(), Refused> {
     let done = Resets::cut(context, packet).and_then(|resets| {
-        if onward { resets.write_onward(context, packet) } else { resets.write_back(context, packet) }
+        let old = Tcp { seq: seq.to_be(), ..resets.old };
+        Resets { old, ..resets }.write_onward(context, packet)
     });
+    if done.is_err() {
+        work::count(reason::RESET_FAILED);
+    }
+    done
+}
+
+/// Rewrites the frame into the RST that must go back where it came from.
+#[inline(never)]
+pub fn back(context: Frame, packet: &Packet) -> Result<(), Refused> {
+    let done = Resets::cut(context, packet).and_then(|resets| resets.write_back(context, packet));
     if done.is_err() {
         work::count(reason::RESET_FAILED);
     }

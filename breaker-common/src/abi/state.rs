@@ -132,6 +132,10 @@ pub struct Connection {
     pub pending: u32,
     /// 1 where the peer has been told of its end; inline, where the sender is told by the next segment.
     pub told: u32,
+    /// 1 where something of it was withheld.
+    pub withheld: u32,
+    /// Sequence number of the first of that: what its peer waits for.
+    pub withheld_seq: u32,
     /// Numbers of the CompIDs and SubIDs that it has shown ([`super::identity`]).
     pub ids: [u32; 4],
     /// Where the walk over its bytes stands.

@@ -25,8 +25,13 @@ pub use world::{Past, Switches, World};
 #[inline(always)]
 pub fn decide<W: World>(world: &mut W, connection: &mut Connection, segment: &Segment) -> Verdict {
     let verdict = deliberate(world, connection, segment);
-    if verdict.withheld() && verdict != Verdict::Isolated && connection.epoch != Connection::FENCED {
-        fence(world, connection, verdict);
+    if verdict.withheld() && verdict != Verdict::Isolated {
+        if connection.withheld == 0 {
+            (connection.withheld, connection.withheld_seq) = (1, segment.seq);
+        }
+        if connection.epoch != Connection::FENCED {
+            fence(world, connection, verdict);
+        }
     }
     verdict
 }
