@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions};
+use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, TestRunResult};
 use breaker_common::abi::Counters;
 use breaker_user::config::{self, Policy};
 use breaker_user::kernel::{Breaker, PinRoot, load};
@@ -169,13 +169,17 @@ pub fn run_pinned(pin: &Path, frame: &[u8], repeat: u32) -> Ran {
     run(&program, frame, repeat)
 }
 
+/// Programs of tc and XDP: the kernel runs both over a frame.
+pub trait Runs: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult> {}
+impl<P: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult>> Runs for P {}
+
 /// Runs a program over a frame.
-pub fn run(program: &SchedClassifier, frame: &[u8], repeat: u32) -> Ran {
+pub fn run(program: &impl Runs, frame: &[u8], repeat: u32) -> Ran {
     try_run(program, frame, repeat).expect("running the program")
 }
 
 /// The same, where the kernel may refuse the frame: newer ones run programs over whole IP headers only.
-pub fn try_run(program: &SchedClassifier, frame: &[u8], repeat: u32) -> Result<Ran, ProgramError> {
+pub fn try_run(program: &impl Runs, frame: &[u8], repeat: u32) -> Result<Ran, ProgramError> {
     let mut packet = vec![0; frame.len() + 256];
     let options =
         TestRunOptions { data_in: Some(frame), data_out: Some(&mut packet), repeat, ..TestRunOptions::default() };

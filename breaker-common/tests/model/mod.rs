@@ -9,7 +9,7 @@ mod walk;
 use std::cell::Cell;
 
 use breaker_common::abi::{
-    CompId, Connection, ConnectionKey, Counters, Endpoint, Event, Inbound, Scope, Session, Target, identity, kind,
+    CompId, Connection, ConnectionKey, Counters, Endpoint, Event, Inbound, Limit, Scope, Session, Target, identity, kind,
     reason, undeclared,
 };
 use breaker_common::class::LimitClass;
@@ -137,23 +137,35 @@ impl Model {
         self.set(scope, |scope| scope::add_limit(scope, limit));
     }
 
-    /// Puts a session to a shared place, which shows these CompIDs: SenderCompID(49) and TargetCompID(56).
-    pub fn share(&mut self, place: u32, session: u32, comp_ids: [&str; 2]) {
-        let mut ids = [0; 4];
-        for (id, text) in ids.iter_mut().zip(comp_ids) {
-            let mut bytes = [0; 32];
-            bytes[..text.len()].copy_from_slice(text.as_bytes());
-            let packed: CompId = bytemuck::cast(bytes);
-            let at = self.comp_ids.iter().position(|known| *known == packed);
-            *id = identity::FIRST + at.unwrap_or(self.comp_ids.len()) as u32;
-            if at.is_none() {
-                self.comp_ids.push(packed);
+    /// Gives a scope a ratio: so many orders for each fill, after the first few.
+    pub fn add_ratio(&mut self, scope: u32, per_fill: u32, after: u64) {
+        let limit = Limit { per_fill, ..policy::limit(LimitClass::Order, after, 0, 0) };
+        self.set(scope, |scope| scope::add_limit(scope, limit));
+    }
+
+    /// Puts sessions to one place, at the port of the first; each shows its SenderCompID(49) and TargetCompID(56).
+    pub fn share(&mut self, place: u32, sessions: &[(u32, [&str; 2])]) {
+        for (session, comp_ids) in sessions {
+            let mut ids = [0; 4];
+            for (id, text) in ids.iter_mut().zip(comp_ids) {
+                *id = self.comp_id(text);
             }
+            self.identities.push((place, ids, *session));
         }
-        self.identities.push((place, ids, session));
-        let port = (FIRST_PORT + session as u16).to_be();
+        let port = (FIRST_PORT + sessions[0].0 as u16).to_be();
         let word = Target::Shared { place, mask: 0b11 }.pack();
         self.endpoints.iter_mut().filter(|(_, endpoint, _)| endpoint.port == port).for_each(|known| known.2 = word);
+    }
+
+    /// The number of a CompID, declared now where it was not.
+    pub fn comp_id(&mut self, text: &str) -> u32 {
+        let byte = |at: usize| text.as_bytes().get(at).copied().unwrap_or_default();
+        let packed: CompId = std::array::from_fn(|i| u64::from_le_bytes(std::array::from_fn(|j| byte(8 * i + j))));
+        let at = self.comp_ids.iter().position(|known| *known == packed);
+        if at.is_none() {
+            self.comp_ids.push(packed);
+        }
+        identity::FIRST + at.unwrap_or(self.comp_ids.len() - 1) as u32
     }
 
     /// `breaker trip`.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use breaker_common::abi::{Counters, LIMITS_PER_SCOPE, reason};
+use breaker_common::abi::{Counters, reason};
 
 use super::Source;
 use crate::agent::history::{History, Trips};
