@@ -3,6 +3,7 @@
 //! Enforcement needs none of it, and nothing here detaches or unpins anything: not at its end, not at an error, not at a crash.
 //! Each part is a task of its own that ends with a shutdown; what fails in one stays there.
 
+mod day;
 mod entry;
 mod events;
 mod forget;
@@ -35,6 +36,7 @@ use crate::config::Policy;
 use crate::fault::{Code, Fault};
 use crate::journal;
 use crate::kernel::PinRoot;
+use crate::kernel::tables::unpadded;
 use events::Events;
 use history::History;
 use loaded::Loaded;
@@ -106,6 +108,7 @@ impl Agent {
 
         let mut parts = JoinSet::new();
         parts.spawn(heartbeat::run(Arc::clone(&self.loaded), ended(&stopped)));
+        parts.spawn(day::run(Arc::clone(&self.loaded), ended(&stopped)));
         parts.spawn(forget::run(Arc::clone(&self.loaded), ended(&stopped)));
         parts.spawn(events.run(ended(&stopped)));
         parts.spawn(Arc::clone(&self.log).run(ended(&stopped)));
@@ -132,7 +135,7 @@ impl Agent {
         Started {
             adopted: self.loaded.adopted,
             policy: self.loaded.policy.clone(),
-            interfaces: self.loaded.attachments().into_iter().map(|found| found.name).collect(),
+            interfaces: self.loaded.breaker.interfaces().iter().map(|found| unpadded(&found.name)).collect(),
             metrics,
         }
     }

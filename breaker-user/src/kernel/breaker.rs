@@ -326,6 +326,25 @@ impl Breaker {
         found.scopes[..count].iter().filter_map(|&scope| self.scopes.get(scope)).map(|scope| scope.switch.epoch).sum()
     }
 
+    /// Lets replays pass again where nothing is tripped: of each such session what has happened so far is of another day.
+    pub fn begin_day(&self) -> Result<()> {
+        let sessions = self.maps.sessions()?;
+        for number in 0..self.policy().sessions {
+            let Some(found) = sessions.get(self.session_place(number)) else { continue };
+            let count = (found.scope_count as usize).min(found.scopes.len());
+            let tripped = |scope: &u32| self.scopes.get(*scope).is_none_or(|scope| scope.switch.causes != 0);
+            // The sum first: what trips after it was read makes it an old one.
+            let epoch = self.epoch_sum(sessions, number);
+            if let Some(place) = sessions.place(self.session_place(number))
+                && !found.scopes[..count].iter().any(tripped)
+            {
+                // SAFETY: the word lies inside the mapping, which self holds.
+                unsafe { word(&raw mut (*place.as_ptr()).day_epoch) }.store(epoch, ORDER);
+            }
+        }
+        Ok(())
+    }
+
     /// Forgets connections that sent their FIN or RST more than `age_ns` ago.
     pub fn forget_closed(&self, age_ns: u64) -> Result<usize> {
         let mut map = self.maps.connections()?;
