@@ -129,7 +129,7 @@ fn nothing_of_it_shows_on_the_host() {
         assert!(network.gateway.index(interface).is_ok());
         assert!(!std::path::Path::new("/sys/class/net").join(interface).exists());
     }
-    let Gateway { firm, gateway, venue } = network;
+    let Gateway { firm, gateway, venue, .. } = network;
     drop(gateway);
     // A cable goes with the namespace at its other end, which the kernel takes down in its own time.
     let until = Instant::now() + Duration::from_secs(10);

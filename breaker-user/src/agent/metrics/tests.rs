@@ -40,6 +40,8 @@ fn figures() -> Figures {
         packets_withheld: 31,
         retransmitted: 32,
         desyncs: 33,
+        inbound: [40, 41, 42],
+        inbound_desyncs: 43,
     };
     Figures {
         build: ["0.1.0", "abc", "1", "00ff"].map(str::to_owned),
