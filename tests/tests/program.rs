@@ -13,8 +13,8 @@ use breaker_common::class::LimitClass;
 use breaker_common::decide::{FIN, RST, SYN, Segment};
 use breaker_tests::dice::Dice;
 use breaker_tests::frame::{ACK, Frame, message, order};
-use breaker_tests::privileged;
 use breaker_tests::rig::{Rig, run_pinned, try_run};
+use breaker_tests::{privileged, slowness};
 use breaker_user::config::ScopeIndex;
 use breaker_user::kernel::Breaker;
 use etherparse::{SlicedPacket, TransportSlice};
@@ -47,8 +47,12 @@ armed = false
 limits = [{ class = "order", max = 20, per = "24h" }]
 "#;
 const DAY: u64 = 86_400_000_000_000;
-const CASES: usize = 6_000;
 const SHOT: i32 = 2;
+
+/// Random cases of each kind.
+fn cases() -> usize {
+    6_000 / slowness() as usize
+}
 
 /// The same policy for the model.
 fn model() -> Model {
@@ -166,7 +170,7 @@ fn agree(dice: &mut Dice, model: &mut Model) {
     let mut senders: Vec<_> = (0..8)
         .map(|n| Sender { session: 1 + n % 3, port: 40_000 + n as u16, seq: 7_000, pending: Vec::new(), last: None })
         .collect();
-    for case in 0..CASES {
+    for case in 0..cases() {
         if dice.below(60) == 0 {
             throw(dice, &breaker, model);
         }
@@ -184,9 +188,9 @@ fn agree(dice: &mut Dice, model: &mut Model) {
             compare(&breaker, model, case);
         }
     }
-    compare(&breaker, model, CASES);
+    compare(&breaker, model, cases());
     let passed: u64 = model.counters.iter().map(|counters| counters.passed.iter().sum::<u64>()).sum();
-    assert!(passed > 1_000, "{passed} messages passed: the cases are too tame");
+    assert!(passed as usize > cases() / 6, "{passed} messages passed: the cases are too tame");
 }
 
 /// A trip or a reset of some scope, on both sides.
@@ -257,7 +261,7 @@ fn malformed_and_foreign_frames_pass_untouched_whatever_they_hold() {
     let ran = rig.inside(|| {
         let program = SchedClassifier::from_pin(Rig::root().program()).expect("opening the program");
         let mut ran = 0;
-        for case in 0..6_000 {
+        for case in 0..cases() {
             let mut frame = whole.clone();
             for _ in 0..dice.below(6) {
                 let place = 12 + dice.below(frame.len() as u64 - 12) as usize;
@@ -277,10 +281,10 @@ fn malformed_and_foreign_frames_pass_untouched_whatever_they_hold() {
         }
         ran
     });
-    assert!(ran > 2_000, "{ran} frames ran");
-    // Those that the kernel runs no program over are sent through the hook instead.
+    assert!(ran > cases() / 3, "{ran} frames ran");
+    // Those that the kernel runs no program over are sent through the hook instead. An older one (6.18.15) has run it over all.
     let malformed = || rig.breaker(|breaker| breaker.reasons().expect("reasons")[reason::MALFORMED as usize]);
-    let before = malformed();
+    let before = if short.is_empty() { 0 } else { malformed() };
     rig.inject(&short);
     assert!(malformed() > before, "{} short frames, none counted", short.len());
 }
