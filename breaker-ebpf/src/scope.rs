@@ -185,7 +185,7 @@ impl SharedScope for InMap {
 #[inline(never)]
 extern "C" fn tail_behind(scope: u32, place: u32, issued: u64, ticket: u64, now: u64) -> u64 {
     let Some(scope) = get(scope, place >> 16) else { return ticket };
-    window::tail_behind(&scope.limit(place as usize), issued, &Times, ticket, now)
+    window::tail_behind(&scope.limit(place as u16 as usize), issued, &Times, ticket, now)
 }
 
 /// [`window::stamp`], as a global function, and as another around it for the long runs: the verifier follows loops one after the
@@ -209,7 +209,7 @@ const CALLS: u64 = window::MOST_SLOTS / WORDS + 1;
 #[inline(never)]
 extern "C" fn stamp_some(scope: u32, place: u32, first: u64, more: u64, now: u64) -> u64 {
     let Some(scope) = get(scope, place >> 16) else { return 0 };
-    window::stamp(&scope.limit(place as usize), &mut Times, first, more, now, WORDS)
+    window::stamp(&scope.limit(place as u16 as usize), &mut Times, first, more, now, WORDS)
 }
 
 /// The rings of all limits.

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use breaker_user::lab::Namespace;
 
+use crate::slowness;
+
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -116,9 +118,10 @@ impl Sink {
         self.received().pop().expect("a connection")
     }
 
-    /// Waits until there is a connection and what came satisfies a condition; panics with what there is after five seconds.
+    /// Waits until there is a connection and what came satisfies a condition; panics with what there is after five seconds,
+    /// or longer on a slow machine.
     pub fn wait(&self, what: &str, condition: impl Fn(&[Received]) -> bool) {
-        let until = Instant::now() + Duration::from_secs(5);
+        let until = Instant::now() + Duration::from_secs(5) * slowness();
         let satisfied = |all: &[Received]| !all.is_empty() && condition(all);
         while !satisfied(&self.received()) {
             let ends: Vec<_> = self.received().iter().map(|one| (one.bytes.len(), one.end)).collect();

@@ -14,8 +14,8 @@ use breaker_common::class::LimitClass;
 use breaker_common::decide::{FIN, RST, SYN, Segment};
 use breaker_tests::dice::Dice;
 use breaker_tests::frame::{ACK, Frame, message, order};
-use breaker_tests::privileged;
 use breaker_tests::rig::{Rig, run, try_run};
+use breaker_tests::{privileged, slowness};
 use breaker_user::config::ScopeIndex;
 use breaker_user::kernel::Breaker;
 use etherparse::{SlicedPacket, TransportSlice};
@@ -62,8 +62,12 @@ sender = "FIRM"
 target = "VENUE-5"
 "#;
 const DAY: u64 = 86_400_000_000_000;
-const CASES: usize = 6_000;
 const SCOPES: u32 = 9;
+
+/// Random cases of each kind.
+fn cases() -> usize {
+    6_000 / slowness() as usize
+}
 
 /// The same policy for the model.
 fn model() -> Model {
@@ -278,7 +282,7 @@ fn agree(dice: &mut Dice, model: &mut Model, mode: &str) {
     let decides = Decides::open(mode);
     let reads = SchedClassifier::from_pin(Rig::root().inbound_program()).expect("opening the program");
     let mut senders: Vec<_> = (0..8).map(Sender::new).collect();
-    for case in 0..CASES {
+    for case in 0..cases() {
         if dice.below(60) == 0 {
             throw(dice, &breaker, model);
         }
@@ -305,9 +309,12 @@ fn agree(dice: &mut Dice, model: &mut Model, mode: &str) {
             compare(&breaker, model, case);
         }
     }
-    compare(&breaker, model, CASES);
+    compare(&breaker, model, cases());
     let passed: u64 = model.counters.iter().map(|counters| counters.passed.iter().sum::<u64>()).sum();
-    assert!(passed > 1_000, "{passed} messages passed: the cases are too tame");
+    assert!(passed as usize > cases() / 6, "{passed} messages passed: the cases are too tame");
+    if slowness() > 1 {
+        return;
+    }
     for kind in [kind::REPLAYED, kind::ISOLATED, kind::UNDECLARED, kind::TRIPPED, kind::DESYNCED, kind::WOULD_TRIP] {
         assert!(model.events.iter().any(|event| event.kind == kind), "no event {kind}: the cases are too tame");
     }
@@ -384,7 +391,7 @@ fn malformed_and_foreign_frames_pass_untouched_whatever_they_hold() {
     let ran = rig.inside(|| {
         let program = SchedClassifier::from_pin(Rig::root().program()).expect("opening the program");
         let mut ran = 0;
-        for case in 0..6_000 {
+        for case in 0..cases() {
             let mut frame = whole.clone();
             for _ in 0..dice.below(6) {
                 let place = 12 + dice.below(frame.len() as u64 - 12) as usize;
@@ -404,10 +411,10 @@ fn malformed_and_foreign_frames_pass_untouched_whatever_they_hold() {
         }
         ran
     });
-    assert!(ran > 2_000, "{ran} frames ran");
-    // Those that the kernel runs no program over are sent through the hook instead.
+    assert!(ran > cases() / 3, "{ran} frames ran");
+    // Those that the kernel runs no program over are sent through the hook instead. An older one (6.18.15) has run it over all.
     let malformed = || rig.breaker(|breaker| breaker.reasons().expect("reasons")[reason::MALFORMED as usize]);
-    let before = malformed();
+    let before = if short.is_empty() { 0 } else { malformed() };
     rig.inject(&short);
     assert!(malformed() > before, "{} short frames, none counted", short.len());
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask`: everything one does with a checkout of breaker. No logic of the product is here.
 
 mod fuzz;
+mod kernels;
 mod leftovers;
 mod linker;
 mod lint;
@@ -56,6 +57,15 @@ enum Verb {
     },
     /// Measure what a packet costs in the hook and a round trip over the wire, and write bench/results.json
     Bench,
+    /// Run the tests on other kernels: Debian's cloud kernels, downloaded and emulated in QEMU, one after the other
+    Kernels {
+        /// Only these: series as in 6.1, or `newest`
+        #[arg(long, value_delimiter = ',', default_values = kernels::USUAL, value_parser = kernels::series)]
+        kernel: Vec<String>,
+        /// Write bench/verified.json and docs/kernels.md anew with what is found on all of them
+        #[arg(long, conflicts_with = "kernel")]
+        renew: bool,
+    },
     /// Check the formatting of every crate, and clippy without a warning over all but the kernel program
     Lint,
     /// Run every fuzz target, from its seeds; fails on the first crash
@@ -97,6 +107,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
             object::build()?;
             program::bench()?;
         }
+        Verb::Kernels { kernel, renew } => return kernels::run(&kernel, renew),
         Verb::Lint => lint::run()?,
         Verb::Fuzz { seconds } => fuzz::run(seconds)?,
     }

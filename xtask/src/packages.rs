@@ -50,6 +50,19 @@ pub const TESTS: &[Package] = &[
     package("g++", Program("c++"), "compiles the FIX engine's two ends"),
 ];
 
+/// What booting other kernels takes: see `kernels`.
+pub const KERNELS: &[Package] = &[
+    package("qemu-system-x86", Program("qemu-system-x86_64"), "emulates the machine"),
+    package(
+        "debian-archive-keyring",
+        File("/usr/share/keyrings/debian-archive-keyring.gpg"),
+        "tells that a kernel is Debian's",
+    ),
+    package("dpkg", Program("dpkg-deb"), "unpacks a kernel"),
+    package("xz-utils", Program("xz"), "unpacks its modules"),
+    package("g++", Program("c++"), "links our programs"),
+];
+
 /// What the fuzz targets are linked with.
 pub const FUZZ: &[Package] = &[package("g++", Program("c++"), "compiles libFuzzer")];
 

@@ -5,6 +5,8 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, anyhow, ensure};
 use aya::maps::MapError;
 use aya::maps::lpm_trie::Key;
+use aya::programs::{ProgramError, ProgramType};
+use aya::sys::{BpfHelper, is_helper_supported};
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use breaker_common::abi::{
     ABI_VERSION, Endpoint, Interface, LIMITS_PER_SCOPE, Label, Limit, MAGIC, MOST_INTERFACES, Meta, Rules, SIDES, Scope,
@@ -204,12 +206,35 @@ fn missing_rights() -> anyhow::Error {
 }
 
 /// Why the kernel did not take a program.
-pub fn refused(error: aya::programs::ProgramError) -> anyhow::Error {
+pub fn refused(error: ProgramError) -> anyhow::Error {
     if hook::is_denied(&error) {
         return missing_rights();
     }
-    let text = format!("loading the program: this kernel does not take it: breaker needs Linux 6.1 or newer: {error}");
+    let missing = missing(&error);
+    let text = if missing.is_empty() {
+        format!("loading the program: this kernel does not take it: breaker needs Linux 6.1 or newer: {error}")
+    } else {
+        format!("loading the program: this kernel lacks {}: boot Linux 6.1 or newer", missing.join(", "))
+    };
     Fault::new(Code::Kernel, text).into()
+}
+
+/// What breaker's programs call that came to Linux after 5.10, by the kind of program that calls it.
+const HELPERS: [(ProgramType, BpfHelper, &str); 3] = [
+    (ProgramType::SchedClassifier, BpfHelper::BPF_FUNC_ktime_get_coarse_ns, "the helper bpf_ktime_get_coarse_ns"),
+    (ProgramType::Xdp, BpfHelper::BPF_FUNC_xdp_load_bytes, "the helper bpf_xdp_load_bytes"),
+    (ProgramType::Xdp, BpfHelper::BPF_FUNC_xdp_store_bytes, "the helper bpf_xdp_store_bytes"),
+];
+
+/// Names of what this kernel lacks, of what a kernel that refuses a program may lack.
+fn missing(error: &ProgramError) -> Vec<&'static str> {
+    // So a verifier before 5.12 calls an atomic operation that returns what was there; there is no other way to ask for those.
+    const NO_ATOMICS: &str = "BPF_STX uses reserved fields";
+    let says =
+        |text| matches!(error, ProgramError::LoadError { verifier_log, .. } if verifier_log.to_string().contains(text));
+    let atomics = says(NO_ATOMICS).then_some("atomic operations with a result");
+    let helpers = HELPERS.iter().filter(|(kind, helper, _)| matches!(is_helper_supported(*kind, *helper), Ok(false)));
+    atomics.into_iter().chain(helpers.map(|(.., name)| *name)).collect()
 }
 
 fn fill_maps(tables: &Tables, root: &PinRoot) -> Result<()> {

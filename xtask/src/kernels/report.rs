@@ -1,0 +1,114 @@
+//! The results as a table, and docs/kernels.md.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use super::record::Verified;
+use crate::{process, workspace};
+
+/// What a kernel came to.
+pub struct Row {
+    pub release: String,
+    pub hook: String,
+    pub verified: Verified,
+    pub passed: u64,
+    pub seconds: u64,
+    /// What `breaker load` said where the kernel is too old.
+    pub refusal: Option<String>,
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { release, hook, passed, seconds, .. } = self;
+        match &self.refusal {
+            Some(said) => write!(f, "{release}, {seconds} s, refused: {said}"),
+            None => {
+                write!(f, "{release}, {seconds} s, {hook}, {passed} tests passed; verified instructions:")?;
+                self.verified.iter().try_for_each(|(program, count)| write!(f, " {program} {count}"))
+            }
+        }
+    }
+}
+
+/// The table in Markdown: a column for each program of the object.
+pub fn table(rows: &[Row]) -> String {
+    let programs: BTreeSet<&String> = rows.iter().flat_map(|row| row.verified.keys()).collect();
+    let mut lines =
+        vec![line("kernel", "hook", programs.iter().map(|name| format!("`{name}`, verified")), "tests", "s")];
+    lines.push(line("---", "---", programs.iter().map(|_| "---:".to_owned()), "---:", "---:"));
+    for row in rows {
+        let counts = programs.iter().map(|name| row.verified.get(*name).map_or("–".to_owned(), u64::to_string));
+        let (hook, passed) = match row.refusal {
+            Some(_) => ("refused", "–".to_owned()),
+            None => (row.hook.as_str(), row.passed.to_string()),
+        };
+        lines.push(line(&row.release, hook, counts, &passed, &row.seconds.to_string()));
+    }
+    lines.join("\n")
+}
+
+fn line(kernel: &str, hook: &str, counts: impl Iterator<Item = String>, tests: &str, seconds: &str) -> String {
+    let counts: String = counts.map(|count| format!(" {count} |")).collect();
+    format!("| {kernel} | {hook} |{counts} {tests} | {seconds} |")
+}
+
+/// Writes docs/kernels.md.
+pub fn write(rows: &[Row]) -> Result<()> {
+    let today = process::answer(Command::new("date").args(["-u", "+%F"])).context("asking for the date")?;
+    let docs = workspace::root().join("docs");
+    fs::create_dir_all(&docs).with_context(|| format!("creating {}", docs.display()))?;
+    let path = docs.join("kernels.md");
+    fs::write(&path, text(rows, &today)).with_context(|| format!("writing {}", path.display()))
+}
+
+fn text(rows: &[Row], today: &str) -> String {
+    let refusals = rows.iter().filter_map(|row| Some((&row.release, row.refusal.as_ref()?)));
+    let refusals: String = refusals
+        .map(|(release, said)| format!("\n`breaker load` on {release}, exit code 7:\n\n```\n{said}\n```\n"))
+        .collect();
+    format!(
+        "# Kernels\n\n\
+         Seen on {today}, by `cargo xtask kernels --renew`, which writes this file and `bench/verified.json`.\n\n\
+         {}\n{refusals}\n\
+         Each kernel is Debian's cloud kernel of that series, booted in QEMU without hardware acceleration (about 20 times slower\n\
+         than a processor) on two emulated CPUs. On each that is supported:\n\n\
+         - every program of the object loads. *Verified* is how many instructions the verifier went through; it gives up at\n  \
+         1,000,000. More than half of that, or 5 % more than in `bench/verified.json`, is a failure.\n\
+         - `breaker load` ends and what it loaded goes on enforcing; another process trips it and unloads it.\n\
+         - the program in the kernel agrees with `decide` on random packets (a twentieth of those of `cargo xtask test`).\n\
+         - limits, switches and resets hold between two namespaces, judged by what the receiver gets.\n\n\
+         A warning of the kernel in any of it is a failure. `cargo xtask kernels --kernel 6.1,newest` runs some of them; any series\n\
+         that Debian's backports have can be named.\n",
+        table(rows)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_for_each_program_and_a_dash_for_what_is_not() {
+        let row = |release: &str, verified: &[(&str, u64)], refusal: Option<&str>| Row {
+            release: release.to_owned(),
+            hook: "tcx".to_owned(),
+            verified: verified.iter().map(|(name, count)| (name.to_string(), *count)).collect(),
+            passed: 11,
+            seconds: 20,
+            refusal: refusal.map(str::to_owned),
+        };
+        let rows = [row("5.10", &[], Some("too old")), row("6.12", &[("egress", 7), ("inline", 8)], None)];
+        assert_eq!(
+            table(&rows),
+            "| kernel | hook | `egress`, verified | `inline`, verified | tests | s |\n\
+             | --- | --- | ---: | ---: | ---: | ---: |\n\
+             | 5.10 | refused | – | – | – | 20 |\n\
+             | 6.12 | tcx | 7 | 8 | 11 | 20 |"
+        );
+        assert!(text(&rows, "2026-01-01").contains("on 5.10, exit code 7:\n\n```\ntoo old\n```"));
+    }
+}
