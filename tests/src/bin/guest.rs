@@ -141,6 +141,7 @@ fn refusal() -> Result<String> {
     let said = String::from_utf8_lossy(&ran.stderr).trim().to_owned();
     println!("breaker load: {}: {said}", ran.status);
     ensure!(ran.status.code() == KERNEL_LACKS, "breaker load on a kernel that is too old: {}: {said}", ran.status);
+    ensure!(said.contains("this kernel lacks "), "it does not name what is missing: {said}");
     ensure!(!rig.inside(|| Rig::root().exists()), "a refused load left something");
     Ok(said)
 }
