@@ -4,6 +4,7 @@ mod charging;
 mod machine;
 mod messages;
 mod model;
+mod rare;
 
 use breaker_common::abi::{Connection, ConnectionKey, cause, flag, kind, reason, undeclared, while_tripped};
 use breaker_common::class::{Class, LimitClass};

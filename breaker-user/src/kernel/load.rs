@@ -69,9 +69,9 @@ pub fn load(policy: &Policy, root: &PinRoot) -> Result<()> {
     done
 }
 
-/// The tables of a policy; what does not fit into them is an error in the configuration.
+/// The tables of a policy; what does not fit into the maps is an error in the configuration.
 pub fn tables(policy: &Policy) -> Result<Tables> {
-    let tables = Tables::of(policy, Taken::default());
+    let tables = Tables::of(policy, Taken::default()).and_then(|tables| facts(policy, &tables).map(|_| tables));
     tables.map_err(|error| Fault::new(Code::Usage, format!("reading the configuration: {error:#}")).into())
 }
 

@@ -41,10 +41,10 @@ fn another_layout_is_refused_by_every_verb_and_goes_on_enforcing() {
     }
     change(|meta| (meta.abi, meta.magic) = (ABI_VERSION, 7));
     VERBS.iter().for_each(|verb| drop(rig.types(verb).ended(5).because("it has no layout of breaker")));
-    change(|meta| (meta.magic, meta.scopes) = (breaker_common::abi::MAGIC, 1 << 20));
+    change(|meta| (meta.magic, meta.policies[0].scopes) = (breaker_common::abi::MAGIC, 1 << 20));
     VERBS.iter().for_each(|verb| drop(rig.types(verb).ended(5).because("scopes where META says 1048576")));
     assert_eq!(chain(&rig, "eth1"), 1, "it is still attached");
-    change(|meta| meta.scopes = 5);
+    change(|meta| meta.policies[0].scopes = 5);
     rig.types("unload").ended(0);
     rig.is_clean();
 }

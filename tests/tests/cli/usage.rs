@@ -91,7 +91,6 @@ fn what_does_not_fit_the_maps_is_an_error_of_the_configuration() {
     refused(&format!("[host]\ninterfaces = [{}]\n", names.join(", ")), "attaching to 17 interfaces");
     let audit = format!("/{}", "a".repeat(256));
     refused(&format!("[host]\ninterfaces = [\"lo\"]\n[agent]\naudit = {audit:?}\n"), "it has 257 bytes where 256 fit");
-    refused("[host]\ninterfaces = [\"lo\"]\nmode = \"inline\"\n", "mode = \"inline\" is not in this version");
 }
 
 #[test]
