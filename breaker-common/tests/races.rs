@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::Instant;
 
-use breaker_common::abi::{Fences, Rules, Limit, Switch, Trip, Window, cause};
+use breaker_common::abi::{Fences, Limit, Rules, Switch, Trip, Window, cause};
 use breaker_common::class::{Class, LimitClass};
 use breaker_common::limits::{self, Charge, Marks, Passed, SharedScope};
 use breaker_common::stream::Tally;

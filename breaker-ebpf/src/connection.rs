@@ -10,8 +10,8 @@ use aya_ebpf::{
     maps::{Array, HashMap, LpmTrie, lpm_trie::Key},
 };
 use breaker_common::abi::{
-    Connection, ConnectionKey, Endpoint, IdentityKey, Inbound, Label, Meta, Place, Policy, SIDES, Session, Target, flag,
-    reason, undeclared,
+    Connection, ConnectionKey, Endpoint, IdentityKey, Inbound, Label, Meta, Place, Policy, SIDES, Session, Target,
+    flag, reason, undeclared,
 };
 use breaker_common::decide::{RST, SYN};
 use breaker_common::limits::SharedScope;
@@ -214,7 +214,8 @@ extern "C" fn make(looked_up: u32, fix: u32) -> u32 {
     let number = work.connection.session;
     event::table_full(&work.packet, number);
     let open = policy(work.side).is_some_and(|policy| policy.flags & flag::PASS_WHEN_FULL != 0);
-    let armed = session(number, work.side).and_then(|session| scope::get(session.scopes[0], 0)).is_some_and(|own| own.armed());
+    let armed =
+        session(number, work.side).and_then(|session| scope::get(session.scopes[0], 0)).is_some_and(|own| own.armed());
     if open || !armed || segment.length == 0 { reason::TABLE_FULL } else { reason::TABLE_FULL | DROP }
 }
 
@@ -239,9 +240,8 @@ fn look_up(port: u16) {
 fn whose(packet: &Packet, side: u32) -> u32 {
     let key = &packet.key;
     let endpoint = Endpoint { port: key.remote_port, pad: 0, local: key.local, remote: key.remote };
-    let at = |endpoint| {
-        ENDPOINTS.get(Aligned::new(endpoint)).map_or(0, |place: &Place| place[side as usize & (SIDES - 1)])
-    };
+    let at =
+        |endpoint| ENDPOINTS.get(Aligned::new(endpoint)).map_or(0, |place: &Place| place[side as usize & (SIDES - 1)]);
     match at(endpoint) {
         0 => at(Endpoint { local: [0; 4], ..endpoint }),
         word => word,

@@ -6,7 +6,9 @@ use core::hint::black_box;
 
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::{macros::map, maps::PerCpuArray};
-use breaker_common::abi::{Connection, Counters, Event, Inbound, SCOPES_PER_SESSION, Session, Trip, cause, kind, reason};
+use breaker_common::abi::{
+    Connection, Counters, Event, Inbound, SCOPES_PER_SESSION, Session, Trip, cause, kind, reason,
+};
 use breaker_common::class::{self, Class};
 use breaker_common::decide::{HOST, Past, Switches, Verdict, World};
 use breaker_common::fix::MsgType;
@@ -304,7 +306,8 @@ pub fn step(context: impl Context, work: *mut Work, framing: *mut Framing, from:
             return class::incoming(msg_type);
         }
         let overrides = connection::session(number, side).is_some_and(|session| session.override_count != 0);
-        let class = if overrides { unpack_class(class_in(number, side, msg_type.0)) } else { (class::of(msg_type), false) };
+        let class =
+            if overrides { unpack_class(class_in(number, side, msg_type.0)) } else { (class::of(msg_type), false) };
         stream::outgoing(msg_type, class, any, orders)
     };
     framing.step(&mut payload, from, to, kind_of, &mut work.tally)
@@ -330,7 +333,9 @@ fn unpack_class(word: u64) -> (Class, bool) {
 #[inline(never)]
 extern "C" fn look(work: *mut Work, position: u32, scope: u32, now: u64) -> u64 {
     let Some(work) = present(work) else { return 0 };
-    let (Some(scope), Some(marks)) = (scope::get(scope, work.side), work.marks.get_mut(position as usize)) else { return 0 };
+    let (Some(scope), Some(marks)) = (scope::get(scope, work.side), work.marks.get_mut(position as usize)) else {
+        return 0;
+    };
     pack(limits::look(&scope, marks, &work.tally, now))
 }
 
@@ -339,7 +344,9 @@ extern "C" fn look(work: *mut Work, position: u32, scope: u32, now: u64) -> u64 
 #[inline(never)]
 extern "C" fn take(work: *mut Work, position: u32, number: u32, at: u64) -> u64 {
     let Some(work) = present(work) else { return 0 };
-    let (Some(scope), Some(marks)) = (scope::get(number, work.side), work.marks.get(position as usize)) else { return 0 };
+    let (Some(scope), Some(marks)) = (scope::get(number, work.side), work.marks.get(position as usize)) else {
+        return 0;
+    };
     let rose = |rise: Rise| {
         warn(&raw const *work, number, rise.limit, rise.level, rise.used);
     };

@@ -20,7 +20,8 @@ impl Empty {
 
     /// The one at tc, loaded.
     pub fn classifier(&mut self) -> &SchedClassifier {
-        let program: &mut SchedClassifier = self.0.program_mut("egress").expect("there is one").try_into().expect("of tc");
+        let program: &mut SchedClassifier =
+            self.0.program_mut("egress").expect("there is one").try_into().expect("of tc");
         program.load().expect("loading it");
         program
     }

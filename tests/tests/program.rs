@@ -117,7 +117,8 @@ impl Sender {
                 self.seq = dice.below(1 << 32) as u32;
                 self.pending.clear();
                 if self.session == 4 {
-                    let target = ["VENUE-4", "VENUE-5", "VENUE-6", "A-LONG-NAME-OF-SOME-OTHER-VENUE"][dice.below(4) as usize];
+                    let target =
+                        ["VENUE-4", "VENUE-5", "VENUE-6", "A-LONG-NAME-OF-SOME-OTHER-VENUE"][dice.below(4) as usize];
                     let body = format!("34=1\x0152=20261122-09:30:00\x0149=FIRM\x0156={target}\x0198=0\x01108=30\x01");
                     self.pending = message("FIX.4.4", "A", body.as_bytes());
                 }
@@ -226,7 +227,8 @@ fn compare(breaker: &Breaker, model: &Model, case: usize) {
     expected.sort_by_key(|(key, _)| (key.remote_port, key.local_port));
     assert_eq!(connections, expected, "connections after case {case}");
     let inbound = breaker.maps().inbound().expect("what came in");
-    let mut inbound: Vec<_> = inbound.iter().map(|entry| entry.expect("an entry")).map(|(key, at)| (key.0, at.0)).collect();
+    let mut inbound: Vec<_> =
+        inbound.iter().map(|entry| entry.expect("an entry")).map(|(key, at)| (key.0, at.0)).collect();
     let mut expected = model.inbound.clone();
     inbound.sort_by_key(|(key, _)| key.local_port);
     expected.sort_by_key(|(key, _)| key.local_port);

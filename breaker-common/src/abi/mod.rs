@@ -15,9 +15,7 @@ pub use policy::{
     Address, CompId, Endpoint, IdentityKey, Interface, Label, Limit, Meta, Override, Place, Policy, Rules, Session,
     Target, mapped,
 };
-pub use state::{
-    Connection, ConnectionKey, Counters, Event, Fences, Inbound, Scope, Switch, Trip, Window,
-};
+pub use state::{Connection, ConnectionKey, Counters, Event, Fences, Inbound, Scope, Switch, Trip, Window};
 
 /// The layout's number: in the object, in the pinned META map, in `status`. Checked before any other pinned map is opened.
 pub const ABI_VERSION: u32 = 2;

@@ -2,9 +2,9 @@
 
 use crate::abi::{Connection, Session, Target, kind, undeclared};
 
+use super::HOST;
 use super::verdict::Verdict;
 use super::world::World;
-use super::HOST;
 
 /// Whether the first message of a connection is awaited, to tell or to confirm whose it is.
 #[inline(always)]

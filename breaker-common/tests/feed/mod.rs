@@ -19,7 +19,11 @@ pub struct Feed {
 impl Feed {
     /// Takes up a stream in this state.
     pub fn of(stream: Stream) -> Self {
-        Self { stream, tally: Tally::default(), kind_of: |msg_type| outgoing(msg_type, (class::of(msg_type), false), 0, 0) }
+        Self {
+            stream,
+            tally: Tally::default(),
+            kind_of: |msg_type| outgoing(msg_type, (class::of(msg_type), false), 0, 0),
+        }
     }
 
     /// Shows it a segment.

@@ -162,7 +162,8 @@ impl Machine {
     /// True where a scope of the session was reset since it was isolated.
     fn forgiven(&self, connection: usize) -> bool {
         let own = self.model.scope_of(Self::session(connection));
-        let resets = self.scopes(connection).into_iter().map(|scope| self.model.scope(scope).switch.resets).sum::<u64>();
+        let resets =
+            self.scopes(connection).into_iter().map(|scope| self.model.scope(scope).switch.resets).sum::<u64>();
         self.model.scope(own).fences.life >> 1 != resets
     }
 

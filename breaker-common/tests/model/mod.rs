@@ -9,8 +9,8 @@ mod walk;
 use std::cell::Cell;
 
 use breaker_common::abi::{
-    CompId, Connection, ConnectionKey, Counters, Endpoint, Event, Inbound, Limit, Scope, Session, Target, identity, kind,
-    reason, undeclared,
+    CompId, Connection, ConnectionKey, Counters, Endpoint, Event, Inbound, Limit, Scope, Session, Target, identity,
+    kind, reason, undeclared,
 };
 use breaker_common::class::LimitClass;
 use breaker_common::decide::{self, RST, SYN, Segment, Verdict, decide};

@@ -127,7 +127,10 @@ fn a_replay_is_seen_in_whichever_segment_it_is_and_only_where_it_is_minded() {
         let verdicts = [guarded.send(&mut model, &bytes[..cut]), guarded.send(&mut model, &bytes[cut..])];
         assert!(verdicts.contains(&Verdict::Replay), "cut at {cut}: {verdicts:?}");
         for line in [&mut passing, &mut disarmed] {
-            assert_eq!([line.send(&mut model, &bytes[..cut]), line.send(&mut model, &bytes[cut..])], [Verdict::Passed; 2]);
+            assert_eq!(
+                [line.send(&mut model, &bytes[..cut]), line.send(&mut model, &bytes[cut..])],
+                [Verdict::Passed; 2]
+            );
         }
         assert_eq!(told(&model, kind::REPLAYED), [model.scope_of(1), model.scope_of(3)]);
     }

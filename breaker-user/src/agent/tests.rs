@@ -92,8 +92,21 @@ fn ipv6_ends_are_told_apart_from_their_ports() {
 
 #[test]
 fn every_kind_has_the_name_that_scripts_know() {
-    let expected = ["tripped", "would_trip", "warned", "connection_fenced", "desynced", "table_full", "undeclared"]
-        .map(str::to_owned);
+    let expected = [
+        "tripped",
+        "would_trip",
+        "warned",
+        "connection_fenced",
+        "desynced",
+        "table_full",
+        "undeclared",
+        "replayed",
+        // The agent was silent: told of like any other warning, with its cause.
+        "warned",
+        "isolated",
+        "comp_id_mismatch",
+    ]
+    .map(str::to_owned);
     let events: Vec<_> = KINDS.iter().map(|(kind, _)| event(*kind)).collect();
     assert_eq!(made(&events).into_iter().map(|entry| entry.kind).collect::<Vec<_>>(), expected);
 }
@@ -120,7 +133,8 @@ fn a_full_table_is_one_entry_a_session_in_its_place() {
 #[test]
 fn an_attachment_stands_by_the_worst_that_is_said_of_it() {
     let found = |attached, first, pinned| Attachment {
-        mode: "egress", name: "eth1".to_owned(),
+        mode: "egress",
+        name: "eth1".to_owned(),
         ifindex: 2,
         hook: "tcx",
         attached,

@@ -397,12 +397,8 @@ impl Breaker {
             Target::Nobody => None,
             Target::Session(session) => Some(session),
             Target::Shared { .. } => {
-                let key = ConnectionKey {
-                    local,
-                    remote,
-                    local_port: local_port.to_be(),
-                    remote_port: remote_port.to_be(),
-                };
+                let key =
+                    ConnectionKey { local, remote, local_port: local_port.to_be(), remote_port: remote_port.to_be() };
                 self.maps.connections()?.get(&PodKey(key), 0).ok().map(|found| found.0.session)
             }
         })

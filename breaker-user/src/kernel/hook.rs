@@ -247,7 +247,8 @@ pub fn attach_xdp(program: &mut Xdp, place: &Place, generic_too: bool) -> Result
             .or_else(|_| program.attach(&place.name, XdpMode::Skb).map(|id| (id, hook::XDP_GENERIC))),
     };
     let (id, kind) = attached.map_err(|error| {
-        let busy = matches!(&error, ProgramError::SyscallError(call) if call.io_error.raw_os_error() == Some(libc::EBUSY));
+        let busy =
+            matches!(&error, ProgramError::SyscallError(call) if call.io_error.raw_os_error() == Some(libc::EBUSY));
         let cure = if busy {
             "another XDP program is there: detach that, see `ip link`"
         } else {

@@ -9,8 +9,8 @@ use aya::programs::{ProgramError, ProgramType};
 use aya::sys::{BpfHelper, is_helper_supported};
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use breaker_common::abi::{
-    ABI_VERSION, Endpoint, Interface, LIMITS_PER_SCOPE, Label, Limit, MAGIC, MOST_INTERFACES, Meta, Rules, SIDES, Scope,
-    Session, mode,
+    ABI_VERSION, Endpoint, Interface, LIMITS_PER_SCOPE, Label, Limit, MAGIC, MOST_INTERFACES, Meta, Rules, SIDES,
+    Scope, Session, mode,
 };
 use bytemuck::{Pod, Zeroable};
 use rustix::thread::{CapabilitySet, capabilities};
@@ -240,7 +240,11 @@ fn missing(error: &ProgramError) -> Vec<&'static str> {
 fn fill_maps(tables: &Tables, root: &PinRoot) -> Result<()> {
     put::<Label>(root, "LABELS", &tables.labels)?;
     put::<Scope>(root, "SCOPES", &tables.rules.iter().zip(&tables.armed).map(scope).collect::<Vec<_>>())?;
-    put::<Session>(root, "SESSIONS", &tables.sessions.iter().flat_map(|session| [*session, Session::zeroed()]).collect::<Vec<_>>())?;
+    put::<Session>(
+        root,
+        "SESSIONS",
+        &tables.sessions.iter().flat_map(|session| [*session, Session::zeroed()]).collect::<Vec<_>>(),
+    )?;
     let ports = Mapped::<u64>::open(&root.map("PORTS"))?;
     for (word, bits) in &tables.ports {
         ports.set(*word, *bits)?;

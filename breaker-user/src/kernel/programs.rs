@@ -44,13 +44,7 @@ impl Programs {
     /// Attaches them to an interface, and pins the links where there are some. Tells how the one that decides hangs on it.
     ///
     /// `generic_too`: XDP in the stack will do where the driver has none.
-    pub fn attach(
-        &mut self,
-        interface: &Interface,
-        root: &PinRoot,
-        position: usize,
-        generic_too: bool,
-    ) -> Result<u32> {
+    pub fn attach(&mut self, interface: &Interface, root: &PinRoot, position: usize, generic_too: bool) -> Result<u32> {
         let place = Place::deciding(interface, root, position);
         let kind = if self.inline {
             hook::attach_xdp(self.inline()?, &place, generic_too)?

@@ -317,7 +317,9 @@ fn rules(
             None => {
                 limit.base = *slots;
                 let Some(end) = slots.checked_add(1 << limit.ring_bits).filter(|end| *end <= u32::MAX / 8) else {
-                    bail!("laying out the limits: their rings need more than {slots} slots: use fewer or smaller limits");
+                    bail!(
+                        "laying out the limits: their rings need more than {slots} slots: use fewer or smaller limits"
+                    );
                 };
                 *slots = end;
             }

@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use crate::config::{Per, ScopeIndex};
 use crate::fault::Code;
-use crate::kernel::tables::unpadded;
 use crate::kernel::breaker::Used;
+use crate::kernel::tables::unpadded;
 use crate::kernel::{Breaker, clock};
 
 /// Everything.

@@ -8,8 +8,8 @@ use breaker_common::abi::{Counters, reason};
 use super::Source;
 use crate::agent::history::{History, Trips};
 use crate::config::ScopeIndex;
-use crate::kernel::breaker::Used;
 use crate::kernel::breaker::ConnectionCount;
+use crate::kernel::breaker::Used;
 use crate::kernel::tables::unpadded;
 use crate::view::status::{class_name, per};
 
@@ -97,7 +97,10 @@ impl Figures {
                 meta.abi.to_string(),
                 format!("{:016x}", of.loaded.tag),
             ],
-            policy: [of.loaded.policy.clone(), breaker.policy().sha256.iter().map(|byte| format!("{byte:02x}")).collect()],
+            policy: [
+                of.loaded.policy.clone(),
+                breaker.policy().sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+            ],
             scopes: names.iter().map(|index| scope(of, history, index)).collect::<Result<_>>()?,
             sessions: sessions
                 .map(|((session, counters), connections)| Session {
