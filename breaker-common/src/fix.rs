@@ -65,7 +65,7 @@ pub enum Header {
         msg_type: MsgType,
         /// Bytes of the whole message.
         length: u32,
-        /// Bytes before the field behind MsgType(35).
+        /// Bytes before the field behind MsgType(35), or before the rest of a type of 8 bytes and more.
         fields: u32,
     },
     /// The beginning of a message may be here, but too little of it to tell.
@@ -134,7 +134,9 @@ fn type_field(w1: u64, w2: u64, w3: u64, available: u32, at: u32, body: u32) -> 
         return Header::Implausible;
     }
     let msg_type = if length == 8 { value } else { value & ((1u64 << (8 * length)) - 1) };
-    Header::Message { msg_type: MsgType(msg_type), length: at + body + TRAILER, fields: at + 3 + length + 1 }
+    // Of a type as long as the word its SOH has not been seen: whatever is left of it is read as a field of no tag.
+    let fields = at + 3 + length + (length < 8) as u32;
+    Header::Message { msg_type: MsgType(msg_type), length: at + body + TRAILER, fields }
 }
 
 /// Position of the first SOH in a word, 8 where there is none.

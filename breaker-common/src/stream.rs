@@ -303,10 +303,8 @@ impl Framing {
                     self.skip = whole - held;
                     return from;
                 }
-                // Of a type as long as the window shows, the SOH may be in the next.
-                let behind = if fields < held + length { fields } else { held + length };
-                (self.scan, self.skip) = (want, whole - behind);
-                from + (behind - held)
+                (self.scan, self.skip) = (want, whole - fields);
+                from + (fields - held)
             }
             Header::Partial => {
                 self.head = window;

@@ -76,7 +76,7 @@ fn message(window: &[u8]) -> Result<Header, Header> {
     }
     let packed = msg_type.iter().rev().fold(0, |packed, byte| packed << 8 | *byte as u64);
     let length = before_body + body + "10=nnn|".len();
-    let fields = before_body + "35=".len() + msg_type.len() + 1;
+    let fields = before_body + "35=".len() + msg_type.len() + usize::from(msg_type.len() < 8);
     Ok(Header::Message { msg_type: MsgType(packed), length: length as u32, fields: fields as u32 })
 }
 
@@ -98,7 +98,7 @@ fn a_valid_header_is_partial_until_it_is_whole_and_a_message_from_then_on() {
                         Header::Partial
                     } else {
                         let msg_type = MsgType::new(&msg_type[..type_length.min(8)]).expect("1 to 8 bytes");
-                        let fields = 2 + version.len() + 1 + 2 + digits + 1 + 3 + type_length.min(8) + 1;
+                        let fields = 2 + version.len() + 1 + 2 + digits + 1 + 3 + type_length.min(8) + usize::from(type_length < 8);
                         Header::Message { msg_type, length: bytes.len() as u32, fields: fields as u32 }
                     };
                     let told = read(&bytes[..available]);

@@ -4,6 +4,7 @@
 mod walk;
 
 use breaker_common::class;
+use breaker_common::fields::want;
 use breaker_common::fix::MsgType;
 use breaker_common::stream::{Kind, Stream, Tally, outgoing};
 
@@ -19,11 +20,21 @@ pub struct Feed {
 impl Feed {
     /// Takes up a stream in this state.
     pub fn of(stream: Stream) -> Self {
-        Self {
-            stream,
-            tally: Tally::default(),
-            kind_of: |msg_type| outgoing(msg_type, (class::of(msg_type), false), 0, 0),
-        }
+        let kind_of = |msg_type| outgoing(msg_type, (class::of(msg_type), false), 0, 0);
+        Self { stream, tally: Tally::default(), kind_of }
+    }
+
+    /// Likewise, and looks for the CompIDs of the first message and for replays in all orders.
+    #[allow(dead_code, reason = "not all who share this module do")]
+    pub fn looking(stream: Stream) -> Self {
+        let kind_of = |msg_type| outgoing(msg_type, (class::of(msg_type), false), want::IDENTITY, want::POSSDUP);
+        Self { kind_of, ..Self::of(stream) }
+    }
+
+    /// Likewise, of what comes in.
+    #[allow(dead_code, reason = "not all who share this module do")]
+    pub fn incoming(stream: Stream) -> Self {
+        Self { kind_of: class::incoming, ..Self::of(stream) }
     }
 
     /// Shows it a segment.
