@@ -218,7 +218,10 @@ impl Framing {
             // `tag` is 2 to 4 here: the value begins in the first word, and seven digits end in the second.
             let shift = 8 * (tag + 1);
             let value = w0 >> shift | w1 << (64 - shift);
-            if let Some(length) = number(value, end.wrapping_sub(tag + 1)) {
+            // Of no length, there need be no data: then the next field is one like any.
+            if let Some(length) = number(value, end.wrapping_sub(tag + 1))
+                && length != 0
+            {
                 self.hop = length;
                 self.scan |= DATA;
             }
