@@ -4,7 +4,9 @@ use core::ops::Deref;
 
 use bytemuck::Zeroable;
 
-use crate::abi::{Connection, Counters, SCOPES_PER_SESSION, Session, Target, cause, flag, kind, reason, undeclared, while_tripped};
+use crate::abi::{
+    Connection, Counters, SCOPES_PER_SESSION, Session, Target, cause, flag, kind, reason, undeclared, while_tripped,
+};
 use crate::class::{Class, Incoming};
 use crate::fields::want;
 use crate::limits::{self, Charge, Passed};
@@ -197,12 +199,13 @@ pub fn decide<W: World>(world: &mut W, connection: &mut Connection, segment: &Se
 fn deliberate<W: World>(world: &mut W, connection: &mut Connection, segment: &Segment) -> Verdict {
     let Some(mut session) = owner(world, connection) else { return Verdict::Unconfigured };
     let mut switches = world.switches(&session);
+    let shared = connection.place != 0;
     if segment.flags & SYN != 0 && switches.causes != 0 && is_isolated(world, &session) {
         return Verdict::Isolated;
     }
     if connection.epoch == Connection::NEW {
         connection.epoch = switches.epoch;
-        if connection.place != 0 {
+        if shared {
             connection.opened_ns = world.now();
         }
     }
@@ -216,18 +219,24 @@ fn deliberate<W: World>(world: &mut W, connection: &mut Connection, segment: &Se
         return Verdict::Fenced;
     }
     let asked = is_asked(&session, connection);
-    // While its epoch is that at which the agent's day began, nothing has tripped since.
-    let guarded = session.flags & flag::REPLAYS_PASS == 0 && switches.epoch != session.day_epoch;
-    let (any, orders) = (if asked { want::IDENTITY } else { 0 }, if guarded { want::POSSDUP } else { 0 });
+    let any = match (asked, shared) {
+        (true, true) => want::IDENTITY | want::OWNER,
+        (true, false) => want::IDENTITY,
+        (false, _) => 0,
+    };
+    // Behind the message that tells whose it is there may be orders of a session that is guarded.
+    let orders = if any & want::OWNER != 0 || is_guarded(&session, switches) { want::POSSDUP } else { 0 };
     read(world, &session, &mut connection.stream, segment, any, orders);
     if asked && introduce(world, &session, connection) {
-        match settle(world, connection) {
-            Ok(found) => session = found,
+        match settle(world, connection, switches) {
+            Ok(found) => (session, switches) = found,
             Err(verdict) => return verdict,
         }
-        switches = world.switches(&session);
         if connection.epoch != switches.epoch {
             return Verdict::Fenced;
+        }
+        if !is_guarded(&session, switches) {
+            world.tally().replays = 0;
         }
     }
     weigh(world, &session, switches.causes)
@@ -242,6 +251,12 @@ fn owner<W: World>(world: &mut W, connection: &mut Connection) -> Option<W::Sess
     }
     (connection.session, connection.epoch) = (0, Connection::NEW);
     world.session(0)
+}
+
+/// Whether orders with PossDupFlag(43)=Y are withheld. While its epoch is that at which the agent's day began, nothing has tripped since.
+#[inline(always)]
+fn is_guarded(session: &Session, switches: Switches) -> bool {
+    session.flags & flag::REPLAYS_PASS == 0 && switches.epoch != session.day_epoch
 }
 
 /// Whether a new connection of a tripped session may not even open.
@@ -284,9 +299,14 @@ fn introduce<W: World>(world: &mut W, session: &Session, connection: &mut Connec
     connection.place != 0
 }
 
-/// The session that a connection to a shared place is, by the CompIDs that it has shown.
+/// The session that a connection to a shared place is, by the CompIDs that it has shown, and its switches; `undeclared` are those of
+/// what nobody declared.
 #[inline(always)]
-fn settle<W: World>(world: &mut W, connection: &mut Connection) -> Result<W::Session, Verdict> {
+fn settle<W: World>(
+    world: &mut W,
+    connection: &mut Connection,
+    undeclared: Switches,
+) -> Result<(W::Session, Switches), Verdict> {
     let Target::Shared { place, mask } = Target::unpack(connection.place) else { return Err(Verdict::Unconfigured) };
     let mut ids = connection.ids;
     let mut i = 0;
@@ -299,13 +319,14 @@ fn settle<W: World>(world: &mut W, connection: &mut Connection) -> Result<W::Ses
     let number = world.session_at(place, ids);
     let session = world.session(number).ok_or(Verdict::Unconfigured)?;
     if number == 0 {
-        return stranger(world, connection).map_or(Ok(session), Err);
+        return stranger(world, connection).map_or(Ok((session, undeclared)), Err);
     }
     connection.session = number;
     // Its SYN was before it was known which trips concern it.
-    let young = connection.opened == 1 && world.past(&session).raised_ns < connection.opened_ns;
-    connection.epoch = if young { world.switches(&session).epoch } else { 0 };
-    Ok(session)
+    let (past, switches) = (world.past(&session), world.switches(&session));
+    let young = connection.opened == 1 && past.raised_ns < connection.opened_ns;
+    connection.epoch = if young { switches.epoch } else { 0 };
+    Ok((session, switches))
 }
 
 /// True where a number that must be is not.
