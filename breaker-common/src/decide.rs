@@ -199,8 +199,9 @@ pub fn decide<W: World>(world: &mut W, connection: &mut Connection, segment: &Se
 fn deliberate<W: World>(world: &mut W, connection: &mut Connection, segment: &Segment) -> Verdict {
     let Some(mut session) = owner(world, connection) else { return Verdict::Unconfigured };
     let mut switches = world.switches(&session);
+    // Where its Logon must tell whose it is, the Logon is what can be withheld.
     let shared = connection.place != 0;
-    if segment.flags & SYN != 0 && switches.causes != 0 && is_isolated(world, &session) {
+    if segment.flags & SYN != 0 && switches.causes != 0 && !shared && is_isolated(world, &session) {
         return Verdict::Isolated;
     }
     if connection.epoch == Connection::NEW {
@@ -326,6 +327,9 @@ fn settle<W: World>(
     let (past, switches) = (world.past(&session), world.switches(&session));
     let young = connection.opened == 1 && past.raised_ns < connection.opened_ns;
     connection.epoch = if young { switches.epoch } else { 0 };
+    if young && switches.causes != 0 && world.isolated(session.scopes[0], past.resets) {
+        return Err(Verdict::Tripped);
+    }
     Ok((session, switches))
 }
 
