@@ -126,7 +126,10 @@ fn each_connections_logon_decides_whose_it_is() {
     assert_eq!(lines[0].reset().whole("D"), 3);
     assert_eq!((orders(&rig), rig.counters(A).withheld[0]), ([0, 3, 4, 4], 1));
     let trips = told(&rig, "tripped");
-    assert_eq!((trips.len(), &trips[0]["scope"], &trips[0]["counts"]["session"]), (1, &"session/a".into(), &"a".into()));
+    assert_eq!(
+        (trips.len(), &trips[0]["scope"], &trips[0]["counts"]["session"]),
+        (1, &"session/a".into(), &"a".into())
+    );
 }
 
 #[test]

@@ -125,7 +125,8 @@ fn while_tripped_its_end_is_withheld_where_only_that_tells_what_it_does() {
     rig.trip("session/x1");
     for (fields, passes) in [("1373=3|55=A|", true), ("1373=2|55=A|", false), ("55=A|", false)] {
         let message = mass(fields);
-        let tells = message.windows(8).position(|window| window == b"\x011373=2\x01").map_or(message.len(), |at| at + 8);
+        let tells =
+            message.windows(8).position(|window| window == b"\x011373=2\x01").map_or(message.len(), |at| at + 8);
         for cut in 1..message.len() {
             let mut line = connect(&rig, &sink);
             if passes {

@@ -85,7 +85,10 @@ fn a_replayed_order_is_withheld_and_trips_its_session_again() {
     assert_eq!((causes(&rig), rig.status().packets["replay"]), (vec!["replay"], 1));
     let (replayed, tripped) = (told(&rig, "replayed"), told(&rig, "tripped"));
     assert_eq!((replayed.len(), &replayed[0]["scope"]), (1, &"session/x1".into()));
-    assert_eq!((tripped.len(), &tripped[1]["cause"], &tripped[1]["scope"]), (2, &"replay".into(), &"session/x1".into()));
+    assert_eq!(
+        (tripped.len(), &tripped[1]["cause"], &tripped[1]["scope"]),
+        (2, &"replay".into(), &"session/x1".into())
+    );
     // It is latched as any trip, and the other session never noticed.
     let mut line = connect(&rig, &sink);
     line.offer(&fresh());
