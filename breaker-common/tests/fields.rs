@@ -69,7 +69,7 @@ struct Found {
     ids: [u32; 4],
 }
 
-fn first<'a>(fields: &'a [(u32, Vec<u8>)], tag: u32) -> Option<&'a [u8]> {
+fn first(fields: &[(u32, Vec<u8>)], tag: u32) -> Option<&[u8]> {
     fields.iter().find(|(found, _)| *found == tag).map(|(_, value)| &value[..])
 }
 
