@@ -125,7 +125,9 @@ fn connections_that_one_trip_fences_are_no_loop() {
                 rig.trip("session/x1");
             }
             // Dead or not: whatever they still send is withheld.
-            lines.iter_mut().for_each(|line| drop(line.offer(&order(3))));
+            for line in &mut lines {
+                line.offer(&order(3));
+            }
             assert_eq!(sink.received().iter().map(|one| one.whole("D")).sum::<usize>(), 5);
             let told = (isolated(&rig).len(), opens(&rig));
             assert_eq!(told, (0, true), "{on_trip}, by limit: {by_limit}");

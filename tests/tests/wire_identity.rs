@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use breaker_common::abi::Counters;
 use breaker_tests::frame::spelt;
+use breaker_tests::gateway::{Hook, Inline, Offloads};
 use breaker_tests::privileged;
 use breaker_tests::rig::Rig;
 use breaker_tests::sink::{End, Line, Sink};
 use breaker_user::kernel::load;
-use breaker_user::lab::Wire;
 use serde_json::Value;
 
 const REMOTE: &str = "10.9.0.2:9001";
@@ -654,5 +654,46 @@ fn a_loop_isolates_its_session_at_a_shared_place_from_its_logon_on_and_no_other(
         rig.reset("session/a");
         logged_on(&rig, &sink, &desk("A")).deliver(&order(1));
         assert_eq!(orders(&rig), [0, 1, 1], "{on_trip}");
+    }
+}
+
+#[test]
+fn inline_sessions_are_told_apart_too() {
+    if !privileged() {
+        return;
+    }
+    for hook in Hook::ALL {
+        let rig = Inline::inline(hook, Offloads::Checksums, TWO);
+        let sink = Sink::listen(&rig.wire.venue, at(REMOTE));
+        let whole = desk("A");
+        for cut in [1, 12, 26, 33, 50, 51, 60, whole.len() - 1] {
+            let mut line = sink.connect(&rig.wire.firm);
+            line.deliver(&whole[..cut]);
+            line.deliver(&whole[cut..]);
+            line.deliver(&order(cut));
+        }
+        let [mut of_a, mut of_b, mut strange] = ["A", "B", "C"].map(|name| {
+            let mut line = sink.connect(&rig.wire.firm);
+            line.deliver(&desk(name));
+            line
+        });
+        of_b.deliver(&order(1));
+        strange.deliver(&order(1));
+        let counted = |session| rig.counters(session).passed[0];
+        assert_eq!([UNDECLARED, A, B].map(counted), [1, 8, 1], "{hook:?}");
+        rig.trip("session/a");
+        of_a.offer(&cancel());
+        // The sender is told by its next segment only; that is another test's matter.
+        let ends = |line: &Line<'_>| sink.wait("the end", |_| line.received().end == End::Reset);
+        ends(&of_a);
+        assert_eq!(of_a.received().count("F"), 0, "{hook:?}");
+        of_b.deliver(&order(2));
+        let mut line = sink.connect(&rig.wire.firm);
+        line.deliver(&desk("A"));
+        line.deliver(&cancel());
+        line.offer(&order(3));
+        ends(&line);
+        assert_eq!(line.received().count("D"), 0, "{hook:?}");
+        assert_eq!([UNDECLARED, A, B].map(counted), [1, 8, 2], "{hook:?}");
     }
 }
