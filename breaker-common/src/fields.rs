@@ -19,14 +19,20 @@ pub mod want {
     pub const IDENTITY: u32 = 1 << 2;
     /// What an execution report reports: ExecType(150) and OrdStatus(39). Until that is known the message is not counted.
     pub const REPORT: u32 = 1 << 3;
+    /// Whose it is, where its CompIDs must tell. Until that is known, at its end, the message is not counted.
+    pub const OWNER: u32 = 1 << 4;
     /// All of them.
-    pub const ALL: u32 = POSSDUP | ACTION | IDENTITY | REPORT;
+    pub const ALL: u32 = POSSDUP | ACTION | IDENTITY | REPORT | OWNER;
 }
 
 /// The walk is inside a value that is longer than the window.
 const LONG: u32 = 1 << 8;
 /// The next field is data, of the length in `Framing::hop`.
 const DATA: u32 = 1 << 9;
+/// In `Framing::seen`: it is a possible duplicate, and not yet counted as such.
+const DUPLICATE: u32 = 1 << 16;
+/// From this bit on: 1 more than the class of a message that is not yet counted.
+const CLASS_AT: u32 = 24;
 
 /// The first bytes of a field as they lie in a word.
 const fn text<const N: usize>(text: &[u8; N]) -> u64 {
@@ -118,14 +124,15 @@ impl Framing {
         let tag = first(window[0], b'=');
         let cut = have < WINDOW as u32 && length < self.skip;
         if self.scan & DATA != 0 {
-            if tag < 8 {
+            if tag < 8 && tag < end {
                 self.scan &= !DATA;
                 self.held = 0;
                 // The tag, `=`, the data, SOH; less what is behind already.
                 self.hop = (self.hop + tag + 2).saturating_sub(held);
                 return from;
             }
-            if !(cut && have < 8) {
+            if whole || !(cut && have < 8) {
+                // A field without a tag is no data.
                 self.scan &= !DATA;
                 self.hop = 0;
             }
@@ -167,10 +174,25 @@ impl Framing {
         if self.scan & want::REPORT != 0 {
             tally.count(self.reported() as usize);
         }
+        let class = self.seen >> CLASS_AT;
+        if class != 0 {
+            tally.count(class as usize - 1);
+        }
+        tally.replays = tally.replays.wrapping_add((self.seen & DUPLICATE != 0) as u32);
         if self.scan & want::IDENTITY != 0 {
             tally.identified = 1;
         }
         (self.scan, self.hop, self.seen, self.held) = (0, 0, 0, 0);
+    }
+
+    /// Counts the message, once it is known whose it is.
+    #[inline(always)]
+    pub(crate) fn classify(&mut self, class: usize, tally: &mut Tally) {
+        if self.scan & want::OWNER == 0 {
+            tally.count(class);
+        } else {
+            self.seen |= (class as u32 + 1) << CLASS_AT;
+        }
     }
 
     /// Bytes of the message were jumped over: its fields may be anywhere from here on.
@@ -186,15 +208,26 @@ impl Framing {
     fn note(&mut self, payload: &mut impl Payload, window: &Words, tag: u32, end: u32, tally: &mut Tally) {
         let [w0, w1, ..] = *window;
         if self.scan & want::POSSDUP != 0 && w0 & 0xff_ffff == text(b"43=") {
-            tally.replays = tally.replays.wrapping_add((w0 & 0xff_ffff_ffff == text(b"43=Y\x01")) as u32);
+            if w0 & 0xff_ffff_ffff == text(b"43=Y\x01") {
+                self.seen |= DUPLICATE;
+            }
             self.scan &= !want::POSSDUP;
         }
         if self.scan & want::ACTION != 0 && w0 & 0xff_ffff_ffff == text(b"1373=") {
             // 1 suspends orders, 3 cancels them; 2 releases them, and any other may do anything.
             let value = w0 >> 40 & 0xffff;
             let reduces = value == text(b"1\x01") || value == text(b"3\x01");
-            tally.count(if reduces { Class::Cancel } else { Class::Order } as usize);
             self.scan &= !want::ACTION;
+            self.classify(if reduces { Class::Cancel } else { Class::Order } as usize, tally);
+            if reduces {
+                // No order, and so no replay of one.
+                self.scan &= !want::POSSDUP;
+                self.seen &= !DUPLICATE;
+            }
+        }
+        if self.seen & DUPLICATE != 0 && self.scan & (want::ACTION | want::OWNER) == 0 {
+            tally.replays = tally.replays.wrapping_add(1);
+            self.seen &= !DUPLICATE;
         }
         if self.scan & want::REPORT != 0 {
             if w0 & 0xffff_ffff == text(b"150=") {
@@ -218,7 +251,10 @@ impl Framing {
             // `tag` is 2 to 4 here: the value begins in the first word, and seven digits end in the second.
             let shift = 8 * (tag + 1);
             let value = w0 >> shift | w1 << (64 - shift);
-            if let Some(length) = number(value, end.wrapping_sub(tag + 1)) {
+            // Of no length, there need be no data: then the next field is one like any.
+            if let Some(length) = number(value, end.wrapping_sub(tag + 1))
+                && length != 0
+            {
                 self.hop = length;
                 self.scan |= DATA;
             }

@@ -43,7 +43,8 @@ pub struct Framing {
     pub scan: u32,
     /// Bytes of a data field.
     pub hop: u32,
-    /// Values that were found in an execution report: ExecType(150), OrdStatus(39).
+    /// Values that were found in an execution report: ExecType(150), OrdStatus(39); and behind those, what is not yet counted of the
+    /// current message.
     pub seen: u32,
 }
 
@@ -206,7 +207,7 @@ impl Stream {
     /// Goes on behind `gap` missing bytes. Inside a message that changes nothing; anywhere else the stream is lost.
     #[inline(always)]
     fn jump(&mut self, seq: u32, gap: u32, tally: &mut Tally) {
-        if self.framing.scan & (want::ACTION | want::REPORT) != 0 {
+        if self.framing.scan & (want::ACTION | want::REPORT | want::OWNER) != 0 {
             // The field that would tell may be among the missing.
             self.framing.settle(tally);
         }
@@ -294,16 +295,18 @@ impl Framing {
         match fix::header(&window, held + length) {
             Header::Message { msg_type, length: whole, fields } => {
                 let kind = kind_of(msg_type);
-                let want = if tally.identified == 0 { kind.want } else { kind.want & !want::IDENTITY };
+                let first = want::IDENTITY | want::OWNER;
+                let want = if tally.identified == 0 { kind.want } else { kind.want & !first };
                 self.held = 0;
+                self.scan = want;
                 if want & (want::ACTION | want::REPORT) == 0 {
-                    tally.count(kind.class);
+                    self.classify(kind.class, tally);
                 }
                 if want == 0 {
                     self.skip = whole - held;
                     return from;
                 }
-                (self.scan, self.skip) = (want, whole - fields);
+                self.skip = whole - fields;
                 from + (fields - held)
             }
             Header::Partial => {

@@ -136,10 +136,19 @@ impl Frame {
 
 /// A FIX message with this type and these fields behind the header, well formed.
 pub fn message(begin: &str, msg_type: &str, fields: &[u8]) -> Vec<u8> {
-    let mut body = format!("35={msg_type}\x0149=FIRM\x0156=VENUE\x0134=1\x0152=20261122-09:30:00.000\x01").into_bytes();
-    body.extend_from_slice(fields);
+    let header = format!("35={msg_type}\x0149=FIRM\x0156=VENUE\x0134=1\x0152=20261122-09:30:00.000\x01");
+    framed(begin, &[header.as_bytes(), fields].concat())
+}
+
+/// A FIX message with this body, from MsgType(35) to the field before the checksum; `|` in it stands for SOH.
+pub fn spelt(body: &str) -> Vec<u8> {
+    framed("FIX.4.4", body.replace('|', "\x01").as_bytes())
+}
+
+/// A FIX message with this body, well formed as far as that is.
+fn framed(begin: &str, body: &[u8]) -> Vec<u8> {
     let mut message = format!("8={begin}\x019={}\x01", body.len()).into_bytes();
-    message.extend_from_slice(&body);
+    message.extend_from_slice(body);
     let sum = message.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte));
     message.extend_from_slice(format!("10={sum:03}\x01").as_bytes());
     message

@@ -17,7 +17,7 @@ mod engine;
 use engine::{Engine, Mark, Order};
 
 /// What a replay after a reset may do is the policy's: here it passes, so that it can be told from what must never come.
-/// These tests say nothing of the replay guard (`possdup = "block"`).
+/// Only [`replays_after_the_reset_come_where_the_policy_lets_them`] is about the replay guard (`possdup = "block"`).
 const POLICY: &str = r#"
 [[session]]
 name = "x1"
@@ -142,6 +142,59 @@ fn replays_are_withheld_while_tripped_and_come_as_possible_duplicates_after_the_
     venue.wait_for_orders(15, at_venue);
     assert_eq!(venue.orders_taken(at_venue), [orders(21..=30, true), orders(31..=35, false)].concat());
     assert_eq!(rig.counters(1).passed[ORDER], 20 + venue.orders_in(at_venue).len() as u64);
+}
+
+/// The replay guard: what the engine has in its store, and sends again as soon as the venue asks for it, is what the trip was to stop.
+/// Nothing of it comes, and the session is tripped again, as often as it is reset. Where the policy lets replays pass, all of it
+/// comes, once.
+#[test]
+fn replays_after_the_reset_come_where_the_policy_lets_them() {
+    if !privileged() {
+        return;
+    }
+    for possdup in ["block", "pass"] {
+        let rig = Rig::new(&POLICY.replace("pass", possdup));
+        let (mut firm, venue) = trading(&rig, "");
+        let (at_firm, at_venue) = (firm.mark(), venue.mark());
+        rig.trip("session/x1");
+        let before = firm.wait_for("logout", at_firm);
+        firm.order(21, 10);
+        rig.reset("session/x1");
+        // The venue asks, and the engine sends again.
+        let asked = firm.wait_for("in 2 - N", before);
+        let mut sent = firm.wait_for("out D R-21 Y", asked);
+        if possdup == "pass" {
+            venue.wait_for_orders(10, at_venue);
+            firm.order(31, 5);
+            venue.wait_for_orders(15, at_venue);
+            assert_eq!(venue.orders_taken(at_venue), [orders(21..=30, true), orders(31..=35, false)].concat());
+            assert_eq!(causes(&rig), [""; 0]);
+            continue;
+        }
+        for times in 1..=3 {
+            if times > 1 {
+                rig.reset("session/x1");
+            }
+            // Where the engine was back before the reset, that connection is fenced first.
+            wait("the guard's trip", || {
+                let found = (causes(&rig), rig.status().packets["replay"]);
+                (found == (vec!["replay"], times)).then_some(()).ok_or(format!("{found:?}"))
+            });
+            sent = firm.wait_for("out D R-21 Y", sent);
+        }
+        assert_eq!((venue.orders_in(at_venue), rig.counters(1).passed[ORDER]), (vec![], 20));
+        // Tripped as it is now, a replay is no more than an order.
+        let again = firm.mark();
+        let again = firm.wait_for("logon", again);
+        firm.wait_for("out D R-21 Y", again);
+        assert_eq!((causes(&rig), rig.status().packets["replay"]), (vec!["replay"], 3));
+        assert_eq!(venue.orders_in(at_venue), []);
+    }
+}
+
+/// Why the session is tripped.
+fn causes(rig: &Rig) -> Vec<&'static str> {
+    rig.status().scopes.into_iter().find(|scope| scope.scope == "session/x1").expect("the scope").causes
 }
 
 /// Reliability R9, where the trip drops: the engine is told nothing, and all that it sends is queued in TCP, which tries

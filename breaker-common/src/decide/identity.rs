@@ -4,7 +4,7 @@ use crate::abi::{Connection, Session, Target, kind, undeclared};
 
 use super::HOST;
 use super::verdict::Verdict;
-use super::world::World;
+use super::world::{Switches, World};
 
 /// Whether the first message of a connection is awaited, to tell or to confirm whose it is.
 #[inline(always)]
@@ -39,9 +39,14 @@ pub(super) fn introduce<W: World>(world: &mut W, session: &Session, connection: 
     connection.place != 0
 }
 
-/// The session that a connection to a shared place is, by the CompIDs that it has shown.
+/// The session that a connection to a shared place is, by the CompIDs that it has shown, and its switches; `undeclared` are those of
+/// what nobody declared.
 #[inline(always)]
-pub(super) fn settle<W: World>(world: &mut W, connection: &mut Connection) -> Result<W::Session, Verdict> {
+pub(super) fn settle<W: World>(
+    world: &mut W,
+    connection: &mut Connection,
+    undeclared: Switches,
+) -> Result<(W::Session, Switches), Verdict> {
     let Target::Shared { place, mask } = Target::unpack(connection.place) else { return Err(Verdict::Unconfigured) };
     let mut ids = connection.ids;
     let mut i = 0;
@@ -54,13 +59,17 @@ pub(super) fn settle<W: World>(world: &mut W, connection: &mut Connection) -> Re
     let number = world.session_at(place, ids);
     let session = world.session(number).ok_or(Verdict::Unconfigured)?;
     if number == 0 {
-        return stranger(world, connection).map_or(Ok(session), Err);
+        return stranger(world, connection).map_or(Ok((session, undeclared)), Err);
     }
     connection.session = number;
     // Its SYN was before it was known which trips concern it.
-    let young = connection.opened == 1 && world.past(&session).raised_ns < connection.opened_ns;
-    connection.epoch = if young { world.switches(&session).epoch } else { 0 };
-    Ok(session)
+    let (past, switches) = (world.past(&session), world.switches(&session));
+    let young = connection.opened == 1 && past.raised_ns < connection.opened_ns;
+    connection.epoch = if young { switches.epoch } else { 0 };
+    if young && switches.causes != 0 && world.isolated(session.scopes[0], past.resets) {
+        return Err(Verdict::Tripped);
+    }
+    Ok((session, switches))
 }
 
 /// True where a number that must be is not.

@@ -40,13 +40,15 @@ pub fn decide<W: World>(world: &mut W, connection: &mut Connection, segment: &Se
 fn deliberate<W: World>(world: &mut W, connection: &mut Connection, segment: &Segment) -> Verdict {
     let Some(mut session) = owner(world, connection) else { return Verdict::Unconfigured };
     let mut switches = world.switches(&session);
+    // Where its Logon must tell whose it is, the Logon is what can be withheld.
+    let shared = connection.place != 0;
     if connection.epoch == Connection::NEW {
         connection.epoch = switches.epoch;
-        if connection.place != 0 {
+        if shared {
             connection.opened_ns = world.now();
         }
     }
-    if segment.flags & SYN != 0 && switches.causes != 0 && is_isolated(world, &session) {
+    if segment.flags & SYN != 0 && switches.causes != 0 && !shared && is_isolated(world, &session) {
         return Verdict::Isolated;
     }
     if segment.flags & (FIN | RST) != 0 {
@@ -59,18 +61,24 @@ fn deliberate<W: World>(world: &mut W, connection: &mut Connection, segment: &Se
         return Verdict::Fenced;
     }
     let asked = is_asked(&session, connection);
-    // While its epoch is that at which the agent's day began, nothing has tripped since.
-    let guarded = session.flags & flag::REPLAYS_PASS == 0 && switches.epoch != session.day_epoch;
-    let (any, orders) = (if asked { want::IDENTITY } else { 0 }, if guarded { want::POSSDUP } else { 0 });
+    let any = match (asked, shared) {
+        (true, true) => want::IDENTITY | want::OWNER,
+        (true, false) => want::IDENTITY,
+        (false, _) => 0,
+    };
+    // Behind the message that tells whose it is there may be orders of a session that is guarded.
+    let orders = if any & want::OWNER != 0 || is_guarded(&session, switches) { want::POSSDUP } else { 0 };
     read(world, &session, &mut connection.stream, segment, any, orders);
     if asked && introduce(world, &session, connection) {
-        match settle(world, connection) {
-            Ok(found) => session = found,
+        match settle(world, connection, switches) {
+            Ok(found) => (session, switches) = found,
             Err(verdict) => return verdict,
         }
-        switches = world.switches(&session);
         if connection.epoch != switches.epoch {
             return Verdict::Fenced;
+        }
+        if !is_guarded(&session, switches) {
+            world.tally().replays = 0;
         }
     }
     weigh(world, &session, switches.causes)
@@ -85,6 +93,12 @@ fn owner<W: World>(world: &mut W, connection: &mut Connection) -> Option<W::Sess
     }
     (connection.session, connection.epoch) = (0, Connection::NEW);
     world.session(0)
+}
+
+/// Whether orders with PossDupFlag(43)=Y are withheld. While its epoch is that at which the agent's day began, nothing has tripped since.
+#[inline(always)]
+fn is_guarded(session: &Session, switches: Switches) -> bool {
+    session.flags & flag::REPLAYS_PASS == 0 && switches.epoch != session.day_epoch
 }
 
 /// Whether a new connection of a tripped session may not even open.
