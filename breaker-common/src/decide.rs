@@ -447,9 +447,7 @@ pub fn observe<W: World>(world: &mut W, session: &Session, stream: &mut Stream, 
             i += 1;
         }
     }
-    if let Some((scope, passed)) = limits::charge(session, world) {
-        world.trip(scope, cause::RATE, passed);
-    }
+    limits::record(session, world, |world, scope, passed| world.trip(scope, cause::RATE, passed));
 }
 
 /// True where a segment adds no risk, by what the policy lets pass while tripped. What could not be read may be anything.
