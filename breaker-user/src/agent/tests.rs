@@ -120,6 +120,7 @@ fn a_full_table_is_one_entry_a_session_in_its_place() {
 #[test]
 fn an_attachment_stands_by_the_worst_that_is_said_of_it() {
     let found = |attached, first, pinned| Attachment {
+        mode: "egress",
         name: "eth1".to_owned(),
         ifindex: 2,
         hook: "tcx",
