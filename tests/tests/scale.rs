@@ -26,6 +26,8 @@ const CONNECTIONS: usize = 60_000;
 const PORT: u16 = 10_000;
 /// How much dearer a packet may become: nothing is searched for, and what is looked up is looked up by its number or its hash.
 const FLAT: f64 = 1.5;
+/// The same where memory must be fetched for each packet: of a connection, of three scopes and of the rings of their limits.
+const COLD: f64 = 10.0;
 const ROUNDS: usize = 7;
 const SINGLES: usize = 3_000;
 /// How long it may take to look. A build that is not optimised is some ten times slower.
@@ -112,28 +114,36 @@ fn a_packet_costs_the_same_whatever_the_number_of_sessions_and_connections() {
         return;
     }
     let (mut one, mut many) = (Load::new(1, 1, 1), Load::new(SESSIONS, GROUPS, 1));
-    let mut full = Load::new(SESSIONS, GROUPS, CONNECTIONS);
+    let (mut crowd, mut full) = (Load::new(1, 1, CONNECTIONS), Load::new(SESSIONS, GROUPS, CONNECTIONS));
     let mut dice = Dice(0x5ca1e);
-    let mut ratios: [Vec<f64>; 3] = Default::default();
+    let mut ratios: [Vec<f64>; 5] = Default::default();
     let mut zero = Vec::new();
     for _ in 0..ROUNDS {
         let base = one.order(|| 0);
         zero.push(base);
         ratios[0].push(many.order(|| 0) / base);
         ratios[1].push(full.order(|| 59_999) / base);
-        ratios[2].push(full.order(|| dice.below(CONNECTIONS as u64) as usize) / base);
+        ratios[2].push(crowd.order(|| dice.below(CONNECTIONS as u64) as usize) / base);
+        ratios[3].push(full.order(|| dice.below(SESSIONS as u64) as usize) / base);
+        ratios[4].push(full.order(|| dice.below(CONNECTIONS as u64) as usize) / base);
     }
-    let [sessions, connections, spread] = ratios.map(median);
+    let [sessions, connections, crowd_spread, sessions_spread, spread] = ratios.map(median);
     println!(
         "an order: {:.0} ns with one session and one connection; of {SESSIONS} sessions {sessions:.2} times that, in a table of \
-         {CONNECTIONS} {connections:.2} times; each on any of them (nothing in the caches) {spread:.2} times",
+         {CONNECTIONS} {connections:.2} times",
         median(zero)
     );
+    println!(
+        "each order on any connection, with nothing of it in the caches: of {CONNECTIONS} of one session {crowd_spread:.2} times; of one \
+         each of {SESSIONS} sessions {sessions_spread:.2} times; of {CONNECTIONS} of {SESSIONS} sessions {spread:.2} times"
+    );
     assert!(sessions < FLAT && connections < FLAT, "{sessions:.2}, {connections:.2}");
+    let cold = crowd_spread.max(sessions_spread).max(spread);
+    assert!(cold < COLD, "{cold:.2}");
     let counted = |load: &Load| load.rig.status().sessions.iter().map(|one| one.messages["order"].passed).sum::<u64>();
     assert_eq!(
-        [counted(&one), counted(&many), counted(&full)],
-        [1, 1, 2].map(|each| each * (ROUNDS * SINGLES) as u64),
+        [counted(&one), counted(&many), counted(&crowd), counted(&full)],
+        [1, 1, 1, 3].map(|each| each * (ROUNDS * SINGLES) as u64),
         "each of them was counted"
     );
 }
