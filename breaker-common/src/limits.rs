@@ -135,6 +135,35 @@ pub fn charge(session: &Session, charge: &mut impl Charge) -> Option<(u32, Passe
     None
 }
 
+/// Charges messages that came in to every limit of their session. None of them is withheld, so each takes its ticket, whatever any
+/// limit says; `trip` is told of each scope where one is passed.
+#[inline(always)]
+pub fn record<C: Charge>(session: &Session, charge: &mut C, mut trip: impl FnMut(&mut C, u32, Passed)) {
+    let mut concerned = false;
+    let mut i = 0;
+    while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
+        charge.mark(i, session.scopes[i]);
+        concerned |= charge.concerned(i);
+        i += 1;
+    }
+    if !concerned {
+        return;
+    }
+    let now = charge.now();
+    let mut i = 0;
+    while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
+        if charge.concerned(i) {
+            let scope = session.scopes[i];
+            // Only to find the windows: what it says, the tickets say again.
+            charge.look(i, scope, now);
+            if let Some(passed) = charge.take(i, scope, now) {
+                trip(charge, scope, passed);
+            }
+        }
+        i += 1;
+    }
+}
+
 /// Remembers how many tickets each limit has issued, where any of them counts any of the messages.
 #[inline(always)]
 pub fn mark(scope: &impl SharedScope, marks: &mut Marks, tally: &Tally) {
@@ -151,10 +180,11 @@ pub fn mark(scope: &impl SharedScope, marks: &mut Marks, tally: &Tally) {
     }
 }
 
-/// The first limit that the messages would pass, where the scope is armed. Takes nothing.
+/// The first limit that the messages would pass, where the scope is armed. Takes nothing, and marks the windows of all.
 #[inline(always)]
 pub fn look(scope: &impl SharedScope, marks: &mut Marks, tally: &Tally, now: u64) -> Option<Passed> {
     let armed = scope.armed();
+    let mut found = None;
     let mut i = 0;
     while i < LIMITS_PER_SCOPE {
         let limit = scope.limit(i);
@@ -162,17 +192,17 @@ pub fn look(scope: &impl SharedScope, marks: &mut Marks, tally: &Tally, now: u64
         if more != 0 && has_limit(scope, i) {
             marks.tail[i] = scope.tail(i, &limit, marks.issued[i], now);
             let used = marks.issued[i].wrapping_sub(marks.tail[i]).wrapping_add(more);
-            if armed && used > window::most(&limit, &scope.window(i)) {
-                return Some(Passed { limit: i as u32, used });
+            if armed && found.is_none() && used > window::most(&limit, &scope.window(i)) {
+                found = Some(Passed { limit: i as u32, used });
             }
         }
         i += 1;
     }
-    None
+    found
 }
 
-/// Takes the tickets, and tells `rose` of warning levels that rise. Returns a limit that is passed after all, because another CPU was
-/// faster.
+/// Takes the tickets, and tells `rose` of warning levels that rise. Returns the first limit that is passed, where the scope is armed:
+/// because another CPU was faster, or because what is charged has come in and is not to be withheld.
 #[inline(always)]
 pub fn take(
     scope: &impl SharedScope,
@@ -182,28 +212,32 @@ pub fn take(
     mut clock: impl FnMut() -> u64,
     mut rose: impl FnMut(Rise),
 ) -> Option<Passed> {
+    let mut found = None;
     let mut i = 0;
     while i < LIMITS_PER_SCOPE {
         let limit = scope.limit(i);
         let more = tally.limited(limit.class) as u64;
         if more != 0 && has_limit(scope, i) {
             let issued = scope.issue(i, more);
-            let raced = issued != marks.issued[i];
             let tail = marks.tail[i];
             // Raced, the tickets were taken later than `now` tells.
-            let stamp = if raced { clock() } else { now };
+            let stamp = if issued != marks.issued[i] { clock() } else { now };
             scope.stamp(i, &limit, issued, more, stamp);
             let used = issued.wrapping_sub(tail).wrapping_add(more);
-            if raced && used > window::most(&limit, &scope.window(i)) && scope.armed() {
-                return Some(Passed { limit: i as u32, used });
+            let passes = used > window::most(&limit, &scope.window(i)) && scope.armed();
+            if passes && found.is_none() {
+                found = Some(Passed { limit: i as u32, used });
             }
-            if let Some(rise) = watch(scope, i, &limit, tail, used) {
+            // Of a limit that trips its scope nothing is left to warn.
+            if let Some(rise) = watch(scope, i, &limit, tail, used)
+                && !passes
+            {
                 rose(rise);
             }
         }
         i += 1;
     }
-    None
+    found
 }
 
 /// Keeps tail, peak and warning level of a limit up to date.

@@ -147,7 +147,10 @@ pub fn most(limit: &Limit, window: &Window) -> u64 {
 #[inline(always)]
 pub fn level(limit: &Limit, most: u64, used: u64) -> u64 {
     let [first, second, third] = limit.warn;
-    let mut level = 0;
+    let (all, mut level) = (used, 0);
+    // They are shares of `max`. Where fills allow more than that, they are to be the same shares of it: so many messages, scaled
+    // down. Both factors stay below 2^32.
+    let used = if most > limit.max { used.wrapping_mul(limit.max) / most } else { used };
     if first != 0 && used >= first {
         level = 1;
     }
@@ -157,7 +160,7 @@ pub fn level(limit: &Limit, most: u64, used: u64) -> u64 {
     if third != 0 && used >= third {
         level = 3;
     }
-    if used > most { EXCEEDED } else { level }
+    if all > most { EXCEEDED } else { level }
 }
 
 /// The level of a limit that is passed.

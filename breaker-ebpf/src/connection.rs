@@ -119,6 +119,8 @@ pub fn find(context: impl Context, work: &mut Work) -> Result<&'static mut Conne
         }
         // A failure to remove it is one to make it anew: `make` overwrites.
         let _ = CONNECTIONS.remove(&work.packet.key);
+        // What came in on the earlier one says nothing of this one. Often nothing has.
+        let _ = INBOUND.remove(&work.packet.key);
     }
     let policy = undeclared(work.side);
     if !looked_up && policy == undeclared::IGNORE {

@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod raw;
 pub mod rig;
 pub mod sink;
+pub mod venue;
 
 /// True where the privileged tests can run. Without root they say so and pass: they are for `cargo xtask test`, which asks for it.
 pub fn privileged() -> bool {

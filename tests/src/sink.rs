@@ -184,21 +184,26 @@ impl Line<'_> {
         self.received()
     }
 
-    /// Reads `struct tcp_info` (linux/tcp.h), which is longer than that of the C library.
+    /// What the kernel's TCP says of it.
     pub fn sent(&self) -> Sent {
-        let (mut words, mut length) = ([0u32; 64], 256u32);
-        let (socket, place) = (self.stream.as_raw_fd(), words.as_mut_ptr().cast());
-        // SAFETY: a plain system call with a buffer of the length that is said.
-        let failed = unsafe { libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut length) };
-        assert!(failed == 0 && length >= 160, "TCP_INFO: {}, {length} bytes", std::io::Error::last_os_error());
-        // tcpi_snd_mss, tcpi_total_retrans, tcpi_data_segs_out
-        let [mss, again, all] = [4, 25, 39].map(|word| words[word]);
-        Sent { mss: mss as usize, first: (all - again) as u64, again: again as u64 }
+        sent(&self.stream)
     }
 
     fn find<'a>(&self, all: &'a [Received]) -> &'a Received {
         all.iter().rfind(|one| one.from == self.from).expect("the connection")
     }
+}
+
+/// What the kernel's TCP says of a connection: `struct tcp_info` (linux/tcp.h), which is longer than that of the C library.
+pub fn sent(stream: &TcpStream) -> Sent {
+    let (mut words, mut length) = ([0u32; 64], 256u32);
+    let (socket, place) = (stream.as_raw_fd(), words.as_mut_ptr().cast());
+    // SAFETY: a plain system call with a buffer of the length that is said.
+    let failed = unsafe { libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut length) };
+    assert!(failed == 0 && length >= 160, "TCP_INFO: {}, {length} bytes", std::io::Error::last_os_error());
+    // tcpi_snd_mss, tcpi_total_retrans, tcpi_data_segs_out
+    let [mss, again, all] = [4, 25, 39].map(|word| words[word]);
+    Sent { mss: mss as usize, first: (all - again) as u64, again: again as u64 }
 }
 
 fn read(mut stream: TcpStream, place: usize, all: &Mutex<Vec<Received>>, may_read: &AtomicBool) {

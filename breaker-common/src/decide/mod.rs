@@ -91,7 +91,10 @@ fn owner<W: World>(world: &mut W, connection: &mut Connection) -> Option<W::Sess
     if session.scope_count != 0 {
         return Some(session);
     }
-    (connection.session, connection.epoch) = (0, Connection::NEW);
+    connection.session = 0;
+    if connection.epoch != Connection::FENCED {
+        connection.epoch = Connection::NEW;
+    }
     world.session(0)
 }
 

@@ -12,10 +12,7 @@ use super::world::World;
 /// Takes note of a segment that comes in for a session: what it reports counts for limits, and nothing of it is ever withheld.
 #[inline(always)]
 pub fn observe<W: World>(world: &mut W, session: &Session, stream: &mut Stream, segment: &Segment) {
-    let behind_syn = segment.seq.wrapping_add(1);
-    if segment.flags & SYN != 0 && stream.next_seq != behind_syn {
-        *stream = Stream::at(behind_syn);
-    }
+    // A SYN that comes again late starts nothing anew: what came in on ports that are taken over goes with their connection.
     if segment.length == 0 || session.flags & flag::OPAQUE != 0 {
         return;
     }
@@ -30,7 +27,5 @@ pub fn observe<W: World>(world: &mut W, session: &Session, stream: &mut Stream, 
             i += 1;
         }
     }
-    if let Some((scope, passed)) = limits::charge(session, world) {
-        world.trip(scope, cause::RATE, passed);
-    }
+    limits::record(session, world, |world, scope, passed| world.trip(scope, cause::RATE, passed));
 }

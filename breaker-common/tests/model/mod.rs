@@ -247,6 +247,7 @@ impl Model {
                 return if connection.session == Connection::IGNORED { Err(reason::NOT_OURS) } else { Ok(place) };
             }
             self.connections.remove(place);
+            self.inbound.retain(|(known, _)| known != key);
         }
         let begins_like_fix = self.undeclared != undeclared::IGNORE && payload.starts_with(&SIGNATURE);
         if !looked_up && !begins_like_fix {

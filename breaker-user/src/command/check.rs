@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use serde_json::json;
 
 use super::{say, warn};
@@ -17,7 +17,8 @@ pub fn run(args: &ConfigArgs) -> Result<ExitCode> {
     let policy = policy(args)?;
     let tables = load::tables(&policy)?;
     let host = host(&policy);
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    // Maps have room for every CPU that may yet be plugged in.
+    let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow!(error).context(format!("reading {path}")))?;
     let inbound = policy.host().inbound == Inbound::Watch;
     let memory = tables.room().memory(policy.host().connections.get(), inbound, cpus);
     let limits: usize = policy.scopes().iter().map(|scope| policy.limits(scope).len()).sum();

@@ -282,10 +282,9 @@ impl Breaker {
 
     /// Every connection in the table.
     pub fn connections(&self) -> Result<Vec<(ConnectionKey, Connection)>> {
-        let map = self.maps.connections()?;
-        map.iter()
-            .map(|entry| entry.map(|(key, value)| (key.0, value.0)).context("reading the connection table"))
-            .collect()
+        let mut all = Vec::new();
+        self.maps.each_connection(|key, connection| all.push((*key, *connection)))?;
+        Ok(all)
     }
 
     /// Connections by session.
@@ -299,17 +298,16 @@ impl Breaker {
         let sessions = self.maps.sessions()?;
         let epochs: Vec<u64> = (0..self.policy().sessions).map(|n| self.epoch_sum(sessions, n)).collect();
         let mut taken = 0;
-        for entry in self.maps.connections()?.iter() {
-            let connection = entry.context("reading the connection table")?.1.0;
+        self.maps.each_connection(|_, connection| {
             taken += 1;
             let session = connection.session as usize;
-            let Some(count) = counts.get_mut(session) else { continue };
+            let Some(count) = counts.get_mut(session) else { return };
             if connection.epoch != epochs[session] {
                 count.fenced += 1;
             } else if connection.closed_ns == 0 {
                 count.live += 1;
             }
-        }
+        })?;
         Ok((counts, taken))
     }
 
@@ -347,25 +345,25 @@ impl Breaker {
 
     /// Forgets connections that sent their FIN or RST more than `age_ns` ago.
     pub fn forget_closed(&self, age_ns: u64) -> Result<usize> {
+        let now = clock::now_ns();
+        let mut old = Vec::new();
+        self.maps.each_connection(|key, connection| {
+            let closed = connection.closed_ns;
+            if closed != 0 && now.saturating_sub(closed) > age_ns {
+                old.push(PodKey(*key));
+            }
+        })?;
         let mut map = self.maps.connections()?;
         let mut inbound = self.maps.inbound()?;
-        let now = clock::now_ns();
-        let old: Vec<_> = map
-            .iter()
-            .filter_map(Result::ok)
-            .filter(|(_, connection)| {
-                let closed = connection.0.closed_ns;
-                closed != 0 && now.saturating_sub(closed) > age_ns
-            })
-            .map(|(key, _)| key)
-            .collect();
         let mut forgotten = 0;
         for key in old {
             // One that a new SYN has taken over meanwhile is open again: look once more.
             let closed = map.get(&key, 0).is_ok_and(|found| found.0.closed_ns != 0);
-            forgotten += usize::from(closed && map.remove(&key).is_ok());
-            // Where nothing has come in there is nothing to forget.
-            let _ = inbound.remove(&key);
+            if closed && map.remove(&key).is_ok() {
+                forgotten += 1;
+                // Where nothing has come in there is nothing to forget.
+                let _ = inbound.remove(&key);
+            }
         }
         Ok(forgotten)
     }

@@ -12,6 +12,7 @@ use breaker_common::abi::{
 };
 use breaker_common::window::Ring;
 
+use super::batch;
 use super::load::EndpointKey;
 use super::memory::{self, Mapped};
 use super::pins::PinRoot;
@@ -26,7 +27,9 @@ pub struct Maps {
     counters: OnceLock<PerCpuArray<MapData, PodCounters>>,
     reasons: OnceLock<PerCpuArray<MapData, u64>>,
     heartbeat: OnceLock<Mapped<u64>>,
-    /// Locked, because a walk that meets a removal by another thread starts over and would count twice.
+    /// To walk over,
+    table: OnceLock<MapData>,
+    /// and to look up and remove.
     connections: OnceLock<Mutex<Connections>>,
     inbound: OnceLock<Mutex<InboundTable>>,
 }
@@ -53,6 +56,7 @@ impl Maps {
             counters: OnceLock::new(),
             reasons: OnceLock::new(),
             heartbeat: OnceLock::new(),
+            table: OnceLock::new(),
             connections: OnceLock::new(),
             inbound: OnceLock::new(),
         }
@@ -66,6 +70,7 @@ impl Maps {
         self.reasons()?;
         self.heartbeat()?;
         drop(self.connections()?);
+        self.table()?;
         self.endpoints()?;
         self.events()?;
         let policy = self.policy();
@@ -117,12 +122,23 @@ impl Maps {
 
     /// The connection table. One thread at a time.
     pub fn connections(&self) -> Result<MutexGuard<'_, Connections>> {
-        let lock = once(&self.connections, || {
-            let (key, value) = (size_of::<ConnectionKey>(), size_of::<Connection>());
-            let data = self.open_keyed("CONNECTIONS", MapType::Hash, key, value, self.meta.connections)?;
-            Ok(Mutex::new(HashMap::try_from(Map::HashMap(data))?))
-        })?;
+        let lock =
+            once(&self.connections, || Ok(Mutex::new(HashMap::try_from(Map::HashMap(self.open_connections()?))?)))?;
         Ok(lock.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Hands out every connection in the table.
+    pub fn each_connection(&self, each: impl FnMut(&ConnectionKey, &Connection)) -> Result<()> {
+        batch::walk(self.table()?, each).context("reading the connection table")
+    }
+
+    fn table(&self) -> Result<&MapData> {
+        once(&self.table, || self.open_connections())
+    }
+
+    fn open_connections(&self) -> Result<MapData> {
+        let (key, value) = (size_of::<ConnectionKey>(), size_of::<Connection>());
+        self.open_keyed("CONNECTIONS", MapType::Hash, key, value, self.meta.connections)
     }
 
     /// What comes in. One thread at a time.

@@ -178,20 +178,35 @@ pub struct Room {
 }
 
 impl Room {
-    /// Kernel memory that the maps will take, bytes: what `check` prints. Overheads of the kernel's own are estimated high.
+    /// Kernel memory that the maps will take, bytes: what `check` prints. Every entry counts as if it were in use. `cpus` are those that
+    /// the machine may ever have.
     pub fn memory(&self, connections: u32, inbound: bool, cpus: usize) -> u64 {
-        let array = |entries: u32, value: usize| (entries as usize * value).next_multiple_of(4096) as u64;
-        let entry = |value: usize| size_of::<abi::ConnectionKey>() + value + 64;
-        array(self.scopes, size_of::<Scope>())
+        const PAGE: usize = 4096;
+        // One that can be mapped begins on a page of its own, behind one with what the kernel knows of it.
+        let array = |entries: u32, value: usize| (entries as usize * value).next_multiple_of(PAGE) + PAGE;
+        // Kernel `htab_map_mem_usage`: an entry has a header, each CPU keeps one ready, and buckets are a power of two.
+        let hash = |entries: u32, value: usize| {
+            let entry = 48 + size_of::<abi::ConnectionKey>().next_multiple_of(8) + value.next_multiple_of(8);
+            (entries as usize + cpus) * entry + entries.next_power_of_two() as usize * 16 + PAGE
+        };
+        let per_cpu = |entries: u32, value: usize| entries as usize * (value.next_multiple_of(8) * cpus + 8) + PAGE;
+        let bytes = array(1, size_of::<abi::Meta>())
+            + array(self.scopes, size_of::<Scope>())
             + array(self.scopes, size_of::<Label>())
             + array(self.sessions * abi::SIDES as u32, size_of::<Session>())
             + array(self.slots, 8)
             + array(1024, 8)
-            + array(connections, entry(size_of::<abi::Connection>()))
-            + if inbound { array(connections, entry(size_of::<abi::Inbound>())) } else { 4096 }
-            + array(self.endpoints + self.identities + self.comp_ids, 128)
-            + array(self.sessions, size_of::<abi::Counters>()) * cpus as u64
-            + 256 * 1024
+            + array(2, 8)
+            + hash(connections, size_of::<abi::Connection>())
+            + hash(if inbound { connections } else { 1 }, size_of::<abi::Inbound>())
+            + hash(self.endpoints + self.identities + self.comp_ids, 128)
+            + per_cpu(self.sessions, size_of::<abi::Counters>())
+            + per_cpu(abi::reason::NAMES.len() as u32, 8)
+            // What a packet needs while it is judged,
+            + per_cpu(1, PAGE)
+            // and the event ring with its own pages.
+            + 256 * 1024 + 8 * PAGE;
+        bytes as u64
     }
 }
 

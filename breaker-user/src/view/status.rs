@@ -161,7 +161,7 @@ pub struct SessionView {
     pub retransmitted: u64,
     /// Times its stream was lost.
     pub desyncs: u64,
-    /// What came in, where that is read: `fill`, `reject`, `other`.
+    /// What came in, where that is read: `fill`, `reject`, `other`; and `desyncs`, the times that this stream was lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inbound: Option<BTreeMap<&'static str, u64>>,
 }
@@ -359,7 +359,8 @@ fn messages(counters: &Counters) -> BTreeMap<&'static str, Verdicts> {
 }
 
 fn inbound(counters: &Counters) -> BTreeMap<&'static str, u64> {
-    Incoming::ALL.into_iter().map(Incoming::name).zip(counters.inbound).collect()
+    let messages = Incoming::ALL.into_iter().map(Incoming::name).zip(counters.inbound);
+    messages.chain([("desyncs", counters.inbound_desyncs)]).collect()
 }
 
 fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
@@ -417,5 +418,7 @@ fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
         ("order repeated (PossDupFlag=Y) after a trip", repeated),
     ];
     let fixed = fixed.map(|(failure, then)| (failure, then.to_owned()));
-    Ok(set.into_iter().chain(fixed).map(|(failure, then)| Failure { failure, then }).collect())
+    let lost = "counted; what comes in goes uncounted until a segment begins with 8=FIX";
+    let read = (breaker.meta().inbound != 0).then(|| ("stream that comes in lost", lost.to_owned()));
+    Ok(set.into_iter().chain(read).chain(fixed).map(|(failure, then)| Failure { failure, then }).collect())
 }

@@ -1,7 +1,7 @@
 //! The one table of the metrics: names, labels and where each figure comes from. The names are a contract with dashboards.
 
 use breaker_common::abi::cause;
-use breaker_common::class::Class;
+use breaker_common::class::{Class, Incoming};
 
 use super::figures::{Figures, Limit, Scope};
 
@@ -96,6 +96,28 @@ pub const FAMILIES: &[Family] = &[
                     sink(&[&session.name, class.name(), "passed"], Value::Count(passed));
                     sink(&[&session.name, class.name(), "withheld"], Value::Count(withheld));
                 }
+            }
+        },
+    ),
+    family(
+        "breaker_inbound_messages_total",
+        &["session", "kind"],
+        "Messages that came in, where that is read.",
+        |of, sink| {
+            for session in of.sessions.iter().filter(|_| of.inbound) {
+                for (kind, count) in Incoming::ALL.into_iter().zip(session.counters.inbound) {
+                    sink(&[&session.name, kind.name()], Value::Count(count));
+                }
+            }
+        },
+    ),
+    family(
+        "breaker_inbound_desyncs_total",
+        &["session"],
+        "Times that the stream that comes in was lost, and messages in it went uncounted.",
+        |of, sink| {
+            for session in of.sessions.iter().filter(|_| of.inbound) {
+                sink(&[&session.name], Value::Count(session.counters.inbound_desyncs));
             }
         },
     ),

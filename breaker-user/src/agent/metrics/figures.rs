@@ -24,6 +24,8 @@ pub struct Figures {
     pub scopes: Vec<Scope>,
     /// Sessions.
     pub sessions: Vec<Session>,
+    /// What comes in is read.
+    pub inbound: bool,
     /// Interfaces, and whether nothing leaves there but by us.
     pub interfaces: BTreeMap<String, bool>,
     /// Age of the heartbeat, ns.
@@ -109,6 +111,7 @@ impl Figures {
                     connections,
                 })
                 .collect(),
+            inbound: meta.inbound != 0,
             interfaces: interfaces
                 .into_iter()
                 .filter(|found| found.mode != "inbound")
@@ -129,7 +132,8 @@ fn scope(of: &Source, history: &History, index: ScopeIndex) -> Result<Scope> {
     let state = breaker.scope(index)?;
     let limit = |found: Used| Limit {
         class: class_name(found.limit.class),
-        per: per(&found.limit),
+        // A ratio may stand beside a total of the same class.
+        per: if found.limit.per_fill == 0 { per(&found.limit) } else { "fill".to_owned() },
         max: found.most,
         used: found.used,
         peak: found.peak,

@@ -16,6 +16,8 @@ const NAMES: &[(&str, &[&str])] = &[
     ("breaker_epoch", &["scope"]),
     ("breaker_trips_total", &["scope", "cause"]),
     ("breaker_messages_total", &["session", "class", "verdict"]),
+    ("breaker_inbound_messages_total", &["session", "kind"]),
+    ("breaker_inbound_desyncs_total", &["session"]),
     ("breaker_packets_total", &["session", "verdict"]),
     ("breaker_retransmitted_segments_total", &["session"]),
     ("breaker_desyncs_total", &["session"]),
@@ -59,6 +61,7 @@ fn figures() -> Figures {
             counters,
             connections: ConnectionCount { live: 1, fenced: 2 },
         }],
+        inbound: true,
         interfaces: [("eth1".to_owned(), true), ("eth2".to_owned(), false)].into(),
         heartbeat_age_ns: Some(42_000_000),
         table: [5, 65_536],
@@ -78,6 +81,13 @@ fn names_and_labels_are_the_documented_ones() {
 fn both_formats_are_as_recorded() {
     assert_eq!(text(figures(), Format::Classic).unwrap(), include_str!("golden.classic.txt"));
     assert_eq!(text(figures(), Format::OpenMetrics).unwrap(), include_str!("golden.openmetrics.txt"));
+}
+
+#[test]
+fn what_comes_in_is_served_only_where_it_is_read() {
+    let unread = text(Figures { inbound: false, ..figures() }, Format::Classic).unwrap();
+    let samples: Vec<_> = unread.lines().filter(|line| line.starts_with("breaker_inbound")).collect();
+    assert!(samples.is_empty(), "{samples:?}");
 }
 
 #[test]

@@ -1,0 +1,185 @@
+//! What a venue sends to a trading host, and a connection with both of its ends at hand to send it on.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread::scope;
+use std::time::Duration;
+
+use breaker_common::class::Incoming;
+use breaker_user::lab::Namespace;
+use rustix::net::sockopt::set_socket_send_buffer_size;
+use serde_json::Value;
+
+use crate::dice::Dice;
+use crate::frame::message;
+use crate::rig::{Network, Rig};
+
+/// Nothing on a cable as short as this takes longer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An execution report with these fields behind the usual ones, each ended by `|` in place of SOH.
+pub fn report(begin: &str, fields: &str) -> Vec<u8> {
+    message(begin, "8", format!("37=O-1|17=E-1|11=R-1|55=IBM|54=1|{fields}").replace('|', "\x01").as_bytes())
+}
+
+/// A fill, as FIX 4.4 reports it.
+pub fn fill() -> Vec<u8> {
+    report("FIX.4.4", "150=F|39=2|31=101.25|32=100|151=0|14=100|6=101.25|")
+}
+
+/// A business-level reject.
+pub fn reject() -> Vec<u8> {
+    message("FIX.4.4", "j", b"45=2\x01372=D\x01380=3\x0158=no\x01")
+}
+
+/// Text that looks like fills and rejects, as data of a field behind its length.
+fn fake(length: u32, data: u32) -> String {
+    let inside = "|150=F|39=2|10=000|8=FIX.4.4|9=20|35=8|150=F|39=8|10=000|";
+    format!("{length}={}|{data}={inside}|", inside.len())
+}
+
+/// Messages of every kind that tells a class, and of some that tell none.
+pub fn kinds() -> Vec<(Vec<u8>, Incoming)> {
+    use Incoming::{Fill, Other, Reject};
+    let text = |msg_type, fields: &str| message("FIX.4.4", msg_type, fields.replace('|', "\x01").as_bytes());
+    let long = "x".repeat(3_000);
+    vec![
+        (fill(), Fill),
+        (report("FIXT.1.1", "39=1|150=F|"), Fill),
+        (report("FIX.4.2", "20=0|150=1|39=1|"), Fill),
+        (report("FIX.4.2", "20=0|150=2|39=2|"), Fill),
+        (report("FIX.4.0", "20=0|39=1|"), Fill),
+        (report("FIX.4.0", "20=0|39=2|"), Fill),
+        (report("FIX.4.4", &format!("{}150=F|39=1|", fake(354, 355))), Fill),
+        (report("FIX.4.4", &format!("58={long}|150=F|39=1|")), Fill),
+        (report("FIX.4.4", "150=8|39=8|58=no|"), Reject),
+        (report("FIX.4.0", "20=0|39=8|"), Reject),
+        (text("3", "45=2|58=no|"), Reject),
+        (text("9", "37=O-1|11=C-1|41=R-1|39=0|434=1|"), Reject),
+        (reject(), Reject),
+        (text("j", &format!("{}45=2|372=8|380=0|", fake(354, 355))), Reject),
+        (report("FIX.4.4", "150=0|39=0|"), Other),
+        (report("FIX.4.4", "150=4|39=4|"), Other),
+        // Restated, or a status on request: partly filled it was before.
+        (report("FIX.4.4", "150=D|39=1|"), Other),
+        (report("FIX.4.4", "150=I|39=2|"), Other),
+        (report("FIX.4.4", &format!("150=0|{}39=0|", fake(354, 355))), Other),
+        (report("FIX.4.4", &format!("{}150=0|39=0|", fake(95, 96))), Other),
+        (report("FIX.4.4", "58=150=F|1150=F|150=0|39=0|"), Other),
+        (text("AE", "571=T-1|150=F|39=2|"), Other),
+        (text("W", &format!("55=IBM|{}", fake(95, 96))), Other),
+        (text("0", ""), Other),
+        (text("1", "112=150=F|"), Other),
+        (text("A", "98=0|108=30|"), Other),
+        (text("BE", "923=1|"), Other),
+    ]
+}
+
+/// So many messages of all kinds, and how many of each class are among them: fills, rejects, others.
+pub fn any(dice: &mut Dice, count: usize) -> (Vec<u8>, [u64; 3]) {
+    let kinds = kinds();
+    let (mut bytes, mut counts) = (Vec::new(), [0; 3]);
+    for _ in 0..count {
+        let (message, class) = &kinds[dice.below(kinds.len() as u64) as usize];
+        bytes.extend_from_slice(message);
+        counts[position(*class)] += 1;
+    }
+    (bytes, counts)
+}
+
+/// Where a class stands among the counts.
+pub fn position(class: Incoming) -> usize {
+    class as usize - Incoming::Fill as usize
+}
+
+/// A connection from the trading host to the venue.
+pub struct Pair {
+    /// The trading host's end,
+    pub firm: TcpStream,
+    /// and the venue's.
+    pub venue: TcpStream,
+}
+
+impl Pair {
+    /// Connects to an address of the venue, where nobody else may listen.
+    pub fn connect(firm: &Namespace, venue: &Namespace, to: SocketAddr) -> Self {
+        let listener = venue.run(|| TcpListener::bind(to)).expect("listening");
+        let firm = firm.run(|| TcpStream::connect(to)).expect("connecting");
+        let (venue, _) = listener.accept().expect("accepting");
+        for end in [&firm, &venue] {
+            end.set_nodelay(true).expect("no delay");
+            end.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            end.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        }
+        Self { firm, venue }
+    }
+
+    /// Keeps what is on its way below so many bytes, so that no queue on the way is full and drops any of it.
+    pub fn in_flight(self, bytes: usize) -> Self {
+        for end in [&self.firm, &self.venue] {
+            set_socket_send_buffer_size(end, bytes).expect("setting a buffer's size");
+        }
+        self
+    }
+
+    /// The venue sends these parts, each by a write of its own; all of it comes.
+    pub fn report(&mut self, parts: &[&[u8]]) {
+        pass(&mut self.venue, &mut self.firm, parts);
+    }
+
+    /// The trading host sends; all of it comes.
+    pub fn send(&mut self, bytes: &[u8]) {
+        pass(&mut self.firm, &mut self.venue, &[bytes]);
+    }
+
+    /// Both at once.
+    pub fn exchange(&mut self, out: &[&[u8]], inward: &[&[u8]]) {
+        let clone = |stream: &TcpStream| stream.try_clone().expect("another handle");
+        let (mut firm, mut venue) = (clone(&self.firm), clone(&self.venue));
+        scope(|threads| {
+            threads.spawn(|| pass(&mut firm, &mut venue, out));
+            self.report(inward);
+        });
+    }
+}
+
+/// Sends parts from one end, and reads them at the other.
+fn pass(from: &mut TcpStream, to: &mut TcpStream, parts: &[&[u8]]) {
+    let whole = parts.concat();
+    let mut came = vec![0; whole.len()];
+    scope(|threads| {
+        threads.spawn(|| parts.iter().for_each(|part| from.write_all(part).expect("sending")));
+        to.read_exact(&mut came).expect("all of it comes");
+    });
+    assert!(came == whole, "what comes is what was sent");
+}
+
+/// Cuts bytes at random: many small parts, some of up to `most` bytes.
+pub fn cut<'a>(dice: &mut Dice, mut bytes: &'a [u8], most: u64) -> Vec<&'a [u8]> {
+    let mut parts = Vec::new();
+    while !bytes.is_empty() {
+        let most = if dice.below(4) == 0 { most } else { 300 };
+        let (part, rest) = bytes.split_at((1 + dice.below(most) as usize).min(bytes.len()));
+        parts.push(part);
+        bytes = rest;
+    }
+    parts
+}
+
+impl<N: Network> Rig<N> {
+    /// What `breaker status --json` prints.
+    pub fn status_json(&self) -> Value {
+        let ran = self.cli(&["status", "--json"]);
+        serde_json::from_slice(&ran.stdout).unwrap_or_else(|error| {
+            panic!("{error}: {:?}, {}", ran.status.code(), String::from_utf8_lossy(&ran.stderr))
+        })
+    }
+
+    /// What came in for a session, as that says it: fills, rejects, others.
+    pub fn came_in(&self, session: &str) -> [u64; 3] {
+        let status = self.status_json();
+        let sessions = status["sessions"].as_array().expect("sessions");
+        let inbound = &sessions.iter().find(|one| one["name"] == session).expect("the session")["inbound"];
+        ["fill", "reject", "other"].map(|kind| inbound[kind].as_u64().unwrap_or_else(|| panic!("{inbound}")))
+    }
+}

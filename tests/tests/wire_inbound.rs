@@ -1,0 +1,458 @@
+//! What comes in, on the wire: what it is counted as, and that none of it is ever withheld.
+
+use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use aya::programs::{SchedClassifier, TcAttachType};
+use breaker_common::abi::Counters;
+use breaker_common::decide::{FIN, SYN};
+use breaker_tests::dice::Dice;
+use breaker_tests::frame::{ACK, Frame, order};
+use breaker_tests::gateway::{Gateway, Hook, Inline, Offloads};
+use breaker_tests::privileged;
+use breaker_tests::raw::PacketSocket;
+use breaker_tests::rig::{Network, Rig};
+use breaker_tests::sink::sent;
+use breaker_tests::venue::{Pair, any, cut, fill, kinds, position, reject};
+use breaker_user::lab::{Namespace, Offload, Wire};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+const POLICY: &str = r#"
+inbound = "watch"
+undeclared = "ignore"
+[[session]]
+name = "x1"
+remote = ["10.9.0.2:9001", "[fd09::2]:9001"]
+[[session]]
+name = "x2"
+remote = ["10.9.0.2:9002", "[fd09::2]:9002"]
+"#;
+const BOTH: [IpAddr; 2] = [Wire::VENUE, Wire::VENUE_V6];
+
+fn clsact() -> Rig {
+    Rig::new(&format!("hook = \"clsact\"\n{POLICY}"))
+}
+
+/// Has an interface take in what comes as a network card does: through one queue, in the order of the wire, and put together by GRO.
+/// Without NAPI a veth takes it in on whichever CPU it was sent, on several at once and in any order; and it uses NAPI only where the
+/// sender does no TSO.
+fn queued(sender: (&Namespace, &str), at: (&Namespace, &str)) {
+    sender.0.set_offload(sender.1, Offload::Tso, false).expect("no TSO");
+    at.0.set_offload(at.1, Offload::Gro, true).expect("NAPI");
+}
+
+/// Keeps this thread, those that it starts, and what they send to one CPU: so that segments of up to 64 KB come in as they were sent,
+/// and in that order.
+fn on_one_cpu() {
+    let mut set = CpuSet::new();
+    set.set(0);
+    sched_setaffinity(None, &set).expect("pinning to a CPU");
+}
+
+fn pair(rig: &Rig, address: IpAddr, port: u16) -> Pair {
+    Pair::connect(&rig.wire.firm, &rig.wire.venue, SocketAddr::new(address, port))
+}
+
+/// What came in for the sessions by their numbers, and how often a stream was lost.
+fn inbound<const N: usize>(rig: &Rig<impl Network>, sessions: [usize; N]) -> [([u64; 3], u64); N] {
+    let of = |session| {
+        let Counters { inbound, inbound_desyncs, .. } =
+            rig.breaker(|breaker| breaker.counters().expect("counters"))[session];
+        (inbound, inbound_desyncs)
+    };
+    sessions.map(of)
+}
+
+fn sum(a: [u64; 3], b: [u64; 3]) -> [u64; 3] {
+    [0, 1, 2].map(|i| a[i] + b[i])
+}
+
+/// Sends one message of each kind in a segment of its own, and looks at what it counted as.
+fn each_kind(rig: &Rig<impl Network>, pair: &mut Pair) {
+    let mut expected = inbound(rig, [1])[0].0;
+    for (message, class) in kinds() {
+        pair.report(&[&message]);
+        expected[position(class)] += 1;
+        let shown = String::from_utf8_lossy(&message).replace('\x01', "|");
+        assert_eq!(inbound(rig, [1])[0], (expected, 0), "{class:?}: {shown:.400}");
+    }
+    assert_eq!(rig.came_in("x1"), expected);
+}
+
+#[test]
+fn each_kind_of_message_counts_as_what_it_is() {
+    if !privileged() {
+        return;
+    }
+    for rig in [Rig::new(POLICY), clsact()] {
+        for address in BOTH {
+            each_kind(&rig, &mut pair(&rig, address, 9001));
+        }
+        assert_eq!(inbound(&rig, [2]), [([0; 3], 0)]);
+    }
+    for hook in Hook::ALL {
+        let rig = Inline::inline(hook, Offloads::Checksums, POLICY);
+        for address in Gateway::VENUE {
+            each_kind(&rig, &mut Pair::connect(&rig.wire.firm, &rig.wire.venue, SocketAddr::new(address, 9001)));
+        }
+    }
+}
+
+/// Both ends of two sessions send at once, in parts of any size; every message of either direction counts once.
+fn both_ways(
+    rig: &Rig<impl Network>,
+    [firm, venue]: [&Namespace; 2],
+    address: IpAddr,
+    in_flight: usize,
+    dice: &mut Dice,
+) {
+    let before = inbound(rig, [1, 2]);
+    let sent = [rig.counters(1).passed[0], rig.counters(2).passed[0]];
+    let orders: Vec<u8> = (0..3_000).flat_map(order).collect();
+    let streams = [any(dice, 6_000), any(dice, 6_000)];
+    let parts = streams.each_ref().map(|(bytes, _)| cut(dice, bytes, 60_000));
+    let orders = cut(dice, &orders, 30_000);
+    std::thread::scope(|threads| {
+        for (port, parts) in [9001, 9002].into_iter().zip(&parts) {
+            let mut pair = Pair::connect(firm, venue, SocketAddr::new(address, port)).in_flight(in_flight);
+            let orders = &orders;
+            threads.spawn(move || pair.exchange(orders, parts));
+        }
+    });
+    let expected = [0, 1].map(|i| (sum(before[i].0, streams[i].1), 0));
+    assert_eq!(inbound(rig, [1, 2]), expected, "{address}");
+    for (session, before) in [1, 2].into_iter().zip(sent) {
+        let counters = rig.counters(session);
+        assert_eq!((counters.passed[0] - before, counters.desyncs), (3_000, 0), "{address}");
+    }
+}
+
+#[test]
+fn blasts_cut_anywhere_and_both_directions_at_once_are_counted_exactly() {
+    if !privileged() {
+        return;
+    }
+    let mut dice = Dice(0x1b_b0_0d);
+    for rig in [Rig::new(POLICY), clsact()] {
+        queued((&rig.wire.venue, Wire::INTERFACE), (&rig.wire.firm, Wire::INTERFACE));
+        for address in BOTH {
+            both_ways(&rig, [&rig.wire.firm, &rig.wire.venue], address, 32 << 10, &mut dice);
+        }
+    }
+    for offloads in Offloads::ALL {
+        let rig = Inline::inline(Hook::Native, offloads, POLICY);
+        queued((&rig.wire.venue, Wire::INTERFACE), (&rig.wire.gateway, Gateway::OUTSIDE));
+        for address in Gateway::VENUE {
+            both_ways(&rig, [&rig.wire.firm, &rig.wire.venue], address, 32 << 10, &mut dice);
+        }
+    }
+    on_one_cpu();
+    for rig in [Rig::new(POLICY), clsact()] {
+        for address in BOTH {
+            both_ways(&rig, [&rig.wire.firm, &rig.wire.venue], address, 4 << 20, &mut dice);
+        }
+    }
+}
+
+#[test]
+fn one_byte_a_segment_is_counted_like_any_other_cut() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(POLICY);
+    let mut pair = pair(&rig, Wire::VENUE, 9001);
+    let (mut bytes, mut expected) = (Vec::new(), [0; 3]);
+    for (message, class) in kinds().into_iter().filter(|(message, _)| message.len() < 1_000) {
+        bytes.extend_from_slice(&message);
+        expected[position(class)] += 1;
+    }
+    pair.report(&bytes.chunks(1).collect::<Vec<_>>());
+    assert_eq!(inbound(&rig, [1]), [(expected, 0)]);
+}
+
+fn nft(at: &Namespace, rules: &str) {
+    let ran = at.run(|| Command::new("nft").arg(rules).output()).expect("running nft");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+}
+
+#[test]
+fn what_is_lost_behind_the_hook_and_comes_again_counts_once() {
+    if !privileged() {
+        return;
+    }
+    // The hook is ahead of netfilter: it sees what the firewall then drops, and sees it again.
+    let rig = Rig::new(POLICY);
+    nft(&rig.wire.firm, "add table inet t; add chain inet t c { type filter hook input priority 0; }");
+    nft(
+        &rig.wire.firm,
+        "add rule inet t c tcp sport 9001 tcp flags & (syn | psh) == psh numgen random mod 8 == 0 drop",
+    );
+    let mut dice = Dice(0x105e);
+    let mut pair = pair(&rig, Wire::VENUE, 9001);
+    let (bytes, expected) = any(&mut dice, 1_000);
+    pair.report(&cut(&mut dice, &bytes, 20_000));
+    let sent = sent(&pair.venue);
+    assert!(sent.again > 20, "the venue sent much of it again: {sent:?}");
+    assert_eq!(inbound(&rig, [1]), [(expected, 0)]);
+}
+
+#[test]
+fn what_is_lost_ahead_of_the_hook_is_a_stream_lost_and_counting_goes_on_behind_it() {
+    if !privileged() {
+        return;
+    }
+    // At a gateway the hook is behind the firewall: it sees holes, and what fills them later.
+    let rig = Inline::inline(Hook::Native, Offloads::None, POLICY);
+    let mut dice = Dice(0x105e);
+    let to = SocketAddr::new(Gateway::VENUE[0], 9001);
+    let mut pair = Pair::connect(&rig.wire.firm, &rig.wire.venue, to);
+    nft(&rig.wire.gateway, "add table inet t; add chain inet t c { type filter hook forward priority 0; }");
+    nft(&rig.wire.gateway, "add rule inet t c tcp sport 9001 numgen random mod 25 == 0 counter drop");
+    let (bytes, sent) = any(&mut dice, 1_000);
+    pair.report(&cut(&mut dice, &bytes, 20_000));
+    nft(&rig.wire.gateway, "delete table inet t");
+    let [(counted, lost)] = inbound(&rig, [1]);
+    println!("lossy: sent {sent:?}, counted {counted:?}, streams lost {lost}");
+    assert!((0..3).all(|i| counted[i] <= sent[i]), "{counted:?} of {sent:?}");
+    assert!(counted == sent || lost > 0, "what is not counted is told of: {counted:?} of {sent:?}");
+    let status = rig.status_json();
+    assert_eq!(status["sessions"][1]["inbound"]["desyncs"], lost, "and shown: {}", status["sessions"][1]);
+    // The next message that begins a segment puts it right, at the latest.
+    let (bytes, more) = any(&mut dice, 300);
+    pair.report(&[&fill()]);
+    let [(before, _)] = inbound(&rig, [1]);
+    pair.report(&cut(&mut dice, &bytes, 20_000));
+    assert_eq!(inbound(&rig, [1]), [(sum(before, more), lost)]);
+}
+
+/// A connection of frames: nobody's socket, so that nothing is sent but what the test sends.
+struct Frames<'a> {
+    rig: &'a Rig,
+    firm: SocketAddr,
+    venue: SocketAddr,
+    socket: PacketSocket,
+}
+
+/// The venue's first sequence number: the numbers start anew soon.
+const ISN: u32 = u32::MAX - 700;
+
+impl<'a> Frames<'a> {
+    fn new(rig: &'a Rig, port: u16, venue: SocketAddr) -> Self {
+        let host: IpAddr = if venue.is_ipv4() { "10.9.0.77" } else { "fd09::77" }.parse().expect("an address");
+        let socket = PacketSocket::deaf(&rig.wire.venue, Wire::INTERFACE);
+        Self { rig, firm: SocketAddr::new(host, port), venue, socket }
+    }
+
+    /// The trading host sends a segment.
+    fn out(&self, seq: u32, flags: u8, payload: &[u8]) {
+        self.rig.inject(&[Frame::new(self.firm, self.venue, seq, payload).with_flags(flags).bytes()]);
+    }
+
+    /// The venue sends segments: the bytes of a stream from here on, so many of them.
+    fn come(&self, stream: &[u8], from: usize, length: usize) {
+        self.segment(ISN.wrapping_add(1 + from as u32), ACK, &stream[from..from + length]);
+    }
+
+    fn segment(&self, seq: u32, flags: u8, payload: &[u8]) {
+        self.socket.send(&Frame::new(self.venue, self.firm, seq, payload).with_flags(flags).bytes());
+        // What a veth is given it takes in behind the sender's back.
+        sleep(Duration::from_millis(3));
+    }
+
+    fn open(&self) {
+        self.out(1_000, SYN, b"");
+        self.segment(ISN, SYN | ACK, b"");
+    }
+}
+
+/// Ten messages, their bytes, and where each begins.
+fn ten() -> (Vec<u8>, Vec<usize>) {
+    let messages: Vec<_> = (0..10).map(|i| if i % 3 == 0 { reject() } else { fill() }).collect();
+    let starts = messages.iter().scan(0, |at, message| Some(std::mem::replace(at, *at + message.len())));
+    (messages.concat(), starts.collect())
+}
+
+#[test]
+fn repeated_reordered_and_overlapping_frames_count_once() {
+    if !privileged() {
+        return;
+    }
+    let (bytes, starts) = ten();
+    let [m1, m2, m3, m4, m5, m6] = [1, 2, 3, 4, 5, 6].map(|i| starts[i]);
+    let all = bytes.len();
+    const PLAIN: ([u64; 3], u64) = ([6, 4, 0], 0);
+    const LOST: ([u64; 3], u64) = ([6, 4, 0], 1);
+    // The field that tells a fill comes behind the end of its message: by then it counts as something else.
+    const LATE: ([u64; 3], u64) = ([5, 4, 1], 0);
+    // Segments as they come: from, to. All ten messages are in each.
+    let orders: &[(&str, ([u64; 3], u64), &[(usize, usize)])] = &[
+        ("in order", PLAIN, &[(0, m3), (m3, all)]),
+        ("again", PLAIN, &[(0, m3), (0, m3), (m3, all), (m1, m5), (0, all)]),
+        ("overlapping", PLAIN, &[(0, m3 + 20), (m2, m5 + 7), (m5, all)]),
+        ("cut in a header", PLAIN, &[(0, m3 + 4), (m3 + 4, m3 + 9), (m3 + 9, all)]),
+        ("swapped, and the second begins with a message", LOST, &[(0, m2), (m4, m6), (m2, m4), (m6, all)]),
+        ("swapped inside a message", LATE, &[(0, m2 + 60), (m2 + 80, m2 + 90), (m2 + 60, m2 + 80), (m2 + 90, all)]),
+        ("the late ones twice", LOST, &[(0, m2), (m4, m6), (m2, m4), (m2, m4), (m4, m6), (m6, all)]),
+        ("late ones in parts", LOST, &[(0, m2), (m4, m6), (m2, m3 + 9), (m3 + 9, m4), (m6, all)]),
+    ];
+    for venue in BOTH.map(|address| SocketAddr::new(address, 9001)) {
+        let rig = Rig::new(POLICY);
+        let mut before = [0; 3];
+        let mut lost = 0;
+        for (port, (what, (counts, loses), segments)) in (40_000..).zip(orders) {
+            let frames = Frames::new(&rig, port, venue);
+            frames.open();
+            segments.iter().for_each(|&(from, to)| frames.come(&bytes, from, to - from));
+            (before, lost) = (sum(before, *counts), lost + loses);
+            assert_eq!(inbound(&rig, [1]), [(before, lost)], "{what}, {venue}");
+        }
+    }
+}
+
+#[test]
+fn a_syn_that_comes_again_late_starts_nothing_anew_and_reused_ports_do() {
+    if !privileged() {
+        return;
+    }
+    let (bytes, starts) = ten();
+    let rig = Rig::new(POLICY);
+    let frames = Frames::new(&rig, 40_000, SocketAddr::new(Wire::VENUE, 9001));
+    frames.open();
+    frames.come(&bytes, 0, starts[5]);
+    frames.segment(ISN, SYN | ACK, b"");
+    frames.come(&bytes, starts[2], starts[5] - starts[2]);
+    frames.come(&bytes, starts[5], bytes.len() - starts[5]);
+    assert_eq!(inbound(&rig, [1]), [([6, 4, 0], 0)], "the repeated SYN");
+    // The same ports once more, with any other first number.
+    for isn in [ISN.wrapping_sub(9_999), ISN.wrapping_add(1 << 30), 7] {
+        frames.out(2_000, FIN | ACK, b"");
+        frames.out(isn ^ 0x5555, SYN, b"");
+        frames.segment(isn, SYN | ACK, b"");
+        frames.segment(isn.wrapping_add(1), ACK, &bytes);
+    }
+    assert_eq!(inbound(&rig, [1]), [([24, 16, 0], 0)], "the new connections");
+}
+
+#[test]
+fn what_no_session_asked_for_is_not_looked_at() {
+    if !privileged() {
+        return;
+    }
+    let (bytes, _) = ten();
+    let rig = Rig::new(POLICY);
+    // From a session's endpoint, but on a connection that the trading host never opened.
+    let stranger = Frames::new(&rig, 40_000, SocketAddr::new(Wire::VENUE, 9001));
+    stranger.segment(ISN, SYN | ACK, b"");
+    stranger.come(&bytes, 0, bytes.len());
+    // From an address, and from a port, where no session goes.
+    for (port, venue) in [(40_001, "10.9.0.3:9001"), (40_002, "10.9.0.2:9003")] {
+        let frames = Frames::new(&rig, port, venue.parse().expect("an address"));
+        frames.open();
+        frames.come(&bytes, 0, bytes.len());
+    }
+    let mut other = pair(&rig, Wire::VENUE, 9003);
+    other.send(&order(1));
+    other.report(&[&bytes]);
+    assert_eq!(inbound(&rig, [0, 1, 2]), [([0; 3], 0); 3]);
+    let known = rig.breaker(|breaker| breaker.maps().inbound().expect("the table").keys().count());
+    assert_eq!(known, 0, "and no room is taken");
+}
+
+#[test]
+fn nothing_that_comes_in_is_withheld_while_tripped() {
+    if !privileged() {
+        return;
+    }
+    let limits = "limits = [{ class = \"reject\", max = 3, per = \"1h\" }]\n[[session]]\nname = \"x2\"";
+    for hook in ["auto", "clsact"] {
+        let policy = POLICY.replacen("[[session]]\nname = \"x2\"", limits, 1);
+        let rig = Rig::new(&format!("hook = {hook:?}\non_trip = \"drop\"\n{policy}"));
+        let mut dice = Dice(0xd0_07);
+        let mut old = pair(&rig, Wire::VENUE, 9001);
+        old.report(&[&reject().repeat(3)]);
+        old.report(&[&reject()]);
+        let mut expected = [0, 4, 0];
+        let mut come = |pair: &mut Pair, dice: &mut Dice| {
+            let (bytes, counts) = any(dice, 500);
+            pair.report(&cut(dice, &bytes, 30_000));
+            expected = sum(expected, counts);
+            assert_eq!(inbound(&rig, [1]), [(expected, 0)]);
+        };
+        let causes = |scope: &str| {
+            let found = rig.status().scopes.into_iter().find(|found| found.scope == scope);
+            found.expect("the scope").causes
+        };
+        assert_eq!(causes("session/x1"), ["rate"], "tripped by what came in");
+        come(&mut old, &mut dice);
+        rig.trip("session/x1");
+        rig.trip("host");
+        come(&mut old, &mut dice);
+        // It is fenced from its next order on; what comes in still does.
+        std::io::Write::write_all(&mut old.firm, &order(1)).expect("taken by the socket");
+        sleep(Duration::from_millis(20));
+        assert_eq!(rig.status().packets["fenced"], 1);
+        come(&mut old, &mut dice);
+        let mut new = pair(&rig, Wire::VENUE, 9001);
+        come(&mut new, &mut dice);
+        assert_eq!(rig.counters(1).passed[0], 0);
+    }
+}
+
+/// Programs at a hook of tcx in this thread's namespace.
+fn programs(interface: &str, direction: TcAttachType) -> usize {
+    SchedClassifier::query_tcx(interface, direction).map_or(0, |(_, programs)| programs.len())
+}
+
+#[test]
+fn status_shows_where_it_hangs_and_an_unload_leaves_nothing() {
+    if !privileged() {
+        return;
+    }
+    let both = [TcAttachType::Ingress, TcAttachType::Egress];
+    for (hook, word, each) in [("auto", "tcx", 1), ("clsact", "clsact", 0)] {
+        let rig = Rig::new(&format!("hook = {hook:?}\n{POLICY}"));
+        let interfaces: Vec<_> =
+            rig.status().interfaces.into_iter().map(|one| (one.mode, one.hook, one.attached, one.first)).collect();
+        assert_eq!(interfaces, [("egress", word, true, true), ("inbound", word, true, true)]);
+        let at = |direction| rig.inside(|| programs(Wire::INTERFACE, direction));
+        assert_eq!(both.map(at), [each; 2]);
+        let ran = rig.cli(&["unload"]);
+        assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
+        assert_eq!(both.map(at), [0; 2]);
+        let tc = rig.inside(|| Command::new("tc").args(["qdisc", "show", "dev", Wire::INTERFACE]).output());
+        let tc = String::from_utf8(tc.expect("running tc").stdout).expect("text");
+        assert!(!tc.contains("clsact"), "{tc}");
+        assert!(!Rig::root().exists(), "no pin is left");
+    }
+    let rig = Inline::inline(Hook::Native, Offloads::Checksums, POLICY);
+    let shown = rig.status_json();
+    let interfaces: Vec<_> =
+        (0..2).map(|i| (&shown["interfaces"][i]["mode"], &shown["interfaces"][i]["hook"])).collect();
+    assert_eq!(interfaces, [(&"inline".into(), &"native".into()), (&"inbound".into(), &"tcx".into())]);
+    let at = |direction| rig.inside(|| programs(Gateway::INSIDE, direction));
+    assert_eq!(both.map(at), [0, 1]);
+    assert_eq!(rig.cli(&["unload"]).status.code(), Some(0));
+    assert_eq!(both.map(at), [0, 0]);
+}
+
+#[test]
+fn without_a_need_for_it_nothing_is_read() {
+    if !privileged() {
+        return;
+    }
+    let quiet = POLICY.replace("inbound = \"watch\"\n", "");
+    let rig = Rig::new(&quiet);
+    let mut line = pair(&rig, Wire::VENUE, 9001);
+    line.report(&[&fill()]);
+    assert_eq!(inbound(&rig, [1]), [([0; 3], 0)]);
+    assert_eq!(rig.inside(|| programs(Wire::INTERFACE, TcAttachType::Ingress)), 0);
+    let status = rig.status_json();
+    assert!(status["sessions"][1].get("inbound").is_none(), "{}", status["sessions"][1]);
+    // A limit that needs it brings it along.
+    let rig = Rig::new(&format!("limits = [{{ class = \"fill\", max = 5, per = \"1s\" }}]\n{quiet}"));
+    let mut line = pair(&rig, Wire::VENUE, 9001);
+    line.report(&[&fill()]);
+    assert_eq!(inbound(&rig, [1]), [([1, 0, 0], 0)]);
+}
