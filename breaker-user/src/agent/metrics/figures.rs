@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use breaker_common::abi::{Counters, LIMITS_PER_SCOPE, reason};
+use breaker_common::abi::{Counters, reason};
 
 use super::Source;
 use crate::agent::history::{History, Trips};
@@ -88,7 +88,7 @@ impl Figures {
         let meta = breaker.meta();
         let (connections, taken) = breaker.connection_table()?;
         let names = breaker.names();
-        let sessions = names.sessions().zip(breaker.counters()?).zip(connections);
+        let counters = breaker.counters()?;
         let interfaces = of.loaded.attachments();
         Ok(Self {
             build: [
@@ -99,11 +99,13 @@ impl Figures {
             ],
             policy: [of.loaded.policy.clone(), breaker.policy().sha256.iter().map(|byte| format!("{byte:02x}")).collect()],
             scopes: names.iter().map(|index| scope(of, history, index)).collect::<Result<_>>()?,
-            sessions: sessions
-                .map(|((session, counters), connections)| Session {
-                    name: names.session_name(session).to_string(),
-                    counters,
-                    connections,
+            // Sessions that a reload has removed leave holes among the numbers.
+            sessions: names
+                .sessions()
+                .filter_map(|session| {
+                    let number = session.get() as usize;
+                    let (counters, connections) = (*counters.get(number)?, *connections.get(number)?);
+                    Some(Session { name: names.session_name(session).to_string(), counters, connections })
                 })
                 .collect(),
             interfaces: interfaces
