@@ -92,8 +92,20 @@ fn ipv6_ends_are_told_apart_from_their_ports() {
 
 #[test]
 fn every_kind_has_the_name_that_scripts_know() {
-    let expected = ["tripped", "would_trip", "warned", "connection_fenced", "desynced", "table_full", "undeclared"]
-        .map(str::to_owned);
+    let expected = [
+        "tripped",
+        "would_trip",
+        "warned",
+        "connection_fenced",
+        "desynced",
+        "table_full",
+        "undeclared",
+        "replayed",
+        "warned",
+        "isolated",
+        "comp_id_mismatch",
+    ]
+    .map(str::to_owned);
     let events: Vec<_> = KINDS.iter().map(|(kind, _)| event(*kind)).collect();
     assert_eq!(made(&events).into_iter().map(|entry| entry.kind).collect::<Vec<_>>(), expected);
 }
@@ -122,6 +134,7 @@ fn an_attachment_stands_by_the_worst_that_is_said_of_it() {
     let found = |attached, first, pinned| Attachment {
         name: "eth1".to_owned(),
         ifindex: 2,
+        mode: "egress",
         hook: "tcx",
         attached,
         first,

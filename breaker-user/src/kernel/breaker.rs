@@ -105,6 +105,11 @@ impl Breaker {
         &self.names
     }
 
+    /// The names of all scopes and sessions that any policy since the load has had.
+    pub fn all_names(&self) -> Result<Scopes> {
+        meta::all_names(&self.root, &self.meta)
+    }
+
     /// The scope of this name.
     pub fn find(&self, text: &str) -> Result<ScopeIndex> {
         self.names.find(text).map_err(|error| Fault::new(Code::Usage, error.to_string()).into())

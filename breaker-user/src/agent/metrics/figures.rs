@@ -8,6 +8,7 @@ use breaker_common::abi::{Counters, reason};
 use super::Source;
 use crate::agent::history::{History, Trips};
 use crate::config::ScopeIndex;
+use crate::kernel::Breaker;
 use crate::kernel::breaker::Used;
 use crate::kernel::breaker::ConnectionCount;
 use crate::kernel::tables::unpadded;
@@ -84,7 +85,8 @@ pub struct Session {
 impl Figures {
     /// Reads them.
     pub fn read(of: &Source, history: &History) -> Result<Self> {
-        let breaker = &of.loaded.breaker;
+        let now = of.loaded.now();
+        let breaker = &now.breaker;
         let meta = breaker.meta();
         let (connections, taken) = breaker.connection_table()?;
         let names = breaker.names();
@@ -97,8 +99,8 @@ impl Figures {
                 meta.abi.to_string(),
                 format!("{:016x}", of.loaded.tag),
             ],
-            policy: [of.loaded.policy.clone(), breaker.policy().sha256.iter().map(|byte| format!("{byte:02x}")).collect()],
-            scopes: names.iter().map(|index| scope(of, history, index)).collect::<Result<_>>()?,
+            policy: [now.policy.clone(), breaker.policy().sha256.iter().map(|byte| format!("{byte:02x}")).collect()],
+            scopes: names.iter().map(|index| scope(breaker, history, index)).collect::<Result<_>>()?,
             // Sessions that a reload has removed leave holes among the numbers.
             sessions: names
                 .sessions()
@@ -122,8 +124,7 @@ impl Figures {
     }
 }
 
-fn scope(of: &Source, history: &History, index: ScopeIndex) -> Result<Scope> {
-    let breaker = &of.loaded.breaker;
+fn scope(breaker: &Breaker, history: &History, index: ScopeIndex) -> Result<Scope> {
     let name = breaker.names().name(index).to_string();
     let state = breaker.scope(index)?;
     let limit = |found: Used| Limit {

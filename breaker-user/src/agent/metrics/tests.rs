@@ -40,6 +40,7 @@ fn figures() -> Figures {
         packets_withheld: 31,
         retransmitted: 32,
         desyncs: 33,
+        ..Counters::default()
     };
     Figures {
         build: ["0.1.0", "abc", "1", "00ff"].map(str::to_owned),

@@ -12,6 +12,9 @@ mod rings;
 mod sums;
 mod unchangeable;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::fence;
 use std::thread::sleep;
 use std::time::Duration;
