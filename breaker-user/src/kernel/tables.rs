@@ -126,7 +126,13 @@ impl Tables {
     }
 
     /// Takes a place in: its endpoint, its port, and where it is shared, whose it may be.
-    fn endpoint(&mut self, policy: &Policy, place: &Place, (places, next): (&[((Endpoint, u32), u32)], &mut u32), numbers: &Numbers) {
+    fn endpoint(
+        &mut self,
+        policy: &Policy,
+        place: &Place,
+        (places, next): (&[((Endpoint, u32), u32)], &mut u32),
+        numbers: &Numbers,
+    ) {
         let prefix = place.remote.prefix();
         let mapped_bits = if prefix.address().is_ipv4() { 96 } else { 0 };
         let bits = Endpoint::FIXED_BITS + mapped_bits + prefix.length() as u32;
@@ -364,7 +370,10 @@ impl Slots {
     /// Takes so many from the lowest gap that has them.
     fn take(&mut self, count: u32) -> Result<u32> {
         let Some(gap) = self.free.iter_mut().find(|gap| gap.end - gap.start >= count) else {
-            bail!("laying out the limits: their rings need more than {} slots: use fewer or smaller limits", Self::MOST);
+            bail!(
+                "laying out the limits: their rings need more than {} slots: use fewer or smaller limits",
+                Self::MOST
+            );
         };
         let start = gap.start;
         gap.start += count;

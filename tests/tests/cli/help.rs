@@ -6,6 +6,7 @@ use super::host::breaker;
 const VERBS: [(&[&str], &[&str]); 13] = [
     (&["check"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
     (&["load"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
+    (&["reload"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
     (&["unload"], &["--force"]),
     (&["agent"], &["--config <FILE>"]),
     (&["status"], &["[SCOPE]", "--json", "10", "11"]),

@@ -9,8 +9,8 @@ use super::Source;
 use crate::agent::history::{History, Trips};
 use crate::config::ScopeIndex;
 use crate::kernel::Breaker;
-use crate::kernel::breaker::Used;
 use crate::kernel::breaker::ConnectionCount;
+use crate::kernel::breaker::Used;
 use crate::kernel::tables::unpadded;
 use crate::view::status::{class_name, per};
 

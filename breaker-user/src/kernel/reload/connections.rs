@@ -6,9 +6,9 @@ use breaker_common::abi::{Connection, ConnectionKey, Endpoint};
 use super::endpoints::Trie;
 use super::in_force::InForce;
 use super::sums;
-use crate::kernel::{Breaker, clock};
 use crate::kernel::maps::{PodConnection, PodKey};
 use crate::kernel::tables::Tables;
+use crate::kernel::{Breaker, clock};
 
 /// What is to be done about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,9 @@ pub fn settle(breaker: &Breaker, now: &InForce, next: &Tables) -> Result<()> {
     each(breaker, |key, connection| {
         let orphan = match connection.session {
             0 => connection.place == 0 && Some(connection.epoch) == undeclared,
-            session => now.declares_session(session) && !declares(next, session) && connection.epoch != Connection::FENCED,
+            session => {
+                now.declares_session(session) && !declares(next, session) && connection.epoch != Connection::FENCED
+            }
         };
         let endpoint = Endpoint { port: key.remote_port, pad: 0, local: key.local, remote: key.remote };
         if orphan && places.whose(&endpoint, Endpoint::BITS, |word| word) != 0 { Deed::Forget } else { Deed::Leave }

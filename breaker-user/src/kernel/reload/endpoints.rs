@@ -63,7 +63,8 @@ impl<T: Copy> Trie<T> {
 pub fn merged(known: &[Entry], new: &[(Endpoint, u32, u32)], side: usize) -> Vec<Entry> {
     let before = Trie::of(known.iter().map(|(endpoint, bits, place)| (*endpoint, *bits, place[1 - side])));
     let after = Trie::of(new.iter().copied());
-    let keys = known.iter().map(|(endpoint, bits, _)| (*endpoint, *bits)).chain(new.iter().map(|(e, bits, _)| (*e, *bits)));
+    let keys =
+        known.iter().map(|(endpoint, bits, _)| (*endpoint, *bits)).chain(new.iter().map(|(e, bits, _)| (*e, *bits)));
     let mut keys: Vec<_> = keys.collect();
     keys.sort_by_key(|(endpoint, bits)| (*bits, masked(endpoint, *bits).0));
     keys.dedup_by_key(|(endpoint, bits)| masked(endpoint, *bits));
@@ -144,7 +145,11 @@ mod tests {
     fn no_prefix_of_one_policy_hides_one_of_the_other() {
         let policies = [
             vec![entry(at([10, 9, 0, 0], 16, 0), 1), entry(at([10, 9, 3, 7], 32, 0), 2)],
-            vec![entry(at([10, 9, 0, 0], 24, 0), 3), entry(at([10, 9, 3, 0], 24, 0), 1), entry(at([10, 9, 0, 1], 32, 5), 4)],
+            vec![
+                entry(at([10, 9, 0, 0], 24, 0), 3),
+                entry(at([10, 9, 3, 0], 24, 0), 1),
+                entry(at([10, 9, 0, 1], 32, 5), 4),
+            ],
             vec![],
             vec![entry(at([0, 0, 0, 0], 0, 0), 9)],
             vec![entry(at([10, 9, 3, 7], 32, 0), 7), entry(at([10, 9, 0, 0], 16, 5), 8)],
@@ -171,11 +176,15 @@ mod tests {
             for (endpoint, bits, place) in put {
                 between.retain(|(e, b, _)| masked(e, *b) != masked(&endpoint, bits));
                 between.push((endpoint, bits, place));
-                remotes.iter().for_each(|remote| assert_eq!(found(&between, *remote, 5, side), found(&known, *remote, 5, side)));
+                remotes
+                    .iter()
+                    .for_each(|remote| assert_eq!(found(&between, *remote, 5, side), found(&known, *remote, 5, side)));
             }
             for (endpoint, bits) in gone {
                 between.retain(|(e, b, _)| masked(e, *b) != masked(&endpoint, bits));
-                remotes.iter().for_each(|remote| assert_eq!(found(&between, *remote, 5, side), found(&known, *remote, 5, side)));
+                remotes
+                    .iter()
+                    .for_each(|remote| assert_eq!(found(&between, *remote, 5, side), found(&known, *remote, 5, side)));
             }
             assert_eq!(between.len(), merged.len());
             (known, in_force, side) = (merged, next, 1 - side);

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use breaker_common::abi::{self, CompId, IdentityKey, LIMITS_PER_SCOPE, Label, Limit, Place, Rules, Scope, Session, Target, label};
+use breaker_common::abi::{
+    self, CompId, IdentityKey, LIMITS_PER_SCOPE, Label, Limit, Place, Rules, Scope, Session, Target, label,
+};
 
 use super::endpoints::Entry;
 use crate::kernel::Breaker;
@@ -44,8 +46,12 @@ impl InForce {
         let identities = maps::identities(root)?;
         Ok(Self {
             labels: (0..policy.scopes).map(|n| labels.get(n).context("reading LABELS")).collect::<Result<_>>()?,
-            scopes: (0..policy.scopes).map(|n| breaker.scopes().get(n).context("reading SCOPES")).collect::<Result<_>>()?,
-            sessions: (0..policy.sessions).map(|n| sessions.get(place(n)).context("reading SESSIONS")).collect::<Result<_>>()?,
+            scopes: (0..policy.scopes)
+                .map(|n| breaker.scopes().get(n).context("reading SCOPES"))
+                .collect::<Result<_>>()?,
+            sessions: (0..policy.sessions)
+                .map(|n| sessions.get(place(n)).context("reading SESSIONS"))
+                .collect::<Result<_>>()?,
             endpoints: endpoints.collect::<Result<_, _>>().context("reading ENDPOINTS")?,
             comp_ids: comp_ids.iter().collect::<Result<_, _>>().context("reading COMP_IDS")?,
             identities: identities

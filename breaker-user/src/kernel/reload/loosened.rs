@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use breaker_common::abi::{Endpoint, IdentityKey, Label, Limit, Session, Target, flag, label, undeclared, while_tripped};
+use breaker_common::abi::{
+    Endpoint, IdentityKey, Label, Limit, Session, Target, flag, label, undeclared, while_tripped,
+};
 use breaker_common::class::{self, Class, LimitClass};
 use breaker_common::fix::MsgType;
 
@@ -66,12 +68,14 @@ fn host(now: &InForce, next: &Tables) -> Vec<String> {
     if gains(old.flags, new.flags, flag::PASS_WHEN_FULL) {
         found.push("on_table_full: block becomes pass".to_owned());
     }
-    let silence = |policy: &breaker_common::abi::Policy| match (policy.deadman_ns, policy.flags & flag::SILENCE_TRIPS != 0) {
-        (0, _) => "nothing".to_owned(),
-        (after, true) => format!("trip after {}", duration(after)),
-        (after, false) => format!("warn after {}", duration(after)),
-    };
-    let weaker = new.deadman_ns == 0 || new.deadman_ns > old.deadman_ns || gains(new.flags, old.flags, flag::SILENCE_TRIPS);
+    let silence =
+        |policy: &breaker_common::abi::Policy| match (policy.deadman_ns, policy.flags & flag::SILENCE_TRIPS != 0) {
+            (0, _) => "nothing".to_owned(),
+            (after, true) => format!("trip after {}", duration(after)),
+            (after, false) => format!("warn after {}", duration(after)),
+        };
+    let weaker =
+        new.deadman_ns == 0 || new.deadman_ns > old.deadman_ns || gains(new.flags, old.flags, flag::SILENCE_TRIPS);
     if old.deadman_ns != 0 && weaker {
         found.push(format!("deadman: {} becomes {}", silence(old), silence(new)));
     }

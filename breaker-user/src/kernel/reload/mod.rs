@@ -107,7 +107,8 @@ fn allow(breaker: &Breaker, now: &InForce, loosened: &[String]) -> Result<()> {
         return Err(refused(&format!("{found}: reset first, or only tighten")));
     }
     audit::reserve(&journal::path(breaker)).map_err(|error| {
-        let found = format!("the audit log cannot be written ({error:#}), and it would loosen: {}", loosened.join("; "));
+        let found =
+            format!("the audit log cannot be written ({error:#}), and it would loosen: {}", loosened.join("; "));
         refused(&format!("{found}: make room, or see to [agent].audit"))
     })
 }
@@ -315,7 +316,9 @@ impl Side<'_> {
         let issued = unsafe { word(&raw mut (*window).issued) }.load(ORDER);
         let now = clock::now_ns();
         let before = moved.before.as_ref().map(|before| (before, times));
-        for Word { slot, word } in rings::fill(moved.limit, issued, before.as_ref().map(|(limit, ring)| (*limit, ring)), now) {
+        for Word { slot, word } in
+            rings::fill(moved.limit, issued, before.as_ref().map(|(limit, ring)| (*limit, ring)), now)
+        {
             times.put(slot, word)?;
         }
         if moved.before.is_none() {

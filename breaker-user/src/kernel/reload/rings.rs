@@ -164,7 +164,9 @@ mod tests {
 
     #[test]
     fn a_window_goes_on_in_another_ring() {
-        for (before, after) in [(500, 600), (500, 2_046), (1_000, 5_000), (3_000, 50_000), (5_000, 500), (50_000, 3_000), (10, 11)] {
+        for (before, after) in
+            [(500, 600), (500, 2_046), (1_000, 5_000), (3_000, 50_000), (5_000, 500), (50_000, 3_000), (10, 11)]
+        {
             for issued in [0, 1, 9, 700, 1_023, 1_024, 4_096, 40_001, 70_000] {
                 let (old, new) = (limit(before, 0), limit(after, 8_192));
                 let mut memory = fresh(&old);
@@ -244,7 +246,9 @@ mod tests {
             let mut memory = fresh(&old);
             let at = |ticket| 5_000 * MS + ticket * 2 * MS;
             take(&old, &mut memory, 0..3_000, at);
-            fill(&new, 3_000, Some((&old, &memory)), at(3_000)).iter().for_each(|word| memory.write(word.slot, word.word));
+            fill(&new, 3_000, Some((&old, &memory)), at(3_000))
+                .iter()
+                .for_each(|word| memory.write(word.slot, word.word));
             take(&old, &mut memory, 3_000..3_040, at);
             take(&new, &mut memory, 3_040..3_060, at);
             let now = at(3_060);

@@ -33,7 +33,9 @@ pub fn keep(now: &InForce, next: &mut Tables) -> Result<Vec<(u32, Scope)>, Strin
         let place = new.scope_count as usize;
         if place >= SCOPES_PER_SESSION {
             let own = next.labels.get(new.scopes[0] as usize).map(named).unwrap_or_default();
-            return Err(format!("{own} gets other groups, of which some have tripped before, and has no room to remember that"));
+            return Err(format!(
+                "{own} gets other groups, of which some have tripped before, and has no room to remember that"
+            ));
         }
         let scope = free.pop().unwrap_or_else(|| {
             next.labels.push(Label { kind: label::FREE, session: 0, name: [0; 64] });
@@ -57,7 +59,8 @@ fn scopes(session: &Session) -> Vec<u32> {
 
 /// The sums of a session's scopes; one that is new has none.
 fn sum(now: &InForce, session: &Session) -> Switch {
-    let switches = scopes(session).into_iter().filter_map(|scope| now.scopes.get(scope as usize)).map(|scope| scope.switch);
+    let switches =
+        scopes(session).into_iter().filter_map(|scope| now.scopes.get(scope as usize)).map(|scope| scope.switch);
     switches.fold(Switch::default(), |sum, switch| Switch {
         epoch: sum.epoch.wrapping_add(switch.epoch),
         resets: sum.resets.wrapping_add(switch.resets),

@@ -87,7 +87,10 @@ fn changed(changes: &[(&str, &str)]) -> String {
 fn what_stays_keeps_its_number_and_what_is_new_gets_the_next() {
     let now = first();
     let text = POLICY.replace("[[group]]\nname = \"desk\"", "[[group]]\nname = \"new\"\n[[group]]\nname = \"desk\"");
-    let text = text.replace("[[session]]\nname = \"x2\"", "[[session]]\nname = \"x0\"\nremote = \"10.9.0.9:9009\"\n[[session]]\nname = \"x2\"");
+    let text = text.replace(
+        "[[session]]\nname = \"x2\"",
+        "[[session]]\nname = \"x0\"\nremote = \"10.9.0.9:9009\"\n[[session]]\nname = \"x2\"",
+    );
     let made = next(&now, &text);
     let names: Vec<_> = made.labels.iter().map(named).collect();
     let before: Vec<_> = now.labels.iter().map(named).collect();
@@ -147,10 +150,16 @@ fn everything_that_is_loosened_is_told_and_nothing_else() {
         (&[("order\", max = 2000", "message\", max = 2000")], &[]),
         (&[("max = 2000, per = \"1s\"", "max = 2001, per = \"2s\"")], &["group/desk: 2000 order per 1s is gone"]),
         (&[("max = 2000, per = \"1s\"", "max = 2000, per = \"999ms\"")], &["group/desk: 2000 order per 1s is gone"]),
-        (&[("limits = [{ class = \"order\", max = 2000, per = \"1s\" }]\n", "")], &["group/desk: 2000 order per 1s is gone"]),
+        (
+            &[("limits = [{ class = \"order\", max = 2000, per = \"1s\" }]\n", "")],
+            &["group/desk: 2000 order per 1s is gone"],
+        ),
         (&[("name = \"desk\"\n", "name = \"desk\"\narmed = false\n")], &["group/desk: disarmed"]),
         (&[("undeclared = \"block\"", "undeclared = \"watch\"")], &["host: undeclared: block becomes watch"]),
-        (&[("undeclared = \"block\"", "on_table_full = \"pass\"\nundeclared = \"block\"")], &["host: on_table_full: block becomes pass"]),
+        (
+            &[("undeclared = \"block\"", "on_table_full = \"pass\"\nundeclared = \"block\"")],
+            &["host: on_table_full: block becomes pass"],
+        ),
         (&[("action = \"trip\"", "action = \"warn\"")], &["host: deadman: trip after 3s becomes warn after 3s"]),
         (&[("after = \"3s\"", "after = \"4s\"")], &["host: deadman: trip after 3s becomes trip after 4s"]),
         (&[("after = \"3s\"", "after = \"2s\"")], &[]),
@@ -161,13 +170,22 @@ fn everything_that_is_loosened_is_told_and_nothing_else() {
         ),
         (&[("while_tripped = \"admin-only\"\n", "")], &["session/x1: while_tripped: admin-only becomes reduce-only"]),
         (&[("while_tripped = \"admin-only\"", "while_tripped = \"isolate\"")], &[]),
-        (&[("on_desync = \"trip\"\n", "possdup = \"pass\"\n")], &["session/x1: on_desync: trip becomes warn", "session/x1: possdup: block becomes pass"]),
+        (
+            &[("on_desync = \"trip\"\n", "possdup = \"pass\"\n")],
+            &["session/x1: on_desync: trip becomes warn", "session/x1: possdup: block becomes pass"],
+        ),
         (&[("classes = { H = \"order\" }\n", "")], &["session/x1: MsgType H: order becomes query"]),
         (&[("H = \"order\"", "H = \"order\", D = \"cancel\"")], &["session/x1: MsgType D: order becomes cancel"]),
         (&[("H = \"order\"", "H = \"order\", F = \"order\"")], &[]),
-        (&[("\"10.9.0.2:9001\", \"10.9.0.3:9001\"", "\"10.9.0.2:9001\"")], &["session/x1: connections to 10.9.0.3:9001 are undeclared"]),
         (
-            &[("\"10.9.0.2:9001\", \"10.9.0.3:9001\"", "\"10.9.0.2:9001\""), ("remote = \"10.9.0.2:9002\"", "remote = [\"10.9.0.2:9002\", \"10.9.0.3:9001\"]")],
+            &[("\"10.9.0.2:9001\", \"10.9.0.3:9001\"", "\"10.9.0.2:9001\"")],
+            &["session/x1: connections to 10.9.0.3:9001 are undeclared"],
+        ),
+        (
+            &[
+                ("\"10.9.0.2:9001\", \"10.9.0.3:9001\"", "\"10.9.0.2:9001\""),
+                ("remote = \"10.9.0.2:9002\"", "remote = [\"10.9.0.2:9002\", \"10.9.0.3:9001\"]"),
+            ],
             &["session/x1: connections to 10.9.0.3:9001 are another session's"],
         ),
         (&[("\"10.9.0.3:9001\"", "\"10.9.0.0/24:9001\"")], &[]),
@@ -184,7 +202,9 @@ fn everything_that_is_loosened_is_told_and_nothing_else() {
             continue;
         }
         let back = loosened(&there, &next(&there, POLICY));
-        let kind = expected.iter().any(|told| told.contains("wire:") || told.contains("another") || told.ends_with("is gone") || told.contains("x2: no"));
+        let kind = expected.iter().any(|told| {
+            told.contains("wire:") || told.contains("another") || told.ends_with("is gone") || told.contains("x2: no")
+        });
         assert!(back.is_empty() || kind, "{changes:?}: {back:?}");
     }
 }
@@ -236,7 +256,9 @@ fn a_session_keeps_its_sums_whatever_has_happened_to_its_groups() {
         scopes.resize(made.labels.len(), Scope::zeroed());
         for (scope, found) in sums {
             assert_eq!(made.labels[scope as usize].kind, label::FREE);
-            assert!(!now.sessions.iter().any(|session| session.scopes[..session.scope_count as usize].contains(&scope)));
+            assert!(
+                !now.sessions.iter().any(|session| session.scopes[..session.scope_count as usize].contains(&scope))
+            );
             scopes[scope as usize] = found;
         }
         let side = 1 - now.side;
@@ -252,7 +274,8 @@ fn a_session_keeps_its_sums_whatever_has_happened_to_its_groups() {
 #[test]
 fn a_shared_place_keeps_its_number_and_a_new_one_gets_another() {
     let shared = |port: u16, names: [&str; 2]| {
-        let session = |name: &str| format!("[[session]]\nname = \"{name}\"\nremote = \"10.9.0.2:{port}\"\nsender = \"{name}\"\n");
+        let session =
+            |name: &str| format!("[[session]]\nname = \"{name}\"\nremote = \"10.9.0.2:{port}\"\nsender = \"{name}\"\n");
         names.map(session).concat()
     };
     let host = "[host]\ninterfaces = [\"eth1\"]\n[[session]]\nname = \"alone\"\nremote = \"10.9.0.2:8000\"\n";
@@ -277,5 +300,8 @@ fn what_there_is_no_room_for_is_named_with_both_figures() {
     let there = Room { scopes: 10, sessions: 10, endpoints: 10, identities: 10, comp_ids: 10, slots: 10 };
     assert!(unchangeable::lacking(&there, &there).is_empty());
     let found = unchangeable::lacking(&Room { scopes: 11, slots: 99, ..there }, &there);
-    assert_eq!(found, ["11 scopes where there is room for 10", "99 slots for the limits' windows where there is room for 10"]);
+    assert_eq!(
+        found,
+        ["11 scopes where there is room for 10", "99 slots for the limits' windows where there is room for 10"]
+    );
 }
