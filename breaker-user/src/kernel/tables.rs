@@ -82,7 +82,8 @@ impl Tables {
             slots: 0,
         };
         let mut slots = Slots::beside(taken.rings);
-        let mut next_place = taken.places.iter().map(|(_, number)| number + 1).max().unwrap_or(0);
+        let next = taken.places.iter().map(|(_, number)| number + 1).max().unwrap_or(0);
+        let mut places = Places { known: taken.places, next };
         (tables.policy.scopes, tables.policy.sessions) = (tables.labels.len() as u32, numbers.session_count);
         for scope in policy.scopes().iter() {
             let number = numbers.scope(scope) as usize;
@@ -98,7 +99,7 @@ impl Tables {
             tables.sessions[numbers.session(session) as usize] = tables.session(policy, session, &numbers);
         }
         for place in policy.places() {
-            tables.endpoint(policy, &place, (&taken.places, &mut next_place), &numbers);
+            tables.endpoint(policy, &place, &mut places, &numbers);
         }
         Ok(tables)
     }
@@ -126,13 +127,7 @@ impl Tables {
     }
 
     /// Takes a place in: its endpoint, its port, and where it is shared, whose it may be.
-    fn endpoint(
-        &mut self,
-        policy: &Policy,
-        place: &Place,
-        (places, next): (&[((Endpoint, u32), u32)], &mut u32),
-        numbers: &Numbers,
-    ) {
+    fn endpoint(&mut self, policy: &Policy, place: &Place, places: &mut Places, numbers: &Numbers) {
         let prefix = place.remote.prefix();
         let mapped_bits = if prefix.address().is_ipv4() { 96 } else { 0 };
         let bits = Endpoint::FIXED_BITS + mapped_bits + prefix.length() as u32;
@@ -141,9 +136,9 @@ impl Tables {
         let target = match place.sessions[..] {
             [one] => Target::Session(numbers.session(one)),
             _ => {
-                let known = places.iter().find(|(known, _)| *known == (key, bits)).map(|(_, number)| *number);
-                let number = known.unwrap_or(*next);
-                *next += u32::from(known.is_none());
+                let known = places.known.iter().find(|(known, _)| *known == (key, bits)).map(|(_, number)| *number);
+                let number = known.unwrap_or(places.next);
+                places.next += u32::from(known.is_none());
                 Target::Shared { place: number, mask: self.share(policy, number, &place.sessions, numbers) }
             }
         };
@@ -339,6 +334,12 @@ fn rules(
         placed[position] = limit;
     }
     Ok((rules, placed))
+}
+
+/// The numbers of shared places: those that are given, and the next one.
+struct Places {
+    known: Vec<((Endpoint, u32), u32)>,
+    next: u32,
 }
 
 /// The slots that no ring has: where those of a policy that was replaced were, the next one finds room.

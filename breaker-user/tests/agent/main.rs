@@ -137,7 +137,7 @@ fn another_policy_is_not_adopted() {
     }
     let host = Host::new(THREE);
     host.load();
-    let loaded = host.breaker(|breaker| breaker.meta().policy_sha256.map(|byte| format!("{byte:02x}")).concat());
+    let loaded = host.breaker(|breaker| breaker.policy().sha256.map(|byte| format!("{byte:02x}")).concat());
     let text = fs::read_to_string(host.config()).expect("the file");
     fs::write(host.config(), text.replace("max = 3", "max = 4")).expect("another policy");
     let refused = host.refused_agent();

@@ -9,6 +9,9 @@ use super::{sums, unchangeable};
 use crate::config;
 use crate::kernel::tables::{Room, Tables, Taken};
 
+/// What is written for what, and what that loosens.
+type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+
 const POLICY: &str = r#"
 [host]
 interfaces = ["eth1"]
@@ -142,7 +145,7 @@ fn limits_keep_their_position_and_their_ring_where_it_is_large_enough() {
 
 #[test]
 fn everything_that_is_loosened_is_told_and_nothing_else() {
-    let cases: &[(&[(&str, &str)], &[&str])] = &[
+    let cases: &[Case] = &[
         (&[("max = 500,", "max = 501,")], &["session/x1: 500 order per 3s becomes 501 order per 3s"]),
         (&[("max = 500,", "max = 499,")], &[]),
         (&[("max = 2000, per = \"1s\"", "max = 2000, per = \"2s\"")], &[]),
