@@ -200,6 +200,31 @@ fn a_window_that_moved_to_another_ring_forgets_in_time() {
 }
 
 #[test]
+fn what_crosses_while_a_window_moves_leaves_it_in_time_too() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(&limited(1_500, "150ms"));
+    let policies = [3_000, 1_500].map(|max| policy(&rig, &limited(max, "150ms")));
+    let _sink = Sink::listen(&rig.wire.venue, at(9001));
+    let mut stream = connect(&rig, 9001);
+    for round in 0..20 {
+        let done = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            threads.spawn(|| send_while(&done, &mut stream, u32::MAX, 100));
+            sleep(Duration::from_millis(20));
+            put(&rig, &policies[round % 2]);
+            done.store(true, Ordering::Relaxed);
+        });
+        assert!(scope(&rig, "session/x1").limits[0].used > 0);
+        sleep(Duration::from_millis(160));
+        let granule = [2, 1][round % 2];
+        let used = scope(&rig, "session/x1").limits[0].used;
+        assert!(used < granule, "round {round}: {used}");
+    }
+}
+
+#[test]
 fn a_limit_in_the_place_of_another_begins_with_nothing() {
     if !privileged() {
         return;
@@ -302,6 +327,24 @@ fn what_is_tripped_stays_tripped_and_what_is_fenced_stays_fenced() {
     // Longer than its retransmissions wait by now.
     sleep(Duration::from_millis(700));
     assert_eq!(sink.received()[0].whole("D"), 1);
+}
+
+#[test]
+fn a_dead_mans_time_begins_with_the_policy_that_has_one() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(X1);
+    let sink = Sink::listen(&rig.wire.venue, at(9001));
+    let mut stream = connect(&rig, 9001);
+    sleep(Duration::from_millis(500));
+    change(&rig, &format!("deadman = {{ after = \"400ms\", action = \"trip\" }}\n{X1}"));
+    send(&mut stream, 3);
+    sink.wait("all of them", |all| all[0].whole("D") == 3);
+    sleep(Duration::from_millis(500));
+    stream.write_all(&order(9)).expect("queueing");
+    sink.wait("the reset", |all| all[0].end == End::Reset);
+    assert_eq!(scope(&rig, "host").causes, ["deadman"]);
 }
 
 #[test]

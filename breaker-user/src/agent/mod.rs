@@ -121,7 +121,8 @@ impl Agent {
         parts.spawn(events.run(ended(&stopped)));
         parts.spawn(Arc::clone(&self.log).run(ended(&stopped)));
         parts.spawn(server.run(ended(&stopped)));
-        let reload = reload::Reload::new(Arc::clone(&self.loaded), Arc::clone(&self.log), self.config.clone());
+        let (loaded, log) = (Arc::clone(&self.loaded), Arc::clone(&self.log));
+        let reload = reload::Reload::new(loaded, log, self.config.clone(), self.address);
         parts.spawn(reload.run(hangup, ended(&stopped)));
         notify(&[NotifyState::Ready]);
 

@@ -1,6 +1,7 @@
 //! SIGHUP: the agent reads its file again and puts it in force, as `breaker reload` does. What it says stands in the log.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,12 +22,13 @@ pub struct Reload {
     loaded: Arc<Loaded>,
     log: Arc<Log>,
     config: PathBuf,
+    metrics: SocketAddr,
 }
 
 impl Reload {
-    /// What is loaded, where to tell, which file.
-    pub fn new(loaded: Arc<Loaded>, log: Arc<Log>, config: PathBuf) -> Self {
-        Self { loaded, log, config }
+    /// What is loaded, where to tell, which file; and where the metrics are, which stay there.
+    pub fn new(loaded: Arc<Loaded>, log: Arc<Log>, config: PathBuf, metrics: SocketAddr) -> Self {
+        Self { loaded, log, config, metrics }
     }
 
     /// Reloads at each hang-up until the shutdown.
@@ -61,6 +63,13 @@ impl Reload {
                     super::say(&format!("figures and events go by the policy before: {error:#}"));
                 }
                 super::say(&told(&policy, &done));
+                let wanted = policy.agent().metrics;
+                if wanted != self.metrics {
+                    super::say(&format!(
+                        "metrics stay at {} until the agent is started again, then {wanted}",
+                        self.metrics
+                    ));
+                }
                 self.log.note(self.loaded.entry("policy_changed", done.counts(&policy)));
             }
             Err(error) => {

@@ -279,6 +279,49 @@ fn of_many_reloads_at_once_each_is_whole_or_refused() {
 }
 
 #[test]
+fn a_reload_that_dies_has_changed_everything_or_nothing() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::unloaded(POLICY);
+    rig.load();
+    let more = "[[session]]\nname = \"x3\"\nremote = \"10.9.0.0/24:9001\"\nlimits = [{ class = \"order\", max = 7, per = \"2s\" }]\n";
+    let other = changed(
+        &rig,
+        &[("max = 5,", "max = 5000,"), ("[[session]]\nname = \"x2\"", &format!("{more}[[session]]\nname = \"x2\""))],
+    );
+    let files = [rig.config().display().to_string(), other];
+    let mut in_force = 0;
+    let mut died = [0, 0];
+    for round in 0..40u64 {
+        let wanted = 1 - in_force;
+        let mut child = rig.inside(|| {
+            let mut command = Command::new(binary());
+            command.args(["reload", "--config", &files[wanted]]).stdout(Stdio::null()).stderr(Stdio::null());
+            command.spawn().expect("starting breaker")
+        });
+        sleep(Duration::from_micros(round * 1_000));
+        child.kill().expect("killing it");
+        child.wait().expect("its end");
+        let status = rig.types("status --json").ended(0).json();
+        let max = scope(&status, "session/x1")["limits"][0]["max"].as_u64().expect("a limit");
+        let has_more = status["scopes"].as_array().expect("scopes").iter().any(|scope| scope["scope"] == "session/x3");
+        assert_eq!(max, if has_more { 5000 } else { 5 });
+        let now = usize::from(has_more);
+        died[usize::from(now == wanted)] += 1;
+        in_force = now;
+        // Whatever it has left, the next one goes through.
+        if round % 4 == 3 {
+            rig.types(&format!("reload --config {}", files[1 - in_force])).ended(0);
+            in_force = 1 - in_force;
+        }
+    }
+    assert!(died[0] > 0, "the reloads were over too soon: {died:?}");
+    rig.types("unload").ended(0);
+    rig.is_clean();
+}
+
+#[test]
 fn the_agent_follows_what_the_command_line_reloads() {
     if !privileged() {
         return;

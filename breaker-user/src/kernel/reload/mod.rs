@@ -22,7 +22,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use aya::maps::MapData;
 use aya::maps::lpm_trie::Key;
-use breaker_common::abi::{Label, Limit, Meta, SIDES, Scope, Session};
+use breaker_common::abi::{self, Label, Limit, Meta, SIDES, Scope, Session, flag};
 use breaker_common::window::Ring;
 use serde_json::{Value, json};
 
@@ -262,6 +262,7 @@ impl Side<'_> {
         let meta = Mapped::<Meta>::open(&self.breaker.root().map("META"))?;
         let place = meta.place(0).context("META is empty")?.as_ptr();
         self.arm(true)?;
+        self.start_silence()?;
         let moved = self.moved();
         let mut filled = Vec::with_capacity(moved.len());
         for moved in &moved {
@@ -286,6 +287,15 @@ impl Side<'_> {
             if declared && was != armed && loosened::armed(self.now, self.next, number) == armed {
                 self.set_armed(number as u32, armed)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Where the agent's silence trips from now on its time begins now: nobody may have come yet.
+    fn start_silence(&self) -> Result<()> {
+        let trips = |policy: &abi::Policy| policy.deadman_ns != 0 && policy.flags & flag::SILENCE_TRIPS != 0;
+        if trips(&self.next.policy) && !trips(&self.now.policy) {
+            self.breaker.maps().heartbeat()?.set(0, clock::now_ns())?;
         }
         Ok(())
     }
