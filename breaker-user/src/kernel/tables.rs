@@ -168,7 +168,8 @@ impl Tables {
             endpoints: more(self.endpoints.len()),
             identities: more(self.identities.len()),
             comp_ids: more(self.comp_ids.len()),
-            slots: self.slots.saturating_add(self.slots / 2).saturating_add(4_096),
+            // Where every limit gets another time the rings of both policies are in use for a moment.
+            slots: self.slots.saturating_mul(2).saturating_add(65_536),
         }
     }
 }

@@ -247,6 +247,10 @@ fn what_the_maps_have_no_room_for_is_refused_with_both_figures() {
     let some = rig.configure("some.toml", &(text + &(0..25).map(session).collect::<String>()));
     rig.types(&format!("reload --config {}", some.display())).ended(0);
     rig.types("status session/more-24").ended(0);
+    // What is there already takes no room of its own on the other side.
+    let text = std::fs::read_to_string(&some).expect("the file").replace("max = 2000", "max = 1000");
+    std::fs::write(&some, text).expect("another one");
+    rig.types(&format!("reload --config {}", some.display())).ended(0);
 }
 
 #[test]

@@ -11,9 +11,10 @@ use breaker_common::abi::{Endpoint, IdentityKey, Place};
 pub type Entry = (Endpoint, u32, Place);
 
 /// A key whose bits beyond its length are 0.
-type Masked = ([u8; size_of::<Endpoint>()], u32);
+pub type Masked = ([u8; size_of::<Endpoint>()], u32);
 
-fn masked(endpoint: &Endpoint, bits: u32) -> Masked {
+/// The key as the map compares it.
+pub fn masked(endpoint: &Endpoint, bits: u32) -> Masked {
     let mut bytes: [u8; size_of::<Endpoint>()] = bytemuck::cast(*endpoint);
     for (at, byte) in bytes.iter_mut().enumerate() {
         let kept = bits.saturating_sub(at as u32 * 8).min(8);

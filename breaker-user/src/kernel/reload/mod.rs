@@ -15,6 +15,7 @@ mod unchangeable;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::sync::atomic::fence;
 use std::thread::sleep;
 use std::time::Duration;
@@ -142,14 +143,20 @@ impl Side<'_> {
 
     /// Refuses what the maps have no room for.
     fn require_room(&self) -> Result<()> {
-        let (put, _) = endpoints::changes(&self.now.endpoints, &self.endpoints());
-        let (added, _) = endpoints::identities(&self.now.identities, &self.next.identities, self.side);
         // What goes does so last.
+        let (put, _) = endpoints::changes(&self.now.endpoints, &self.endpoints());
+        let known: HashSet<_> =
+            self.now.endpoints.iter().map(|(endpoint, bits, _)| endpoints::masked(endpoint, *bits)).collect();
+        let places =
+            put.iter().filter(|(endpoint, bits, _)| !known.contains(&endpoints::masked(endpoint, *bits))).count();
+        let (put, _) = endpoints::identities(&self.now.identities, &self.next.identities, self.side);
+        let known: HashSet<_> = self.now.identities.iter().map(|(key, _)| (key.place, key.ids)).collect();
+        let identities = put.iter().filter(|(key, _)| !known.contains(&(key.place, key.ids))).count();
         let needed = Room {
             scopes: self.next.labels.len() as u32,
             sessions: self.next.sessions.len() as u32,
-            endpoints: (self.now.endpoints.len() + put.len()) as u32,
-            identities: (self.now.identities.len() + added.len()) as u32,
+            endpoints: (self.now.endpoints.len() + places) as u32,
+            identities: (self.now.identities.len() + identities) as u32,
             comp_ids: self.next.comp_ids.len() as u32,
             slots: self.next.slots,
         };
