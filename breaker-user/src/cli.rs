@@ -47,6 +47,9 @@ pub enum Verb {
     Check(ConfigArgs),
     /// Put a configuration in force: load, attach, pin, exit. From here on the kernel enforces it with no process.
     Load(ConfigArgs),
+    /// Put another configuration in force in place of the one that is: whole or not at all, and no packet goes undecided. Switches,
+    /// epochs, armed scopes and windows stay; prints what it loosens, and loosens nothing while anything is tripped.
+    Reload(ConfigArgs),
     /// Detach, and remove every pin. Refused while anything is tripped.
     Unload(UnloadArgs),
     /// Load or adopt, then serve metrics and write the audit log until told to stop. Stopping it stops no enforcement.

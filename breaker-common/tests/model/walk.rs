@@ -35,7 +35,7 @@ pub fn walk(
     tally: &mut Tally,
 ) {
     framing.resync(&mut payload, fresh);
-    let (mut at, mut steps, mut looked_at) = (fresh.from, 0, false);
+    let (mut at, mut steps, mut looked_at) = (fresh.from, 0, framing.scan != 0);
     while at < fresh.to {
         let next = framing.step(&mut payload, at, fresh.to, &kind_of, tally);
         assert!((at..=fresh.to).contains(&next), "from {at} to {next}, outside the segment");

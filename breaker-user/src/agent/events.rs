@@ -34,7 +34,7 @@ pub struct Events {
 impl Events {
     /// A reader that begins where the last one ended, also with what it told of losses.
     pub fn open(loaded: Arc<Loaded>, log: Arc<Log>, told: u64) -> Result<Self> {
-        let ring = loaded.breaker.maps().events()?;
+        let ring = loaded.now().breaker.maps().events()?;
         // SAFETY: the ring owns its descriptor, and keeps it for as long as it lives.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         let ring = ring.map_err(std::io::Error::from).context("waiting for the event ring")?;
@@ -82,7 +82,7 @@ impl Events {
 
     /// Tells of losses since the last time.
     fn tell_losses(&mut self) {
-        let Ok(ring) = self.loaded.breaker.reason(reason::EVENT_LOST) else { return };
+        let Ok(ring) = self.loaded.now().breaker.reason(reason::EVENT_LOST) else { return };
         let (told, refused) = (self.told, self.log.refused());
         let lost = ring.saturating_sub(told.0) + refused.saturating_sub(told.1);
         if lost == 0 {
@@ -90,7 +90,7 @@ impl Events {
         }
         self.told = (ring, refused);
         let counts =
-            json!({ "lost": lost, "ring_since_load": ring, "loaded_at": self.loaded.breaker.meta().loaded_at });
+            json!({ "lost": lost, "ring_since_load": ring, "loaded_at": self.loaded.now().breaker.meta().loaded_at });
         super::say(&format!("{lost} events were lost: they came faster than they could be written"));
         self.log.note(self.loaded.entry("events_lost", counts));
     }

@@ -16,7 +16,8 @@ const EVERY: Duration = Duration::from_millis(100);
 
 /// Beats once.
 pub fn beat(loaded: &Loaded) -> Result<()> {
-    let beats = loaded.breaker.maps().heartbeat()?;
+    let now = loaded.now();
+    let beats = now.breaker.maps().heartbeat()?;
     beats.set(0, clock::now_ns())?;
     beats.set(1, 1)
 }

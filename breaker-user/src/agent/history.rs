@@ -31,8 +31,16 @@ pub struct History {
 impl History {
     /// The history of a load that is told in this log. Reads nothing yet.
     pub fn new(path: PathBuf, names: &Scopes, loaded_at: u64) -> Self {
-        let trips = names.iter().map(|scope| (names.name(scope).to_string(), Trips::default())).collect();
-        Self { path, inode: 0, read: 0, loaded_at, trips, lost: 0 }
+        let mut made = Self { path, inode: 0, read: 0, loaded_at, trips: HashMap::new(), lost: 0 };
+        made.know(names);
+        made
+    }
+
+    /// Counts the trips of these scopes too, from here on.
+    pub fn know(&mut self, names: &Scopes) {
+        for scope in names.iter() {
+            self.trips.entry(names.name(scope).to_string()).or_default();
+        }
     }
 
     /// Trips of a scope that the log tells of.

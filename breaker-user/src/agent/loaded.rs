@@ -1,33 +1,53 @@
-//! What the agent serves: a load that it adopted or made, held open, with no second agent beside it.
+//! What the agent serves: a load that it adopted or made, held open, with no second agent beside it. Its policy may be replaced by
+//! anybody at any time, and the agent follows.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context, Result};
+use breaker_common::abi::{Meta, SIDES};
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock, major, minor};
 use rustix::io::Errno;
 
 use crate::audit::{Actor, Entry};
-use crate::config::Policy;
+use crate::config::{Policy, Scopes};
 use crate::fault::{Code, Fault};
 use crate::kernel::hook::{Attachment, Held};
+use crate::kernel::memory::Mapped;
 use crate::kernel::tables::unpadded;
 use crate::kernel::{Breaker, PinRoot, load};
 
 /// A load, all maps and links open: it stays readable and attached where somebody removes its pins.
 pub struct Loaded {
-    /// Its maps.
-    pub breaker: Breaker,
     /// Tag of its program.
     pub tag: u64,
     /// It was there before this agent.
     pub adopted: bool,
-    /// Name of its policy.
-    pub policy: String,
+    now: RwLock<Arc<InForce>>,
+    meta: Mapped<Meta>,
     hooks: Vec<Held>,
     _lock: File,
+}
+
+/// The load with the policy that is in force.
+pub struct InForce {
+    /// Its maps.
+    pub breaker: Breaker,
+    /// What the numbers in its events stand for, which may be older than the policy.
+    pub names: Scopes,
+    /// Name of the policy.
+    pub policy: String,
+}
+
+impl InForce {
+    fn open(root: &PinRoot) -> Result<Self> {
+        let breaker = Breaker::open(root)?;
+        breaker.maps().open_all()?;
+        Ok(Self { names: breaker.all_names()?, policy: unpadded(&breaker.policy().name), breaker })
+    }
 }
 
 impl Loaded {
@@ -41,17 +61,39 @@ impl Loaded {
         if breaker.policy().sha256 != *policy.sha256() {
             return Err(other_policy(&breaker, policy, config));
         }
-        breaker.maps().open_all()?;
+        let now = InForce::open(root)?;
         let lock = lock(root)?;
         let program = breaker.program()?;
         Ok(Self {
             hooks: breaker.hooks()?,
             tag: program.tag(),
-            policy: unpadded(&breaker.policy().name),
-            breaker,
+            meta: Mapped::open(&root.map("META"))?,
+            now: RwLock::new(Arc::new(now)),
             adopted,
             _lock: lock,
         })
+    }
+
+    /// The load with the policy that was in force at the last [`Loaded::follow`].
+    pub fn now(&self) -> Arc<InForce> {
+        Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Opens it anew where another policy is in force. True where that is so. Costs two words of memory where it is not.
+    pub fn follow(&self) -> Result<bool> {
+        let before = self.now();
+        let meta = self.meta.get(0).context("META is empty")?;
+        let policy = &meta.policies[meta.side as usize & (SIDES - 1)];
+        if policy.sha256 == before.breaker.policy().sha256 && meta.side == before.breaker.meta().side {
+            return Ok(false);
+        }
+        // By its pins, which may have become another load's.
+        if !before.breaker.is_pinned() {
+            return Ok(false);
+        }
+        let now = InForce::open(before.breaker.root()).context("following the policy")?;
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(now);
+        Ok(true)
     }
 
     /// Something that the agent did or found, at this moment, for the audit log.
@@ -64,7 +106,7 @@ impl Loaded {
             actor: Actor::this("agent"),
             reason: None,
             counts,
-            policy: self.policy.clone(),
+            policy: self.now().policy.clone(),
         }
     }
 
@@ -77,7 +119,7 @@ impl Loaded {
     pub fn is_unloaded(&self, attachments: &[Attachment]) -> bool {
         // Of a filter of clsact nothing cheap tells whether it is still there.
         let severed = |found: &Attachment| !found.attached || found.hook == "clsact";
-        attachments.iter().all(severed) && !self.breaker.is_pinned()
+        attachments.iter().all(severed) && !self.now().breaker.is_pinned()
     }
 }
 

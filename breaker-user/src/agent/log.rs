@@ -18,7 +18,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::entry::{self, Glossary};
-use super::loaded::Loaded;
+use super::loaded::{InForce, Loaded};
 use crate::audit::{self, Entry};
 use crate::config::{ScopeIndex, Scopes};
 use crate::journal;
@@ -59,7 +59,7 @@ impl Log {
     /// The log of a load.
     pub fn new(loaded: Arc<Loaded>) -> Self {
         Self {
-            path: journal::path(&loaded.breaker),
+            path: journal::path(&loaded.now().breaker),
             loaded,
             waiting: Mutex::default(),
             turn: Mutex::default(),
@@ -176,19 +176,20 @@ impl Log {
 
     /// Entries for the first that wait. Events that follow each other are told together.
     fn first(&self, count: usize) -> Vec<Entry> {
+        let book = Book(self.loaded.now());
         let mut entries = Vec::new();
         let mut events = Vec::new();
         for waiting in self.waiting().iter().take(count) {
             match waiting {
                 Waiting::Event(event) => events.push(*event),
                 Waiting::Own(entry) => {
-                    entries.extend(entry::entries(&events, self));
+                    entries.extend(entry::entries(&events, &book));
                     events.clear();
                     entries.push(Entry::clone(entry));
                 }
             }
         }
-        entries.extend(entry::entries(&events, self));
+        entries.extend(entry::entries(&events, &book));
         entries
     }
 
@@ -197,17 +198,20 @@ impl Log {
     }
 }
 
-impl Glossary for Log {
+/// What events are about, by the policy in force.
+struct Book(Arc<InForce>);
+
+impl Glossary for Book {
     fn names(&self) -> &Scopes {
-        self.loaded.breaker.names()
+        &self.0.names
     }
 
     fn limit(&self, scope: u32, position: u32) -> Option<Limit> {
         let scope: ScopeIndex = self.names().scope(scope)?;
-        self.loaded.breaker.limit(scope, position as usize).ok()?
+        self.0.breaker.limit(scope, position as usize).ok()?
     }
 
     fn policy(&self) -> &str {
-        &self.loaded.policy
+        &self.0.policy
     }
 }

@@ -12,6 +12,7 @@ mod history;
 mod loaded;
 mod log;
 pub mod metrics;
+mod reload;
 mod watch;
 
 #[cfg(test)]
@@ -20,7 +21,7 @@ mod tests;
 use std::future::Future;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use anyhow::Result;
 use sd_notify::NotifyState;
 use serde_json::json;
 use tokio::select;
+use tokio::signal::unix::Signal;
 use tokio::sync::{Semaphore, watch as signal};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -54,6 +56,7 @@ pub struct Agent {
     source: Arc<Source>,
     last_look: Arc<LastLook>,
     address: SocketAddr,
+    config: PathBuf,
 }
 
 /// What an agent has come to serve, for whoever started it.
@@ -72,9 +75,10 @@ impl Agent {
     /// Adopts what is loaded, or loads the policy of this file where nothing is.
     pub fn start(root: &PinRoot, policy: &Policy, config: &Path) -> Result<Self> {
         let loaded = Arc::new(Loaded::adopt_or_load(root, policy, config)?);
-        let meta = loaded.breaker.meta();
+        let now = loaded.now();
+        let meta = now.breaker.meta();
         let log = Arc::new(Log::new(Arc::clone(&loaded)));
-        let mut history = History::new(journal::path(&loaded.breaker), loaded.breaker.names(), meta.loaded_at);
+        let mut history = History::new(journal::path(&now.breaker), now.breaker.names(), meta.loaded_at);
         if let Err(error) = history.read_on() {
             say(&format!("trips are counted from now on: {error:#}"));
         }
@@ -89,11 +93,18 @@ impl Agent {
             turn: Arc::new(Semaphore::new(1)),
             last_look: Arc::clone(&last_look),
         });
-        Ok(Self { loaded, log, source, last_look, address: policy.agent().metrics })
+        let address = policy.agent().metrics;
+        Ok(Self { loaded, log, source, last_look, address, config: config.to_owned() })
     }
 
-    /// Serves until the shutdown, which says why, or until what it serves is unloaded. Calls `ready` once all parts are there.
-    pub async fn run(self, shutdown: impl Future<Output = &'static str>, ready: impl FnOnce(Started)) -> Result<()> {
+    /// Serves until the shutdown, which says why, or until what it serves is unloaded; reads its file again at each `hangup`. Calls
+    /// `ready` once all parts are there.
+    pub async fn run(
+        self,
+        shutdown: impl Future<Output = &'static str>,
+        hangup: Signal,
+        ready: impl FnOnce(Started),
+    ) -> Result<()> {
         let (stop, stopped) = signal::channel(());
         let told = self.source.history.lock().map_or(0, |history| history.lost());
         let events = Events::open(Arc::clone(&self.loaded), Arc::clone(&self.log), told)?;
@@ -113,6 +124,9 @@ impl Agent {
         parts.spawn(events.run(ended(&stopped)));
         parts.spawn(Arc::clone(&self.log).run(ended(&stopped)));
         parts.spawn(server.run(ended(&stopped)));
+        let (loaded, log) = (Arc::clone(&self.loaded), Arc::clone(&self.log));
+        let reload = reload::Reload::new(loaded, log, self.config.clone(), self.address);
+        parts.spawn(reload.run(hangup, ended(&stopped)));
         notify(&[NotifyState::Ready]);
 
         let signal = select! {
@@ -126,7 +140,8 @@ impl Agent {
         self.log.note(self.loaded.entry("agent_stopped", json!({ "for": signal.unwrap_or("unloaded") })));
         self.log.finish().await;
         signal.map(drop).ok_or_else(|| {
-            let what = self.loaded.breaker.root().path().display();
+            let now = self.loaded.now();
+            let what = now.breaker.root().path().display();
             Fault::new(Code::NotLoaded, format!("serving {what}: it was unloaded meanwhile: load again")).into()
         })
     }
@@ -134,8 +149,8 @@ impl Agent {
     fn started(&self, metrics: Result<SocketAddr>) -> Started {
         Started {
             adopted: self.loaded.adopted,
-            policy: self.loaded.policy.clone(),
-            interfaces: self.loaded.breaker.interfaces().iter().map(|found| unpadded(&found.name)).collect(),
+            policy: self.loaded.now().policy.clone(),
+            interfaces: self.loaded.now().breaker.interfaces().iter().map(|found| unpadded(&found.name)).collect(),
             metrics,
         }
     }

@@ -90,12 +90,14 @@ pub struct Watch {
     log: Arc<Log>,
     last: Arc<LastLook>,
     standing: Vec<Standing>,
+    /// What kept it from following the policy, where that was told already.
+    stuck: Option<String>,
 }
 
 impl Watch {
     /// A watch that takes everything to be well, and so tells of what is not at its first look.
     pub fn new(loaded: Arc<Loaded>, log: Arc<Log>, last: Arc<LastLook>) -> Self {
-        Self { standing: vec![Standing::Good; loaded.attachments().len()], loaded, log, last }
+        Self { standing: vec![Standing::Good; loaded.attachments().len()], loaded, log, last, stuck: None }
     }
 
     /// Watches until the shutdown, or until the load is unloaded.
@@ -126,8 +128,27 @@ impl Watch {
             return Found::Unloaded;
         }
         self.tell(&found);
+        self.follow();
         self.last.0.store(clock::now_ns(), Ordering::Relaxed);
         Found::Loaded
+    }
+
+    /// Serves the policy in force, whoever has changed it; the audit log has it from them.
+    fn follow(&mut self) {
+        match self.loaded.follow() {
+            Ok(false) => {}
+            Ok(true) => {
+                super::say(&format!("policy {} is in force", self.loaded.now().policy));
+                self.stuck = None;
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                if self.stuck.as_ref() != Some(&error) {
+                    super::say(&format!("figures and events go by the policy before: {error}"));
+                    self.stuck = Some(error);
+                }
+            }
+        }
     }
 
     /// Tells of each attachment that stands otherwise than at the last look.

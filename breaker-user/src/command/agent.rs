@@ -17,7 +17,7 @@ use crate::kernel::PinRoot;
 /// Time that a write may still take after everything else has ended.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
-/// Serves until SIGTERM or SIGINT. Whatever its end, what is loaded stays loaded.
+/// Serves until SIGTERM or SIGINT; reads its file again at SIGHUP. Whatever its end, what is loaded stays loaded.
 pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
     keep_small();
     let policy = check::policy(args)?;
@@ -26,12 +26,13 @@ pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
     let served = runtime.block_on(async {
         // Before anything is loaded, so that no signal finds the agent without an ear for it.
         let signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let hangup = signal(SignalKind::hangup())?;
         let agent = Agent::start(root, &policy, &args.config)?;
         let ready = |started: Started| {
             // Nobody need listen.
             let _ = say(&line(&started, args.json));
         };
-        agent.run(stopping(signals), ready).await
+        agent.run(stopping(signals), hangup, ready).await
     });
     runtime.shutdown_timeout(LAST_WRITE);
     served.map(|()| ExitCode::SUCCESS)

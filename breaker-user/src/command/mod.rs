@@ -5,6 +5,7 @@ mod check;
 mod drill;
 mod events;
 mod load;
+mod reload;
 mod status;
 mod switch;
 mod unload;
@@ -23,6 +24,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     match cli.verb {
         Verb::Check(args) => check::run(&args),
         Verb::Load(args) => load::run(&root, &args),
+        Verb::Reload(args) => reload::run(&root, &args),
         Verb::Unload(args) => unload::run(&root, &args),
         Verb::Agent(args) => agent::run(&root, &args),
         Verb::Status(args) => status::run(&root, &args),

@@ -59,8 +59,10 @@ pub fn trip(root: &PinRoot, args: &SwitchArgs) -> Result<ExitCode> {
 
 /// Resets a scope, where that is safe.
 pub fn reset(root: &PinRoot, args: &SwitchArgs) -> Result<ExitCode> {
-    let (breaker, scope) = open(root, args)?;
+    open(root, args)?;
     let _lock = root.lock()?;
+    // Anew, for a reload may have held the lock: what speaks against the reset goes by the policy in force.
+    let (breaker, scope) = open(root, args)?;
     let seen = breaker.switch(scope)?;
     // Nothing may pass again unseen.
     if let Err(error) = audit::reserve(&journal::path(&breaker)) {

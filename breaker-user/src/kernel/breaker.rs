@@ -75,6 +75,11 @@ impl Breaker {
         &self.maps
     }
 
+    /// Its scopes, as they lie in memory.
+    pub(super) fn scopes(&self) -> &Mapped<Scope> {
+        &self.scopes
+    }
+
     /// Where it is pinned.
     pub fn root(&self) -> &PinRoot {
         &self.root
@@ -98,6 +103,11 @@ impl Breaker {
     /// Its scopes and sessions, by name and number.
     pub fn names(&self) -> &Scopes {
         &self.names
+    }
+
+    /// The names of all scopes and sessions that any policy since the load has had.
+    pub fn all_names(&self) -> Result<Scopes> {
+        meta::all_names(&self.root, &self.meta)
     }
 
     /// The scope of this name.
@@ -321,7 +331,9 @@ impl Breaker {
     fn epoch_sum(&self, sessions: &Mapped<Session>, session: u32) -> u64 {
         let Some(found) = sessions.get(self.session_place(session)) else { return 0 };
         let count = (found.scope_count as usize).min(found.scopes.len());
-        found.scopes[..count].iter().filter_map(|&scope| self.scopes.get(scope)).map(|scope| scope.switch.epoch).sum()
+        let epochs = found.scopes[..count].iter().filter_map(|&scope| self.scopes.get(scope)).map(|scope| scope.switch.epoch);
+        // A difference stands there too where a reload has changed the scopes of a session, and it may be below 0.
+        epochs.fold(0, u64::wrapping_add)
     }
 
     /// Lets replays pass again where nothing is tripped: of each such session what has happened so far is of another day.

@@ -56,12 +56,22 @@ pub fn mismatch(root: &PinRoot, found: String) -> anyhow::Error {
 
 /// What the numbers of scopes and sessions stand for in the policy in force.
 pub fn names(root: &PinRoot, meta: &Meta, scopes: &Mapped<Scope>) -> Result<Scopes> {
+    let side = meta.side as usize & (SIDES - 1);
+    let declared = |number| scopes.get(number).is_some_and(|scope| scope.rules[side].positions & Rules::DECLARED != 0);
+    labelled(root, meta, declared)
+}
+
+/// What they stand for in any policy since the load: events may be older than the one in force.
+pub fn all_names(root: &PinRoot, meta: &Meta) -> Result<Scopes> {
+    labelled(root, meta, |_| true)
+}
+
+fn labelled(root: &PinRoot, meta: &Meta, wanted: impl Fn(u32) -> bool) -> Result<Scopes> {
     let labels = Mapped::<Label>::open(&root.map("LABELS"))?;
     let side = meta.side as usize & (SIDES - 1);
     let read = |number: u32| -> Result<Option<ScopeLabel>> {
         let found = labels.get(number).with_context(|| format!("scope {number} has no name"))?;
-        let declared = scopes.get(number).is_some_and(|scope| scope.rules[side].positions & Rules::DECLARED != 0);
-        if !declared {
+        if !wanted(number) {
             return Ok(None);
         }
         let text = unpadded(&found.name);

@@ -13,6 +13,7 @@ pub mod memory;
 mod meta;
 pub mod pins;
 mod programs;
+pub mod reload;
 mod sever;
 pub mod sockets;
 pub mod tables;

@@ -99,7 +99,7 @@ impl PinRoot {
     }
 
     /// Takes the place beside this root where pins come together before a load and go apart after an unload, and keeps every other
-    /// load and unload of this root out until it is dropped.
+    /// load, unload and reload of this root out until it is dropped.
     pub fn claim(&self) -> Result<Claim> {
         self.prepare()?;
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
@@ -120,7 +120,7 @@ impl PinRoot {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => {
                     let text = format!(
-                        "taking {}: another load or unload of it is at work: see `breaker status` when it is done",
+                        "taking {}: another load, unload or reload of it is at work: see `breaker status` when it is done",
                         self.path.display()
                     );
                     return Err(Fault::new(Code::Refused, text).into());
@@ -176,7 +176,7 @@ impl PinRoot {
         removed.with_context(|| format!("removing {}", self.path.display()))
     }
 
-    /// Keeps every other reset out until it is dropped.
+    /// Keeps every other reset, and a reload, out until it is dropped.
     pub fn lock(&self) -> Result<Lock> {
         let path = self.lock_path();
         let directory = File::open(&path).with_context(|| format!("opening {}", path.display()))?;

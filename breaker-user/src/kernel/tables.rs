@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::Range;
 
 use anyhow::{Result, bail, ensure};
 use breaker_common::abi::{
@@ -33,8 +34,12 @@ pub struct Taken {
     /// Numbers of shared places, by key and length of prefix.
     pub places: Vec<((Endpoint, u32), u32)>,
     /// Slots of the rings that are in use.
-    pub slots: u32,
+    pub rings: Vec<Range<u32>>,
 }
+
+/// The bit of [`Rules::positions`] that says that the policy has the scope armed. The program does not read it: whether a scope is
+/// armed now is one word for both sides, which a person may have changed.
+pub const ARMED: u32 = 1 << 30;
 
 /// Values of all maps that user space fills, for one side.
 pub struct Tables {
@@ -74,20 +79,27 @@ impl Tables {
             comp_ids: taken.comp_ids,
             identities: Vec::new(),
             ports: BTreeMap::new(),
-            slots: taken.slots,
+            slots: 0,
         };
+        let mut slots = Slots::beside(taken.rings);
+        let next = taken.places.iter().map(|(_, number)| number + 1).max().unwrap_or(0);
+        let mut places = Places { known: taken.places, next };
         (tables.policy.scopes, tables.policy.sessions) = (tables.labels.len() as u32, numbers.session_count);
         for scope in policy.scopes().iter() {
             let number = numbers.scope(scope) as usize;
             let before = taken.rules.get(number).copied().unwrap_or_default();
             tables.armed[number] = Some(policy.armed(scope));
-            tables.rules[number] = rules(policy.limits(scope), before, &mut tables.slots)?;
+            tables.rules[number] = rules(policy.limits(scope), before, &mut slots)?;
+            if policy.armed(scope) {
+                tables.rules[number].0.positions |= ARMED;
+            }
         }
+        tables.slots = slots.end;
         for session in policy.scopes().sessions() {
             tables.sessions[numbers.session(session) as usize] = tables.session(policy, session, &numbers);
         }
         for place in policy.places() {
-            tables.endpoint(policy, &place, &taken.places, &numbers);
+            tables.endpoint(policy, &place, &mut places, &numbers);
         }
         Ok(tables)
     }
@@ -115,7 +127,7 @@ impl Tables {
     }
 
     /// Takes a place in: its endpoint, its port, and where it is shared, whose it may be.
-    fn endpoint(&mut self, policy: &Policy, place: &Place, places: &[((Endpoint, u32), u32)], numbers: &Numbers) {
+    fn endpoint(&mut self, policy: &Policy, place: &Place, places: &mut Places, numbers: &Numbers) {
         let prefix = place.remote.prefix();
         let mapped_bits = if prefix.address().is_ipv4() { 96 } else { 0 };
         let bits = Endpoint::FIXED_BITS + mapped_bits + prefix.length() as u32;
@@ -124,8 +136,9 @@ impl Tables {
         let target = match place.sessions[..] {
             [one] => Target::Session(numbers.session(one)),
             _ => {
-                let known = places.iter().find(|(known, _)| *known == (key, bits)).map(|(_, number)| *number);
-                let number = known.unwrap_or(places.len() as u32 + self.endpoints.len() as u32);
+                let known = places.known.iter().find(|(known, _)| *known == (key, bits)).map(|(_, number)| *number);
+                let number = known.unwrap_or(places.next);
+                places.next += u32::from(known.is_none());
                 Target::Shared { place: number, mask: self.share(policy, number, &place.sessions, numbers) }
             }
         };
@@ -155,7 +168,8 @@ impl Tables {
             endpoints: more(self.endpoints.len()),
             identities: more(self.identities.len()),
             comp_ids: more(self.comp_ids.len()),
-            slots: self.slots.saturating_add(self.slots / 2).saturating_add(4_096),
+            // Where every limit gets another time the rings of both policies are in use for a moment.
+            slots: self.slots.saturating_mul(2).saturating_add(65_536),
         }
     }
 }
@@ -311,7 +325,7 @@ fn flags<const N: usize>(bits: [(bool, u32); N]) -> u32 {
 fn rules(
     limits: &[config::Limit],
     (before, old): (Rules, [Limit; LIMITS_PER_SCOPE]),
-    slots: &mut u32,
+    slots: &mut Slots,
 ) -> Result<(Rules, [Limit; LIMITS_PER_SCOPE])> {
     let made: Vec<_> = limits.iter().take(LIMITS_PER_SCOPE).map(limit).collect();
     let was_there = |i: usize| before.positions >> i & 1 == 1;
@@ -329,21 +343,60 @@ fn rules(
         match ring {
             Some(ring) => (limit.base, limit.ring_bits) = (ring.base, ring.ring_bits),
             None if limit.per_ns == 0 => {}
-            None => {
-                limit.base = *slots;
-                let Some(end) = slots.checked_add(1 << limit.ring_bits).filter(|end| *end <= u32::MAX / 8) else {
-                    bail!(
-                        "laying out the limits: their rings need more than {slots} slots: use fewer or smaller limits"
-                    );
-                };
-                *slots = end;
-            }
+            None => limit.base = slots.take(1 << limit.ring_bits)?,
         }
         rules.positions |= 1 << position;
         rules.classes |= 1 << limit.class;
         placed[position] = limit;
     }
     Ok((rules, placed))
+}
+
+/// The numbers of shared places: those that are given, and the next one.
+struct Places {
+    known: Vec<((Endpoint, u32), u32)>,
+    next: u32,
+}
+
+/// The slots that no ring has: where those of a policy that was replaced were, the next one finds room.
+struct Slots {
+    /// From the lowest on; the last has no end.
+    free: Vec<Range<u32>>,
+    /// Slots in use end here.
+    end: u32,
+}
+
+impl Slots {
+    /// No ring may have more than this.
+    const MOST: u32 = u32::MAX / 8;
+
+    /// All but these.
+    fn beside(mut used: Vec<Range<u32>>) -> Self {
+        used.sort_by_key(|ring| ring.start);
+        let mut made = Self { free: Vec::new(), end: 0 };
+        for ring in used {
+            if ring.start > made.end {
+                made.free.push(made.end..ring.start);
+            }
+            made.end = made.end.max(ring.end);
+        }
+        made.free.push(made.end..Self::MOST);
+        made
+    }
+
+    /// Takes so many from the lowest gap that has them.
+    fn take(&mut self, count: u32) -> Result<u32> {
+        let Some(gap) = self.free.iter_mut().find(|gap| gap.end - gap.start >= count) else {
+            bail!(
+                "laying out the limits: their rings need more than {} slots: use fewer or smaller limits",
+                Self::MOST
+            );
+        };
+        let start = gap.start;
+        gap.start += count;
+        self.end = self.end.max(gap.start);
+        Ok(start)
+    }
 }
 
 /// Limits that differ in their figures alone: the window of one is that of the other.

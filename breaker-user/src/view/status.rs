@@ -8,7 +8,7 @@ use breaker_common::class::{Class, Incoming, LimitClass};
 use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
-use crate::config::{Per, ScopeIndex};
+use crate::config::{self, Per, ScopeIndex};
 use crate::fault::Code;
 use crate::kernel::breaker::Used;
 use crate::kernel::tables::unpadded;
@@ -187,8 +187,15 @@ pub struct Failure {
 impl Status {
     /// Reads everything, or what concerns one scope.
     pub fn read(breaker: &Breaker, only: Option<ScopeIndex>) -> Result<Self> {
-        let scopes = breaker.names().iter().filter(|scope| only.is_none_or(|only| only == *scope));
-        let scopes = scopes.map(|index| scope(breaker, index)).collect::<Result<_>>()?;
+        let names = breaker.names();
+        let mut scopes: Vec<_> = names.iter().filter(|scope| only.is_none_or(|only| only == *scope)).collect();
+        // By number, a group that a reload has added would come behind the sessions.
+        scopes.sort_by_key(|scope| match names.what(*scope) {
+            config::Scope::Host => (0, 0),
+            config::Scope::Group(group) => (1, group.get()),
+            config::Scope::Session(session) => (2, session.get()),
+        });
+        let scopes = scopes.into_iter().map(|index| scope(breaker, index)).collect::<Result<_>>()?;
         let age = breaker.heartbeat_age_ns()?;
         Ok(Self {
             breaker: build(breaker)?,

@@ -3,9 +3,10 @@
 use super::host::breaker;
 
 /// Every verb, with words that its help must hold.
-const VERBS: [(&[&str], &[&str]); 13] = [
+const VERBS: [(&[&str], &[&str]); 14] = [
     (&["check"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
     (&["load"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
+    (&["reload"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
     (&["unload"], &["--force"]),
     (&["agent"], &["--config <FILE>"]),
     (&["status"], &["[SCOPE]", "--json", "10", "11"]),

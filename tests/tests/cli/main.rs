@@ -11,5 +11,6 @@ mod host;
 mod load;
 mod output;
 mod race;
+mod reload;
 mod switch;
 mod usage;

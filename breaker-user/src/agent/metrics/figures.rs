@@ -8,6 +8,7 @@ use breaker_common::abi::{Counters, reason};
 use super::Source;
 use crate::agent::history::{History, Trips};
 use crate::config::ScopeIndex;
+use crate::kernel::Breaker;
 use crate::kernel::breaker::ConnectionCount;
 use crate::kernel::breaker::Used;
 use crate::kernel::tables::unpadded;
@@ -86,11 +87,12 @@ pub struct Session {
 impl Figures {
     /// Reads them.
     pub fn read(of: &Source, history: &History) -> Result<Self> {
-        let breaker = &of.loaded.breaker;
+        let now = of.loaded.now();
+        let breaker = &now.breaker;
         let meta = breaker.meta();
         let (connections, taken) = breaker.connection_table()?;
         let names = breaker.names();
-        let sessions = names.sessions().zip(breaker.counters()?).zip(connections);
+        let counters = breaker.counters()?;
         let interfaces = of.loaded.attachments();
         Ok(Self {
             build: [
@@ -99,16 +101,15 @@ impl Figures {
                 meta.abi.to_string(),
                 format!("{:016x}", of.loaded.tag),
             ],
-            policy: [
-                of.loaded.policy.clone(),
-                breaker.policy().sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
-            ],
-            scopes: names.iter().map(|index| scope(of, history, index)).collect::<Result<_>>()?,
-            sessions: sessions
-                .map(|((session, counters), connections)| Session {
-                    name: names.session_name(session).to_string(),
-                    counters,
-                    connections,
+            policy: [now.policy.clone(), breaker.policy().sha256.iter().map(|byte| format!("{byte:02x}")).collect()],
+            scopes: names.iter().map(|index| scope(breaker, history, index)).collect::<Result<_>>()?,
+            // Sessions that a reload has removed leave holes among the numbers.
+            sessions: names
+                .sessions()
+                .filter_map(|session| {
+                    let number = session.get() as usize;
+                    let (counters, connections) = (*counters.get(number)?, *connections.get(number)?);
+                    Some(Session { name: names.session_name(session).to_string(), counters, connections })
                 })
                 .collect(),
             inbound: meta.inbound != 0,
@@ -126,8 +127,7 @@ impl Figures {
     }
 }
 
-fn scope(of: &Source, history: &History, index: ScopeIndex) -> Result<Scope> {
-    let breaker = &of.loaded.breaker;
+fn scope(breaker: &Breaker, history: &History, index: ScopeIndex) -> Result<Scope> {
     let name = breaker.names().name(index).to_string();
     let state = breaker.scope(index)?;
     let limit = |found: Used| Limit {

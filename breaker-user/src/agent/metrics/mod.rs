@@ -41,6 +41,11 @@ impl Source {
     /// The metrics as text.
     fn metrics(&self, format: Format) -> Result<String> {
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        // A new scope must be known before its trips are read of.
+        if let Err(error) = self.loaded.follow() {
+            super::say(&format!("the figures are of the policy before: {error:#}"));
+        }
+        history.know(self.loaded.now().breaker.names());
         if let Err(error) = history.read_on() {
             super::say(&format!("trips are not counted on: {error:#}"));
         }

@@ -1,0 +1,63 @@
+//! `breaker reload`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::{check, say};
+use crate::cli::ConfigArgs;
+use crate::config::Policy;
+use crate::fault::{self, Code};
+use crate::journal;
+use crate::kernel::reload::{Reloaded, reload};
+use crate::kernel::tables::unpadded;
+use crate::kernel::{Breaker, PinRoot};
+
+/// Puts another configuration in force, and shows what the kernel then says.
+pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
+    let policy = check::policy(args)?;
+    let done = reload(&policy, root).inspect_err(|error| note_refusal(root, &policy, error))?;
+    let breaker = Breaker::open(root)?;
+    if done.changed {
+        journal::note(&breaker, "policy_changed", None, None, done.counts(&policy));
+    }
+    let sha256: String = breaker.policy().sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = unpadded(&breaker.policy().name);
+    say(&if args.json {
+        serde_json::to_string_pretty(&json!({
+            "changed": done.changed,
+            "policy": { "name": name, "sha256": sha256 },
+            "side": breaker.side(),
+            "loosened": done.loosened,
+            "added": done.added,
+            "removed": done.removed,
+        }))?
+    } else {
+        text(&done, &name, &sha256, breaker.side())
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Notes what was refused: somebody wanted it.
+fn note_refusal(root: &PinRoot, policy: &Policy, error: &anyhow::Error) {
+    if fault::code_of(error) == Code::Refused
+        && let Ok(breaker) = Breaker::open(root)
+    {
+        let counts = json!({ "sha256": policy.sha256_hex(), "found": fault::text_of(error) });
+        journal::note(&breaker, "policy_refused", None, None, counts);
+    }
+}
+
+fn text(done: &Reloaded, name: &str, sha256: &str, side: usize) -> String {
+    if !done.changed {
+        return format!("policy {name} with sha256 {sha256} is in force already: nothing is changed");
+    }
+    let mut lines = vec![format!("policy {name} with sha256 {sha256} is in force, on side {side}")];
+    let lists = [("loosened", &done.loosened), ("added", &done.added), ("removed", &done.removed)];
+    for (what, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
+        lines.push(format!("{what}:"));
+        lines.extend(list.iter().map(|found| format!("  {found}")));
+    }
+    lines.join("\n")
+}

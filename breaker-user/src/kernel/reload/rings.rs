@@ -1,0 +1,276 @@
+//! What a ring must hold before a limit can use it. Pure.
+//!
+//! A limit that stays and needs a larger or a coarser ring takes its window along: each word is when the last ticket of its granule
+//! was taken, or later, never earlier. A limit that is new begins with a window in which nothing is.
+
+use breaker_common::abi::Limit;
+use breaker_common::window::{self, Ring};
+
+/// Low bits of a word that hold its lap; above them is the time.
+const LAP_BITS: u32 = 4;
+const LAP_MASK: u64 = (1 << LAP_BITS) - 1;
+
+/// A slot and what to write there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Word {
+    /// The slot.
+    pub slot: u64,
+    /// The word.
+    pub word: u64,
+}
+
+/// A ring that only notes what is written.
+struct Noted(Word);
+
+impl Ring for Noted {
+    fn read(&self, _: u64) -> u64 {
+        0
+    }
+
+    fn write(&mut self, slot: u64, word: u64) {
+        self.0 = Word { slot, word };
+    }
+}
+
+/// Where the time of a granule stands, and as what.
+fn word(limit: &Limit, granule: u64, time: u64) -> Word {
+    let mut noted = Noted(Word { slot: limit.base.into(), word: 0 });
+    window::stamp(limit, &mut noted, granule << limit.granule_bits, 1 << limit.granule_bits, time, 1);
+    noted.0
+}
+
+/// The time that a ring has for a granule; `None` where its slot holds another's.
+fn time(limit: &Limit, ring: &impl Ring, granule: u64) -> Option<u64> {
+    let Word { slot, word } = word(limit, granule, 0);
+    let found = ring.read(slot);
+    (found & LAP_MASK == word & LAP_MASK).then_some(found >> LAP_BITS)
+}
+
+/// All words of a new ring of a limit of which `issued` tickets are out. `now` was read after that.
+///
+/// `before`: the ring that its window is in. Every slot is written, for a word that is left over might pass for one of this limit's.
+pub fn fill(limit: &Limit, issued: u64, before: Option<(&Limit, &impl Ring)>, now: u64) -> Vec<Word> {
+    if limit.per_ns == 0 {
+        return Vec::new();
+    }
+    let slots = 1u64 << limit.ring_bits;
+    let base = u64::from(limit.base);
+    let mut words: Vec<_> = (base..base + slots).map(|slot| Word { slot, word: 0 }).collect();
+    let end = issued >> limit.granule_bits;
+    let mut bound = if before.is_some() { now } else { 0 };
+    for granule in (end.saturating_sub(slots)..end).rev() {
+        if let Some((old, ring)) = before {
+            let last = ((granule + 1) << limit.granule_bits) - 1;
+            bound = taken(old, ring, issued, last, (bound, now));
+        }
+        let made = word(limit, granule, bound);
+        words[(made.slot - base) as usize] = made;
+    }
+    words
+}
+
+/// When a ticket was taken, or later: `bound` is that of a later ticket.
+fn taken(old: &Limit, ring: &impl Ring, issued: u64, ticket: u64, (bound, now): (u64, u64)) -> u64 {
+    let (granule, end) = (ticket >> old.granule_bits, issued >> old.granule_bits);
+    if granule >= end {
+        return now;
+    }
+    let slots = 1u64 << old.ring_bits;
+    // A slot that another has taken over may show the same lap, once in sixteen rounds.
+    let found = if granule + slots < end { None } else { time(old, ring, granule) };
+    match found {
+        Some(time) => time,
+        // Not written yet, or
+        None if granule + slots / 2 >= end => now,
+        // written over: no later than those that came after it.
+        None => bound,
+    }
+}
+
+/// What tickets have left out of a new ring that were taken by the rules of the old one meanwhile, `from..to`: the slot, what stands
+/// there and what should. Unwritten they would read as "just now" for ever.
+pub fn missing(limit: &Limit, ring: &impl Ring, (from, to): (u64, u64), now: u64) -> Vec<(u64, Word)> {
+    if limit.per_ns == 0 {
+        return Vec::new();
+    }
+    let (first, end) = (from >> limit.granule_bits, to >> limit.granule_bits);
+    let first = first.max(end.saturating_sub(1 << limit.ring_bits));
+    let unwritten = (first..end).filter(|&granule| time(limit, ring, granule).is_none());
+    let words = unwritten.map(|granule| word(limit, granule, now));
+    words.map(|word| (ring.read(word.slot), word)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use breaker_common::abi::Window;
+    use breaker_common::window::{granule_bits, ring_bits, tail};
+
+    use super::*;
+
+    struct Memory(Vec<u64>);
+
+    impl Ring for Memory {
+        fn read(&self, slot: u64) -> u64 {
+            self.0[slot as usize]
+        }
+
+        fn write(&mut self, slot: u64, word: u64) {
+            self.0[slot as usize] = word;
+        }
+    }
+
+    const MS: u64 = 1_000_000;
+    const PER: u64 = 1_000 * MS;
+
+    fn limit(max: u64, base: u32) -> Limit {
+        Limit { max, per_ns: PER, base, granule_bits: granule_bits(max), ring_bits: ring_bits(max), ..Limit::default() }
+    }
+
+    fn memory() -> Memory {
+        // What another limit has left there.
+        Memory((0..16_384u64).map(|slot| slot.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect())
+    }
+
+    fn fresh(limit: &Limit) -> Memory {
+        let mut memory = memory();
+        fill(limit, 0, None::<(&Limit, &Memory)>, 0).iter().for_each(|word| memory.write(word.slot, word.word));
+        memory
+    }
+
+    fn used(limit: &Limit, memory: &Memory, issued: u64, floor: u64, now: u64) -> u64 {
+        issued - tail(limit, &Window { issued, floor, ..Window::default() }, memory, now)
+    }
+
+    /// Takes tickets one a step, in one ring.
+    fn take(limit: &Limit, memory: &mut Memory, tickets: std::ops::Range<u64>, at: impl Fn(u64) -> u64) {
+        tickets.for_each(|ticket| {
+            window::stamp(limit, memory, ticket, 1, at(ticket), 1);
+        });
+    }
+
+    #[test]
+    fn a_word_is_where_and_what_the_kernel_would_write() {
+        for max in [1, 137, 2_046, 2_047, 50_000] {
+            let (limit, mut memory) = (limit(max, 7), memory());
+            for granule in [0u64, 1, 2_047, 2_048, 70_001] {
+                let made = word(&limit, granule, 12_345);
+                window::stamp(&limit, &mut memory, granule << limit.granule_bits, 1 << limit.granule_bits, 12_345, 1);
+                assert_eq!(memory.read(made.slot), made.word);
+                assert_eq!(time(&limit, &memory, granule), Some(12_345));
+                assert_eq!(made.word >> LAP_BITS, 12_345);
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_goes_on_in_another_ring() {
+        for (before, after) in
+            [(500, 600), (500, 2_046), (1_000, 5_000), (3_000, 50_000), (5_000, 500), (50_000, 3_000), (10, 11)]
+        {
+            for issued in [0, 1, 9, 700, 1_023, 1_024, 4_096, 40_001, 70_000] {
+                let (old, new) = (limit(before, 0), limit(after, 8_192));
+                let mut memory = fresh(&old);
+                // One a millisecond: within the old limit where that is 1,000 or more.
+                let at = |ticket| 1_000_000 * MS + ticket * MS;
+                take(&old, &mut memory, 0..issued, at);
+                let now = at(issued);
+                let words = fill(&new, issued, Some((&old, &memory)), now);
+                assert_eq!(words.len(), 1 << new.ring_bits);
+                words.iter().for_each(|word| memory.write(word.slot, word.word));
+                for later in [0, 1, 250, 500, 998, 999, 1_000, 2_000] {
+                    let now = now + later * MS;
+                    let within = |ticket: u64| at(ticket) + PER > now;
+                    let real = (0..issued).filter(|ticket| within(*ticket)).count() as u64;
+                    let holds = |limit: &Limit| ((1u64 << limit.ring_bits) - 1) << limit.granule_bits;
+                    let found = used(&new, &memory, issued, 0, now);
+                    let told = format!("{before} {after} {issued} {later}: {found} of {real}");
+                    // A ring tells of no more than it holds, and by whole granules.
+                    assert!(found >= real.min(holds(&new)).saturating_sub(1 << new.granule_bits), "{told}");
+                    // What the old one could not remember, of a disarmed scope, counts as long as the oldest that it could.
+                    if !within(issued.saturating_sub(holds(&old))) || issued <= holds(&old) {
+                        let grain = (1 << old.granule_bits) + (1 << new.granule_bits);
+                        assert!(found <= real + grain, "{told}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_within_one_message_a_slot_goes_on_exactly() {
+        let (old, new) = (limit(500, 0), limit(600, 8_192));
+        let mut memory = fresh(&old);
+        let at = |ticket| 5_000 * MS + ticket * 3 * MS;
+        take(&old, &mut memory, 0..5_000, at);
+        let now = at(5_000);
+        let before: Vec<_> = (0..1_200).map(|later| used(&old, &memory, 5_000, 0, now + later * MS)).collect();
+        fill(&new, 5_000, Some((&old, &memory)), now).iter().for_each(|word| memory.write(word.slot, word.word));
+        let after: Vec<_> = (0..1_200).map(|later| used(&new, &memory, 5_000, 0, now + later * MS)).collect();
+        assert_eq!(before, after);
+        assert_eq!((after[0], after[1_100]), (333, 0));
+    }
+
+    #[test]
+    fn a_new_limit_begins_with_nothing_in_its_window_and_counts_from_there() {
+        for max in [10, 500, 5_000] {
+            for issued in [0, 3, 1_000, 123_456] {
+                let (new, mut memory) = (limit(max, 8_192), memory());
+                let now = 9_000_000 * MS;
+                let none = None::<(&Limit, &Memory)>;
+                fill(&new, issued, none, now).iter().for_each(|word| memory.write(word.slot, word.word));
+                assert_eq!(used(&new, &memory, issued, issued, now), 0);
+                for more in 1..=max {
+                    take(&new, &mut memory, issued + more - 1..issued + more, |_| now);
+                    assert_eq!(used(&new, &memory, issued + more, issued, now), more, "{max} {issued}");
+                }
+                assert!(used(&new, &memory, issued + max, issued, now + PER) < 1 << new.granule_bits);
+            }
+        }
+    }
+
+    #[test]
+    fn a_slot_whose_holder_has_not_written_yet_is_in_the_window() {
+        // A left-over word of the right lap would say otherwise: a ticket just taken would pass for an old one.
+        let (new, mut memory) = (limit(500, 8_192), memory());
+        let now = 9_000_000 * MS;
+        fill(&new, 10_000, None::<(&Limit, &Memory)>, now).iter().for_each(|word| memory.write(word.slot, word.word));
+        for issued in 10_001..10_500 {
+            assert_eq!(used(&new, &memory, issued, 10_000, now), issued - 10_000);
+        }
+    }
+
+    #[test]
+    fn tickets_of_the_old_ring_meanwhile_leave_the_window_in_time() {
+        for (before, after) in [(500, 600), (1_000, 5_000), (5_000, 1_000)] {
+            let (old, new) = (limit(before, 0), limit(after, 8_192));
+            let mut memory = fresh(&old);
+            let at = |ticket| 5_000 * MS + ticket * 2 * MS;
+            take(&old, &mut memory, 0..3_000, at);
+            fill(&new, 3_000, Some((&old, &memory)), at(3_000))
+                .iter()
+                .for_each(|word| memory.write(word.slot, word.word));
+            take(&old, &mut memory, 3_000..3_040, at);
+            take(&new, &mut memory, 3_040..3_060, at);
+            let now = at(3_060);
+            let counted = used(&new, &memory, 3_060, 0, now);
+            assert!(counted >= 499, "{counted}");
+            let mended = missing(&new, &memory, (3_000, 3_060), now);
+            assert!(mended.iter().all(|(_, word)| word.word >> LAP_BITS == now));
+            assert!(!mended.is_empty());
+            for (seen, word) in mended {
+                assert_eq!(memory.read(word.slot), seen);
+                memory.write(word.slot, word.word);
+            }
+            assert!(missing(&new, &memory, (3_000, 3_060), now).is_empty());
+            let left = used(&new, &memory, 3_060, 0, now + PER);
+            assert!(left < 1 << new.granule_bits.max(1), "{left}");
+        }
+    }
+
+    #[test]
+    fn a_total_has_no_ring() {
+        let total = Limit { max: 5, ..Limit::default() };
+        assert!(fill(&total, 77, None::<(&Limit, &Memory)>, 5).is_empty());
+        assert!(missing(&total, &memory(), (0, 77), 5).is_empty());
+    }
+}
