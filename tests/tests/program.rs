@@ -84,8 +84,8 @@ fn model() -> Model {
     model.add_limit(s3, LimitClass::Order, 20, DAY);
     model.set(s3, |scope| scope.armed = 0);
     model.sessions[2].flags |= flag::REPLAYS_PASS;
-    // The fourth place of the file.
-    model.share(3, &[(4, ["FIRM", "VENUE-4"]), (5, ["FIRM", "VENUE-5"])]);
+    // The only place that is shared.
+    model.share(0, &[(4, ["FIRM", "VENUE-4"]), (5, ["FIRM", "VENUE-5"])]);
     for session in [4, 5] {
         model.sessions[session].ids = model.identities[session - 4].1;
     }
@@ -198,7 +198,7 @@ fn timeless(scope: &Scope) -> Scope {
     let mut scope = *scope;
     scope.trip.at_ns = 0;
     scope.switch.raised_ns = 0;
-    scope.rules[0].positions &= !Rules::DECLARED;
+    scope.rules[0].positions &= !(Rules::DECLARED | Rules::ARMED);
     for time in [&mut scope.fences.before_ns, &mut scope.fences.last_ns] {
         *time = (*time != 0) as u64;
     }

@@ -246,6 +246,8 @@ pub struct Rules {
 impl Rules {
     /// The bit of `positions` that says that the side has the scope at all.
     pub const DECLARED: u32 = 1 << 31;
+    /// And the one that says that the file arms it; whether it is armed now says `Scope::armed`. For user space alone.
+    pub const ARMED: u32 = 1 << 30;
 }
 
 /// The limits of a scope on each side.

@@ -37,10 +37,6 @@ pub struct Taken {
     pub rings: Vec<Range<u32>>,
 }
 
-/// The bit of [`Rules::positions`] that says that the policy has the scope armed. The program does not read it: whether a scope is
-/// armed now is one word for both sides, which a person may have changed.
-pub const ARMED: u32 = 1 << 30;
-
 /// Values of all maps that user space fills, for one side.
 pub struct Tables {
     /// The policy as a whole.
@@ -91,7 +87,7 @@ impl Tables {
             tables.armed[number] = Some(policy.armed(scope));
             tables.rules[number] = rules(policy.limits(scope), before, &mut slots)?;
             if policy.armed(scope) {
-                tables.rules[number].0.positions |= ARMED;
+                tables.rules[number].0.positions |= Rules::ARMED;
             }
         }
         tables.slots = slots.end;

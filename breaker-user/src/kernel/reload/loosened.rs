@@ -6,14 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use breaker_common::abi::{
-    Endpoint, IdentityKey, Label, Limit, Session, Target, flag, label, undeclared, while_tripped,
+    Endpoint, IdentityKey, Label, Limit, Rules, Session, Target, flag, label, undeclared, while_tripped,
 };
 use breaker_common::class::{self, Class, LimitClass};
 use breaker_common::fix::MsgType;
 
 use super::endpoints::Trie;
 use super::in_force::{InForce, limits, named};
-use crate::kernel::tables::{ARMED, Tables, ip, same};
+use crate::kernel::tables::{Tables, ip, same};
 use crate::view::status::{duration, worded};
 
 /// Every loosening, scope by scope.
@@ -43,7 +43,7 @@ pub fn loosened(now: &InForce, next: &Tables) -> Vec<String> {
 /// Whether a scope is armed once the new policy is in force: as the kernel has it, unless the two policies differ on it.
 pub fn armed(now: &InForce, next: &Tables, scope: usize) -> bool {
     let wanted = next.armed.get(scope).copied().flatten() == Some(true);
-    let configured = now.rules(scope).0.positions & ARMED != 0;
+    let configured = now.rules(scope).0.positions & Rules::ARMED != 0;
     if now.declares(scope) && configured == wanted { now.scopes[scope].armed != 0 } else { wanted }
 }
 
