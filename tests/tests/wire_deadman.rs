@@ -150,6 +150,8 @@ fn a_reset_is_refused_while_it_is_silent_and_works_once_it_is_back() {
     let sink = listen(&rig);
     let agent = Agent::start(&rig);
     let mut line = sink.connect(&rig.wire.firm);
+    // One that is stopped while it writes its first lines keeps the log from everybody else.
+    assert!(!send_for(&mut line, 2 * AFTER).0);
     agent.signal(Signal::STOP);
     assert!(send_for(&mut line, 10 * AFTER).0);
     line.reset();

@@ -191,10 +191,11 @@ fn what_is_lost_behind_the_hook_and_comes_again_counts_once() {
     );
     let mut dice = Dice(0x105e);
     let mut pair = pair(&rig, Wire::VENUE, 9001);
-    let (bytes, expected) = any(&mut dice, 1_000);
-    pair.report(&cut(&mut dice, &bytes, 20_000));
+    let (bytes, expected) = any(&mut dice, 2_000);
+    pair.report(&cut(&mut dice, &bytes, 5_000));
     let sent = sent(&pair.venue);
-    assert!(sent.again > 20, "the venue sent much of it again: {sent:?}");
+    println!("lost behind the hook: {sent:?}");
+    assert!(sent.again > 0, "the venue sent some of it again: {sent:?}");
     assert_eq!(inbound(&rig, [1]), [(expected, 0)]);
 }
 
@@ -282,12 +283,14 @@ fn repeated_reordered_and_overlapping_frames_count_once() {
     let (bytes, starts) = ten();
     let [m1, m2, m3, m4, m5, m6] = [1, 2, 3, 4, 5, 6].map(|i| starts[i]);
     let all = bytes.len();
-    const PLAIN: ([u64; 3], u64) = ([6, 4, 0], 0);
-    const LOST: ([u64; 3], u64) = ([6, 4, 0], 1);
+    /// What is counted, and how often the stream is lost.
+    type Counted = ([u64; 3], u64);
+    const PLAIN: Counted = ([6, 4, 0], 0);
+    const LOST: Counted = ([6, 4, 0], 1);
     // The field that tells a fill comes behind the end of its message: by then it counts as something else.
-    const LATE: ([u64; 3], u64) = ([5, 4, 1], 0);
+    const LATE: Counted = ([5, 4, 1], 0);
     // Segments as they come: from, to. All ten messages are in each.
-    let orders: &[(&str, ([u64; 3], u64), &[(usize, usize)])] = &[
+    let orders: &[(&str, Counted, &[(usize, usize)])] = &[
         ("in order", PLAIN, &[(0, m3), (m3, all)]),
         ("again", PLAIN, &[(0, m3), (0, m3), (m3, all), (m1, m5), (0, all)]),
         ("overlapping", PLAIN, &[(0, m3 + 20), (m2, m5 + 7), (m5, all)]),
