@@ -98,7 +98,15 @@ fn a_valid_header_is_partial_until_it_is_whole_and_a_message_from_then_on() {
                         Header::Partial
                     } else {
                         let msg_type = MsgType::new(&msg_type[..type_length.min(8)]).expect("1 to 8 bytes");
-                        let fields = 2 + version.len() + 1 + 2 + digits + 1 + 3 + type_length.min(8) + usize::from(type_length < 8);
+                        let fields = 2
+                            + version.len()
+                            + 1
+                            + 2
+                            + digits
+                            + 1
+                            + 3
+                            + type_length.min(8)
+                            + usize::from(type_length < 8);
                         Header::Message { msg_type, length: bytes.len() as u32, fields: fields as u32 }
                     };
                     let told = read(&bytes[..available]);

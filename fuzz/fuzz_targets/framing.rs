@@ -6,7 +6,10 @@
 #[path = "../../breaker-common/tests/feed/mod.rs"]
 mod feed;
 
-use breaker_common::stream::Stream;
+use breaker_common::class;
+use breaker_common::fields::want;
+use breaker_common::fix::MsgType;
+use breaker_common::stream::{Kind, Stream, outgoing};
 use libfuzzer_sys::fuzz_target;
 
 use feed::Feed;
@@ -18,11 +21,21 @@ fuzz_target!(|data: &[u8]| {
     let Some((count, data)) = data.split_last() else { return };
     let (stream, cuts) = data.split_at(data.len().saturating_sub(*count as usize % 16));
     let segments = cut(stream.len(), cuts);
-    for feed in [Feed::of, Feed::looking, Feed::incoming] {
-        counts_do_not_depend_on_the_cutting(stream, &segments, feed);
+    for kind_of in [hopping, looking, class::incoming] {
+        counts_do_not_depend_on_the_cutting(stream, &segments, kind_of);
     }
     late_segments_and_a_late_start_are_survived(stream, &segments);
 });
+
+/// What goes out, nothing of it looked into.
+fn hopping(msg_type: MsgType) -> Kind {
+    outgoing(msg_type, (class::of(msg_type), false), 0, 0)
+}
+
+/// What goes out, looked into for the CompIDs of the first message and for replays in all orders.
+fn looking(msg_type: MsgType) -> Kind {
+    outgoing(msg_type, (class::of(msg_type), false), want::IDENTITY | want::OWNER, want::POSSDUP)
+}
 
 /// Where segments begin and end. A byte each, used in turn: its lower six bits are the size, in units of 32 bytes where bit 6 is set;
 /// with bit 7 the segment also repeats up to 24 bytes before it.
@@ -41,12 +54,13 @@ fn cut(length: usize, cuts: &[u8]) -> Vec<(usize, usize)> {
     segments
 }
 
-fn counts_do_not_depend_on_the_cutting(stream: &[u8], segments: &[(usize, usize)], feed: fn(Stream) -> Feed) {
-    let mut whole = feed(Stream::at(FIRST));
+fn counts_do_not_depend_on_the_cutting(stream: &[u8], segments: &[(usize, usize)], kind_of: fn(MsgType) -> Kind) {
+    let feed = || Feed { kind_of, ..Feed::of(Stream::at(FIRST)) };
+    let mut whole = feed();
     if !stream.is_empty() {
         whole.segment(FIRST, stream);
     }
-    let mut pieces = feed(Stream::at(FIRST));
+    let mut pieces = feed();
     let mut rest = segments.iter();
     // Once lost, the stream is found again where a segment begins with a message, and that is a matter of the cutting.
     for (from, to) in rest.by_ref() {
@@ -68,7 +82,7 @@ fn counts_do_not_depend_on_the_cutting(stream: &[u8], segments: &[(usize, usize)
 fn late_segments_and_a_late_start_are_survived(stream: &[u8], segments: &[(usize, usize)]) {
     let Some((_, first)) = segments.first() else { return };
     for start in [Stream::at(FIRST), Stream::joined(FIRST.wrapping_add(*first as u32))] {
-        let mut feed = Feed::looking(start);
+        let mut feed = Feed { kind_of: looking, ..Feed::of(start) };
         for pair in segments.chunks(2) {
             pair.iter().rev().for_each(|(from, to)| send(&mut feed, stream, *from, *to));
         }

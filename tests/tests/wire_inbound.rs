@@ -285,12 +285,14 @@ fn repeated_reordered_and_overlapping_frames_count_once() {
     let all = bytes.len();
     /// What is counted, and how often the stream is lost.
     type Counted = ([u64; 3], u64);
+    /// Where segments begin and end.
+    type Segments<'a> = &'a [(usize, usize)];
     const PLAIN: Counted = ([6, 4, 0], 0);
     const LOST: Counted = ([6, 4, 0], 1);
     // The field that tells a fill comes behind the end of its message: by then it counts as something else.
     const LATE: Counted = ([5, 4, 1], 0);
     // Segments as they come: from, to. All ten messages are in each.
-    let orders: &[(&str, Counted, &[(usize, usize)])] = &[
+    let orders: &[(&str, Counted, Segments)] = &[
         ("in order", PLAIN, &[(0, m3), (m3, all)]),
         ("again", PLAIN, &[(0, m3), (0, m3), (m3, all), (m1, m5), (0, all)]),
         ("overlapping", PLAIN, &[(0, m3 + 20), (m2, m5 + 7), (m5, all)]),

@@ -4,7 +4,6 @@
 mod walk;
 
 use breaker_common::class;
-use breaker_common::fields::want;
 use breaker_common::fix::MsgType;
 use breaker_common::stream::{Kind, Stream, Tally, outgoing};
 
@@ -14,7 +13,8 @@ pub struct Feed {
     pub stream: Stream,
     /// What all segments so far have brought.
     pub tally: Tally,
-    kind_of: fn(MsgType) -> Kind,
+    /// What becomes of a message: of one that goes out, unless it is said otherwise.
+    pub kind_of: fn(MsgType) -> Kind,
 }
 
 impl Feed {
@@ -22,19 +22,6 @@ impl Feed {
     pub fn of(stream: Stream) -> Self {
         let kind_of = |msg_type| outgoing(msg_type, (class::of(msg_type), false), 0, 0);
         Self { stream, tally: Tally::default(), kind_of }
-    }
-
-    /// Likewise, and looks for the CompIDs of the first message and for replays in all orders.
-    #[allow(dead_code, reason = "not all who share this module do")]
-    pub fn looking(stream: Stream) -> Self {
-        let kind_of = |msg_type| outgoing(msg_type, (class::of(msg_type), false), want::IDENTITY, want::POSSDUP);
-        Self { kind_of, ..Self::of(stream) }
-    }
-
-    /// Likewise, of what comes in.
-    #[allow(dead_code, reason = "not all who share this module do")]
-    pub fn incoming(stream: Stream) -> Self {
-        Self { kind_of: class::incoming, ..Self::of(stream) }
     }
 
     /// Shows it a segment.

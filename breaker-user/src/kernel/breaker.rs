@@ -331,7 +331,8 @@ impl Breaker {
     fn epoch_sum(&self, sessions: &Mapped<Session>, session: u32) -> u64 {
         let Some(found) = sessions.get(self.session_place(session)) else { return 0 };
         let count = (found.scope_count as usize).min(found.scopes.len());
-        let epochs = found.scopes[..count].iter().filter_map(|&scope| self.scopes.get(scope)).map(|scope| scope.switch.epoch);
+        let epochs =
+            found.scopes[..count].iter().filter_map(|&scope| self.scopes.get(scope)).map(|scope| scope.switch.epoch);
         // A difference stands there too where a reload has changed the scopes of a session, and it may be below 0.
         epochs.fold(0, u64::wrapping_add)
     }
