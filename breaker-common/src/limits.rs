@@ -3,6 +3,8 @@
 //! Three steps, because a segment crosses whole or not at all and may be subject to many limits: mark every limit, read the clock
 //! once, look at every limit, and only where none objects take the tickets. So what is withheld has used up nothing.
 
+use core::ops::Deref;
+
 use crate::abi::{Fences, LIMITS_PER_SCOPE, Limit, Rules, SCOPES_PER_SESSION, Session, Switch, Trip, Window};
 use crate::stream::Tally;
 use crate::window;
@@ -10,6 +12,8 @@ use crate::window;
 /// A scope in memory that several CPUs share, as the policy in force has it; how its fields are read and written atomically is its
 /// owner's business.
 pub trait SharedScope {
+    /// How a limit is held: in place, where it may be.
+    type Limit: Deref<Target = Limit>;
     /// The switch.
     fn switch(&self) -> Switch;
     /// Whether a passed limit trips.
@@ -17,7 +21,7 @@ pub trait SharedScope {
     /// Which limits are in use.
     fn rules(&self) -> Rules;
     /// The limit at this position.
-    fn limit(&self, i: usize) -> Limit;
+    fn limit(&self, i: usize) -> Self::Limit;
     /// Its running state.
     fn window(&self, i: usize) -> Window;
     /// The first ticket still inside its window at `now`: [`window::tail`] over its ring.

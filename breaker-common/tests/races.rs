@@ -66,6 +66,8 @@ impl Ring for Slots<'_> {
 }
 
 impl SharedScope for Shared {
+    type Limit = Box<Limit>;
+
     fn switch(&self) -> Switch {
         Switch { causes: self.causes.load(SeqCst), epoch: self.epoch.load(SeqCst), ..Switch::default() }
     }
@@ -78,8 +80,8 @@ impl SharedScope for Shared {
         Rules { positions: 1, classes: 1 << self.limit.class }
     }
 
-    fn limit(&self, _: usize) -> Limit {
-        self.limit
+    fn limit(&self, _: usize) -> Box<Limit> {
+        Box::new(self.limit)
     }
 
     fn window(&self, _: usize) -> Window {

@@ -13,7 +13,7 @@ use breaker_common::abi::{
     Connection, ConnectionKey, Endpoint, IdentityKey, Inbound, Label, Meta, Place, Policy, SIDES, Session, Target,
     flag, reason, undeclared,
 };
-use breaker_common::decide::{RST, SYN};
+use breaker_common::decide::{FIN, RST, SYN};
 use breaker_common::limits::SharedScope;
 use breaker_common::stream::Stream;
 
@@ -111,11 +111,13 @@ pub fn find(context: impl Context, work: &mut Work) -> Result<&'static mut Conne
         // last of them.
         let connection = unsafe { &mut *connection };
         if !connection.is_reused(&work.packet.segment) {
-            return if connection.session == Connection::IGNORED {
-                Err(pass(reason::NOT_OURS))
-            } else {
-                Ok(connection)
-            };
+            if connection.session != Connection::IGNORED {
+                return Ok(connection);
+            }
+            if work.packet.segment.flags & (FIN | RST) != 0 {
+                connection.closed_ns = crate::now();
+            }
+            return Err(pass(reason::NOT_OURS));
         }
         // A failure to remove it is one to make it anew: `make` overwrites.
         let _ = CONNECTIONS.remove(&work.packet.key);

@@ -59,6 +59,8 @@ impl InMap {
 // Every access below is to a map value that a look-up has just returned: valid for the run of the program, shared with other CPUs
 // and with user space, hence volatile or atomic.
 impl SharedScope for InMap {
+    type Limit = &'static Limit;
+
     #[inline(always)]
     fn switch(&self) -> Switch {
         // SAFETY: see above.
@@ -85,11 +87,11 @@ impl SharedScope for InMap {
     }
 
     #[inline(always)]
-    fn limit(&self, i: usize) -> Limit {
+    fn limit(&self, i: usize) -> &'static Limit {
         // A mask for the verifier, in one piece: up to 6.1 it loses the bounds of the parts on the way.
         let place = black_box(self.side as usize * LIMITS_PER_SCOPE + i) & (SIDES * LIMITS_PER_SCOPE - 1);
-        // SAFETY: see above; the mask keeps it inside the array.
-        unsafe { addr_of!((*self.scope).limits).cast::<Limit>().add(place).read() }
+        // SAFETY: see above; the mask keeps it inside the array, and user space changes nothing of the side in force.
+        unsafe { &*addr_of!((*self.scope).limits).cast::<Limit>().add(place) }
     }
 
     #[inline(always)]
@@ -185,7 +187,7 @@ impl SharedScope for InMap {
 #[inline(never)]
 extern "C" fn tail_behind(scope: u32, place: u32, issued: u64, ticket: u64, now: u64) -> u64 {
     let Some(scope) = get(scope, place >> 16) else { return ticket };
-    window::tail_behind(&scope.limit(place as u16 as usize), issued, &Times, ticket, now)
+    window::tail_behind(scope.limit(place as u16 as usize), issued, &Times, ticket, now)
 }
 
 /// [`window::stamp`], as a global function, and as another around it for the long runs: the verifier follows loops one after the
@@ -209,7 +211,7 @@ const CALLS: u64 = window::MOST_SLOTS / WORDS + 1;
 #[inline(never)]
 extern "C" fn stamp_some(scope: u32, place: u32, first: u64, more: u64, now: u64) -> u64 {
     let Some(scope) = get(scope, place >> 16) else { return 0 };
-    window::stamp(&scope.limit(place as u16 as usize), &mut Times, first, more, now, WORDS)
+    window::stamp(scope.limit(place as u16 as usize), &mut Times, first, more, now, WORDS)
 }
 
 /// The rings of all limits.

@@ -13,7 +13,7 @@ use breaker_common::abi::{
     kind, reason, undeclared,
 };
 use breaker_common::class::LimitClass;
-use breaker_common::decide::{self, RST, SYN, Segment, Verdict, decide};
+use breaker_common::decide::{self, FIN, RST, SYN, Segment, Verdict, decide};
 use breaker_common::fix::SIGNATURE;
 use breaker_common::stream::Stream;
 
@@ -244,7 +244,13 @@ impl Model {
         if looked_up && let Some(place) = self.connections.iter().position(|(known, _)| known == key) {
             let connection = &self.connections[place].1;
             if !connection.is_reused(segment) {
-                return if connection.session == Connection::IGNORED { Err(reason::NOT_OURS) } else { Ok(place) };
+                if connection.session != Connection::IGNORED {
+                    return Ok(place);
+                }
+                if segment.flags & (FIN | RST) != 0 {
+                    self.connections[place].1.closed_ns = self.clock;
+                }
+                return Err(reason::NOT_OURS);
             }
             self.connections.remove(place);
             self.inbound.retain(|(known, _)| known != key);

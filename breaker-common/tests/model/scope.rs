@@ -46,6 +46,8 @@ impl InMemory<'_> {
 }
 
 impl SharedScope for InMemory<'_> {
+    type Limit = Box<Limit>;
+
     fn switch(&self) -> Switch {
         self.scope.get().switch
     }
@@ -58,8 +60,8 @@ impl SharedScope for InMemory<'_> {
         self.scope.get().rules[0]
     }
 
-    fn limit(&self, i: usize) -> Limit {
-        self.scope.get().limits[0][i]
+    fn limit(&self, i: usize) -> Box<Limit> {
+        Box::new(self.scope.get().limits[0][i])
     }
 
     fn window(&self, i: usize) -> Window {
