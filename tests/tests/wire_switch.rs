@@ -78,9 +78,9 @@ fn nothing_queued_before_a_reset_comes_after_it_even_from_behind_a_shut_window()
                 }
             }
         }
+        rig.trip("session/x1");
         let before = rig.counters(1).passed[0];
         assert!(u64::from(id) > before, "orders are queued: {id} written, {before} crossed");
-        rig.trip("session/x1");
         rig.reset("session/x1");
         sink.set_reading(true);
         // Longer than the zero-window probe that would have opened the flood.
