@@ -83,7 +83,9 @@ fn model() -> Model {
     model.add_ratio(s1, 9, 60);
     model.add_limit(s3, LimitClass::Order, 20, DAY);
     model.set(s3, |scope| scope.armed = 0);
-    model.sessions[2].flags |= flag::REPLAYS_PASS;
+    for session in [0, 2] {
+        model.sessions[session].flags |= flag::REPLAYS_PASS;
+    }
     // The only place that is shared.
     model.share(0, &[(4, ["FIRM", "VENUE-4"]), (5, ["FIRM", "VENUE-5"])]);
     for session in [4, 5] {

@@ -433,7 +433,8 @@ fn settings(policy: &Policy, index: SessionIndex) -> Session {
         (on_trip == OnTrip::Drop, flag::DROP),
         (on_desync == OnDesync::Trip, flag::DESYNC_TRIPS),
         (declared.is_some_and(|session| session.wire == Wire::Opaque), flag::OPAQUE),
-        (declared.is_some_and(|session| session.possdup == PossDup::Pass), flag::REPLAYS_PASS),
+        // What nobody declares has no Logon of ours to resend after.
+        (declared.is_none_or(|session| session.possdup == PossDup::Pass), flag::REPLAYS_PASS),
     ]);
     made.while_tripped = match tripped {
         WhileTripped::ReduceOnly => while_tripped::REDUCE_ONLY,
