@@ -1,13 +1,19 @@
 //! `cargo xtask bench`: what breaker costs and what it does, beside what else one could put in its place. Each section prints its
 //! tables and is measured interleaved in one run, for machines change their speed: only ratios of one run hold.
 
+mod count;
+mod drain;
 mod figures;
 mod gateway;
 mod hook;
 mod inline;
+mod latency;
+mod limit;
 mod order;
+mod peer;
 mod report;
 mod scale;
+mod throughput;
 mod tool;
 
 use std::path::Path;
@@ -25,8 +31,15 @@ const fn section(name: &'static str, run: fn(&Scale) -> Vec<Table>) -> Section {
     Section { name, run }
 }
 
-const SECTIONS: &[Section] =
-    &[section("hook", hook::tables), section("inline", inline::tables), section("gateway", gateway::tables)];
+const SECTIONS: &[Section] = &[
+    section("hook", hook::tables),
+    section("inline", inline::tables),
+    section("gateway", gateway::tables),
+    section("latency", latency::tables),
+    section("throughput", throughput::tables),
+    section("count", count::tables),
+    section("limit", limit::tables),
+];
 
 /// Runs the sections of these names, or all; writes what they found to a file where there is one.
 pub fn run(names: &[String], smoke: bool, results: Option<&Path>) {
