@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::drain::Drain;
+use super::figures::spread;
 use super::order::{LENGTH, orders};
 use super::peer::{FAR, Kind, Peer, Unable};
 use super::report::Table;
@@ -47,9 +48,9 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
 }
 
 fn cell(kind: Kind, way: &Way, times: usize) -> Result<String, Unable> {
-    let found: Vec<u64> = (0..times as u64).map(|seed| counted(kind, way, seed + 1)).collect::<Result<_, _>>()?;
-    let (least, most) = (found.iter().min().copied().unwrap_or(0), found.iter().max().copied().unwrap_or(0));
-    Ok(if least == most { least.to_string() } else { format!("{least} to {most}") })
+    let found: Result<Vec<String>, Unable> =
+        (0..times as u64).map(|seed| counted(kind, way, seed + 1).map(|count| count.to_string())).collect();
+    Ok(spread(&found?))
 }
 
 fn counted(kind: Kind, way: &Way, seed: u64) -> Result<u64, Unable> {

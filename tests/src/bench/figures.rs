@@ -45,3 +45,38 @@ pub fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
     let last = values.len().saturating_sub(1);
     values.get(((values.len() as f64 * share) as usize).min(last)).copied().unwrap_or(f64::NAN)
 }
+
+/// What several runs found, in one cell: numbers as the least and the most, words as they are.
+pub fn spread(found: &[String]) -> String {
+    let numbers: Option<Vec<u64>> = found.iter().map(|found| found.parse().ok()).collect();
+    if let Some(numbers) = numbers
+        && let (Some(least), Some(most)) = (numbers.iter().min(), numbers.iter().max())
+    {
+        return if least == most { least.to_string() } else { format!("{least} to {most}") };
+    }
+    let mut words = found.to_vec();
+    words.sort();
+    words.dedup();
+    words.join(" or ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_of_the_sorted_values() {
+        let values = || (1..=100).rev().map(f64::from).collect::<Vec<_>>();
+        assert_eq!((quantile(values(), 0.0), median(values()), quantile(values(), 1.0)), (1.0, 51.0, 100.0));
+        assert!(quantile(Vec::new(), 0.5).is_nan());
+    }
+
+    #[test]
+    fn a_spread_shows_what_differs() {
+        let spread = |found: &[&str]| super::spread(&found.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(spread(&["7", "7"]), "7");
+        assert_eq!(spread(&["7", "12", "9"]), "7 to 12");
+        assert_eq!(spread(&["trades", "withheld", "trades"]), "trades or withheld");
+        assert_eq!(spread(&[]), "");
+    }
+}

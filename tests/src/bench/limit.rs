@@ -3,12 +3,14 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use breaker_user::lab::Wire;
+
+use super::figures::spread;
 use super::order::{LENGTH, order, orders};
 use super::peer::{FAR, Kind, Peer, Unable};
 use super::report::Table;
 use super::scale::Scale;
 use crate::sink::Sink;
-use breaker_user::lab::Wire;
 
 /// Orders a second that may cross.
 const LIMIT: usize = 100;
@@ -20,10 +22,11 @@ const BLOCKED: usize = 50;
 const LATER: Duration = Duration::from_millis(1_500);
 
 /// The section.
-pub fn tables(_: &Scale) -> Vec<Table> {
+pub fn tables(scale: &Scale) -> Vec<Table> {
     let title = format!(
-        "a limit of {LIMIT} orders a second, and a stop by hand. One by one: {} orders, each sent when the last had come. After the stop: \
-         {BLOCKED} orders are sent, and the stop is lifted 300 ms later",
+        "a limit of {LIMIT} orders a second, and a stop by hand, {} times each. One by one: {} orders, each sent when the last had come. \
+         After the stop: {BLOCKED} orders are sent, and the stop is lifted 300 ms later",
+        scale.counts,
         2 * LIMIT
     );
     let one_blast = format!("crossed of {BLAST} in one blast");
@@ -37,18 +40,24 @@ pub fn tables(_: &Scale) -> Vec<Table> {
     ];
     let mut table = Table::new(title, &head);
     for kind in Kind::ALL.into_iter().filter(|kind| ![Kind::Nothing, Kind::Again].contains(kind)) {
-        let unable = |why: Unable| format!("not available: {why}");
-        let [first, more, anew] = one_by_one(kind).unwrap_or_else(|why| [unable(why), String::new(), String::new()]);
-        let blast = in_a_blast(kind).unwrap_or_else(unable);
-        let stale = stale(kind).unwrap_or_else(unable);
-        if kind == Kind::Breaker {
-            let found = [&first, &more, &anew, &stale].map(String::as_str);
-            assert_eq!(found, ["100", "0", "withheld", "0"], "breaker keeps its limit");
-            assert!(blast.parse::<usize>().is_ok_and(|crossed| crossed <= LIMIT), "{blast} crossed in a blast");
-        }
-        table.line([kind.name().to_owned(), first, more, anew, blast, stale]);
+        let found: Vec<[String; 5]> = (0..scale.counts).map(|_| once(kind)).collect();
+        let cells = (0..5).map(|column| spread(&found.iter().map(|cells| cells[column].clone()).collect::<Vec<_>>()));
+        table.line(std::iter::once(kind.name().to_owned()).chain(cells));
     }
     vec![table]
+}
+
+fn once(kind: Kind) -> [String; 5] {
+    let unable = |why: Unable| format!("not available: {why}");
+    let [first, more, anew] = one_by_one(kind).unwrap_or_else(|why| [unable(why), "-".to_owned(), "-".to_owned()]);
+    let blast = in_a_blast(kind).unwrap_or_else(|_| "-".to_owned());
+    let stale = stale(kind).unwrap_or_else(unable);
+    if kind == Kind::Breaker {
+        let found = [&first, &more, &anew, &stale].map(String::as_str);
+        assert_eq!(found, ["100", "0", "withheld", "0"], "breaker keeps its limit");
+        assert!(blast.parse::<usize>().is_ok_and(|crossed| crossed <= LIMIT), "{blast} crossed in a blast");
+    }
+    [first, more, anew, blast, stale]
 }
 
 /// A peer with a limit, where it has one.

@@ -7,6 +7,7 @@ mod figures;
 mod gateway;
 mod hook;
 mod inline;
+mod kill;
 mod latency;
 mod limit;
 mod order;
@@ -18,6 +19,7 @@ mod tool;
 
 use std::path::Path;
 
+pub use kill::blast;
 use report::Table;
 use scale::Scale;
 
@@ -39,6 +41,7 @@ const SECTIONS: &[Section] = &[
     section("throughput", throughput::tables),
     section("count", count::tables),
     section("limit", limit::tables),
+    section("kill", kill::tables),
 ];
 
 /// Runs the sections of these names, or all; writes what they found to a file where there is one.

@@ -9,6 +9,8 @@ fn main() {
     let (mut names, mut smoke, mut results) = (Vec::new(), false, None);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
+            // What the kill of a process kills.
+            "--blast" => return bench::blast(),
             "--smoke" => smoke = true,
             "--results" => results = Some(PathBuf::from(arguments.next().expect("a path behind --results"))),
             _ => names.push(argument),
