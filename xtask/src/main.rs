@@ -59,7 +59,7 @@ enum Verb {
         /// So few of everything that no figure means anything, and no file is written: only to see that it works
         #[arg(long)]
         smoke: bool,
-        /// Only these: hook, inline, gateway; all where none is named
+        /// Only these: hook, inline, gateway, latency, throughput, count, limit, kill; all where none is named
         sections: Vec<String>,
     },
     /// Check the formatting of every crate, and clippy without a warning over all but the kernel program

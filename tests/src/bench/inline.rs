@@ -79,7 +79,7 @@ fn measure(scale: &Scale, programs: [(&str, &Xdp); 3]) -> Table {
     for round in 0..scale.rounds as u32 {
         let start = 1 + round.wrapping_mul(scale.repeat).wrapping_mul(LENGTH as u32);
         for ((row, fresh), (_, program)) in rows.iter_mut().zip(&fresh).zip(&programs) {
-            open(*program, start);
+            open(program, start);
             // The first segment that `fresh` makes is the one behind the frame that it is given.
             row[0].rounds.push(mean(fresh.xdp(), &frame(start.wrapping_sub(LENGTH as u32)).bytes(), scale.repeat));
             row[1].rounds.push(mean(*program, &frame(start).bytes(), scale.repeat));

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::drain::Drain;
 use super::figures::{Row, quantile};
 use super::order::{LENGTH, order};
-use super::peer::{FAR, Kind, Peer};
+use super::peer::Peer;
 use super::report::Table;
 use super::scale::Scale;
 
@@ -20,13 +20,7 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
         scale.pings, scale.rounds
     );
     let mut table = Table::new(title, &["between", "p50", "p99", "p99.9", "p50 against nothing"]);
-    let (mut peers, mut absent) = (Vec::new(), Vec::new());
-    for kind in Kind::ALL {
-        match Peer::open(kind, FAR) {
-            Ok(peer) => peers.push(peer),
-            Err(why) => absent.push([kind.name().to_owned(), format!("not available: {why}")]),
-        }
-    }
+    let (peers, absent) = Peer::all();
     let mut lines: Vec<(TcpStream, [Row; 3])> = peers
         .iter()
         .map(|peer| {

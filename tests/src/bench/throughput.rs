@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::drain::Drain;
 use super::figures::Row;
 use super::order::{LENGTH, orders};
-use super::peer::{FAR, Kind, Peer};
+use super::peer::Peer;
 use super::report::Table;
 use super::scale::Scale;
 
@@ -16,17 +16,14 @@ const COALESCED: usize = 65_536 / LENGTH;
 
 /// The section.
 pub fn tables(scale: &Scale) -> Vec<Table> {
-    let title =
-        format!("orders of {LENGTH} bytes a second one way over veth, medians of {} rounds, thousands", scale.rounds);
+    let title = format!(
+        "orders of {LENGTH} bytes a second one way over veth, thousands, medians of {} rounds. Proxies are written to over \
+         loopback, where single sends coalesce",
+        scale.rounds
+    );
     let head = ["between", "one a send", "against nothing", "64 KB a send", "against nothing"];
     let mut table = Table::new(title, &head);
-    let (mut peers, mut absent) = (Vec::new(), Vec::new());
-    for kind in Kind::ALL {
-        match Peer::open(kind, FAR) {
-            Ok(peer) => peers.push(peer),
-            Err(why) => absent.push([kind.name().to_owned(), format!("not available: {why}")]),
-        }
-    }
+    let (peers, absent) = Peer::all();
     let mut lines: Vec<(Drain, TcpStream, [Row; 2])> = peers
         .iter()
         .map(|peer| {

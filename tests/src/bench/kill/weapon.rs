@@ -30,7 +30,7 @@ pub enum Weapon {
 
 /// One that is ready, in the namespace that it is for.
 pub enum Ready {
-    Switch(Breaker),
+    Switch(Box<Breaker>),
     Command(String),
     Process(Pid),
 }
@@ -75,7 +75,7 @@ impl Weapon {
     pub fn ready(self, sender: Option<Pid>) -> Ready {
         let interface = Wire::INTERFACE;
         match self {
-            Self::Write => Ready::Switch(Breaker::open(&Rig::root()).expect("opening what is loaded")),
+            Self::Write => Ready::Switch(Box::new(Breaker::open(&Rig::root()).expect("opening what is loaded"))),
             Self::Trip => Ready::Command(format!("{} trip session/x1 --reason bench", binary().display())),
             Self::Nftables => Ready::Command(format!("nft add rule ip bench output tcp dport {PORT} drop")),
             Self::Iptables => Ready::Command(format!("iptables -I OUTPUT -p tcp --dport {PORT} -j DROP")),

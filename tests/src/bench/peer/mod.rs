@@ -65,7 +65,7 @@ impl Kind {
             Self::Tc => "tc: u32 into an HTB class",
             Self::Haproxy => "HAProxy, TCP mode",
             Self::Proxy => "an epoll proxy that parses FIX",
-            Self::Breaker => "breaker",
+            Self::Breaker => "breaker, 3 scopes, 4 limits",
         }
     }
 }
@@ -105,6 +105,18 @@ impl Peer {
             }
         };
         Ok(Self { kind, stand })
+    }
+
+    /// All that there can be, without limits that matter; and for a table, the name of each that cannot, and why.
+    pub fn all() -> (Vec<Self>, Vec<[String; 2]>) {
+        let (mut peers, mut absent) = (Vec::new(), Vec::new());
+        for kind in Kind::ALL {
+            match Self::open(kind, FAR) {
+                Ok(peer) => peers.push(peer),
+                Err(why) => absent.push([kind.name().to_owned(), format!("not available: {why}")]),
+            }
+        }
+        (peers, absent)
     }
 
     /// The namespaces.
