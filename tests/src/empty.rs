@@ -5,8 +5,15 @@ use std::path::Path;
 use aya::programs::{SchedClassifier, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 
-/// Where `cargo xtask build` leaves them.
-const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/bpfel-unknown-none/bpf/empty");
+/// Where `cargo xtask build` leaves the programs that are only for tests and benchmarks.
+const BUILT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/bpfel-unknown-none/bpf");
+
+/// Loads one of the objects that are only for tests and benchmarks.
+pub fn object(name: &str) -> Ebpf {
+    let object = std::fs::read(Path::new(BUILT).join(name));
+    let object = object.unwrap_or_else(|error| panic!("the programs of {name:?}: {error}: `cargo xtask build`"));
+    EbpfLoader::new().load(&object).expect("loading them")
+}
 
 /// The programs. What they are attached to they leave when this goes.
 pub struct Empty(Ebpf);
@@ -14,8 +21,7 @@ pub struct Empty(Ebpf);
 impl Empty {
     /// Opens them.
     pub fn open() -> Self {
-        let object = std::fs::read(Path::new(PATH)).expect("the empty programs: `cargo xtask build`");
-        Self(EbpfLoader::new().load(&object).expect("loading them"))
+        Self(object("empty"))
     }
 
     /// The one at tc, loaded.

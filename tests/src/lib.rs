@@ -2,6 +2,8 @@
 //!
 //! Everything is made in namespaces without names and on a BPF file system of their own, so that nothing can be left behind.
 
+pub mod allow;
+pub mod bench;
 pub mod dice;
 pub mod empty;
 pub mod frame;

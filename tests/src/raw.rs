@@ -198,17 +198,25 @@ impl PacketSocket {
         Self::at(namespace, interface, 0)
     }
 
+    /// A socket at an interface that only sends, past every hook of the host: as fast as packets get out of one.
+    pub fn blaster(namespace: &Namespace, interface: &str) -> Self {
+        Self::at(namespace, interface, 0).past_hooks()
+    }
+
     /// A socket at an interface that hears all frames, and whose own pass no hook of the host.
     pub fn open(namespace: &Namespace, interface: &str) -> Self {
-        let socket = Self::at(namespace, interface, libc::ETH_P_ALL as u16);
+        Self::at(namespace, interface, libc::ETH_P_ALL as u16).past_hooks()
+    }
+
+    fn past_hooks(self) -> Self {
         let on: libc::c_int = 1;
         // SAFETY: a plain system call with a value of the length that is said.
         let done = unsafe {
             let value = (&raw const on).cast();
-            libc::setsockopt(socket.0.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, value, 4)
+            libc::setsockopt(self.0.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, value, 4)
         };
         assert_eq!(done, 0, "bypassing the qdisc: {}", std::io::Error::last_os_error());
-        socket
+        self
     }
 
     /// No safe wrapper of it is kept up.
@@ -234,6 +242,22 @@ impl PacketSocket {
     pub fn send(&self, frame: &[u8]) {
         let sent = send(&self.0, frame, SendFlags::empty()).expect("sending a frame");
         assert_eq!(sent, frame.len());
+    }
+
+    /// Sends frames with one system call. Returns how many went: where a queue is full, the first that did not is dropped.
+    pub fn send_all(&self, frames: &[Vec<u8>]) -> usize {
+        let part = |frame: &Vec<u8>| libc::iovec { iov_base: frame.as_ptr().cast_mut().cast(), iov_len: frame.len() };
+        let mut parts: Vec<libc::iovec> = frames.iter().map(part).collect();
+        let header = |part: &mut libc::iovec| {
+            // SAFETY: all zero is a message without parts and without an address.
+            let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
+            (header.msg_hdr.msg_iov, header.msg_hdr.msg_iovlen) = (part, 1);
+            header
+        };
+        let mut headers: Vec<libc::mmsghdr> = parts.iter_mut().map(header).collect();
+        // SAFETY: each header has one part, which is a frame that is only read; all of them outlive the call.
+        let sent = unsafe { libc::sendmmsg(self.0.as_raw_fd(), headers.as_mut_ptr(), headers.len() as u32, 0) };
+        usize::try_from(sent).unwrap_or(0)
     }
 
     /// The first answer that `look` gives on a frame that is heard.

@@ -55,8 +55,14 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Measure what a packet costs in the hook and a round trip over the wire, and write bench/results.json
-    Bench,
+    /// Measure what breaker costs and does, beside what else one could use, and write bench/results.json
+    Bench {
+        /// So few of everything that no figure means anything, and no file is written: only to see that it works
+        #[arg(long)]
+        smoke: bool,
+        /// Only these: hook, inline, gateway, latency, throughput, count, limit, kill; all where none is named
+        sections: Vec<String>,
+    },
     /// Run the tests on other kernels: Debian's cloud kernels, downloaded and emulated in QEMU, one after the other
     Kernels {
         /// Only these: series as in 6.1, or `newest`
@@ -103,9 +109,10 @@ fn run(verb: Verb) -> Result<ExitCode> {
             let error = Command::new(&breaker).args(["drill", "--scenario", "knight"]).args(args).exec();
             return Err(error).with_context(|| format!("running {}", breaker.display()));
         }
-        Verb::Bench => {
-            object::build()?;
-            program::bench()?;
+        Verb::Bench { smoke, sections } => {
+            packages::ensure(packages::BENCH)?;
+            build()?;
+            program::bench(smoke, &sections)?;
         }
         Verb::Kernels { kernel, renew } => return kernels::run(&kernel, renew),
         Verb::Lint => lint::run()?,

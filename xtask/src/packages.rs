@@ -63,6 +63,14 @@ pub const KERNELS: &[Package] = &[
     package("g++", Program("c++"), "links our programs"),
 ];
 
+/// What breaker is compared with, and what lays the network between.
+pub const BENCH: &[Package] = &[
+    package("iproute2", Program("ip"), "network namespaces, and `tc` and `ss -K` to compare with"),
+    package("nftables", Program("nft"), "a packet filter to compare with"),
+    package("iptables", Program("iptables"), "another"),
+    package("haproxy", Program("haproxy"), "a proxy to compare with"),
+];
+
 /// What the fuzz targets are linked with.
 pub const FUZZ: &[Package] = &[package("g++", Program("c++"), "compiles libFuzzer")];
 

@@ -37,15 +37,17 @@ fn executable(message: &str) -> Option<PathBuf> {
     is_breaker.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
 }
 
-/// Measures, with a release build, and keeps the figures in bench/results.json.
-pub fn bench() -> Result<()> {
+/// Measures, with a release build, and keeps the figures in bench/results.json, unless they are none.
+pub fn bench(smoke: bool, sections: &[String]) -> Result<()> {
     let root = workspace::root();
     let mut cargo = process::cargo();
-    cargo
-        .args(["run", "--release", "--locked", "--package", "breaker-tests", "--bin", "bench", "--"])
-        .arg(root.join("bench/results.json"))
-        .current_dir(&root);
-    process::run(&mut cargo)
+    cargo.args(["run", "--release", "--locked", "--package", "breaker-tests", "--bin", "bench", "--"]);
+    if smoke {
+        cargo.arg("--smoke");
+    } else {
+        cargo.arg("--results").arg(root.join("bench/results.json"));
+    }
+    process::run(cargo.args(sections).current_dir(&root))
 }
 
 #[cfg(test)]

@@ -1,0 +1,43 @@
+//! Makes each repeat of a test run a new segment. BPF_PROG_TEST_RUN gives the same buffer to each repeat, with what the one before
+//! wrote in it: this raises the sequence number by the payload's length and goes on into the program that is measured.
+#![no_std]
+#![no_main]
+
+use aya_ebpf::bindings::xdp_action::XDP_ABORTED;
+use aya_ebpf::macros::{map, xdp};
+use aya_ebpf::maps::ProgramArray;
+use aya_ebpf::programs::XdpContext;
+
+/// Ethernet and IPv4 without options, as the frame that is given has them.
+const TCP: usize = 34;
+
+/// The program that is measured.
+#[map]
+static NEXT: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// Takes the frame for a segment of TCP in IPv4 without options.
+#[xdp]
+pub fn fresh(ctx: XdpContext) -> u32 {
+    // SAFETY: the kernel's own structure, valid for the length of the call.
+    let (data, end) = unsafe { ((*ctx.ctx).data as usize, (*ctx.ctx).data_end as usize) };
+    if data + TCP + 20 > end {
+        return XDP_ABORTED;
+    }
+    let seq = (data + TCP + 4) as *mut u32;
+    // SAFETY: inside the packet, as just compared (the verifier checks it again).
+    unsafe {
+        let header = (*((data + TCP + 12) as *const u8) >> 4) as usize * 4;
+        let payload = (end - data - TCP - header) as u32;
+        seq.write_unaligned(u32::from_be(seq.read_unaligned()).wrapping_add(payload).to_be());
+        NEXT.tail_call(&ctx, 0);
+    }
+    // Only where there is no program to go on into.
+    XDP_ABORTED
+}
+
+/// Nothing here panics.
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}

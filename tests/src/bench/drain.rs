@@ -1,0 +1,50 @@
+//! A venue that only counts bytes, or sends back what comes.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use breaker_user::lab::{Namespace, Wire};
+
+use super::peer::PORT;
+
+/// See the module.
+pub struct Drain(Arc<AtomicU64>);
+
+impl Drain {
+    /// Listens at the venue, for one connection after the other.
+    pub fn listen(venue: &Namespace, echo: bool) -> Self {
+        let listener = venue.run(|| TcpListener::bind(Wire::venue_socket(PORT))).expect("listening");
+        let count = Arc::new(AtomicU64::new(0));
+        let counted = count.clone();
+        venue.spawn(move || {
+            let mut buffer = vec![0; 1 << 18];
+            while let Ok((mut stream, _)) = listener.accept() {
+                stream.set_nodelay(true).expect("no delay");
+                while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                    if echo && stream.write_all(&buffer[..length]).is_err() {
+                        break;
+                    }
+                    counted.fetch_add(length as u64, Ordering::Release);
+                }
+            }
+        });
+        Self(count)
+    }
+
+    /// Bytes that have come.
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// Waits until that many have come.
+    pub fn wait(&self, bytes: u64) {
+        let until = Instant::now() + Duration::from_secs(60);
+        while self.bytes() < bytes {
+            assert!(Instant::now() < until, "{} bytes came where {bytes} were sent", self.bytes());
+            std::thread::sleep(Duration::from_micros(20));
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Inline mode over veth: frames with one order each from a packet socket at the trading host, through a gateway, counted where they
+//! arrive. Sender, gateway and arrival share one core, as the kernel has it on a veth: the figures are of all three together.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use breaker_user::lab::{Namespace, Wire};
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use super::figures::{Row, median};
+use super::hook::{POLICY, segment};
+use super::inline::venue;
+use super::order::{LENGTH, TYPE_AT, order};
+use super::report::Table;
+use super::scale::Scale;
+use super::tool::fed;
+use crate::allow::Allow;
+use crate::empty::Empty;
+use crate::gateway::{Gateway, Hook, Inline, Offloads};
+use crate::raw::PacketSocket;
+
+/// Frames of one system call.
+const BATCH: usize = 64;
+/// Where the sequence number is in a frame of Ethernet and IPv4 without options.
+const SEQ: std::ops::Range<usize> = 38..42;
+
+/// What stands on the gateway.
+enum Guard {
+    Nothing(Gateway),
+    Empty(Gateway, #[expect(dead_code, reason = "attached for as long as it is here")] Empty),
+    Allow(Gateway, #[expect(dead_code, reason = "attached for as long as it is here")] Allow),
+    Breaker(Inline),
+}
+
+impl Guard {
+    fn network(&self) -> &Gateway {
+        match self {
+            Self::Nothing(network) | Self::Empty(network, _) | Self::Allow(network, _) => network,
+            Self::Breaker(rig) => &rig.wire,
+        }
+    }
+}
+
+/// A gateway with something on it, and what its sender sends next.
+struct Lane {
+    what: &'static str,
+    guard: Guard,
+    socket: PacketSocket,
+    frames: Vec<Vec<u8>>,
+    seq: u32,
+}
+
+/// What came of a blast.
+struct Blast {
+    per_second: f64,
+    arrived: f64,
+}
+
+/// The section.
+pub fn tables(scale: &Scale) -> Vec<Table> {
+    let mut lanes = lanes();
+    let mut rates: Vec<Row> = lanes.iter().map(|lane| Row::new(lane.what, "frames/s")).collect();
+    let mut arrivals: Vec<Row> = lanes.iter().map(|lane| Row::new(lane.what, "share that arrived")).collect();
+    for lane in &mut lanes {
+        lane.blast(BATCH * 8);
+    }
+    for _ in 0..scale.rounds {
+        for ((lane, rate), arrived) in lanes.iter_mut().zip(&mut rates).zip(&mut arrivals) {
+            let blast = lane.blast(scale.frames);
+            rate.rounds.push(blast.per_second);
+            arrived.rounds.push(blast.arrived);
+        }
+    }
+    let title = format!(
+        "gateway over veth: {} frames with one order of {LENGTH} bytes each, new sequence numbers, from a packet socket (sendmmsg of {BATCH}, \
+         past the qdisc); sender, gateway and arrival on one core",
+        scale.frames
+    );
+    let mut table =
+        Table::new(title, &["on the gateway", "frames/s arrived", "ratio", "ns a frame above nothing", "arrived"]);
+    let each = |row: &Row| median(row.rounds.iter().map(|rate| 1e9 / rate).collect());
+    for (rate, arrived) in rates.iter().zip(&arrivals) {
+        let (per_second, above) = (rate.median(), each(rate) - each(&rates[0]));
+        let ratio = rate.ratio(&rates[0]);
+        let arrived = 100.0 * arrived.median();
+        table.line([
+            rate.what.clone(),
+            format!("{per_second:.0}"),
+            format!("{ratio:.3}"),
+            format!("{above:.0}"),
+            format!("{arrived:.1} %"),
+        ]);
+    }
+    table.keep(rates.iter().chain(&arrivals));
+    for lane in &lanes {
+        lane.check();
+    }
+    vec![table]
+}
+
+fn lanes() -> Vec<Lane> {
+    let new = || Gateway::new(Offloads::None).expect("making namespaces");
+    let mut lanes =
+        vec![Lane::new("nothing", Guard::Nothing(new())), Lane::new("nothing again (A/A)", Guard::Nothing(new()))];
+    let network = new();
+    let empty = network.gateway.run(|| Empty::open().attach(Gateway::INSIDE));
+    lanes.push(Lane::new("empty XDP", Guard::Empty(network, empty)));
+    let network = new();
+    let allow = network.gateway.run(|| Allow::open(venue()).attach(Gateway::INSIDE));
+    lanes.push(Lane::new("allow-list XDP", Guard::Allow(network, allow)));
+    let network = new();
+    fed(&network.gateway, "nft -f -", &count_orders("forward")).expect("loading the rules");
+    lanes.push(Lane::new("nftables, counts `35=D` at its place", Guard::Nothing(network)));
+    for (what, hook) in [("breaker, native XDP", Hook::Native), ("breaker, generic XDP", Hook::Generic)] {
+        lanes.push(Lane::new(what, Guard::Breaker(Inline::inline(hook, Offloads::None, POLICY))));
+    }
+    lanes
+}
+
+/// Rules that look for an order at the beginning of a segment's payload, and count.
+fn count_orders(hook: &str) -> String {
+    format!(
+        "table ip bench {{ chain orders {{ type filter hook {hook} priority 0; tcp dport 9001 @ih,{},32 0x33353d44 counter; }}; }}",
+        TYPE_AT * 8
+    )
+}
+
+impl Lane {
+    fn new(what: &'static str, guard: Guard) -> Self {
+        let network = guard.network();
+        // The venue's kernel knows of no such connection: what came is counted, and goes no further.
+        let quiet = "table netdev bench { chain quiet { type filter hook ingress device eth1 priority 0; ip protocol tcp drop; }; }";
+        fed(&network.venue, "nft -f -", quiet).expect("loading the rules");
+        let own = network.firm.hardware_address(Wire::INTERFACE).expect("an address of its own");
+        let next = network.gateway.hardware_address(Gateway::INSIDE).expect("the gateway's address");
+        let socket = PacketSocket::blaster(&network.firm, Wire::INTERFACE);
+        let frame = |seq, payload: &[u8], flags| {
+            let mut frame = segment(SocketAddr::new(Gateway::ENGINE[0], 40_000), 9001, seq, payload).with_flags(flags);
+            frame.hardware = [own, next];
+            frame.bytes()
+        };
+        socket.send(&frame(0, b"", 2));
+        let frames = (0..BATCH).map(|id| frame(0, &order(id), 0x18)).collect();
+        Self { what, guard, socket, frames, seq: 1 }
+    }
+
+    /// Sends frames, and waits until no more of them arrive.
+    fn blast(&mut self, frames: usize) -> Blast {
+        let (socket, batch, seq) = (&self.socket, &mut self.frames, &mut self.seq);
+        let network = self.guard.network();
+        let before = received(&network.venue);
+        let elapsed = network.firm.run(move || {
+            pin();
+            let start = Instant::now();
+            for _ in 0..frames / BATCH {
+                // Nobody on the way looks at the checksum of TCP.
+                for frame in batch.iter_mut() {
+                    frame[SEQ].copy_from_slice(&seq.to_be_bytes());
+                    *seq = seq.wrapping_add(LENGTH as u32);
+                }
+                socket.send_all(batch);
+            }
+            start.elapsed()
+        });
+        let arrived = settled(&network.venue) - before;
+        let sent = frames / BATCH * BATCH;
+        Blast { per_second: arrived as f64 / elapsed.as_secs_f64(), arrived: arrived as f64 / sent as f64 }
+    }
+
+    /// What is measured was at work.
+    fn check(&self) {
+        if let Guard::Breaker(rig) = &self.guard {
+            let (passed, arrived) = (rig.counters(1).passed[0], received(&rig.wire.venue));
+            assert!(
+                passed * 100 >= arrived * 99,
+                "{}: breaker counted {passed} orders where {arrived} frames arrived",
+                self.what
+            );
+        } else if self.what.starts_with("nftables") {
+            let rules = fed(&self.guard.network().gateway, "nft list ruleset", "").expect("listing the rules");
+            assert!(!rules.contains("counter packets 0 "), "nftables saw no order: {rules}");
+        }
+    }
+}
+
+/// Always the same core: what a sender's frames cause happens there too.
+fn pin() {
+    let mut one = CpuSet::new();
+    one.set(0);
+    sched_setaffinity(None, &one).expect("staying on one core");
+}
+
+/// Frames that came at the venue's interface.
+fn received(venue: &Namespace) -> u64 {
+    let path = format!("/sys/class/net/{}/statistics/rx_packets", Wire::INTERFACE);
+    venue.run(|| std::fs::read_to_string(path)).expect("reading a counter").trim().parse().expect("a number")
+}
+
+fn settled(venue: &Namespace) -> u64 {
+    let mut last = received(venue);
+    loop {
+        std::thread::sleep(Duration::from_millis(5));
+        let now = received(venue);
+        if now == last {
+            return now;
+        }
+        last = now;
+    }
+}

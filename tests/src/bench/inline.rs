@@ -1,0 +1,111 @@
+//! Inline mode: frames with an order through XDP, a second and core (BPF_PROG_TEST_RUN).
+//!
+//! A test run shows the program one buffer over and over, which to breaker is a retransmit. The honest figure is that of new
+//! segments: the program `fresh` raises the sequence number in the buffer and goes on into the one that is measured, for all alike.
+
+use std::net::{SocketAddr, SocketAddrV4};
+
+use aya::Ebpf;
+use aya::maps::ProgramArray;
+use aya::programs::Xdp;
+use aya_obj::programs::XdpAttachType;
+use breaker_user::lab::Wire;
+
+use super::figures::Row;
+use super::hook::{POLICY, mean, segment};
+use super::order::{LENGTH, order};
+use super::report::Table;
+use super::scale::Scale;
+use crate::allow::Allow;
+use crate::empty::{Empty, object};
+use crate::frame::Frame;
+use crate::gateway::{Gateway, Hook, Inline, Offloads};
+use crate::rig::Rig;
+
+/// What the connection of the policy's session comes from, and to.
+const FROM: SocketAddr = SocketAddr::new(Gateway::ENGINE[0], 40_000);
+
+/// Where the session of the policy goes.
+pub fn venue() -> SocketAddrV4 {
+    match Wire::venue_socket(9001) {
+        SocketAddr::V4(place) => place,
+        SocketAddr::V6(place) => panic!("{place} is not IPv4"),
+    }
+}
+
+/// A segment that goes on into another program as a new one.
+struct Fresh(Ebpf);
+
+impl Fresh {
+    fn before(program: &Xdp) -> Self {
+        let mut loaded = object("fresh");
+        let own: &mut Xdp = loaded.program_mut("fresh").expect("there is one").try_into().expect("of XDP");
+        own.load().expect("loading it");
+        let map = loaded.map_mut("NEXT").expect("there is one");
+        let mut next = ProgramArray::try_from(map).expect("of this type");
+        next.set(0, program.fd().expect("a loaded program"), 0).expect("setting the next program");
+        Self(loaded)
+    }
+
+    fn xdp(&self) -> &Xdp {
+        self.0.program("fresh").expect("there is one").try_into().expect("of XDP")
+    }
+}
+
+/// The section.
+pub fn tables(scale: &Scale) -> Vec<Table> {
+    let rig = Inline::inline(Hook::Native, Offloads::None, POLICY);
+    let (mut empty, mut allow) = (Empty::open(), Allow::open(venue()));
+    let table = rig.inside(|| {
+        let program = Xdp::from_pin(Rig::root().program(), XdpAttachType::Interface).expect("opening the program");
+        measure(
+            scale,
+            [("empty", empty.xdp()), ("allow-list of ports and addresses", allow.xdp()), ("breaker", &program)],
+        )
+    });
+    let expected = scale.rounds as u64 * u64::from(scale.repeat);
+    let passed = rig.counters(1).passed[0];
+    assert!(passed >= expected, "breaker counted {passed} orders where {expected} were new");
+    vec![table]
+}
+
+fn measure(scale: &Scale, programs: [(&str, &Xdp); 3]) -> Table {
+    let fresh = programs.map(|(_, program)| Fresh::before(program));
+    let frame = |seq| segment(FROM, 9001, seq, &order(1));
+    let mut rows: Vec<[Row; 2]> = programs
+        .iter()
+        .map(|(what, _)| ["new segments", "the same frame again"].map(|of| Row::new(format!("{what}: {of}"), "ns")))
+        .collect();
+    for round in 0..scale.rounds as u32 {
+        let start = 1 + round.wrapping_mul(scale.repeat).wrapping_mul(LENGTH as u32);
+        for ((row, fresh), (_, program)) in rows.iter_mut().zip(&fresh).zip(&programs) {
+            open(program, start);
+            // The first segment that `fresh` makes is the one behind the frame that it is given.
+            row[0].rounds.push(mean(fresh.xdp(), &frame(start.wrapping_sub(LENGTH as u32)).bytes(), scale.repeat));
+            row[1].rounds.push(mean(*program, &frame(start).bytes(), scale.repeat));
+        }
+    }
+    let title = format!(
+        "XDP: a frame with one order of {LENGTH} bytes, {} times, packets a second on one core (BPF_PROG_TEST_RUN). New segments: each has \
+         the next sequence number, and the cost of giving it one is in all rows; the same frame again is a retransmit",
+        scale.repeat
+    );
+    let head =
+        ["program", "new segments, ns", "above empty", "million/s", "same frame again, ns", "above empty", "million/s"];
+    let mut table = Table::new(title, &head);
+    for ((what, _), row) in programs.iter().zip(&rows) {
+        let cells = row.iter().zip(&rows[0]).flat_map(|(row, zero)| {
+            let ns = row.median();
+            [format!("{ns:.0}"), format!("{:.0}", ns - zero.median()), format!("{:.1}", 1e3 / ns)]
+        });
+        table.line(std::iter::once((*what).to_owned()).chain(cells));
+    }
+    table.keep(rows.iter().flatten());
+    table
+}
+
+/// A new connection: its SYN, so that the next sequence number is this one.
+fn open(program: &Xdp, seq: u32) {
+    let syn: Frame = segment(FROM, 9001, seq.wrapping_sub(1), b"").with_flags(2);
+    mean(program, &syn.bytes(), 1);
+}

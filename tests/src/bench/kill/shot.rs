@@ -1,0 +1,233 @@
+//! One kill: a sender at full blast, a venue that notes when each segment came, and somebody who acts.
+
+use std::io::{ErrorKind, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use breaker_user::lab::Wire;
+use rustix::net::sockopt::set_socket_linger;
+use rustix::process::Pid;
+
+use super::stamp;
+use super::weapon::Weapon;
+use crate::bench::hook::POLICY;
+use crate::bench::order::{LENGTH, orders};
+use crate::bench::peer::PORT;
+use crate::bench::tool::fed;
+use crate::rig::Rig;
+
+/// Orders of one write.
+const EACH: usize = 80;
+/// Bytes that have come when the blast is at its full.
+const FULL: u64 = 4 << 20;
+/// How long ends may take to be told.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// So long that what still comes has come, where connections are left as they are. Shorter than the first retransmit.
+const QUIET: Duration = Duration::from_millis(40);
+
+/// Where it is done.
+pub struct Arena {
+    place: Place,
+    listener: TcpListener,
+}
+
+enum Place {
+    Plain(Wire),
+    Breaker(Rig),
+}
+
+/// What came of it, ms.
+pub struct Shot {
+    /// From the act to the last byte's arrival,
+    pub last_byte: f64,
+    /// to the act's return,
+    pub took: f64,
+    /// to the error that the sender sees,
+    pub sender_told: Option<f64>,
+    /// and to the end that the venue sees.
+    pub venue_told: Option<f64>,
+    /// Orders that arrived after the return; what waits as one is taken for as late as its last byte.
+    pub after: usize,
+}
+
+/// Who sends.
+enum Sender {
+    Here(TcpStream),
+    Process(Child),
+}
+
+/// The times of a shot, by the clock of [`stamp`].
+struct Times {
+    start: u64,
+    returned: u64,
+    sender_told: Option<u64>,
+    venue_told: Option<u64>,
+}
+
+/// A piece that was read: when the last byte of it came, and its length.
+type Piece = (u64, usize);
+
+impl Arena {
+    /// Lays it out for a weapon.
+    pub fn lay(weapon: Weapon) -> Result<Self, String> {
+        let place = if weapon.is_breaker() {
+            Place::Breaker(Rig::new(POLICY))
+        } else {
+            Place::Plain(Wire::new().expect("making namespaces"))
+        };
+        let wire = place.wire();
+        let listener = wire.venue.run(|| TcpListener::bind(Wire::venue_socket(PORT))).expect("listening");
+        stamp::enable(listener.as_raw_fd());
+        if let Some(rules) = weapon.prepared() {
+            fed(&wire.firm, "nft -f -", rules)?;
+        }
+        if weapon == Weapon::Iptables {
+            fed(&wire.firm, "iptables -nL OUTPUT", "")?;
+        }
+        Ok(Self { place, listener })
+    }
+
+    /// Does it once.
+    pub fn shoot(&self, weapon: Weapon, number: usize) -> Shot {
+        let firm = &self.place.wire().firm;
+        let shot = firm.run(|| self.shoot_here(weapon, number));
+        if weapon == Weapon::Link {
+            firm.wait_until_up(Wire::INTERFACE).expect("the link comes up");
+        }
+        shot
+    }
+
+    fn shoot_here(&self, weapon: Weapon, number: usize) -> Shot {
+        let mut sender = Sender::start(weapon);
+        let (venue, _) = self.listener.accept().expect("accepting");
+        let (come, sender_told, venue_told) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        let (times, pieces) = std::thread::scope(|scope| {
+            let follower = scope.spawn(|| follow(&venue, &come, &venue_told));
+            if let Sender::Here(stream) = &sender {
+                let (mut stream, told) = (stream.try_clone().expect("another handle"), &sender_told);
+                scope.spawn(move || {
+                    write_on(&mut stream);
+                    told.store(stamp::now(), Ordering::Release);
+                });
+            }
+            let ready = weapon.ready(sender.process());
+            wait("the blast", || come.load(Ordering::Relaxed) > FULL);
+            // Not always at the same moment of it.
+            sleep(Duration::from_micros(number as u64 * 137 % 2_000));
+            let start = stamp::now();
+            ready.fire();
+            let returned = stamp::now();
+            if weapon.ends() {
+                wait("the venue is told", || venue_told.load(Ordering::Acquire) != 0);
+                wait("the sender is told", || sender.process().is_some() || sender_told.load(Ordering::Acquire) != 0);
+            } else {
+                sleep(QUIET);
+            }
+            let told = |at: &AtomicU64| Some(at.load(Ordering::Acquire)).filter(|at| *at != 0);
+            let times = Times { start, returned, sender_told: told(&sender_told), venue_told: told(&venue_told) };
+            // Ends that come from here on are not of the weapon.
+            sender.end();
+            let _ = venue.shutdown(Shutdown::Both);
+            (times, follower.join().expect("the venue's end"))
+        });
+        drop(sender);
+        weapon.undo();
+        times.shot(&pieces)
+    }
+}
+
+impl Place {
+    fn wire(&self) -> &Wire {
+        match self {
+            Self::Plain(wire) => wire,
+            Self::Breaker(rig) => &rig.wire,
+        }
+    }
+}
+
+impl Times {
+    fn shot(&self, pieces: &[Piece]) -> Shot {
+        let since = |at: u64| at.saturating_sub(self.start) as f64 / 1e6;
+        let last = pieces.iter().map(|(at, _)| *at).max().unwrap_or(0);
+        let late: usize = pieces.iter().filter(|(at, _)| *at > self.returned).map(|(_, length)| length).sum();
+        Shot {
+            last_byte: since(last),
+            took: since(self.returned),
+            sender_told: self.sender_told.map(since),
+            venue_told: self.venue_told.map(since),
+            after: late.div_ceil(LENGTH),
+        }
+    }
+}
+
+impl Sender {
+    fn start(weapon: Weapon) -> Self {
+        if weapon == Weapon::Process {
+            let own = std::env::current_exe().expect("a path of one's own");
+            return Self::Process(Command::new(own).arg("--blast").spawn().expect("starting a sender"));
+        }
+        let stream = TcpStream::connect(Wire::venue_socket(PORT)).expect("connecting");
+        // What is still queued when it is closed goes with it, and does not come in the next shot.
+        set_socket_linger(&stream, Some(Duration::ZERO)).expect("no lingering");
+        Self::Here(stream)
+    }
+
+    fn process(&self) -> Option<Pid> {
+        match self {
+            Self::Process(child) => Some(Pid::from_child(child)),
+            Self::Here(_) => None,
+        }
+    }
+
+    fn end(&mut self) {
+        match self {
+            // It may be dead already.
+            Self::Here(stream) => drop(stream.shutdown(Shutdown::Both)),
+            Self::Process(child) => {
+                let _ = child.kill();
+                child.wait().expect("its end");
+            }
+        }
+    }
+}
+
+/// A process that only sends, till it is killed.
+pub fn blast() {
+    write_on(&mut TcpStream::connect(Wire::venue_socket(PORT)).expect("connecting"));
+}
+
+/// Writes orders until the connection is dead.
+fn write_on(stream: &mut TcpStream) {
+    let payload = orders(0, EACH);
+    while stream.write_all(&payload).is_ok() {}
+}
+
+/// Reads until the end, and says when that came.
+fn follow(stream: &TcpStream, come: &AtomicU64, told: &AtomicU64) -> Vec<Piece> {
+    let (mut pieces, mut buffer) = (Vec::new(), vec![0; 1 << 18]);
+    loop {
+        match stamp::read(stream, &mut buffer) {
+            Ok((length @ 1.., at)) => {
+                pieces.push((at.unwrap_or_else(stamp::now), length));
+                come.fetch_add(length as u64, Ordering::Relaxed);
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Ok(_) | Err(_) => {
+                told.store(stamp::now(), Ordering::Release);
+                return pieces;
+            }
+        }
+    }
+}
+
+fn wait(what: &str, condition: impl Fn() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < until, "waited in vain: {what}");
+        sleep(Duration::from_micros(50));
+    }
+}

@@ -1,0 +1,43 @@
+//! When bytes came: the time that the kernel wrote on a segment as it arrived, not that at which somebody read it.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, RawFd};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Now, by the clock that segments are stamped with, ns.
+pub fn now() -> u64 {
+    let now = clock_gettime(ClockId::Realtime);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+/// Has segments stamped. Connections that a listener accepts have it from there.
+pub fn enable(socket: RawFd) {
+    let on: libc::c_int = 1;
+    // SAFETY: a plain system call with a value of the length that is said.
+    let done = unsafe { libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, (&raw const on).cast(), 4) };
+    assert_eq!(done, 0, "SO_TIMESTAMPNS: {}", io::Error::last_os_error());
+}
+
+/// Reads what there is: how much, and when the last segment of it came. Where segments wait as one, that is the last one's time.
+pub fn read(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<(usize, Option<u64>)> {
+    let mut control = MaybeUninit::<[u64; 16]>::uninit();
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: all zero is a message without parts.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
+    (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), size_of_val(&control));
+    // SAFETY: the buffers are as long as is said, and outlive the call.
+    let length = unsafe { libc::recvmsg(stream.as_raw_fd(), &raw mut message, 0) };
+    let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the kernel has written the control messages that these walk over, and their length.
+    let stamp = unsafe {
+        let first = libc::CMSG_FIRSTHDR(&raw const message);
+        (!first.is_null() && (*first).cmsg_type == libc::SCM_TIMESTAMPNS)
+            .then(|| libc::CMSG_DATA(first).cast::<libc::timespec>().read_unaligned())
+    };
+    let nanos = |time: libc::timespec| time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs();
+    Ok((length, stamp.map(nanos)))
+}

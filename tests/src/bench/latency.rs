@@ -1,0 +1,64 @@
+//! The round trip of an order that the venue sends back.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Instant;
+
+use super::drain::Drain;
+use super::figures::{Row, quantile};
+use super::order::{LENGTH, order};
+use super::peer::Peer;
+use super::report::Table;
+use super::scale::Scale;
+
+const SHARES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
+
+/// The section.
+pub fn tables(scale: &Scale) -> Vec<Table> {
+    let title = format!(
+        "round trip of {LENGTH} bytes of FIX over veth, {} a round, us, medians of {} rounds",
+        scale.pings, scale.rounds
+    );
+    let mut table = Table::new(title, &["between", "p50", "p99", "p99.9", "p50 against nothing"]);
+    let (peers, absent) = Peer::all();
+    let mut lines: Vec<(TcpStream, [Row; 3])> = peers
+        .iter()
+        .map(|peer| {
+            Drain::listen(peer.venue(), true);
+            (peer.connect(), SHARES.map(|(share, _)| Row::new(format!("{}: {share}", peer.kind.name()), "us")))
+        })
+        .collect();
+    for round in 0..=scale.rounds {
+        for (stream, rows) in &mut lines {
+            let times = ping(stream, scale.pings);
+            // The first round wakes everything up.
+            for (row, (_, share)) in rows.iter_mut().zip(SHARES).filter(|_| round > 0) {
+                row.rounds.push(quantile(times.clone(), share));
+            }
+        }
+    }
+    for (peer, (_, rows)) in peers.iter().zip(&lines) {
+        let figures = rows.iter().map(|row| format!("{:.2}", row.median()));
+        let ratio = format!("{:.3}", rows[0].ratio(&lines[0].1[0]));
+        table.line(std::iter::once(peer.kind.name().to_owned()).chain(figures).chain([ratio]));
+        table.keep(rows);
+        // Each but nothing, and what knows nothing of orders, has seen them.
+        if let Ok(counted) = peer.counted() {
+            assert!(counted as usize >= scale.rounds * scale.pings, "{}: {counted} orders", peer.kind.name());
+        }
+    }
+    absent.into_iter().for_each(|line| table.line(line));
+    vec![table]
+}
+
+/// How long each round trip took, us.
+fn ping(stream: &mut TcpStream, count: usize) -> Vec<f64> {
+    let (order, mut buffer) = (order(1), [0; LENGTH]);
+    let once = |_| {
+        let start = Instant::now();
+        stream.write_all(&order).expect("sending");
+        stream.read_exact(&mut buffer).expect("receiving");
+        start.elapsed().as_nanos() as f64 / 1e3
+    };
+    (0..count).map(once).collect()
+}

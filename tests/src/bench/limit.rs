@@ -1,0 +1,151 @@
+//! What a limit, and a stop by hand, hold: orders that cross, whether it stays so, and what comes after it is lifted.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use breaker_user::lab::Wire;
+
+use super::figures::spread;
+use super::order::{LENGTH, order, orders};
+use super::peer::{FAR, Kind, Peer, Unable};
+use super::report::Table;
+use super::scale::Scale;
+use crate::sink::Sink;
+
+/// Orders a second that may cross.
+const LIMIT: usize = 100;
+/// Orders that are sent in one blast.
+const BLAST: usize = 2_000;
+/// Orders that are sent while the session is stopped.
+const BLOCKED: usize = 50;
+/// Longer than the limit's window, and than two retransmits.
+const LATER: Duration = Duration::from_millis(1_500);
+
+/// The section.
+pub fn tables(scale: &Scale) -> Vec<Table> {
+    let title = format!(
+        "a limit of {LIMIT} orders a second, and a stop by hand, {} times each. One by one: {} orders, each sent when the last had come. \
+         After the stop: {BLOCKED} orders are sent, and the stop is lifted 300 ms later",
+        scale.counts,
+        2 * LIMIT
+    );
+    let one_blast = format!("crossed of {BLAST} in one blast");
+    let head = [
+        "between",
+        "crossed one by one",
+        "more within 1.5 s",
+        "a new connection then",
+        &one_blast,
+        "stale orders after lifting",
+    ];
+    let mut table = Table::new(title, &head);
+    for kind in Kind::ALL.into_iter().filter(|kind| ![Kind::Nothing, Kind::Again].contains(kind)) {
+        let found: Vec<[String; 5]> = (0..scale.counts).map(|_| once(kind)).collect();
+        let cells = (0..5).map(|column| spread(&found.iter().map(|cells| cells[column].clone()).collect::<Vec<_>>()));
+        table.line(std::iter::once(kind.name().to_owned()).chain(cells));
+    }
+    vec![table]
+}
+
+fn once(kind: Kind) -> [String; 5] {
+    let unable = |why: Unable| format!("not available: {why}");
+    let [first, more, anew] = one_by_one(kind).unwrap_or_else(|why| [unable(why), "-".to_owned(), "-".to_owned()]);
+    let blast = in_a_blast(kind).unwrap_or_else(|_| "-".to_owned());
+    let stale = stale(kind).unwrap_or_else(unable);
+    if kind == Kind::Breaker {
+        let found = [&first, &more, &anew, &stale].map(String::as_str);
+        assert_eq!(found, ["100", "0", "withheld", "0"], "breaker keeps its limit");
+        assert!(blast.parse::<usize>().is_ok_and(|crossed| crossed <= LIMIT), "{blast} crossed in a blast");
+    }
+    [first, more, anew, blast, stale]
+}
+
+/// A peer with a limit, where it has one.
+fn limited(kind: Kind) -> Result<Peer, Unable> {
+    match kind {
+        Kind::Tc => Err("HTB shapes by bytes, and delays; `police` and `gact` are not in this kernel".to_owned()),
+        Kind::Haproxy => Err("limits connections, not messages".to_owned()),
+        _ => Peer::open(kind, LIMIT as u32),
+    }
+}
+
+fn listen(peer: &Peer) -> Sink {
+    Sink::listen(peer.venue(), Wire::venue_socket(super::peer::PORT))
+}
+
+/// Orders that have come on all connections.
+fn come(sink: &Sink) -> usize {
+    sink.received().iter().map(|one| one.whole("D")).sum()
+}
+
+/// Whether that many come within a time.
+fn comes(sink: &Sink, count: usize, patience: Duration) -> bool {
+    let until = Instant::now() + patience;
+    while come(sink) < count {
+        if Instant::now() > until {
+            return false;
+        }
+        std::thread::yield_now();
+    }
+    true
+}
+
+fn one_by_one(kind: Kind) -> Result<[String; 3], Unable> {
+    let peer = limited(kind)?;
+    let sink = listen(&peer);
+    let mut stream = peer.connect();
+    for id in 0..2 * LIMIT {
+        // What it says of a dead connection is what is counted below.
+        let sent = stream.write_all(&order(id));
+        if sent.is_err() || !comes(&sink, id + 1, Duration::from_millis(20)) {
+            break;
+        }
+    }
+    let first = come(&sink);
+    for id in 0..10 {
+        let _ = stream.write_all(&order(1_000 + id));
+    }
+    std::thread::sleep(LATER);
+    let second = come(&sink);
+    drop(stream);
+    let anew = peer.firm().run(|| std::net::TcpStream::connect_timeout(&peer.place(), Duration::from_millis(500)));
+    let crossed = anew.is_ok_and(|mut anew| {
+        anew.write_all(&order(2_000)).is_ok() && comes(&sink, second + 1, Duration::from_millis(300))
+    });
+    Ok([first.to_string(), (second - first).to_string(), if crossed { "trades" } else { "withheld" }.to_owned()])
+}
+
+fn in_a_blast(kind: Kind) -> Result<String, Unable> {
+    let peer = limited(kind)?;
+    let sink = listen(&peer);
+    let mut stream = peer.connect();
+    stream.write_all(&order(0)).map_err(|error| error.to_string())?;
+    comes(&sink, 1, Duration::from_secs(1));
+    // Within the window in which the first one counts. It may not all go.
+    let _ = stream.write_all(&orders(1, BLAST - 1));
+    std::thread::sleep(Duration::from_millis(400));
+    Ok(come(&sink).to_string())
+}
+
+fn stale(kind: Kind) -> Result<String, Unable> {
+    let peer = Peer::open(kind, FAR)?;
+    let sink = listen(&peer);
+    let mut stream = peer.connect();
+    for id in 0..10 {
+        stream.write_all(&order(id)).map_err(|error| error.to_string())?;
+    }
+    assert!(comes(&sink, 10, Duration::from_secs(2)), "{kind:?}: orders cross before the stop");
+    peer.stop()?;
+    for id in 0..BLOCKED {
+        // Where the application is told that its connection is dead, nothing is queued.
+        if stream.write_all(&order(100 + id)).is_err() {
+            break;
+        }
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(come(&sink), 10, "{kind:?}: no order crosses while it is stopped");
+    peer.lift()?;
+    std::thread::sleep(2 * LATER);
+    let bytes: usize = sink.received().iter().map(|one| one.bytes.len()).sum();
+    Ok(((bytes - 10 * LENGTH) / LENGTH).to_string())
+}

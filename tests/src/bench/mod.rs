@@ -1,0 +1,62 @@
+//! `cargo xtask bench`: what breaker costs and what it does, beside what else one could put in its place. Each section prints its
+//! tables and is measured interleaved in one run, for machines change their speed: only ratios of one run hold.
+
+mod count;
+mod drain;
+mod figures;
+mod gateway;
+mod hook;
+mod inline;
+mod kill;
+mod latency;
+mod limit;
+mod order;
+mod peer;
+mod report;
+mod scale;
+mod throughput;
+mod tool;
+
+use std::path::Path;
+
+pub use kill::blast;
+use report::Table;
+use scale::Scale;
+
+/// A part of the benchmark that can be run alone.
+struct Section {
+    name: &'static str,
+    run: fn(&Scale) -> Vec<Table>,
+}
+
+const fn section(name: &'static str, run: fn(&Scale) -> Vec<Table>) -> Section {
+    Section { name, run }
+}
+
+const SECTIONS: &[Section] = &[
+    section("hook", hook::tables),
+    section("inline", inline::tables),
+    section("gateway", gateway::tables),
+    section("latency", latency::tables),
+    section("throughput", throughput::tables),
+    section("count", count::tables),
+    section("limit", limit::tables),
+    section("kill", kill::tables),
+];
+
+/// Runs the sections of these names, or all; writes what they found to a file where there is one.
+pub fn run(names: &[String], smoke: bool, results: Option<&Path>) {
+    let scale = if smoke { Scale::SMOKE } else { Scale::FULL };
+    let unknown: Vec<_> = names.iter().filter(|name| SECTIONS.iter().all(|section| section.name != **name)).collect();
+    let known: Vec<_> = SECTIONS.iter().map(|section| section.name).collect();
+    assert!(unknown.is_empty(), "no such section: {unknown:?}: there are {known:?}");
+    for section in SECTIONS.iter().filter(|section| names.is_empty() || names.iter().any(|name| name == section.name)) {
+        let start = std::time::Instant::now();
+        let tables = (section.run)(&scale);
+        report::print(&tables);
+        eprintln!("{}: {:.1} s", section.name, start.elapsed().as_secs_f64());
+        if let Some(path) = results {
+            report::write(path, section.name, &tables);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! HAProxy in TCP mode on the trading host.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use breaker_user::lab::{Namespace, Wire};
+use tempfile::TempDir;
+
+use super::{PORT, Unable};
+
+/// See the module. It ends when this goes.
+pub struct Haproxy {
+    process: Child,
+    directory: TempDir,
+}
+
+impl Haproxy {
+    /// Starts it and waits until it answers.
+    pub fn start(firm: &Namespace) -> Result<Self, Unable> {
+        let directory = TempDir::new().expect("a directory");
+        let config = directory.path().join("haproxy.cfg");
+        std::fs::write(&config, text(&directory)).expect("writing its configuration");
+        let mut command = Command::new("haproxy");
+        let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
+        command.args(["-db", "-f"]).arg(config).env("PATH", path).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = firm.run(|| command.spawn()).map_err(|error| format!("haproxy: {error}"))?;
+        let started = Self { process, directory };
+        let until = Instant::now() + Duration::from_secs(5);
+        while started.say("show info").is_err() {
+            assert!(Instant::now() < until, "haproxy does not answer");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(started)
+    }
+
+    /// Takes no connection any more, and ends those that are there.
+    pub fn stop(&self) -> Result<(), Unable> {
+        self.say("disable frontend firm")?;
+        self.say("shutdown sessions server venue/x1")
+    }
+
+    /// Takes connections again.
+    pub fn lift(&self) -> Result<(), Unable> {
+        self.say("enable frontend firm")
+    }
+
+    fn say(&self, words: &str) -> Result<(), Unable> {
+        let ask = || {
+            let mut stream = UnixStream::connect(socket(&self.directory))?;
+            stream.write_all(format!("{words}\n").as_bytes())?;
+            stream.read_to_end(&mut Vec::new())
+        };
+        ask().map(drop).map_err(|error| format!("haproxy: {error}"))
+    }
+}
+
+impl Drop for Haproxy {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn socket(directory: &TempDir) -> PathBuf {
+    directory.path().join("admin")
+}
+
+fn text(directory: &TempDir) -> String {
+    let (socket, venue) = (socket(directory), Wire::venue_socket(PORT));
+    format!(
+        "global\n stats socket {} mode 600 level admin\n\
+         defaults\n mode tcp\n timeout connect 5s\n timeout client 1h\n timeout server 1h\n\
+         frontend firm\n bind 127.0.0.1:{PORT}\n default_backend venue\n\
+         backend venue\n server x1 {venue}\n",
+        socket.display()
+    )
+}

@@ -1,0 +1,202 @@
+//! What one could put between a trading host and a venue: breaker, the machine's packet filters, proxies, and nothing. Each in
+//! namespaces of its own, so that all can be measured in turns.
+
+mod filter;
+mod framing;
+mod haproxy;
+mod proxy;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use breaker_user::lab::{Namespace, Wire};
+
+use self::haproxy::Haproxy;
+use self::proxy::Proxy;
+use super::hook::POLICY;
+use crate::rig::Rig;
+
+/// The port of the session, and that of the proxies.
+pub const PORT: u16 = 9001;
+/// A limit, a second, that nothing reaches.
+pub const FAR: u32 = 1_000_000_000;
+
+/// What stands there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing,
+    Nothing,
+    /// and once more: what differs between the two is not due to anything.
+    Again,
+    /// A chain at `output` that looks for `35=D` where it is in the first order of a segment.
+    Nftables,
+    /// `string` and `hashlimit`.
+    Iptables,
+    /// `u32` into a class of HTB.
+    Tc,
+    /// A proxy that knows TCP.
+    Haproxy,
+    /// A proxy that knows FIX.
+    Proxy,
+    /// breaker.
+    Breaker,
+}
+
+impl Kind {
+    /// All.
+    pub const ALL: [Self; 8] = [
+        Self::Nothing,
+        Self::Again,
+        Self::Nftables,
+        Self::Iptables,
+        Self::Tc,
+        Self::Haproxy,
+        Self::Proxy,
+        Self::Breaker,
+    ];
+
+    /// Name in the tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Again => "nothing again (A/A)",
+            Self::Nftables => "nftables: output, `@ih` match, limit",
+            Self::Iptables => "iptables: string, hashlimit",
+            Self::Tc => "tc: u32 into an HTB class",
+            Self::Haproxy => "HAProxy, TCP mode",
+            Self::Proxy => "an epoll proxy that parses FIX",
+            Self::Breaker => "breaker, 3 scopes, 4 limits",
+        }
+    }
+}
+
+/// One of them, at work.
+pub struct Peer {
+    /// What it is.
+    pub kind: Kind,
+    stand: Stand,
+}
+
+enum Stand {
+    Host(Wire),
+    Breaker(Rig),
+    Haproxy(Haproxy, Wire),
+    Proxy(Proxy, Wire),
+}
+
+/// What does not work, and why, in a few words for a cell.
+pub type Unable = String;
+
+impl Peer {
+    /// Sets it up with a limit of orders a second, where it has such.
+    pub fn open(kind: Kind, limit: u32) -> Result<Self, Unable> {
+        if kind == Kind::Breaker {
+            let policy = POLICY.replacen(&format!("\n{}", session(FAR)), &format!("\n{}", session(limit)), 1);
+            assert!(limit == FAR || policy != POLICY, "the session's limit is in the policy");
+            return Ok(Self { kind, stand: Stand::Breaker(Rig::new(&policy)) });
+        }
+        let wire = Wire::new().expect("making namespaces");
+        let stand = match kind {
+            Kind::Haproxy => Stand::Haproxy(Haproxy::start(&wire.firm)?, wire),
+            Kind::Proxy => Stand::Proxy(Proxy::start(&wire.firm, limit), wire),
+            _ => {
+                filter::set_up(kind, &wire.firm, limit)?;
+                Stand::Host(wire)
+            }
+        };
+        Ok(Self { kind, stand })
+    }
+
+    /// All that there can be, without limits that matter; and for a table, the name of each that cannot, and why.
+    pub fn all() -> (Vec<Self>, Vec<[String; 2]>) {
+        let (mut peers, mut absent) = (Vec::new(), Vec::new());
+        for kind in Kind::ALL {
+            match Self::open(kind, FAR) {
+                Ok(peer) => peers.push(peer),
+                Err(why) => absent.push([kind.name().to_owned(), format!("not available: {why}")]),
+            }
+        }
+        (peers, absent)
+    }
+
+    /// The namespaces.
+    pub fn wire(&self) -> &Wire {
+        match &self.stand {
+            Stand::Host(wire) | Stand::Haproxy(_, wire) | Stand::Proxy(_, wire) => wire,
+            Stand::Breaker(rig) => &rig.wire,
+        }
+    }
+
+    /// The trading host.
+    pub fn firm(&self) -> &Namespace {
+        &self.wire().firm
+    }
+
+    /// The venue.
+    pub fn venue(&self) -> &Namespace {
+        &self.wire().venue
+    }
+
+    /// Where the trading application connects to: the venue, or the proxy before it.
+    pub fn place(&self) -> SocketAddr {
+        match &self.stand {
+            Stand::Haproxy(..) | Stand::Proxy(..) => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), PORT),
+            Stand::Host(_) | Stand::Breaker(_) => Wire::venue_socket(PORT),
+        }
+    }
+
+    /// A connection of the trading application. Writing to one that has been cut off ends after a while.
+    pub fn connect(&self) -> TcpStream {
+        let stream = self.firm().run(|| TcpStream::connect(self.place())).expect("connecting");
+        stream.set_nodelay(true).expect("no delay");
+        stream.set_write_timeout(Some(Duration::from_secs(2))).expect("a time limit");
+        stream
+    }
+
+    /// The orders that it has counted so far.
+    pub fn counted(&self) -> Result<u64, Unable> {
+        match &self.stand {
+            Stand::Host(wire) => filter::counted(self.kind, &wire.firm),
+            Stand::Breaker(rig) => Ok(rig.counters(1).passed[0]),
+            Stand::Haproxy(..) => Err("knows bytes and connections only".to_owned()),
+            Stand::Proxy(proxy, _) => Ok(proxy.counted()),
+        }
+    }
+
+    /// Stops the session by hand.
+    pub fn stop(&self) -> Result<(), Unable> {
+        match &self.stand {
+            Stand::Host(wire) => filter::stop(self.kind, &wire.firm),
+            Stand::Breaker(rig) => {
+                rig.trip("session/x1");
+                Ok(())
+            }
+            Stand::Haproxy(haproxy, _) => haproxy.stop(),
+            Stand::Proxy(proxy, _) => {
+                proxy.stop();
+                Ok(())
+            }
+        }
+    }
+
+    /// Lets the session trade again.
+    pub fn lift(&self) -> Result<(), Unable> {
+        match &self.stand {
+            Stand::Host(wire) => filter::lift(self.kind, &wire.firm),
+            Stand::Breaker(rig) => {
+                rig.reset("session/x1");
+                Ok(())
+            }
+            Stand::Haproxy(haproxy, _) => haproxy.lift(),
+            Stand::Proxy(proxy, _) => {
+                proxy.lift();
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The limit of the session in [`POLICY`].
+fn session(limit: u32) -> String {
+    format!("limits = [{{ class = \"order\", max = {limit}, per = \"1s\" }}, {{ class = \"message\"")
+}

@@ -1,0 +1,83 @@
+//! What a run says: tables in Markdown to be pasted, and a file that holds the same with every round.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Map, Value, json};
+
+use super::figures::Row;
+
+/// A table, and the figures behind it.
+pub struct Table {
+    title: String,
+    head: Vec<String>,
+    lines: Vec<Vec<String>>,
+    rows: Vec<Value>,
+}
+
+impl Table {
+    /// A table with these columns and no lines.
+    pub fn new(title: impl Into<String>, head: &[&str]) -> Self {
+        let head = head.iter().map(ToString::to_string).collect();
+        Self { title: title.into(), head, lines: Vec::new(), rows: Vec::new() }
+    }
+
+    /// Adds a line.
+    pub fn line<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
+        self.lines.push(cells.into_iter().map(Into::into).collect());
+    }
+
+    /// Adds figures that lines were made of.
+    pub fn keep<'a>(&mut self, rows: impl IntoIterator<Item = &'a Row>) {
+        self.rows.extend(rows.into_iter().map(Row::json));
+    }
+
+    fn markdown(&self) -> String {
+        let width = self.head.len();
+        let line = |cells: &[String]| {
+            let missing = vec![String::new(); width.saturating_sub(cells.len())];
+            format!("| {} |\n", [cells, &missing].concat().join(" | "))
+        };
+        let lines: String = self.lines.iter().map(|cells| line(cells)).collect();
+        format!("{}\n\n{}|{}\n{lines}", self.title, line(&self.head), "---|".repeat(width))
+    }
+
+    fn json(&self) -> Value {
+        json!({ "title": self.title, "head": self.head, "lines": self.lines, "rows": self.rows })
+    }
+}
+
+/// Prints the tables of a section.
+pub fn print(tables: &[Table]) {
+    tables.iter().for_each(|table| println!("{}", table.markdown()));
+}
+
+/// Writes a section into the file, beside the sections that earlier runs left there.
+pub fn write(path: &Path, section: &str, tables: &[Table]) {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let old = serde_json::from_str::<Value>(&text).unwrap_or_default();
+    // Each section says of itself where and when: they need not be of one run.
+    let mut all: Map<String, Value> = old["sections"].as_object().cloned().unwrap_or_default();
+    let tables: Vec<Value> = tables.iter().map(Table::json).collect();
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let command = format!("cargo xtask bench {section}");
+    let found =
+        json!({ "kernel": release, "machine": machine(), "date": today(), "command": command, "tables": tables });
+    all.insert(section.to_owned(), found);
+    let text = serde_json::to_string_pretty(&json!({ "command": "cargo xtask bench", "sections": all }));
+    fs::write(path, text.expect("JSON") + "\n").expect("writing the results");
+}
+
+/// The processor's name, and how many of it there are.
+fn machine() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
+    let count = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{count} x {}", name.unwrap_or("a processor without a name"))
+}
+
+fn today() -> String {
+    let ran = Command::new("date").args(["-u", "+%F"]).output();
+    ran.map(|ran| String::from_utf8_lossy(&ran.stdout).trim().to_owned()).unwrap_or_default()
+}

@@ -1,0 +1,64 @@
+//! Orders one way, as many as go.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::Instant;
+
+use super::drain::Drain;
+use super::figures::Row;
+use super::order::{LENGTH, orders};
+use super::peer::Peer;
+use super::report::Table;
+use super::scale::Scale;
+
+/// Orders of one send that are nearly 64 KB.
+const COALESCED: usize = 65_536 / LENGTH;
+
+/// The section.
+pub fn tables(scale: &Scale) -> Vec<Table> {
+    let title = format!(
+        "orders of {LENGTH} bytes a second one way over veth, thousands, medians of {} rounds. Proxies are written to over \
+         loopback, where single sends coalesce",
+        scale.rounds
+    );
+    let head = ["between", "one a send", "against nothing", "64 KB a send", "against nothing"];
+    let mut table = Table::new(title, &head);
+    let (peers, absent) = Peer::all();
+    let mut lines: Vec<(Drain, TcpStream, [Row; 2])> = peers
+        .iter()
+        .map(|peer| {
+            let drain = Drain::listen(peer.venue(), false);
+            let name = peer.kind.name();
+            let rows = ["one a send", "64 KB a send"].map(|how| Row::new(format!("{name}: {how}"), "orders/s"));
+            (drain, peer.connect(), rows)
+        })
+        .collect();
+    for _ in 0..scale.rounds {
+        for (drain, stream, rows) in &mut lines {
+            rows[0].rounds.push(send(drain, stream, 1, scale.messages));
+            rows[1].rounds.push(send(drain, stream, COALESCED, scale.coalesced / COALESCED));
+        }
+    }
+    for (peer, (.., rows)) in peers.iter().zip(&lines) {
+        let cells = rows
+            .iter()
+            .zip(&lines[0].2)
+            .flat_map(|(row, zero)| [format!("{:.0}", row.median() / 1e3), format!("{:.3}", row.ratio(zero))]);
+        table.line(std::iter::once(peer.kind.name().to_owned()).chain(cells));
+        table.keep(rows);
+    }
+    absent.into_iter().for_each(|line| table.line(line));
+    vec![table]
+}
+
+/// Sends so many orders so often, and waits until all have come: orders a second.
+fn send(drain: &Drain, stream: &mut TcpStream, each: usize, times: usize) -> f64 {
+    let payload = orders(0, each);
+    let before = drain.bytes();
+    let start = Instant::now();
+    for _ in 0..times {
+        stream.write_all(&payload).expect("sending");
+    }
+    drain.wait(before + (payload.len() * times) as u64);
+    (each * times) as f64 / start.elapsed().as_secs_f64()
+}

@@ -1,0 +1,34 @@
+//! The machine's own programs, run in a namespace.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use breaker_user::lab::Namespace;
+
+/// Runs a command line, its words parted by blanks. What it prints, or why it failed.
+pub fn sh(namespace: &Namespace, line: &str) -> Result<String, String> {
+    fed(namespace, line, "")
+}
+
+/// The same, with something on its input.
+pub fn fed(namespace: &Namespace, line: &str, input: &str) -> Result<String, String> {
+    namespace.run(|| here(line, input))
+}
+
+/// The same, in this thread's namespace.
+pub fn here(line: &str, input: &str) -> Result<String, String> {
+    let mut words = line.split_whitespace();
+    let program = words.next().expect("a program");
+    let mut command = Command::new(program);
+    // Where a user who is not root does not look.
+    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
+    command.args(words).env("PATH", path).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| format!("{program}: {error}"))?;
+    let mut stdin = child.stdin.take().expect("its input");
+    // A program that does not read its input has ended, and says why.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let ran = child.wait_with_output().map_err(|error| format!("{program}: {error}"))?;
+    let (said, complaint) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    if ran.status.success() { Ok(said.into_owned()) } else { Err(complaint.lines().next().unwrap_or(line).to_owned()) }
+}
