@@ -405,17 +405,19 @@ fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
         n if n == declared.len() => "pass, counted as an order".to_owned(),
         n => format!("trip, but pass in {n} of {} sessions", declared.len()),
     };
-    let idle = match breaker.meta().mode {
-        mode::INLINE => "ends at its next message: its sockets are on another host",
-        _ => "ended at once by `trip`; else at its next message",
+    let (idle, bypass) = match breaker.meta().mode {
+        mode::INLINE => {
+            ("ends at its next message: its sockets are on another host", "seen, where its frames come by this gateway")
+        }
+        _ => ("ended at once by `trip`; else at its next message", "not seen at all"),
     };
     let fixed = [
         ("idle connection of a tripped scope", idle),
         ("event ring full", "enforcement goes on; lost events are counted"),
         ("malformed packet", "pass, counted: no TCP stack takes it for data"),
         ("IP fragment", "the first counts as a lost stream, later ones pass, counted"),
-        ("tc link removed by root", "nothing is enforced: `status` and the agent tell"),
-        ("kernel bypass (Onload, DPDK, RDMA, AF_XDP)", "not seen at all"),
+        ("link removed by root", "nothing is enforced: `status` and the agent tell"),
+        ("kernel bypass (Onload, DPDK, RDMA, AF_XDP)", bypass),
         ("FIX inside TLS", "not read: declare the session `wire = \"opaque\"`"),
     ];
     let set = [
