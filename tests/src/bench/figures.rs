@@ -30,7 +30,9 @@ impl Row {
 
     /// All of it.
     pub fn json(&self) -> Value {
-        json!({ "what": self.what, "unit": self.unit, "rounds": self.rounds, "median": self.median() })
+        let short = |figure: f64| (figure * 1e3).round() / 1e3;
+        let rounds: Vec<f64> = self.rounds.iter().copied().map(short).collect();
+        json!({ "what": self.what, "unit": self.unit, "rounds": rounds, "median": short(self.median()) })
     }
 }
 

@@ -63,7 +63,6 @@ fn once(kind: Kind) -> [String; 5] {
 /// A peer with a limit, where it has one.
 fn limited(kind: Kind) -> Result<Peer, Unable> {
     match kind {
-        Kind::Tc => Err("HTB shapes by bytes, and delays; `police` and `gact` are not in this kernel".to_owned()),
         Kind::Haproxy => Err("limits connections, not messages".to_owned()),
         _ => Peer::open(kind, LIMIT as u32),
     }

@@ -66,7 +66,57 @@ pub fn write(path: &Path, section: &str, tables: &[Table]) {
         json!({ "kernel": release, "machine": machine(), "date": today(), "command": command, "tables": tables });
     all.insert(section.to_owned(), found);
     let text = serde_json::to_string_pretty(&json!({ "command": "cargo xtask bench", "sections": all }));
-    fs::write(path, text.expect("JSON") + "\n").expect("writing the results");
+    fs::write(path, in_rows(&text.expect("JSON"))).expect("writing the results");
+}
+
+/// Numbers in an array go on one line: what changed between two runs can then be seen.
+fn in_rows(text: &str) -> String {
+    let mut all = String::new();
+    for line in text.lines() {
+        let is_number = line.trim().trim_end_matches(',').parse::<f64>().is_ok();
+        if is_number && !all.is_empty() {
+            all.push(' ');
+            all.push_str(line.trim());
+        } else {
+            if !all.is_empty() {
+                all.push('\n');
+            }
+            all.push_str(line);
+        }
+    }
+    all + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_markdown_and_short_lines_are_filled_up() {
+        let mut table = Table::new("title", &["a", "b", "c"]);
+        table.line(["1", "2", "3"]);
+        table.line(["x", "not available"]);
+        assert_eq!(
+            table.markdown(),
+            "title\n\n| a | b | c |\n|---|---|---|\n| 1 | 2 | 3 |\n| x | not available |  |\n"
+        );
+    }
+
+    #[test]
+    fn a_section_is_written_beside_the_others_and_its_numbers_stand_in_rows() {
+        let directory = tempfile::TempDir::new().expect("a directory");
+        let path = directory.path().join("results.json");
+        let mut table = Table::new("title", &["a"]);
+        table.keep([&Row { what: "w".to_owned(), unit: "ns", rounds: vec![1.0, 2.5, 3.0] }]);
+        for section in ["one", "two"] {
+            write(&path, section, std::slice::from_ref(&table));
+        }
+        let text = fs::read_to_string(&path).expect("the file");
+        assert!(text.contains("\"rounds\": [ 1.0, 2.5, 3.0\n"), "{text}");
+        let found: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(found["sections"]["one"]["tables"], found["sections"]["two"]["tables"]);
+        assert_eq!(found["sections"]["one"]["tables"][0]["rows"][0]["median"], 2.5);
+    }
 }
 
 /// The processor's name, and how many of it there are.

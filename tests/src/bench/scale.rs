@@ -3,17 +3,19 @@
 /// Counts.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
-    /// Rounds of everything that is measured interleaved.
+    /// Rounds of everything that is measured interleaved,
     pub rounds: usize,
+    /// and of what takes so short that the machine's speed would else differ more than what is compared.
+    pub short_rounds: usize,
     /// Repeats of a frame in a test run.
     pub repeat: u32,
     /// Frames that are run once each.
     pub singles: u32,
     /// Round trips a round.
     pub pings: usize,
-    /// Frames of a blast.
+    /// Frames of a blast,
     pub frames: usize,
-    /// Messages sent one way a round, one a send,
+    /// messages sent one way a round, one a send,
     pub messages: usize,
     /// and coalesced.
     pub coalesced: usize,
@@ -27,18 +29,20 @@ impl Scale {
     /// For figures.
     pub const FULL: Self = Self {
         rounds: 7,
+        short_rounds: 35,
         repeat: 500_000,
         singles: 10_000,
         pings: 20_000,
-        frames: 200_000,
-        messages: 100_000,
-        coalesced: 500_000,
+        frames: 40_000,
+        messages: 40_000,
+        coalesced: 200_000,
         kills: 200,
         counts: 5,
     };
     /// So few that all sections together take about a minute.
     pub const SMOKE: Self = Self {
         rounds: 1,
+        short_rounds: 1,
         repeat: 1_000,
         singles: 100,
         pings: 300,

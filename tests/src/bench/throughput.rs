@@ -19,7 +19,7 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
     let title = format!(
         "orders of {LENGTH} bytes a second one way over veth, thousands, medians of {} rounds. Proxies are written to over \
          loopback, where single sends coalesce",
-        scale.rounds
+        scale.short_rounds
     );
     let head = ["between", "one a send", "against nothing", "64 KB a send", "against nothing"];
     let mut table = Table::new(title, &head);
@@ -33,7 +33,7 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
             (drain, peer.connect(), rows)
         })
         .collect();
-    for _ in 0..scale.rounds {
+    for _ in 0..scale.short_rounds {
         for (drain, stream, rows) in &mut lines {
             rows[0].rounds.push(send(drain, stream, 1, scale.messages));
             rows[1].rounds.push(send(drain, stream, COALESCED, scale.coalesced / COALESCED));

@@ -30,5 +30,11 @@ pub fn here(line: &str, input: &str) -> Result<String, String> {
     drop(stdin);
     let ran = child.wait_with_output().map_err(|error| format!("{program}: {error}"))?;
     let (said, complaint) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
-    if ran.status.success() { Ok(said.into_owned()) } else { Err(complaint.lines().next().unwrap_or(line).to_owned()) }
+    if ran.status.success() { Ok(said.into_owned()) } else { Err(reason(&complaint, line)) }
+}
+
+/// The line of a complaint that says what is wrong, for a cell of a table.
+fn reason(complaint: &str, line: &str) -> String {
+    let mut lines = complaint.lines().filter(|line| !line.starts_with("Warning") && !line.trim().is_empty());
+    lines.next().unwrap_or(line).replace('|', "/")
 }

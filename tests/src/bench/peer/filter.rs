@@ -2,7 +2,7 @@
 
 use breaker_user::lab::{Namespace, Wire};
 
-use super::{Kind, PORT, Unable};
+use super::{FAR, Kind, PORT, Unable};
 use crate::bench::order::TYPE_AT;
 use crate::bench::tool::{fed, sh};
 
@@ -16,7 +16,7 @@ pub fn set_up(kind: Kind, firm: &Namespace, limit: u32) -> Result<(), Unable> {
     match kind {
         Kind::Nftables => fed(firm, "nft -f -", &nftables(limit)).map(drop),
         Kind::Iptables => iptables(limit.min(MOST_A_SECOND)).iter().try_for_each(|line| sh(firm, line).map(drop)),
-        Kind::Tc => tc().iter().try_for_each(|line| sh(firm, line).map(drop)),
+        Kind::Tc => tc(limit).iter().try_for_each(|line| sh(firm, line).map(drop)),
         Kind::Nothing | Kind::Again => Ok(()),
         Kind::Haproxy | Kind::Proxy | Kind::Breaker => unreachable!("no rules of the machine"),
     }
@@ -57,16 +57,18 @@ fn iptables(limit: u32) -> [String; 4] {
     ]
 }
 
-/// A class only counts, and shapes by bytes: nothing of it can drop by a number of packets, for which there would be `police` and `gact`.
-fn tc() -> [String; 4] {
+/// A class counts, and shapes by bytes; to drop by a number of packets takes `police`, which not every kernel has.
+fn tc(limit: u32) -> [String; 4] {
     let (interface, at) = (Wire::INTERFACE, HEADERS + TYPE_AT);
+    let police = format!("police pkts_rate {limit} pkts_burst {limit} conform-exceed drop/pass");
+    let action = if limit == FAR { "" } else { &police };
     [
         format!("tc qdisc add dev {interface} root handle 1: htb default 20"),
         format!("tc class add dev {interface} parent 1: classid 1:10 htb rate 100gbit quantum 60000"),
         format!("tc class add dev {interface} parent 1: classid 1:20 htb rate 100gbit quantum 60000"),
         format!(
-            "tc filter add dev {interface} parent 1: protocol ip prio 1 u32 match ip protocol 6 0xff match ip dport {PORT} 0xffff \
-             match u32 0x33353d44 0xffffffff at {at} flowid 1:10"
+            "tc filter add dev {interface} parent 1: protocol ip prio 2 u32 match ip protocol 6 0xff match ip dport {PORT} 0xffff \
+             match u32 0x33353d44 0xffffffff at {at} flowid 1:10 {action}"
         ),
     ]
 }
@@ -89,7 +91,10 @@ pub fn stop(kind: Kind, firm: &Namespace) -> Result<(), Unable> {
     match kind {
         Kind::Nftables => sh(firm, &format!("nft add element ip bench tripped {{ {PORT} }}")).map(drop),
         Kind::Iptables => sh(firm, &format!("iptables -I OUTPUT -p tcp --dport {PORT} -j DROP")).map(drop),
-        Kind::Tc => Err("no action of this kernel's tc drops".to_owned()),
+        Kind::Tc => {
+            let (interface, to) = (Wire::INTERFACE, format!("u32 match ip dport {PORT} 0xffff"));
+            sh(firm, &format!("tc filter add dev {interface} parent 1: protocol ip prio 1 {to} action drop")).map(drop)
+        }
         _ => Err("cannot stop anything".to_owned()),
     }
 }
@@ -99,6 +104,7 @@ pub fn lift(kind: Kind, firm: &Namespace) -> Result<(), Unable> {
     match kind {
         Kind::Nftables => sh(firm, "nft flush set ip bench tripped").map(drop),
         Kind::Iptables => sh(firm, &format!("iptables -D OUTPUT -p tcp --dport {PORT} -j DROP")).map(drop),
+        Kind::Tc => sh(firm, &format!("tc filter del dev {} parent 1: prio 1", Wire::INTERFACE)).map(drop),
         _ => Ok(()),
     }
 }

@@ -10,6 +10,10 @@ use breaker_user::lab::{Namespace, Wire};
 use tempfile::TempDir;
 
 use super::{PORT, Unable};
+use crate::bench::tool::here;
+
+/// It ends when its input does: with us, whichever way that is.
+const GUARDED: &str = "haproxy -db -f \"$0\" & read -r _; kill $!; wait";
 
 /// See the module. It ends when this goes.
 pub struct Haproxy {
@@ -23,9 +27,11 @@ impl Haproxy {
         let directory = TempDir::new().expect("a directory");
         let config = directory.path().join("haproxy.cfg");
         std::fs::write(&config, text(&directory)).expect("writing its configuration");
-        let mut command = Command::new("haproxy");
+        here("haproxy -v", "")?;
         let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
-        command.args(["-db", "-f"]).arg(config).env("PATH", path).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut command = Command::new("sh");
+        command.args(["-c", GUARDED]).arg(config).env("PATH", path);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = firm.run(|| command.spawn()).map_err(|error| format!("haproxy: {error}"))?;
         let started = Self { process, directory };
         let until = Instant::now() + Duration::from_secs(5);
@@ -59,8 +65,8 @@ impl Haproxy {
 
 impl Drop for Haproxy {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.process.kill();
+        drop(self.process.stdin.take());
+        // Its complaints went nowhere, and so does its end.
         let _ = self.process.wait();
     }
 }
