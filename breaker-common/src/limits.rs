@@ -50,10 +50,10 @@ pub trait SharedScope {
     fn add_fills(&self, i: usize, fills: u64);
 }
 
-/// Whether a limit of the scope is at this position.
+/// The positions of the scope's limits, as bits.
 #[inline(always)]
-fn has_limit(scope: &impl SharedScope, i: usize) -> bool {
-    scope.rules().positions >> i & 1 == 1
+fn positions(scope: &impl SharedScope) -> u32 {
+    scope.rules().positions & ((1 << LIMITS_PER_SCOPE) - 1)
 }
 
 /// What a segment remembers of the limits of a scope between its steps.
@@ -175,9 +175,10 @@ pub fn mark(scope: &impl SharedScope, marks: &mut Marks, tally: &Tally) {
     if marks.concerned == 0 {
         return;
     }
+    let positions = positions(scope);
     let mut i = 0;
-    while i < LIMITS_PER_SCOPE {
-        if has_limit(scope, i) {
+    while i < LIMITS_PER_SCOPE && positions >> i != 0 {
+        if positions >> i & 1 == 1 {
             marks.issued[i] = scope.window(i).issued;
         }
         i += 1;
@@ -189,11 +190,12 @@ pub fn mark(scope: &impl SharedScope, marks: &mut Marks, tally: &Tally) {
 pub fn look(scope: &impl SharedScope, marks: &mut Marks, tally: &Tally, now: u64) -> Option<Passed> {
     let armed = scope.armed();
     let mut found = None;
+    let positions = positions(scope);
     let mut i = 0;
-    while i < LIMITS_PER_SCOPE {
+    while i < LIMITS_PER_SCOPE && positions >> i != 0 {
         let limit = scope.limit(i);
         let more = tally.limited(limit.class) as u64;
-        if more != 0 && has_limit(scope, i) {
+        if more != 0 && positions >> i & 1 == 1 {
             marks.tail[i] = scope.tail(i, &limit, marks.issued[i], now);
             let used = marks.issued[i].wrapping_sub(marks.tail[i]).wrapping_add(more);
             if armed && found.is_none() && used > window::most(&limit, &scope.window(i)) {
@@ -217,11 +219,12 @@ pub fn take(
     mut rose: impl FnMut(Rise),
 ) -> Option<Passed> {
     let mut found = None;
+    let positions = positions(scope);
     let mut i = 0;
-    while i < LIMITS_PER_SCOPE {
+    while i < LIMITS_PER_SCOPE && positions >> i != 0 {
         let limit = scope.limit(i);
         let more = tally.limited(limit.class) as u64;
-        if more != 0 && has_limit(scope, i) {
+        if more != 0 && positions >> i & 1 == 1 {
             let issued = scope.issue(i, more);
             let tail = marks.tail[i];
             // Raced, the tickets were taken later than `now` tells.
@@ -274,9 +277,10 @@ pub fn trip(scope: &impl SharedScope, trip: Trip) -> bool {
 /// Adds fills that came in to every limit of a scope that is a ratio to them.
 #[inline(always)]
 pub fn fill(scope: &impl SharedScope, fills: u64) {
+    let positions = positions(scope);
     let mut i = 0;
-    while i < LIMITS_PER_SCOPE {
-        if has_limit(scope, i) && scope.limit(i).per_fill != 0 {
+    while i < LIMITS_PER_SCOPE && positions >> i != 0 {
+        if positions >> i & 1 == 1 && scope.limit(i).per_fill != 0 {
             scope.add_fills(i, fills);
         }
         i += 1;

@@ -139,8 +139,11 @@ const LAP_MASK: u64 = (1 << LAP_BITS) - 1;
 /// How many messages may be in the window: the limit's own figure, or where it is a ratio and that is more, so many for each fill.
 #[inline(always)]
 pub fn most(limit: &Limit, window: &Window) -> u64 {
+    if limit.per_fill == 0 {
+        return limit.max;
+    }
     let by_fills = window.fills.wrapping_sub(window.fill_floor).wrapping_mul(limit.per_fill as u64);
-    if limit.per_fill != 0 && by_fills > limit.max { by_fills } else { limit.max }
+    if by_fills > limit.max { by_fills } else { limit.max }
 }
 
 /// How many warning levels this many messages reach; one more than there are where `most`, the limit itself, is passed.

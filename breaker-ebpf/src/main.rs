@@ -145,7 +145,8 @@ const RESET: u32 = 1 << 30;
 fn judge_segment(context: impl Context, work: *mut Work, connection: *mut Connection) -> u32 {
     let (Some(work), Some(connection)) = (present(work), present(connection)) else { return reason::NOT_CONFIGURED };
     work.begin(false);
-    let segment = work.packet.segment;
+    let mut segment = work.packet.segment;
+    segment.wire_segments = context.segments(segment.length);
     let mut run = Run { context, work };
     let verdict = decide::decide(&mut run, connection, &segment);
     let number = connection.session;
