@@ -134,7 +134,7 @@ pub struct Connection {
     pub told: u32,
     /// 1 where something of it was withheld.
     pub withheld: u32,
-    /// Sequence number of the first of that: what its peer waits for.
+    /// Lowest sequence number of that: what its peer waits for.
     pub withheld_seq: u32,
     /// Numbers of the CompIDs and SubIDs that it has shown ([`super::identity`]).
     pub ids: [u32; 4],

@@ -26,14 +26,21 @@ pub use world::{Past, Switches, World};
 pub fn decide<W: World>(world: &mut W, connection: &mut Connection, segment: &Segment) -> Verdict {
     let verdict = deliberate(world, connection, segment);
     if verdict.withheld() && verdict != Verdict::Isolated {
-        if connection.withheld == 0 {
-            (connection.withheld, connection.withheld_seq) = (1, segment.seq);
-        }
+        withhold(connection, segment.seq);
         if connection.epoch != Connection::FENCED {
             fence(world, connection, verdict);
         }
     }
     verdict
+}
+
+/// Notes what the peer waits for: the first byte of what is withheld. Segments may come in another order, and one from further ahead
+/// tells nothing (RFC 5961, 3.2): then the peer must be told again.
+#[inline(always)]
+fn withhold(connection: &mut Connection, seq: u32) {
+    if connection.withheld == 0 || (seq.wrapping_sub(connection.withheld_seq) as i32) < 0 {
+        (connection.withheld, connection.withheld_seq, connection.told) = (1, seq, 0);
+    }
 }
 
 #[inline(always)]
