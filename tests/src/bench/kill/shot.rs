@@ -85,8 +85,8 @@ impl Arena {
         if let Some(rules) = weapon.prepared() {
             fed(&wire.firm, "nft -f -", rules)?;
         }
-        if weapon == Weapon::Iptables {
-            fed(&wire.firm, "iptables -nL OUTPUT", "")?;
+        if let Some(line) = weapon.needs() {
+            fed(&wire.firm, line, "")?;
         }
         Ok(Self { place, listener })
     }

@@ -6,7 +6,7 @@ use breaker_user::lab::Wire;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::bench::peer::PORT;
-use crate::bench::tool::here;
+use crate::bench::tool::{find, here};
 use crate::rig::{Rig, binary};
 
 /// See the module.
@@ -71,10 +71,20 @@ impl Weapon {
         }
     }
 
+    /// A harmless call that fails where the weapon would.
+    pub const fn needs(self) -> Option<&'static str> {
+        match self {
+            Self::Iptables => Some("iptables -nL OUTPUT"),
+            Self::Sockets => Some("ss -V"),
+            Self::Link => Some("ip link"),
+            _ => None,
+        }
+    }
+
     /// Readies it in this thread's namespace.
     pub fn ready(self, sender: Option<Pid>) -> Ready {
         let interface = Wire::INTERFACE;
-        match self {
+        let ready = match self {
             Self::Write => Ready::Switch(Box::new(Breaker::open(&Rig::root()).expect("opening what is loaded"))),
             Self::Trip => Ready::Command(format!("{} trip session/x1 --reason bench", binary().display())),
             Self::Nftables => Ready::Command(format!("nft add rule ip bench output tcp dport {PORT} drop")),
@@ -82,6 +92,14 @@ impl Weapon {
             Self::Sockets => Ready::Command(format!("ss -K dst {}", Wire::venue_socket(PORT))),
             Self::Link => Ready::Command(format!("ip link set {interface} down")),
             Self::Process => Ready::Process(sender.expect("the sender is a process")),
+        };
+        match ready {
+            // To look for it is no part of the act.
+            Ready::Command(line) => {
+                let (program, rest) = line.split_once(' ').expect("arguments");
+                Ready::Command(format!("{} {rest}", find(program).expect("the program").display()))
+            }
+            other => other,
         }
     }
 
