@@ -87,6 +87,19 @@ fn in_rows(text: &str) -> String {
     all + "\n"
 }
 
+/// The processor's name, and how many of it there are.
+fn machine() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
+    let count = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{count} x {}", name.unwrap_or("a processor without a name"))
+}
+
+fn today() -> String {
+    let ran = Command::new("date").args(["-u", "+%F"]).output();
+    ran.map(|ran| String::from_utf8_lossy(&ran.stdout).trim().to_owned()).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,17 +130,4 @@ mod tests {
         assert_eq!(found["sections"]["one"]["tables"], found["sections"]["two"]["tables"]);
         assert_eq!(found["sections"]["one"]["tables"][0]["rows"][0]["median"], 2.5);
     }
-}
-
-/// The processor's name, and how many of it there are.
-fn machine() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
-    let count = std::thread::available_parallelism().map_or(0, usize::from);
-    format!("{count} x {}", name.unwrap_or("a processor without a name"))
-}
-
-fn today() -> String {
-    let ran = Command::new("date").args(["-u", "+%F"]).output();
-    ran.map(|ran| String::from_utf8_lossy(&ran.stdout).trim().to_owned()).unwrap_or_default()
 }
