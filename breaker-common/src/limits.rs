@@ -107,14 +107,7 @@ pub trait Charge {
 /// that objected.
 #[inline(always)]
 pub fn charge(session: &Session, charge: &mut impl Charge) -> Option<(u32, Passed)> {
-    let mut concerned = false;
-    let mut i = 0;
-    while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
-        charge.mark(i, session.scopes[i]);
-        concerned |= charge.concerned(i);
-        i += 1;
-    }
-    if !concerned {
+    if !mark_all(session, charge) {
         return None;
     }
     let now = charge.now();
@@ -139,10 +132,9 @@ pub fn charge(session: &Session, charge: &mut impl Charge) -> Option<(u32, Passe
     None
 }
 
-/// Charges messages that came in to every limit of their session. None of them is withheld, so each takes its ticket, whatever any
-/// limit says; `trip` is told of each scope where one is passed.
+/// [`mark`] for every scope of a session. Whether any of them has a limit that counts any of the messages.
 #[inline(always)]
-pub fn record<C: Charge>(session: &Session, charge: &mut C, mut trip: impl FnMut(&mut C, u32, Passed)) {
+fn mark_all(session: &Session, charge: &mut impl Charge) -> bool {
     let mut concerned = false;
     let mut i = 0;
     while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
@@ -150,7 +142,14 @@ pub fn record<C: Charge>(session: &Session, charge: &mut C, mut trip: impl FnMut
         concerned |= charge.concerned(i);
         i += 1;
     }
-    if !concerned {
+    concerned
+}
+
+/// Charges messages that came in to every limit of their session. None of them is withheld, so each takes its ticket, whatever any
+/// limit says; `trip` is told of each scope where one is passed.
+#[inline(always)]
+pub fn record<C: Charge>(session: &Session, charge: &mut C, mut trip: impl FnMut(&mut C, u32, Passed)) {
+    if !mark_all(session, charge) {
         return;
     }
     let now = charge.now();

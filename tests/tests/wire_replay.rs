@@ -388,3 +388,28 @@ fn at_a_shared_endpoint_the_guard_is_that_of_the_session_that_the_logon_names() 
     }
     assert_eq!([0, 1, 2, 3].map(|session| rig.counters(session).passed[0]), [4, 0, 4, 4]);
 }
+
+#[test]
+fn a_new_day_forgives_what_was_reset_and_not_what_is_still_tripped() {
+    if !privileged() {
+        return;
+    }
+    let (rig, sink) = guarded("");
+    rig.trip("session/x1");
+    rig.breaker(|breaker| breaker.begin_day().expect("a new day"));
+    rig.reset("session/x1");
+    let mut line = connect(&rig, &sink);
+    line.offer(&replay());
+    line.reset();
+    assert_eq!(causes(&rig), ["replay"], "it was tripped at midnight");
+    rig.reset("session/x1");
+    rig.breaker(|breaker| breaker.begin_day().expect("a new day"));
+    connect(&rig, &sink).deliver(&replay());
+    assert!(causes(&rig).is_empty());
+    // What trips on the new day puts it on guard again.
+    again(&rig);
+    let mut line = connect(&rig, &sink);
+    line.offer(&replay());
+    line.reset();
+    assert_eq!(causes(&rig), ["replay"]);
+}

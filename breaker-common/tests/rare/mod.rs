@@ -1,8 +1,8 @@
 //! What only some connections meet: a shared endpoint, a replay, a silent agent, a reconnect loop, limits on what comes in.
 
-use breaker_common::abi::{Connection, cause, flag, kind, undeclared};
+use breaker_common::abi::{Connection, cause, flag, kind, reason, undeclared};
 use breaker_common::class::LimitClass;
-use breaker_common::decide::{SYN, Segment, Verdict};
+use breaker_common::decide::{FIN, SYN, Segment, Verdict};
 
 use super::messages::build;
 use super::model::{HOST, Model};
@@ -243,4 +243,34 @@ fn beyond_the_first_orders_so_many_cross_for_each_fill() {
     let mut line = Line::open(&mut model, 1, 2);
     assert_eq!([(); 4].map(|()| line.fix(&mut model, "D")), [Verdict::Passed; 4]);
     assert_eq!(line.fix(&mut model, "D"), Verdict::Limit, "fills from before the reset are void");
+}
+
+#[test]
+fn a_peer_that_was_told_from_further_ahead_is_told_again_where_it_waits() {
+    let mut model = model();
+    let mut line = Line::open(&mut model, 1, 1);
+    model.trip(GROUP, cause::MANUAL);
+    let first = line.seq;
+    for (ahead, told) in [(200, 0), (300, 1), (0, 0), (100, 1), (0, 1)] {
+        line.seq = first.wrapping_add(ahead);
+        assert_eq!(line.fix(&mut model, "D"), Verdict::Fenced);
+        let connection = &mut model.connections[0].1;
+        assert_eq!(connection.told, told, "{ahead} bytes ahead");
+        // So does whoever makes the reset.
+        connection.told = 1;
+    }
+    assert_eq!(model.connections[0].1.withheld_seq, first);
+}
+
+#[test]
+fn a_connection_that_is_not_looked_at_is_forgotten_once_it_has_ended() {
+    let mut model = shared();
+    model.undeclared = undeclared::IGNORE;
+    let mut line = Line::open(&mut model, 1, 1);
+    assert_eq!(line.send(&mut model, &logon("THREE")), Verdict::Ignored);
+    let closed = |model: &Model| model.connection(&line.key).map(|connection| connection.closed_ns);
+    assert_eq!(closed(&model), Some(0));
+    let fin = Segment { seq: line.seq, flags: FIN, ..Segment::default() };
+    assert_eq!(model.pass(&line.key, &fin, &[]), Err(reason::NOT_OURS));
+    assert_eq!(closed(&model), Some(model.clock));
 }

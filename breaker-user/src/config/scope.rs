@@ -140,8 +140,8 @@ pub struct Scopes {
     scopes: Vec<Option<Scope>>,
     /// With the number of the scope of each.
     groups: Vec<(Name, u32)>,
-    /// By number, likewise; `undeclared` is the first.
-    sessions: Vec<Option<(Name, u32)>>,
+    /// By number, likewise; `undeclared` is the first. Without a scope where the number is not in use (any more).
+    sessions: Vec<(Name, Option<u32>)>,
 }
 
 impl Scopes {
@@ -168,9 +168,9 @@ impl Scopes {
                 Some(ScopeLabel::Session(session, name)) => {
                     let at = session as usize;
                     if made.sessions.len() <= at {
-                        made.sessions.resize(at + 1, None);
+                        made.sessions.resize(at + 1, (Name::undeclared(), None));
                     }
-                    made.sessions[at] = Some((name, number(place)));
+                    made.sessions[at] = (name, Some(number(place)));
                     Some(Scope::Session(SessionIndex(session)))
                 }
             };
@@ -198,7 +198,7 @@ impl Scopes {
     /// All sessions, by number, `undeclared` first.
     pub fn sessions(&self) -> impl Iterator<Item = SessionIndex> + '_ {
         let numbered = self.sessions.iter().enumerate();
-        numbered.filter(|(_, session)| session.is_some()).map(|(at, _)| SessionIndex(number(at)))
+        numbered.filter(|(_, (_, scope))| scope.is_some()).map(|(at, _)| SessionIndex(number(at)))
     }
 
     /// The scope with this number, as the kernel program reports it; `None` where there is none.
@@ -208,7 +208,7 @@ impl Scopes {
 
     /// The session with this number, as the kernel program reports it; `None` where there is none.
     pub fn session(&self, number: u32) -> Option<SessionIndex> {
-        self.sessions.get(number as usize)?.as_ref().map(|_| SessionIndex(number))
+        self.sessions.get(number as usize)?.1.map(|_| SessionIndex(number))
     }
 
     /// The scope of a group.
@@ -218,7 +218,7 @@ impl Scopes {
 
     /// The scope of a session. The index must be of these scopes.
     pub fn of_session(&self, session: SessionIndex) -> ScopeIndex {
-        ScopeIndex(self.sessions[session.0 as usize].as_ref().map_or(u32::MAX, |(_, scope)| *scope))
+        ScopeIndex(self.sessions[session.0 as usize].1.unwrap_or(u32::MAX))
     }
 
     /// What the scope is. The index must be of these scopes.
@@ -237,8 +237,7 @@ impl Scopes {
 
     /// What the session is called. The index must be of these scopes.
     pub fn session_name(&self, session: SessionIndex) -> &Name {
-        let named = self.sessions[session.0 as usize].as_ref();
-        &named.expect("an index of a session that is in use").0
+        &self.sessions[session.0 as usize].0
     }
 
     /// The scope that a person named.
@@ -250,7 +249,7 @@ impl Scopes {
             ScopeName::Host => Some(ScopeIndex::HOST),
             ScopeName::Group(name) => self.groups.iter().find(|(own, _)| *own == name).map(|(_, at)| ScopeIndex(*at)),
             ScopeName::Session(name) => {
-                self.sessions.iter().flatten().find(|(own, _)| *own == name).map(|(_, at)| ScopeIndex(*at))
+                self.sessions.iter().find(|(own, at)| *own == name && at.is_some())?.1.map(ScopeIndex)
             }
         });
         found.ok_or_else(|| UnknownScope { given: text.to_owned(), near: self.near(text) })
