@@ -137,6 +137,19 @@ fn a_replay_is_seen_in_whichever_segment_it_is_and_only_where_it_is_minded() {
 }
 
 #[test]
+fn a_length_before_a_field_without_a_tag_hides_nothing_behind_it() {
+    let bytes = build("FIX.4.4", 1, "D", b"34=9\x0195=5\x01AB\x0143=Y\x0111=R\x01");
+    for cut in 1..bytes.len() {
+        let mut model = model();
+        model.trip(HOST, cause::MANUAL);
+        model.reset(HOST);
+        let mut line = Line::open(&mut model, 1, 1);
+        let verdicts = [line.send(&mut model, &bytes[..cut]), line.send(&mut model, &bytes[cut..])];
+        assert!(verdicts.contains(&Verdict::Replay), "cut at {cut}: {verdicts:?}");
+    }
+}
+
+#[test]
 fn a_mass_action_is_what_its_field_says_once_that_has_come() {
     for (action, class) in [("1373=1\x01", 1), ("1373=3\x01", 1), ("1373=2\x01", 0), ("1373=31\x01", 0), ("", 0)] {
         let bytes = build("FIXT.1.1", 1, "CA", format!("11=M\x01{action}1374=1\x01").as_bytes());
@@ -273,4 +286,57 @@ fn a_connection_that_is_not_looked_at_is_forgotten_once_it_has_ended() {
     let fin = Segment { seq: line.seq, flags: FIN, ..Segment::default() };
     assert_eq!(model.pass(&line.key, &fin, &[]), Err(reason::NOT_OURS));
     assert_eq!(closed(&model), Some(model.clock));
+}
+
+#[test]
+fn a_session_that_is_no_longer_declared_leaves_what_is_fenced_fenced() {
+    let mut model = model();
+    let [mut fenced, mut live] = [1, 2].map(|port| Line::open(&mut model, 1, port));
+    assert_eq!(live.fix(&mut model, "D"), Verdict::Passed);
+    model.connections[0].1.epoch = Connection::FENCED;
+    model.sessions[1].scope_count = 0;
+    assert_eq!((fenced.fix(&mut model, "0"), live.fix(&mut model, "D")), (Verdict::Fenced, Verdict::Passed));
+    assert_eq!((session_of(&model, &live), model.counters[0].passed[0]), (0, 1), "undeclared from then on");
+}
+
+#[test]
+fn at_a_shared_endpoint_the_logon_of_an_isolated_session_is_withheld() {
+    let mut model = shared();
+    model.trip(model.scope_of(1), cause::MANUAL);
+    model.clock += 1;
+    for port in 1..=3 {
+        let mut line = Line::open(&mut model, 1, port);
+        assert_eq!(line.send(&mut model, &logon("ONE")), Verdict::Passed);
+        assert_eq!(line.fix(&mut model, "D"), Verdict::Tripped);
+    }
+    let [mut own, mut other] = [4, 5].map(|port| Line::open(&mut model, 1, port));
+    assert_eq!(own.send(&mut model, &logon("ONE")), Verdict::Tripped);
+    assert_eq!(other.send(&mut model, &logon("TWO")), Verdict::Passed);
+}
+
+#[test]
+fn late_segments_of_what_cannot_be_read_count_and_are_no_lost_stream() {
+    let mut model = model();
+    model.sessions[1].flags = flag::OPAQUE | flag::DESYNC_TRIPS;
+    let line = Line::open(&mut model, 1, 1);
+    for ahead in [0, 400, 300, 100] {
+        let segment = Segment { seq: line.seq + ahead, length: 100, wire_segments: 1, ..Segment::default() };
+        assert_eq!(model.packet(&line.key, &segment, &[0x17; 100]), Verdict::Passed, "{ahead} bytes ahead");
+    }
+    assert_eq!((model.counters[1].passed[0], model.counters[1].desyncs), (4, 0));
+}
+
+#[test]
+fn a_ratio_warns_by_shares_of_what_the_fills_allow() {
+    let mut model = model();
+    model.add_ratio(model.scope_of(1), 3, 4);
+    let mut line = Line::open(&mut model, 1, 1);
+    let mut seq = 500;
+    (0..20).for_each(|_| comes_in(&mut model, &line, &mut seq, "8", b"150=F\x0139=1\x01"));
+    for _ in 0..29 {
+        assert_eq!(line.fix(&mut model, "D"), Verdict::Passed);
+    }
+    assert!(told(&model, kind::WARNED).is_empty());
+    assert_eq!(line.fix(&mut model, "D"), Verdict::Passed);
+    assert_eq!(told(&model, kind::WARNED).len(), 1, "half of 60");
 }
