@@ -447,7 +447,7 @@ fn retransmits_after_loss_are_not_counted_again() {
             sleep(Duration::from_millis(20));
         }
         let shown = rig.shown();
-        assert_eq!((shown.messages("x1", "order"), shown.desyncs("x1")), ((5_000, 0), 0));
+        assert_eq!((shown.messages("x1", "order"), shown.desyncs("x1")), ((5_000, 0), 0), "{hook:?}");
         assert!(shown.retransmitted("x1") > 0, "something was lost and sent again");
     }
 }
