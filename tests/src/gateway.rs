@@ -105,10 +105,6 @@ impl Gateway {
             venue.add_route([v4(8, 0), v6(8, 0)][family], prefix, outside[family])?;
             gateway.add_neighbour(Self::INSIDE, Self::ENGINE[family], firm.hardware_address(Wire::INTERFACE)?)?;
         }
-        // A network card has all frames of a connection in one queue, and so on one CPU. A veth hands each to the CPU that it was sent
-        // on, and in the stack two would overtake each other there.
-        let queue = format!("/sys/class/net/{}/queues/rx-0/rps_cpus", Self::INSIDE);
-        gateway.run(|| std::fs::write(&queue, "1")).unwrap_or_else(|error| panic!("writing {queue}: {error}"));
         gateway.set_sysctl("net/ipv4/ip_forward", 1)?;
         gateway.set_sysctl("net/ipv6/conf/all/forwarding", 1)?;
         Ok(Self { firm, gateway, venue, _card: card })

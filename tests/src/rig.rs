@@ -23,6 +23,13 @@ pub struct Rig<N = Wire> {
     directory: TempDir,
 }
 
+/// Has all frames of a connection come in by one CPU, as those of one queue of a network card do. A veth hands each to the CPU that it
+/// was sent on, and in the stack two would overtake each other there.
+fn one_queue(host: &Namespace, interface: &str) {
+    let queue = format!("/sys/class/net/{interface}/queues/rx-0/rps_cpus");
+    host.run(|| std::fs::write(&queue, "1")).unwrap_or_else(|error| panic!("writing {queue}: {error}"));
+}
+
 /// Namespaces, one of which is the host that breaker is loaded on.
 pub trait Network {
     /// The interface that breaker stands at.
@@ -72,6 +79,7 @@ impl Rig {
 impl<N: Network> Rig<N> {
     /// A network with a configuration written for it and nothing loaded. The text is what follows `[host]` and its `interfaces`.
     pub fn on(wire: N, policy: &str) -> Self {
+        one_queue(wire.host(), N::INTERFACE);
         let rig = Self { wire, directory: TempDir::new().expect("a directory") };
         let (audit, state) = (rig.audit(), rig.directory.path());
         let host = format!("[host]\ninterfaces = [{:?}]", N::INTERFACE);
