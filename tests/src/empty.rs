@@ -5,12 +5,13 @@ use std::path::Path;
 use aya::programs::{SchedClassifier, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 
-/// Where `cargo xtask build` leaves the programs that are only for tests and benchmarks.
+/// Where `cargo xtask build` leaves the programs that are only for tests and benchmarks, unless BREAKER_TESTS_OBJECTS says otherwise.
 const BUILT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/bpfel-unknown-none/bpf");
 
 /// Loads one of the objects that are only for tests and benchmarks.
 pub fn object(name: &str) -> Ebpf {
-    let object = std::fs::read(Path::new(BUILT).join(name));
+    let place = std::env::var_os("BREAKER_TESTS_OBJECTS").unwrap_or_else(|| BUILT.into());
+    let object = std::fs::read(Path::new(&place).join(name));
     let object = object.unwrap_or_else(|error| panic!("the programs of {name:?}: {error}: `cargo xtask build`"));
     EbpfLoader::new().load(&object).expect("loading them")
 }

@@ -4,6 +4,7 @@
 
 pub mod allow;
 pub mod bench;
+pub mod counts;
 pub mod dice;
 pub mod empty;
 pub mod frame;

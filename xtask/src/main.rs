@@ -71,6 +71,9 @@ enum Verb {
         /// Write bench/verified.json and docs/kernels.md anew with what is found on all of them
         #[arg(long, conflicts_with = "kernel")]
         renew: bool,
+        /// Only count what each packet costs, in instructions
+        #[arg(long)]
+        counts: bool,
     },
     /// Check the formatting of every crate, and clippy without a warning over all but the kernel program
     Lint,
@@ -114,7 +117,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
             build()?;
             program::bench(smoke, &sections)?;
         }
-        Verb::Kernels { kernel, renew } => return kernels::run(&kernel, renew),
+        Verb::Kernels { kernel, renew, counts } => return kernels::run(&kernel, renew, counts),
         Verb::Lint => lint::run()?,
         Verb::Fuzz { seconds } => fuzz::run(seconds)?,
     }

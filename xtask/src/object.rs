@@ -29,10 +29,15 @@ pub fn build() -> Result<()> {
             linker.display()
         )
     })?;
-    let built = root.join("target/bpf").join(TARGET).join("bpf/breaker-ebpf");
+    let built = built("breaker-ebpf");
     let object = fs::read(&built).with_context(|| format!("reading {}", built.display()))?;
     write_if_changed(&sources::object(&root), &object)?;
     write_if_changed(&sources::stamp(&root), digest.as_bytes())
+}
+
+/// Where the compiler leaves a program for the kernel: breaker's, or one that only tests use.
+pub fn built(name: &str) -> PathBuf {
+    workspace::root().join("target/bpf").join(TARGET).join("bpf").join(name)
 }
 
 fn compile(root: &Path, rust: &Toolchain, linker: &Path) -> Result<()> {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use aya::programs::Program;
 use aya::{EbpfLoader, VerifierLogLevel};
+use breaker_tests::counts;
 use breaker_tests::frame::order;
 use breaker_tests::rig::Rig;
 use breaker_tests::sink::{End, Sink};
@@ -60,6 +61,9 @@ fn carry_out(plan: &Value) -> Result<Value> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     if plan["refused"] == true {
         return Ok(json!({ "release": release, "refusal": refusal()? }));
+    }
+    if plan["counts"] == true {
+        return Ok(json!({ "release": release, "instructions": counts::count()? }));
     }
     let verified = load_each()?;
     let hook = survives_its_loader()?;

@@ -9,8 +9,8 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::plan::SUITES;
-use crate::process;
+use super::plan::Suite;
+use crate::{object, process};
 
 /// A target must be named for its flags to stay away from build scripts and macros, which cannot be static.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -25,8 +25,12 @@ const PROFILE: [&str; 6] = [
     "profile.dev.package.object.opt-level=2",
 ];
 
-/// Builds them; the content of each by its name.
-pub fn build(cache: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
+/// Where the programs for the kernel go that only tests use, and those that they use everywhere.
+pub const OBJECTS: &str = "objects";
+const USED: [&str; 1] = ["empty"];
+
+/// Builds them with these test programs; the content of each by its name.
+pub fn build(cache: &Path, suites: &[Suite]) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut names = vec!["breaker", "guest"];
     let mut cargo = process::cargo();
     cargo.args(["build", "--locked", "--target", TARGET, "--message-format=json-render-diagnostics"]).args([
@@ -39,7 +43,7 @@ pub fn build(cache: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
         "--bin",
         "guest",
     ]);
-    for suite in SUITES {
+    for suite in suites {
         cargo.args(["--test", suite.program]);
         names.push(suite.program);
     }
@@ -60,11 +64,15 @@ pub fn build(cache: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     if !status.success() {
         bail!("building static programs failed: {status}");
     }
-    let read = |name: &str| -> Result<(String, Vec<u8>)> {
-        let path = paths.get(name).with_context(|| format!("building static programs: cargo names no {name}"))?;
-        Ok((name.to_owned(), fs::read(path).with_context(|| format!("reading {}", path.display()))?))
+    let read = |name: String, path: &Path| -> Result<(String, Vec<u8>)> {
+        Ok((name, fs::read(path).with_context(|| format!("reading {}", path.display()))?))
     };
-    names.into_iter().map(read).collect()
+    let programs = names.into_iter().map(|name| {
+        let path = paths.get(name).with_context(|| format!("building static programs: cargo names no {name}"))?;
+        read(name.to_owned(), path)
+    });
+    let objects = USED.iter().map(|name| read(format!("{OBJECTS}/{name}"), &object::built(name)));
+    programs.chain(objects).collect()
 }
 
 /// Name and place of a program in cargo's message that it is there.

@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use super::cpio::Cpio;
 use super::image::Image;
-use super::plan;
+use super::binaries::OBJECTS;
+use super::plan::{self, Task};
 use crate::tally::Tally;
 
 /// What QEMU is called.
@@ -44,11 +45,11 @@ struct Line {
 }
 
 /// Boots a kernel, lets the guest do its work and waits until it has powered off. The console is kept in `log`.
-pub fn run(image: &Image, programs: &BTreeMap<String, Vec<u8>>, work: &Path, log: &Path) -> Result<Outcome> {
+pub fn run(image: &Image, task: Task, programs: &BTreeMap<String, Vec<u8>>, work: &Path, log: &Path) -> Result<Outcome> {
     let archive = work.join("initrd.cpio");
-    fs::write(&archive, first_files(image, programs)?).with_context(|| format!("writing {}", archive.display()))?;
+    fs::write(&archive, first_files(image, task, programs)?).with_context(|| format!("writing {}", archive.display()))?;
     let start = Instant::now();
-    let mut child = boot(image, &archive)?;
+    let mut child = boot(image, task, &archive)?;
     let lines = child.stdout.take().map(listen);
     let console = lines.map(|lines| follow(&lines, start)).unwrap_or_default();
     // It has closed its output, or is to be ended.
@@ -70,27 +71,34 @@ pub fn run(image: &Image, programs: &BTreeMap<String, Vec<u8>>, work: &Path, log
     Ok(Outcome { found, tally, took })
 }
 
-fn boot(image: &Image, archive: &Path) -> Result<Child> {
+fn boot(image: &Image, task: Task, archive: &Path) -> Result<Child> {
     let mut qemu = Command::new(QEMU);
+    match task {
+        Task::Tests => qemu.args(["-smp", "2"]),
+        // One instruction is one nanosecond, and a machine that waits does not: nobody else's instructions may count.
+        Task::Counts => qemu.args(["-smp", "1", "-icount", "shift=0,sleep=off"]),
+    };
     // Both CPUs in one thread: in two, QEMU 7.2 now and then runs an instruction that the kernel has just patched away (an oops by int3
     // at boot), and it is no slower.
-    qemu.args(["-accel", "tcg,thread=single", "-cpu", "max", "-m", "512", "-smp", "2", "-nodefaults", "-no-reboot"])
+    qemu.args(["-accel", "tcg,thread=single", "-cpu", "max", "-m", "512", "-nodefaults", "-no-reboot"])
         .args(["-display", "none", "-serial", "stdio"])
         .arg("-kernel")
         .arg(&image.kernel)
         .arg("-initrd")
         .arg(archive)
         // A warning of the kernel is a panic, a panic is the end, and nothing less comes between the lines of the tests.
-        .args(["-append", "console=ttyS0 loglevel=1 panic=-1 oops=panic panic_on_warn=1"])
+        // What the kernel does not know goes on into the environment of all programs.
+        .arg("-append")
+        .arg(format!("console=ttyS0 loglevel=1 panic=-1 oops=panic panic_on_warn=1 BREAKER_TESTS_OBJECTS=/{OBJECTS}"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     qemu.spawn().with_context(|| format!("starting {QEMU}"))
 }
 
 /// The machine's first files: programs, modules, the plan.
-fn first_files(image: &Image, programs: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>> {
+fn first_files(image: &Image, task: Task, programs: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>> {
     let mut files = Cpio::default();
-    for directory in ["dev", "proc", "sys", "tmp", "modules"] {
+    for directory in ["dev", "proc", "sys", "tmp", "modules", OBJECTS] {
         files.directory(directory);
     }
     files.device("dev/console", CONSOLE);
@@ -103,7 +111,7 @@ fn first_files(image: &Image, programs: &BTreeMap<String, Vec<u8>>) -> Result<Ve
         files.file(&path, &fs::read(module).with_context(|| format!("reading {}", module.display()))?);
         modules.push(format!("/{path}"));
     }
-    files.file("plan.json", plan::plan(image, &modules).to_string().as_bytes());
+    files.file("plan.json", plan::plan(image, &modules, task).to_string().as_bytes());
     Ok(files.finish())
 }
 

@@ -29,7 +29,7 @@ use report::Row;
 pub const USUAL: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", image::NEWEST];
 
 /// Runs what [`plan`] has on each kernel. With `renew` what is found is the record from then on.
-pub fn run(wanted: &[String], renew: bool) -> Result<ExitCode> {
+pub fn run(wanted: &[String], renew: bool, counts: bool) -> Result<ExitCode> {
     let start = Instant::now();
     packages::ensure(packages::KERNELS)?;
     object::build()?;
@@ -38,11 +38,17 @@ pub fn run(wanted: &[String], renew: bool) -> Result<ExitCode> {
     // The network and the compiler do not wait for each other.
     let (images, programs) = std::thread::scope(|scope| {
         let images = scope.spawn(|| image::fetch(wanted, &cache));
-        let programs = binaries::build(&cache);
+        let programs = binaries::build(&cache, if counts { &[] } else { plan::SUITES });
         (images.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), programs)
     });
     let (images, programs) = (images?, programs?);
     println!("kernels and programs are there after {} s", start.elapsed().as_secs());
+    if counts {
+        let Outcome { found, took, .. } =
+            machine::run(&images[0], plan::Task::Counts, &programs, &cache, &cache.join("counts.log"))?;
+        println!("{}\n{} s", serde_json::to_string_pretty(&found)?, took.as_secs());
+        return Ok(ExitCode::SUCCESS);
+    }
     // A renewal compares with nothing.
     let recorded = if renew { None } else { Some(Record::read()?) };
     let mut found = Record::default();
@@ -85,7 +91,7 @@ fn one(
     recorded: Option<&Record>,
 ) -> Result<Row> {
     let log = cache.join(format!("{kernel}.log"));
-    let Outcome { found, tally, took } = machine::run(image, programs, cache, &log)?;
+    let Outcome { found, tally, took } = machine::run(image, plan::Task::Tests, programs, cache, &log)?;
     if found["release"] != image.release.as_str() {
         bail!("{} ran instead", found["release"]);
     }

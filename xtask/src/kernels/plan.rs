@@ -70,12 +70,22 @@ pub fn tests() -> u64 {
     SUITES.iter().map(|suite| suite.tests.len() as u64).sum()
 }
 
+/// What a machine is booted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// To run the tests.
+    Tests,
+    /// To count what each packet costs, in instructions.
+    Counts,
+}
+
 /// The plan as the guest reads it.
-pub fn plan(image: &Image, modules: &[String]) -> Value {
+pub fn plan(image: &Image, modules: &[String], task: Task) -> Value {
     let suites: Vec<Value> =
         SUITES.iter().map(|suite| json!({ "program": suite.program, "tests": suite.tests })).collect();
     json!({
         "refused": expected(&image.release) == Expected::Refusal,
+        "counts": task == Task::Counts,
         "modules": modules,
         "slowness": SLOWNESS,
         "suites": suites,
