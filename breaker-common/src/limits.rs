@@ -1,12 +1,15 @@
 //! The limits of a session's scopes, asked and charged for the messages of one segment.
 //!
 //! Three steps, because a segment crosses whole or not at all and may be subject to many limits: mark every limit, read the clock
-//! once, look at every limit, and only where none objects take the tickets. So what is withheld has used up nothing.
+//! once, look at the limits that may object, and only where none does take the tickets. So what is withheld has used up nothing.
+//!
+//! Most limits are far away most of the time. How many messages a window holds is at most what it held when its tail was last
+//! looked for and what has come since; while that is no more than [`Window::calm`], nobody needs to look.
 
+use core::cmp::min;
 use core::ops::Deref;
 
 use crate::abi::{Fences, LIMITS_PER_SCOPE, Limit, Rules, SCOPES_PER_SESSION, Session, Switch, Trip, Window};
-use crate::stream::Tally;
 use crate::window;
 
 /// A scope in memory that several CPUs share, as the policy in force has it; how its fields are read and written atomically is its
@@ -34,6 +37,10 @@ pub trait SharedScope {
     fn set_tail(&self, i: usize, tail: u64);
     /// Stores its peak.
     fn set_peak(&self, i: usize, peak: u64);
+    /// Its [`Window::calm`], of this policy.
+    fn calm(&self, i: usize) -> u64;
+    /// Stores that.
+    fn set_calm(&self, i: usize, calm: u64);
     /// Replaces its level atomically and returns what that was.
     fn swap_level(&self, i: usize, level: u64) -> u64;
     /// Sets cause bits in the switch atomically and returns the causes before.
@@ -50,22 +57,52 @@ pub trait SharedScope {
     fn add_fills(&self, i: usize, fills: u64);
 }
 
+/// All positions of limits, as bits.
+const ALL: u32 = (1 << LIMITS_PER_SCOPE) - 1;
+
 /// The positions of the scope's limits, as bits.
 #[inline(always)]
 fn positions(scope: &impl SharedScope) -> u32 {
-    scope.rules().positions & ((1 << LIMITS_PER_SCOPE) - 1)
+    scope.rules().positions & ALL
+}
+
+/// Messages of a segment, as limits count them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// By [`crate::class::LimitClass`] code.
+    pub of: [u32; 8],
+    /// Bits `1 << code` of those that are not 0.
+    pub classes: u32,
+}
+
+impl Counts {
+    /// Messages that a limit counts.
+    #[inline(always)]
+    fn of(&self, limit: &Limit) -> u64 {
+        // The verifier must see the bound.
+        self.of[limit.class as usize & 7] as u64
+    }
 }
 
 /// What a segment remembers of the limits of a scope between its steps.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
-    /// Not zero where any limit counts any of the messages.
-    pub concerned: u64,
+    /// One of [`concern`].
+    pub concern: u64,
     /// `Window::issued` of each, from before the clock was read.
     pub issued: [u64; LIMITS_PER_SCOPE],
-    /// The first ticket in each window, by that clock.
-    pub tail: [u64; LIMITS_PER_SCOPE],
+}
+
+/// Values of `Marks::concern`.
+pub mod concern {
+    /// No limit counts any of the messages.
+    pub const NONE: u64 = 0;
+    /// Some do, and none of them can object.
+    pub const CALM: u64 = 1;
+    /// One may.
+    pub const NEAR: u64 = 3;
 }
 
 /// A limit that was passed.
@@ -90,40 +127,46 @@ pub struct Rise {
 
 /// Where the three steps are done, scope by scope. The kernel makes each a function that the verifier checks once.
 pub trait Charge {
+    /// Has the messages of the segment counted for the steps that follow ([`crate::stream::Tally::counts`]): bits of the classes.
+    fn count(&mut self) -> u32;
     /// CLOCK_MONOTONIC, ns.
     fn now(&mut self) -> u64;
     /// [`mark`] for the scope with this number, at this position of the session.
     fn mark(&mut self, position: usize, scope: u32);
-    /// Whether that found a limit that counts any of the messages. To be read from memory each time, or the verifier follows every
-    /// combination of answers.
-    fn concerned(&self, position: usize) -> bool;
+    /// What that found: one of [`concern`]. To be read from memory each time, or the verifier follows every combination of answers.
+    fn concern(&self, position: usize) -> u64;
     /// [`look`].
     fn look(&mut self, position: usize, scope: u32, now: u64) -> Option<Passed>;
     /// [`take`].
-    fn take(&mut self, position: usize, scope: u32, now: u64) -> Option<Passed>;
+    fn take(&mut self, position: usize, scope: u32, now: u64) -> u32;
+    /// [`settle`].
+    fn settle(&mut self, position: usize, scope: u32, limits: u32, now: u64) -> Option<Passed>;
 }
 
 /// Charges the messages of a segment to every limit of its session, or, where one objects, to none. Returns the scope and the limit
 /// that objected.
 #[inline(always)]
 pub fn charge(session: &Session, charge: &mut impl Charge) -> Option<(u32, Passed)> {
-    if !mark_all(session, charge) {
+    let all = mark_all(session, charge);
+    if all == concern::NONE {
         return None;
     }
     let now = charge.now();
-    let mut i = 0;
-    while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
-        if charge.concerned(i)
-            && let Some(passed) = charge.look(i, session.scopes[i], now)
-        {
-            return Some((session.scopes[i], passed));
+    if all == concern::NEAR {
+        let mut i = 0;
+        while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
+            if charge.concern(i) == concern::NEAR
+                && let Some(passed) = charge.look(i, session.scopes[i], now)
+            {
+                return Some((session.scopes[i], passed));
+            }
+            i += 1;
         }
-        i += 1;
     }
     let mut i = 0;
     while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
-        if charge.concerned(i)
-            && let Some(passed) = charge.take(i, session.scopes[i], now)
+        if charge.concern(i) != concern::NONE
+            && let Some(passed) = take_and_settle(charge, i, session.scopes[i], now)
         {
             return Some((session.scopes[i], passed));
         }
@@ -132,34 +175,44 @@ pub fn charge(session: &Session, charge: &mut impl Charge) -> Option<(u32, Passe
     None
 }
 
-/// [`mark`] for every scope of a session. Whether any of them has a limit that counts any of the messages.
+/// [`take`], and [`settle`] where there is anything to settle.
 #[inline(always)]
-fn mark_all(session: &Session, charge: &mut impl Charge) -> bool {
-    let mut concerned = false;
+fn take_and_settle(charge: &mut impl Charge, position: usize, scope: u32, now: u64) -> Option<Passed> {
+    match charge.take(position, scope, now) {
+        0 => None,
+        limits => charge.settle(position, scope, limits, now),
+    }
+}
+
+/// [`mark`] for every scope of a session. The greatest concern of any.
+#[inline(always)]
+fn mark_all(session: &Session, charge: &mut impl Charge) -> u64 {
+    if charge.count() == 0 {
+        return concern::NONE;
+    }
+    let mut all = concern::NONE;
     let mut i = 0;
     while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
         charge.mark(i, session.scopes[i]);
-        concerned |= charge.concerned(i);
+        all |= charge.concern(i);
         i += 1;
     }
-    concerned
+    all
 }
 
 /// Charges messages that came in to every limit of their session. None of them is withheld, so each takes its ticket, whatever any
 /// limit says; `trip` is told of each scope where one is passed.
 #[inline(always)]
 pub fn record<C: Charge>(session: &Session, charge: &mut C, mut trip: impl FnMut(&mut C, u32, Passed)) {
-    if !mark_all(session, charge) {
+    if mark_all(session, charge) == concern::NONE {
         return;
     }
     let now = charge.now();
     let mut i = 0;
     while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
-        if charge.concerned(i) {
+        if charge.concern(i) != concern::NONE {
             let scope = session.scopes[i];
-            // Only to find the windows: what it says, the tickets say again.
-            charge.look(i, scope, now);
-            if let Some(passed) = charge.take(i, scope, now) {
+            if let Some(passed) = take_and_settle(charge, i, scope, now) {
                 trip(charge, scope, passed);
             }
         }
@@ -167,36 +220,51 @@ pub fn record<C: Charge>(session: &Session, charge: &mut C, mut trip: impl FnMut
     }
 }
 
-/// Remembers how many tickets each limit has issued, where any of them counts any of the messages.
+/// Remembers how many tickets each limit has issued that counts any of the messages, and whether it may object.
 #[inline(always)]
-pub fn mark(scope: &impl SharedScope, marks: &mut Marks, tally: &Tally) {
-    marks.concerned = (scope.rules().classes & tally.limit_classes()) as u64;
-    if marks.concerned == 0 {
+pub fn mark(scope: &impl SharedScope, marks: &mut Marks, counts: &Counts) {
+    let rules = scope.rules();
+    if rules.classes & counts.classes == 0 {
+        marks.concern = concern::NONE;
         return;
     }
-    let positions = positions(scope);
+    let mut found = concern::CALM;
+    let positions = rules.positions & ALL;
     let mut i = 0;
     while i < LIMITS_PER_SCOPE && positions >> i != 0 {
-        if positions >> i & 1 == 1 {
-            marks.issued[i] = scope.window(i).issued;
+        let more = counts.of(&scope.limit(i));
+        if more != 0 && positions >> i & 1 == 1 {
+            let window = scope.window(i);
+            marks.issued[i] = window.issued;
+            if is_near(scope, i, &window, window.issued.wrapping_sub(window.tail).wrapping_add(more)) {
+                found = concern::NEAR;
+            }
         }
         i += 1;
     }
+    marks.concern = found;
 }
 
-/// The first limit that the messages would pass, where the scope is armed. Takes nothing, and marks the windows of all.
+/// Whether a limit must be looked at, if its window may hold so many messages.
 #[inline(always)]
-pub fn look(scope: &impl SharedScope, marks: &mut Marks, tally: &Tally, now: u64) -> Option<Passed> {
+fn is_near(scope: &impl SharedScope, i: usize, window: &Window, used: u64) -> bool {
+    used > scope.calm(i) || window.level != 0
+}
+
+/// The first limit that the messages would pass, where the scope is armed. Takes nothing, and brings the tails of all up to date.
+#[inline(always)]
+pub fn look(scope: &impl SharedScope, marks: &Marks, counts: &Counts, now: u64) -> Option<Passed> {
     let armed = scope.armed();
     let mut found = None;
     let positions = positions(scope);
     let mut i = 0;
     while i < LIMITS_PER_SCOPE && positions >> i != 0 {
         let limit = scope.limit(i);
-        let more = tally.limited(limit.class) as u64;
+        let more = counts.of(&limit);
         if more != 0 && positions >> i & 1 == 1 {
-            marks.tail[i] = scope.tail(i, &limit, marks.issued[i], now);
-            let used = marks.issued[i].wrapping_sub(marks.tail[i]).wrapping_add(more);
+            let tail = scope.tail(i, &limit, marks.issued[i], now);
+            scope.set_tail(i, tail);
+            let used = marks.issued[i].wrapping_sub(tail).wrapping_add(more);
             if armed && found.is_none() && used > window::most(&limit, &scope.window(i)) {
                 found = Some(Passed { limit: i as u32, used });
             }
@@ -206,59 +274,83 @@ pub fn look(scope: &impl SharedScope, marks: &mut Marks, tally: &Tally, now: u64
     found
 }
 
-/// Takes the tickets, and tells `rose` of warning levels that rise. Returns the first limit that is passed, where the scope is armed:
-/// because another CPU was faster, or because what is charged has come in and is not to be withheld.
+/// Takes the tickets, and marks how many had been issued before. Returns the limits that are to be settled, as bits.
 #[inline(always)]
 pub fn take(
     scope: &impl SharedScope,
-    marks: &Marks,
-    tally: &Tally,
+    marks: &mut Marks,
+    counts: &Counts,
     now: u64,
     mut clock: impl FnMut() -> u64,
-    mut rose: impl FnMut(Rise),
-) -> Option<Passed> {
-    let mut found = None;
+) -> u32 {
+    let mut near = 0;
+    let looked = marks.concern == concern::NEAR;
     let positions = positions(scope);
     let mut i = 0;
     while i < LIMITS_PER_SCOPE && positions >> i != 0 {
         let limit = scope.limit(i);
-        let more = tally.limited(limit.class) as u64;
+        let more = counts.of(&limit);
         if more != 0 && positions >> i & 1 == 1 {
             let issued = scope.issue(i, more);
-            let tail = marks.tail[i];
             // Raced, the tickets were taken later than `now` tells.
-            let stamp = if issued != marks.issued[i] { clock() } else { now };
-            scope.stamp(i, &limit, issued, more, stamp);
-            let used = issued.wrapping_sub(tail).wrapping_add(more);
-            let passes = used > window::most(&limit, &scope.window(i)) && scope.armed();
+            let raced = issued != marks.issued[i];
+            scope.stamp(i, &limit, issued, more, if raced { clock() } else { now });
+            marks.issued[i] = issued;
+            let window = scope.window(i);
+            let used = issued.wrapping_sub(window.tail).wrapping_add(more);
+            if is_near(scope, i, &window, used) {
+                if looked && !raced && window.level == 0 && used <= window::unwarned(&limit) {
+                    // A new peak, and no more than that.
+                    scope.set_peak(i, used);
+                    scope.set_calm(i, used);
+                } else {
+                    near |= 1 << i;
+                }
+            }
+        }
+        i += 1;
+    }
+    near
+}
+
+/// Judges limits by the tickets that were really taken, keeps their tails, peaks and warning levels up to date, and says up to where
+/// they are calm from now on. `rose` is told of warning levels that rise. Returns the first limit that is passed, where the scope is
+/// armed: because another CPU was faster, or because what is charged has come in and is not to be withheld.
+#[inline(always)]
+pub fn settle(
+    scope: &impl SharedScope,
+    marks: &Marks,
+    counts: &Counts,
+    limits: u32,
+    now: u64,
+    mut rose: impl FnMut(Rise),
+) -> Option<Passed> {
+    let mut found = None;
+    let mut i = 0;
+    while i < LIMITS_PER_SCOPE && limits >> i != 0 {
+        if limits >> i & 1 == 1 {
+            let limit = scope.limit(i);
+            let tail = scope.tail(i, &limit, marks.issued[i], now);
+            let used = marks.issued[i].wrapping_sub(tail).wrapping_add(counts.of(&limit));
+            let window = scope.window(i);
+            let most = window::most(&limit, &window);
+            let passes = used > most && scope.armed();
             if passes && found.is_none() {
                 found = Some(Passed { limit: i as u32, used });
             }
+            scope.set_tail(i, tail);
+            let peak = if used > window.peak { used } else { window.peak };
+            scope.set_peak(i, peak);
+            scope.set_calm(i, min(peak, window::unwarned(&limit)));
+            let level = window::level(&limit, most, used);
             // Of a limit that trips its scope nothing is left to warn.
-            if let Some(rise) = watch(scope, i, &limit, tail, used)
-                && !passes
-            {
-                rose(rise);
+            if level != window.level && scope.swap_level(i, level) < level && !passes {
+                rose(Rise { limit: i as u32, used, level });
             }
         }
         i += 1;
     }
     found
-}
-
-/// Keeps tail, peak and warning level of a limit up to date.
-#[inline(always)]
-fn watch(scope: &impl SharedScope, i: usize, limit: &Limit, tail: u64, used: u64) -> Option<Rise> {
-    let window = scope.window(i);
-    if tail != window.tail {
-        scope.set_tail(i, tail);
-    }
-    if used > window.peak {
-        scope.set_peak(i, used);
-    }
-    let level = window::level(limit, window::most(limit, &window), used);
-    let rose = level != window.level && scope.swap_level(i, level) < level;
-    rose.then_some(Rise { limit: i as u32, used, level })
 }
 
 /// Trips a scope: latches the cause and fences every connection that is older. True where the cause is new.

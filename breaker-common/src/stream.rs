@@ -7,9 +7,10 @@ use core::hint::black_box;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::class::{self, Class, Incoming};
+use crate::class::{self, Class};
 use crate::fields::want;
 use crate::fix::{self, Header, MsgType, WINDOW, Words};
+use crate::limits::Counts;
 
 /// Payload that can be read at any offset; where it lies is its owner's business.
 pub trait Payload {
@@ -78,7 +79,7 @@ pub struct Stream {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Tally {
-    /// Messages that started in it, by class, and behind those of [`Class`] those of [`Incoming`].
+    /// Messages that started in it, by class, and behind those of [`Class`] those of [`class::Incoming`].
     pub messages: [u32; 8],
     /// Times the stream was lost in it.
     pub desyncs: u32,
@@ -127,23 +128,14 @@ impl Tally {
         order.wrapping_add(cancel).wrapping_add(interest).wrapping_add(query).wrapping_add(admin)
     }
 
-    /// Bits `1 << Limit::class` of the limits that count any of them.
+    /// As limits count them: by [`class::LimitClass`] code.
     #[inline(always)]
-    pub fn limit_classes(&self) -> u32 {
-        let of = |class| (self.limited(class) != 0) as u32;
-        of(0) | of(1) << 1 | of(2) << 2 | of(3) << 3 | of(4) << 4
-    }
-
-    /// Messages that a limit of this class counts: a [`class::LimitClass`] code.
-    #[inline(always)]
-    pub fn limited(&self, class: u32) -> u32 {
-        match class {
-            0 => self.of(Class::Order),
-            1 => self.of(Class::Cancel),
-            3 => self.messages[Incoming::Fill as usize],
-            4 => self.messages[Incoming::Reject as usize],
-            _ => self.total(),
-        }
+    pub fn counts(&self) -> Counts {
+        let (order, cancel, all) = (self.of(Class::Order), self.of(Class::Cancel), self.total());
+        let [.., fill, reject, _] = self.messages;
+        let bit = |count, class: u32| ((count != 0) as u32) << class;
+        let classes = bit(order, 0) | bit(cancel, 1) | bit(all, 2) | bit(fill, 3) | bit(reject, 4);
+        Counts { of: [order, cancel, all, fill, reject, 0, 0, 0], classes }
     }
 }
 
@@ -303,8 +295,9 @@ impl Framing {
                     self.classify(kind.class, tally);
                 }
                 if want == 0 {
-                    self.skip = whole - held;
-                    return from;
+                    let rest = whole - held;
+                    self.skip = rest.saturating_sub(left);
+                    return if rest < left { from + rest } else { to };
                 }
                 self.skip = whole - fields;
                 from + (fields - held)

@@ -146,6 +146,14 @@ pub fn most(limit: &Limit, window: &Window) -> u64 {
     if by_fills > limit.max { by_fills } else { limit.max }
 }
 
+/// How many messages may be in the window without a warning or a verdict.
+#[inline(always)]
+pub fn unwarned(limit: &Limit) -> u64 {
+    let [first, ..] = limit.warn;
+    // A ratio allows `max` and more, and warns at as large a share of it.
+    if first != 0 { first - 1 } else { limit.max }
+}
+
 /// How many warning levels this many messages reach; one more than there are where `most`, the limit itself, is passed.
 #[inline(always)]
 pub fn level(limit: &Limit, most: u64, used: u64) -> u64 {

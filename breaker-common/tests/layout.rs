@@ -58,7 +58,7 @@ layout! {
     Limit { max, per_ns, warn, class, base, granule_bits, ring_bits, per_fill, pad }
     Rules { positions, classes }
     Switch { causes, epoch, raised_ns, resets }
-    Window { issued, tail, peak, level, fills, floor, fill_floor, pad }
+    Window { issued, tail, peak, level, fills, floor, fill_floor, calm }
     Trip { at_ns, cause, limit, session, used }
     Fences { before_ns, last_ns, epoch, life }
     Scope { switch, armed, pad, rules, silent, limits, windows, trip, fences }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use breaker_common::abi::{Fences, Limit, Rules, Switch, Trip, Window, cause};
 use breaker_common::class::{Class, LimitClass};
-use breaker_common::limits::{self, Charge, Marks, Passed, SharedScope};
+use breaker_common::limits::{self, Charge, Counts, Marks, Passed, SharedScope};
 use breaker_common::stream::Tally;
 use breaker_common::window::{self, Ring};
 
@@ -24,6 +24,7 @@ struct Shared {
     tail: AtomicU64,
     peak: AtomicU64,
     level: AtomicU64,
+    calm: AtomicU64,
     causes: AtomicU64,
     epoch: AtomicU64,
     start: Instant,
@@ -42,6 +43,7 @@ impl Shared {
             tail: zero(),
             peak: zero(),
             level: zero(),
+            calm: zero(),
             causes: zero(),
             epoch: zero(),
             start,
@@ -114,6 +116,14 @@ impl SharedScope for Shared {
         self.peak.store(peak, SeqCst);
     }
 
+    fn calm(&self, _: usize) -> u64 {
+        self.calm.load(SeqCst)
+    }
+
+    fn set_calm(&self, _: usize, calm: u64) {
+        self.calm.store(calm, SeqCst);
+    }
+
     fn swap_level(&self, _: usize, level: u64) -> u64 {
         self.level.swap(level, SeqCst)
     }
@@ -141,6 +151,7 @@ impl SharedScope for Shared {
 struct Segment<'a> {
     shared: &'a Shared,
     tally: Tally,
+    counts: Counts,
     marks: Marks,
     /// The clock that it was judged by.
     judged: u64,
@@ -153,20 +164,29 @@ impl Charge for Segment<'_> {
         now
     }
 
-    fn mark(&mut self, _: usize, _: u32) {
-        limits::mark(self.shared, &mut self.marks, &self.tally);
+    fn count(&mut self) -> u32 {
+        self.counts = self.tally.counts();
+        self.counts.classes
     }
 
-    fn concerned(&self, _: usize) -> bool {
-        self.marks.concerned != 0
+    fn mark(&mut self, _: usize, _: u32) {
+        limits::mark(self.shared, &mut self.marks, &self.counts);
+    }
+
+    fn concern(&self, _: usize) -> u64 {
+        self.marks.concern
     }
 
     fn look(&mut self, _: usize, _: u32, now: u64) -> Option<Passed> {
-        limits::look(self.shared, &mut self.marks, &self.tally, now)
+        limits::look(self.shared, &self.marks, &self.counts, now)
     }
 
-    fn take(&mut self, _: usize, _: u32, now: u64) -> Option<Passed> {
-        limits::take(self.shared, &self.marks, &self.tally, now, || self.shared.now(), |_| ())
+    fn take(&mut self, _: usize, _: u32, now: u64) -> u32 {
+        limits::take(self.shared, &mut self.marks, &self.counts, now, || self.shared.now())
+    }
+
+    fn settle(&mut self, _: usize, _: u32, limits: u32, now: u64) -> Option<Passed> {
+        limits::settle(self.shared, &self.marks, &self.counts, limits, now, |_| ())
     }
 }
 
@@ -180,7 +200,8 @@ struct Crossing {
 
 /// Charges a segment, and trips as `decide` does.
 fn offer(shared: &Shared, messages: u64) -> Option<Crossing> {
-    let mut segment = Segment { shared, tally: Tally::default(), marks: Marks::default(), judged: 0 };
+    let (tally, counts, marks) = Default::default();
+    let mut segment = Segment { shared, tally, counts, marks, judged: 0 };
     segment.tally.messages[Class::Order as usize] = messages as u32;
     if let Some((_, passed)) = limits::charge(&policy::session(&[0]), &mut segment) {
         limits::trip(shared, Trip { cause: cause::RATE, used: passed.used, ..Trip::default() });

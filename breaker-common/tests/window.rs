@@ -9,7 +9,7 @@ use std::cell::Cell;
 
 use breaker_common::abi::Scope;
 use breaker_common::class::{Class, LimitClass};
-use breaker_common::limits::{self, Charge, Marks, Passed, Rise, SharedScope};
+use breaker_common::limits::{self, Charge, Counts, Marks, Passed, Rise, SharedScope};
 use breaker_common::stream::Tally;
 use breaker_common::window::{EXCEEDED, MOST_SLOTS};
 use proptest::collection::vec;
@@ -29,6 +29,7 @@ struct Segment<'a> {
     shared: InMemory<'a>,
     tally: Tally,
     now: u64,
+    counts: Counts,
     marks: Marks,
     rises: Vec<Rise>,
     /// Another CPU takes this many tickets before the clock is read, and all are voided.
@@ -39,7 +40,8 @@ impl<'a> Segment<'a> {
     fn new(shared: InMemory<'a>, class: Class, more: u64, now: u64) -> Self {
         let mut tally = Tally::default();
         tally.messages[class as usize] = more as u32;
-        Self { shared, tally, now, marks: Marks::default(), rises: Vec::new(), voided: 0 }
+        let (counts, marks) = Default::default();
+        Self { shared, tally, now, counts, marks, rises: Vec::new(), voided: 0 }
     }
 
     fn charge(&mut self) -> Option<Passed> {
@@ -56,20 +58,29 @@ impl Charge for Segment<'_> {
         self.now
     }
 
-    fn mark(&mut self, _: usize, _: u32) {
-        limits::mark(&self.shared, &mut self.marks, &self.tally);
+    fn count(&mut self) -> u32 {
+        self.counts = self.tally.counts();
+        self.counts.classes
     }
 
-    fn concerned(&self, _: usize) -> bool {
-        self.marks.concerned != 0
+    fn mark(&mut self, _: usize, _: u32) {
+        limits::mark(&self.shared, &mut self.marks, &self.counts);
+    }
+
+    fn concern(&self, _: usize) -> u64 {
+        self.marks.concern
     }
 
     fn look(&mut self, _: usize, _: u32, now: u64) -> Option<Passed> {
-        limits::look(&self.shared, &mut self.marks, &self.tally, now)
+        limits::look(&self.shared, &self.marks, &self.counts, now)
     }
 
-    fn take(&mut self, _: usize, _: u32, now: u64) -> Option<Passed> {
-        limits::take(&self.shared, &self.marks, &self.tally, now, || now, |rise| self.rises.push(rise))
+    fn take(&mut self, _: usize, _: u32, now: u64) -> u32 {
+        limits::take(&self.shared, &mut self.marks, &self.counts, now, || now)
+    }
+
+    fn settle(&mut self, _: usize, _: u32, limits: u32, now: u64) -> Option<Passed> {
+        limits::settle(&self.shared, &self.marks, &self.counts, limits, now, |rise| self.rises.push(rise))
     }
 }
 

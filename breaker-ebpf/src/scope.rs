@@ -42,6 +42,12 @@ impl InMap {
         unsafe { addr_of_mut!((*self.scope).windows).cast::<Window>().add(i & (LIMITS_PER_SCOPE - 1)) }
     }
 
+    #[inline(always)]
+    fn calm_ptr(&self, i: usize) -> *mut u32 {
+        // SAFETY: the mask keeps it inside the array.
+        unsafe { addr_of_mut!((*self.window_ptr(i)).calm).cast::<u32>().add(self.side as usize & (SIDES - 1)) }
+    }
+
     /// A limit's position, and the side in the bit above it: the global functions take no more arguments.
     #[inline(always)]
     fn place(&self, i: usize) -> u32 {
@@ -134,6 +140,19 @@ impl SharedScope for InMap {
     fn set_peak(&self, i: usize, peak: u64) {
         // SAFETY: see above.
         unsafe { addr_of_mut!((*self.window_ptr(i)).peak).write_volatile(peak) }
+    }
+
+    #[inline(always)]
+    fn calm(&self, i: usize) -> u64 {
+        // SAFETY: see above; the mask keeps it inside the array.
+        unsafe { self.calm_ptr(i).read_volatile() as u64 }
+    }
+
+    #[inline(always)]
+    fn set_calm(&self, i: usize, calm: u64) {
+        let calm = if calm > u32::MAX as u64 { u32::MAX } else { calm as u32 };
+        // SAFETY: as above.
+        unsafe { self.calm_ptr(i).write_volatile(calm) }
     }
 
     #[inline(always)]

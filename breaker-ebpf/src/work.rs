@@ -12,7 +12,7 @@ use breaker_common::abi::{
 use breaker_common::class::{self, Class};
 use breaker_common::decide::{HOST, Past, Switches, Verdict, World};
 use breaker_common::fix::MsgType;
-use breaker_common::limits::{self, Charge, Marks, Passed, Rise, SharedScope};
+use breaker_common::limits::{self, Charge, Counts, Marks, Passed, Rise, SharedScope, concern};
 use breaker_common::stream::{self, Framing, Fresh, Tally};
 use breaker_common::window::EXCEEDED;
 
@@ -37,6 +37,8 @@ pub struct Work {
     pub connection: Connection,
     /// and what comes in on one.
     pub inbound: Inbound,
+    /// And that as limits count it.
+    counts: Counts,
     marks: [Marks; SCOPES_PER_SESSION],
     session: u32,
     /// The policy that judges it: [`connection::side`].
@@ -127,16 +129,25 @@ impl<C: Context> Charge for Run<'_, C> {
     }
 
     #[inline(always)]
+    fn count(&mut self) -> u32 {
+        self.work.counts = self.work.tally.counts();
+        self.work.counts.classes
+    }
+
+    #[inline(always)]
     fn mark(&mut self, position: usize, scope: u32) {
         if let (Some(scope), Some(marks)) = (scope::get(scope, self.work.side), self.work.marks.get_mut(position)) {
-            limits::mark(&scope, marks, &self.work.tally);
+            limits::mark(&scope, marks, &self.work.counts);
         }
     }
 
     #[inline(always)]
-    fn concerned(&self, position: usize) -> bool {
-        // SAFETY: a field of this CPU's own value.
-        self.work.marks.get(position).is_some_and(|marks| unsafe { (&raw const marks.concerned).read_volatile() } != 0)
+    fn concern(&self, position: usize) -> u64 {
+        let concern = |marks: &Marks| {
+            // SAFETY: a field of this CPU's own value.
+            unsafe { (&raw const marks.concern).read_volatile() }
+        };
+        self.work.marks.get(position).map_or(concern::NONE, concern)
     }
 
     #[inline(always)]
@@ -145,8 +156,13 @@ impl<C: Context> Charge for Run<'_, C> {
     }
 
     #[inline(always)]
-    fn take(&mut self, position: usize, scope: u32, now: u64) -> Option<Passed> {
-        unpack(take(self.work, position as u32, scope, now))
+    fn take(&mut self, position: usize, scope: u32, now: u64) -> u32 {
+        take(self.work, position as u32, scope, now)
+    }
+
+    #[inline(always)]
+    fn settle(&mut self, position: usize, scope: u32, limits: u32, now: u64) -> Option<Passed> {
+        unpack(settle(self.work, position as u32, scope, limits, now))
     }
 }
 
@@ -338,16 +354,27 @@ fn unpack_class(word: u64) -> (Class, bool) {
 #[inline(never)]
 extern "C" fn look(work: *mut Work, position: u32, scope: u32, now: u64) -> u64 {
     let Some(work) = present(work) else { return 0 };
+    let (Some(scope), Some(marks)) = (scope::get(scope, work.side), work.marks.get(position as usize)) else {
+        return 0;
+    };
+    pack(limits::look(&scope, marks, &work.counts, now))
+}
+
+/// [`limits::take`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn take(work: *mut Work, position: u32, scope: u32, at: u64) -> u32 {
+    let Some(work) = present(work) else { return 0 };
     let (Some(scope), Some(marks)) = (scope::get(scope, work.side), work.marks.get_mut(position as usize)) else {
         return 0;
     };
-    pack(limits::look(&scope, marks, &work.tally, now))
+    limits::take(&scope, marks, &work.counts, at, now)
 }
 
-/// [`limits::take`] as a word: see [`unpack`].
+/// [`limits::settle`] as a word: see [`unpack`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn take(work: *mut Work, position: u32, number: u32, at: u64) -> u64 {
+extern "C" fn settle(work: *mut Work, position: u32, number: u32, limits: u32, now: u64) -> u64 {
     let Some(work) = present(work) else { return 0 };
     let (Some(scope), Some(marks)) = (scope::get(number, work.side), work.marks.get(position as usize)) else {
         return 0;
@@ -355,7 +382,7 @@ extern "C" fn take(work: *mut Work, position: u32, number: u32, at: u64) -> u64 
     let rose = |rise: Rise| {
         warn(&raw const *work, number, rise.limit, rise.level, rise.used);
     };
-    pack(limits::take(&scope, marks, &work.tally, at, now, rose))
+    pack(limits::settle(&scope, marks, &work.counts, limits, now, rose))
 }
 
 /// A passed limit as one word, 0 for none: used in the upper bits, position + 1 in the lower three.

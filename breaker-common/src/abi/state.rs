@@ -38,8 +38,9 @@ pub struct Window {
     pub floor: u64,
     /// Fills that are void, likewise.
     pub fill_floor: u64,
-    /// Zero.
-    pub pad: u64,
+    /// Messages in the window up to which nothing comes of them: neither a trip nor a warning nor a new peak. By side; the kernel
+    /// stores it, and user space a 0 with each new limit.
+    pub calm: [u32; SIDES],
 }
 
 /// How a scope last came to be tripped by the kernel. Told, never decided on.

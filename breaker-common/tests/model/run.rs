@@ -4,7 +4,7 @@ use breaker_common::abi::{ConnectionKey, Event, SCOPES_PER_SESSION, Session, Tri
 use breaker_common::class::{self, Class};
 use breaker_common::decide::{HOST, Past, Switches, World};
 use breaker_common::fix::MsgType;
-use breaker_common::limits::{self, Charge, Marks, Passed, Rise, SharedScope};
+use breaker_common::limits::{self, Charge, Counts, Marks, Passed, Rise, SharedScope};
 use breaker_common::stream::{Framing, Fresh, Tally, class_in, outgoing};
 use breaker_common::window::EXCEEDED;
 
@@ -18,6 +18,7 @@ pub struct Run<'a> {
     session: u32,
     payload: &'a [u8],
     incoming: bool,
+    counts: Counts,
     marks: [Marks; SCOPES_PER_SESSION],
     /// What the segment has brought.
     pub tally: Tally,
@@ -33,8 +34,8 @@ pub fn event(at_ns: u64, kind: u32, scope: u32, session: u32, key: &ConnectionKe
 impl<'a> Run<'a> {
     /// Nothing read, nothing told.
     pub fn new(model: &'a Model, key: &'a ConnectionKey, session: u32, payload: &'a [u8]) -> Self {
-        let marks = Default::default();
-        Self { model, key, session, payload, incoming: false, marks, tally: Tally::default(), told: Vec::new() }
+        let (counts, marks, tally) = Default::default();
+        Self { model, key, session, payload, incoming: false, counts, marks, tally, told: Vec::new() }
     }
 
     /// Likewise, of a packet that comes in.
@@ -52,25 +53,35 @@ impl Charge for Run<'_> {
         self.model.clock
     }
 
-    fn mark(&mut self, position: usize, scope: u32) {
-        limits::mark(&self.model.shared(scope), &mut self.marks[position], &self.tally);
+    fn count(&mut self) -> u32 {
+        self.counts = self.tally.counts();
+        self.counts.classes
     }
 
-    fn concerned(&self, position: usize) -> bool {
-        self.marks[position].concerned != 0
+    fn mark(&mut self, position: usize, scope: u32) {
+        limits::mark(&self.model.shared(scope), &mut self.marks[position], &self.counts);
+    }
+
+    fn concern(&self, position: usize) -> u64 {
+        self.marks[position].concern
     }
 
     fn look(&mut self, position: usize, scope: u32, now: u64) -> Option<Passed> {
-        limits::look(&self.model.shared(scope), &mut self.marks[position], &self.tally, now)
+        limits::look(&self.model.shared(scope), &self.marks[position], &self.counts, now)
     }
 
-    fn take(&mut self, position: usize, scope: u32, now: u64) -> Option<Passed> {
-        let (model, marks, tally) = (self.model, self.marks[position], self.tally);
+    fn take(&mut self, position: usize, scope: u32, now: u64) -> u32 {
+        let model = self.model;
+        limits::take(&model.shared(scope), &mut self.marks[position], &self.counts, now, || model.clock)
+    }
+
+    fn settle(&mut self, position: usize, scope: u32, limits: u32, now: u64) -> Option<Passed> {
+        let (model, marks, counts) = (self.model, self.marks[position], self.counts);
         let rose = |Rise { limit, used, level }| {
             let kind = if level == EXCEEDED { kind::WOULD_TRIP } else { kind::WARNED };
             self.told.push(Event { limit, used, level: level as u32, ..self.event(kind, scope) });
         };
-        limits::take(&model.shared(scope), &marks, &tally, now, || model.clock, rose)
+        limits::settle(&model.shared(scope), &marks, &counts, limits, now, rose)
     }
 }
 

@@ -99,6 +99,15 @@ impl SharedScope for InMemory<'_> {
         self.update(|scope| scope.windows[i].peak = peak);
     }
 
+    fn calm(&self, i: usize) -> u64 {
+        self.scope.get().windows[i].calm[0] as u64
+    }
+
+    fn set_calm(&self, i: usize, calm: u64) {
+        let calm = u32::try_from(calm).unwrap_or(u32::MAX);
+        self.update(|scope| scope.windows[i].calm[0] = calm);
+    }
+
     fn swap_level(&self, i: usize, level: u64) -> u64 {
         self.update(|scope| std::mem::replace(&mut scope.windows[i].level, level))
     }

@@ -23,7 +23,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use aya::maps::MapData;
 use aya::maps::lpm_trie::Key;
-use breaker_common::abi::{self, Label, Limit, Meta, SIDES, Scope, Session, flag};
+use breaker_common::abi::{self, LIMITS_PER_SCOPE, Label, Limit, Meta, SIDES, Scope, Session, flag};
 use breaker_common::window::Ring;
 use serde_json::{Value, json};
 
@@ -221,6 +221,9 @@ impl Side<'_> {
         unsafe {
             (&raw mut (*place).rules[self.side]).write_volatile(rules);
             (&raw mut (*place).limits[self.side]).write_volatile(limits);
+            for window in 0..LIMITS_PER_SCOPE {
+                (&raw mut (*place).windows[window].calm[self.side]).write_volatile(0);
+            }
         }
         if !self.now.declares(number as usize) {
             self.set_armed(number, loosened::armed(self.now, self.next, number as usize))?;
