@@ -1,5 +1,7 @@
 //! What is run on a kernel, and what it must come to.
 
+use std::fmt;
+
 use serde_json::{Value, json};
 
 use super::image::{Image, numbers};
@@ -75,8 +77,26 @@ pub fn tests() -> u64 {
 pub enum Task {
     /// To run the tests.
     Tests,
-    /// To count what each packet costs, in instructions.
+    /// To count the instructions that packets take, on a machine with one CPU and an instruction a nanosecond.
     Counts,
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tests => "tests",
+            Self::Counts => "counts",
+        })
+    }
+}
+
+/// What a kernel is booted for: the tests, and where packets are counted that too; or `only` that.
+pub fn tasks(only: bool, counted: bool) -> &'static [Task] {
+    match (only, counted) {
+        (true, _) => &[Task::Counts],
+        (false, true) => &[Task::Tests, Task::Counts],
+        (false, false) => &[Task::Tests],
+    }
 }
 
 /// The plan as the guest reads it.
