@@ -41,6 +41,18 @@ pub const SUITES: &[Suite] = &[
             "attached_in_mid_stream_it_counts_from_the_next_message_that_begins_a_segment",
         ],
     },
+    Suite {
+        program: "wire_inline",
+        tests: &[
+            "of_two_sessions_one_is_tripped_and_the_other_goes_on",
+            "reordered_repeated_and_overlapping_segments_are_counted_once",
+        ],
+    },
+    Suite { program: "wire_inbound", tests: &["each_kind_of_message_counts_as_what_it_is"] },
+    Suite {
+        program: "wire_inbound_limits",
+        tests: &["fills_that_come_later_and_those_of_other_sessions_of_the_group_count"],
+    },
 ];
 /// How many times slower than a processor its emulation is, about.
 const SLOWNESS: u32 = 20;
