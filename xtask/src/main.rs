@@ -63,17 +63,17 @@ enum Verb {
         /// Only these: hook, inline, gateway, latency, throughput, count, limit, kill; all where none is named
         sections: Vec<String>,
     },
-    /// Run the tests on other kernels: Debian's cloud kernels, downloaded and emulated in QEMU, one after the other
+    /// Run the tests on other kernels, Debian's cloud kernels emulated in QEMU, and count the instructions that packets take on one
     Kernels {
         /// Only these: series as in 6.1, or `newest`
-        #[arg(long, value_delimiter = ',', default_values = kernels::USUAL, value_parser = kernels::series)]
+        #[arg(long, value_delimiter = ',', value_parser = kernels::series)]
         kernel: Vec<String>,
-        /// Write bench/verified.json and docs/kernels.md anew with what is found on all of them
-        #[arg(long, conflicts_with = "kernel")]
-        renew: bool,
-        /// Only count what each packet costs, in instructions
+        /// No tests: only count, and compare with bench/instructions.json
         #[arg(long)]
         counts: bool,
+        /// Write the records in bench/, docs/kernels.md and docs/instructions.md anew with what is found; with --counts those of counting
+        #[arg(long, conflicts_with = "kernel")]
+        renew: bool,
     },
     /// Check the formatting of every crate, and clippy without a warning over all but the kernel program
     Lint,
@@ -117,7 +117,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
             build()?;
             program::bench(smoke, &sections)?;
         }
-        Verb::Kernels { kernel, renew, counts } => return kernels::run(&kernel, renew, counts),
+        Verb::Kernels { kernel, counts, renew } => return kernels::run(&kernel, counts, renew),
         Verb::Lint => lint::run()?,
         Verb::Fuzz { seconds } => fuzz::run(seconds)?,
     }

@@ -5,7 +5,7 @@ mod count;
 mod drain;
 mod figures;
 mod gateway;
-pub(crate) mod hook;
+mod hook;
 mod inline;
 mod kill;
 mod latency;

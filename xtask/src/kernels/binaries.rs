@@ -25,8 +25,9 @@ const PROFILE: [&str; 6] = [
     "profile.dev.package.object.opt-level=2",
 ];
 
-/// Where the programs for the kernel go that only tests use, and those that they use everywhere.
+/// Where the programs for the kernel go that only tests use.
 pub const OBJECTS: &str = "objects";
+/// Those of them that are used there: see `breaker_tests::empty`.
 const USED: [&str; 1] = ["empty"];
 
 /// Builds them with these test programs; the content of each by its name.

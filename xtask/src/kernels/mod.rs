@@ -1,4 +1,5 @@
-//! The tests on other kernels than this machine's: Debian's cloud kernels, emulated, with nothing but our own static programs.
+//! The tests on other kernels than this machine's: Debian's cloud kernels, emulated, with nothing but our own static programs. On one of
+//! them also what each kind of packet costs, in instructions.
 
 mod binaries;
 mod cpio;
@@ -9,96 +10,136 @@ mod plan;
 mod record;
 mod report;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{object, packages, workspace};
 use image::Image;
 pub use image::series;
 use machine::Outcome;
-use plan::Expected;
-use record::{Entry, Record};
+use plan::{Expected, Task};
+use record::{Counts, INSTRUCTIONS, Record, VERIFIED};
 use report::Row;
 
 /// The kernels that are tested unless others are asked for: the one before the first that is supported, that one, and on from there.
-pub const USUAL: [&str; 5] = ["5.10", "6.1", "6.12", "6.18", image::NEWEST];
+const USUAL: [&str; 5] = ["5.10", "6.1", COUNTED, "6.18", image::NEWEST];
+/// The kernel whose packets are counted.
+const COUNTED: &str = "6.12";
 
-/// Runs what [`plan`] has on each kernel. With `renew` what is found is the record from then on.
-pub fn run(wanted: &[String], renew: bool, counts: bool) -> Result<ExitCode> {
+/// Runs what [`plan`] has on these kernels, or on the usual ones; with `counts` it only counts. With `renew` what is found is the
+/// record from then on.
+pub fn run(wanted: &[String], counts: bool, renew: bool) -> Result<ExitCode> {
     let start = Instant::now();
     packages::ensure(packages::KERNELS)?;
     object::build()?;
     let cache = workspace::root().join("target/kernels");
     fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
+    let usual = if counts { &[COUNTED][..] } else { &USUAL };
+    let wanted = if wanted.is_empty() { usual.iter().map(ToString::to_string).collect() } else { wanted.to_vec() };
     // The network and the compiler do not wait for each other.
     let (images, programs) = std::thread::scope(|scope| {
-        let images = scope.spawn(|| image::fetch(wanted, &cache));
+        let images = scope.spawn(|| image::fetch(&wanted, &cache));
         let programs = binaries::build(&cache, if counts { &[] } else { plan::SUITES });
         (images.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), programs)
     });
     let (images, programs) = (images?, programs?);
     println!("kernels and programs are there after {} s", start.elapsed().as_secs());
-    if counts {
-        let Outcome { found, took, .. } =
-            machine::run(&images[0], plan::Task::Counts, &programs, &cache, &cache.join("counts.log"))?;
-        println!("{}\n{} s", serde_json::to_string_pretty(&found)?, took.as_secs());
-        return Ok(ExitCode::SUCCESS);
-    }
-    // A renewal compares with nothing.
-    let recorded = if renew { None } else { Some(Record::read()?) };
-    let mut found = Record::default();
-    let mut rows = Vec::new();
+    let mut found = Found::new(renew)?;
     let mut failed = Vec::new();
     for (kernel, image) in wanted.iter().zip(&images) {
-        match one(kernel, image, &programs, &cache, recorded.as_ref()) {
-            Ok(row) => {
-                println!("{kernel}: {row}");
-                if row.refusal.is_none() {
-                    let entry = Entry { release: row.release.clone(), verified: row.verified.clone() };
-                    found.0.insert(kernel.clone(), entry);
-                }
-                rows.push(row);
-            }
-            Err(error) => {
-                eprintln!("xtask: kernel {kernel} ({}): {error:#}", image.release);
-                failed.push(kernel.as_str());
+        for &task in plan::tasks(counts, kernel == COUNTED) {
+            let log = cache.join(format!("{kernel}-{task}.log"));
+            let outcome = machine::run(image, task, &programs, &cache, &log);
+            if let Err(error) = outcome.and_then(|outcome| found.take(kernel, image, task, &outcome)) {
+                eprintln!("xtask: kernel {kernel} ({}), {task}: {error:#}", image.release);
+                failed.push(format!("{kernel} ({task})"));
             }
         }
     }
-    println!("\n{}", report::table(&rows));
-    println!("{} kernels passed, {} failed, in {} s", rows.len(), failed.len(), start.elapsed().as_secs());
+    println!("\n{}", found.tables());
+    println!("{} failed, in {} s", failed.len(), start.elapsed().as_secs());
     if !failed.is_empty() {
         bail!("failed on {}", failed.join(", "));
     }
     if renew {
-        found.write()?;
-        report::write(&rows)?;
+        found.write(counts)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Boots a kernel and judges what comes of it.
-fn one(
-    kernel: &str,
-    image: &Image,
-    programs: &BTreeMap<String, Vec<u8>>,
-    cache: &Path,
-    recorded: Option<&Record>,
-) -> Result<Row> {
-    let log = cache.join(format!("{kernel}.log"));
-    let Outcome { found, tally, took } = machine::run(image, plan::Task::Tests, programs, cache, &log)?;
-    if found["release"] != image.release.as_str() {
-        bail!("{} ran instead", found["release"]);
+/// What all kernels came to so far, and what it is compared with: a renewal with nothing.
+struct Found {
+    recorded: Option<[Record; 2]>,
+    verified: Record,
+    instructions: Record,
+    rows: Vec<Row>,
+    counted: Vec<(String, Counts)>,
+}
+
+impl Found {
+    fn new(renew: bool) -> Result<Self> {
+        let recorded = if renew { None } else { Some([Record::read(&VERIFIED)?, Record::read(&INSTRUCTIONS)?]) };
+        let (verified, instructions) = (Record::new(&VERIFIED), Record::new(&INSTRUCTIONS));
+        Ok(Self { recorded, verified, instructions, rows: Vec::new(), counted: Vec::new() })
     }
+
+    /// Judges what came of a machine, and keeps it where it is as it must be.
+    fn take(&mut self, kernel: &str, image: &Image, task: Task, outcome: &Outcome) -> Result<()> {
+        let release = &image.release;
+        ensure!(outcome.found["release"] == release.as_str(), "{} ran instead", outcome.found["release"]);
+        let [verified, instructions] = match &self.recorded {
+            Some([verified, instructions]) => [Some(verified), Some(instructions)],
+            None => [None, None],
+        };
+        match task {
+            Task::Tests => {
+                let row = tested(kernel, image, outcome, verified)?;
+                println!("{kernel}: {row}");
+                if row.refusal.is_none() {
+                    self.verified.keep(kernel, release, &row.verified);
+                }
+                self.rows.push(row);
+            }
+            Task::Counts => {
+                let counts = INSTRUCTIONS.counts(&outcome.found);
+                judged(instructions.map(|record| record.complaints(kernel, &counts)).unwrap_or_default())?;
+                println!("{kernel}: {} kinds of packet counted, {} s", counts.len(), outcome.took.as_secs());
+                self.instructions.keep(kernel, release, &counts);
+                self.counted.push((release.clone(), counts));
+            }
+        }
+        Ok(())
+    }
+
+    fn tables(&self) -> String {
+        let tests = (!self.rows.is_empty()).then(|| report::tests(&self.rows));
+        let counts = self.counted.iter().map(|(release, counts)| format!("{release}:\n{}", report::counts(counts)));
+        tests.into_iter().chain(counts).collect::<Vec<_>>().join("\n\n")
+    }
+
+    fn write(&self, counts: bool) -> Result<()> {
+        self.instructions.write()?;
+        for (release, counts) in &self.counted {
+            report::write_counts(release, counts)?;
+        }
+        if counts {
+            return Ok(());
+        }
+        self.verified.write()?;
+        report::write_tests(&self.rows)
+    }
+}
+
+/// Judges what came of the tests on a kernel.
+fn tested(kernel: &str, image: &Image, outcome: &Outcome, recorded: Option<&Record>) -> Result<Row> {
+    let Outcome { found, tally, took } = outcome;
     let mut row = Row {
         release: image.release.clone(),
         hook: "none".to_owned(),
-        verified: record::verified(&found["verified"]),
+        verified: VERIFIED.counts(found),
         passed: tally.passed,
         seconds: took.as_secs(),
         refusal: found["refusal"].as_str().map(str::to_owned),
@@ -106,10 +147,7 @@ fn one(
     let Expected::Hook(hook) = plan::expected(&image.release) else { return Ok(row) };
     row.hook = found["hook"].as_str().unwrap_or_default().to_owned();
     let mut complaints = record::too_large(&row.verified);
-    // Kernels that are not tested as a rule have no record.
-    if let Some(recorded) = recorded.filter(|_| USUAL.contains(&kernel)) {
-        complaints.extend(recorded.complaints(kernel, &row.verified));
-    }
+    complaints.extend(recorded.into_iter().flat_map(|record| record.complaints(kernel, &row.verified)));
     if row.hook != hook {
         complaints.push(format!("attached by {:?} and not by {hook}", row.hook));
     }
@@ -119,8 +157,10 @@ fn one(
     if row.verified.is_empty() {
         complaints.push("no program was loaded".to_owned());
     }
-    if !complaints.is_empty() {
-        bail!("{}", complaints.join("; "));
-    }
+    judged(complaints)?;
     Ok(row)
+}
+
+fn judged(complaints: Vec<String>) -> Result<()> {
+    if complaints.is_empty() { Ok(()) } else { bail!("{}", complaints.join("; ")) }
 }

@@ -1,5 +1,7 @@
 //! What is run on a kernel, and what it must come to.
 
+use std::fmt;
+
 use serde_json::{Value, json};
 
 use super::image::{Image, numbers};
@@ -39,6 +41,18 @@ pub const SUITES: &[Suite] = &[
             "attached_in_mid_stream_it_counts_from_the_next_message_that_begins_a_segment",
         ],
     },
+    Suite {
+        program: "wire_inline",
+        tests: &[
+            "of_two_sessions_one_is_tripped_and_the_other_goes_on",
+            "reordered_repeated_and_overlapping_segments_are_counted_once",
+        ],
+    },
+    Suite { program: "wire_inbound", tests: &["each_kind_of_message_counts_as_what_it_is"] },
+    Suite {
+        program: "wire_inbound_limits",
+        tests: &["fills_that_come_later_and_those_of_other_sessions_of_the_group_count"],
+    },
 ];
 /// How many times slower than a processor its emulation is, about.
 const SLOWNESS: u32 = 20;
@@ -75,8 +89,26 @@ pub fn tests() -> u64 {
 pub enum Task {
     /// To run the tests.
     Tests,
-    /// To count what each packet costs, in instructions.
+    /// To count the instructions that packets take, on a machine with one CPU and an instruction a nanosecond.
     Counts,
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tests => "tests",
+            Self::Counts => "counts",
+        })
+    }
+}
+
+/// What a kernel is booted for: the tests, and where packets are counted that too; or `only` that.
+pub fn tasks(only: bool, counted: bool) -> &'static [Task] {
+    match (only, counted) {
+        (true, _) => &[Task::Counts],
+        (false, true) => &[Task::Tests, Task::Counts],
+        (false, false) => &[Task::Tests],
+    }
 }
 
 /// The plan as the guest reads it.
