@@ -105,6 +105,15 @@ pub mod concern {
     pub const NEAR: u64 = 3;
 }
 
+/// A limit whose tickets are taken and not yet judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsettled {
+    /// Its position in the scope.
+    pub limit: u32,
+    /// Another CPU was faster to take some.
+    pub raced: bool,
+}
+
 /// A limit that was passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Passed {
@@ -140,7 +149,7 @@ pub trait Charge {
     /// [`take`].
     fn take(&mut self, position: usize, scope: u32, now: u64) -> u32;
     /// [`settle`].
-    fn settle(&mut self, position: usize, scope: u32, limits: u32, now: u64) -> Option<Passed>;
+    fn settle(&mut self, position: usize, scope: u32, limit: Unsettled, now: u64) -> Option<Passed>;
 }
 
 /// Charges the messages of a segment to every limit of its session, or, where one objects, to none. Returns the scope and the limit
@@ -178,10 +187,22 @@ pub fn charge(session: &Session, charge: &mut impl Charge) -> Option<(u32, Passe
 /// [`take`], and [`settle`] where there is anything to settle.
 #[inline(always)]
 fn take_and_settle(charge: &mut impl Charge, position: usize, scope: u32, now: u64) -> Option<Passed> {
-    match charge.take(position, scope, now) {
-        0 => None,
-        limits => charge.settle(position, scope, limits, now),
+    let limits = charge.take(position, scope, now);
+    // Not an `Option`: the compiler would copy what is in none, and the verifier minds that.
+    let mut found = Passed { limit: 0, used: 0 };
+    let mut i = 0;
+    while i < LIMITS_PER_SCOPE && limits & ALL != 0 {
+        if limits >> i & 1 == 1 {
+            let raced = limits >> RACED >> i & 1 == 1;
+            if let Some(passed) = charge.settle(position, scope, Unsettled { limit: i as u32, raced }, now)
+                && found.used == 0
+            {
+                found = passed;
+            }
+        }
+        i += 1;
     }
+    (found.used != 0).then_some(found)
 }
 
 /// [`mark`] for every scope of a session. The greatest concern of any.
@@ -212,6 +233,10 @@ pub fn record<C: Charge>(session: &Session, charge: &mut C, mut trip: impl FnMut
     while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
         if charge.concern(i) != concern::NONE {
             let scope = session.scopes[i];
+            if charge.concern(i) == concern::NEAR {
+                // Only to find the windows: what it says, the tickets say again.
+                charge.look(i, scope, now);
+            }
             if let Some(passed) = take_and_settle(charge, i, scope, now) {
                 trip(charge, scope, passed);
             }
@@ -274,7 +299,8 @@ pub fn look(scope: &impl SharedScope, marks: &Marks, counts: &Counts, now: u64) 
     found
 }
 
-/// Takes the tickets, and marks how many had been issued before. Returns the limits that are to be settled, as bits.
+/// Takes the tickets, and marks how many had been issued before. Returns the limits that are to be settled: bits of their positions, and
+/// from [`RACED`] on of those where another CPU was faster.
 #[inline(always)]
 pub fn take(
     scope: &impl SharedScope,
@@ -283,7 +309,7 @@ pub fn take(
     now: u64,
     mut clock: impl FnMut() -> u64,
 ) -> u32 {
-    let mut near = 0;
+    let mut unsettled = 0;
     let looked = marks.concern == concern::NEAR;
     let positions = positions(scope);
     let mut i = 0;
@@ -292,65 +318,65 @@ pub fn take(
         let more = counts.of(&limit);
         if more != 0 && positions >> i & 1 == 1 {
             let issued = scope.issue(i, more);
-            // Raced, the tickets were taken later than `now` tells.
             let raced = issued != marks.issued[i];
-            scope.stamp(i, &limit, issued, more, if raced { clock() } else { now });
             marks.issued[i] = issued;
             let window = scope.window(i);
             let used = issued.wrapping_sub(window.tail).wrapping_add(more);
-            if is_near(scope, i, &window, used) {
-                if looked && !raced && window.level == 0 && used <= window::unwarned(&limit) {
-                    // A new peak, and no more than that.
-                    scope.set_peak(i, used);
-                    scope.set_calm(i, used);
-                } else {
-                    near |= 1 << i;
-                }
+            let near = is_near(scope, i, &window, used);
+            // What was looked at, and is far from any warning, has at most a new peak.
+            let peaks = near && looked && !raced && window.level == 0 && used <= window::unwarned(&limit);
+            if near && !peaks {
+                unsettled |= (1 | (raced as u32) << RACED) << i;
+            } else {
+                // Raced, the tickets were taken later than `now` tells.
+                scope.stamp(i, &limit, issued, more, if raced { clock() } else { now });
+            }
+            if peaks {
+                scope.set_peak(i, used);
+                scope.set_calm(i, used);
             }
         }
         i += 1;
     }
-    near
+    unsettled
 }
 
-/// Judges limits by the tickets that were really taken, keeps their tails, peaks and warning levels up to date, and says up to where
-/// they are calm from now on. `rose` is told of warning levels that rise. Returns the first limit that is passed, where the scope is
-/// armed: because another CPU was faster, or because what is charged has come in and is not to be withheld.
+const RACED: u32 = 8;
+
+/// Judges a limit by the tickets that were really taken, writes their times, keeps tail, peak and warning level up to date, and says up to
+/// where it is calm from now on. `rose` is told of a warning level that rises. Returns what is passed, where the scope is armed: because
+/// another CPU was faster, or because what is charged has come in and is not to be withheld.
 #[inline(always)]
 pub fn settle(
     scope: &impl SharedScope,
     marks: &Marks,
     counts: &Counts,
-    limits: u32,
+    limit: Unsettled,
     now: u64,
-    mut rose: impl FnMut(Rise),
+    clock: impl FnOnce() -> u64,
+    rose: impl FnOnce(Rise),
 ) -> Option<Passed> {
-    let mut found = None;
-    let mut i = 0;
-    while i < LIMITS_PER_SCOPE && limits >> i != 0 {
-        if limits >> i & 1 == 1 {
-            let limit = scope.limit(i);
-            let tail = scope.tail(i, &limit, marks.issued[i], now);
-            let used = marks.issued[i].wrapping_sub(tail).wrapping_add(counts.of(&limit));
-            let window = scope.window(i);
-            let most = window::most(&limit, &window);
-            let passes = used > most && scope.armed();
-            if passes && found.is_none() {
-                found = Some(Passed { limit: i as u32, used });
-            }
-            scope.set_tail(i, tail);
-            let peak = if used > window.peak { used } else { window.peak };
-            scope.set_peak(i, peak);
-            scope.set_calm(i, min(peak, window::unwarned(&limit)));
-            let level = window::level(&limit, most, used);
-            // Of a limit that trips its scope nothing is left to warn.
-            if level != window.level && scope.swap_level(i, level) < level && !passes {
-                rose(Rise { limit: i as u32, used, level });
-            }
-        }
-        i += 1;
+    let i = limit.limit as usize & (LIMITS_PER_SCOPE - 1);
+    let raced = limit.raced;
+    let limit = scope.limit(i);
+    let (issued, more) = (marks.issued[i], counts.of(&limit));
+    // Before their times are written: those take the places of the oldest.
+    let tail = scope.tail(i, &limit, issued, now);
+    scope.stamp(i, &limit, issued, more, if raced { clock() } else { now });
+    let used = issued.wrapping_sub(tail).wrapping_add(more);
+    let window = scope.window(i);
+    let most = window::most(&limit, &window);
+    let passes = used > most && scope.armed();
+    scope.set_tail(i, tail);
+    let peak = if used > window.peak { used } else { window.peak };
+    scope.set_peak(i, peak);
+    scope.set_calm(i, min(peak, window::unwarned(&limit)));
+    let level = window::level(&limit, most, used);
+    // Of a limit that trips its scope nothing is left to warn.
+    if level != window.level && scope.swap_level(i, level) < level && !passes {
+        rose(Rise { limit: i as u32, used, level });
     }
-    found
+    passes.then_some(Passed { limit: i as u32, used })
 }
 
 /// Trips a scope: latches the cause and fences every connection that is older. True where the cause is new.

@@ -69,7 +69,7 @@ layout! {
     Hole { framing, start, end }
     Stream { framing, hole, next_seq, pad }
     Counters {
-        passed, withheld, packets_passed, packets_withheld, retransmitted, desyncs, inbound, inbound_desyncs,
+        passed, packets_passed, retransmitted, desyncs, withheld, packets_withheld, inbound, inbound_desyncs
     }
     Event { at_ns, kind, scope, session, limit, cause, used, connection, level }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use breaker_common::abi::{Fences, Limit, Rules, Switch, Trip, Window, cause};
 use breaker_common::class::{Class, LimitClass};
-use breaker_common::limits::{self, Charge, Counts, Marks, Passed, SharedScope};
+use breaker_common::limits::{self, Charge, Counts, Marks, Passed, SharedScope, Unsettled};
 use breaker_common::stream::Tally;
 use breaker_common::window::{self, Ring};
 
@@ -185,8 +185,8 @@ impl Charge for Segment<'_> {
         limits::take(self.shared, &mut self.marks, &self.counts, now, || self.shared.now())
     }
 
-    fn settle(&mut self, _: usize, _: u32, limits: u32, now: u64) -> Option<Passed> {
-        limits::settle(self.shared, &self.marks, &self.counts, limits, now, |_| ())
+    fn settle(&mut self, _: usize, _: u32, limit: Unsettled, now: u64) -> Option<Passed> {
+        limits::settle(self.shared, &self.marks, &self.counts, limit, now, || self.shared.now(), |_| ())
     }
 }
 

@@ -9,7 +9,7 @@ use std::cell::Cell;
 
 use breaker_common::abi::Scope;
 use breaker_common::class::{Class, LimitClass};
-use breaker_common::limits::{self, Charge, Counts, Marks, Passed, Rise, SharedScope};
+use breaker_common::limits::{self, Charge, Counts, Marks, Passed, Rise, SharedScope, Unsettled};
 use breaker_common::stream::Tally;
 use breaker_common::window::{EXCEEDED, MOST_SLOTS};
 use proptest::collection::vec;
@@ -79,8 +79,8 @@ impl Charge for Segment<'_> {
         limits::take(&self.shared, &mut self.marks, &self.counts, now, || now)
     }
 
-    fn settle(&mut self, _: usize, _: u32, limits: u32, now: u64) -> Option<Passed> {
-        limits::settle(&self.shared, &self.marks, &self.counts, limits, now, |rise| self.rises.push(rise))
+    fn settle(&mut self, _: usize, _: u32, limit: Unsettled, now: u64) -> Option<Passed> {
+        limits::settle(&self.shared, &self.marks, &self.counts, limit, now, || now, |rise| self.rises.push(rise))
     }
 }
 
@@ -124,6 +124,15 @@ impl Watched {
             self.log.push((now, more));
         }
         passed
+    }
+
+    /// Orders that came in, as it were: all of them cross. What was passed.
+    fn record(&mut self, more: u64, now: u64) -> Option<Passed> {
+        let mut segment = Segment::new(self.shared(), Class::Order, more, now);
+        let mut found = None;
+        limits::record(&session(&[0]), &mut segment, |_, _, passed| found = Some(passed));
+        self.log.push((now, more));
+        found
     }
 
     /// Messages in the window by the log.
@@ -378,5 +387,24 @@ fn a_reset_in_between_trips_nothing() {
         assert_eq!(watched.offer(8, 1), None);
         let mut segment = Segment { voided: 5, ..Segment::new(watched.shared(), Class::Order, 1, 2) };
         assert_eq!(segment.charge(), None);
+    }
+}
+
+#[test]
+fn what_comes_in_is_counted_by_the_window_whatever_is_passed() {
+    for max in LIMITS.into_iter().filter(|max| *max <= EXACT) {
+        let mut watched = Watched::new(max, 100 * MS, true);
+        let mut now = 1;
+        for _ in 0..40 {
+            assert_eq!(watched.record(max, now), None, "a full window of {max}, and the one before is over");
+            now += 100 * MS;
+        }
+        // Far more than the ring remembers.
+        for more in [max + 1, 3 * max + 5] {
+            assert_eq!(watched.record(more, now), Some(Passed { limit: 0, used: more }));
+            now += 100 * MS;
+        }
+        assert_eq!((watched.record(1, now), watched.used(now)), (None, 1));
+        assert_eq!(watched.scope.get().windows[0].peak, 3 * max + 5);
     }
 }

@@ -12,7 +12,7 @@ use breaker_common::abi::{
 use breaker_common::class::{self, Class};
 use breaker_common::decide::{HOST, Past, Switches, Verdict, World};
 use breaker_common::fix::MsgType;
-use breaker_common::limits::{self, Charge, Counts, Marks, Passed, Rise, SharedScope, concern};
+use breaker_common::limits::{self, Charge, Counts, Marks, Passed, Rise, SharedScope, Unsettled, concern};
 use breaker_common::stream::{self, Framing, Fresh, Tally};
 use breaker_common::window::EXCEEDED;
 
@@ -48,7 +48,8 @@ pub struct Work {
     orders: u32,
     /// 1 where it comes in.
     incoming: u32,
-    pad: u32,
+    /// Types that its session classifies for itself.
+    overrides: u32,
 }
 
 #[map]
@@ -161,8 +162,9 @@ impl<C: Context> Charge for Run<'_, C> {
     }
 
     #[inline(always)]
-    fn settle(&mut self, position: usize, scope: u32, limits: u32, now: u64) -> Option<Passed> {
-        unpack(settle(self.work, position as u32, scope, limits, now))
+    fn settle(&mut self, position: usize, scope: u32, limit: Unsettled, now: u64) -> Option<Passed> {
+        let place = position as u32 | limit.limit << 8 | (limit.raced as u32) << 16;
+        unpack(settle(self.work, place, scope, now))
     }
 }
 
@@ -172,7 +174,9 @@ impl<C: Context> World for Run<'_, C> {
     #[inline(always)]
     fn session(&mut self, number: u32) -> Option<&'static Session> {
         self.work.enter(number);
-        connection::session(number, self.work.side)
+        let session = connection::session(number, self.work.side)?;
+        self.work.overrides = session.override_count;
+        Some(session)
     }
 
     #[inline(always)]
@@ -321,14 +325,17 @@ pub fn walk_some(context: impl Context, work: *mut Work, framing: *mut Framing, 
 pub fn step(context: impl Context, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32 {
     let (Some(work), Some(framing)) = (present(work), present(framing)) else { return to };
     let mut payload = InPacket { context, start: work.packet.payload };
-    let (number, side, any, orders, incoming) = (work.session, work.side, work.any, work.orders, work.incoming);
+    let (number, side, overrides) = (work.session, work.side, work.overrides);
+    let (any, orders, incoming) = (work.any, work.orders, work.incoming);
     let kind_of = |msg_type: MsgType| {
         if incoming != 0 {
             return class::incoming(msg_type);
         }
-        let overrides = connection::session(number, side).is_some_and(|session| session.override_count != 0);
-        let class =
-            if overrides { unpack_class(class_in(number, side, msg_type.0)) } else { (class::of(msg_type), false) };
+        let class = if overrides != 0 {
+            unpack_class(class_in(number, side, msg_type.0))
+        } else {
+            (class::of(msg_type), false)
+        };
         stream::outgoing(msg_type, class, any, orders)
     };
     framing.step(&mut payload, from, to, kind_of, &mut work.tally)
@@ -371,18 +378,19 @@ extern "C" fn take(work: *mut Work, position: u32, scope: u32, at: u64) -> u32 {
     limits::take(&scope, marks, &work.counts, at, now)
 }
 
-/// [`limits::settle`] as a word: see [`unpack`].
+/// [`limits::settle`] as a word: see [`unpack`]. The place is the position, that of the limit above it, and whether it was raced.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn settle(work: *mut Work, position: u32, number: u32, limits: u32, now: u64) -> u64 {
+extern "C" fn settle(work: *mut Work, place: u32, number: u32, at: u64) -> u64 {
     let Some(work) = present(work) else { return 0 };
-    let (Some(scope), Some(marks)) = (scope::get(number, work.side), work.marks.get(position as usize)) else {
+    let (Some(scope), Some(marks)) = (scope::get(number, work.side), work.marks.get(place as u8 as usize)) else {
         return 0;
     };
     let rose = |rise: Rise| {
         warn(&raw const *work, number, rise.limit, rise.level, rise.used);
     };
-    pack(limits::settle(&scope, marks, &work.counts, limits, now, rose))
+    let limit = Unsettled { limit: place >> 8 & 0xff, raced: place >> 16 != 0 };
+    pack(limits::settle(&scope, marks, &work.counts, limit, at, now, rose))
 }
 
 /// A passed limit as one word, 0 for none: used in the upper bits, position + 1 in the lower three.

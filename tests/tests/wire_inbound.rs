@@ -185,10 +185,7 @@ fn what_is_lost_behind_the_hook_and_comes_again_counts_once() {
     // The hook is ahead of netfilter: it sees what the firewall then drops, and sees it again.
     let rig = Rig::new(POLICY);
     nft(&rig.wire.firm, "add table inet t; add chain inet t c { type filter hook input priority 0; }");
-    nft(
-        &rig.wire.firm,
-        "add rule inet t c tcp sport 9001 tcp flags & (syn | psh) == psh numgen inc mod 3 == 0 drop",
-    );
+    nft(&rig.wire.firm, "add rule inet t c tcp sport 9001 tcp flags & (syn | psh) == psh numgen inc mod 3 == 0 drop");
     let mut dice = Dice(0x105e);
     let mut pair = pair(&rig, Wire::VENUE, 9001);
     let (bytes, expected) = any(&mut dice, 2_000);

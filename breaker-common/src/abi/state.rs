@@ -166,16 +166,16 @@ pub struct Inbound {
 pub struct Counters {
     /// Messages that crossed, by class.
     pub passed: [u64; 5],
-    /// Messages withheld, by class; those of a fenced connection are not read, only their packets count.
-    pub withheld: [u64; 5],
     /// Segments with payload that crossed.
     pub packets_passed: u64,
-    /// Segments withheld.
-    pub packets_withheld: u64,
     /// Segments that held bytes seen before.
     pub retransmitted: u64,
     /// Times the stream was lost.
     pub desyncs: u64,
+    /// Messages withheld, by class; those of a fenced connection are not read, only their packets count.
+    pub withheld: [u64; 5],
+    /// Segments withheld.
+    pub packets_withheld: u64,
     /// Messages that came in: fills, rejects, others.
     pub inbound: [u64; 3],
     /// Times the stream that comes in was lost.

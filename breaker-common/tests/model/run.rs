@@ -4,7 +4,7 @@ use breaker_common::abi::{ConnectionKey, Event, SCOPES_PER_SESSION, Session, Tri
 use breaker_common::class::{self, Class};
 use breaker_common::decide::{HOST, Past, Switches, World};
 use breaker_common::fix::MsgType;
-use breaker_common::limits::{self, Charge, Counts, Marks, Passed, Rise, SharedScope};
+use breaker_common::limits::{self, Charge, Counts, Marks, Passed, Rise, SharedScope, Unsettled};
 use breaker_common::stream::{Framing, Fresh, Tally, class_in, outgoing};
 use breaker_common::window::EXCEEDED;
 
@@ -75,13 +75,13 @@ impl Charge for Run<'_> {
         limits::take(&model.shared(scope), &mut self.marks[position], &self.counts, now, || model.clock)
     }
 
-    fn settle(&mut self, position: usize, scope: u32, limits: u32, now: u64) -> Option<Passed> {
+    fn settle(&mut self, position: usize, scope: u32, limit: Unsettled, now: u64) -> Option<Passed> {
         let (model, marks, counts) = (self.model, self.marks[position], self.counts);
         let rose = |Rise { limit, used, level }| {
             let kind = if level == EXCEEDED { kind::WOULD_TRIP } else { kind::WARNED };
             self.told.push(Event { limit, used, level: level as u32, ..self.event(kind, scope) });
         };
-        limits::settle(&model.shared(scope), &marks, &counts, limits, now, rose)
+        limits::settle(&model.shared(scope), &marks, &counts, limit, now, || model.clock, rose)
     }
 }
 
