@@ -86,7 +86,7 @@ impl Found {
         Ok(Self { recorded, verified, instructions, rows: Vec::new(), counted: Vec::new() })
     }
 
-    /// Judges what came of a machine, and keeps it where it is as it must be.
+    /// Keeps what came of a machine, and judges it.
     fn take(&mut self, kernel: &str, image: &Image, task: Task, outcome: &Outcome) -> Result<()> {
         let release = &image.release;
         ensure!(outcome.found["release"] == release.as_str(), "{} ran instead", outcome.found["release"]);
@@ -105,10 +105,12 @@ impl Found {
             }
             Task::Counts => {
                 let counts = INSTRUCTIONS.counts(&outcome.found);
-                judged(instructions.map(|record| record.complaints(kernel, &counts)).unwrap_or_default())?;
                 println!("{kernel}: {} kinds of packet counted, {} s", counts.len(), outcome.took.as_secs());
+                let complaints = instructions.map(|record| record.complaints(kernel, &counts)).unwrap_or_default();
                 self.instructions.keep(kernel, release, &counts);
+                // Shown whatever is to be said of it.
                 self.counted.push((release.clone(), counts));
+                judged(complaints)?;
             }
         }
         Ok(())
