@@ -10,8 +10,11 @@ mod plan;
 mod record;
 mod report;
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -40,22 +43,25 @@ pub fn run(wanted: &[String], counts: bool, renew: bool) -> Result<ExitCode> {
     let usual = if counts { &[COUNTED][..] } else { &USUAL };
     let wanted = if wanted.is_empty() { usual.iter().map(ToString::to_string).collect() } else { wanted.to_vec() };
     // The network and the compiler do not wait for each other.
-    let (images, programs) = std::thread::scope(|scope| {
+    let (images, programs) = thread::scope(|scope| {
         let images = scope.spawn(|| image::fetch(&wanted, &cache));
         let programs = binaries::build(&cache, if counts { &[] } else { plan::SUITES });
-        (images.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), programs)
+        (joined(images), programs)
     });
     let (images, programs) = (images?, programs?);
     println!("kernels and programs are there after {} s", start.elapsed().as_secs());
     let mut found = Found::new(renew)?;
     let mut failed = Vec::new();
+    let mut boots = Vec::new();
     for (kernel, image) in wanted.iter().zip(&images) {
-        for &task in plan::tasks(counts, kernel == COUNTED) {
-            let log = cache.join(format!("{kernel}-{task}.log"));
-            let outcome = machine::run(image, task, &programs, &cache, &log);
-            if let Err(error) = outcome.and_then(|outcome| found.take(kernel, image, task, &outcome)) {
-                eprintln!("xtask: kernel {kernel} ({}), {task}: {error:#}", image.release);
-                failed.push(format!("{kernel} ({task})"));
+        boots.extend(plan::tasks(counts, kernel == COUNTED).iter().map(|&task| Boot { kernel, image, task }));
+    }
+    // Each takes a CPU.
+    for boots in boots.chunks(thread::available_parallelism()?.get()) {
+        for (boot, outcome) in boots.iter().zip(at_once(boots, &programs, &cache)) {
+            if let Err(error) = outcome.and_then(|outcome| found.take(boot, &outcome)) {
+                eprintln!("xtask: kernel {} ({}), {}: {error:#}", boot.kernel, boot.image.release, boot.task);
+                failed.push(format!("{} ({})", boot.kernel, boot.task));
             }
         }
     }
@@ -68,6 +74,29 @@ pub fn run(wanted: &[String], counts: bool, renew: bool) -> Result<ExitCode> {
         found.write(counts)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A machine that is to run: the kernel as it is asked for, and what for.
+struct Boot<'a> {
+    kernel: &'a str,
+    image: &'a Image,
+    task: Task,
+}
+
+/// Runs machines at the same time.
+fn at_once(boots: &[Boot<'_>], programs: &BTreeMap<String, Vec<u8>>, cache: &Path) -> Vec<Result<Outcome>> {
+    thread::scope(|scope| {
+        let mut running = Vec::new();
+        for Boot { kernel, image, task } in boots {
+            let log = cache.join(format!("{kernel}-{task}.log"));
+            running.push(scope.spawn(move || machine::run(image, *task, programs, &log)));
+        }
+        running.into_iter().map(joined).collect()
+    })
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// What all kernels came to so far, and what it is compared with: a renewal with nothing.
@@ -87,7 +116,7 @@ impl Found {
     }
 
     /// Keeps what came of a machine, and judges it.
-    fn take(&mut self, kernel: &str, image: &Image, task: Task, outcome: &Outcome) -> Result<()> {
+    fn take(&mut self, &Boot { kernel, image, task }: &Boot<'_>, outcome: &Outcome) -> Result<()> {
         let release = &image.release;
         ensure!(outcome.found["release"] == release.as_str(), "{} ran instead", outcome.found["release"]);
         let [verified, instructions] = match &self.recorded {
