@@ -45,14 +45,9 @@ struct Line {
 }
 
 /// Boots a kernel, lets the guest do its work and waits until it has powered off. The console is kept in `log`.
-pub fn run(
-    image: &Image,
-    task: Task,
-    programs: &BTreeMap<String, Vec<u8>>,
-    work: &Path,
-    log: &Path,
-) -> Result<Outcome> {
-    let archive = work.join("initrd.cpio");
+/// Until then its first files lie beside it.
+pub fn run(image: &Image, task: Task, programs: &BTreeMap<String, Vec<u8>>, log: &Path) -> Result<Outcome> {
+    let archive = log.with_extension("cpio");
     fs::write(&archive, first_files(image, task, programs)?)
         .with_context(|| format!("writing {}", archive.display()))?;
     let start = Instant::now();
@@ -66,6 +61,7 @@ pub fn run(
     }
     child.wait().context("waiting for QEMU")?;
     let took = start.elapsed();
+    fs::remove_file(&archive).with_context(|| format!("removing {}", archive.display()))?;
     fs::write(log, text(&console)).with_context(|| format!("writing {}", log.display()))?;
     // QEMU ends with 0 after a panic too: only the guest's own line tells.
     let Some(found) = closing(&console) else {

@@ -99,13 +99,13 @@ fn counts_text(release: &str, found: &Counts, today: &str) -> String {
          How many instructions of the processor breaker takes for a packet: those of a test run (BPF_PROG_TEST_RUN) less those of one\n\
          of an empty program over the same packet, the least of 12. The kernel is Debian's cloud kernel, booted in QEMU on one emulated\n\
          CPU whose clock goes on by a nanosecond with each instruction (`-icount shift=0,sleep=off`), so the time that the kernel gives\n\
-         for a run is their number. It comes out the same on every machine, but for under 1 % where a search depends on the time.\n\n\
+         for a run is their number. It is the same in each run and after each boot, but for under 1 % where a search depends on the time.\n\n\
          - An instruction is not a time: what waits for memory costs more than it shows here, and the kernel's own work counts too.\n\
          - Scopes are the session's own, its groups and the host; limits are those of all of them that an order counts under. An order has\n  \
          200 bytes, a heartbeat 100.\n\
          - At tc a packet of a test run lies in one piece; the payload of a socket's does not, and each copy of it costs more.\n\n\
          `cargo xtask kernels` counts them again: 5 % more than in `bench/instructions.json` is a failure, and so is a kind of packet that\n\
-         is there only once. `cargo xtask kernels --counts` does only that.\n",
+         only one of the two has. `cargo xtask kernels --counts` does only that.\n",
         counts(found)
     )
 }
@@ -120,7 +120,7 @@ fn tests_text(rows: &[Row], today: &str) -> String {
          Seen on {today}, by `cargo xtask kernels --renew`, which writes this file and `bench/verified.json`.\n\n\
          {}\n{refusals}\n\
          Each kernel is Debian's cloud kernel of that series, booted in QEMU without hardware acceleration (about 20 times slower\n\
-         than a processor) on two emulated CPUs. On each that is supported:\n\n\
+         than a processor) on two emulated CPUs, with others at the same time. On each that is supported:\n\n\
          - every program of the object loads. *Verified* is how many instructions the verifier went through; it gives up at\n  \
          1,000,000. More than half of that, or 5 % more than in `bench/verified.json`, is a failure.\n\
          - `breaker load` ends and what it loaded goes on enforcing; another process trips it and unloads it.\n\
