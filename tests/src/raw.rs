@@ -4,7 +4,7 @@
 //! handshake, and then sends what it is told to and nothing else: no retransmit and no ACK of its own accord.
 
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use breaker_common::decide::{FIN, RST, SYN};
@@ -191,6 +191,12 @@ impl Raw {
 
 /// A socket for whole frames: `packet(7)`.
 pub struct PacketSocket(OwnedFd);
+
+impl AsRawFd for PacketSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
 
 impl PacketSocket {
     /// A socket at an interface that only sends, through the hooks that a host's packets go through.

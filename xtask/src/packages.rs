@@ -69,6 +69,7 @@ pub const BENCH: &[Package] = &[
     package("nftables", Program("nft"), "a packet filter to compare with"),
     package("iptables", Program("iptables"), "another"),
     package("haproxy", Program("haproxy"), "a proxy to compare with"),
+    package("bpftool", Program("bpftool"), "another hand at the switch to compare with"),
 ];
 
 /// What the fuzz targets are linked with.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use breaker_common::abi::{cause, mode};
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use super::say;
 use crate::cli::SwitchArgs;
 use crate::config::ScopeIndex;
 use crate::fault::{Code, Fault};
-use crate::kernel::{Breaker, PinRoot};
+use crate::kernel::{Breaker, PinRoot, Switchboard};
 use crate::view::{self, status::causes};
 use crate::{audit, journal};
 
@@ -34,9 +34,9 @@ pub fn arm(root: &PinRoot, args: &SwitchArgs, armed: bool) -> Result<ExitCode> {
 
 /// Trips a scope, and ends its idle connections too.
 pub fn trip(root: &PinRoot, args: &SwitchArgs) -> Result<ExitCode> {
-    let (breaker, scope) = open(root, args)?;
-    breaker.trip(scope, cause::MANUAL)?;
+    let (board, scope) = throw(root, args)?;
     // The switch is thrown: whatever fails from here on, no order of the scope passes.
+    let breaker = Breaker::of(board).with_context(|| format!("{} is tripped; looking at the rest", args.scope))?;
     let (ended, told) = if breaker.meta().mode == mode::INLINE {
         (0, "connections end at their next message".to_owned())
     } else {
@@ -55,6 +55,14 @@ pub fn trip(root: &PinRoot, args: &SwitchArgs) -> Result<ExitCode> {
         return Err(Fault::new(Code::Unexpected, text).into());
     }
     Ok(shown)
+}
+
+/// Throws a scope's switch, before anything else is opened or read.
+fn throw(root: &PinRoot, args: &SwitchArgs) -> Result<(Switchboard, ScopeIndex)> {
+    let board = Switchboard::open(root)?;
+    let scope = board.find(&args.scope)?;
+    board.trip(scope, cause::MANUAL)?;
+    Ok((board, scope))
 }
 
 /// Resets a scope, where that is safe.

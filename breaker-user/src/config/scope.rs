@@ -78,6 +78,11 @@ impl ScopeIndex {
     /// The scope `host`.
     pub const HOST: Self = Self(0);
 
+    /// The scope with this number. Only who has seen its label may say so.
+    pub(crate) fn labelled(number: u32) -> Self {
+        Self(number)
+    }
+
     /// The number itself.
     pub fn get(self) -> u32 {
         self.0

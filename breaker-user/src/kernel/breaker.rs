@@ -1,13 +1,13 @@
-//! A loaded breaker, opened by its pins: what it enforces, and the switch. Needs no agent and no configuration.
+//! A loaded breaker, opened by its pins: what it enforces, and its switchboard. Needs no agent and no configuration.
 
-use std::sync::atomic::{AtomicU64, fence};
+use std::ops::Deref;
 
 use anyhow::{Context, Result};
 use aya::maps::MapData;
 use aya::maps::lpm_trie::Key;
 use aya::programs::ProgramInfo;
 use breaker_common::abi::{
-    self, Connection, ConnectionKey, Counters, Endpoint, LIMITS_PER_SCOPE, Meta, SIDES, Scope, Session, Switch, Target,
+    self, Connection, ConnectionKey, Counters, Endpoint, LIMITS_PER_SCOPE, SIDES, Session, Target,
 };
 use breaker_common::window;
 
@@ -15,21 +15,26 @@ use super::clock;
 use super::hook::{self, Attachment, Held, Place};
 use super::load::{self, EndpointKey};
 use super::maps::{Endpoints, Maps, PodKey};
-use super::memory::{Mapped, ORDER, half, unopened, word};
-use super::meta;
+use super::memory::{Mapped, ORDER, unopened, word};
 use super::pins::PinRoot;
 use super::sockets::{SockDiag, TcpSocket};
+use super::switchboard::Switchboard;
 use super::tables::address;
 use crate::config::{ScopeIndex, Scopes, SessionIndex};
-use crate::fault::{Code, Fault};
 
-/// A loaded breaker.
+/// A loaded breaker: its switchboard, and all the rest.
 pub struct Breaker {
-    root: PinRoot,
-    meta: Meta,
+    board: Switchboard,
     names: Scopes,
-    scopes: Mapped<Scope>,
     maps: Maps,
+}
+
+impl Deref for Breaker {
+    type Target = Switchboard;
+
+    fn deref(&self) -> &Switchboard {
+        &self.board
+    }
 }
 
 /// A limit and what is in its window.
@@ -59,15 +64,12 @@ pub struct ConnectionCount {
 impl Breaker {
     /// Opens what is pinned under a root. Compares the layout before it opens anything of it.
     pub fn open(root: &PinRoot) -> Result<Self> {
-        root.require()?;
-        let meta = meta::read(root)?;
-        let scopes = Mapped::<Scope>::open(&root.map("SCOPES"))?;
-        let least = meta.policies[meta.side as usize & (SIDES - 1)].scopes;
-        if scopes.len() < least {
-            return Err(meta::mismatch(root, format!("{} scopes where META says {least}", scopes.len())));
-        }
-        let names = meta::names(root, &meta, &scopes)?;
-        Ok(Self { root: root.clone(), maps: Maps::new(root, &meta), meta, names, scopes })
+        Self::of(Switchboard::open(root)?)
+    }
+
+    /// All that belongs to a switchboard.
+    pub fn of(board: Switchboard) -> Result<Self> {
+        Ok(Self { names: board.names()?, maps: Maps::new(board.root(), board.meta()), board })
     }
 
     /// Its maps.
@@ -75,49 +77,9 @@ impl Breaker {
         &self.maps
     }
 
-    /// Its scopes, as they lie in memory.
-    pub(super) fn scopes(&self) -> &Mapped<Scope> {
-        &self.scopes
-    }
-
-    /// Where it is pinned.
-    pub fn root(&self) -> &PinRoot {
-        &self.root
-    }
-
-    /// Facts of the load.
-    pub fn meta(&self) -> &Meta {
-        &self.meta
-    }
-
-    /// The policy that was in force when this was opened.
-    pub fn policy(&self) -> &abi::Policy {
-        &self.meta.policies[self.side()]
-    }
-
-    /// The side that it is on.
-    pub fn side(&self) -> usize {
-        self.meta.side as usize & (SIDES - 1)
-    }
-
     /// Its scopes and sessions, by name and number.
     pub fn names(&self) -> &Scopes {
         &self.names
-    }
-
-    /// The names of all scopes and sessions that any policy since the load has had.
-    pub fn all_names(&self) -> Result<Scopes> {
-        meta::all_names(&self.root, &self.meta)
-    }
-
-    /// The scope of this name.
-    pub fn find(&self, text: &str) -> Result<ScopeIndex> {
-        self.names.find(text).map_err(|error| Fault::new(Code::Usage, error.to_string()).into())
-    }
-
-    /// A scope as it stands now.
-    pub fn scope(&self, scope: ScopeIndex) -> Result<Scope> {
-        self.scopes.get(scope.get()).with_context(|| format!("scope {} is not in its map", scope.get()))
     }
 
     /// The limits that a scope has, and what is in their windows now.
@@ -141,61 +103,6 @@ impl Breaker {
         Ok(state.limits[self.side()].get(position).filter(|_| has).copied())
     }
 
-    /// The switch of a scope now.
-    pub fn switch(&self, scope: ScopeIndex) -> Result<Switch> {
-        let (causes, epoch) = self.words(scope)?;
-        // The epoch first: a trip that comes in between makes it an old one, which `reset` does not take.
-        let epoch = epoch.load(ORDER);
-        let causes = causes.load(ORDER);
-        Ok(Switch { causes, epoch, ..self.scope(scope)?.switch })
-    }
-
-    /// Sets a cause in a scope's switch and raises its epoch: every connection that is older is fenced from here on.
-    pub fn trip(&self, scope: ScopeIndex, cause: u64) -> Result<()> {
-        let (causes, epoch) = self.words(scope)?;
-        let raised = self.raised(scope)?;
-        loop {
-            causes.fetch_or(cause, ORDER);
-            raised.store(clock::now_ns(), ORDER);
-            epoch.fetch_add(1, ORDER);
-            // A reset in between may have cleared it, and knew of no newer epoch yet. From here on it would see that there is one.
-            if causes.load(ORDER) & cause != 0 {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Raises a scope's epoch, voids its windows, and then clears the causes that the caller has seen: in this order, so that
-    /// nothing from before the reset passes after it. False where it tripped since the caller looked: then it stays tripped.
-    pub fn reset(&self, scope: ScopeIndex, seen: Switch) -> Result<bool> {
-        let place = self.place(scope)?;
-        let (causes, epoch) = self.words(scope)?;
-        self.raised(scope)?.store(clock::now_ns(), ORDER);
-        if epoch.fetch_add(1, ORDER) != seen.epoch {
-            return Ok(false);
-        }
-        // SAFETY: the word lies inside the mapping, which self holds.
-        unsafe { word(&raw mut (*place).switch.resets) }.fetch_add(1, ORDER);
-        for i in 0..LIMITS_PER_SCOPE {
-            // SAFETY: all words lie inside the mapping, which self holds.
-            unsafe {
-                let window = &raw mut (*place).windows[i];
-                let issued = word(&raw mut (*window).issued).load(ORDER);
-                word(&raw mut (*window).floor).store(issued, ORDER);
-                let fills = word(&raw mut (*window).fills).load(ORDER);
-                word(&raw mut (*window).fill_floor).store(fills, ORDER);
-            }
-        }
-        fence(ORDER);
-        causes.fetch_and(!seen.causes, ORDER);
-        if epoch.load(ORDER) == seen.epoch + 1 {
-            return Ok(true);
-        }
-        // A trip came in between, perhaps for a cause that was just cleared: its trip is not ours to undo.
-        causes.fetch_or(seen.causes, ORDER);
-        Ok(false)
-    }
-
     /// Age of the agent's heartbeat, ns; `None` where no agent has run since the load, whose own time stands there until then.
     pub fn heartbeat_age_ns(&self) -> Result<Option<u64>> {
         let beats = self.maps.heartbeat()?;
@@ -208,33 +115,6 @@ impl Breaker {
         let beat = self.maps.heartbeat()?.get(0).unwrap_or_default();
         let minds = self.policy().deadman_ns != 0 && self.policy().flags & abi::flag::SILENCE_TRIPS != 0;
         Ok(minds.then(|| (self.policy().deadman_ns, clock::now_ns().saturating_sub(beat))))
-    }
-
-    /// Arms or disarms a scope.
-    pub fn set_armed(&self, scope: ScopeIndex, armed: bool) -> Result<()> {
-        let place = self.place(scope)?;
-        // SAFETY: the word lies inside the mapping, which self holds.
-        unsafe { half(&raw mut (*place).armed).store(armed as u32, ORDER) };
-        Ok(())
-    }
-
-    /// Causes and epoch of a scope's switch.
-    fn words(&self, scope: ScopeIndex) -> Result<(&AtomicU64, &AtomicU64)> {
-        let place = self.place(scope)?;
-        // SAFETY: both words lie inside the mapping, which self holds.
-        Ok(unsafe { (word(&raw mut (*place).switch.causes), word(&raw mut (*place).switch.epoch)) })
-    }
-
-    /// When a scope's epoch was last raised.
-    fn raised(&self, scope: ScopeIndex) -> Result<&AtomicU64> {
-        let place = self.place(scope)?;
-        // SAFETY: the word lies inside the mapping, which self holds.
-        Ok(unsafe { word(&raw mut (*place).switch.raised_ns) })
-    }
-
-    fn place(&self, scope: ScopeIndex) -> Result<*mut Scope> {
-        let place = self.scopes.place(scope.get());
-        Ok(place.with_context(|| format!("scope {} is not in its map", scope.get()))?.as_ptr())
     }
 
     /// A session's settings.
@@ -324,15 +204,15 @@ impl Breaker {
     /// True while what is pinned under the root is this load.
     pub fn is_pinned(&self) -> bool {
         let id = |data: &MapData| data.info().ok().map(|info| info.id());
-        let pinned = MapData::from_pin(self.root.map("SCOPES")).ok();
-        pinned.is_some_and(|pinned| id(&pinned).is_some() && id(&pinned) == id(self.scopes.data()))
+        let pinned = MapData::from_pin(self.root().map("SCOPES")).ok();
+        pinned.is_some_and(|pinned| id(&pinned).is_some() && id(&pinned) == id(self.scopes().data()))
     }
 
     fn epoch_sum(&self, sessions: &Mapped<Session>, session: u32) -> u64 {
         let Some(found) = sessions.get(self.session_place(session)) else { return 0 };
         let count = (found.scope_count as usize).min(found.scopes.len());
         let epochs =
-            found.scopes[..count].iter().filter_map(|&scope| self.scopes.get(scope)).map(|scope| scope.switch.epoch);
+            found.scopes[..count].iter().filter_map(|&scope| self.scopes().get(scope)).map(|scope| scope.switch.epoch);
         // A difference stands there too where a reload has changed the scopes of a session, and it may be below 0.
         epochs.fold(0, u64::wrapping_add)
     }
@@ -343,7 +223,7 @@ impl Breaker {
         for number in 0..self.policy().sessions {
             let Some(found) = sessions.get(self.session_place(number)) else { continue };
             let count = (found.scope_count as usize).min(found.scopes.len());
-            let tripped = |scope: &u32| self.scopes.get(*scope).is_none_or(|scope| scope.switch.causes != 0);
+            let tripped = |scope: &u32| self.scopes().get(*scope).is_none_or(|scope| scope.switch.causes != 0);
             // The sum first: what trips after it was read makes it an old one.
             let epoch = self.epoch_sum(sessions, number);
             if let Some(place) = sessions.place(self.session_place(number))
@@ -417,7 +297,7 @@ impl Breaker {
 
     /// What is attached, as the kernel has it now: the program that decides first.
     pub fn attachments(&self) -> Result<Vec<Attachment>> {
-        let places = Place::all(&self.meta, &self.root)?;
+        let places = Place::all(self.meta(), self.root())?;
         // Who may not look would see nothing attached.
         places.iter().try_for_each(hook::require_sight)?;
         places.iter().map(hook::inspect).collect()
@@ -425,24 +305,24 @@ impl Breaker {
 
     /// The hooks, their links held open for as long as the caller wants.
     pub fn hooks(&self) -> Result<Vec<Held>> {
-        Place::all(&self.meta, &self.root)?.iter().map(Held::open).collect()
+        Place::all(self.meta(), self.root())?.iter().map(Held::open).collect()
     }
 
     /// The interfaces as they were at the load.
     pub fn interfaces(&self) -> &[abi::Interface] {
-        let count = (self.meta.interface_count as usize).min(self.meta.interfaces.len());
-        &self.meta.interfaces[..count]
+        let count = (self.meta().interface_count as usize).min(self.meta().interfaces.len());
+        &self.meta().interfaces[..count]
     }
 
     /// The program that is pinned.
     pub fn program(&self) -> Result<ProgramInfo> {
-        let path = self.root.program();
+        let path = self.root().program();
         ProgramInfo::from_pin(&path).map_err(|error| unopened(&path, error))
     }
 
     /// Detaches from every interface and removes every pin.
     pub fn unload(&self) -> Result<()> {
-        load::unload(&self.root)
+        load::unload(self.root())
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a load says of itself: its layout, compared before anything else of it is opened, its facts and its names.
 
 use anyhow::{Context, Result, anyhow};
-use aya::maps::MapData;
-use breaker_common::abi::{ABI_VERSION, Label, MAGIC, Meta, Rules, SIDES, Scope, label};
+use aya::maps::{MapData, MapType};
+use breaker_common::abi::{ABI_VERSION, Label, MAGIC, Meta, SIDES, label};
 
 use super::memory::Mapped;
 use super::pins::PinRoot;
@@ -28,12 +28,27 @@ pub fn read(root: &PinRoot) -> Result<Meta> {
         );
         Fault::new(Code::Mismatch, text).into()
     })?;
-    match head(data) {
-        Some((MAGIC, ABI_VERSION)) => {}
-        Some((MAGIC, found)) => return Err(mismatch(root, format!("layout {found}"))),
-        _ => return Err(mismatch(root, "no layout of breaker".to_owned())),
+    // One of our shape is mapped once and whole, for a trip waits for it. Of any other only the first words can be relied on.
+    let (head, meta) = if is_ours(&data) {
+        let meta = Mapped::<Meta>::of(data).ok().and_then(|map| map.get(0));
+        (meta.map(|meta| (meta.magic, meta.abi)), meta)
+    } else {
+        (head(data), None)
+    };
+    match (head, meta) {
+        (Some((MAGIC, ABI_VERSION)), Some(meta)) => Ok(meta),
+        (Some((MAGIC, ABI_VERSION)), None) => Err(mismatch(root, "a META of another shape".to_owned())),
+        (Some((MAGIC, found)), _) => Err(mismatch(root, format!("layout {found}"))),
+        _ => Err(mismatch(root, "no layout of breaker".to_owned())),
     }
-    Mapped::<Meta>::open(&path)?.get(0).context("reading META")
+}
+
+/// Whether a map has the shape of this program's META.
+fn is_ours(data: &MapData) -> bool {
+    data.info().is_ok_and(|info| {
+        let shape = (info.key_size() as usize, info.value_size() as usize, info.max_entries());
+        matches!(info.map_type(), Ok(MapType::Array)) && shape == (4, size_of::<Meta>(), 1)
+    })
 }
 
 /// The first words of a META, which stand where they stand in every version; the rest may not.
@@ -54,20 +69,8 @@ pub fn mismatch(root: &PinRoot, found: String) -> anyhow::Error {
     Fault::new(Code::Mismatch, text).into()
 }
 
-/// What the numbers of scopes and sessions stand for in the policy in force.
-pub fn names(root: &PinRoot, meta: &Meta, scopes: &Mapped<Scope>) -> Result<Scopes> {
-    let side = meta.side as usize & (SIDES - 1);
-    let declared = |number| scopes.get(number).is_some_and(|scope| scope.rules[side].positions & Rules::DECLARED != 0);
-    labelled(root, meta, declared)
-}
-
-/// What they stand for in any policy since the load: events may be older than the one in force.
-pub fn all_names(root: &PinRoot, meta: &Meta) -> Result<Scopes> {
-    labelled(root, meta, |_| true)
-}
-
-fn labelled(root: &PinRoot, meta: &Meta, wanted: impl Fn(u32) -> bool) -> Result<Scopes> {
-    let labels = Mapped::<Label>::open(&root.map("LABELS"))?;
+/// What the numbers of those scopes that are wanted, and of their sessions, stand for.
+pub fn names(root: &PinRoot, meta: &Meta, labels: &Mapped<Label>, wanted: impl Fn(u32) -> bool) -> Result<Scopes> {
     let side = meta.side as usize & (SIDES - 1);
     let read = |number: u32| -> Result<Option<ScopeLabel>> {
         let found = labels.get(number).with_context(|| format!("scope {number} has no name"))?;

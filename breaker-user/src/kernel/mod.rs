@@ -16,9 +16,11 @@ mod programs;
 pub mod reload;
 mod sever;
 pub mod sockets;
+pub mod switchboard;
 pub mod tables;
 mod tcx;
 mod xdp;
 
 pub use breaker::Breaker;
 pub use pins::PinRoot;
+pub use switchboard::Switchboard;

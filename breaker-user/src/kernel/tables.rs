@@ -269,7 +269,8 @@ impl Numbers {
     }
 }
 
-fn labelled(name: &ScopeName) -> Result<Label> {
+/// The label of a scope. A session's number is not in it yet.
+pub(super) fn labelled(name: &ScopeName) -> Result<Label> {
     let (kind, text) = match name {
         ScopeName::Host => (label::HOST, ""),
         ScopeName::Group(name) => (label::GROUP, name.as_str()),

@@ -10,7 +10,7 @@ fn main() {
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             // What the kill of a process kills.
-            "--blast" => return bench::blast(),
+            "--blast" => return bench::blast(&arguments.next().expect("a flood behind --blast")),
             "--smoke" => smoke = true,
             "--results" => results = Some(PathBuf::from(arguments.next().expect("a path behind --results"))),
             _ => names.push(argument),

@@ -1,6 +1,6 @@
 //! One kill: a sender at full blast, a venue that notes when each segment came, and somebody who acts.
 
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::process::{Child, Command};
@@ -12,18 +12,16 @@ use breaker_user::lab::Wire;
 use rustix::net::sockopt::set_socket_linger;
 use rustix::process::Pid;
 
+use super::flood::Flood;
 use super::stamp;
+use super::tap::{Segment, Tap};
 use super::weapon::Weapon;
 use crate::bench::hook::POLICY;
-use crate::bench::order::{LENGTH, orders};
+use crate::bench::order::LENGTH;
 use crate::bench::peer::PORT;
 use crate::bench::tool::fed;
 use crate::rig::Rig;
 
-/// Orders of one write.
-const EACH: usize = 80;
-/// Bytes that have come when the blast is at its full.
-const FULL: u64 = 4 << 20;
 /// How long ends may take to be told.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// So long that what still comes has come, where connections are left as they are. Shorter than the first retransmit.
@@ -33,6 +31,7 @@ const QUIET: Duration = Duration::from_millis(40);
 pub struct Arena {
     place: Place,
     listener: TcpListener,
+    tap: Tap,
 }
 
 enum Place {
@@ -44,13 +43,17 @@ enum Place {
 pub struct Shot {
     /// From the act to the last byte's arrival,
     pub last_byte: f64,
+    /// to its leaving the host,
+    pub last_left: f64,
     /// to the act's return,
     pub took: f64,
     /// to the error that the sender sees,
     pub sender_told: Option<f64>,
     /// and to the end that the venue sees.
     pub venue_told: Option<f64>,
-    /// Orders that arrived after the return; what waits as one is taken for as late as its last byte.
+    /// Orders that left the host after the return,
+    pub left_after: usize,
+    /// and that arrived after it; what is read at once is taken for as late as its last byte.
     pub after: usize,
 }
 
@@ -68,8 +71,8 @@ struct Times {
     venue_told: Option<u64>,
 }
 
-/// A piece that was read: when the last byte of it came, and its length.
-type Piece = (u64, usize);
+/// Bytes that came or went together: when the last of them did, and how many.
+type Piece = Segment;
 
 impl Arena {
     /// Lays it out for a weapon.
@@ -82,61 +85,63 @@ impl Arena {
         let wire = place.wire();
         let listener = wire.venue.run(|| TcpListener::bind(Wire::venue_socket(PORT))).expect("listening");
         stamp::enable(listener.as_raw_fd());
-        if let Some(rules) = weapon.prepared() {
-            fed(&wire.firm, "nft -f -", rules)?;
+        let tap = Tap::at(&wire.firm);
+        for (line, input) in weapon.prepared() {
+            fed(&wire.firm, line, input)?;
         }
-        if let Some(line) = weapon.needs() {
-            fed(&wire.firm, line, "")?;
-        }
-        Ok(Self { place, listener })
+        Ok(Self { place, listener, tap })
     }
 
     /// Does it once.
-    pub fn shoot(&self, weapon: Weapon, number: usize) -> Shot {
+    pub fn shoot(&self, weapon: Weapon, flood: Flood, number: usize) -> Shot {
         let firm = &self.place.wire().firm;
-        let shot = firm.run(|| self.shoot_here(weapon, number));
+        let shot = firm.run(|| self.shoot_here(weapon, flood, number));
         if weapon == Weapon::Link {
             firm.wait_until_up(Wire::INTERFACE).expect("the link comes up");
         }
         shot
     }
 
-    fn shoot_here(&self, weapon: Weapon, number: usize) -> Shot {
-        let mut sender = Sender::start(weapon);
+    fn shoot_here(&self, weapon: Weapon, flood: Flood, number: usize) -> Shot {
+        // What still went when the last connection was closed is not of this kill.
+        self.tap.passed();
+        let mut sender = Sender::start(weapon, flood);
         let (venue, _) = self.listener.accept().expect("accepting");
         let (come, sender_told, venue_told) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-        let (times, pieces) = std::thread::scope(|scope| {
+        let (times, left, come) = std::thread::scope(|scope| {
             let follower = scope.spawn(|| follow(&venue, &come, &venue_told));
             if let Sender::Here(stream) = &sender {
                 let (mut stream, told) = (stream.try_clone().expect("another handle"), &sender_told);
                 scope.spawn(move || {
-                    write_on(&mut stream);
+                    flood.write_on(&mut stream);
                     told.store(stamp::now(), Ordering::Release);
                 });
             }
             let ready = weapon.ready(sender.process());
-            wait("the blast", || come.load(Ordering::Relaxed) > FULL);
+            assert!(wait(|| come.load(Ordering::Relaxed) > flood.full()), "waited in vain for the blast");
             // Not always at the same moment of it.
             sleep(Duration::from_micros(number as u64 * 137 % 2_000));
             let start = stamp::now();
             ready.fire();
             let returned = stamp::now();
             if weapon.ends() {
-                wait("the venue is told", || venue_told.load(Ordering::Acquire) != 0);
-                wait("the sender is told", || sender.process().is_some() || sender_told.load(Ordering::Acquire) != 0);
+                // Whoever is not told is counted as such.
+                wait(|| venue_told.load(Ordering::Acquire) != 0);
+                wait(|| sender.process().is_some() || sender_told.load(Ordering::Acquire) != 0);
             } else {
                 sleep(QUIET);
             }
             let told = |at: &AtomicU64| Some(at.load(Ordering::Acquire)).filter(|at| *at != 0);
             let times = Times { start, returned, sender_told: told(&sender_told), venue_told: told(&venue_told) };
-            // Ends that come from here on are not of the weapon.
+            // What goes and ends from here on is not of the weapon.
+            let left = self.tap.passed();
             sender.end();
             let _ = venue.shutdown(Shutdown::Both);
-            (times, follower.join().expect("the venue's end"))
+            (times, left, follower.join().expect("the venue's end"))
         });
         drop(sender);
         weapon.undo();
-        times.shot(&pieces)
+        times.shot(&left, &come)
     }
 }
 
@@ -150,25 +155,31 @@ impl Place {
 }
 
 impl Times {
-    fn shot(&self, pieces: &[Piece]) -> Shot {
+    fn shot(&self, left: &[Piece], come: &[Piece]) -> Shot {
         let since = |at: u64| at.saturating_sub(self.start) as f64 / 1e6;
-        let last = pieces.iter().map(|(at, _)| *at).max().unwrap_or(0);
-        let late: usize = pieces.iter().filter(|(at, _)| *at > self.returned).map(|(_, length)| length).sum();
+        let last = |pieces: &[Piece]| since(pieces.iter().map(|(at, _)| *at).max().unwrap_or(0));
+        let late = |pieces: &[Piece]| -> usize {
+            let late = pieces.iter().filter(|(at, _)| *at > self.returned);
+            late.map(|(_, length)| length).sum::<usize>().div_ceil(LENGTH)
+        };
         Shot {
-            last_byte: since(last),
+            last_byte: last(come),
+            last_left: last(left),
             took: since(self.returned),
             sender_told: self.sender_told.map(since),
             venue_told: self.venue_told.map(since),
-            after: late.div_ceil(LENGTH),
+            left_after: late(left),
+            after: late(come),
         }
     }
 }
 
 impl Sender {
-    fn start(weapon: Weapon) -> Self {
+    fn start(weapon: Weapon, flood: Flood) -> Self {
         if weapon == Weapon::Process {
             let own = std::env::current_exe().expect("a path of one's own");
-            return Self::Process(Command::new(own).arg("--blast").spawn().expect("starting a sender"));
+            let sender = Command::new(own).args(["--blast", flood.name()]).spawn();
+            return Self::Process(sender.expect("starting a sender"));
         }
         let stream = TcpStream::connect(Wire::venue_socket(PORT)).expect("connecting");
         // What is still queued when it is closed goes with it, and does not come in the next shot.
@@ -195,22 +206,17 @@ impl Sender {
     }
 }
 
-/// A process that only sends, till it is killed.
-pub fn blast() {
-    write_on(&mut TcpStream::connect(Wire::venue_socket(PORT)).expect("connecting"));
-}
-
-/// Writes orders until the connection is dead.
-fn write_on(stream: &mut TcpStream) {
-    let payload = orders(0, EACH);
-    while stream.write_all(&payload).is_ok() {}
+/// A process that only sends, till it is killed. The argument names the flood.
+pub fn blast(flood: &str) {
+    let flood = Flood::named(flood).expect("a flood of that name");
+    flood.write_on(&mut TcpStream::connect(Wire::venue_socket(PORT)).expect("connecting"));
 }
 
 /// Reads until the end, and says when that came.
 fn follow(stream: &TcpStream, come: &AtomicU64, told: &AtomicU64) -> Vec<Piece> {
     let (mut pieces, mut buffer) = (Vec::new(), vec![0; 1 << 18]);
     loop {
-        match stamp::read(stream, &mut buffer) {
+        match stamp::read(stream, &mut buffer, 0) {
             Ok((length @ 1.., at)) => {
                 pieces.push((at.unwrap_or_else(stamp::now), length));
                 come.fetch_add(length as u64, Ordering::Relaxed);
@@ -224,10 +230,14 @@ fn follow(stream: &TcpStream, come: &AtomicU64, told: &AtomicU64) -> Vec<Piece> 
     }
 }
 
-fn wait(what: &str, condition: impl Fn() -> bool) {
+/// False where the patience was in vain.
+fn wait(condition: impl Fn() -> bool) -> bool {
     let until = Instant::now() + PATIENCE;
     while !condition() {
-        assert!(Instant::now() < until, "waited in vain: {what}");
+        if Instant::now() > until {
+            return false;
+        }
         sleep(Duration::from_micros(50));
     }
+    true
 }

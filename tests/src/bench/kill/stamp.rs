@@ -2,7 +2,6 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::TcpStream;
 use std::os::fd::{AsRawFd, RawFd};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -22,7 +21,8 @@ pub fn enable(socket: RawFd) {
 }
 
 /// Reads what there is: how much, and when the last segment of it came. Where segments wait as one, that is the last one's time.
-pub fn read(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<(usize, Option<u64>)> {
+/// `flags` are those of recv(2).
+pub fn read(socket: &impl AsRawFd, buffer: &mut [u8], flags: libc::c_int) -> io::Result<(usize, Option<u64>)> {
     let mut control = MaybeUninit::<[u64; 16]>::uninit();
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: all zero is a message without parts.
@@ -30,7 +30,7 @@ pub fn read(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<(usize, Option<
     (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
     (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), size_of_val(&control));
     // SAFETY: the buffers are as long as is said, and outlive the call.
-    let length = unsafe { libc::recvmsg(stream.as_raw_fd(), &raw mut message, 0) };
+    let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
     let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
     // SAFETY: the kernel has written the control messages that these walk over, and their length.
     let stamp = unsafe {
