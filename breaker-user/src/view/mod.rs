@@ -1,5 +1,6 @@
 //! What is shown: one set of structs behind tables and JSON.
 
+pub mod columns;
 pub mod status;
 pub mod table;
 

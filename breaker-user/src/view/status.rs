@@ -1,8 +1,9 @@
 //! `status`: what is in force, read back from the kernel. The field names are a contract with scripts.
 
 use std::collections::BTreeMap;
+use std::thread;
 
-use anyhow::Result;
+use anyhow::{Context, Result, anyhow};
 use breaker_common::abi::{self, Counters, Session, cause, flag, mode, undeclared};
 use breaker_common::class::{Class, Incoming, LimitClass};
 use jiff::{Timestamp, Unit};
@@ -10,7 +11,7 @@ use serde::Serialize;
 
 use crate::config::{self, Per, ScopeIndex};
 use crate::fault::Code;
-use crate::kernel::breaker::Used;
+use crate::kernel::breaker::{ConnectionCount, Used};
 use crate::kernel::tables::unpadded;
 use crate::kernel::{Breaker, clock};
 
@@ -187,28 +188,28 @@ pub struct Failure {
 impl Status {
     /// Reads everything, or what concerns one scope.
     pub fn read(breaker: &Breaker, only: Option<ScopeIndex>) -> Result<Self> {
-        let names = breaker.names();
-        let mut scopes: Vec<_> = names.iter().filter(|scope| only.is_none_or(|only| only == *scope)).collect();
-        // By number, a group that a reload has added would come behind the sessions.
-        scopes.sort_by_key(|scope| match names.what(*scope) {
-            config::Scope::Host => (0, 0),
-            config::Scope::Group(group) => (1, group.get()),
-            config::Scope::Session(session) => (2, session.get()),
-        });
-        let scopes = scopes.into_iter().map(|index| scope(breaker, index)).collect::<Result<_>>()?;
-        let age = breaker.heartbeat_age_ns()?;
-        Ok(Self {
-            breaker: build(breaker)?,
-            policy: policy(breaker.policy()),
-            agent: Agent {
-                running: age.is_some_and(|age| age < ALIVE_NS),
-                heartbeat_age_ms: age.map(|age| age / 1_000_000),
-            },
-            interfaces: interfaces(breaker)?,
-            scopes,
-            sessions: sessions(breaker, only)?,
-            failure_policy: failures(breaker)?,
-            packets: packets(breaker)?,
+        // A full connection table takes as long to walk as all the rest takes to read: both at once.
+        thread::scope(|threads| {
+            let walk = thread::Builder::new().spawn_scoped(threads, || breaker.connection_counts());
+            let walk = walk.context("starting a thread")?;
+            let age = breaker.heartbeat_age_ns()?;
+            let counters = breaker.counters()?;
+            Ok(Self {
+                breaker: build(breaker)?,
+                policy: policy(breaker.policy()),
+                agent: Agent {
+                    running: age.is_some_and(|age| age < ALIVE_NS),
+                    heartbeat_age_ms: age.map(|age| age / 1_000_000),
+                },
+                interfaces: interfaces(breaker)?,
+                scopes: scopes(breaker, only)?,
+                failure_policy: failures(breaker)?,
+                packets: packets(breaker, &counters)?,
+                sessions: {
+                    let connections = walk.join().map_err(|_| anyhow!("walking over the connections panicked"))??;
+                    sessions(breaker, only, &counters, &connections)?
+                },
+            })
         })
     }
 
@@ -224,9 +225,9 @@ impl Status {
 }
 
 /// Packets by the way they ended. What passed is in the sessions' own counters: the program counts no packet twice.
-fn packets(breaker: &Breaker) -> Result<BTreeMap<&'static str, u64>> {
+fn packets(breaker: &Breaker, counters: &[Counters]) -> Result<BTreeMap<&'static str, u64>> {
     let mut packets: BTreeMap<_, _> = abi::reason::NAMES.into_iter().zip(breaker.reasons()?).collect();
-    let passed = breaker.counters()?.iter().map(|counters| counters.packets_passed).sum();
+    let passed = counters.iter().map(|counters| counters.packets_passed).sum();
     packets.insert(abi::reason::NAMES[abi::reason::PASSED as usize], passed);
     Ok(packets)
 }
@@ -267,6 +268,19 @@ fn interfaces(breaker: &Breaker) -> Result<Vec<Interface>> {
         pinned: found.pinned,
     };
     Ok(breaker.attachments()?.into_iter().map(view).collect())
+}
+
+/// All scopes, or the one that is asked for.
+fn scopes(breaker: &Breaker, only: Option<ScopeIndex>) -> Result<Vec<Scope>> {
+    let names = breaker.names();
+    let mut scopes: Vec<_> = names.iter().filter(|scope| only.is_none_or(|only| only == *scope)).collect();
+    // By number, a group that a reload has added would come behind the sessions.
+    scopes.sort_by_key(|scope| match names.what(*scope) {
+        config::Scope::Host => (0, 0),
+        config::Scope::Group(group) => (1, group.get()),
+        config::Scope::Session(session) => (2, session.get()),
+    });
+    scopes.into_iter().map(|index| scope(breaker, index)).collect()
 }
 
 /// A scope as it stands now.
@@ -333,9 +347,12 @@ pub fn worded(limit: &abi::Limit) -> String {
     }
 }
 
-fn sessions(breaker: &Breaker, only: Option<ScopeIndex>) -> Result<Vec<SessionView>> {
-    let counters = breaker.counters()?;
-    let connections = breaker.connection_counts()?;
+fn sessions(
+    breaker: &Breaker,
+    only: Option<ScopeIndex>,
+    counters: &[Counters],
+    connections: &[ConnectionCount],
+) -> Result<Vec<SessionView>> {
     let of = match only {
         Some(scope) => breaker.sessions_of(scope)?,
         None => breaker.names().sessions().collect(),
