@@ -4,6 +4,7 @@
 
 pub mod allow;
 pub mod bench;
+pub mod crowd;
 pub mod dice;
 pub mod empty;
 pub mod frame;
