@@ -1,5 +1,5 @@
-//! Draws a curve: the median of each place with a line through them, every round a dot. What grows doubles along an axis that is
-//! logarithmic; what it costs is from zero.
+//! Draws a curve: a line through its places, each beside the first of all, and every round a dot. What grows is on a
+//! logarithmic axis, what it costs on one from zero.
 
 use std::error::Error;
 
@@ -31,6 +31,7 @@ pub fn svg(table: &Table) -> Option<String> {
 fn draw(svg: &mut String, picture: &Picture, curves: &[Vec<&Row>]) -> Result<(), Box<dyn Error>> {
     let places: Vec<f64> = curves.iter().flatten().filter_map(|row| row.at).collect();
     let (first, last) = places.iter().fold((f64::MAX, f64::MIN), |(a, b), x| (a.min(*x), b.max(*x)));
+    let base = curves.first().and_then(|rows| rows.first()).ok_or("no curve")?;
     let margin = (last / first).powf(0.04).max(1.05);
     let top = curves.iter().flatten().map(|row| row.quantile(1.0)).fold(0.0, f64::max) * 1.15;
 
@@ -60,13 +61,13 @@ fn draw(svg: &mut String, picture: &Picture, curves: &[Vec<&Row>]) -> Result<(),
     for (rows, colour) in curves.iter().zip(LINES.iter().cycle()) {
         let placed = || rows.iter().filter_map(|row| Some((row.at?, *row)));
         let dots = placed()
-            .flat_map(|(x, row)| row.rounds.iter().map(move |y| Circle::new((x, *y), 3, colour.mix(0.35).filled())));
+            .flat_map(|(x, row)| row.rounds.iter().map(move |y| Circle::new((x, *y), 2, colour.mix(0.25).filled())));
         chart.draw_series(dots)?;
-        let medians = || placed().map(|(x, row)| (x, row.median()));
+        let medians = || placed().map(|(x, row)| (x, row.beside(base)));
         let line = chart.draw_series(LineSeries::new(medians(), colour.stroke_width(2)))?;
-        if let (Some(row), true) = (rows.first(), curves.len() > 1) {
+        if curves.len() > 1 {
             let key = move |(x, y)| PathElement::new([(x, y), (x + 24, y)], colour.stroke_width(3));
-            line.label(&row.what).legend(key);
+            line.label(&rows[0].what).legend(key);
         }
         chart.draw_series(medians().map(|place| Circle::new(place, 4, colour.filled())))?;
     }

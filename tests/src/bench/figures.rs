@@ -37,6 +37,12 @@ impl Row {
         median(self.rounds.iter().zip(&zero.rounds).map(|(one, zero)| one / zero).collect())
     }
 
+    /// What it is by the median ratio to another within a round, and that one's median: two rows that were measured side by side compare
+    /// so whatever the machine's speed was in most rounds of each.
+    pub fn beside(&self, first: &Self) -> f64 {
+        self.ratio(first) * first.median()
+    }
+
     /// The smallest of the rounds that this share of them does not exceed.
     pub fn quantile(&self, share: f64) -> f64 {
         quantile(self.rounds.clone(), share)
@@ -89,6 +95,14 @@ mod tests {
         let values = || (1..=100).rev().map(f64::from).collect::<Vec<_>>();
         assert_eq!((quantile(values(), 0.0), median(values()), quantile(values(), 1.0)), (1.0, 51.0, 100.0));
         assert!(quantile(Vec::new(), 0.5).is_nan());
+    }
+
+    #[test]
+    fn rows_side_by_side_compare_whatever_the_speed_of_each_round() {
+        let row = |rounds: [f64; 3]| Row { rounds: rounds.to_vec(), ..Row::new("a", "ns") };
+        let (first, other) = (row([10.0, 15.0, 10.0]), row([11.0, 16.5, 16.5]));
+        assert!((other.beside(&first) - 11.0).abs() < 1e-9);
+        assert!((first.beside(&first) - 10.0).abs() < 1e-9);
     }
 
     #[test]

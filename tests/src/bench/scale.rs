@@ -40,7 +40,7 @@ impl Scale {
         frames: 40_000,
         messages: 40_000,
         coalesced: 200_000,
-        sends: 500,
+        sends: 100,
         looks: 100,
         kills: 200,
         counts: 5,

@@ -2,7 +2,7 @@
 
 use aya::programs::SchedClassifier;
 
-use super::{Curve, picture};
+use super::{Curve, note, picture};
 use crate::bench::figures::median;
 use crate::bench::hook::mean;
 use crate::bench::report::Table;
@@ -30,11 +30,9 @@ pub fn tables(scale: &Scale) -> [Table; 2] {
     let empty = loaded.classifier();
     let sessions = SESSIONS.map(|sessions| Crowd::new(sessions, sessions.min(GROUPS), sessions));
     let connections = CONNECTIONS.map(|connections| Crowd::new(1, 1, connections));
-    let note = format!(
-        "ns above an empty program, tc egress, median and range of {} rounds; three scopes with four limits each, of which an order meets \
-         two; each order once (BPF_PROG_TEST_RUN, median of {})",
-        scale.rounds, scale.singles
-    );
+    let shape = "tc egress, three scopes with four limits each, of which an order meets two";
+    let method = format!("BPF_PROG_TEST_RUN, each order once, median of {}", singles(scale));
+    let note = note(scale.short_rounds, shape, &method);
     let sessions = measure(scale, empty, sessions, &SESSIONS).table(
         format!("an order, by the number of sessions, each with a connection: {note}"),
         picture("sessions", "sessions", COST, WHY),
@@ -46,6 +44,11 @@ pub fn tables(scale: &Scale) -> [Table; 2] {
     [sessions, connections]
 }
 
+/// Orders of a round and place: so few that the machine's speed is one for all places.
+fn singles(scale: &Scale) -> usize {
+    scale.singles as usize / 5
+}
+
 fn measure<const N: usize>(
     scale: &Scale,
     empty: &SchedClassifier,
@@ -54,11 +57,11 @@ fn measure<const N: usize>(
 ) -> Curve {
     let mut curve = Curve::new(&SERIES, counts);
     let mut dice = Dice(0x5ca1e);
-    let singles = scale.singles as usize;
-    for _ in 0..scale.rounds {
+    let singles = singles(scale);
+    for _ in 0..scale.short_rounds {
         let zero = crowds[0].rig.inside(|| {
             let order = order(1);
-            let times = (0..scale.singles).map(|number| mean(empty, &segment(0, 1, number, &order).bytes(), 1));
+            let times = (0..singles as u32).map(|number| mean(empty, &segment(0, 1, number, &order).bytes(), 1));
             median(times.collect())
         });
         for (place, (crowd, count)) in crowds.iter_mut().zip(counts).enumerate() {
@@ -67,7 +70,7 @@ fn measure<const N: usize>(
         }
     }
     for crowd in &crowds {
-        assert_eq!(crowd.counted(), 2 * (scale.rounds * singles) as u64, "each order was counted once");
+        assert_eq!(crowd.counted(), 2 * (scale.short_rounds * singles) as u64, "each order was counted once");
     }
     curve
 }

@@ -17,6 +17,14 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
     vec![sessions, connections, cores::table(scale), length, messages]
 }
 
+/// How the figures of a curve come about.
+fn note(rounds: usize, shape: &str, method: &str) -> String {
+    format!(
+        "ns above an empty program, {shape}; the first figure's median of {rounds} rounds, the others by their median ratio to it within a \
+         round; in brackets the range ({method})"
+    )
+}
+
 /// A curve: so many rows of each series, one a place on it.
 struct Curve {
     rows: Vec<Row>,
@@ -43,8 +51,8 @@ impl Curve {
         for place in 0..self.places {
             let at = series[0][place].at.expect("a place on the curve");
             let cell = |rows: &&[Row]| {
-                let [least, median, most] = [0.0, 0.5, 1.0].map(|share| rows[place].quantile(share));
-                format!("{median:.0} ({least:.0} to {most:.0})")
+                let [least, most] = [0.0, 1.0].map(|share| rows[place].quantile(share));
+                format!("{:.0} ({least:.0} to {most:.0})", rows[place].beside(&self.rows[0]))
             };
             table.line(std::iter::once(at.to_string()).chain(series.iter().map(cell)));
         }
@@ -67,12 +75,15 @@ mod tests {
     #[test]
     fn a_curve_has_a_line_a_place_and_a_column_a_series() {
         let mut curve = Curve::new(&["one", "other"], &[1, 100]);
-        for (series, place, figure) in [(0, 0, 5.0), (0, 1, 6.0), (1, 0, 7.0), (1, 1, 9.0), (1, 1, 11.0), (1, 1, 8.0)] {
-            curve.push(series, place, figure);
+        // The second round met a slower machine.
+        for (series, place, figures) in
+            [(0, 0, [5.0, 5.0]), (0, 1, [6.0, 6.0]), (1, 0, [8.0, 16.0]), (1, 1, [12.0, 24.0])]
+        {
+            figures.into_iter().for_each(|figure| curve.push(series, place, figure));
         }
         let table = curve.table("title".to_owned(), picture("name", "things", "ns", "why"));
-        assert_eq!(table.lines, [["1", "5 (5 to 5)", "7 (7 to 7)"], ["100", "6 (6 to 6)", "9 (8 to 11)"]]);
-        assert_eq!(table.cell("100", "other"), Some("9 (8 to 11)"));
+        assert_eq!(table.lines, [["1", "5 (5 to 5)", "16 (8 to 16)"], ["100", "6 (6 to 6)", "24 (12 to 24)"]]);
+        assert_eq!(table.cell("100", "other"), Some("24 (12 to 24)"));
         assert_eq!(table.rows[3].at, Some(100.0));
     }
 }

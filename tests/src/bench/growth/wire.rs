@@ -10,7 +10,7 @@ use aya::programs::ProgramInfo;
 use aya::sys::{Stats, enable_stats};
 use breaker_user::lab::Wire;
 
-use super::{Curve, picture};
+use super::{Curve, note, picture};
 use crate::bench::drain::Drain;
 use crate::bench::hook::POLICY;
 use crate::bench::peer::PORT;
@@ -38,7 +38,7 @@ pub fn tables(scale: &Scale) -> [Table; 2] {
     let [mut by_length, mut by_number] = [("an order", &LENGTHS[..]), ("a message", &MESSAGES[..])]
         .map(|(series, places)| Curve::new(&[series], places));
     let (mut skbs, mut sends) = (0, 0);
-    for _ in 0..scale.rounds {
+    for _ in 0..scale.short_rounds {
         for (place, (_, payload)) in lengths.iter().enumerate() {
             by_length.push(0, place, track.cost(payload, scale.sends).0);
         }
@@ -50,12 +50,10 @@ pub fn tables(scale: &Scale) -> [Table; 2] {
     }
     let whole = LENGTHS.len() + MESSAGES.iter().sum::<usize>();
     let counted = track.rig.counters(1).passed[0];
-    assert_eq!(counted, (WARM + scale.rounds * scale.sends * whole) as u64, "each order was counted once");
-    let note = format!(
-        "ns above an empty program, tc egress over veth, median and range of {} rounds of {} sends; three scopes, four limits (kernel \
-         run-time statistics)",
-        scale.rounds, scale.sends
-    );
+    assert_eq!(counted, (WARM + scale.short_rounds * scale.sends * whole) as u64, "each order was counted once");
+    let shape = "tc egress over veth, three scopes, four limits";
+    let method = format!("kernel run-time statistics, {} sends", scale.sends);
+    let note = note(scale.short_rounds, shape, &method);
     [
         by_length.table(
             format!("an order, by its length, each the only one of its skb: {note}"),
