@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::figures::Row;
+use super::hook::POLICY;
 use super::report::Table;
 use super::scale::Scale;
 use crate::crowd::Crowd;
@@ -25,7 +26,10 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
         let name = format!("sessions: {sessions}, groups: {groups}, connections: {connections}");
         (name, Crowd::new(sessions, groups, connections))
     });
-    vec![kernel(&crowds), looks(scale, &crowds), agents(&crowds), file()]
+    let plain = Crowd::of(POLICY, 1, 0);
+    let usual = ("the defaults, sessions: 1, groups: 1, limits: 4", &plain);
+    let all = std::iter::once(usual).chain(crowds.iter().map(|(name, crowd)| (name.as_str(), crowd)));
+    vec![kernel(all), looks(scale, &crowds), agents(&crowds), file()]
 }
 
 fn row(what: String, unit: &str, figures: Vec<f64>) -> Row {
@@ -33,8 +37,9 @@ fn row(what: String, unit: &str, figures: Vec<f64>) -> Row {
 }
 
 /// Kernel memory.
-fn kernel(crowds: &[(String, Crowd)]) -> Table {
-    let title = "kernel memory of the maps, four limits a scope, a table for 65536 connections, MiB";
+fn kernel<'a>(crowds: impl Iterator<Item = (&'a str, &'a Crowd)>) -> Table {
+    let title = "kernel memory of the maps, with a table for 65536 connections, MiB; but for the first with four limits a scope, one of them of \
+                 what comes in, which has a table of its own";
     let mut table = Table::new(title, &["with", "`breaker check` says", "the kernel says", "most of it"]);
     for (name, crowd) in crowds {
         let config = crowd.rig.config().display().to_string();
@@ -46,7 +51,7 @@ fn kernel(crowds: &[(String, Crowd)]) -> Table {
         let taken = maps.iter().map(|(_, bytes)| bytes).sum::<u64>() as f64 / MIB;
         let most: Vec<_> =
             maps.iter().take(3).map(|(name, bytes)| format!("{name} {:.1}", *bytes as f64 / MIB)).collect();
-        table.line([name.clone(), format!("{said:.1}"), format!("{taken:.1}"), most.join(", ")]);
+        table.line([name.to_owned(), format!("{said:.1}"), format!("{taken:.1}"), most.join(", ")]);
         table.keep(&[
             row(format!("{name}: said"), "MiB", vec![said]),
             row(format!("{name}: taken"), "MiB", vec![taken]),
