@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aya::programs::{SchedClassifier, Xdp, XdpMode};
+use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 
 /// Where `cargo xtask build` leaves the programs that are only for tests and benchmarks, unless BREAKER_TESTS_OBJECTS says otherwise.
@@ -26,11 +26,23 @@ impl Empty {
     }
 
     /// The one at tc, loaded.
-    pub fn classifier(&mut self) -> &SchedClassifier {
+    pub fn classifier(&mut self) -> &mut SchedClassifier {
         let program: &mut SchedClassifier =
             self.0.program_mut("egress").expect("there is one").try_into().expect("of tc");
         program.load().expect("loading it");
         program
+    }
+
+    /// Attaches the one at tc to what leaves an interface of this thread's namespace, behind what is there already.
+    pub fn attach_behind(mut self, interface: &str) -> Self {
+        self.classifier().attach(interface, TcAttachType::Egress).expect("attaching it");
+        self
+    }
+
+    /// What the kernel says of the one at tc.
+    pub fn info(&self) -> ProgramInfo {
+        let program: &SchedClassifier = self.0.program("egress").expect("there is one").try_into().expect("of tc");
+        program.info().expect("asking after it")
     }
 
     /// The one at XDP, loaded.

@@ -5,6 +5,7 @@
 pub mod allow;
 pub mod bench;
 pub mod counts;
+pub mod crowd;
 pub mod dice;
 pub mod empty;
 pub mod frame;

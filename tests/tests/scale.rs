@@ -1,29 +1,20 @@
 //! A large policy and a full connection table: what they take in memory, what they cost a packet, and how long it takes to look.
 
-use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::os::fd::{AsFd, AsRawFd};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use aya::maps::MapData;
-use aya::programs::SchedClassifier;
-use breaker_common::decide::SYN;
+use breaker_tests::crowd::{Crowd, policy};
 use breaker_tests::dice::Dice;
-use breaker_tests::frame::{Frame, order};
 use breaker_tests::privileged;
-use breaker_tests::rig::{Rig, binary, run};
-use breaker_user::kernel::load::PINNED;
-use breaker_user::lab::Wire;
+use breaker_tests::rig::binary;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 const SESSIONS: usize = 1_000;
 const GROUPS: usize = 64;
 const CONNECTIONS: usize = 60_000;
-/// The first session's port at the venue.
-const PORT: u16 = 10_000;
 /// How much dearer a packet may become: nothing is searched for, and what is looked up is looked up by its number or its hash.
 const FLAT: f64 = 1.5;
 /// The same where memory must be fetched for each packet: of a connection, of three scopes and of the rings of their limits.
@@ -33,79 +24,9 @@ const SINGLES: usize = 3_000;
 /// How long it may take to look. A build that is not optimised is several times slower, and runs beside other tests.
 const LOOK: Duration = Duration::from_millis(if cfg!(debug_assertions) { 3_000 } else { 100 });
 
-/// So many sessions in so many groups, all with four limits, and so have the groups and the host.
-fn policy(sessions: usize, groups: usize) -> String {
-    let limits = "limits = [{ class = \"order\", max = 1000000, per = \"1s\" }, { class = \"cancel\", max = 1000, per = \"3s\" }, \
-                  { class = \"message\", max = 1000000, per = \"1s\" }, { class = \"reject\", max = 50, per = \"1m\" }]";
-    let mut text = format!("connections = 65536\n{limits}\n");
-    for group in 0..groups {
-        writeln!(text, "[[group]]\nname = \"g{group}\"\n{limits}").expect("writing to memory");
-    }
-    for session in 0..sessions {
-        let (port, group) = (PORT + session as u16, session % groups);
-        let remote = SocketAddr::new(Wire::VENUE, port);
-        writeln!(text, "[[session]]\nname = \"s{session}\"\nremote = \"{remote}\"\ngroups = [\"g{group}\"]\n{limits}")
-            .expect("writing to memory");
-    }
-    text
-}
-
-/// The trading host's and the venue's end of a connection, by its number.
-fn ends(connection: usize, sessions: usize) -> [SocketAddr; 2] {
-    let host = IpAddr::V4(Ipv4Addr::new(10, 9, 1, (connection / 50_000) as u8));
-    let port = PORT + (connection % sessions) as u16;
-    [SocketAddr::new(host, 10_000 + (connection % 50_000) as u16), SocketAddr::new(Wire::VENUE, port)]
-}
-
-fn segment(connection: usize, sessions: usize, seq: u32, payload: &[u8]) -> Frame {
-    let [from, to] = ends(connection, sessions);
-    let mut frame = Frame::new(from, to, seq, payload);
-    frame.options = 12;
-    frame
-}
-
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-/// A load, and where each of its connections stands.
-struct Load {
-    rig: Rig,
-    sessions: usize,
-    next: Vec<u32>,
-}
-
-impl Load {
-    fn new(sessions: usize, groups: usize, connections: usize) -> Self {
-        let mut load = Self { rig: Rig::new(&policy(sessions, groups)), sessions, next: Vec::new() };
-        load.open(connections);
-        load
-    }
-
-    /// Opens more connections, until there are so many.
-    fn open(&mut self, connections: usize) {
-        let syn = |connection| segment(connection, self.sessions, 0, b"").with_flags(SYN).bytes();
-        let syns: Vec<_> = (self.next.len()..connections).map(syn).collect();
-        self.rig.inject(&syns);
-        self.next.resize(connections, 1);
-    }
-
-    /// What an order costs, ns: the median of many, each on a connection that `choose` says, and each new there.
-    fn order(&mut self, mut choose: impl FnMut() -> usize + Send) -> f64 {
-        let (next, sessions) = (&mut self.next, self.sessions);
-        let order = order(1);
-        self.rig.inside(|| {
-            let program = SchedClassifier::from_pin(Rig::root().program()).expect("opening the program");
-            let times = (0..SINGLES).map(|_| {
-                let connection = choose();
-                let frame = segment(connection, sessions, next[connection], &order).bytes();
-                next[connection] = next[connection].wrapping_add(order.len() as u32);
-                run(&program, &frame, 1).ns as f64
-            });
-            median(times.collect())
-        })
-    }
 }
 
 #[test]
@@ -113,19 +34,19 @@ fn a_packet_costs_the_same_whatever_the_number_of_sessions_and_connections() {
     if !privileged() {
         return;
     }
-    let (mut one, mut many) = (Load::new(1, 1, 1), Load::new(SESSIONS, GROUPS, 1));
-    let (mut crowd, mut full) = (Load::new(1, 1, CONNECTIONS), Load::new(SESSIONS, GROUPS, CONNECTIONS));
+    let (mut one, mut many) = (Crowd::new(1, 1, 1), Crowd::new(SESSIONS, GROUPS, 1));
+    let (mut crowd, mut full) = (Crowd::new(1, 1, CONNECTIONS), Crowd::new(SESSIONS, GROUPS, CONNECTIONS));
     let mut dice = Dice(0x5ca1e);
     let mut ratios: [Vec<f64>; 5] = Default::default();
     let mut zero = Vec::new();
     for _ in 0..ROUNDS {
-        let base = one.order(|| 0);
+        let base = median(one.orders(SINGLES, || 0));
         zero.push(base);
-        ratios[0].push(many.order(|| 0) / base);
-        ratios[1].push(full.order(|| 59_999) / base);
-        ratios[2].push(crowd.order(|| dice.below(CONNECTIONS as u64) as usize) / base);
-        ratios[3].push(full.order(|| dice.below(SESSIONS as u64) as usize) / base);
-        ratios[4].push(full.order(|| dice.below(CONNECTIONS as u64) as usize) / base);
+        ratios[0].push(median(many.orders(SINGLES, || 0)) / base);
+        ratios[1].push(median(full.orders(SINGLES, || 59_999)) / base);
+        ratios[2].push(median(crowd.orders(SINGLES, || dice.below(CONNECTIONS as u64) as usize)) / base);
+        ratios[3].push(median(full.orders(SINGLES, || dice.below(SESSIONS as u64) as usize)) / base);
+        ratios[4].push(median(full.orders(SINGLES, || dice.below(CONNECTIONS as u64) as usize)) / base);
     }
     let [sessions, connections, crowd_spread, sessions_spread, spread] = ratios.map(median);
     println!(
@@ -140,26 +61,11 @@ fn a_packet_costs_the_same_whatever_the_number_of_sessions_and_connections() {
     assert!(sessions < FLAT && connections < FLAT, "{sessions:.2}, {connections:.2}");
     let cold = crowd_spread.max(sessions_spread).max(spread);
     assert!(cold < COLD, "{cold:.2}");
-    let counted = |load: &Load| load.rig.status().sessions.iter().map(|one| one.messages["order"].passed).sum::<u64>();
     assert_eq!(
-        [counted(&one), counted(&many), counted(&crowd), counted(&full)],
+        [&one, &many, &crowd, &full].map(Crowd::counted),
         [1, 1, 1, 3].map(|each| each * (ROUNDS * SINGLES) as u64),
         "each of them was counted"
     );
-}
-
-/// Kernel memory of the pinned maps, bytes.
-fn memory(rig: &Rig) -> u64 {
-    let of = |name: &&str| {
-        let map = MapData::from_pin(Rig::root().map(name)).expect("opening a map");
-        let path = format!("/proc/thread-self/fdinfo/{}", map.fd().as_fd().as_raw_fd());
-        let facts = std::fs::read_to_string(path).expect("reading what the kernel says of it");
-        let word = facts.lines().find_map(|line| line.strip_prefix("memlock:")).expect("its memory");
-        let bytes = word.trim().parse::<u64>().expect("a number");
-        println!("{name}: {} KiB", bytes / 1024);
-        bytes
-    };
-    rig.inside(|| PINNED.iter().map(of).sum())
 }
 
 #[test]
@@ -172,13 +78,12 @@ fn the_maps_take_no_more_memory_than_check_says() {
         if more.is_empty() {
             text = text.replace(", { class = \"reject\", max = 50, per = \"1m\" }", "");
         }
-        let mut load = Load { rig: Rig::new(&format!("{more}{text}")), sessions, next: Vec::new() };
-        load.open(CONNECTIONS);
+        let load = Crowd::of(&format!("{more}{text}"), sessions, CONNECTIONS);
         let config = load.rig.config().display().to_string();
         let ran = load.rig.cli(&["check", "--json", "--config", &config]);
         let said: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
         let said = said["kernel_memory_bytes"].as_u64().expect("a number");
-        let taken = memory(&load.rig);
+        let taken: u64 = load.memory().iter().map(|(_, bytes)| bytes).sum();
         println!("{sessions} sessions {more:?}: {} KiB taken, {} KiB said", taken / 1024, said / 1024);
         assert!(taken <= said, "{taken} bytes are taken where {said} were said");
         assert!(said < 2 * taken, "{said} bytes were said where {taken} are taken: that tells nobody anything");
@@ -200,7 +105,7 @@ fn looking_at_it_takes_no_time_to_speak_of() {
     if !privileged() {
         return;
     }
-    let load = Load::new(SESSIONS, GROUPS, CONNECTIONS);
+    let load = Crowd::new(SESSIONS, GROUPS, CONNECTIONS);
     let (took, status) = fastest(|| load.rig.cli(&["status", "--json"]));
     let status: Value = serde_json::from_slice(&status.stdout).expect("JSON");
     let live: u64 =

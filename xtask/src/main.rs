@@ -55,12 +55,16 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Measure what breaker costs and does, beside what else one could use, and write bench/results.json
+    /// Measure what breaker costs and does, beside what else one could use; write bench/results.json, and the tables and pictures of it
+    /// in docs/performance.md and the README
     Bench {
         /// So few of everything that no figure means anything, and no file is written: only to see that it works
         #[arg(long)]
         smoke: bool,
-        /// Only these: hook, inline, gateway, latency, throughput, count, limit, kill; all where none is named
+        /// Measure nothing: write the documents anew from bench/results.json
+        #[arg(long, conflicts_with_all = ["smoke", "sections"])]
+        draw: bool,
+        /// Only these: hook, inline, gateway, latency, throughput, count, limit, kill, growth, size; all where none is named
         sections: Vec<String>,
     },
     /// Run the tests on other kernels, Debian's cloud kernels emulated in QEMU, and count the instructions that packets take on one
@@ -112,7 +116,8 @@ fn run(verb: Verb) -> Result<ExitCode> {
             let error = Command::new(&breaker).args(["drill", "--scenario", "knight"]).args(args).exec();
             return Err(error).with_context(|| format!("running {}", breaker.display()));
         }
-        Verb::Bench { smoke, sections } => {
+        Verb::Bench { draw: true, .. } => program::draw()?,
+        Verb::Bench { smoke, sections, .. } => {
             packages::ensure(packages::BENCH)?;
             build()?;
             program::bench(smoke, &sections)?;

@@ -47,17 +47,25 @@ fn executable(message: &str) -> Option<PathBuf> {
     is_breaker.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
 }
 
-/// Measures, with a release build, and keeps the figures in bench/results.json, unless they are none.
+/// Measures, with a release build, and keeps the figures in bench/results.json and in the documents, unless they are none.
 pub fn bench(smoke: bool, sections: &[String]) -> Result<()> {
-    let root = workspace::root();
+    let mut cargo = measuring();
+    match smoke {
+        true => cargo.arg("--smoke"),
+        false => cargo.arg("--into").arg(workspace::root()),
+    };
+    process::run(cargo.args(sections))
+}
+
+/// Writes the documents and pictures anew from bench/results.json.
+pub fn draw() -> Result<()> {
+    process::run(measuring().arg("--draw").arg(workspace::root()))
+}
+
+fn measuring() -> Command {
     let mut cargo = process::cargo();
     cargo.args(["run", "--release", "--locked", "--package", "breaker-tests", "--bin", "bench", "--"]);
-    if smoke {
-        cargo.arg("--smoke");
-    } else {
-        cargo.arg("--results").arg(root.join("bench/results.json"));
-    }
-    process::run(cargo.args(sections).current_dir(&root))
+    cargo
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use comfy_table::{Cell, CellAlignment, Table, presets};
 use jiff::Timestamp;
 use serde::Serialize;
+
+use crate::view::columns::{Cell, Columns};
 
 /// A figure that was measured in this run.
 #[derive(Debug, Serialize)]
@@ -80,21 +81,19 @@ impl Report {
 
     /// Figures and promises for a person.
     pub fn table(&self) -> String {
-        let mut figures = Table::new();
-        figures.load_style(presets::NOTHING).set_header(["MEASURED IN THIS RUN", ""]);
+        let mut figures = Columns::new(&["MEASURED IN THIS RUN", ""]);
         for figure in &self.figures {
             let text = match figure.unit {
                 "" => figure.value.to_string(),
                 unit => format!("{:.3} {unit}", figure.value),
             };
-            figures.add_row([Cell::new(figure.what), Cell::new(text).set_alignment(CellAlignment::Right)]);
+            figures.row([Cell::new(figure.what), Cell::new(text).right()]);
         }
-        let mut promises = Table::new();
-        promises.load_style(presets::NOTHING).set_header(["PROMISE", "FOUND", ""]);
+        let mut promises = Columns::new(&["PROMISE", "FOUND", ""]);
         for promise in &self.promises {
             let verdict = if promise.kept { "kept" } else { "BROKEN" };
-            promises.add_row([promise.what.as_str(), promise.found.as_str(), verdict]);
+            promises.row([Cell::new(promise.what.clone()), Cell::new(promise.found.clone()), Cell::new(verdict)]);
         }
-        format!("{}\n\n{}", figures.trim_fmt(), promises.trim_fmt())
+        format!("{}\n{}", figures.text(false), promises.text(false).trim_end())
     }
 }

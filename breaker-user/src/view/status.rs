@@ -1,16 +1,18 @@
 //! `status`: what is in force, read back from the kernel. The field names are a contract with scripts.
 
 use std::collections::BTreeMap;
+use std::thread;
 
-use anyhow::Result;
-use breaker_common::abi::{self, Counters, Session, cause, flag, mode, undeclared};
+use anyhow::{Context, Result, anyhow};
+use breaker_common::abi::{self, Counters, cause};
 use breaker_common::class::{Class, Incoming, LimitClass};
 use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
+use super::failures::{Failure, failures};
 use crate::config::{self, Per, ScopeIndex};
 use crate::fault::Code;
-use crate::kernel::breaker::Used;
+use crate::kernel::breaker::{ConnectionCount, Used};
 use crate::kernel::tables::unpadded;
 use crate::kernel::{Breaker, clock};
 
@@ -175,40 +177,31 @@ pub struct Verdicts {
     pub withheld: u64,
 }
 
-/// A failure and what happens then.
-#[derive(Debug, Serialize)]
-pub struct Failure {
-    /// What goes wrong.
-    pub failure: &'static str,
-    /// What happens.
-    pub then: String,
-}
-
 impl Status {
     /// Reads everything, or what concerns one scope.
     pub fn read(breaker: &Breaker, only: Option<ScopeIndex>) -> Result<Self> {
-        let names = breaker.names();
-        let mut scopes: Vec<_> = names.iter().filter(|scope| only.is_none_or(|only| only == *scope)).collect();
-        // By number, a group that a reload has added would come behind the sessions.
-        scopes.sort_by_key(|scope| match names.what(*scope) {
-            config::Scope::Host => (0, 0),
-            config::Scope::Group(group) => (1, group.get()),
-            config::Scope::Session(session) => (2, session.get()),
-        });
-        let scopes = scopes.into_iter().map(|index| scope(breaker, index)).collect::<Result<_>>()?;
-        let age = breaker.heartbeat_age_ns()?;
-        Ok(Self {
-            breaker: build(breaker)?,
-            policy: policy(breaker.policy()),
-            agent: Agent {
-                running: age.is_some_and(|age| age < ALIVE_NS),
-                heartbeat_age_ms: age.map(|age| age / 1_000_000),
-            },
-            interfaces: interfaces(breaker)?,
-            scopes,
-            sessions: sessions(breaker, only)?,
-            failure_policy: failures(breaker)?,
-            packets: packets(breaker)?,
+        // A full connection table takes as long to walk as all the rest takes to read: both at once.
+        thread::scope(|threads| {
+            let walk = thread::Builder::new().spawn_scoped(threads, || breaker.connection_counts());
+            let walk = walk.context("starting a thread")?;
+            let age = breaker.heartbeat_age_ns()?;
+            let counters = breaker.counters()?;
+            Ok(Self {
+                breaker: build(breaker)?,
+                policy: policy(breaker.policy()),
+                agent: Agent {
+                    running: age.is_some_and(|age| age < ALIVE_NS),
+                    heartbeat_age_ms: age.map(|age| age / 1_000_000),
+                },
+                interfaces: interfaces(breaker)?,
+                scopes: scopes(breaker, only)?,
+                failure_policy: failures(breaker)?,
+                packets: packets(breaker, &counters)?,
+                sessions: {
+                    let connections = walk.join().map_err(|_| anyhow!("walking over the connections panicked"))??;
+                    sessions(breaker, only, &counters, &connections)?
+                },
+            })
         })
     }
 
@@ -224,9 +217,9 @@ impl Status {
 }
 
 /// Packets by the way they ended. What passed is in the sessions' own counters: the program counts no packet twice.
-fn packets(breaker: &Breaker) -> Result<BTreeMap<&'static str, u64>> {
+fn packets(breaker: &Breaker, counters: &[Counters]) -> Result<BTreeMap<&'static str, u64>> {
     let mut packets: BTreeMap<_, _> = abi::reason::NAMES.into_iter().zip(breaker.reasons()?).collect();
-    let passed = breaker.counters()?.iter().map(|counters| counters.packets_passed).sum();
+    let passed = counters.iter().map(|counters| counters.packets_passed).sum();
     packets.insert(abi::reason::NAMES[abi::reason::PASSED as usize], passed);
     Ok(packets)
 }
@@ -267,6 +260,19 @@ fn interfaces(breaker: &Breaker) -> Result<Vec<Interface>> {
         pinned: found.pinned,
     };
     Ok(breaker.attachments()?.into_iter().map(view).collect())
+}
+
+/// All scopes, or the one that is asked for.
+fn scopes(breaker: &Breaker, only: Option<ScopeIndex>) -> Result<Vec<Scope>> {
+    let names = breaker.names();
+    let mut scopes: Vec<_> = names.iter().filter(|scope| only.is_none_or(|only| only == *scope)).collect();
+    // By number, a group that a reload has added would come behind the sessions.
+    scopes.sort_by_key(|scope| match names.what(*scope) {
+        config::Scope::Host => (0, 0),
+        config::Scope::Group(group) => (1, group.get()),
+        config::Scope::Session(session) => (2, session.get()),
+    });
+    scopes.into_iter().map(|index| scope(breaker, index)).collect()
 }
 
 /// A scope as it stands now.
@@ -333,9 +339,12 @@ pub fn worded(limit: &abi::Limit) -> String {
     }
 }
 
-fn sessions(breaker: &Breaker, only: Option<ScopeIndex>) -> Result<Vec<SessionView>> {
-    let counters = breaker.counters()?;
-    let connections = breaker.connection_counts()?;
+fn sessions(
+    breaker: &Breaker,
+    only: Option<ScopeIndex>,
+    counters: &[Counters],
+    connections: &[ConnectionCount],
+) -> Result<Vec<SessionView>> {
     let of = match only {
         Some(scope) => breaker.sessions_of(scope)?,
         None => breaker.names().sessions().collect(),
@@ -368,67 +377,4 @@ fn messages(counters: &Counters) -> BTreeMap<&'static str, Verdicts> {
 fn inbound(counters: &Counters) -> BTreeMap<&'static str, u64> {
     let messages = Incoming::ALL.into_iter().map(Incoming::name).zip(counters.inbound);
     messages.chain([("desyncs", counters.inbound_desyncs)]).collect()
-}
-
-fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
-    let policy = breaker.policy();
-    let sessions =
-        breaker.names().sessions().map(|session| breaker.session(session)).collect::<Result<Vec<Session>>>()?;
-    let trips = sessions.iter().filter(|session| session.flags & flag::DESYNC_TRIPS != 0).count();
-    let lost = match trips {
-        0 => "warn: it passes uncounted until a segment begins with 8=FIX".to_owned(),
-        n if n == sessions.len() => "trip".to_owned(),
-        n => format!("trip in {n} of {} sessions, warn in the others", sessions.len()),
-    };
-    let full = if policy.flags & flag::PASS_WHEN_FULL == 0 {
-        "block"
-    } else {
-        "pass: not counted, not limited, and no trip reaches it"
-    };
-    let undeclared = match policy.undeclared {
-        undeclared::BLOCK => "block",
-        undeclared::WATCH => "watch: it passes, counted, under the host's limits",
-        _ => "pass uncounted",
-    };
-    let dead = match (policy.deadman_ns, policy.flags & flag::SILENCE_TRIPS != 0) {
-        (0, _) => "enforcement goes on; events wait in the ring".to_owned(),
-        (after, trips) => {
-            let after = duration(after);
-            let what = if trips { "the host trips" } else { "an event tells" };
-            format!("enforcement goes on; {what} at the next message after {after}")
-        }
-    };
-    // Of the declared ones: in what nobody declares replays always pass.
-    let declared = &sessions[1.min(sessions.len())..];
-    let repeated = match declared.iter().filter(|session| session.flags & flag::REPLAYS_PASS != 0).count() {
-        0 => "trip: withheld".to_owned(),
-        n if n == declared.len() => "pass, counted as an order".to_owned(),
-        n => format!("trip, but pass in {n} of {} sessions", declared.len()),
-    };
-    let (idle, bypass) = match breaker.meta().mode {
-        mode::INLINE => {
-            ("ends at its next message: its sockets are on another host", "seen, where its frames come by this gateway")
-        }
-        _ => ("ended at once by `trip`; else at its next message", "not seen at all"),
-    };
-    let fixed = [
-        ("idle connection of a tripped scope", idle),
-        ("event ring full", "enforcement goes on; lost events are counted"),
-        ("malformed packet", "pass, counted: no TCP stack takes it for data"),
-        ("IP fragment", "the first counts as a lost stream, later ones pass, counted"),
-        ("link removed by root", "nothing is enforced: `status` and the agent tell"),
-        ("kernel bypass (Onload, DPDK, RDMA, AF_XDP)", bypass),
-        ("FIX inside TLS", "not read: declare the session `wire = \"opaque\"`"),
-    ];
-    let set = [
-        ("table full", full.to_owned()),
-        ("stream lost", lost),
-        ("undeclared FIX", undeclared.to_owned()),
-        ("agent dead", dead),
-        ("order repeated (PossDupFlag=Y) after a trip", repeated),
-    ];
-    let fixed = fixed.map(|(failure, then)| (failure, then.to_owned()));
-    let lost = "counted; what comes in goes uncounted until a segment begins with 8=FIX";
-    let read = (breaker.meta().inbound != 0).then(|| ("stream that comes in lost", lost.to_owned()));
-    Ok(set.into_iter().chain(read).chain(fixed).map(|(failure, then)| Failure { failure, then }).collect())
 }

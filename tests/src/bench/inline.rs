@@ -34,10 +34,11 @@ pub fn venue() -> SocketAddrV4 {
 }
 
 /// A segment that goes on into another program as a new one.
-struct Fresh(Ebpf);
+pub struct Fresh(Ebpf);
 
 impl Fresh {
-    fn before(program: &Xdp) -> Self {
+    /// The one that goes on into this program.
+    pub fn before(program: &Xdp) -> Self {
         let mut loaded = object("fresh");
         let own: &mut Xdp = loaded.program_mut("fresh").expect("there is one").try_into().expect("of XDP");
         own.load().expect("loading it");
@@ -47,7 +48,8 @@ impl Fresh {
         Self(loaded)
     }
 
-    fn xdp(&self) -> &Xdp {
+    /// The program, loaded.
+    pub fn xdp(&self) -> &Xdp {
         self.0.program("fresh").expect("there is one").try_into().expect("of XDP")
     }
 }

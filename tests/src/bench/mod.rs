@@ -1,10 +1,14 @@
 //! `cargo xtask bench`: what breaker costs and what it does, beside what else one could put in its place. Each section prints its
 //! tables and is measured interleaved in one run, for machines change their speed: only ratios of one run hold.
 
+mod aims;
 mod count;
+mod docs;
 mod drain;
+mod draw;
 mod figures;
 mod gateway;
+mod growth;
 mod hook;
 mod inline;
 mod kill;
@@ -14,11 +18,13 @@ pub(crate) mod order;
 mod peer;
 mod report;
 mod scale;
+mod size;
 mod throughput;
 mod tool;
 
 use std::path::Path;
 
+pub use docs::renew;
 pub use kill::blast;
 use report::Table;
 use scale::Scale;
@@ -42,10 +48,12 @@ const SECTIONS: &[Section] = &[
     section("count", count::tables),
     section("limit", limit::tables),
     section("kill", kill::tables),
+    section("growth", growth::tables),
+    section("size", size::tables),
 ];
 
-/// Runs the sections of these names, or all; writes what they found to a file where there is one.
-pub fn run(names: &[String], smoke: bool, results: Option<&Path>) {
+/// Runs the sections of these names, or all; writes what they found into the results and documents of a repository where there is one.
+pub fn run(names: &[String], smoke: bool, repository: Option<&Path>) {
     let scale = if smoke { Scale::SMOKE } else { Scale::FULL };
     let unknown: Vec<_> = names.iter().filter(|name| SECTIONS.iter().all(|section| section.name != **name)).collect();
     let known: Vec<_> = SECTIONS.iter().map(|section| section.name).collect();
@@ -55,8 +63,9 @@ pub fn run(names: &[String], smoke: bool, results: Option<&Path>) {
         let tables = (section.run)(&scale);
         report::print(&tables);
         eprintln!("{}: {:.1} s", section.name, start.elapsed().as_secs_f64());
-        if let Some(path) = results {
-            report::write(path, section.name, &tables);
+        if let Some(repository) = repository {
+            report::write(&repository.join("bench/results.json"), section.name, &tables);
         }
     }
+    repository.into_iter().for_each(renew);
 }

@@ -1,26 +1,65 @@
-//! What a run says: tables in Markdown to be pasted, and a file that holds the same with every round.
+//! What a run says: tables in Markdown, and a file that holds the same with every round.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::figures::Row;
 
 /// A table, and the figures behind it.
+#[derive(Deserialize)]
 pub struct Table {
-    title: String,
+    /// What it shows.
+    pub title: String,
     head: Vec<String>,
-    lines: Vec<Vec<String>>,
-    rows: Vec<Value>,
+    /// Its cells, line by line.
+    pub lines: Vec<Vec<String>>,
+    /// The figures that they were made of.
+    pub rows: Vec<Row>,
+    /// The curve that those of the rows are that stand somewhere on one.
+    pub picture: Option<Picture>,
+}
+
+/// How a curve is drawn, and told.
+#[derive(Deserialize)]
+pub struct Picture {
+    /// Name of its file, without the `.svg`.
+    pub name: String,
+    /// What grows,
+    pub x: String,
+    /// and what that costs.
+    pub y: String,
+    /// Why it does, where it does.
+    pub why: String,
+}
+
+/// What one run found in a section.
+#[derive(Deserialize)]
+pub struct Section {
+    kernel: String,
+    machine: String,
+    date: String,
+    command: String,
+    /// What it found.
+    pub tables: Vec<Table>,
+}
+
+/// Sections by name, each of the run that measured it last.
+#[derive(Deserialize)]
+pub struct Results {
+    /// See the type.
+    pub sections: BTreeMap<String, Section>,
 }
 
 impl Table {
     /// A table with these columns and no lines.
     pub fn new(title: impl Into<String>, head: &[&str]) -> Self {
         let head = head.iter().map(ToString::to_string).collect();
-        Self { title: title.into(), head, lines: Vec::new(), rows: Vec::new() }
+        Self { title: title.into(), head, lines: Vec::new(), rows: Vec::new(), picture: None }
     }
 
     /// Adds a line.
@@ -30,10 +69,11 @@ impl Table {
 
     /// Adds figures that lines were made of.
     pub fn keep<'a>(&mut self, rows: impl IntoIterator<Item = &'a Row>) {
-        self.rows.extend(rows.into_iter().map(Row::json));
+        self.rows.extend(rows.into_iter().cloned());
     }
 
-    fn markdown(&self) -> String {
+    /// The table.
+    pub fn markdown(&self) -> String {
         let width = self.head.len();
         let line = |cells: &[String]| {
             let missing = vec![String::new(); width.saturating_sub(cells.len())];
@@ -43,8 +83,52 @@ impl Table {
         format!("{}\n\n{}|{}\n{lines}", self.title, line(&self.head), "---|".repeat(width))
     }
 
+    /// The rows that stand somewhere on a curve, one curve after the other.
+    pub fn curves(&self) -> Vec<Vec<&Row>> {
+        let rows: Vec<&Row> = self.rows.iter().filter(|row| row.at.is_some()).collect();
+        rows.chunk_by(|one, next| one.what == next.what).map(<[_]>::to_vec).collect()
+    }
+
+    /// The cell of a column in the line that begins with this.
+    pub fn cell(&self, line: &str, column: &str) -> Option<&str> {
+        let place = self.head.iter().position(|head| head == column)?;
+        let line = self.lines.iter().find(|cells| cells.first().is_some_and(|first| first == line))?;
+        line.get(place).map(String::as_str)
+    }
+
     fn json(&self) -> Value {
-        json!({ "title": self.title, "head": self.head, "lines": self.lines, "rows": self.rows })
+        let rows: Vec<Value> = self.rows.iter().map(Row::json).collect();
+        let mut all = json!({ "title": self.title, "head": self.head, "lines": self.lines, "rows": rows });
+        if let Some(Picture { name, x, y, why }) = &self.picture {
+            all["picture"] = json!({ "name": name, "x": x, "y": y, "why": why });
+        }
+        all
+    }
+}
+
+impl Section {
+    /// Where, when and how it was measured.
+    pub fn origin(&self) -> String {
+        format!("`{}`, {}, Linux {}, {}", self.command, self.machine, self.kernel, self.date)
+    }
+}
+
+impl Results {
+    /// What earlier runs have left in a file.
+    pub fn read(path: &Path) -> Self {
+        let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("reading {}: {error}", path.display()));
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("reading {}: {error}", path.display()))
+    }
+
+    /// The figures of a section that have this name.
+    pub fn rows(&self, section: &str, what: &str) -> impl Iterator<Item = &Row> {
+        let tables = self.sections.get(section).into_iter().flat_map(|section| &section.tables);
+        tables.flat_map(|table| &table.rows).filter(move |row| row.what == what && !row.rounds.is_empty())
+    }
+
+    /// The only ones.
+    pub fn row(&self, section: &str, what: &str) -> Option<&Row> {
+        self.rows(section, what).next()
     }
 }
 
@@ -120,7 +204,7 @@ mod tests {
         let directory = tempfile::TempDir::new().expect("a directory");
         let path = directory.path().join("results.json");
         let mut table = Table::new("title", &["a"]);
-        table.keep([&Row { what: "w".to_owned(), unit: "ns", rounds: vec![1.0, 2.5, 3.0] }]);
+        table.keep([&Row { rounds: vec![1.0, 2.5, 3.0], ..Row::new("w", "ns") }]);
         for section in ["one", "two"] {
             write(&path, section, std::slice::from_ref(&table));
         }

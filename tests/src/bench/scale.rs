@@ -19,6 +19,10 @@ pub struct Scale {
     pub messages: usize,
     /// and coalesced.
     pub coalesced: usize,
+    /// Sends of each kind whose time the kernel takes.
+    pub sends: usize,
+    /// Times that a program is started to look at something.
+    pub looks: usize,
     /// Kills of each kind.
     pub kills: usize,
     /// Times that what is counted is counted.
@@ -36,6 +40,8 @@ impl Scale {
         frames: 40_000,
         messages: 40_000,
         coalesced: 200_000,
+        sends: 100,
+        looks: 100,
         kills: 200,
         counts: 5,
     };
@@ -49,6 +55,8 @@ impl Scale {
         frames: 2_000,
         messages: 1_000,
         coalesced: 5_000,
+        sends: 20,
+        looks: 3,
         kills: 2,
         counts: 1,
     };

@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: see [`breaker_tests::bench`]. Arguments: `--smoke`, `--results FILE`, and names of sections.
+//! `cargo xtask bench`: see [`breaker_tests::bench`]. Arguments: `--smoke`, `--into DIRECTORY`, and names of sections; or
+//! `--draw DIRECTORY`, which measures nothing. Both directories are the repository.
 
 use std::path::PathBuf;
 
@@ -6,17 +7,18 @@ use breaker_tests::{bench, privileged};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    let (mut names, mut smoke, mut results) = (Vec::new(), false, None);
+    let (mut names, mut smoke, mut repository) = (Vec::new(), false, None);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             // What the kill of a process kills.
             "--blast" => return bench::blast(&arguments.next().expect("a flood behind --blast")),
             "--smoke" => smoke = true,
-            "--results" => results = Some(PathBuf::from(arguments.next().expect("a path behind --results"))),
+            "--into" => repository = arguments.next().map(PathBuf::from),
+            "--draw" => return bench::renew(arguments.next().expect("a directory behind --draw").as_ref()),
             _ => names.push(argument),
         }
     }
     if privileged() {
-        bench::run(&names, smoke, results.as_deref());
+        bench::run(&names, smoke, repository.as_deref());
     }
 }

@@ -1,0 +1,81 @@
+//! What happens in each failure, as the policy in force has it.
+
+use anyhow::Result;
+use breaker_common::abi::{Session, flag, mode, undeclared};
+use serde::Serialize;
+
+use super::status::duration;
+use crate::kernel::Breaker;
+
+/// A failure and what happens then.
+#[derive(Debug, Serialize)]
+pub struct Failure {
+    /// What goes wrong.
+    pub failure: &'static str,
+    /// What happens.
+    pub then: String,
+}
+
+/// All of them.
+pub fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
+    let policy = breaker.policy();
+    let sessions =
+        breaker.names().sessions().map(|session| breaker.session(session)).collect::<Result<Vec<Session>>>()?;
+    let trips = sessions.iter().filter(|session| session.flags & flag::DESYNC_TRIPS != 0).count();
+    let lost = match trips {
+        0 => "warn: it passes uncounted until a segment begins with 8=FIX".to_owned(),
+        n if n == sessions.len() => "trip".to_owned(),
+        n => format!("trip in {n} of {} sessions, warn in the others", sessions.len()),
+    };
+    let full = if policy.flags & flag::PASS_WHEN_FULL == 0 {
+        "block"
+    } else {
+        "pass: not counted, not limited, and no trip reaches it"
+    };
+    let undeclared = match policy.undeclared {
+        undeclared::BLOCK => "block",
+        undeclared::WATCH => "watch: it passes, counted, under the host's limits",
+        _ => "pass uncounted",
+    };
+    let dead = match (policy.deadman_ns, policy.flags & flag::SILENCE_TRIPS != 0) {
+        (0, _) => "enforcement goes on; events wait in the ring".to_owned(),
+        (after, trips) => {
+            let after = duration(after);
+            let what = if trips { "the host trips" } else { "an event tells" };
+            format!("enforcement goes on; {what} at the next message after {after}")
+        }
+    };
+    // Of the declared ones: in what nobody declares replays always pass.
+    let declared = &sessions[1.min(sessions.len())..];
+    let repeated = match declared.iter().filter(|session| session.flags & flag::REPLAYS_PASS != 0).count() {
+        0 => "trip: withheld".to_owned(),
+        n if n == declared.len() => "pass, counted as an order".to_owned(),
+        n => format!("trip, but pass in {n} of {} sessions", declared.len()),
+    };
+    let (idle, bypass) = match breaker.meta().mode {
+        mode::INLINE => {
+            ("ends at its next message: its sockets are on another host", "seen, where its frames come by this gateway")
+        }
+        _ => ("ended at once by `trip`; else at its next message", "not seen at all"),
+    };
+    let fixed = [
+        ("idle connection of a tripped scope", idle),
+        ("event ring full", "enforcement goes on; lost events are counted"),
+        ("malformed packet", "pass, counted: no TCP stack takes it for data"),
+        ("IP fragment", "the first counts as a lost stream, later ones pass, counted"),
+        ("link removed by root", "nothing is enforced: `status` and the agent tell"),
+        ("kernel bypass (Onload, DPDK, RDMA, AF_XDP)", bypass),
+        ("FIX inside TLS", "not read: declare the session `wire = \"opaque\"`"),
+    ];
+    let set = [
+        ("table full", full.to_owned()),
+        ("stream lost", lost),
+        ("undeclared FIX", undeclared.to_owned()),
+        ("agent dead", dead),
+        ("order repeated (PossDupFlag=Y) after a trip", repeated),
+    ];
+    let fixed = fixed.map(|(failure, then)| (failure, then.to_owned()));
+    let lost = "counted; what comes in goes uncounted until a segment begins with 8=FIX";
+    let read = (breaker.meta().inbound != 0).then(|| ("stream that comes in lost", lost.to_owned()));
+    Ok(set.into_iter().chain(read).chain(fixed).map(|(failure, then)| Failure { failure, then }).collect())
+}

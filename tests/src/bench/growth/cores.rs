@@ -1,0 +1,129 @@
+//! More cores: each runs orders of a connection of its own, all at once, against scopes that they share.
+//!
+//! Through XDP, where each repeat of a test run can be a new segment with no system call in between: so the cores meet in the same words
+//! as often as they can. On a wire they do other things most of the time.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::sync::Barrier;
+use std::thread;
+
+use aya::programs::Xdp;
+use aya_obj::programs::XdpAttachType;
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+use super::{Curve, note, picture};
+use crate::bench::hook::{POLICY, mean, segment};
+use crate::bench::inline::Fresh;
+use crate::bench::order::{LENGTH, order};
+use crate::bench::report::Table;
+use crate::bench::scale::Scale;
+use crate::empty::Empty;
+use crate::frame::Frame;
+use crate::gateway::{Gateway, Hook, Inline, Offloads};
+use crate::rig::Rig;
+
+/// Where the first session goes.
+const PORT: u16 = 9001;
+const SERIES: [&str; 2] = ["connections of one session, all limits shared", "sessions of their own, no limit shared"];
+
+/// As many limits as in [`POLICY`] in the way of each session, but none that two of them share.
+fn apart(sessions: usize) -> String {
+    let limits = "limits = [{ class = \"order\", max = 1000000000, per = \"1s\" }, { class = \"message\", max = 1000000000, per = \"1s\" }]";
+    let mut text = String::new();
+    for number in 0..sessions {
+        let (name, port) = (format!("a{number}"), PORT + number as u16);
+        writeln!(text, "[[group]]\nname = \"{name}\"\n{limits}").expect("writing to memory");
+        writeln!(text, "[[session]]\nname = \"{name}\"\nremote = \"10.9.0.2:{port}\"\ngroups = [\"{name}\"]\n{limits}")
+            .expect("writing to memory");
+    }
+    text
+}
+
+/// The curve.
+pub fn table(scale: &Scale) -> Table {
+    let most = thread::available_parallelism().map_or(1, usize::from);
+    let mut counts: Vec<usize> = (0..).map(|power| 1 << power).take_while(|count| *count < most).collect();
+    counts.push(most);
+    let rigs = [POLICY, &apart(most)].map(|policy| Inline::inline(Hook::Native, Offloads::None, policy));
+    let mut empty = Empty::open();
+    let zero = Fresh::before(empty.xdp());
+    let lanes = rigs.each_ref().map(Lane::of);
+    let mut curve = Curve::new(&SERIES, &counts);
+    // So few that the machine's speed is one for all of a round.
+    let repeat = scale.repeat / 5;
+    let mut start = 1u32;
+    for _ in 0..scale.short_rounds {
+        for (place, cores) in counts.iter().enumerate() {
+            let zero = at_once(*cores, |core| mean(zero.xdp(), &lanes[0].frame(core, 1).bytes(), repeat));
+            for (series, (lane, rig)) in lanes.iter().zip(&rigs).enumerate() {
+                let ns = rig.inside(|| at_once(*cores, |core| lane.orders(core, start, repeat)));
+                curve.push(series, place, ns - zero);
+            }
+            // Where a SYN is no repetition of one before it.
+            start = start.wrapping_add(repeat.wrapping_mul(LENGTH as u32));
+        }
+    }
+    let expected = scale.short_rounds as u64 * counts.iter().sum::<usize>() as u64 * u64::from(repeat);
+    for rig in &rigs {
+        let counted: u64 = rig.status().sessions.iter().map(|one| one.messages["order"].passed).sum();
+        assert_eq!(counted, expected, "each order was counted once");
+    }
+    let shape = "of as many cores at once and their mean, XDP, three scopes, four limits";
+    let method = format!("BPF_PROG_TEST_RUN, new sequence numbers, {repeat} times in a row");
+    let note = note(scale.short_rounds, shape, &method);
+    let title = format!("an order of {LENGTH} bytes on each of several cores at once: {note}");
+    let why = "A limit is exact over all cores: they take their tickets from one word, and what one core has written the other must fetch. \
+               Sessions that share no limit have nothing to fetch";
+    curve.table(title, picture("cores", "cores", "ns an order and core, above an empty program", why))
+}
+
+/// A program, and the connections that its orders are of.
+struct Lane {
+    program: Xdp,
+    fresh: Fresh,
+    /// One session a connection, or one for all.
+    apart: bool,
+}
+
+impl Lane {
+    fn of(rig: &Inline) -> Self {
+        let pinned = || Xdp::from_pin(Rig::root().program(), XdpAttachType::Interface).expect("opening the program");
+        let program = rig.inside(pinned);
+        let apart = rig.policy().sessions().len() > 1;
+        Self { fresh: Fresh::before(&program), program, apart }
+    }
+
+    /// A segment of a core's connection.
+    fn frame(&self, core: usize, seq: u32) -> Frame {
+        let from = SocketAddr::new(Gateway::ENGINE[0], 40_000 + core as u16);
+        let port = if self.apart { PORT + core as u16 } else { PORT };
+        segment(from, port, seq, &order(1))
+    }
+
+    /// Mean time of so many orders of a connection that begins anew, ns.
+    fn orders(&self, core: usize, start: u32, count: u32) -> f64 {
+        let mut syn = self.frame(core, start.wrapping_sub(1)).with_flags(2);
+        syn.payload.clear();
+        mean(&self.program, &syn.bytes(), 1);
+        // The first segment is the one behind the frame that is given.
+        mean(self.fresh.xdp(), &self.frame(core, start.wrapping_sub(LENGTH as u32)).bytes(), count)
+    }
+}
+
+/// Does something on each of the first cores at once, in this thread's namespace. The mean of what they find.
+fn at_once(cores: usize, measure: impl Fn(usize) -> f64 + Sync) -> f64 {
+    let (barrier, measure) = (Barrier::new(cores), &measure);
+    let on = |core: usize| {
+        let mut one = CpuSet::new();
+        one.set(core);
+        sched_setaffinity(None, &one).expect("choosing a processor");
+        barrier.wait();
+        measure(core)
+    };
+    let found: Vec<f64> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|core| scope.spawn(move || on(core))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a figure")).collect()
+    });
+    found.iter().sum::<f64>() / cores as f64
+}

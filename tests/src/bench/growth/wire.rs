@@ -1,0 +1,152 @@
+//! Longer messages, and more of them in an skb: over a wire, for no test run takes an skb of 64 KB.
+//!
+//! The kernel takes the times (BPF_ENABLE_STATS): of breaker, and of an empty program that stands behind it and so meets the same skbs.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::thread::yield_now;
+
+use aya::programs::ProgramInfo;
+use aya::sys::{Stats, enable_stats};
+use breaker_user::lab::Wire;
+
+use super::{Curve, note, picture};
+use crate::bench::drain::Drain;
+use crate::bench::hook::POLICY;
+use crate::bench::peer::PORT;
+use crate::bench::report::Table;
+use crate::bench::scale::Scale;
+use crate::empty::Empty;
+use crate::frame::spelt;
+use crate::rig::Rig;
+
+/// Bytes of a message.
+const LENGTHS: [usize; 7] = [60, 125, 250, 500, 1_000, 2_000, 4_096];
+/// Messages of a send: at the end nearly 64 KB.
+const MESSAGES: [usize; 9] = [1, 2, 4, 10, 25, 50, 100, 200, 400];
+/// Bytes of each of those.
+const EACH: usize = 150;
+/// Orders that warm the connection up.
+const WARM: usize = 40_000;
+
+/// The two curves.
+pub fn tables(scale: &Scale) -> [Table; 2] {
+    let lengths = LENGTHS.map(|length| (length, order(length)));
+    let messages = MESSAGES.map(|count| (count, order(EACH).repeat(count)));
+    let track = Track::lay();
+    track.warm_up();
+    let [mut by_length, mut by_number] = [("an order", &LENGTHS[..]), ("a message", &MESSAGES[..])]
+        .map(|(series, places)| Curve::new(&[series], places));
+    let (mut skbs, mut sends) = (0, 0);
+    for _ in 0..scale.short_rounds {
+        for (place, (_, payload)) in lengths.iter().enumerate() {
+            by_length.push(0, place, track.cost(payload, scale.sends).0);
+        }
+        for (place, (count, payload)) in messages.iter().enumerate() {
+            let (ns, met) = track.cost(payload, scale.sends);
+            by_number.push(0, place, ns / *count as f64);
+            (skbs, sends) = (skbs + met, sends + scale.sends as u64);
+        }
+    }
+    let whole = LENGTHS.len() + MESSAGES.iter().sum::<usize>();
+    let counted = track.rig.counters(1).passed[0];
+    assert_eq!(counted, (WARM + scale.short_rounds * scale.sends * whole) as u64, "each order was counted once");
+    let shape = "tc egress over veth, three scopes, four limits";
+    let method = format!("kernel run-time statistics, {} sends", scale.sends);
+    let note = note(scale.short_rounds, shape, &method);
+    [
+        by_length.table(
+            format!("an order, by its length, each the only one of its skb: {note}"),
+            picture(
+                "length",
+                "bytes a message",
+                "ns an order, above an empty program",
+                "Its header is at its start, and the rest is hopped over",
+            ),
+        ),
+        by_number.table(
+            format!(
+                "an order of {EACH} bytes, by the number of them in a send, which is {:.2} skbs: {note}",
+                skbs as f64 / sends as f64
+            ),
+            picture(
+                "messages",
+                "messages an skb",
+                "ns a message, above an empty program",
+                "What an skb costs as such, finding its connection and scopes and charging them, its messages share",
+            ),
+        ),
+    ]
+}
+
+/// An order of this length.
+fn order(length: usize) -> Vec<u8> {
+    let spelled = |pad: usize| spelt(&format!("35=D|11=1|58={}|", "x".repeat(pad)));
+    // The longer the message, the more digits its length has.
+    let fits = |pad: &usize| spelled(*pad).len() == length;
+    spelled((0..length).find(fits).expect("a length that a message can have"))
+}
+
+/// A loaded breaker with an empty program behind it, and a connection past both.
+struct Track {
+    rig: Rig,
+    empty: Empty,
+    drain: Drain,
+    stream: TcpStream,
+}
+
+impl Track {
+    fn lay() -> Self {
+        let rig = Rig::new(POLICY);
+        let drain = Drain::listen(&rig.wire.venue, false);
+        let connect = || (Empty::open().attach_behind(Wire::INTERFACE), TcpStream::connect(Wire::venue_socket(PORT)));
+        let (empty, stream) = rig.inside(connect);
+        let stream = stream.expect("connecting");
+        stream.set_nodelay(true).expect("no delay");
+        Self { rig, empty, drain, stream }
+    }
+
+    /// Sends until TCP lets 64 KB go at once.
+    fn warm_up(&self) {
+        let most = MESSAGES.iter().max().expect("there are some");
+        let payload = order(EACH).repeat(*most);
+        (0..WARM / most).for_each(|_| (&self.stream).write_all(&payload).expect("sending"));
+        self.drain.wait((WARM * EACH) as u64);
+    }
+
+    /// What a send of this costs above an empty program, ns, and how many skbs all of them were.
+    fn cost(&self, payload: &[u8], sends: usize) -> (f64, u64) {
+        let _counting = enable_stats(Stats::RunTime).expect("asking for run times");
+        let before = self.programs();
+        for _ in 0..sends {
+            let until = self.drain.bytes() + payload.len() as u64;
+            (&self.stream).write_all(payload).expect("sending");
+            // The next is an skb of its own, with nothing in its way.
+            while self.drain.bytes() < until {
+                yield_now();
+            }
+        }
+        let after = self.programs();
+        let [took, zero] = [0, 1].map(|of| (after[of].run_time() - before[of].run_time()).as_nanos() as f64);
+        let [met, behind] = [0, 1].map(|of| after[of].run_count() - before[of].run_count());
+        assert_eq!(met, behind, "the empty program meets what breaker meets");
+        ((took - zero) / sends as f64, met)
+    }
+
+    fn programs(&self) -> [ProgramInfo; 2] {
+        let pinned = || ProgramInfo::from_pin(Rig::root().program()).expect("asking after the program");
+        [self.rig.inside(pinned), self.empty.info()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_has_the_length_that_is_asked_for() {
+        for length in LENGTHS.into_iter().chain([EACH]) {
+            assert_eq!(order(length).len(), length);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! How large everything is with many sessions and connections, and how long it takes to look at it.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::figures::Row;
+use super::hook::POLICY;
+use super::report::Table;
+use super::scale::Scale;
+use crate::crowd::Crowd;
+use crate::rig::binary;
+
+const MIB: f64 = (1 << 20) as f64;
+/// Sessions, groups and connections.
+const SIZES: [[usize; 3]; 3] = [[1, 1, 1], [1_000, 64, 0], [1_000, 64, 60_000]];
+
+/// The section.
+pub fn tables(scale: &Scale) -> Vec<Table> {
+    let crowds = SIZES.map(|[sessions, groups, connections]| {
+        let name = format!("sessions: {sessions}, groups: {groups}, connections: {connections}");
+        (name, Crowd::new(sessions, groups, connections))
+    });
+    let plain = Crowd::of(POLICY, 1, 0);
+    let usual = ("the defaults, sessions: 1, groups: 1, limits: 4", &plain);
+    let all = std::iter::once(usual).chain(crowds.iter().map(|(name, crowd)| (name.as_str(), crowd)));
+    vec![kernel(all), looks(scale, &crowds), agents(&crowds), file()]
+}
+
+fn row(what: String, unit: &str, figures: Vec<f64>) -> Row {
+    Row { rounds: figures, ..Row::new(what, unit) }
+}
+
+/// Kernel memory.
+fn kernel<'a>(crowds: impl Iterator<Item = (&'a str, &'a Crowd)>) -> Table {
+    let title = "kernel memory of the maps, with a table for 65536 connections, MiB; but for the first with four limits a scope, one of them of \
+                 what comes in, which has a table of its own";
+    let mut table = Table::new(title, &["with", "`breaker check` says", "the kernel says", "most of it"]);
+    for (name, crowd) in crowds {
+        let config = crowd.rig.config().display().to_string();
+        let ran = crowd.rig.cli(&["check", "--json", "--config", &config]);
+        let said: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
+        let said = said["kernel_memory_bytes"].as_u64().expect("a number") as f64 / MIB;
+        let mut maps = crowd.memory();
+        maps.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
+        let taken = maps.iter().map(|(_, bytes)| bytes).sum::<u64>() as f64 / MIB;
+        let most: Vec<_> =
+            maps.iter().take(3).map(|(name, bytes)| format!("{name} {:.1}", *bytes as f64 / MIB)).collect();
+        table.line([name.to_owned(), format!("{said:.1}"), format!("{taken:.1}"), most.join(", ")]);
+        table.keep(&[
+            row(format!("{name}: said"), "MiB", vec![said]),
+            row(format!("{name}: taken"), "MiB", vec![taken]),
+        ]);
+    }
+    table
+}
+
+/// How long `status` takes.
+fn looks(scale: &Scale, crowds: &[(String, Crowd)]) -> Table {
+    const VERBS: [(&str, &[&str]); 3] =
+        [("--version", &["--version"]), ("status", &["status"]), ("status --json", &["status", "--json"])];
+    let title = format!(
+        "what it takes to look, from the start of the program to its end, its output read from a pipe, ms, {} times each in turns",
+        scale.looks
+    );
+    let mut table = Table::new(title, &["with", "`breaker`", "p50", "p99", "bytes printed"]);
+    let mut rows: Vec<(Row, usize)> = crowds
+        .iter()
+        .flat_map(|(name, _)| VERBS.map(|(verb, _)| (Row::new(format!("{verb}: {name}"), "ms"), 0)))
+        .collect();
+    for _ in 0..scale.looks {
+        let turns = crowds.iter().flat_map(|(_, crowd)| VERBS.map(|(_, args)| (crowd, args)));
+        for ((row, printed), (crowd, args)) in rows.iter_mut().zip(turns) {
+            let start = Instant::now();
+            let ran = crowd.rig.cli(args);
+            row.rounds.push(start.elapsed().as_secs_f64() * 1e3);
+            assert!(ran.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ran.stderr));
+            *printed = ran.stdout.len();
+        }
+    }
+    for (row, printed) in &rows {
+        let (verb, name) = row.what.split_once(": ").expect("as it was made");
+        let [p50, p99] = [0.5, 0.99].map(|share| format!("{:.1}", row.quantile(share)));
+        table.line([name.to_owned(), verb.to_owned(), p50, p99, printed.to_string()]);
+    }
+    table.keep(rows.iter().map(|(row, _)| row));
+    table
+}
+
+/// What agents take, after all that they do has been done once.
+fn agents(crowds: &[(String, Crowd)]) -> Table {
+    let title = "an agent's own memory, after it has answered for /metrics three times, MiB";
+    let mut table = Table::new(title, &["with", "resident", "most ever", "/metrics, KiB"]);
+    for (name, crowd) in crowds {
+        let mut agent = Agent::start(crowd);
+        let scraped = (0..3).map(|_| agent.scrape(crowd)).max().unwrap_or_default();
+        let [resident, most] = ["VmRSS:", "VmHWM:"].map(|word| agent.memory(word));
+        agent.stop();
+        table.line([
+            name.clone(),
+            format!("{resident:.1}"),
+            format!("{most:.1}"),
+            format!("{:.0}", scraped as f64 / 1024.0),
+        ]);
+        table.keep(&[row(format!("agent: {name}"), "MiB", vec![resident])]);
+    }
+    table
+}
+
+/// The binary.
+fn file() -> Table {
+    let mut table = Table::new("what is installed", &["file", "MiB"]);
+    let bytes = fs::metadata(binary()).expect("asking after the binary").len() as f64 / MIB;
+    table.line(["`breaker`, with the kernel program inside".to_owned(), format!("{bytes:.1}")]);
+    table.keep(&[row("breaker".to_owned(), "MiB", vec![bytes])]);
+    table
+}
+
+/// A running agent.
+struct Agent(Child);
+
+impl Agent {
+    fn start(crowd: &Crowd) -> Self {
+        let mut command = Command::new(binary());
+        command.args(["agent", "--config"]).arg(crowd.rig.config()).env_remove("NOTIFY_SOCKET");
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = crowd.rig.inside(|| command.spawn().expect("starting an agent"));
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().expect("its output")).read_line(&mut ready).expect("its line");
+        Self(child)
+    }
+
+    /// How long the metrics are, bytes.
+    fn scrape(&self, crowd: &Crowd) -> usize {
+        let mut stream = crowd.rig.inside(|| TcpStream::connect("127.0.0.1:9469")).expect("connecting");
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("asking");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.contains("breaker_connection_table_used"), "{answer:.300}");
+        answer.len()
+    }
+
+    /// A figure of proc_pid_status(5), MiB.
+    fn memory(&self, word: &str) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("reading its status");
+        let line = status.lines().find_map(|line| line.strip_prefix(word)).expect("its memory");
+        line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") / 1024.0
+    }
+
+    fn stop(&mut self) {
+        kill_process(Pid::from_child(&self.0), Signal::TERM).expect("stopping it");
+        self.0.wait().expect("its end");
+    }
+}
