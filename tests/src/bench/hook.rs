@@ -13,17 +13,17 @@ use crate::empty::Empty;
 use crate::frame::Frame;
 use crate::rig::{Rig, Runs, run};
 
-/// Three scopes with four limits that nothing reaches.
+/// Three scopes with four limits that nothing reaches, and whose windows are full and over many times in a round.
 pub const POLICY: &str = r#"
-limits = [{ class = "order", max = 1000000000, per = "1s" }]
+limits = [{ class = "order", max = 3000000, per = "100ms" }]
 [[group]]
 name = "desk"
-limits = [{ class = "order", max = 1000000000, per = "1s" }]
+limits = [{ class = "order", max = 3000000, per = "100ms" }]
 [[session]]
 name = "x1"
 remote = "10.9.0.2:9001"
 groups = ["desk"]
-limits = [{ class = "order", max = 1000000000, per = "1s" }, { class = "message", max = 1000000000, per = "1s" }]
+limits = [{ class = "order", max = 3000000, per = "100ms" }, { class = "message", max = 3000000, per = "100ms" }]
 "#;
 
 /// A segment of a session, as a Linux host sends it: with time stamps.

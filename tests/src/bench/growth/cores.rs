@@ -29,7 +29,7 @@ const SERIES: [&str; 2] = ["connections of one session, all limits shared", "ses
 
 /// As many limits as in [`POLICY`] in the way of each session, but none that two of them share.
 fn apart(sessions: usize) -> String {
-    let limits = "limits = [{ class = \"order\", max = 1000000000, per = \"1s\" }, { class = \"message\", max = 1000000000, per = \"1s\" }]";
+    let limits = "limits = [{ class = \"order\", max = 3000000, per = \"100ms\" }, { class = \"message\", max = 3000000, per = \"100ms\" }]";
     let mut text = String::new();
     for number in 0..sessions {
         let (name, port) = (format!("a{number}"), PORT + number as u16);

@@ -26,6 +26,8 @@ const LENGTHS: [usize; 7] = [60, 125, 250, 500, 1_000, 2_000, 4_096];
 const MESSAGES: [usize; 9] = [1, 2, 4, 10, 25, 50, 100, 200, 400];
 /// Bytes of each of those.
 const EACH: usize = 150;
+/// Packets of the network itself that may come between two questions.
+const STRAY: u64 = 2;
 /// Orders that warm the connection up.
 const WARM: usize = 40_000;
 
@@ -129,7 +131,8 @@ impl Track {
         let after = self.programs();
         let [took, zero] = [0, 1].map(|of| (after[of].run_time() - before[of].run_time()).as_nanos() as f64);
         let [met, behind] = [0, 1].map(|of| after[of].run_count() - before[of].run_count());
-        assert_eq!(met, behind, "the empty program meets what breaker meets");
+        // They are asked one after the other, and a packet of the network's own may come between.
+        assert!(met.abs_diff(behind) <= STRAY, "the empty program meets what breaker meets: {met}, {behind}");
         ((took - zero) / sends as f64, met)
     }
 
