@@ -78,9 +78,12 @@ const AIMS: &[Aim] = &[
     }),
     first("`breaker trip`, from its start to the last order byte, p50", Most(1.0), MS, |of| trip(of, 0.5)),
     first("`breaker trip`, the same, p99", Most(5.0), MS, |of| trip(of, 0.99)),
-    first("what came after `breaker trip` had returned", Most(0.0), ("orders", 0), |of| {
+    first("orders on the wire after `breaker trip` had returned", Most(0.0), ("orders", 0), |of| {
         let tables = &of.sections.get("kill")?.tables;
-        tables.iter().find_map(|table| table.cell(TRIP, "orders after it returned, most")?.parse().ok())
+        let late = ["orders that left after it returned, most", "that came"];
+        let cells = tables.iter().flat_map(|table| late.map(|column| table.cell(TRIP, column)?.parse::<f64>().ok()));
+        // All four, or none of them counts.
+        cells.collect::<Option<Vec<_>>>()?.into_iter().reduce(f64::max)
     }),
     aim("an order with 1,000 sessions, against one session", Most(1.25), TIMES, |of| grown(of, 1_000.0)),
     first("an order among 60,000 connections, against one connection", Most(1.25), TIMES, |of| grown(of, 60_000.0)),
