@@ -288,9 +288,13 @@ pub fn look(scope: &impl SharedScope, marks: &Marks, counts: &Counts, now: u64) 
         let more = counts.of(&limit);
         if more != 0 && positions >> i & 1 == 1 {
             let tail = scope.tail(i, &limit, marks.issued[i], now);
-            scope.set_tail(i, tail);
+            let window = scope.window(i);
+            // Only what changes: another CPU may be about to take tickets of it.
+            if tail != window.tail {
+                scope.set_tail(i, tail);
+            }
             let used = marks.issued[i].wrapping_sub(tail).wrapping_add(more);
-            if armed && found.is_none() && used > window::most(&limit, &scope.window(i)) {
+            if armed && found.is_none() && used > window::most(&limit, &window) {
                 found = Some(Passed { limit: i as u32, used });
             }
         }
@@ -324,7 +328,7 @@ pub fn take(
             let used = issued.wrapping_sub(window.tail).wrapping_add(more);
             let near = is_near(scope, i, &window, used);
             // What was looked at, and is far from any warning, has at most a new peak.
-            let peaks = near && looked && !raced && window.level == 0 && used <= window::unwarned(&limit);
+            let peaks = near && looked && window.level == 0 && used <= window::unwarned(&limit);
             if near && !peaks {
                 unsettled |= (1 | (raced as u32) << RACED) << i;
             } else {
@@ -367,10 +371,17 @@ pub fn settle(
     let window = scope.window(i);
     let most = window::most(&limit, &window);
     let passes = used > most && scope.armed();
-    scope.set_tail(i, tail);
+    if tail != window.tail {
+        scope.set_tail(i, tail);
+    }
     let peak = if used > window.peak { used } else { window.peak };
-    scope.set_peak(i, peak);
-    scope.set_calm(i, min(peak, window::unwarned(&limit)));
+    if peak != window.peak {
+        scope.set_peak(i, peak);
+    }
+    let calm = min(peak, window::unwarned(&limit));
+    if calm != scope.calm(i) {
+        scope.set_calm(i, calm);
+    }
     let level = window::level(&limit, most, used);
     // Of a limit that trips its scope nothing is left to warn.
     if level != window.level && scope.swap_level(i, level) < level && !passes {
