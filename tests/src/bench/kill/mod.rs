@@ -94,6 +94,7 @@ fn line(table: &mut Table, weapon: Weapon, shots: &[Shot]) {
     table.line(cells);
     table.keep([&last, &left, &took, &sender, &venue]);
     if weapon == Weapon::Trip {
-        assert_eq!((left_after, after), (0, 0), "no order leaves or comes after `breaker trip` has returned");
+        // What had left may come later: a busy host takes packets in milliseconds after they were sent.
+        assert_eq!(left_after, 0, "no order leaves after `breaker trip` has returned");
     }
 }
