@@ -238,6 +238,8 @@ const ISN: u32 = u32::MAX - 700;
 
 impl<'a> Frames<'a> {
     fn new(rig: &'a Rig, port: u16, venue: SocketAddr) -> Self {
+        // The CPU of the one receive queue: a frame has been taken in when sending it returns.
+        on_one_cpu();
         let host: IpAddr = if venue.is_ipv4() { "10.9.0.77" } else { "fd09::77" }.parse().expect("an address");
         let socket = PacketSocket::deaf(&rig.wire.venue, Wire::INTERFACE);
         Self { rig, firm: SocketAddr::new(host, port), venue, socket }
