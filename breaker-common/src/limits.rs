@@ -6,7 +6,7 @@
 //! Most limits are far away most of the time. How many messages a window holds is at most what it held when its tail was last
 //! looked for and what has come since; while that is no more than [`Window::calm`], nobody needs to look.
 
-use core::cmp::min;
+use core::cmp::{max, min};
 use core::ops::Deref;
 
 use crate::abi::{Fences, LIMITS_PER_SCOPE, Limit, Rules, SCOPES_PER_SESSION, Session, Switch, Trip, Window};
@@ -336,8 +336,7 @@ pub fn take(
                 scope.stamp(i, &limit, issued, more, if raced { clock() } else { now });
             }
             if peaks {
-                scope.set_peak(i, used);
-                scope.set_calm(i, used);
+                remember(scope, i, &limit, &window, used);
             }
         }
         i += 1;
@@ -345,7 +344,23 @@ pub fn take(
     unsettled
 }
 
+/// Where they begin.
 const RACED: u32 = 8;
+
+/// Keeps the peak of a window that holds so many messages, and up to where it is calm from now on. Writes only what changes: another CPU
+/// may wait for it.
+#[inline(always)]
+fn remember(scope: &impl SharedScope, i: usize, limit: &Limit, window: &Window, used: u64) {
+    // After a reload the window has its peak, and nobody knows yet up to where it is calm.
+    let peak = max(window.peak, used);
+    if peak != window.peak {
+        scope.set_peak(i, peak);
+    }
+    let calm = min(peak, window::unwarned(limit));
+    if calm != scope.calm(i) {
+        scope.set_calm(i, calm);
+    }
+}
 
 /// Judges a limit by the tickets that were really taken, writes their times, keeps tail, peak and warning level up to date, and says up to
 /// where it is calm from now on. `rose` is told of a warning level that rises. Returns what is passed, where the scope is armed: because
@@ -374,14 +389,7 @@ pub fn settle(
     if tail != window.tail {
         scope.set_tail(i, tail);
     }
-    let peak = if used > window.peak { used } else { window.peak };
-    if peak != window.peak {
-        scope.set_peak(i, peak);
-    }
-    let calm = min(peak, window::unwarned(&limit));
-    if calm != scope.calm(i) {
-        scope.set_calm(i, calm);
-    }
+    remember(scope, i, &limit, &window, used);
     let level = window::level(&limit, most, used);
     // Of a limit that trips its scope nothing is left to warn.
     if level != window.level && scope.swap_level(i, level) < level && !passes {

@@ -408,3 +408,19 @@ fn what_comes_in_is_counted_by_the_window_whatever_is_passed() {
         assert_eq!(watched.scope.get().windows[0].peak, 3 * max + 5);
     }
 }
+
+#[test]
+fn a_peak_outlives_a_reload_which_forgets_up_to_where_a_window_is_calm() {
+    let mut watched = Watched::new(1_000, 100 * MS, true);
+    let mut now = 1;
+    assert_eq!(watched.offer(400, now), None);
+    let mut scope = watched.scope.get();
+    scope.windows[0].calm = [0; 2];
+    watched.scope.set(scope);
+    for _ in 0..3 {
+        now += 100 * MS;
+        assert_eq!(watched.offer(5, now), None);
+        assert_eq!((watched.used(now), watched.scope.get().windows[0].peak), (5, 400));
+    }
+    assert_eq!(watched.scope.get().windows[0].calm[0], 400, "and is known again");
+}
