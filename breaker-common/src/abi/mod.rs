@@ -18,7 +18,7 @@ pub use policy::{
 pub use state::{Connection, ConnectionKey, Counters, Event, Fences, Inbound, Scope, Switch, Trip, Window};
 
 /// The layout's number: in the object, in the pinned META map, in `status`. Checked before any other pinned map is opened.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 /// First word of [`Meta`]: "breaker\0".
 pub const MAGIC: u64 = u64::from_le_bytes(*b"breaker\0");
 
