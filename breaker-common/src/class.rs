@@ -120,6 +120,22 @@ table! {
     Admin: "0" "1" "2" "3" "4" "5" "A" "n";
 }
 
+/// The class of a message whose type has one character: [`of`], from a table.
+#[inline(always)]
+pub fn of_one(msg_type: MsgType) -> Class {
+    // All that have one are among these; the kernel's verifier is shown it.
+    static CLASSES: [Class; 128] = {
+        let mut classes = [Class::Order; 128];
+        let mut byte = 1;
+        while byte < 128 {
+            classes[byte] = of(MsgType(byte as u64));
+            byte += 1;
+        }
+        classes
+    };
+    if msg_type.0 < 128 { CLASSES[msg_type.0 as usize] } else { Class::Order }
+}
+
 /// OrderMassActionRequest: an order or a cancel, by MassActionType(1373).
 pub const MASS_ACTION: MsgType = MsgType(packed("CA"));
 
@@ -148,6 +164,9 @@ impl Incoming {
         }
     }
 }
+
+/// All that goes out, of whatever class: behind those of [`Class`] and [`Incoming`] in `Tally::messages`.
+pub const EVERY: usize = 8;
 
 /// What becomes of an incoming message of this type.
 #[inline(always)]

@@ -1,16 +1,29 @@
 //! The limits of a session's scopes, asked and charged for the messages of one segment.
 //!
-//! Three steps, because a segment crosses whole or not at all and may be subject to many limits: mark every limit, read the clock
-//! once, look at the limits that may object, and only where none does take the tickets. So what is withheld has used up nothing.
+//! A segment crosses whole or not at all and may be subject to many limits. So first every limit is marked; then, where none can object, the
+//! tickets are taken, else those that may are looked at before. What is withheld has used up nothing. The clock is read once at the most.
 //!
-//! Most limits are far away most of the time. How many messages a window holds is at most what it held when its tail was last
-//! looked for and what has come since; while that is no more than [`Window::calm`], nobody needs to look.
+//! Most limits are far away most of the time. How many messages a window holds is at most what has come since its tail was last
+//! looked for; so up to a certain ticket ([`Window::calm`]) nobody needs to look.
 
 use core::cmp::{max, min};
+use core::hint::{black_box, cold_path};
 use core::ops::Deref;
 
-use crate::abi::{Fences, LIMITS_PER_SCOPE, Limit, Rules, SCOPES_PER_SESSION, Session, Switch, Trip, Window};
+use crate::abi::{
+    Fences, LIMITS_PER_SCOPE, Limit, METERS_PER_SESSION, Meter, Rules, Session, Slots, Switch, Trip, Window,
+};
+use crate::class::{self, Class, Incoming, LimitClass};
+use crate::stream::Tally;
 use crate::window;
+
+/// The scopes of a policy.
+pub trait Scopes {
+    /// How a scope is held.
+    type Scope: SharedScope;
+    /// The scope with this number; `None` where there is none, which no policy does.
+    fn scope(&self, number: u32) -> Option<Self::Scope>;
+}
 
 /// A scope in memory that several CPUs share, as the policy in force has it; how its fields are read and written atomically is its
 /// owner's business.
@@ -21,16 +34,17 @@ pub trait SharedScope {
     fn switch(&self) -> Switch;
     /// Whether a passed limit trips.
     fn armed(&self) -> bool;
-    /// Which limits are in use.
-    fn rules(&self) -> Rules;
     /// The limit at this position.
     fn limit(&self, i: usize) -> Self::Limit;
     /// Its running state.
     fn window(&self, i: usize) -> Window;
+    /// Tickets that it has issued.
+    fn issued(&self, i: usize) -> u64;
     /// The first ticket still inside its window at `now`: [`window::tail`] over its ring.
     fn tail(&self, i: usize, limit: &Limit, issued: u64, now: u64) -> u64;
     /// Writes the time of its tickets: [`window::stamp`] into its ring.
-    fn stamp(&self, i: usize, limit: &Limit, first: u64, more: u64, now: u64);
+    /// `now` tells it, and is asked only where one is to be written.
+    fn stamp(&self, slots: &Slots, first: u64, more: u64, now: impl FnOnce() -> u64);
     /// Adds to its `issued` atomically and returns what that was.
     fn issue(&self, i: usize, more: u64) -> u64;
     /// Stores its tail.
@@ -57,66 +71,62 @@ pub trait SharedScope {
     fn add_fills(&self, i: usize, fills: u64);
 }
 
-/// All positions of limits, as bits.
-const ALL: u32 = (1 << LIMITS_PER_SCOPE) - 1;
-
-/// The positions of the scope's limits, as bits.
-#[inline(always)]
-fn positions(scope: &impl SharedScope) -> u32 {
-    scope.rules().positions & ALL
-}
-
-/// Messages of a segment, as limits count them.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// By [`crate::class::LimitClass`] code.
-    pub of: [u32; 8],
-    /// Bits `1 << code` of those that are not 0.
-    pub classes: u32,
-}
-
-impl Counts {
-    /// Messages that a limit counts.
-    #[inline(always)]
-    fn of(&self, limit: &Limit) -> u64 {
-        // The verifier must see the bound.
-        self.of[limit.class as usize & 7] as u64
+/// Lists the limits of a session's scopes, of which `of` tells, in the order of the scopes.
+pub fn meter(session: &mut Session, of: impl Fn(u32) -> (Rules, [Limit; LIMITS_PER_SCOPE])) {
+    let mut count = 0;
+    session.meters = [Meter::default(); METERS_PER_SESSION];
+    for scope in session.scopes.into_iter().take(session.scope_count as usize) {
+        let (rules, limits) = of(scope);
+        for (position, limit) in limits.iter().enumerate().filter(|(i, _)| rules.positions >> i & 1 == 1) {
+            let (position, counter) = (position as u16, counter(limit.class));
+            session.meters[count] = Meter { scope, position, counter, slots: limit.slots };
+            count += 1;
+        }
     }
 }
 
-/// What a segment remembers of the limits of a scope between its steps.
+/// [`Meter::counter`] of a limit of this class.
+fn counter(class: u32) -> u16 {
+    let counters = LimitClass::ALL.map(|class| match class {
+        LimitClass::Order => Class::Order as u16,
+        LimitClass::Cancel => Class::Cancel as u16,
+        LimitClass::Message => class::EVERY as u16,
+        LimitClass::Fill => Incoming::Fill as u16,
+        LimitClass::Reject => Incoming::Reject as u16,
+    });
+    1 + counters.get(class as usize).copied().unwrap_or(class::EVERY as u16)
+}
+
+/// What a segment remembers of the limits of its session between the steps.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
-    /// One of [`concern`].
-    pub concern: u64,
-    /// `Window::issued` of each, from before the clock was read.
-    pub issued: [u64; LIMITS_PER_SCOPE],
+    /// `Window::issued` of each.
+    issued: [u64; METERS_PER_SESSION],
+    /// Not 0 where any counts any of the messages.
+    any: u64,
+    /// Bits of those that may object.
+    near: u64,
+    /// When they were judged, CLOCK_MONOTONIC, ns: read after `issued`; 0 where that is still to be.
+    now: u64,
 }
 
-/// Values of `Marks::concern`.
-pub mod concern {
-    /// No limit counts any of the messages.
-    pub const NONE: u64 = 0;
-    /// Some do, and none of them can object.
-    pub const CALM: u64 = 1;
-    /// One may.
-    pub const NEAR: u64 = 3;
-}
-
-/// A limit whose tickets are taken and not yet judged.
+/// What came of an attempt to charge a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unsettled {
-    /// Its position in the scope.
-    pub limit: u32,
-    /// Another CPU was faster to take some.
-    pub raced: bool,
+pub enum Attempt {
+    /// No limit counts any of the messages.
+    Nobody,
+    /// A limit may object; nothing is taken.
+    Near,
+    /// None can: all tickets are taken. Where another CPU came between, this is what [`take`] returns.
+    Taken(u64),
 }
 
 /// A limit that was passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Passed {
+    /// The number of its scope.
+    pub scope: u32,
     /// Its position in the scope.
     pub limit: u32,
     /// Messages that its window would have held.
@@ -134,254 +144,231 @@ pub struct Rise {
     pub level: u64,
 }
 
-/// Where the three steps are done, scope by scope. The kernel makes each a function that the verifier checks once.
+/// Where the steps are done. The kernel makes each a function that the verifier checks once.
 pub trait Charge {
-    /// Has the messages of the segment counted for the steps that follow ([`crate::stream::Tally::counts`]): bits of the classes.
-    fn count(&mut self) -> u32;
-    /// CLOCK_MONOTONIC, ns.
-    fn now(&mut self) -> u64;
-    /// [`mark`] for the scope with this number, at this position of the session.
-    fn mark(&mut self, position: usize, scope: u32);
-    /// What that found: one of [`concern`]. To be read from memory each time, or the verifier follows every combination of answers.
-    fn concern(&self, position: usize) -> u64;
+    /// [`attempt`].
+    fn attempt(&mut self, session: &Session) -> Attempt;
     /// [`look`].
-    fn look(&mut self, position: usize, scope: u32, now: u64) -> Option<Passed>;
+    fn look(&mut self, session: &Session) -> Option<Passed>;
     /// [`take`].
-    fn take(&mut self, position: usize, scope: u32, now: u64) -> u32;
-    /// [`settle`].
-    fn settle(&mut self, position: usize, scope: u32, limit: Unsettled, now: u64) -> Option<Passed>;
+    fn take(&mut self, session: &Session) -> u64;
+    /// [`settle`] for each of these limits ([`take`]). The first of them that is passed.
+    fn settle(&mut self, session: &Session, unsettled: u64) -> Option<Passed>;
 }
 
-/// Charges the messages of a segment to every limit of its session, or, where one objects, to none. Returns the scope and the limit
-/// that objected.
+/// Charges the messages of a segment to every limit of its session, or, where one objects, to none. Returns the limit that objected.
 #[inline(always)]
-pub fn charge(session: &Session, charge: &mut impl Charge) -> Option<(u32, Passed)> {
-    let all = mark_all(session, charge);
-    if all == concern::NONE {
+pub fn charge(session: &Session, charge: &mut impl Charge) -> Option<Passed> {
+    let unsettled = match charge.attempt(session) {
+        Attempt::Nobody => return None,
+        Attempt::Taken(unsettled) => unsettled,
+        Attempt::Near => {
+            cold_path();
+            if let Some(passed) = charge.look(session) {
+                return Some(passed);
+            }
+            charge.take(session)
+        }
+    };
+    if unsettled == 0 {
         return None;
     }
-    let now = charge.now();
-    if all == concern::NEAR {
-        let mut i = 0;
-        while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
-            if charge.concern(i) == concern::NEAR
-                && let Some(passed) = charge.look(i, session.scopes[i], now)
-            {
-                return Some((session.scopes[i], passed));
-            }
-            i += 1;
-        }
-    }
-    let mut i = 0;
-    while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
-        if charge.concern(i) != concern::NONE
-            && let Some(passed) = take_and_settle(charge, i, session.scopes[i], now)
-        {
-            return Some((session.scopes[i], passed));
-        }
-        i += 1;
-    }
-    None
-}
-
-/// [`take`], and [`settle`] where there is anything to settle.
-#[inline(always)]
-fn take_and_settle(charge: &mut impl Charge, position: usize, scope: u32, now: u64) -> Option<Passed> {
-    let limits = charge.take(position, scope, now);
-    // Not an `Option`: the compiler would copy what is in none, and the verifier minds that.
-    let mut found = Passed { limit: 0, used: 0 };
-    let mut i = 0;
-    while i < LIMITS_PER_SCOPE && limits & ALL != 0 {
-        if limits >> i & 1 == 1 {
-            let raced = limits >> RACED >> i & 1 == 1;
-            if let Some(passed) = charge.settle(position, scope, Unsettled { limit: i as u32, raced }, now)
-                && found.used == 0
-            {
-                found = passed;
-            }
-        }
-        i += 1;
-    }
-    (found.used != 0).then_some(found)
-}
-
-/// [`mark`] for every scope of a session. The greatest concern of any.
-#[inline(always)]
-fn mark_all(session: &Session, charge: &mut impl Charge) -> u64 {
-    if charge.count() == 0 {
-        return concern::NONE;
-    }
-    let mut all = concern::NONE;
-    let mut i = 0;
-    while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
-        charge.mark(i, session.scopes[i]);
-        all |= charge.concern(i);
-        i += 1;
-    }
-    all
+    cold_path();
+    charge.settle(session, unsettled)
 }
 
 /// Charges messages that came in to every limit of their session. None of them is withheld, so each takes its ticket, whatever any
-/// limit says; `trip` is told of each scope where one is passed.
+/// limit says; `trip` is told of each that is passed.
 #[inline(always)]
-pub fn record<C: Charge>(session: &Session, charge: &mut C, mut trip: impl FnMut(&mut C, u32, Passed)) {
-    if mark_all(session, charge) == concern::NONE {
-        return;
-    }
-    let now = charge.now();
+pub fn record<C: Charge>(session: &Session, charge: &mut C, mut trip: impl FnMut(&mut C, Passed)) {
+    let unsettled = match charge.attempt(session) {
+        Attempt::Nobody => return,
+        Attempt::Taken(unsettled) => unsettled,
+        Attempt::Near => {
+            // Only to find the windows: what it says, the tickets say again.
+            charge.look(session);
+            charge.take(session)
+        }
+    };
     let mut i = 0;
-    while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
-        if charge.concern(i) != concern::NONE {
-            let scope = session.scopes[i];
-            if charge.concern(i) == concern::NEAR {
-                // Only to find the windows: what it says, the tickets say again.
-                charge.look(i, scope, now);
-            }
-            if let Some(passed) = take_and_settle(charge, i, scope, now) {
-                trip(charge, scope, passed);
-            }
+    while i < METERS_PER_SESSION && unsettled != 0 {
+        if is_in(unsettled, i)
+            && let Some(passed) = charge.settle(session, unsettled & (1 << RACED | 1) << i)
+        {
+            trip(charge, passed);
         }
         i += 1;
     }
 }
 
-/// Remembers how many tickets each limit has issued that counts any of the messages, and whether it may object.
 #[inline(always)]
-pub fn mark(scope: &impl SharedScope, marks: &mut Marks, counts: &Counts) {
-    let rules = scope.rules();
-    if rules.classes & counts.classes == 0 {
-        marks.concern = concern::NONE;
-        return;
-    }
-    let mut found = concern::CALM;
-    let positions = rules.positions & ALL;
+fn is_in(bits: u64, i: usize) -> bool {
+    bits >> i & 1 == 1
+}
+
+/// Calls `settle` for each of these limits ([`take`]), with its position among the session's and whether another CPU was faster there.
+#[inline(always)]
+pub fn each_unsettled(unsettled: u64, mut settle: impl FnMut(usize, bool)) {
     let mut i = 0;
-    while i < LIMITS_PER_SCOPE && positions >> i != 0 {
-        let more = counts.of(&scope.limit(i));
-        if more != 0 && positions >> i & 1 == 1 {
-            let window = scope.window(i);
-            marks.issued[i] = window.issued;
-            if is_near(scope, i, &window, window.issued.wrapping_sub(window.tail).wrapping_add(more)) {
-                found = concern::NEAR;
-            }
+    while i < METERS_PER_SESSION {
+        if is_in(unsettled, i) {
+            settle(i, is_in(unsettled >> RACED, i));
         }
         i += 1;
     }
-    marks.concern = found;
 }
 
-/// Whether a limit must be looked at, if its window may hold so many messages.
+/// Does something for each limit of a session that counts any of the messages: with its scope, its position among the session's, and how
+/// many of the messages it counts.
 #[inline(always)]
-fn is_near(scope: &impl SharedScope, i: usize, window: &Window, used: u64) -> bool {
-    used > scope.calm(i) || window.level != 0
+fn each<S: Scopes>(scopes: &S, session: &Session, tally: &Tally, mut act: impl FnMut(&S::Scope, usize, &Meter, u64)) {
+    let mut i = 0;
+    while i < METERS_PER_SESSION {
+        let meter = &session.meters[i];
+        let Some(more) = tally.counted(meter.counter) else { break };
+        if more != 0
+            && let Some(scope) = scopes.scope(meter.scope)
+        {
+            act(&scope, i, meter, more);
+        }
+        i += 1;
+    }
 }
 
-/// The first limit that the messages would pass, where the scope is armed. Takes nothing, and brings the tails of all up to date.
+/// Remembers how many tickets each limit has issued that counts any of the messages, and where none of them may object, takes the tickets.
+/// `clock` tells one time for the whole segment, read where it is first asked.
 #[inline(always)]
-pub fn look(scope: &impl SharedScope, marks: &Marks, counts: &Counts, now: u64) -> Option<Passed> {
-    let armed = scope.armed();
+pub fn attempt(
+    scopes: &impl Scopes,
+    session: &Session,
+    marks: &mut Marks,
+    tally: &Tally,
+    clock: impl FnMut() -> u64,
+) -> Attempt {
+    let (mut any, mut near) = (0, 0);
+    each(scopes, session, tally, |scope, i, meter, more| {
+        let issued = scope.issued(meter.position as usize);
+        marks.issued[i] = issued;
+        any |= more;
+        near |= beyond(scope.calm(meter.position as usize), issued.wrapping_add(more)) << i;
+    });
+    // By way of memory: the verifier forgets there what it knows of them, else it follows all that comes for every way here.
+    (marks.any, marks.near) = (any, near);
+    let marks = black_box(marks);
+    if marks.near != 0 {
+        cold_path();
+        return Attempt::Near;
+    }
+    if marks.any == 0 {
+        return Attempt::Nobody;
+    }
+    marks.now = 0;
+    Attempt::Taken(take_tickets(scopes, session, marks, tally, 0, clock))
+}
+
+/// 1 where so many tickets are more than those up to which a window is calm. Without a branch, for the verifier follows both ways of each.
+#[inline(always)]
+fn beyond(calm: u64, tickets: u64) -> u64 {
+    calm.wrapping_sub(tickets) >> 63
+}
+
+/// The first limit that the messages would pass, where its scope is armed. Takes nothing, and brings the tails of all that may object up
+/// to date.
+#[inline(always)]
+pub fn look(
+    scopes: &impl Scopes,
+    session: &Session,
+    marks: &mut Marks,
+    tally: &Tally,
+    clock: impl FnOnce() -> u64,
+) -> Option<Passed> {
+    marks.now = clock();
     let mut found = None;
-    let positions = positions(scope);
-    let mut i = 0;
-    while i < LIMITS_PER_SCOPE && positions >> i != 0 {
-        let limit = scope.limit(i);
-        let more = counts.of(&limit);
-        if more != 0 && positions >> i & 1 == 1 {
-            let tail = scope.tail(i, &limit, marks.issued[i], now);
-            let window = scope.window(i);
+    each(scopes, session, tally, |scope, i, meter, more| {
+        if is_in(marks.near, i) {
+            let (at, issued) = (meter.position as usize, marks.issued[i]);
+            let limit = scope.limit(at);
+            let tail = scope.tail(at, &limit, issued, marks.now);
+            let window = scope.window(at);
             // Only what changes: another CPU may be about to take tickets of it.
             if tail != window.tail {
-                scope.set_tail(i, tail);
+                scope.set_tail(at, tail);
+                calm_from(scope, at, &limit, &window, tail);
             }
-            let used = marks.issued[i].wrapping_sub(tail).wrapping_add(more);
-            if armed && found.is_none() && used > window::most(&limit, &window) {
-                found = Some(Passed { limit: i as u32, used });
+            let used = issued.wrapping_sub(tail).wrapping_add(more);
+            if found.is_none() && used > window::most(&limit, &window) && scope.armed() {
+                found = Some(Passed { scope: meter.scope, limit: at as u32, used });
             }
         }
-        i += 1;
-    }
+    });
     found
 }
 
-/// Takes the tickets, and marks how many had been issued before. Returns the limits that are to be settled: bits of their positions, and
-/// from [`RACED`] on of those where another CPU was faster.
+/// Stores up to which ticket a window with this tail is calm: that of its first warning, of a new peak, or of a verdict.
 #[inline(always)]
-pub fn take(
-    scope: &impl SharedScope,
-    marks: &mut Marks,
-    counts: &Counts,
-    now: u64,
-    mut clock: impl FnMut() -> u64,
-) -> u32 {
-    let mut unsettled = 0;
-    let looked = marks.concern == concern::NEAR;
-    let positions = positions(scope);
-    let mut i = 0;
-    while i < LIMITS_PER_SCOPE && positions >> i != 0 {
-        let limit = scope.limit(i);
-        let more = counts.of(&limit);
-        if more != 0 && positions >> i & 1 == 1 {
-            let issued = scope.issue(i, more);
-            let raced = issued != marks.issued[i];
-            marks.issued[i] = issued;
-            let window = scope.window(i);
-            let used = issued.wrapping_sub(window.tail).wrapping_add(more);
-            let near = is_near(scope, i, &window, used);
-            // What was looked at, and is far from any warning, has at most a new peak.
-            let peaks = near && looked && window.level == 0 && used <= window::unwarned(&limit);
-            if near && !peaks {
-                unsettled |= (1 | (raced as u32) << RACED) << i;
-            } else {
-                // Raced, the tickets were taken later than `now` tells.
-                scope.stamp(i, &limit, issued, more, if raced { clock() } else { now });
-            }
-            if peaks {
-                remember(scope, i, &limit, &window, used);
-            }
-        }
-        i += 1;
-    }
-    unsettled
-}
-
-/// Where they begin.
-const RACED: u32 = 8;
-
-/// Keeps the peak of a window that holds so many messages, and up to where it is calm from now on. Writes only what changes: another CPU
-/// may wait for it.
-#[inline(always)]
-fn remember(scope: &impl SharedScope, i: usize, limit: &Limit, window: &Window, used: u64) {
-    // After a reload the window has its peak, and nobody knows yet up to where it is calm.
-    let peak = max(window.peak, used);
-    if peak != window.peak {
-        scope.set_peak(i, peak);
-    }
-    let calm = min(peak, window::unwarned(limit));
+fn calm_from(scope: &impl SharedScope, i: usize, limit: &Limit, window: &Window, tail: u64) {
+    // With a warning in force it may also be time to take it back.
+    let calm = if window.level == 0 { tail.wrapping_add(min(window.peak, window::unwarned(limit))) } else { 0 };
     if calm != scope.calm(i) {
         scope.set_calm(i, calm);
     }
 }
+
+/// Takes the tickets, and marks how many had been issued before. Those of limits that are calm are done with; the others are to be
+/// settled, which this returns: bits of their positions, and from [`RACED`] on of those where another CPU was faster.
+#[inline(always)]
+pub fn take(scopes: &impl Scopes, session: &Session, marks: &mut Marks, tally: &Tally) -> u64 {
+    let now = marks.now;
+    take_tickets(scopes, session, marks, tally, marks.near, || now)
+}
+
+/// The same, where these limits are not calm.
+#[inline(always)]
+fn take_tickets(
+    scopes: &impl Scopes,
+    session: &Session,
+    marks: &mut Marks,
+    tally: &Tally,
+    near: u64,
+    mut clock: impl FnMut() -> u64,
+) -> u64 {
+    let mut unsettled = 0;
+    each(scopes, session, tally, |scope, i, meter, more| {
+        let issued = scope.issue(meter.position as usize, more);
+        let raced = issued != marks.issued[i];
+        if raced || is_in(near, i) {
+            cold_path();
+            marks.issued[i] = issued;
+            unsettled |= (1 | (raced as u64) << RACED) << i;
+        } else {
+            scope.stamp(&meter.slots, issued, more, &mut clock);
+        }
+    });
+    unsettled
+}
+
+/// Where they begin.
+const RACED: u32 = 32;
 
 /// Judges a limit by the tickets that were really taken, writes their times, keeps tail, peak and warning level up to date, and says up to
 /// where it is calm from now on. `rose` is told of a warning level that rises. Returns what is passed, where the scope is armed: because
 /// another CPU was faster, or because what is charged has come in and is not to be withheld.
 #[inline(always)]
 pub fn settle(
-    scope: &impl SharedScope,
-    marks: &Marks,
-    counts: &Counts,
-    limit: Unsettled,
-    now: u64,
-    clock: impl FnOnce() -> u64,
+    scopes: &impl Scopes,
+    (i, meter, raced): (usize, &Meter, bool),
+    (marks, tally): (&Marks, &Tally),
+    clock: impl Fn() -> u64,
     rose: impl FnOnce(Rise),
 ) -> Option<Passed> {
-    let i = limit.limit as usize & (LIMITS_PER_SCOPE - 1);
-    let raced = limit.raced;
-    let limit = scope.limit(i);
-    let (issued, more) = (marks.issued[i], counts.of(&limit));
+    let issued = marks.issued.get(i).copied().unwrap_or(0);
+    let now = if marks.now == 0 { clock() } else { marks.now };
+    let (i, scope) = (meter.position as usize, scopes.scope(meter.scope)?);
+    let (limit, more) = (scope.limit(i), tally.counted(meter.counter)?);
     // Before their times are written: those take the places of the oldest.
     let tail = scope.tail(i, &limit, issued, now);
-    scope.stamp(i, &limit, issued, more, if raced { clock() } else { now });
+    // Raced, the tickets were taken later than `now` tells.
+    scope.stamp(&meter.slots, issued, more, || if raced { clock() } else { now });
     let used = issued.wrapping_sub(tail).wrapping_add(more);
     let window = scope.window(i);
     let most = window::most(&limit, &window);
@@ -389,13 +376,17 @@ pub fn settle(
     if tail != window.tail {
         scope.set_tail(i, tail);
     }
-    remember(scope, i, &limit, &window, used);
+    let peak = max(window.peak, used);
+    if peak != window.peak {
+        scope.set_peak(i, peak);
+    }
     let level = window::level(&limit, most, used);
+    calm_from(&scope, i, &limit, &Window { peak, level, ..window }, tail);
     // Of a limit that trips its scope nothing is left to warn.
     if level != window.level && scope.swap_level(i, level) < level && !passes {
         rose(Rise { limit: i as u32, used, level });
     }
-    passes.then_some(Passed { limit: i as u32, used })
+    passes.then_some(Passed { scope: meter.scope, limit: i as u32, used })
 }
 
 /// Trips a scope: latches the cause and fences every connection that is older. True where the cause is new.
@@ -410,14 +401,16 @@ pub fn trip(scope: &impl SharedScope, trip: Trip) -> bool {
     true
 }
 
-/// Adds fills that came in to every limit of a scope that is a ratio to them.
+/// Adds fills that came in to every limit of a session that is a ratio to them.
 #[inline(always)]
-pub fn fill(scope: &impl SharedScope, fills: u64) {
-    let positions = positions(scope);
+pub fn fill(scopes: &impl Scopes, session: &Session, fills: u64) {
     let mut i = 0;
-    while i < LIMITS_PER_SCOPE && positions >> i != 0 {
-        if positions >> i & 1 == 1 && scope.limit(i).per_fill != 0 {
-            scope.add_fills(i, fills);
+    while i < METERS_PER_SESSION && session.meters[i].counter != Meter::END {
+        let meter = &session.meters[i];
+        if let Some(scope) = scopes.scope(meter.scope)
+            && scope.limit(meter.position as usize).per_fill != 0
+        {
+            scope.add_fills(meter.position as usize, fills);
         }
         i += 1;
     }

@@ -3,14 +3,13 @@
 //! Two questions, kept apart: which bytes of a segment are new ([`Stream::advance`], by TCP sequence number), and which messages
 //! start in them ([`Framing::step`], by FIX framing). Neither looks at a byte that it can hop over.
 
-use core::hint::black_box;
+use core::hint::{black_box, cold_path};
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::class::{self, Class};
 use crate::fields::want;
 use crate::fix::{self, Header, MsgType, WINDOW, Words};
-use crate::limits::Counts;
 
 /// Payload that can be read at any offset; where it lies is its owner's business.
 pub trait Payload {
@@ -79,8 +78,9 @@ pub struct Stream {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Tally {
-    /// Messages that started in it, by class, and behind those of [`Class`] those of [`class::Incoming`].
-    pub messages: [u32; 8],
+    /// Messages that started in it, by class: those of [`Class`], behind them those of [`class::Incoming`], and at [`class::EVERY`] what
+    /// [`Self::sum_up`] found.
+    pub messages: [u32; 10],
     /// Times the stream was lost in it.
     pub desyncs: u32,
     /// 1 where it held bytes that were seen before.
@@ -121,21 +121,25 @@ impl Tally {
         self.messages[class as usize]
     }
 
-    /// Messages of all classes.
+    /// Messages of all classes that go out.
     #[inline(always)]
     pub fn total(&self) -> u32 {
         let [order, cancel, interest, query, admin, ..] = self.messages;
         order.wrapping_add(cancel).wrapping_add(interest).wrapping_add(query).wrapping_add(admin)
     }
 
-    /// As limits count them: by [`class::LimitClass`] code.
+    /// Notes [`Self::total`] for the limits that count every message.
     #[inline(always)]
-    pub fn counts(&self) -> Counts {
-        let (order, cancel, all) = (self.of(Class::Order), self.of(Class::Cancel), self.total());
-        let [.., fill, reject, _] = self.messages;
-        let bit = |count, class: u32| ((count != 0) as u32) << class;
-        let classes = bit(order, 0) | bit(cancel, 1) | bit(all, 2) | bit(fill, 3) | bit(reject, 4);
-        Counts { of: [order, cancel, all, fill, reject, 0, 0, 0], classes }
+    pub fn sum_up(&mut self) -> u32 {
+        let total = self.total();
+        self.messages[class::EVERY] = total;
+        total
+    }
+
+    /// Messages that a limit with this counter counts; `None` behind the last limit of a session ([`crate::abi::Meter`]).
+    #[inline(always)]
+    pub fn counted(&self, counter: u16) -> Option<u64> {
+        self.messages.get((counter as usize).wrapping_sub(1)).map(|count| *count as u64)
     }
 }
 
@@ -171,8 +175,10 @@ impl Stream {
     pub fn advance(&mut self, seq: u32, length: u32, tally: &mut Tally) -> Option<Fresh> {
         let behind = self.next_seq.wrapping_sub(seq) as i32;
         if behind < 0 {
+            cold_path();
             self.jump(seq, behind.wrapping_neg() as u32, tally);
         } else if behind > 0 {
+            cold_path();
             tally.repeated = 1;
             if behind as u32 >= length {
                 return self.fill(seq, length, tally);
@@ -183,6 +189,7 @@ impl Stream {
         let from = if behind > 0 { behind as u32 } else { 0 };
         self.next_seq = seq.wrapping_add(length);
         if self.next_seq.wrapping_sub(self.hole.end) > FORGOTTEN {
+            cold_path();
             self.hole.start = self.hole.end;
         }
         Some(Fresh { from, to: length, late: false })
@@ -243,12 +250,42 @@ impl Framing {
         if self.synced == sync::YES || fresh.from != 0 || (fresh.to as usize) < fix::SIGNATURE.len() {
             return;
         }
+        cold_path();
         let length = if fresh.to < WINDOW as u32 { fresh.to } else { WINDOW as u32 };
         if let Some(window) = payload.window(0, length)
             && fix::header(&window, length) != Header::Implausible
         {
             *self = Self::zeroed();
         }
+    }
+
+    /// Hops over messages of the common kind ([`fix::common`]) of which nothing is looked at, up to `most` of them. Returns where to go
+    /// on: `to` at the end, else at what [`Self::step`] must see.
+    ///
+    /// `class_of` says what class a type of one character is.
+    #[inline(always)]
+    pub fn hop(
+        &mut self,
+        payload: &mut impl Payload,
+        (from, to): (u32, u32),
+        most: u32,
+        class_of: impl Fn(MsgType) -> Class,
+        tally: &mut Tally,
+    ) -> u32 {
+        if self.synced != sync::YES || self.scan != 0 || self.held != 0 {
+            return from;
+        }
+        let mut at = from.wrapping_add(self.skip);
+        let mut hops = 0;
+        while hops < most && at < to && to - at >= WINDOW as u32 {
+            let Some(window) = payload.window(at, WINDOW as u32) else { break };
+            let Some((msg_type, length)) = fix::common(&window) else { break };
+            tally.count(class_of(msg_type) as usize);
+            at = at.wrapping_add(length);
+            hops += 1;
+        }
+        self.skip = at.saturating_sub(to);
+        if at < to { at } else { to }
     }
 
     /// Hops to the next message that starts between `from` and `to` and counts it, or reads a field of the one that is looked at.

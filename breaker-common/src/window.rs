@@ -6,17 +6,16 @@
 //!
 //! **Several CPUs at once.** A segment first asks every limit and then takes its tickets with one atomic addition a limit
 //! (`limits::charge`). If tickets went out in between, the addition tells, and the segment is judged again by the number it really got.
-//! The time that judges was read before the addition, the time that is stored is no earlier than it, so an interval measured by
-//! the ring is never longer than the real one. A slot whose holder has not written yet reads as "just now".
+//! The time that is stored is no earlier than the one that judges, so an interval measured by the ring is never longer than the real one. A slot whose holder has not written yet reads as "just now".
 //!
 //! **Long limits.** Above 2,046 a slot stands for a granule of tickets and holds the time of the last of them: the count is
 //! high by less than one granule, under 0.1 % of N.
 
 use core::cmp::{max, min};
 
-use crate::abi::{Limit, Window};
+use crate::abi::{Limit, Slots, Window};
 
-/// The memory of all rings; a limit's own part begins at `Limit::base`.
+/// The memory of all rings; a limit's own part is its [`Slots`].
 pub trait Ring {
     /// The word in a slot.
     fn read(&self, slot: u64) -> u64;
@@ -63,8 +62,8 @@ pub fn tail_at_hint(limit: &Limit, window: &Window, ring: &impl Ring, now: u64) 
         return (min(window.floor, window.issued), true);
     }
     // The ring remembers this many tickets and no more.
-    let granule_bits = limit.granule_bits & 63;
-    let kept = ((1u64 << (limit.ring_bits & 63)) - 1) << granule_bits;
+    let granule_bits = limit.slots.granule_bits & 63;
+    let kept = ((1u64 << (limit.slots.ring_bits & 63)) - 1) << granule_bits;
     let oldest = max(window.issued.saturating_sub(kept), window.floor);
     let hint = min(max(window.tail, oldest), window.issued);
     let granule = hint >> granule_bits;
@@ -74,7 +73,7 @@ pub fn tail_at_hint(limit: &Limit, window: &Window, ring: &impl Ring, now: u64) 
 /// The tail behind a ticket that has left the window: in steady traffic the next granule settles it, after a pause a search by halves.
 #[inline(always)]
 pub fn tail_behind(limit: &Limit, issued: u64, ring: &impl Ring, ticket: u64, now: u64) -> u64 {
-    let granule_bits = limit.granule_bits & 63;
+    let granule_bits = limit.slots.granule_bits & 63;
     // `low` has passed, `high` has not.
     let (mut low, mut high) = (ticket >> granule_bits, issued >> granule_bits);
     let mut middle = low + 1;
@@ -94,19 +93,33 @@ pub fn tail_behind(limit: &Limit, issued: u64, ring: &impl Ring, ticket: u64, no
 /// True where the last ticket of this granule was taken a window or more ago.
 #[inline(always)]
 fn passed(limit: &Limit, ring: &impl Ring, granule: u64, now: u64) -> bool {
-    let word = ring.read(slot(limit, granule));
-    word & LAP_MASK == lap(limit, granule) && now.wrapping_sub(word >> LAP_BITS) as i64 >= limit.per_ns as i64
+    let word = ring.read(slot(&limit.slots, granule));
+    word & LAP_MASK == lap(&limit.slots, granule) && now.wrapping_sub(word >> LAP_BITS) as i64 >= limit.per_ns as i64
+}
+
+/// How many granules end among the tickets `first..first + more`: so many words [`stamp`] writes, up to a ring full.
+#[inline(always)]
+pub fn ended(slots: &Slots, first: u64, more: u64) -> u64 {
+    let granule_bits = slots.granule_bits & 63;
+    (first.wrapping_add(more) >> granule_bits).wrapping_sub(first >> granule_bits)
+}
+
+/// [`stamp`] where one does.
+#[inline(always)]
+pub fn stamp_one(slots: &Slots, ring: &mut impl Ring, first: u64, now: u64) {
+    let granule = first >> (slots.granule_bits & 63);
+    ring.write(slot(slots, granule), now << LAP_BITS | lap(slots, granule));
 }
 
 /// Writes the time `now` for the tickets `first..first + more`: one word for each granule that ends among them. Writes `most` words
 /// at most and returns how many tickets it left out.
 #[inline(always)]
-pub fn stamp(limit: &Limit, ring: &mut impl Ring, first: u64, more: u64, now: u64, most: u64) -> u64 {
-    let granule_bits = limit.granule_bits & 63;
+pub fn stamp(slots: &Slots, ring: &mut impl Ring, first: u64, more: u64, now: u64, most: u64) -> u64 {
+    let granule_bits = slots.granule_bits & 63;
     let last = first.wrapping_add(more);
     let end = last >> granule_bits;
     let mut granule = first >> granule_bits;
-    if limit.per_ns == 0 || granule == end {
+    if granule == end {
         return 0;
     }
     // More than a full ring would only be overwritten again.
@@ -115,7 +128,7 @@ pub fn stamp(limit: &Limit, ring: &mut impl Ring, first: u64, more: u64, now: u6
     }
     let mut written = 0;
     while written < most && granule < end {
-        ring.write(slot(limit, granule), now << LAP_BITS | lap(limit, granule));
+        ring.write(slot(slots, granule), now << LAP_BITS | lap(slots, granule));
         granule += 1;
         written += 1;
     }
@@ -124,14 +137,14 @@ pub fn stamp(limit: &Limit, ring: &mut impl Ring, first: u64, more: u64, now: u6
 
 /// Where a granule's word stands.
 #[inline(always)]
-fn slot(limit: &Limit, granule: u64) -> u64 {
-    limit.base as u64 + (granule & ((1 << (limit.ring_bits & 63)) - 1))
+fn slot(slots: &Slots, granule: u64) -> u64 {
+    slots.base as u64 + (granule & ((1 << (slots.ring_bits & 63)) - 1))
 }
 
 /// Which round of the ring a granule belongs to. Never that of an untouched word of 0, in the first round.
 #[inline(always)]
-fn lap(limit: &Limit, granule: u64) -> u64 {
-    (granule >> (limit.ring_bits & 63)).wrapping_add(1) & LAP_MASK
+fn lap(slots: &Slots, granule: u64) -> u64 {
+    (granule >> (slots.ring_bits & 63)).wrapping_add(1) & LAP_MASK
 }
 
 const LAP_MASK: u64 = (1 << LAP_BITS) - 1;

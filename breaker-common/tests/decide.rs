@@ -40,13 +40,13 @@ impl Line {
     }
 
     fn control(&self, model: &mut Model, flags: u8) -> Verdict {
-        let segment = Segment { seq: self.seq, flags, wire_segments: 1, ..Segment::default() };
+        let segment = Segment { seq: self.seq, flags, ..Segment::default() };
         model.packet(&self.key, &segment, &[])
     }
 
     fn send(&mut self, model: &mut Model, payload: &[u8]) -> Verdict {
         let length = payload.len() as u32;
-        let segment = Segment { seq: self.seq, length, wire_segments: 1, ..Segment::default() };
+        let segment = Segment { seq: self.seq, length, ..Segment::default() };
         self.seq += length;
         model.packet(&self.key, &segment, payload)
     }
@@ -195,13 +195,7 @@ fn what_cannot_be_read_is_no_harmless_message() {
     holed.seq += 10;
     assert_eq!(holed.send(&mut model, &bytes), Verdict::Tripped);
     let fragment = Line::open(&mut model, 1, 3);
-    let segment = Segment {
-        seq: fragment.seq,
-        length: bytes.len() as u32,
-        fragment: true,
-        wire_segments: 1,
-        ..Segment::default()
-    };
+    let segment = Segment { seq: fragment.seq, length: bytes.len() as u32, fragment: true, ..Segment::default() };
     assert_eq!(model.packet(&fragment.key, &segment, &bytes), Verdict::Tripped);
 }
 
@@ -263,7 +257,7 @@ fn a_blocked_flow_stays_blocked_when_its_ports_are_used_again() {
     let mut model = model();
     model.undeclared = undeclared::BLOCK;
     let order = build("FIX.4.4", 1, "D", b"");
-    let segment = Segment { seq: 1, length: order.len() as u32, wire_segments: 1, ..Segment::default() };
+    let segment = Segment { seq: 1, length: order.len() as u32, ..Segment::default() };
     assert_eq!(model.pass(&key(0, 1), &segment, &order), Ok(Verdict::Fenced));
     let syn = Segment { seq: 9, flags: SYN, ..Segment::default() };
     assert_eq!(model.pass(&key(0, 1), &syn, &[]), Err(reason::NOT_OURS));
@@ -305,7 +299,7 @@ fn segments_without_payload_always_pass() {
 fn the_payload_of_a_syn_is_the_first_of_its_stream() {
     let mut model = model();
     let order = build("FIX.4.4", 1, "D", b"");
-    let syn = Segment { seq: u32::MAX - 3, length: 40, flags: SYN, wire_segments: 1, ..Segment::default() };
+    let syn = Segment { seq: u32::MAX - 3, length: 40, flags: SYN, ..Segment::default() };
     let mut line = Line::joined(1, 1);
     let stream = [order.clone(), order.clone()].concat();
     assert_eq!(model.packet(&line.key, &syn, &stream[..40]), Verdict::Passed);
@@ -325,7 +319,7 @@ fn fix_that_no_session_declares_is_ignored_watched_or_blocked() {
         model.undeclared = policy;
         model.add_limit(HOST, LimitClass::Order, 100, SECOND);
         let order = build("FIX.4.4", 1, "D", b"");
-        let segment = Segment { seq: 1, length: order.len() as u32, wire_segments: 1, ..Segment::default() };
+        let segment = Segment { seq: 1, length: order.len() as u32, ..Segment::default() };
         assert_eq!(model.pass(&key(0, 1), &segment, &order), verdict);
         let watched = policy == undeclared::WATCH;
         assert_eq!(
@@ -335,7 +329,7 @@ fn fix_that_no_session_declares_is_ignored_watched_or_blocked() {
         // While tripped, what only looks like FIX is withheld as an order would be.
         model.trip(HOST, cause::MANUAL);
         let odd = b"8=FIX.9.9\x01";
-        let segment = Segment { seq: 1, length: odd.len() as u32, wire_segments: 1, ..Segment::default() };
+        let segment = Segment { seq: 1, length: odd.len() as u32, ..Segment::default() };
         let expected = if watched { Ok(Verdict::Tripped) } else { verdict };
         assert_eq!(model.pass(&key(0, 3), &segment, odd), expected);
         // Anything but FIX is nobody's business.

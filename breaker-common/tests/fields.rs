@@ -186,7 +186,10 @@ fn walked(way: Way, bytes: &[u8], cuts: &[usize]) -> (Found, u32) {
         from = to;
     }
     assert_eq!((stream.framing.scan, stream.framing.seen, stream.framing.hop), (0, 0, 0), "something is left open");
-    (Found { messages: tally.messages, replays: tally.replays, ids: tally.ids }, tally.desyncs)
+    (
+        Found { messages: std::array::from_fn(|class| tally.messages[class]), replays: tally.replays, ids: tally.ids },
+        tally.desyncs,
+    )
 }
 
 /// Cuts a stream of so many bytes in pieces of these sizes, in turn.

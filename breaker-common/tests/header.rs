@@ -2,7 +2,7 @@
 
 mod messages;
 
-use breaker_common::fix::{Header, MsgType, WINDOW, Words, header};
+use breaker_common::fix::{Header, MsgType, WINDOW, Words, common, header};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -217,6 +217,32 @@ fn nearly_valid() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// Whether a whole window is of the common kind. Where it is, that must be what the reference reads.
+fn is_common(bytes: &[u8]) -> bool {
+    let found = common(&words(bytes));
+    if let Some((msg_type, length)) = found {
+        let Header::Message { msg_type: expected, length: whole, .. } = reference(bytes) else {
+            panic!("{bytes:?} is no message")
+        };
+        assert_eq!((msg_type, length), (expected, whole), "{bytes:?}");
+    }
+    found.is_some()
+}
+
+#[test]
+fn lengths_of_two_to_four_digits_and_types_of_one_character_are_common() {
+    for version in VERSIONS {
+        for (figures, msg_type) in (1..=7).flat_map(|figures| ["D", "8", "0", "AE", "ABCDEFGH"].map(|of| (figures, of)))
+        {
+            let bytes = build(version, figures, msg_type, b"58=some text\x01");
+            let expected = (2..=4).contains(&figures.max(2)) && msg_type.len() == 1;
+            assert_eq!(is_common(&bytes[..WINDOW]), expected, "{version}, {figures} digits, type {msg_type}");
+        }
+    }
+    assert!(!is_common(b"8=FIX.4.4\x019=04\x0135=D\x0149=ABCDEFGH\x01"), "longer than the body says");
+    assert!(!is_common(b"8=FIX.4.4\x019=12\x0135=\x01\x0149=ABCDEFG\x01"), "no type");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
 
@@ -224,6 +250,9 @@ proptest! {
     fn nearly_valid_windows_read_as_the_reference_reads_them(bytes in nearly_valid()) {
         for available in 1..=bytes.len() {
             prop_assert_eq!(read(&bytes[..available]), reference(&bytes[..available]), "{} bytes", available);
+        }
+        if bytes.len() == WINDOW {
+            is_common(&bytes);
         }
     }
 
@@ -235,6 +264,9 @@ proptest! {
         let mut bytes = [start.as_bytes(), &tail].concat();
         bytes.truncate(WINDOW);
         prop_assert_eq!(read(&bytes), reference(&bytes));
+        if bytes.len() == WINDOW {
+            is_common(&bytes);
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{env, fs};
 
 use breaker_common::abi::{
     ABI_VERSION, Connection, ConnectionKey, Counters, Endpoint, Event, Fences, IdentityKey, Inbound, Interface, Label,
-    Limit, Meta, Override, Policy, Rules, Scope, Session, Switch, Trip, Window,
+    Limit, Meta, Meter, Override, Policy, Rules, Scope, Session, Slots, Switch, Trip, Window,
 };
 use breaker_common::stream::{Framing, Hole, Stream};
 
@@ -54,11 +54,15 @@ layout! {
     Endpoint { port, pad, local, remote }
     IdentityKey { place, ids }
     Override { msg_type, class }
-    Session { scopes, scope_count, flags, while_tripped, override_count, ids, day_epoch, overrides }
-    Limit { max, per_ns, warn, class, base, granule_bits, ring_bits, per_fill, pad }
-    Rules { positions, classes }
+    Session {
+        scopes, scope_count, flags, while_tripped, override_count, ids, day_epoch, overrides, meters,
+    }
+    Slots { base, granule_bits, ring_bits, pad }
+    Meter { scope, position, counter, slots }
+    Limit { max, per_ns, warn, class, per_fill, slots }
+    Rules { positions, pad }
     Switch { causes, epoch, raised_ns, resets }
-    Window { issued, tail, peak, level, fills, floor, fill_floor, calm }
+    Window { issued, calm, tail, peak, level, fills, floor, fill_floor }
     Trip { at_ns, cause, limit, session, used }
     Fences { before_ns, last_ns, epoch, life }
     Scope { switch, armed, pad, rules, silent, limits, windows, trip, fences }

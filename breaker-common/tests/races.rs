@@ -3,13 +3,14 @@
 #[path = "model/policy.rs"]
 mod policy;
 
+use std::cell::OnceCell;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::Instant;
 
-use breaker_common::abi::{Fences, Limit, Rules, Switch, Trip, Window, cause};
+use breaker_common::abi::{Fences, Limit, Rules, Session, Slots, Switch, Trip, Window, cause};
 use breaker_common::class::{Class, LimitClass};
-use breaker_common::limits::{self, Charge, Counts, Marks, Passed, SharedScope, Unsettled};
+use breaker_common::limits::{self, Attempt, Charge, Marks, Passed, Scopes, SharedScope};
 use breaker_common::stream::Tally;
 use breaker_common::window::{self, Ring};
 
@@ -34,7 +35,7 @@ impl Shared {
     fn new(max: u64, per_ns: u64) -> Self {
         let limit = policy::limit(LimitClass::Order, max, per_ns, 0);
         let zero = || AtomicU64::new(0);
-        let slots = (0..1 << limit.ring_bits).map(|_| zero()).collect();
+        let slots = (0..1 << limit.slots.ring_bits).map(|_| zero()).collect();
         let start = Instant::now();
         Self {
             limit,
@@ -55,9 +56,9 @@ impl Shared {
     }
 }
 
-struct Slots<'a>(&'a [AtomicU64]);
+struct Memory<'a>(&'a [AtomicU64]);
 
-impl Ring for Slots<'_> {
+impl Ring for Memory<'_> {
     fn read(&self, slot: u64) -> u64 {
         self.0[slot as usize].load(SeqCst)
     }
@@ -67,7 +68,18 @@ impl Ring for Slots<'_> {
     }
 }
 
-impl SharedScope for Shared {
+/// The only scope.
+struct One<'a>(&'a Shared);
+
+impl<'a> Scopes for One<'a> {
+    type Scope = &'a Shared;
+
+    fn scope(&self, _: u32) -> Option<&'a Shared> {
+        Some(self.0)
+    }
+}
+
+impl SharedScope for &Shared {
     type Limit = Box<Limit>;
 
     fn switch(&self) -> Switch {
@@ -76,10 +88,6 @@ impl SharedScope for Shared {
 
     fn armed(&self) -> bool {
         true
-    }
-
-    fn rules(&self) -> Rules {
-        Rules { positions: 1, classes: 1 << self.limit.class }
     }
 
     fn limit(&self, _: usize) -> Box<Limit> {
@@ -96,12 +104,16 @@ impl SharedScope for Shared {
         }
     }
 
-    fn tail(&self, i: usize, limit: &Limit, issued: u64, now: u64) -> u64 {
-        window::tail(limit, &Window { issued, ..self.window(i) }, &Slots(&self.slots), now)
+    fn issued(&self, _: usize) -> u64 {
+        self.issued.load(SeqCst)
     }
 
-    fn stamp(&self, _: usize, limit: &Limit, first: u64, more: u64, now: u64) {
-        window::stamp(limit, &mut Slots(&self.slots), first, more, now, u64::MAX);
+    fn tail(&self, i: usize, limit: &Limit, issued: u64, now: u64) -> u64 {
+        window::tail(limit, &Window { issued, ..self.window(i) }, &Memory(&self.slots), now)
+    }
+
+    fn stamp(&self, slots: &Slots, first: u64, more: u64, now: impl FnOnce() -> u64) {
+        window::stamp(slots, &mut Memory(&self.slots), first, more, now(), u64::MAX);
     }
 
     fn issue(&self, _: usize, more: u64) -> u64 {
@@ -151,63 +163,56 @@ impl SharedScope for Shared {
 struct Segment<'a> {
     shared: &'a Shared,
     tally: Tally,
-    counts: Counts,
     marks: Marks,
-    /// The clock that it was judged by.
-    judged: u64,
 }
 
 impl Charge for Segment<'_> {
-    fn now(&mut self) -> u64 {
-        let now = self.shared.now();
-        self.judged = now;
-        now
+    fn attempt(&mut self, session: &Session) -> Attempt {
+        let read = OnceCell::new();
+        let clock = || *read.get_or_init(|| self.shared.now());
+        limits::attempt(&One(self.shared), session, &mut self.marks, &self.tally, clock)
     }
 
-    fn count(&mut self) -> u32 {
-        self.counts = self.tally.counts();
-        self.counts.classes
+    fn look(&mut self, session: &Session) -> Option<Passed> {
+        limits::look(&One(self.shared), session, &mut self.marks, &self.tally, || self.shared.now())
     }
 
-    fn mark(&mut self, _: usize, _: u32) {
-        limits::mark(self.shared, &mut self.marks, &self.counts);
+    fn take(&mut self, session: &Session) -> u64 {
+        limits::take(&One(self.shared), session, &mut self.marks, &self.tally)
     }
 
-    fn concern(&self, _: usize) -> u64 {
-        self.marks.concern
-    }
-
-    fn look(&mut self, _: usize, _: u32, now: u64) -> Option<Passed> {
-        limits::look(self.shared, &self.marks, &self.counts, now)
-    }
-
-    fn take(&mut self, _: usize, _: u32, now: u64) -> u32 {
-        limits::take(self.shared, &mut self.marks, &self.counts, now, || self.shared.now())
-    }
-
-    fn settle(&mut self, _: usize, _: u32, limit: Unsettled, now: u64) -> Option<Passed> {
-        limits::settle(self.shared, &self.marks, &self.counts, limit, now, || self.shared.now(), |_| ())
+    fn settle(&mut self, session: &Session, unsettled: u64) -> Option<Passed> {
+        let mut first = None;
+        limits::each_unsettled(unsettled, |i, raced| {
+            let (limit, segment) = ((i, &session.meters[i], raced), (&self.marks, &self.tally));
+            first = first.or(limits::settle(&One(self.shared), limit, segment, || self.shared.now(), |_| ()));
+        });
+        first
     }
 }
 
-/// A segment that crossed: its clock when it was judged, one from when it was free to go, and how many messages it held.
+/// A segment that crossed: a clock from before it was judged, one from when it was free to go, and how many messages it held.
 #[derive(Clone, Copy, Debug)]
 struct Crossing {
-    judged: u64,
+    began: u64,
     gone: u64,
     messages: u64,
 }
 
 /// Charges a segment, and trips as `decide` does.
 fn offer(shared: &Shared, messages: u64) -> Option<Crossing> {
-    let (tally, counts, marks) = Default::default();
-    let mut segment = Segment { shared, tally, counts, marks, judged: 0 };
+    let began = shared.now();
+    let (tally, marks) = Default::default();
+    let mut segment = Segment { shared, tally, marks };
     segment.tally.messages[Class::Order as usize] = messages as u32;
-    if let Some((_, passed)) = limits::charge(&policy::session(&[0]), &mut segment) {
-        limits::trip(shared, Trip { cause: cause::RATE, used: passed.used, ..Trip::default() });
+    let mut session = policy::session(&[0]);
+    let limits = [shared.limit, Limit::default(), Limit::default(), Limit::default()];
+    limits::meter(&mut session, |_| (Rules { positions: 1, pad: 0 }, limits));
+    if let Some(passed) = limits::charge(&session, &mut segment) {
+        limits::trip(&shared, Trip { cause: cause::RATE, used: passed.used, ..Trip::default() });
         return None;
     }
-    Some(Crossing { judged: segment.judged, gone: shared.now(), messages })
+    Some(Crossing { began, gone: shared.now(), messages })
 }
 
 /// Offers segments from several threads for as long as that holds and returns those that crossed.
@@ -234,20 +239,16 @@ fn messages(crossed: &[Crossing]) -> u64 {
     crossed.iter().map(|crossing| crossing.messages).sum()
 }
 
-/// Whatever the threads did: from the judgement of one message to the going of the one that is `max` later lies a window.
+/// Whatever the threads did: from before one message is judged to the going of the one that is `max` later lies a window.
 fn assert_never_one_more(shared: &Shared, mut crossed: Vec<Crossing>) {
     let Limit { max, per_ns, .. } = shared.limit;
-    crossed.sort_by_key(|crossing| crossing.judged);
-    // In the interval that begins at a judgement, one short of a window: all that were judged and gone inside it.
+    crossed.sort_by_key(|crossing| crossing.began);
+    // In the interval that begins there, one short of a window: all that began and gone inside it.
     for (i, first) in crossed.iter().enumerate() {
-        let inside = crossed[i..].iter().take_while(|crossing| crossing.judged - first.judged < per_ns);
+        let inside = crossed[i..].iter().take_while(|crossing| crossing.began - first.began < per_ns);
         let inside: u64 =
-            inside.filter(|crossing| crossing.gone - first.judged < per_ns).map(|crossing| crossing.messages).sum();
-        assert!(
-            inside <= max,
-            "{inside} messages crossed in less than {per_ns} ns from {} on: {max} may",
-            first.judged
-        );
+            inside.filter(|crossing| crossing.gone - first.began < per_ns).map(|crossing| crossing.messages).sum();
+        assert!(inside <= max, "{inside} messages crossed in less than {per_ns} ns from {} on: {max} may", first.began);
     }
 }
 
@@ -260,12 +261,12 @@ fn several_cpus_never_let_one_more_cross_in_a_window() {
         let crossed = blast(&shared, most_messages, |shared| shared.now() < 400 * MS);
         assert!(messages(&crossed) >= max / 2, "{crossed:?} crossed: {max} may in each window");
         assert_never_one_more(&shared, crossed);
-        assert_eq!(shared.switch().causes, cause::RATE);
+        assert_eq!((&shared).switch().causes, cause::RATE);
     }
 }
 
 fn untripped(shared: &Shared) -> bool {
-    shared.switch().causes == 0
+    (&shared).switch().causes == 0
 }
 
 #[test]
@@ -274,7 +275,7 @@ fn of_a_total_exactly_as_many_cross_as_may_when_they_come_one_by_one() {
         let shared = Shared::new(max, 0);
         let crossed = blast(&shared, 1, untripped);
         assert_eq!(messages(&crossed), max);
-        assert_eq!(shared.switch(), Switch { causes: cause::RATE, epoch: 1, ..Switch::default() }, "it trips once");
+        assert_eq!((&shared).switch(), Switch { causes: cause::RATE, epoch: 1, ..Switch::default() }, "it trips once");
         assert!(offer(&shared, 1).is_none());
     }
 }

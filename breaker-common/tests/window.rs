@@ -7,9 +7,9 @@ mod scope;
 
 use std::cell::Cell;
 
-use breaker_common::abi::Scope;
+use breaker_common::abi::{Scope, Session};
 use breaker_common::class::{Class, LimitClass};
-use breaker_common::limits::{self, Charge, Counts, Marks, Passed, Rise, SharedScope, Unsettled};
+use breaker_common::limits::{self, Attempt, Charge, Marks, Passed, Rise, Scopes, SharedScope};
 use breaker_common::stream::Tally;
 use breaker_common::window::{EXCEEDED, MOST_SLOTS};
 use proptest::collection::vec;
@@ -29,7 +29,6 @@ struct Segment<'a> {
     shared: InMemory<'a>,
     tally: Tally,
     now: u64,
-    counts: Counts,
     marks: Marks,
     rises: Vec<Rise>,
     /// Another CPU takes this many tickets before the clock is read, and all are voided.
@@ -40,48 +39,67 @@ impl<'a> Segment<'a> {
     fn new(shared: InMemory<'a>, class: Class, more: u64, now: u64) -> Self {
         let mut tally = Tally::default();
         tally.messages[class as usize] = more as u32;
-        let (counts, marks) = Default::default();
-        Self { shared, tally, now, counts, marks, rises: Vec::new(), voided: 0 }
+        tally.sum_up();
+        let marks = Marks::default();
+        Self { shared, tally, now, marks, rises: Vec::new(), voided: 0 }
     }
 
     fn charge(&mut self) -> Option<Passed> {
-        limits::charge(&session(&[0]), self).map(|(_, passed)| passed)
+        limits::charge(&metered(&self.shared), self)
+    }
+}
+
+/// A session of that scope alone.
+fn metered(shared: &InMemory<'_>) -> Session {
+    let (mut session, scope) = (session(&[0]), shared.scope.get());
+    limits::meter(&mut session, |_| (scope.rules[0], scope.limits[0]));
+    session
+}
+
+/// The only scope.
+struct One<'a>(InMemory<'a>);
+
+impl<'a> Scopes for One<'a> {
+    type Scope = InMemory<'a>;
+
+    fn scope(&self, _: u32) -> Option<InMemory<'a>> {
+        Some(self.0)
     }
 }
 
 impl Charge for Segment<'_> {
-    fn now(&mut self) -> u64 {
-        if self.voided != 0 {
-            self.shared.issue(0, self.voided);
-            reset(self.shared.scope);
-        }
-        self.now
+    fn attempt(&mut self, session: &Session) -> Attempt {
+        let (shared, now, voided) = (self.shared, self.now, self.voided);
+        limits::attempt(&One(shared), session, &mut self.marks, &self.tally, || clock(shared, now, voided))
     }
 
-    fn count(&mut self) -> u32 {
-        self.counts = self.tally.counts();
-        self.counts.classes
+    fn look(&mut self, session: &Session) -> Option<Passed> {
+        let (shared, now, voided) = (self.shared, self.now, self.voided);
+        limits::look(&One(shared), session, &mut self.marks, &self.tally, || clock(shared, now, voided))
     }
 
-    fn mark(&mut self, _: usize, _: u32) {
-        limits::mark(&self.shared, &mut self.marks, &self.counts);
+    fn take(&mut self, session: &Session) -> u64 {
+        limits::take(&One(self.shared), session, &mut self.marks, &self.tally)
     }
 
-    fn concern(&self, _: usize) -> u64 {
-        self.marks.concern
+    fn settle(&mut self, session: &Session, unsettled: u64) -> Option<Passed> {
+        let mut first = None;
+        limits::each_unsettled(unsettled, |i, raced| {
+            let (limit, segment) = ((i, &session.meters[i], raced), (&self.marks, &self.tally));
+            let rose = |rise| self.rises.push(rise);
+            first = first.or(limits::settle(&One(self.shared), limit, segment, || self.now, rose));
+        });
+        first
     }
+}
 
-    fn look(&mut self, _: usize, _: u32, now: u64) -> Option<Passed> {
-        limits::look(&self.shared, &self.marks, &self.counts, now)
+/// Reads the clock; before that another CPU takes tickets, and all are voided, where it is to be so.
+fn clock(shared: InMemory<'_>, now: u64, voided: u64) -> u64 {
+    if voided != 0 {
+        shared.issue(0, voided);
+        reset(shared.scope);
     }
-
-    fn take(&mut self, _: usize, _: u32, now: u64) -> u32 {
-        limits::take(&self.shared, &mut self.marks, &self.counts, now, || now)
-    }
-
-    fn settle(&mut self, _: usize, _: u32, limit: Unsettled, now: u64) -> Option<Passed> {
-        limits::settle(&self.shared, &self.marks, &self.counts, limit, now, || now, |rise| self.rises.push(rise))
-    }
+    now
 }
 
 /// What user space does at a reset.
@@ -106,7 +124,7 @@ impl Watched {
     fn new(max: u64, per_ns: u64, armed: bool) -> Self {
         let mut scope = Scope { armed: armed as u32, ..Scope::default() };
         add_limit(&mut scope, limit(LimitClass::Order, max, per_ns, 0));
-        let slots = 1 << scope.limits[0][0].ring_bits;
+        let slots = 1 << scope.limits[0][0].slots.ring_bits;
         Self { scope: Cell::new(scope), times: vec![Cell::new(0); slots], log: Vec::new(), rises: Vec::new() }
     }
 
@@ -130,7 +148,7 @@ impl Watched {
     fn record(&mut self, more: u64, now: u64) -> Option<Passed> {
         let mut segment = Segment::new(self.shared(), Class::Order, more, now);
         let mut found = None;
-        limits::record(&session(&[0]), &mut segment, |_, _, passed| found = Some(passed));
+        limits::record(&metered(&self.shared()), &mut segment, |_, passed| found = Some(passed));
         self.log.push((now, more));
         found
     }
@@ -155,8 +173,8 @@ impl Watched {
     /// Messages that share a slot, and messages that the ring remembers.
     fn granule_and_memory(&self) -> (u64, u64) {
         let limit = self.scope.get().limits[0][0];
-        let granule = 1 << limit.granule_bits;
-        (granule, ((1 << limit.ring_bits) - 1) * granule)
+        let granule = 1 << limit.slots.granule_bits;
+        (granule, ((1 << limit.slots.ring_bits) - 1) * granule)
     }
 }
 
@@ -233,7 +251,7 @@ proptest! {
             let would_be = watched.logged(now) + more;
             match watched.offer(more, now) {
                 None => prop_assert!(would_be <= max, "{} crossed where {} may", would_be, max),
-                Some(Passed { limit, used }) => {
+                Some(Passed { scope: _, limit, used }) => {
                     prop_assert_eq!(limit, 0);
                     prop_assert!(used > max && (would_be..would_be + granule).contains(&used), "{} for {}", used, would_be);
                 }
@@ -279,7 +297,7 @@ proptest! {
             now += arrival.pause_ns(1000 * MS);
             let more = arrival.messages(max);
             let would_be = watched.logged(now) + more;
-            let expected = (would_be > max).then_some(Passed { limit: 0, used: would_be });
+            let expected = (would_be > max).then_some(Passed { scope: 0, limit: 0, used: would_be });
             prop_assert_eq!(watched.offer(more, now), expected);
             if arrival.reset {
                 watched.reset();
@@ -295,11 +313,15 @@ fn a_message_may_cross_once_the_one_before_its_limit_is_a_window_ago() {
         for i in 0..max {
             assert_eq!(watched.offer(1, 500 + i), None, "{max}");
         }
-        assert_eq!(watched.offer(1, 500 + MS - 1), Some(Passed { limit: 0, used: max + 1 }));
+        assert_eq!(watched.offer(1, 500 + MS - 1), Some(Passed { scope: 0, limit: 0, used: max + 1 }));
         assert_eq!(watched.offer(1, 500 + MS), None);
         assert_eq!(
             watched.offer(2, 501 + MS),
-            if max == 1 { Some(Passed { limit: 0, used: 3 }) } else { Some(Passed { limit: 0, used: max + 1 }) }
+            if max == 1 {
+                Some(Passed { scope: 0, limit: 0, used: 3 })
+            } else {
+                Some(Passed { scope: 0, limit: 0, used: max + 1 })
+            }
         );
     }
 }
@@ -308,7 +330,7 @@ fn a_message_may_cross_once_the_one_before_its_limit_is_a_window_ago() {
 fn every_limit_fits_its_ring() {
     for max in (1..20_000).chain((20_000..50_000_000).step_by(9_973)) {
         let limit = limit(LimitClass::Order, max, MS, 0);
-        let (granule, slots) = (1 << limit.granule_bits, 1 << limit.ring_bits);
+        let (granule, slots) = (1 << limit.slots.granule_bits, 1 << limit.slots.ring_bits);
         assert!(slots <= MOST_SLOTS, "{max}: {slots} slots");
         assert!(
             (slots - 1) * granule > max,
@@ -324,7 +346,7 @@ fn a_look_uses_up_nothing() {
     let mut watched = Watched::new(10, MS, true);
     assert_eq!(watched.offer(8, 1), None);
     for now in 2..100 {
-        assert_eq!(watched.offer(3, now), Some(Passed { limit: 0, used: 11 }));
+        assert_eq!(watched.offer(3, now), Some(Passed { scope: 0, limit: 0, used: 11 }));
     }
     assert_eq!((watched.offer(2, 100), watched.used(100)), (None, 10));
 }
@@ -372,11 +394,11 @@ fn all_limits_of_a_scope_are_asked_before_any_is_charged() {
     let shared = InMemory { scope: &scope, times: &times };
     let offer = |class: Class, more: u64| Segment::new(shared, class, more, 7).charge();
     assert_eq!(offer(Class::Order, 3), None);
-    assert_eq!(offer(Class::Order, 1), Some(Passed { limit: 1, used: 4 }));
+    assert_eq!(offer(Class::Order, 1), Some(Passed { scope: 0, limit: 1, used: 4 }));
     assert_eq!(offer(Class::Cancel, 1), None);
-    assert_eq!(offer(Class::Cancel, 2), Some(Passed { limit: 2, used: 3 }));
+    assert_eq!(offer(Class::Cancel, 2), Some(Passed { scope: 0, limit: 2, used: 3 }));
     assert_eq!(offer(Class::Admin, 96), None);
-    assert_eq!(offer(Class::Query, 1), Some(Passed { limit: 0, used: 101 }));
+    assert_eq!(offer(Class::Query, 1), Some(Passed { scope: 0, limit: 0, used: 101 }));
     assert_eq!(scope.get().windows.map(|window| window.issued), [100, 3, 1, 0]);
 }
 
@@ -401,7 +423,7 @@ fn what_comes_in_is_counted_by_the_window_whatever_is_passed() {
         }
         // Far more than the ring remembers.
         for more in [max + 1, 3 * max + 5] {
-            assert_eq!(watched.record(more, now), Some(Passed { limit: 0, used: more }));
+            assert_eq!(watched.record(more, now), Some(Passed { scope: 0, limit: 0, used: more }));
             now += 100 * MS;
         }
         assert_eq!((watched.record(1, now), watched.used(now)), (None, 1));
@@ -422,5 +444,5 @@ fn a_peak_outlives_a_reload_which_forgets_up_to_where_a_window_is_calm() {
         assert_eq!(watched.offer(5, now), None);
         assert_eq!((watched.used(now), watched.scope.get().windows[0].peak), (5, 400));
     }
-    assert_eq!(watched.scope.get().windows[0].calm[0], 400, "and is known again");
+    assert_eq!(watched.scope.get().windows[0].calm[0], 400 + 400, "and is known again, from the tail on");
 }

@@ -4,6 +4,7 @@
 //! packet and found by 4-tuple from then on; ports that no session has are turned away by one bit.
 
 use core::borrow::Borrow;
+use core::hint::cold_path;
 
 use aya_ebpf::{
     macros::map,
@@ -102,10 +103,15 @@ pub fn heartbeat(side: u32) -> Option<(u64, u64, bool)> {
     Some((unsafe { beat.read_volatile() }, policy.deadman_ns, policy.flags & flag::SILENCE_TRIPS != 0))
 }
 
-/// The state of a packet's connection, made where it is new.
+/// Whether a payload is FIX of nobody's that matters: of this length, from this offset on, to a port that is not looked up.
 #[inline(always)]
-pub fn find(context: impl Context, work: &mut Work) -> Result<&'static mut Connection, Exit> {
-    let looked_up = is_looked_up(work.packet.key.remote_port);
+pub fn is_undeclared(context: impl Context, side: u32, offset: u32, length: u32) -> bool {
+    undeclared(side) != undeclared::IGNORE && payload::begins_like_fix(context, offset, length)
+}
+
+/// The state of a packet's connection, made where it is new. `looked_up`: its port is ([`is_looked_up`]).
+#[inline(always)]
+pub fn find(context: impl Context, work: &mut Work, looked_up: bool) -> Result<&'static mut Connection, Exit> {
     if looked_up && let Some(connection) = CONNECTIONS.get_ptr_mut(&work.packet.key) {
         // SAFETY: a map value of a connection whose packets come one at a time; entries are removed by user space long after the
         // last of them.
@@ -114,21 +120,19 @@ pub fn find(context: impl Context, work: &mut Work) -> Result<&'static mut Conne
             if connection.session != Connection::IGNORED {
                 return Ok(connection);
             }
+            cold_path();
             if work.packet.segment.flags & (FIN | RST) != 0 {
                 connection.closed_ns = crate::now();
             }
             return Err(pass(reason::NOT_OURS));
         }
+        cold_path();
         // A failure to remove it is one to make it anew: `make` overwrites.
         let _ = CONNECTIONS.remove(&work.packet.key);
         // What came in on the earlier one says nothing of this one. Often nothing has.
         let _ = INBOUND.remove(&work.packet.key);
     }
-    let policy = undeclared(work.side);
-    if !looked_up && policy == undeclared::IGNORE {
-        return Err(pass(reason::NOT_OURS));
-    }
-    let fix = policy != undeclared::IGNORE && payload::begins_like_fix(context, &work.packet);
+    let fix = is_undeclared(context, work.side, work.packet.payload, work.packet.segment.length);
     if !looked_up && !fix {
         return Err(pass(reason::NOT_OURS));
     }
@@ -143,7 +147,7 @@ pub fn find(context: impl Context, work: &mut Work) -> Result<&'static mut Conne
 
 /// Whether connections to a port, in network order, are looked up.
 #[inline(always)]
-fn is_looked_up(port: u16) -> bool {
+pub fn is_looked_up(port: u16) -> bool {
     let port = u16::from_be(port);
     PORTS.get((port >> 6) as u32).is_some_and(|word| word >> (port & 63) & 1 == 1)
 }

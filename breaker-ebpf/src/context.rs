@@ -4,10 +4,12 @@
 //! touch the packet are declared once for each, around one generic body.
 
 use core::hint::black_box;
+use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::{bpf_check_mtu, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_xdp_load_bytes};
 use breaker_common::abi::Connection;
+use breaker_common::fix::{WINDOW, Words};
 use breaker_common::stream::Framing;
 
 use crate::packet::{self, Packet};
@@ -28,6 +30,20 @@ pub trait Access: Copy {
     /// # Safety
     /// The buffer has room for them.
     unsafe fn load(self, offset: u32, to: *mut u8, bytes: u32) -> bool;
+
+    /// A whole window of it, from here on.
+    #[inline(always)]
+    fn window(self, offset: u32) -> Option<Words> {
+        self.copied(offset)
+    }
+
+    /// The same, by copy.
+    #[inline(always)]
+    fn copied(self, offset: u32) -> Option<Words> {
+        let mut window = MaybeUninit::<Words>::uninit();
+        // SAFETY: the buffer is WINDOW bytes long, and whole once they are loaded.
+        unsafe { self.load(offset, window.as_mut_ptr().cast(), WINDOW as u32).then(|| window.assume_init()) }
+    }
 }
 
 /// And its global functions.
@@ -38,6 +54,8 @@ pub trait Context: Access {
     fn step_over_extensions(self, offset: u32, protocol: u32) -> u32;
     /// [`crate::judge_segment`].
     fn judge_segment(self, work: *mut Work, connection: *mut Connection) -> u32;
+    /// [`work::hop`].
+    fn hop(self, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32;
     /// [`work::walk`].
     fn walk(self, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32;
     /// [`work::walk_some`].
@@ -81,6 +99,7 @@ globals! {
     parse_headers as skb_parse_headers(packet: *mut Packet) is packet::parse_headers;
     step_over_extensions as skb_step_over_extensions(offset: u32, protocol: u32) is packet::step_over_extensions;
     judge_segment as skb_judge_segment(work: *mut Work, connection: *mut Connection) is crate::judge_segment;
+    hop as skb_hop(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::hop;
     walk as skb_walk(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::walk;
     walk_some as skb_walk_some(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::walk_some;
     step as skb_step(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::step;
@@ -126,6 +145,7 @@ globals! {
     parse_headers as frame_parse_headers(packet: *mut Packet) is packet::parse_headers;
     step_over_extensions as frame_step_over_extensions(offset: u32, protocol: u32) is packet::step_over_extensions;
     judge_segment as frame_judge_segment(work: *mut Work, connection: *mut Connection) is crate::judge_segment;
+    hop as frame_hop(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::hop;
     walk as frame_walk(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::walk;
     walk_some as frame_walk_some(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::walk_some;
     step as frame_step(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::step;
@@ -170,5 +190,23 @@ impl Access for Frame {
     unsafe fn load(self, offset: u32, to: *mut u8, bytes: u32) -> bool {
         // SAFETY: the caller vouches for the buffer.
         unsafe { bpf_xdp_load_bytes(self.0, offset, to.cast(), bytes) == 0 }
+    }
+
+    /// In place: a frame is all linear.
+    #[inline(always)]
+    fn window(self, offset: u32) -> Option<Words> {
+        /// The verifier follows no offsets of 64 KiB and more.
+        const MOST: u32 = 0xffff - WINDOW as u32;
+        let offset = black_box(offset);
+        if offset > MOST {
+            return self.copied(offset);
+        }
+        let (start, end) = self.bounds();
+        let from = start + offset as usize;
+        if from + WINDOW > end {
+            return None;
+        }
+        // SAFETY: inside the packet, as just compared (the verifier checks it again), and of alignment 1.
+        Some(unsafe { (from as *const Words).read_unaligned() })
     }
 }

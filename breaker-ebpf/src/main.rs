@@ -19,6 +19,8 @@ mod reset;
 mod scope;
 mod work;
 
+use core::hint::cold_path;
+
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::{classifier, xdp};
@@ -27,6 +29,7 @@ use breaker_common::abi::{Connection, flag, reason};
 use breaker_common::decide::{self, Verdict};
 
 use crate::context::{Context, Frame, Skb};
+use crate::packet::Plain;
 use crate::work::{Run, Work, present};
 
 /// Verdict of the chain: let the next program decide. `TC_ACT_OK` would end the chain for those behind (kernel `tcx.h`).
@@ -119,9 +122,23 @@ const fn pass(reason: u32) -> Exit {
 #[inline(always)]
 fn judge(context: impl Context) -> Result<(), Exit> {
     let work = Work::of_this_cpu().ok_or(pass(reason::NOT_CONFIGURED))?;
-    packet::parse(context, &mut work.packet)?;
     work.side = connection::side().ok_or(pass(reason::NOT_CONFIGURED))?;
-    let connection = connection::find(context, work)?;
+    let looked_up = match Plain::of(context) {
+        Some((plain, payload, end)) => {
+            let looked_up = connection::is_looked_up(plain.remote_port());
+            // Most of a host's traffic ends here, with nothing written down.
+            if !looked_up && !connection::is_undeclared(context, work.side, payload, end - payload) {
+                return Err(pass(reason::NOT_OURS));
+            }
+            plain.read(payload, end, &mut work.packet);
+            looked_up
+        }
+        None => {
+            packet::parse(context, &mut work.packet)?;
+            connection::is_looked_up(work.packet.key.remote_port)
+        }
+    };
+    let connection = connection::find(context, work, looked_up)?;
     let judged = context.judge_segment(work, connection);
     let reason = judged & !(DROP | RESET);
     if judged & RESET != 0 {
@@ -145,8 +162,7 @@ const RESET: u32 = 1 << 30;
 fn judge_segment(context: impl Context, work: *mut Work, connection: *mut Connection) -> u32 {
     let (Some(work), Some(connection)) = (present(work), present(connection)) else { return reason::NOT_CONFIGURED };
     work.begin(false);
-    let mut segment = work.packet.segment;
-    segment.wire_segments = context.segments(segment.length);
+    let segment = work.packet.segment;
     let mut run = Run { context, work };
     let verdict = decide::decide(&mut run, connection, &segment);
     let number = connection.session;
@@ -154,6 +170,7 @@ fn judge_segment(context: impl Context, work: *mut Work, connection: *mut Connec
     if !verdict.withheld() {
         return verdict.reason();
     }
+    cold_path();
     let drops = connection::session(number, run.work.side).is_some_and(|session| session.flags & flag::DROP != 0);
     let withheld = if drops || matches!(verdict, Verdict::Isolated) { DROP } else { RESET };
     verdict.reason() | withheld

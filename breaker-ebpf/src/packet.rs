@@ -97,6 +97,55 @@ impl Packet {
     }
 }
 
+/// The headers of most packets: Ethernet without a tag, IPv4 without options and no fragment, TCP. Read in place and in one piece.
+#[repr(C, packed)]
+pub struct Plain {
+    hardware: [u8; 12],
+    ethertype: u16,
+    ip: Ipv4,
+    tcp: Tcp,
+}
+
+impl Plain {
+    const IP: u32 = ETHERNET;
+    const TCP: u32 = Self::IP + size_of::<Ipv4>() as u32;
+
+    /// Those of a packet, where they are of this kind and of a legal length, and where its payload begins and ends; nothing where
+    /// [`parse`] must tell what it is.
+    #[inline(always)]
+    pub fn of(context: impl Context) -> Option<(&'static Self, u32, u32)> {
+        let plain: &Self = header(context, 0).ok()?;
+        let kind = (plain.ethertype, plain.ip.version_ihl, plain.ip.protocol);
+        // Neither an offset nor more to follow; "don't fragment" may be said.
+        if kind != (ETH_P_IP.to_be(), 0x45, IPPROTO_TCP) || plain.ip.fragment & 0xbfff_u16.to_be() != 0 {
+            return None;
+        }
+        let payload = Self::TCP + (plain.tcp.offset >> 4) as u32 * 4;
+        let end = end(context, Self::IP, u16::from_be(plain.ip.total_length) as u32);
+        (plain.tcp.offset >> 4 >= 5 && payload <= end).then_some((plain, payload, end))
+    }
+
+    /// The port of who it goes to, network order.
+    #[inline(always)]
+    pub fn remote_port(&self) -> u16 {
+        self.tcp.destination
+    }
+
+    /// What they say.
+    #[inline(always)]
+    pub fn read(&self, payload: u32, end: u32, packet: &mut Packet) {
+        let key = &mut packet.key;
+        key.local = mapped(self.ip.source);
+        key.remote = mapped(self.ip.destination);
+        key.local_port = self.tcp.source;
+        key.remote_port = self.tcp.destination;
+        let (seq, flags) = (u32::from_be(self.tcp.seq), self.tcp.flags);
+        packet.segment = Segment { seq, length: end - payload, flags, fragment: false };
+        (packet.ip, packet.tcp, packet.payload) = (Self::IP, Self::TCP, payload);
+        (packet.fragment, packet.v6) = (0, false);
+    }
+}
+
 /// Where TCP stands.
 struct Ip {
     tcp: u32,
@@ -152,14 +201,8 @@ fn headers(context: impl Context, packet: &mut Packet) -> Result<(), Exit> {
     if tcp.offset >> 4 < 5 || payload > ip.end {
         return Err(pass(reason::MALFORMED));
     }
-    packet.segment = Segment {
-        seq: u32::from_be(tcp.seq),
-        length: ip.end - payload,
-        // Only where it matters: what is not ours need not pay for it.
-        wire_segments: 1,
-        flags: tcp.flags,
-        fragment: ip.fragment != 0,
-    };
+    packet.segment =
+        Segment { seq: u32::from_be(tcp.seq), length: ip.end - payload, flags: tcp.flags, fragment: ip.fragment != 0 };
     packet.ip = ip_offset;
     packet.fragment = ip.fragment;
     packet.tcp = ip.tcp;
@@ -300,6 +343,8 @@ fn header<T: Packed>(context: impl Context, offset: u32) -> Result<&'static T, E
 unsafe trait Packed {}
 // SAFETY: packed, and made of integers.
 unsafe impl Packed for Ipv4 {}
+// SAFETY: as above.
+unsafe impl Packed for Plain {}
 // SAFETY: as above.
 unsafe impl Packed for Ipv6 {}
 // SAFETY: as above.

@@ -1,7 +1,7 @@
-//! Payload of a segment. At tc it lies in pages, never in the linear part, so it is read by copy: the helpers take any offset.
+//! Payload of a segment. At tc it lies in pages, never in the linear part, so it is read by copy: the helpers take any offset. At XDP a
+//! whole window is read in place.
 
 use core::hint::black_box;
-use core::mem::MaybeUninit;
 
 use aya_ebpf::{macros::map, maps::HashMap};
 use breaker_common::abi::{CompId, identity};
@@ -9,7 +9,6 @@ use breaker_common::fix::{SIGNATURE, WINDOW, Words};
 use breaker_common::stream::Payload;
 
 use crate::context::Access;
-use crate::packet::Packet;
 
 /// Numbers of the CompIDs and SubIDs that sessions declare.
 #[map]
@@ -28,11 +27,7 @@ impl<C: Access> Payload for InPacket<C> {
     fn window(&mut self, offset: u32, length: u32) -> Option<Words> {
         let offset = self.start.wrapping_add(offset);
         if length >= WINDOW as u32 {
-            let mut window = MaybeUninit::<Words>::uninit();
-            // SAFETY: the buffer is WINDOW bytes long, and whole once the helper has filled it.
-            return unsafe {
-                self.context.load(offset, window.as_mut_ptr().cast(), WINDOW as u32).then(|| window.assume_init())
-            };
+            return self.context.window(offset);
         }
         let mut window: Words = [0; 4];
         // The verifier must see 1 to WINDOW here; what the compiler knows of `length` it would leave out.
@@ -48,13 +43,13 @@ impl<C: Access> Payload for InPacket<C> {
     }
 }
 
-/// True where a packet's payload begins like a FIX message.
+/// True where a payload of this length, from this offset on, begins like a FIX message.
 #[inline(always)]
-pub fn begins_like_fix(context: impl Access, packet: &Packet) -> bool {
+pub fn begins_like_fix(context: impl Access, offset: u32, length: u32) -> bool {
     const BYTES: u32 = SIGNATURE.len() as u32;
     // More than it takes: what lies on the stack must be aligned.
     let mut bytes = [0u8; 8];
     // SAFETY: the buffer is longer than that.
-    let read = packet.segment.length >= BYTES && unsafe { context.load(packet.payload, bytes.as_mut_ptr(), BYTES) };
+    let read = length >= BYTES && unsafe { context.load(offset, bytes.as_mut_ptr(), BYTES) };
     read && bytes.starts_with(&SIGNATURE)
 }

@@ -3,15 +3,16 @@
 //! Why it is safe: a scope's settings are user space's, its windows are the kernel's, and its switch is changed by atomic operations
 //! only (`abi::Scope`). Both maps are mapped into user space, so one word can be written there without copying over the others.
 
-use core::hint::black_box;
+use core::hint::{black_box, cold_path};
 use core::ptr::{addr_of, addr_of_mut};
 
 use aya_ebpf::{macros::map, maps::Array};
-use breaker_common::abi::{Fences, LIMITS_PER_SCOPE, Limit, Rules, SIDES, Scope, Switch, Trip, Window};
-use breaker_common::limits::SharedScope;
+use breaker_common::abi::{Fences, LIMITS_PER_SCOPE, Limit, SIDES, Scope, Slots, Switch, Trip, Window};
+use breaker_common::limits::{Scopes, SharedScope};
 use breaker_common::window::{self, Ring};
 
 use crate::atomic;
+use crate::work::present;
 
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 
@@ -35,7 +36,31 @@ pub fn get(number: u32, side: u32) -> Option<InMap> {
     SCOPES.get_ptr_mut(number).map(|scope| InMap { scope, number, side })
 }
 
+/// All scopes, with the limits of this side.
+pub struct OnSide(pub u32);
+
+impl Scopes for OnSide {
+    type Scope = InMap;
+
+    #[inline(always)]
+    fn scope(&self, number: u32) -> Option<InMap> {
+        get(number, self.0)
+    }
+}
+
 impl InMap {
+    /// The two words of its switch that each packet asks for: its epoch and its causes.
+    #[inline(always)]
+    pub fn epoch_and_causes(&self) -> (u64, u64) {
+        // SAFETY: fields of the map value, which user space changes at any time.
+        unsafe {
+            (
+                addr_of!((*self.scope).switch.epoch).read_volatile(),
+                addr_of!((*self.scope).switch.causes).read_volatile(),
+            )
+        }
+    }
+
     #[inline(always)]
     fn window_ptr(&self, i: usize) -> *mut Window {
         // SAFETY: the mask keeps it inside the array.
@@ -43,9 +68,9 @@ impl InMap {
     }
 
     #[inline(always)]
-    fn calm_ptr(&self, i: usize) -> *mut u32 {
+    fn calm_ptr(&self, i: usize) -> *mut u64 {
         // SAFETY: the mask keeps it inside the array.
-        unsafe { addr_of_mut!((*self.window_ptr(i)).calm).cast::<u32>().add(self.side as usize & (SIDES - 1)) }
+        unsafe { addr_of_mut!((*self.window_ptr(i)).calm).cast::<u64>().add(self.side as usize & (SIDES - 1)) }
     }
 
     /// A limit's position, and the side in the bit above it: the global functions take no more arguments.
@@ -87,12 +112,6 @@ impl SharedScope for InMap {
     }
 
     #[inline(always)]
-    fn rules(&self) -> Rules {
-        // SAFETY: see above; the mask keeps it inside the array.
-        unsafe { addr_of!((*self.scope).rules).cast::<Rules>().add(self.side as usize & (SIDES - 1)).read_volatile() }
-    }
-
-    #[inline(always)]
     fn limit(&self, i: usize) -> &'static Limit {
         // A mask for the verifier, in one piece: up to 6.1 it loses the bounds of the parts on the way.
         let place = black_box(self.side as usize * LIMITS_PER_SCOPE + i) & (SIDES * LIMITS_PER_SCOPE - 1);
@@ -107,6 +126,12 @@ impl SharedScope for InMap {
     }
 
     #[inline(always)]
+    fn issued(&self, i: usize) -> u64 {
+        // SAFETY: see above.
+        unsafe { addr_of!((*self.window_ptr(i)).issued).read_volatile() }
+    }
+
+    #[inline(always)]
     fn tail(&self, i: usize, limit: &Limit, issued: u64, now: u64) -> u64 {
         match window::tail_at_hint(limit, &Window { issued, ..self.window(i) }, &Times, now) {
             (hint, true) => hint,
@@ -115,12 +140,18 @@ impl SharedScope for InMap {
     }
 
     #[inline(always)]
-    fn stamp(&self, i: usize, limit: &Limit, first: u64, more: u64, now: u64) {
-        // A single message is the common case, and needs no loop.
-        if more == 1 {
-            window::stamp(limit, &mut Times, first, more, now, 1);
+    fn stamp(&self, slots: &Slots, first: u64, more: u64, now: impl FnOnce() -> u64) {
+        let ended = window::ended(slots, first, more);
+        if ended == 0 {
+            return;
+        }
+        let now = now();
+        // One word is the common case, and needs no loop.
+        if ended == 1 {
+            window::stamp_one(slots, &mut Times, first, now);
         } else {
-            stamp(self.number, self.place(i), first, more, now);
+            cold_path();
+            stamp(slots, first, more, now);
         }
     }
 
@@ -145,12 +176,11 @@ impl SharedScope for InMap {
     #[inline(always)]
     fn calm(&self, i: usize) -> u64 {
         // SAFETY: see above; the mask keeps it inside the array.
-        unsafe { self.calm_ptr(i).read_volatile() as u64 }
+        unsafe { self.calm_ptr(i).read_volatile() }
     }
 
     #[inline(always)]
     fn set_calm(&self, i: usize, calm: u64) {
-        let calm = if calm > u32::MAX as u64 { u32::MAX } else { calm as u32 };
         // SAFETY: as above.
         unsafe { self.calm_ptr(i).write_volatile(calm) }
     }
@@ -213,11 +243,11 @@ extern "C" fn tail_behind(scope: u32, place: u32, issued: u64, ticket: u64, now:
 /// other, not one inside the other.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn stamp(scope: u32, place: u32, first: u64, more: u64, now: u64) -> u64 {
+extern "C" fn stamp(slots: *const Slots, first: u64, more: u64, now: u64) -> u64 {
     let mut left = more;
     let mut call = 0;
     while call < CALLS && left != 0 {
-        left = stamp_some(scope, place, first.wrapping_add(more - left), left, now);
+        left = stamp_some(slots, first.wrapping_add(more - left), left, now);
         call += 1;
     }
     left
@@ -228,9 +258,9 @@ const CALLS: u64 = window::MOST_SLOTS / WORDS + 1;
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn stamp_some(scope: u32, place: u32, first: u64, more: u64, now: u64) -> u64 {
-    let Some(scope) = get(scope, place >> 16) else { return 0 };
-    window::stamp(scope.limit(place as u16 as usize), &mut Times, first, more, now, WORDS)
+extern "C" fn stamp_some(slots: *const Slots, first: u64, more: u64, now: u64) -> u64 {
+    let Some(slots) = present(slots.cast_mut()) else { return 0 };
+    window::stamp(slots, &mut Times, first, more, now, WORDS)
 }
 
 /// The rings of all limits.

@@ -2,28 +2,31 @@
 //!
 //! The walk and the limits are *global* functions, which the verifier checks once each and not once a caller and iteration.
 
-use core::hint::black_box;
+use core::hint::{black_box, cold_path};
 
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 use breaker_common::abi::{
-    Connection, Counters, Event, Inbound, SCOPES_PER_SESSION, Session, Trip, cause, kind, reason,
+    Connection, Counters, Event, Inbound, SCOPES_PER_SESSION, Session, Trip, cause, flag, kind, reason,
 };
 use breaker_common::class::{self, Class};
-use breaker_common::decide::{HOST, Past, Switches, Verdict, World};
+use breaker_common::decide::{HOST, Past, Segment, Switches, Verdict, World};
 use breaker_common::fix::MsgType;
-use breaker_common::limits::{self, Charge, Counts, Marks, Passed, Rise, SharedScope, Unsettled, concern};
+use breaker_common::limits::{self, Attempt, Charge, Marks, Passed, Rise, SharedScope};
 use breaker_common::stream::{self, Framing, Fresh, Tally};
 use breaker_common::window::EXCEEDED;
 
 use crate::context::Context;
 use crate::packet::Packet;
 use crate::payload::InPacket;
+use crate::scope::OnSide;
 use crate::{connection, event, now, scope};
 
-/// Messages that one call of the walk hops over, and calls a segment: 16,384 messages, more than the largest skb can hold of
-/// anything but the very shortest.
+/// Messages that one call hops over,
+const HOPS: u32 = 16;
+/// steps of the walk where it must look more closely,
 const STEPS: u32 = 64;
+/// and how often both take turns in a segment: 20,480 messages, more than the largest skb can hold of anything but the very shortest.
 const CALLS: u32 = 256;
 
 /// See the module.
@@ -37,9 +40,11 @@ pub struct Work {
     pub connection: Connection,
     /// and what comes in on one.
     pub inbound: Inbound,
-    /// And that as limits count it.
-    counts: Counts,
-    marks: [Marks; SCOPES_PER_SESSION],
+    marks: Marks,
+    /// The clock, where it was read for its limits; else 0.
+    now: u64,
+    /// The limit that was passed.
+    passed: Passed,
     session: u32,
     /// The policy that judges it: [`connection::side`].
     pub side: u32,
@@ -111,7 +116,7 @@ impl Work {
             // SAFETY: inside the tally, whose words may all be zero.
             unsafe { tally.add(i).write_volatile(0) };
         }
-        (self.any, self.orders, self.incoming) = (0, 0, incoming as u32);
+        (self.incoming, self.now) = (incoming as u32, 0);
     }
 }
 
@@ -125,46 +130,27 @@ pub struct Run<'a, C> {
 
 impl<C: Context> Charge for Run<'_, C> {
     #[inline(always)]
-    fn now(&mut self) -> u64 {
-        now()
-    }
-
-    #[inline(always)]
-    fn count(&mut self) -> u32 {
-        self.work.counts = self.work.tally.counts();
-        self.work.counts.classes
-    }
-
-    #[inline(always)]
-    fn mark(&mut self, position: usize, scope: u32) {
-        if let (Some(scope), Some(marks)) = (scope::get(scope, self.work.side), self.work.marks.get_mut(position)) {
-            limits::mark(&scope, marks, &self.work.counts);
+    fn attempt(&mut self, session: &Session) -> Attempt {
+        match attempt(self.work, session) {
+            NOBODY => Attempt::Nobody,
+            NEAR => Attempt::Near,
+            unsettled => Attempt::Taken(unsettled),
         }
     }
 
     #[inline(always)]
-    fn concern(&self, position: usize) -> u64 {
-        let concern = |marks: &Marks| {
-            // SAFETY: a field of this CPU's own value.
-            unsafe { (&raw const marks.concern).read_volatile() }
-        };
-        self.work.marks.get(position).map_or(concern::NONE, concern)
+    fn look(&mut self, session: &Session) -> Option<Passed> {
+        (look(self.work, session) != 0).then_some(self.work.passed)
     }
 
     #[inline(always)]
-    fn look(&mut self, position: usize, scope: u32, now: u64) -> Option<Passed> {
-        unpack(look(self.work, position as u32, scope, now))
+    fn take(&mut self, session: &Session) -> u64 {
+        take(self.work, session)
     }
 
     #[inline(always)]
-    fn take(&mut self, position: usize, scope: u32, now: u64) -> u32 {
-        take(self.work, position as u32, scope, now)
-    }
-
-    #[inline(always)]
-    fn settle(&mut self, position: usize, scope: u32, limit: Unsettled, now: u64) -> Option<Passed> {
-        let place = position as u32 | limit.limit << 8 | (limit.raced as u32) << 16;
-        unpack(settle(self.work, place, scope, now))
+    fn settle(&mut self, session: &Session, unsettled: u64) -> Option<Passed> {
+        (settle(self.work, session, unsettled) != 0).then_some(self.work.passed)
     }
 }
 
@@ -195,9 +181,9 @@ impl<C: Context> World for Run<'_, C> {
         let mut i = 0;
         while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
             if let Some(scope) = scope::get(session.scopes[i], 0) {
-                let switch = scope.switch();
-                sum.epoch = sum.epoch.wrapping_add(switch.epoch);
-                sum.causes |= switch.causes;
+                let (epoch, causes) = scope.epoch_and_causes();
+                sum.epoch = sum.epoch.wrapping_add(epoch);
+                sum.causes |= causes;
             }
             i += 1;
         }
@@ -225,6 +211,16 @@ impl<C: Context> World for Run<'_, C> {
     }
 
     #[inline(always)]
+    fn now(&mut self) -> u64 {
+        now()
+    }
+
+    #[inline(always)]
+    fn wire_segments(&mut self, segment: &Segment) -> u32 {
+        self.context.segments(segment.length)
+    }
+
+    #[inline(always)]
     fn tally(&mut self) -> &mut Tally {
         &mut self.work.tally
     }
@@ -234,12 +230,14 @@ impl<C: Context> World for Run<'_, C> {
         (self.work.any, self.work.orders) = (any, orders);
         let mut payload = InPacket { context: self.context, start: self.work.packet.payload };
         framing.resync(&mut payload, fresh);
-        // One message is the common case; the loops are for more.
-        let mut at = self.context.step(self.work, framing, fresh.from, fresh.to);
+        // Few whole messages are the common case; the loops are for the others.
+        let mut at = self.context.hop(self.work, framing, fresh.from, fresh.to);
         if at < fresh.to {
+            cold_path();
             at = self.context.walk(self.work, framing, at, fresh.to);
         }
         if at < fresh.to {
+            cold_path();
             framing.lose(fresh.to, &mut self.work.tally);
         }
     }
@@ -255,7 +253,10 @@ impl<C: Context> World for Run<'_, C> {
     }
 
     #[inline(always)]
-    fn silence(&mut self) -> Option<bool> {
+    fn silence(&mut self, session: &Session) -> Option<bool> {
+        if session.flags & flag::MINDS_SILENCE == 0 {
+            return None;
+        }
         let (beat, most, trips) = connection::heartbeat(self.work.side)?;
         // SAFETY: a helper without arguments. It is a few ms behind at most, and costs a quarter of the exact one.
         let now = unsafe { bpf_ktime_get_coarse_ns() };
@@ -278,10 +279,8 @@ impl<C: Context> World for Run<'_, C> {
     }
 
     #[inline(always)]
-    fn fill(&mut self, scope: u32, fills: u64) {
-        if let Some(scope) = scope::get(scope, self.work.side) {
-            limits::fill(&scope, fills);
-        }
+    fn fill(&mut self, session: &Session, fills: u64) {
+        limits::fill(&OnSide(self.work.side), session, fills);
     }
 }
 
@@ -290,22 +289,38 @@ impl<C: Context> World for Run<'_, C> {
 #[inline(always)]
 pub fn present<T>(part: *mut T) -> Option<&'static mut T> {
     if part.is_null() {
+        cold_path();
         return None;
     }
     // SAFETY: a part of the work area of this CPU, for one packet at a time.
     Some(unsafe { &mut *black_box(part) })
 }
 
-/// [`Framing::step`], up to [`CALLS`] times [`STEPS`] times. Returns where that got to. A global function.
+/// [`walk_some`] and [`hop`] in turns, up to [`CALLS`] times. Returns where that got to. A global function.
 #[inline(always)]
 pub fn walk(context: impl Context, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32 {
     let mut at = from;
     let mut call = 0;
     while call < CALLS && at < to {
         at = context.walk_some(work, framing, at, to);
+        if at < to {
+            at = context.hop(work, framing, at, to);
+        }
         call += 1;
     }
     at
+}
+
+/// [`Framing::hop`], over up to [`HOPS`] messages, where nothing is looked for in the segment. A global function.
+#[inline(always)]
+pub fn hop(context: impl Context, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32 {
+    let (Some(work), Some(framing)) = (present(work), present(framing)) else { return to };
+    if work.any | work.orders | work.incoming | work.overrides != 0 {
+        cold_path();
+        return from;
+    }
+    let mut payload = InPacket { context, start: work.packet.payload };
+    framing.hop(&mut payload, (from, to), HOPS, class::of_one, &mut work.tally)
 }
 
 /// [`Framing::step`], up to [`STEPS`] times. A global function.
@@ -356,52 +371,77 @@ fn unpack_class(word: u64) -> (Class, bool) {
     (Class::from_code(word & 0xff), word >> 8 != 0)
 }
 
-/// [`limits::look`] as a word: see [`unpack`].
+/// [`Attempt`] as a word: no set of limits is one of these.
+const NOBODY: u64 = u64::MAX;
+const NEAR: u64 = u64::MAX - 1;
+
+/// [`limits::attempt`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn look(work: *mut Work, position: u32, scope: u32, now: u64) -> u64 {
-    let Some(work) = present(work) else { return 0 };
-    let (Some(scope), Some(marks)) = (scope::get(scope, work.side), work.marks.get(position as usize)) else {
-        return 0;
+extern "C" fn attempt(work: *mut Work, session: *const Session) -> u64 {
+    let (Some(work), Some(session)) = (present(work), present(session.cast_mut())) else { return NOBODY };
+    let read = &raw mut work.now;
+    // SAFETY: a field of the work area. In memory each time, where the verifier forgets whether it was read.
+    let clock = || unsafe {
+        if read.read_volatile() == 0 {
+            read.write_volatile(now());
+        }
+        read.read_volatile()
     };
-    pack(limits::look(&scope, marks, &work.counts, now))
+    match limits::attempt(&OnSide(work.side), session, &mut work.marks, &work.tally, clock) {
+        Attempt::Nobody => NOBODY,
+        Attempt::Near => NEAR,
+        Attempt::Taken(unsettled) => unsettled,
+    }
+}
+
+/// [`limits::look`]: 1 where one is passed, which is in the work area then.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn look(work: *mut Work, session: *const Session) -> u32 {
+    let (Some(work), Some(session)) = (present(work), present(session.cast_mut())) else { return 0 };
+    let Some(passed) = limits::look(&OnSide(work.side), session, &mut work.marks, &work.tally, now) else { return 0 };
+    work.passed = passed;
+    1
 }
 
 /// [`limits::take`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn take(work: *mut Work, position: u32, scope: u32, at: u64) -> u32 {
-    let Some(work) = present(work) else { return 0 };
-    let (Some(scope), Some(marks)) = (scope::get(scope, work.side), work.marks.get_mut(position as usize)) else {
-        return 0;
-    };
-    limits::take(&scope, marks, &work.counts, at, now)
+extern "C" fn take(work: *mut Work, session: *const Session) -> u64 {
+    let (Some(work), Some(session)) = (present(work), present(session.cast_mut())) else { return 0 };
+    limits::take(&OnSide(work.side), session, &mut work.marks, &work.tally)
 }
 
-/// [`limits::settle`] as a word: see [`unpack`]. The place is the position, that of the limit above it, and whether it was raced.
+/// [`limits::settle`] for each of these limits: 1 where one is passed; the first such is in the work area then.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn settle(work: *mut Work, place: u32, number: u32, at: u64) -> u64 {
+extern "C" fn settle(work: *mut Work, session: *const Session, unsettled: u64) -> u32 {
     let Some(work) = present(work) else { return 0 };
-    let (Some(scope), Some(marks)) = (scope::get(number, work.side), work.marks.get(place as u8 as usize)) else {
-        return 0;
-    };
+    work.passed.used = 0;
+    limits::each_unsettled(unsettled, |i, raced| {
+        settle_one(work, session, i as u32, raced as u32);
+    });
+    (work.passed.used != 0) as u32
+}
+
+/// [`limits::settle`] of the limit at this position among the session's.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn settle_one(work: *mut Work, session: *const Session, i: u32, raced: u32) -> u32 {
+    let (Some(work), Some(session)) = (present(work), present(session.cast_mut())) else { return 0 };
+    let Some(meter) = session.meters.get(i as usize) else { return 0 };
+    let number = meter.scope;
     let rose = |rise: Rise| {
         warn(&raw const *work, number, rise.limit, rise.level, rise.used);
     };
-    let limit = Unsettled { limit: place >> 8 & 0xff, raced: place >> 16 != 0 };
-    pack(limits::settle(&scope, marks, &work.counts, limit, at, now, rose))
-}
-
-/// A passed limit as one word, 0 for none: used in the upper bits, position + 1 in the lower three.
-#[inline(always)]
-fn pack(passed: Option<Passed>) -> u64 {
-    passed.map_or(0, |passed| passed.used << 3 | (passed.limit as u64 + 1) & 7)
-}
-
-#[inline(always)]
-fn unpack(word: u64) -> Option<Passed> {
-    (word != 0).then_some(Passed { limit: ((word & 7) as u32).wrapping_sub(1), used: word >> 3 })
+    let (limit, segment) = ((i as usize, meter, raced != 0), (&work.marks, &work.tally));
+    if let Some(passed) = limits::settle(&OnSide(work.side), limit, segment, now, rose)
+        && work.passed.used == 0
+    {
+        work.passed = passed;
+    }
+    0
 }
 
 /// An event about a warning level that rose.

@@ -21,11 +21,14 @@ fuzz_target!(|data: &[u8]| {
     let Some((count, data)) = data.split_last() else { return };
     let (stream, cuts) = data.split_at(data.len().saturating_sub(*count as usize % 16));
     let segments = cut(stream.len(), cuts);
-    for kind_of in [hopping, looking, class::incoming] {
-        counts_do_not_depend_on_the_cutting(stream, &segments, kind_of);
+    for (kind_of, hops) in [(hopping as Way, true), (hopping, false), (looking, false), (class::incoming, false)] {
+        counts_do_not_depend_on_the_cutting(stream, &segments, (kind_of, hops));
     }
     late_segments_and_a_late_start_are_survived(stream, &segments);
 });
+
+/// What becomes of a message.
+type Way = fn(MsgType) -> Kind;
 
 /// What goes out, nothing of it looked into.
 fn hopping(msg_type: MsgType) -> Kind {
@@ -54,8 +57,8 @@ fn cut(length: usize, cuts: &[u8]) -> Vec<(usize, usize)> {
     segments
 }
 
-fn counts_do_not_depend_on_the_cutting(stream: &[u8], segments: &[(usize, usize)], kind_of: fn(MsgType) -> Kind) {
-    let feed = || Feed { kind_of, ..Feed::of(Stream::at(FIRST)) };
+fn counts_do_not_depend_on_the_cutting(stream: &[u8], segments: &[(usize, usize)], (kind_of, hops): (Way, bool)) {
+    let feed = || Feed { kind_of, hops, ..Feed::of(Stream::at(FIRST)) };
     let mut whole = feed();
     if !stream.is_empty() {
         whole.segment(FIRST, stream);
@@ -82,7 +85,7 @@ fn counts_do_not_depend_on_the_cutting(stream: &[u8], segments: &[(usize, usize)
 fn late_segments_and_a_late_start_are_survived(stream: &[u8], segments: &[(usize, usize)]) {
     let Some((_, first)) = segments.first() else { return };
     for start in [Stream::at(FIRST), Stream::joined(FIRST.wrapping_add(*first as u32))] {
-        let mut feed = Feed { kind_of: looking, ..Feed::of(start) };
+        let mut feed = Feed { kind_of: looking, hops: false, ..Feed::of(start) };
         for pair in segments.chunks(2) {
             pair.iter().rev().for_each(|(from, to)| send(&mut feed, stream, *from, *to));
         }

@@ -9,6 +9,7 @@ pub mod crowd;
 pub mod dice;
 pub mod empty;
 pub mod frame;
+pub mod fresh;
 pub mod gateway;
 pub mod raw;
 pub mod rig;

@@ -2,7 +2,6 @@
 //! scopes; and what a withheld segment is turned into.
 
 #[path = "../../breaker-common/tests/model/mod.rs"]
-#[expect(dead_code, reason = "the tests of breaker-common use more of it")]
 mod model;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -205,7 +204,7 @@ fn timeless(scope: &Scope) -> Scope {
         *time = (*time != 0) as u64;
     }
     for limit in &mut scope.limits[0] {
-        limit.base = 0;
+        limit.slots.base = 0;
     }
     scope
 }
@@ -297,13 +296,13 @@ fn agree(dice: &mut Dice, model: &mut Model, mode: &str) {
         let to = SocketAddr::new(Ipv4Addr::new(10, 0, 0, 2).into(), FIRST_PORT + sender.session as u16);
         if dice.below(4) == 0 {
             let (seq, flags, payload) = sender.answer(dice);
-            let segment = Segment { seq, length: payload.len() as u32, flags, fragment: false, wire_segments: 1 };
+            let segment = Segment { seq, length: payload.len() as u32, flags, fragment: false };
             model.observe(&key, &segment, &payload);
             let frame = Frame::new(to, from, seq, &payload).with_flags(flags);
             assert_eq!(run(&reads, &frame.bytes(), 1).verdict, -1, "what comes in passes");
         } else {
             let (seq, flags, payload) = sender.next(dice);
-            let segment = Segment { seq, length: payload.len() as u32, flags, fragment: false, wire_segments: 1 };
+            let segment = Segment { seq, length: payload.len() as u32, flags, fragment: false };
             let expected = model.pass(&key, &segment, &payload);
             let frame = Frame::new(from, to, seq, &payload).with_flags(flags);
             let withheld = expected.is_ok_and(|verdict| verdict.withheld());

@@ -42,6 +42,8 @@ pub mod flag {
     pub const REPLAYS_PASS: u32 = 1 << 4;
     /// An agent that falls silent trips the host; otherwise it is only told of.
     pub const SILENCE_TRIPS: u32 = 1 << 5;
+    /// The policy minds the agent's silence: a session's messages are to ask after it.
+    pub const MINDS_SILENCE: u32 = 1 << 6;
 }
 
 /// What may pass on a new connection of a tripped scope: values of `Session::while_tripped`.

@@ -12,8 +12,8 @@ mod state;
 
 pub use codes::{cause, flag, hook, identity, kind, label, mode, reason, undeclared, while_tripped};
 pub use policy::{
-    Address, CompId, Endpoint, IdentityKey, Interface, Label, Limit, Meta, Override, Place, Policy, Rules, Session,
-    Target, mapped,
+    Address, CompId, Endpoint, IdentityKey, Interface, Label, Limit, Meta, Meter, Override, Place, Policy, Rules,
+    Session, Slots, Target, mapped,
 };
 pub use state::{Connection, ConnectionKey, Counters, Event, Fences, Inbound, Scope, Switch, Trip, Window};
 
@@ -30,6 +30,8 @@ pub const SCOPES_PER_SESSION: usize = 6;
 pub const GROUPS_PER_SESSION: usize = SCOPES_PER_SESSION - 2;
 /// Limits a scope may have.
 pub const LIMITS_PER_SCOPE: usize = 4;
+/// So a session is subject to this many limits.
+pub const METERS_PER_SESSION: usize = SCOPES_PER_SESSION * LIMITS_PER_SCOPE;
 /// Warning levels of a limit.
 pub const WARNINGS_PER_LIMIT: usize = 3;
 /// MsgTypes a session may classify by itself.

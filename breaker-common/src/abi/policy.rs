@@ -2,7 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::{LIMITS_PER_SCOPE, MOST_INTERFACES, OVERRIDES_PER_SESSION, SCOPES_PER_SESSION, SIDES, WARNINGS_PER_LIMIT};
+use super::{
+    LIMITS_PER_SCOPE, METERS_PER_SESSION, MOST_INTERFACES, OVERRIDES_PER_SESSION, SCOPES_PER_SESSION, SIDES,
+    WARNINGS_PER_LIMIT,
+};
 
 /// Facts of the load as a whole. Written before the hook is attached; after that only `side` and the policy on the other side are.
 #[repr(C)]
@@ -207,9 +210,11 @@ pub struct Session {
     pub day_epoch: u64,
     /// MsgTypes that this session classifies for itself.
     pub overrides: [Override; OVERRIDES_PER_SESSION],
+    /// The limits of its scopes, in the order they are asked, up to [`Meter::END`]: see [`crate::limits::meter`].
+    pub meters: [Meter; METERS_PER_SESSION],
 }
 
-/// A limit of a scope: a cache line.
+/// A limit of a scope.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Limit {
@@ -221,16 +226,48 @@ pub struct Limit {
     pub warn: [u64; WARNINGS_PER_LIMIT],
     /// Which messages it counts: a [`crate::class::LimitClass`] code.
     pub class: u32,
-    /// First slot of its ring.
-    pub base: u32,
-    /// Messages that share one slot of its ring, as a power of two: [`crate::window::granule_bits`].
-    pub granule_bits: u32,
-    /// Slots of its ring, as a power of two: [`crate::window::ring_bits`].
-    pub ring_bits: u32,
     /// Messages that may cross for each fill that came in, where that is more than `max`; 0 for no such ratio.
     pub per_fill: u32,
+    /// Where the times of its tickets stand.
+    pub slots: Slots,
+}
+
+/// A limit's ring: its part of the memory of all rings.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Slots {
+    /// The first one.
+    pub base: u32,
+    /// Messages that share one of them, as a power of two: [`crate::window::granule_bits`].
+    pub granule_bits: u8,
+    /// How many there are, as a power of two: [`crate::window::ring_bits`].
+    pub ring_bits: u8,
     /// Zero.
-    pub pad: u32,
+    pub pad: u16,
+}
+
+impl Slots {
+    /// Those of a limit without a window: no ticket is ever the last one of its granule, so no time is kept.
+    pub const NONE: Self = Self { base: 0, granule_bits: 63, ring_bits: 0, pad: 0 };
+}
+
+/// A limit that a session's messages are subject to: where it is, and what a ticket of it needs. [`Limit`] has the rest.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Meter {
+    /// The number of its scope.
+    pub scope: u32,
+    /// Its position there.
+    pub position: u16,
+    /// Which of a segment's messages it counts: 1 and a position in [`crate::stream::Tally::messages`].
+    pub counter: u16,
+    /// [`Limit::slots`].
+    pub slots: Slots,
+}
+
+impl Meter {
+    /// A counter: here a session has no more limits.
+    pub const END: u16 = 0;
 }
 
 /// Which limits of a scope one side has.
@@ -239,8 +276,8 @@ pub struct Limit {
 pub struct Rules {
     /// Bits `1 << position` of the limits in use. A limit that stays keeps its position, and so its window.
     pub positions: u32,
-    /// Bits `1 << Limit::class` of them, so that a scope that counts nothing of a segment is left at once.
-    pub classes: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 impl Rules {

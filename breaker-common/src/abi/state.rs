@@ -20,12 +20,15 @@ pub struct Switch {
     pub resets: u64,
 }
 
-/// The running state of a limit: a cache line.
+/// The running state of a limit; first the words that each message needs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Window {
     /// Tickets issued, one a message.
     pub issued: u64,
+    /// Tickets up to which nothing comes of them: neither a trip nor a warning nor a new peak. By side; the kernel stores it, and
+    /// user space a 0 with each new limit.
+    pub calm: [u64; SIDES],
     /// First ticket that may still lie inside the window: a hint that only saves looking.
     pub tail: u64,
     /// Most messages that any window has held.
@@ -38,9 +41,6 @@ pub struct Window {
     pub floor: u64,
     /// Fills that are void, likewise.
     pub fill_floor: u64,
-    /// Messages in the window up to which nothing comes of them: neither a trip nor a warning nor a new peak. By side; the kernel
-    /// stores it, and user space a 0 with each new limit.
-    pub calm: [u32; SIDES],
 }
 
 /// How a scope last came to be tripped by the kernel. Told, never decided on.

@@ -6,6 +6,8 @@ mod segment;
 mod verdict;
 mod world;
 
+use core::hint::cold_path;
+
 use bytemuck::Zeroable;
 
 use crate::abi::{Connection, Session, cause, flag, kind, while_tripped};
@@ -26,6 +28,7 @@ pub use world::{Past, Switches, World};
 pub fn decide<W: World>(world: &mut W, connection: &mut Connection, segment: &Segment) -> Verdict {
     let verdict = deliberate(world, connection, segment);
     if verdict.withheld() && verdict != Verdict::Isolated {
+        cold_path();
         withhold(connection, segment.seq);
         if connection.epoch != Connection::FENCED {
             fence(world, connection, verdict);
@@ -50,21 +53,25 @@ fn deliberate<W: World>(world: &mut W, connection: &mut Connection, segment: &Se
     // Where its Logon must tell whose it is, the Logon is what can be withheld.
     let shared = connection.place != 0;
     if connection.epoch == Connection::NEW {
+        cold_path();
         connection.epoch = switches.epoch;
         if shared {
             connection.opened_ns = world.now();
         }
     }
     if segment.flags & SYN != 0 && switches.causes != 0 && !shared && is_isolated(world, &session) {
+        cold_path();
         return Verdict::Isolated;
     }
     if segment.flags & (FIN | RST) != 0 {
+        cold_path();
         connection.closed_ns = world.now();
     }
     if segment.length == 0 {
         return Verdict::Control;
     }
     if connection.epoch != switches.epoch {
+        cold_path();
         return Verdict::Fenced;
     }
     let asked = is_asked(&session, connection);
@@ -77,6 +84,7 @@ fn deliberate<W: World>(world: &mut W, connection: &mut Connection, segment: &Se
     let orders = if any & want::OWNER != 0 || is_guarded(&session, switches) { want::POSSDUP } else { 0 };
     read(world, &session, &mut connection.stream, segment, any, orders);
     if asked && introduce(world, &session, connection) {
+        cold_path();
         match settle(world, connection, switches) {
             Ok(found) => (session, switches) = found,
             Err(verdict) => return verdict,
@@ -98,6 +106,7 @@ fn owner<W: World>(world: &mut W, connection: &mut Connection) -> Option<W::Sess
     if session.scope_count != 0 {
         return Some(session);
     }
+    cold_path();
     connection.session = 0;
     if connection.epoch != Connection::FENCED {
         connection.epoch = Connection::NEW;
@@ -141,10 +150,11 @@ fn read<W: World>(world: &mut W, session: &Session, stream: &mut Stream, segment
     let seq = segment.seq.wrapping_add((segment.flags & SYN != 0) as u32);
     let fresh = stream.advance(seq, segment.length, world.tally());
     if session.flags & flag::OPAQUE != 0 {
+        let wire_segments = world.wire_segments(segment);
         let tally = world.tally();
         // Late bytes that were never seen are orders too; that they cannot be walked is no loss, for none of it can.
         if fresh.is_some() || tally.desyncs != 0 {
-            tally.messages[Class::Order as usize] = segment.wire_segments;
+            tally.messages[Class::Order as usize] = wire_segments;
         }
         tally.desyncs = 0;
         return;
@@ -158,9 +168,11 @@ fn read<W: World>(world: &mut W, session: &Session, stream: &mut Stream, segment
 #[inline(always)]
 fn walk<W: World>(world: &mut W, stream: &mut Stream, segment: &Segment, fresh: &Fresh, any: u32, orders: u32) {
     if segment.fragment {
+        cold_path();
         stream.framing = Framing { synced: sync::LOST, ..Framing::zeroed() };
         world.tally().desyncs = 1;
     } else if fresh.late {
+        cold_path();
         world.walk(&mut stream.hole.framing, fresh, any, orders);
     } else {
         world.walk(&mut stream.framing, fresh, any, orders);
@@ -170,32 +182,36 @@ fn walk<W: World>(world: &mut W, stream: &mut Stream, segment: &Segment, fresh: 
 /// Weighs what was read.
 #[inline(always)]
 fn weigh<W: World>(world: &mut W, session: &Session, causes: u64) -> Verdict {
-    const OF_NO_LIMIT: Passed = Passed { limit: 0, used: 0 };
-    let tally = *world.tally();
+    const OF_NO_LIMIT: Passed = Passed { scope: 0, limit: 0, used: 0 };
+    let (desyncs, replays) = (world.tally().desyncs, world.tally().replays);
     let own = session.scopes[0];
-    if tally.desyncs != 0 {
+    if desyncs != 0 {
+        cold_path();
         world.tell(kind::DESYNCED, own);
     }
-    if causes != 0 && !harmless(session, &tally) {
+    if causes != 0 && !harmless(session, world.tally()) {
+        cold_path();
         return Verdict::Tripped;
     }
-    if tally.desyncs != 0 && session.flags & flag::DESYNC_TRIPS != 0 && world.armed(own) {
+    if desyncs != 0 && session.flags & flag::DESYNC_TRIPS != 0 && world.armed(own) {
         world.trip(own, cause::DESYNC, OF_NO_LIMIT);
         return Verdict::Desync;
     }
-    if tally.replays != 0 {
+    if replays != 0 {
+        cold_path();
         world.tell(kind::REPLAYED, own);
         if world.armed(own) {
             world.trip(own, cause::REPLAY, OF_NO_LIMIT);
             return Verdict::Replay;
         }
     }
-    if tally.total() == 0 {
+    if world.tally().sum_up() == 0 {
         return Verdict::Passed;
     }
     if causes & cause::DEADMAN == 0
-        && let Some(trips) = world.silence()
+        && let Some(trips) = world.silence(session)
     {
+        cold_path();
         world.tell_silence();
         if trips && world.armed(HOST) {
             world.trip(HOST, cause::DEADMAN, OF_NO_LIMIT);
@@ -204,8 +220,9 @@ fn weigh<W: World>(world: &mut W, session: &Session, causes: u64) -> Verdict {
     }
     match limits::charge(session, world) {
         None => Verdict::Passed,
-        Some((scope, passed)) => {
-            world.trip(scope, cause::RATE, passed);
+        Some(passed) => {
+            cold_path();
+            world.trip(passed.scope, cause::RATE, passed);
             Verdict::Limit
         }
     }

@@ -1,6 +1,6 @@
 //! What comes in: read and counted, never withheld.
 
-use crate::abi::{SCOPES_PER_SESSION, Session, cause, flag};
+use crate::abi::{Session, cause, flag};
 use crate::class::Incoming;
 use crate::limits;
 use crate::stream::Stream;
@@ -21,11 +21,7 @@ pub fn observe<W: World>(world: &mut W, session: &Session, stream: &mut Stream, 
     walk(world, stream, segment, &fresh, 0, 0);
     let fills = world.tally().messages[Incoming::Fill as usize] as u64;
     if fills != 0 {
-        let mut i = 0;
-        while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
-            world.fill(session.scopes[i], fills);
-            i += 1;
-        }
+        world.fill(session, fills);
     }
-    limits::record(session, world, |world, scope, passed| world.trip(scope, cause::RATE, passed));
+    limits::record(session, world, |world, passed| world.trip(passed.scope, cause::RATE, passed));
 }

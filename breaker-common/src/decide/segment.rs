@@ -16,8 +16,6 @@ pub struct Segment {
     pub flags: u8,
     /// It is the first of several IP fragments, so its payload is not whole.
     pub fragment: bool,
-    /// Segments that it will leave as: `gso_segs`, at least 1.
-    pub wire_segments: u32,
 }
 
 /// TCP flag: no more data from the sender.

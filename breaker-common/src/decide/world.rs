@@ -6,6 +6,8 @@ use crate::abi::Session;
 use crate::limits::{Charge, Passed};
 use crate::stream::{Framing, Fresh, Tally};
 
+use super::segment::Segment;
+
 /// Switches of all scopes of a session, put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Switches {
@@ -40,6 +42,10 @@ pub trait World: Charge {
     fn past(&mut self, session: &Session) -> Past;
     /// Whether what is passed in a scope trips it.
     fn armed(&mut self, scope: u32) -> bool;
+    /// CLOCK_MONOTONIC, ns.
+    fn now(&mut self) -> u64;
+    /// Segments that this one will leave as, at least 1.
+    fn wire_segments(&mut self, segment: &Segment) -> u32;
     /// What the segment has brought so far.
     fn tally(&mut self) -> &mut Tally;
     /// Reads the new bytes of the segment into the tally; looks for `any` in every message and for `orders` in orders ([`want`]).
@@ -49,13 +55,13 @@ pub trait World: Charge {
     /// Tells of a change at a connection: one of [`kind`].
     fn tell(&mut self, kind: u32, scope: u32);
     /// Whether the agent has been silent for longer than the policy allows; and then, whether that trips the host.
-    fn silence(&mut self) -> Option<bool>;
+    fn silence(&mut self, session: &Session) -> Option<bool>;
     /// Tells of that once, and not at each message.
     fn tell_silence(&mut self);
     /// Takes note of a fenced connection of a tripped session: [`crate::limits::fence`].
     fn fence(&mut self, scope: u32, raised: u64, resets: u64);
     /// Whether that has isolated it: [`crate::limits::isolated`].
     fn isolated(&mut self, scope: u32, resets: u64) -> bool;
-    /// Counts fills for the limits of a scope that are ratios to them: [`crate::limits::fill`].
-    fn fill(&mut self, scope: u32, fills: u64);
+    /// Counts fills for the limits of a session that are ratios to them: [`crate::limits::fill`].
+    fn fill(&mut self, session: &Session, fills: u64);
 }

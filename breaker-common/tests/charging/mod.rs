@@ -62,12 +62,14 @@ fn an_opaque_session_counts_segments_as_they_leave() {
     model.sessions[1].flags = flag::OPAQUE | flag::DESYNC_TRIPS;
     model.add_limit(model.scope_of(1), LimitClass::Order, 50, SECOND);
     let line = Line::open(&mut model, 1, 1);
-    let segment = Segment { seq: line.seq, length: 60_000, wire_segments: 42, ..Segment::default() };
+    model.wire_segments = 42;
+    let segment = Segment { seq: line.seq, length: 60_000, ..Segment::default() };
     assert_eq!(model.packet(&line.key, &segment, &[0x17; 60_000]), Verdict::Passed);
     assert_eq!(model.packet(&line.key, &segment, &[0x17; 60_000]), Verdict::Passed, "a retransmit counts nothing");
     assert_eq!((model.counters[1].passed[0], model.counters[1].retransmitted), (42, 1));
     // A gap is no desync, for there was no sync.
-    let next = Segment { seq: line.seq + 90_000, wire_segments: 9, ..segment };
+    let next = Segment { seq: line.seq + 90_000, ..segment };
+    model.wire_segments = 9;
     assert_eq!(model.packet(&line.key, &next, &[0x17; 60_000]), Verdict::Limit);
     assert_eq!((model.counters[1].withheld[0], model.counters[1].desyncs), (9, 0));
 }

@@ -15,13 +15,15 @@ pub struct Feed {
     pub tally: Tally,
     /// What becomes of a message: of one that goes out, unless it is said otherwise.
     pub kind_of: fn(MsgType) -> Kind,
+    /// Whether messages of the common kind are hopped over at once, as where nothing of them is looked at.
+    pub hops: bool,
 }
 
 impl Feed {
     /// Takes up a stream in this state.
     pub fn of(stream: Stream) -> Self {
         let kind_of = |msg_type| outgoing(msg_type, (class::of(msg_type), false), 0, 0);
-        Self { stream, tally: Tally::default(), kind_of }
+        Self { stream, tally: Tally::default(), kind_of, hops: true }
     }
 
     /// Shows it a segment.
@@ -29,7 +31,7 @@ impl Feed {
         let tally = &mut self.tally;
         let Some(fresh) = self.stream.advance(seq, payload.len() as u32, tally) else { return };
         let framing = if fresh.late { &mut self.stream.hole.framing } else { &mut self.stream.framing };
-        walk::walk(framing, walk::Bytes(payload, &[]), &fresh, self.kind_of, tally);
+        walk::walk(framing, walk::Bytes(payload, &[]), &fresh, self.kind_of, self.hops, tally);
     }
 
     /// Messages so far, by class.

@@ -99,7 +99,7 @@ impl Machine {
     }
 
     fn packet(&mut self, connection: usize, seq: u32, flags: u8, payload: &[u8]) -> Verdict {
-        let segment = Segment { seq, length: payload.len() as u32, flags, fragment: false, wire_segments: 1 };
+        let segment = Segment { seq, length: payload.len() as u32, flags, fragment: false };
         let before: Vec<_> = (0..SCOPES).map(|scope| self.model.scope(scope).switch).collect();
         let verdict = self.model.packet(&key(Self::session(connection), connection as u16), &segment, payload);
         for (scope, before) in before.into_iter().enumerate() {

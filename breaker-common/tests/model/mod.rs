@@ -15,6 +15,7 @@ use breaker_common::abi::{
 use breaker_common::class::LimitClass;
 use breaker_common::decide::{self, FIN, RST, SYN, Segment, Verdict, decide};
 use breaker_common::fix::SIGNATURE;
+use breaker_common::limits::{self, Scopes};
 use breaker_common::stream::Stream;
 
 use run::Run;
@@ -59,6 +60,8 @@ pub struct Model {
     pub events: Vec<Event>,
     /// CLOCK_MONOTONIC, ns.
     pub clock: u64,
+    /// Segments that a packet leaves as.
+    pub wire_segments: u32,
     groups: u32,
 }
 
@@ -91,6 +94,7 @@ impl Model {
             counters: vec![Counters::default(); count as usize],
             events: Vec::new(),
             clock: 1_000_000_000,
+            wire_segments: 1,
             groups,
         };
         for (number, groups) in std::iter::once(&[][..]).chain(sessions.iter().copied()).enumerate() {
@@ -132,15 +136,25 @@ impl Model {
     /// Gives a scope one more limit.
     pub fn add_limit(&mut self, scope: u32, class: LimitClass, max: u64, per_ns: u64) {
         let limit = policy::limit(class, max, per_ns, self.times.len() as u32);
-        let slots = if per_ns == 0 { 0 } else { 1 << limit.ring_bits };
+        let slots = if per_ns == 0 { 0 } else { 1 << limit.slots.ring_bits };
         self.times.resize(self.times.len() + slots, Cell::new(0));
-        self.set(scope, |scope| scope::add_limit(scope, limit));
+        self.put(scope, limit);
     }
 
     /// Gives a scope a ratio: so many orders for each fill, after the first few.
     pub fn add_ratio(&mut self, scope: u32, per_fill: u32, after: u64) {
         let limit = Limit { per_fill, ..policy::limit(LimitClass::Order, after, 0, 0) };
+        self.put(scope, limit);
+    }
+
+    fn put(&mut self, scope: u32, limit: Limit) {
         self.set(scope, |scope| scope::add_limit(scope, limit));
+        let scopes = &self.scopes;
+        let of = |number: u32| {
+            let scope = scopes[number as usize].get();
+            (scope.rules[0], scope.limits[0])
+        };
+        self.sessions.iter_mut().for_each(|session| limits::meter(session, of));
     }
 
     /// Puts sessions to one place, at the port of the first; each shows its SenderCompID(49) and TargetCompID(56).
@@ -305,5 +319,13 @@ impl Model {
 
     fn shared(&self, scope: u32) -> InMemory<'_> {
         InMemory { scope: &self.scopes[scope as usize], times: &self.times }
+    }
+}
+
+impl<'a> Scopes for &'a Model {
+    type Scope = InMemory<'a>;
+
+    fn scope(&self, number: u32) -> Option<InMemory<'a>> {
+        Some(self.shared(number))
     }
 }

@@ -1,10 +1,10 @@
 //! A packet under judgement: breaker-ebpf's `work`.
 
-use breaker_common::abi::{ConnectionKey, Event, SCOPES_PER_SESSION, Session, Trip, cause, kind};
+use breaker_common::abi::{ConnectionKey, Event, Session, Trip, cause, kind};
 use breaker_common::class::{self, Class};
-use breaker_common::decide::{HOST, Past, Switches, World};
+use breaker_common::decide::{HOST, Past, Segment, Switches, World};
 use breaker_common::fix::MsgType;
-use breaker_common::limits::{self, Charge, Counts, Marks, Passed, Rise, SharedScope, Unsettled};
+use breaker_common::limits::{self, Attempt, Charge, Marks, Passed, Rise, SharedScope};
 use breaker_common::stream::{Framing, Fresh, Tally, class_in, outgoing};
 use breaker_common::window::EXCEEDED;
 
@@ -18,8 +18,7 @@ pub struct Run<'a> {
     session: u32,
     payload: &'a [u8],
     incoming: bool,
-    counts: Counts,
-    marks: [Marks; SCOPES_PER_SESSION],
+    marks: Marks,
     /// What the segment has brought.
     pub tally: Tally,
     /// The events that it led to.
@@ -34,8 +33,8 @@ pub fn event(at_ns: u64, kind: u32, scope: u32, session: u32, key: &ConnectionKe
 impl<'a> Run<'a> {
     /// Nothing read, nothing told.
     pub fn new(model: &'a Model, key: &'a ConnectionKey, session: u32, payload: &'a [u8]) -> Self {
-        let (counts, marks, tally) = Default::default();
-        Self { model, key, session, payload, incoming: false, counts, marks, tally, told: Vec::new() }
+        let (marks, tally) = Default::default();
+        Self { model, key, session, payload, incoming: false, marks, tally, told: Vec::new() }
     }
 
     /// Likewise, of a packet that comes in.
@@ -49,39 +48,32 @@ impl<'a> Run<'a> {
 }
 
 impl Charge for Run<'_> {
-    fn now(&mut self) -> u64 {
-        self.model.clock
-    }
-
-    fn count(&mut self) -> u32 {
-        self.counts = self.tally.counts();
-        self.counts.classes
-    }
-
-    fn mark(&mut self, position: usize, scope: u32) {
-        limits::mark(&self.model.shared(scope), &mut self.marks[position], &self.counts);
-    }
-
-    fn concern(&self, position: usize) -> u64 {
-        self.marks[position].concern
-    }
-
-    fn look(&mut self, position: usize, scope: u32, now: u64) -> Option<Passed> {
-        limits::look(&self.model.shared(scope), &self.marks[position], &self.counts, now)
-    }
-
-    fn take(&mut self, position: usize, scope: u32, now: u64) -> u32 {
+    fn attempt(&mut self, session: &Session) -> Attempt {
         let model = self.model;
-        limits::take(&model.shared(scope), &mut self.marks[position], &self.counts, now, || model.clock)
+        limits::attempt(&model, session, &mut self.marks, &self.tally, || model.clock)
     }
 
-    fn settle(&mut self, position: usize, scope: u32, limit: Unsettled, now: u64) -> Option<Passed> {
-        let (model, marks, counts) = (self.model, self.marks[position], self.counts);
-        let rose = |Rise { limit, used, level }| {
-            let kind = if level == EXCEEDED { kind::WOULD_TRIP } else { kind::WARNED };
-            self.told.push(Event { limit, used, level: level as u32, ..self.event(kind, scope) });
-        };
-        limits::settle(&model.shared(scope), &marks, &counts, limit, now, || model.clock, rose)
+    fn look(&mut self, session: &Session) -> Option<Passed> {
+        let model = self.model;
+        limits::look(&model, session, &mut self.marks, &self.tally, || model.clock)
+    }
+
+    fn take(&mut self, session: &Session) -> u64 {
+        limits::take(&self.model, session, &mut self.marks, &self.tally)
+    }
+
+    fn settle(&mut self, session: &Session, unsettled: u64) -> Option<Passed> {
+        let (model, marks, tally) = (self.model, self.marks, self.tally);
+        let mut first = None;
+        limits::each_unsettled(unsettled, |i, raced| {
+            let meter = &session.meters[i];
+            let rose = |Rise { limit, used, level }| {
+                let kind = if level == EXCEEDED { kind::WOULD_TRIP } else { kind::WARNED };
+                self.told.push(Event { limit, used, level: level as u32, ..self.event(kind, meter.scope) });
+            };
+            first = first.or(limits::settle(&model, (i, meter, raced), (&marks, &tally), || model.clock, rose));
+        });
+        first
     }
 }
 
@@ -126,6 +118,14 @@ impl World for Run<'_> {
         self.model.shared(scope).armed()
     }
 
+    fn now(&mut self) -> u64 {
+        self.model.clock
+    }
+
+    fn wire_segments(&mut self, _: &Segment) -> u32 {
+        self.model.wire_segments
+    }
+
     fn tally(&mut self) -> &mut Tally {
         &mut self.tally
     }
@@ -133,17 +133,18 @@ impl World for Run<'_> {
     fn walk(&mut self, framing: &mut Framing, fresh: &Fresh, any: u32, orders: u32) {
         let payload = Bytes(self.payload, &self.model.comp_ids);
         if self.incoming {
-            return walk(framing, payload, fresh, class::incoming, &mut self.tally);
+            return walk(framing, payload, fresh, class::incoming, false, &mut self.tally);
         }
         let session = self.model.sessions[self.session as usize];
         let kind_of = |msg_type: MsgType| {
             let class: (Class, bool) = class_in(&session, msg_type);
             outgoing(msg_type, class, any, orders)
         };
-        walk(framing, payload, fresh, kind_of, &mut self.tally);
+        let hops = any | orders | session.override_count == 0;
+        walk(framing, payload, fresh, kind_of, hops, &mut self.tally);
     }
 
-    fn silence(&mut self) -> Option<bool> {
+    fn silence(&mut self, _: &Session) -> Option<bool> {
         let (after, trips) = self.model.deadman?;
         (self.model.clock - self.model.heartbeat > after).then_some(trips)
     }
@@ -168,12 +169,12 @@ impl World for Run<'_> {
         limits::isolated(&self.model.shared(scope), resets)
     }
 
-    fn fill(&mut self, scope: u32, fills: u64) {
-        limits::fill(&self.model.shared(scope), fills);
+    fn fill(&mut self, session: &Session, fills: u64) {
+        limits::fill(&self.model, session, fills);
     }
 
     fn trip(&mut self, scope: u32, cause: u64, passed: Passed) {
-        let Passed { limit, used } = passed;
+        let Passed { limit, used, .. } = passed;
         let trip = Trip { at_ns: self.model.clock, cause, limit, session: self.session, used };
         if limits::trip(&self.model.shared(scope), trip) {
             self.told.push(Event { limit, cause, used, ..self.event(kind::TRIPPED, scope) });

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use breaker_common::abi::{Fences, Limit, Rules, Scope, Switch, Trip, Window};
+use breaker_common::abi::{Fences, Limit, Scope, Slots, Switch, Trip, Window};
 use breaker_common::limits::SharedScope;
 use breaker_common::window::{self, Ring};
 
@@ -11,7 +11,6 @@ pub fn add_limit(scope: &mut Scope, limit: Limit) {
     let position = scope.rules[0].positions.count_ones();
     scope.limits[0][position as usize] = limit;
     scope.rules[0].positions |= 1 << position;
-    scope.rules[0].classes |= 1 << limit.class;
 }
 
 /// The rings of all limits.
@@ -56,10 +55,6 @@ impl SharedScope for InMemory<'_> {
         self.scope.get().armed != 0
     }
 
-    fn rules(&self) -> Rules {
-        self.scope.get().rules[0]
-    }
-
     fn limit(&self, i: usize) -> Box<Limit> {
         Box::new(self.scope.get().limits[0][i])
     }
@@ -68,16 +63,27 @@ impl SharedScope for InMemory<'_> {
         self.scope.get().windows[i]
     }
 
+    fn issued(&self, i: usize) -> u64 {
+        self.scope.get().windows[i].issued
+    }
+
     fn tail(&self, i: usize, limit: &Limit, issued: u64, now: u64) -> u64 {
         window::tail(limit, &Window { issued, ..self.window(i) }, &Times(self.times), now)
     }
 
     /// In as many calls as it takes, like the kernel.
-    fn stamp(&self, _: usize, limit: &Limit, first: u64, more: u64, now: u64) {
+    fn stamp(&self, slots: &Slots, first: u64, more: u64, now: impl FnOnce() -> u64) {
+        if window::ended(slots, first, more) == 0 {
+            return;
+        }
+        let now = now();
+        if window::ended(slots, first, more) == 1 {
+            return window::stamp_one(slots, &mut Times(self.times), first, now);
+        }
         let mut left = more;
         let mut calls = 0;
         while left != 0 && calls <= window::MOST_SLOTS / 64 {
-            left = window::stamp(limit, &mut Times(self.times), first + (more - left), left, now, 64);
+            left = window::stamp(slots, &mut Times(self.times), first + (more - left), left, now, 64);
             calls += 1;
         }
         assert_eq!(left, 0, "{more} tickets from {first} on are not all stamped");
@@ -100,11 +106,10 @@ impl SharedScope for InMemory<'_> {
     }
 
     fn calm(&self, i: usize) -> u64 {
-        self.scope.get().windows[i].calm[0] as u64
+        self.scope.get().windows[i].calm[0]
     }
 
     fn set_calm(&self, i: usize, calm: u64) {
-        let calm = u32::try_from(calm).unwrap_or(u32::MAX);
         self.update(|scope| scope.windows[i].calm[0] = calm);
     }
 

@@ -1,6 +1,7 @@
 //! Payload in memory, and the walk over a segment of it: what breaker-ebpf does in `payload` and `work::walk`.
 
 use breaker_common::abi::identity;
+use breaker_common::class;
 use breaker_common::fix::{MsgType, WINDOW, Words};
 use breaker_common::stream::{Framing, Fresh, Kind, Payload, Tally};
 
@@ -26,17 +27,26 @@ impl Payload for Bytes<'_> {
     }
 }
 
-/// Counts the messages that start in the new bytes of a segment. Fails where a step makes no progress.
+/// Counts the messages that start in the new bytes of a segment; with `hops` as where nothing is looked at. Fails where a step makes no progress.
 pub fn walk(
     framing: &mut Framing,
     mut payload: Bytes<'_>,
     fresh: &Fresh,
     kind_of: impl Fn(MsgType) -> Kind,
+    hops: bool,
     tally: &mut Tally,
 ) {
     framing.resync(&mut payload, fresh);
     let (mut at, mut steps, mut looked_at) = (fresh.from, 0, framing.scan != 0);
     while at < fresh.to {
+        if hops {
+            let next = framing.hop(&mut payload, (at, fresh.to), 16, class::of_one, tally);
+            assert!((at..=fresh.to).contains(&next), "hopped from {at} to {next}, outside the segment");
+            at = next;
+        }
+        if at == fresh.to {
+            break;
+        }
         let next = framing.step(&mut payload, at, fresh.to, &kind_of, tally);
         assert!((at..=fresh.to).contains(&next), "from {at} to {next}, outside the segment");
         at = next;

@@ -54,7 +54,7 @@ fn a_logon_of_nobody_is_ignored_watched_or_blocked() {
         assert_eq!(line.send(&mut model, &logon("THREE")), first);
         let watched = u64::from(policy == undeclared::WATCH);
         let order = build("FIX.4.4", 1, "D", b"");
-        let segment = Segment { seq: line.seq, length: order.len() as u32, wire_segments: 1, ..Segment::default() };
+        let segment = Segment { seq: line.seq, length: order.len() as u32, ..Segment::default() };
         assert_eq!(model.pass(&line.key, &segment, &order).ok(), then);
         assert_eq!(model.counters[0].passed[0], watched);
         assert_eq!(told(&model, kind::UNDECLARED).len(), usize::from(policy != undeclared::IGNORE));
@@ -214,7 +214,7 @@ fn three_connections_fenced_within_a_minute_isolate_their_session_until_a_reset(
 /// Shows a message that comes in on a connection.
 fn comes_in(model: &mut Model, line: &Line, seq: &mut u32, msg_type: &str, fields: &[u8]) {
     let bytes = build("FIX.4.4", 1, msg_type, fields);
-    let segment = Segment { seq: *seq, length: bytes.len() as u32, wire_segments: 1, ..Segment::default() };
+    let segment = Segment { seq: *seq, length: bytes.len() as u32, ..Segment::default() };
     *seq += segment.length;
     model.observe(&line.key, &segment, &bytes);
 }
@@ -320,7 +320,7 @@ fn late_segments_of_what_cannot_be_read_count_and_are_no_lost_stream() {
     model.sessions[1].flags = flag::OPAQUE | flag::DESYNC_TRIPS;
     let line = Line::open(&mut model, 1, 1);
     for ahead in [0, 400, 300, 100] {
-        let segment = Segment { seq: line.seq + ahead, length: 100, wire_segments: 1, ..Segment::default() };
+        let segment = Segment { seq: line.seq + ahead, length: 100, ..Segment::default() };
         assert_eq!(model.packet(&line.key, &segment, &[0x17; 100]), Verdict::Passed, "{ahead} bytes ahead");
     }
     assert_eq!((model.counters[1].passed[0], model.counters[1].desyncs), (4, 0));

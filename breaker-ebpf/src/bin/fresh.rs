@@ -4,24 +4,54 @@
 #![no_main]
 
 use aya_ebpf::bindings::xdp_action::XDP_ABORTED;
-use aya_ebpf::macros::{map, xdp};
+use aya_ebpf::macros::{classifier, map, xdp};
 use aya_ebpf::maps::ProgramArray;
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::programs::{TcContext, XdpContext};
 
 /// Ethernet and IPv4 without options, as the frame that is given has them.
 const TCP: usize = 34;
 
-/// The program that is measured.
+/// Verdict of tc: drop.
+const SHOT: i32 = 2;
+
+/// The program that is measured: at XDP,
 #[map]
 static NEXT: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
-/// Takes the frame for a segment of TCP in IPv4 without options.
+/// and at tc.
+#[map]
+static NEXT_CLASSIFIER: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// For programs at XDP.
 #[xdp]
 pub fn fresh(ctx: XdpContext) -> u32 {
     // SAFETY: the kernel's own structure, valid for the length of the call.
     let (data, end) = unsafe { ((*ctx.ctx).data as usize, (*ctx.ctx).data_end as usize) };
+    if renew(data, end) {
+        // SAFETY: a program of the same kind.
+        let _ = unsafe { NEXT.tail_call(&ctx, 0) };
+    }
+    // Only where there is no program to go on into.
+    XDP_ABORTED
+}
+
+/// For programs at tc.
+#[classifier]
+pub fn fresh_classifier(ctx: TcContext) -> i32 {
+    // SAFETY: the kernel's own structure, valid for the length of the call.
+    let (data, end) = unsafe { ((*ctx.skb.skb).data as usize, (*ctx.skb.skb).data_end as usize) };
+    if renew(data, end) {
+        // SAFETY: a program of the same kind.
+        let _ = unsafe { NEXT_CLASSIFIER.tail_call(&ctx, 0) };
+    }
+    SHOT
+}
+
+/// Takes the frame for a segment of TCP in IPv4 without options, and makes it the next one. False where it is too short.
+#[inline(always)]
+fn renew(data: usize, end: usize) -> bool {
     if data + TCP + 20 > end {
-        return XDP_ABORTED;
+        return false;
     }
     let seq = (data + TCP + 4) as *mut u32;
     // SAFETY: inside the packet, as just compared (the verifier checks it again).
@@ -29,10 +59,8 @@ pub fn fresh(ctx: XdpContext) -> u32 {
         let header = (*((data + TCP + 12) as *const u8) >> 4) as usize * 4;
         let payload = (end - data - TCP - header) as u32;
         seq.write_unaligned(u32::from_be(seq.read_unaligned()).wrapping_add(payload).to_be());
-        NEXT.tail_call(&ctx, 0);
     }
-    // Only where there is no program to go on into.
-    XDP_ABORTED
+    true
 }
 
 /// Nothing here panics.

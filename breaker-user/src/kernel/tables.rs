@@ -12,6 +12,7 @@ use breaker_common::abi::{
     self, Address, CompId, Endpoint, IdentityKey, LIMITS_PER_SCOPE, Label, Limit, Override, Rules, Scope, Session,
     Target, flag, identity, label, mapped, undeclared, while_tripped,
 };
+use breaker_common::limits;
 use breaker_common::window::{granule_bits, ring_bits};
 use bytemuck::Zeroable;
 
@@ -108,6 +109,7 @@ impl Tables {
         for (place, scope) in made.scopes.iter_mut().zip(scopes) {
             *place = numbers.scope(scope);
         }
+        limits::meter(&mut made, |scope| self.rules[scope as usize]);
         if let Some(session) = policy.session(index) {
             made.ids = session.comp_ids().map(|id| id.map_or(0, |id| self.comp_id(id)));
         }
@@ -332,18 +334,17 @@ fn rules(
     let mut free: Vec<_> = (0..LIMITS_PER_SCOPE).filter(|i| !kept.contains(&Some(*i))).collect();
     free.sort_by_key(|&i| was_there(i));
     let mut free = free.into_iter();
-    let mut rules = Rules { positions: Rules::DECLARED, classes: 0 };
+    let mut rules = Rules { positions: Rules::DECLARED, pad: 0 };
     let mut placed = [Limit::default(); LIMITS_PER_SCOPE];
     for (mut limit, kept) in made.into_iter().zip(kept) {
         let Some(position) = kept.or_else(|| free.next()) else { continue };
         let ring = kept.map(|i| &old[i]).filter(|ring| fits(ring, &limit));
         match ring {
-            Some(ring) => (limit.base, limit.ring_bits) = (ring.base, ring.ring_bits),
+            Some(ring) => limit.slots = ring.slots,
             None if limit.per_ns == 0 => {}
-            None => limit.base = slots.take(1 << limit.ring_bits)?,
+            None => limit.slots.base = slots.take(1 << limit.slots.ring_bits)?,
         }
         rules.positions |= 1 << position;
-        rules.classes |= 1 << limit.class;
         placed[position] = limit;
     }
     Ok((rules, placed))
@@ -403,7 +404,7 @@ pub fn same(old: &Limit, new: &Limit) -> bool {
 
 /// Whether a ring has room for another limit of the same window.
 fn fits(ring: &Limit, limit: &Limit) -> bool {
-    ring.granule_bits == limit.granule_bits && ring.ring_bits >= limit.ring_bits
+    ring.slots.granule_bits == limit.slots.granule_bits && ring.slots.ring_bits >= limit.slots.ring_bits
 }
 
 fn limit(limit: &config::Limit) -> Limit {
@@ -416,9 +417,10 @@ fn limit(limit: &config::Limit) -> Limit {
     for (place, percent) in warn.iter_mut().zip(limit.warn.as_slice()) {
         *place = (max * *percent as u64).div_ceil(100);
     }
-    let (granule_bits, ring_bits) = if per_ns == 0 { (0, 0) } else { (granule_bits(max), ring_bits(max)) };
+    let timed = abi::Slots { base: 0, granule_bits: granule_bits(max) as u8, ring_bits: ring_bits(max) as u8, pad: 0 };
+    let slots = if per_ns == 0 { abi::Slots::NONE } else { timed };
     let per_fill = limit.per_fill.map_or(0, |ratio| ratio.get());
-    Limit { class: limit.class as u32, granule_bits, max, per_ns, ring_bits, warn, per_fill, base: 0, pad: 0 }
+    Limit { class: limit.class as u32, max, per_ns, warn, per_fill, slots }
 }
 
 /// A session's settings; which scopes and CompIDs it has is for [`Tables::session`].
@@ -436,6 +438,7 @@ fn settings(policy: &Policy, index: SessionIndex) -> Session {
         (declared.is_some_and(|session| session.wire == Wire::Opaque), flag::OPAQUE),
         // What nobody declares has no Logon of ours to resend after.
         (declared.is_none_or(|session| session.possdup == PossDup::Pass), flag::REPLAYS_PASS),
+        (host.deadman.is_some(), flag::MINDS_SILENCE),
     ]);
     made.while_tripped = match tripped {
         WhileTripped::ReduceOnly => while_tripped::REDUCE_ONLY,

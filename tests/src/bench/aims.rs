@@ -61,6 +61,10 @@ const AIMS: &[Aim] = &[
     }),
     first("an order, three scopes and four limits, above an empty program", Most(150.0), NS, one),
     aim("an order, the stricter aim", Most(87.0), NS, one),
+    aim("an order, with limits that keep its time, each run by itself", Most(150.0), NS, |of| {
+        let row = |what| of.row("hook", what);
+        Some(above(row("an order, 3 scopes, 4 limits that keep its time, once")?, row("empty program, once")?))
+    }),
     aim("another application's segment, above an empty program", Most(15.0), NS, |of| {
         Some(above(of.row("hook", "another application's segment")?, of.row("hook", EMPTY)?))
     }),

@@ -11,6 +11,7 @@ use super::report::Table;
 use super::scale::Scale;
 use crate::empty::Empty;
 use crate::frame::Frame;
+use crate::fresh::Fresh;
 use crate::rig::{Rig, Runs, run};
 
 /// Three scopes with four limits that nothing reaches, and whose windows are full and over many times in a round.
@@ -25,6 +26,14 @@ remote = "10.9.0.2:9001"
 groups = ["desk"]
 limits = [{ class = "order", max = 3000000, per = "100ms" }, { class = "message", max = 3000000, per = "100ms" }]
 "#;
+
+/// The same with limits so small that they keep the time of each message, and as far away when packets come one by one.
+fn kept() -> String {
+    POLICY.replace("max = 3000000, per = \"100ms\"", &format!("max = {KEPT}, per = \"1ms\""))
+}
+
+/// A limit up to 2,046 keeps each time.
+const KEPT: u32 = 2_000;
 
 /// A segment of a session, as a Linux host sends it: with time stamps.
 pub fn segment(from: SocketAddr, port: u16, seq: u32, payload: &[u8]) -> Frame {
@@ -41,12 +50,18 @@ pub fn mean(program: &impl Runs, frame: &[u8], repeat: u32) -> f64 {
 /// The section.
 pub fn tables(scale: &Scale) -> Vec<Table> {
     let rig = Rig::new(POLICY);
-    rig.inside(|| {
+    let mut tables = rig.inside(|| {
         let program = SchedClassifier::from_pin(Rig::root().program()).expect("opening the program");
         let mut loaded = Empty::open();
         let empty = loaded.classifier();
         vec![hot(scale, empty, &program), single(scale, empty, &program)]
-    })
+    });
+    let rig = Rig::new(&kept());
+    tables.push(rig.inside(|| {
+        let program = SchedClassifier::from_pin(Rig::root().program()).expect("opening the program");
+        once(scale, Empty::open().classifier(), &program)
+    }));
+    tables
 }
 
 fn local(port: u16, seq: u32, payload: &[u8]) -> Frame {
@@ -82,7 +97,7 @@ fn hot(scale: &Scale, empty: &SchedClassifier, program: &SchedClassifier) -> Tab
     table
 }
 
-/// Packets that cost what they do only once: each run has the next sequence number.
+/// Packets that cost what they do only once: each run has the next sequence number, and giving it that is in all rows.
 fn single(scale: &Scale, empty: &SchedClassifier, program: &SchedClassifier) -> Table {
     let (order, heartbeat) = (order(1), sized("0", 1, 100));
     let ten = order.repeat(10);
@@ -92,21 +107,22 @@ fn single(scale: &Scale, empty: &SchedClassifier, program: &SchedClassifier) -> 
         ("an order, 3 scopes, 4 limits", program, &order),
         ("ten orders in a segment", program, &ten),
     ];
+    let fresh = [empty, program, program, program].map(Fresh::before_classifier);
     let mut rows: Vec<Row> = cases.iter().map(|(what, ..)| Row::new(*what, "ns")).collect();
-    let mut seq = 1 + order.len() as u32;
+    let mut seq = 1u32;
     for _ in 0..scale.rounds {
-        for (row, (_, program, payload)) in rows.iter_mut().zip(&cases) {
-            let times = (0..scale.singles).map(|_| {
-                let frame = local(9001, seq, payload).bytes();
-                if row.what != "empty program" {
-                    seq = seq.wrapping_add(payload.len() as u32);
-                }
-                mean(*program, &frame, 1)
-            });
-            row.rounds.push(median(times.collect()));
+        for ((row, (_, _, payload)), fresh) in rows.iter_mut().zip(&cases).zip(&fresh) {
+            // A new connection: its SYN, so that the next sequence number is this one.
+            mean(program, &local(9001, seq.wrapping_sub(1), b"").with_flags(2).bytes(), 1);
+            let length = payload.len() as u32;
+            // The first segment that `fresh` makes is the one behind the frame that it is given.
+            let frame = local(9001, seq.wrapping_sub(length), payload).bytes();
+            row.rounds.push(mean(fresh.classifier(), &frame, scale.repeat));
+            seq = seq.wrapping_add(length.wrapping_mul(scale.repeat));
         }
     }
-    let title = format!("tc egress: each packet once (BPF_PROG_TEST_RUN, median of {})", scale.singles);
+    let title =
+        format!("tc egress: {} segments, each the next one of its connection (BPF_PROG_TEST_RUN)", scale.repeat);
     let mut table = Table::new(title, &["packet", "ns", "above empty"]);
     let zero = rows[0].median();
     for row in &rows {
@@ -114,6 +130,36 @@ fn single(scale: &Scale, empty: &SchedClassifier, program: &SchedClassifier) -> 
     }
     let each = (rows[3].median() - rows[2].median()) / 9.0;
     table.line(["each further message in a segment".to_owned(), format!("{each:.0}")]);
+    table.keep(&rows);
+    table
+}
+
+/// One run at a time, as often as limits allow that keep each time: what comes between has the caches too.
+fn once(scale: &Scale, empty: &SchedClassifier, program: &SchedClassifier) -> Table {
+    let order = order(1);
+    let mut rows = ["empty program, once", "an order, 3 scopes, 4 limits that keep its time, once"].map(|what| Row::new(what, "ns"));
+    mean(program, &local(9001, 0, b"").with_flags(2).bytes(), 1);
+    let mut seq = 1u32;
+    for _ in 0..scale.rounds {
+        for (row, program) in rows.iter_mut().zip([empty, program]) {
+            let times = (0..scale.singles).map(|_| {
+                let frame = local(9001, seq, &order).bytes();
+                if row.what != "empty program, once" {
+                    seq = seq.wrapping_add(order.len() as u32);
+                }
+                mean(program, &frame, 1)
+            });
+            row.rounds.push(median(times.collect()));
+        }
+    }
+    let title = format!(
+        "tc egress: each packet once, with limits of {KEPT}, each of which keeps the time of each message (BPF_PROG_TEST_RUN, median of {})",
+        scale.singles
+    );
+    let mut table = Table::new(title, &["packet", "ns", "above empty"]);
+    for row in &rows {
+        table.line([row.what.clone(), format!("{:.0}", row.median()), format!("{:.0}", row.median() - rows[0].median())]);
+    }
     table.keep(&rows);
     table
 }

@@ -5,8 +5,6 @@
 
 use std::net::{SocketAddr, SocketAddrV4};
 
-use aya::Ebpf;
-use aya::maps::ProgramArray;
 use aya::programs::Xdp;
 use aya_obj::programs::XdpAttachType;
 use breaker_user::lab::Wire;
@@ -17,8 +15,9 @@ use super::order::{LENGTH, order};
 use super::report::Table;
 use super::scale::Scale;
 use crate::allow::Allow;
-use crate::empty::{Empty, object};
+use crate::empty::Empty;
 use crate::frame::Frame;
+use crate::fresh::Fresh;
 use crate::gateway::{Gateway, Hook, Inline, Offloads};
 use crate::rig::Rig;
 
@@ -30,27 +29,6 @@ pub fn venue() -> SocketAddrV4 {
     match Wire::venue_socket(9001) {
         SocketAddr::V4(place) => place,
         SocketAddr::V6(place) => panic!("{place} is not IPv4"),
-    }
-}
-
-/// A segment that goes on into another program as a new one.
-pub struct Fresh(Ebpf);
-
-impl Fresh {
-    /// The one that goes on into this program.
-    pub fn before(program: &Xdp) -> Self {
-        let mut loaded = object("fresh");
-        let own: &mut Xdp = loaded.program_mut("fresh").expect("there is one").try_into().expect("of XDP");
-        own.load().expect("loading it");
-        let map = loaded.map_mut("NEXT").expect("there is one");
-        let mut next = ProgramArray::try_from(map).expect("of this type");
-        next.set(0, program.fd().expect("a loaded program"), 0).expect("setting the next program");
-        Self(loaded)
-    }
-
-    /// The program, loaded.
-    pub fn xdp(&self) -> &Xdp {
-        self.0.program("fresh").expect("there is one").try_into().expect("of XDP")
     }
 }
 
@@ -72,7 +50,7 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
 }
 
 fn measure(scale: &Scale, programs: [(&str, &Xdp); 3]) -> Table {
-    let fresh = programs.map(|(_, program)| Fresh::before(program));
+    let fresh = programs.map(|(_, program)| Fresh::before_xdp(program));
     let frame = |seq| segment(FROM, 9001, seq, &order(1));
     let mut rows: Vec<[Row; 2]> = programs
         .iter()

@@ -77,7 +77,7 @@ impl InForce {
             sessions: self.policy.sessions,
             comp_ids: self.comp_ids.clone(),
             places: self.endpoints.iter().filter_map(shared).collect(),
-            rings: rings.map(|(_, limit)| limit.base..limit.base + (1 << limit.ring_bits)).collect(),
+            rings: rings.map(|(_, limit)| limit.slots.base..limit.slots.base + (1 << limit.slots.ring_bits)).collect(),
         }
     }
 

@@ -312,14 +312,13 @@ impl Side<'_> {
 
     /// The limits whose window or ring is new.
     fn moved(&self) -> Vec<Moved<'_>> {
-        let ring = |limit: &Limit| (limit.base, limit.ring_bits, limit.granule_bits);
         let mut moved = Vec::new();
         for (scope, (rules, limits)) in self.next.rules.iter().enumerate() {
             let old = self.now.limits(scope);
             for position in (0..limits.len()).filter(|i| rules.positions >> i & 1 == 1) {
                 let limit = &limits[position];
                 let before = old.iter().find(|(i, old)| *i == position && same(old, limit)).map(|(_, old)| *old);
-                if before.is_none_or(|before| limit.per_ns != 0 && ring(&before) != ring(limit)) {
+                if before.is_none_or(|before| limit.per_ns != 0 && before.slots != limit.slots) {
                     moved.push(Moved { scope: scope as u32, position, limit, before });
                 }
             }

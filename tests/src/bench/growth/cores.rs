@@ -14,12 +14,12 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::{Curve, note, picture};
 use crate::bench::hook::{POLICY, mean, segment};
-use crate::bench::inline::Fresh;
 use crate::bench::order::{LENGTH, order};
 use crate::bench::report::Table;
 use crate::bench::scale::Scale;
 use crate::empty::Empty;
 use crate::frame::Frame;
+use crate::fresh::Fresh;
 use crate::gateway::{Gateway, Hook, Inline, Offloads};
 use crate::rig::Rig;
 
@@ -47,7 +47,7 @@ pub fn table(scale: &Scale) -> Table {
     counts.push(most);
     let rigs = [POLICY, &apart(most)].map(|policy| Inline::inline(Hook::Native, Offloads::None, policy));
     let mut empty = Empty::open();
-    let zero = Fresh::before(empty.xdp());
+    let zero = Fresh::before_xdp(empty.xdp());
     let lanes = rigs.each_ref().map(Lane::of);
     let mut curve = Curve::new(&SERIES, &counts);
     // So few that the machine's speed is one for all of a round.
@@ -91,7 +91,7 @@ impl Lane {
         let pinned = || Xdp::from_pin(Rig::root().program(), XdpAttachType::Interface).expect("opening the program");
         let program = rig.inside(pinned);
         let apart = rig.policy().sessions().len() > 1;
-        Self { fresh: Fresh::before(&program), program, apart }
+        Self { fresh: Fresh::before_xdp(&program), program, apart }
     }
 
     /// A segment of a core's connection.
