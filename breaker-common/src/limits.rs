@@ -7,7 +7,7 @@
 //! looked for; so up to a certain ticket ([`Window::calm`]) nobody needs to look.
 
 use core::cmp::{max, min};
-use core::hint::{black_box, cold_path};
+use core::hint::cold_path;
 use core::ops::Deref;
 
 use crate::abi::{
@@ -97,7 +97,8 @@ fn counter(class: u32) -> u16 {
     1 + counters.get(class as usize).copied().unwrap_or(class::EVERY as u16)
 }
 
-/// What a segment remembers of the limits of its session between the steps.
+/// What a segment remembers of the limits of its session between the steps. And while it goes over them: the kernel's verifier follows
+/// every combination of what it knows of registers, and knows nothing of what is here.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
@@ -107,8 +108,21 @@ pub struct Marks {
     any: u64,
     /// Bits of those that may object.
     near: u64,
+    /// And of those that are to be settled: see [`take`].
+    unsettled: u64,
     /// When they were judged, CLOCK_MONOTONIC, ns: read after `issued`; 0 where that is still to be.
     now: u64,
+}
+
+/// What may come of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Concern {
+    /// No limit counts any of the messages.
+    Nobody,
+    /// Some do, and none of them can object.
+    Calm,
+    /// One may.
+    Near,
 }
 
 /// What came of an attempt to charge a segment.
@@ -235,8 +249,7 @@ fn each<S: Scopes>(scopes: &S, session: &Session, tally: &Tally, mut act: impl F
     }
 }
 
-/// Remembers how many tickets each limit has issued that counts any of the messages, and where none of them may object, takes the tickets.
-/// `clock` tells one time for the whole segment, read where it is first asked.
+/// Marks every limit ([`mark`]), and where none may object, takes the tickets ([`take_calm`]).
 #[inline(always)]
 pub fn attempt(
     scopes: &impl Scopes,
@@ -245,25 +258,40 @@ pub fn attempt(
     tally: &Tally,
     clock: impl FnMut() -> u64,
 ) -> Attempt {
-    let (mut any, mut near) = (0, 0);
+    match mark(scopes, session, marks, tally) {
+        Concern::Nobody => Attempt::Nobody,
+        Concern::Near => Attempt::Near,
+        Concern::Calm => Attempt::Taken(take_calm(scopes, session, marks, tally, clock)),
+    }
+}
+
+/// Remembers how many tickets each limit has issued that counts any of the messages, and says whether any of them may object.
+#[inline(always)]
+pub fn mark(scopes: &impl Scopes, session: &Session, marks: &mut Marks, tally: &Tally) -> Concern {
+    (marks.any, marks.near, marks.now) = (0, 0, 0);
     each(scopes, session, tally, |scope, i, meter, more| {
         let issued = scope.issued(meter.position as usize);
         marks.issued[i] = issued;
-        any |= more;
-        near |= beyond(scope.calm(meter.position as usize), issued.wrapping_add(more)) << i;
+        marks.any |= more;
+        marks.near |= beyond(scope.calm(meter.position as usize), issued.wrapping_add(more)) << i;
     });
-    // By way of memory: the verifier forgets there what it knows of them, else it follows all that comes for every way here.
-    (marks.any, marks.near) = (any, near);
-    let marks = black_box(marks);
     if marks.near != 0 {
         cold_path();
-        return Attempt::Near;
+        return Concern::Near;
     }
-    if marks.any == 0 {
-        return Attempt::Nobody;
-    }
-    marks.now = 0;
-    Attempt::Taken(take_tickets(scopes, session, marks, tally, 0, clock))
+    if marks.any == 0 { Concern::Nobody } else { Concern::Calm }
+}
+
+/// [`take`] where all limits are calm. `clock` tells one time for the whole segment, read where it is first asked.
+#[inline(always)]
+pub fn take_calm(
+    scopes: &impl Scopes,
+    session: &Session,
+    marks: &mut Marks,
+    tally: &Tally,
+    clock: impl FnMut() -> u64,
+) -> u64 {
+    take_tickets(scopes, session, marks, tally, 0, clock)
 }
 
 /// 1 where so many tickets are more than those up to which a window is calm. Without a branch, for the verifier follows both ways of each.
@@ -332,19 +360,19 @@ fn take_tickets(
     near: u64,
     mut clock: impl FnMut() -> u64,
 ) -> u64 {
-    let mut unsettled = 0;
+    marks.unsettled = 0;
     each(scopes, session, tally, |scope, i, meter, more| {
         let issued = scope.issue(meter.position as usize, more);
         let raced = issued != marks.issued[i];
         if raced || is_in(near, i) {
             cold_path();
             marks.issued[i] = issued;
-            unsettled |= (1 | (raced as u64) << RACED) << i;
+            marks.unsettled |= (1 | (raced as u64) << RACED) << i;
         } else {
             scope.stamp(&meter.slots, issued, more, &mut clock);
         }
     });
-    unsettled
+    marks.unsettled
 }
 
 /// Where they begin.

@@ -60,12 +60,15 @@ static INBOUND: HashMap<ConnectionKey, Inbound> = HashMap::with_max_entries(1, 0
 #[map]
 static CONNECTIONS: HashMap<ConnectionKey, Connection> = HashMap::with_max_entries(1, 0);
 
-/// Which policy is in force. Read once a packet: all of it is judged by that one.
+/// Which policy is in force, and it. Read once a packet: all of it is judged by that one.
 #[inline(always)]
-pub fn side() -> Option<u32> {
+pub fn in_force() -> Option<(u32, &'static Policy)> {
     let meta = META.get_ptr(0)?;
-    // SAFETY: a field of a map value; user space changes it at any time.
-    Some(unsafe { (&raw const (*meta).side).read_volatile() } & (SIDES as u32 - 1))
+    // SAFETY: fields of a map value. User space changes the side at any time, and nothing of the policy on the one that is in force.
+    unsafe {
+        let side = (&raw const (*meta).side).read_volatile() & (SIDES as u32 - 1);
+        Some((side, &*(&raw const (*meta).policies).cast::<Policy>().add(side as usize)))
+    }
 }
 
 /// The policy on a side.
@@ -103,10 +106,10 @@ pub fn heartbeat(side: u32) -> Option<(u64, u64, bool)> {
     Some((unsafe { beat.read_volatile() }, policy.deadman_ns, policy.flags & flag::SILENCE_TRIPS != 0))
 }
 
-/// Whether a payload is FIX of nobody's that matters: of this length, from this offset on, to a port that is not looked up.
+/// Whether a packet is FIX of nobody's, and that matters by the policy ([`undeclared`]).
 #[inline(always)]
-pub fn is_undeclared(context: impl Context, side: u32, offset: u32, length: u32) -> bool {
-    undeclared(side) != undeclared::IGNORE && payload::begins_like_fix(context, offset, length)
+pub fn is_undeclared(context: impl Context, policy: u32, packet: &Packet) -> bool {
+    policy != undeclared::IGNORE && payload::begins_like_fix(context, packet)
 }
 
 /// The state of a packet's connection, made where it is new. `looked_up`: its port is ([`is_looked_up`]).
@@ -126,13 +129,9 @@ pub fn find(context: impl Context, work: &mut Work, looked_up: bool) -> Result<&
             }
             return Err(pass(reason::NOT_OURS));
         }
-        cold_path();
-        // A failure to remove it is one to make it anew: `make` overwrites.
-        let _ = CONNECTIONS.remove(&work.packet.key);
-        // What came in on the earlier one says nothing of this one. Often nothing has.
-        let _ = INBOUND.remove(&work.packet.key);
+        forget();
     }
-    let fix = is_undeclared(context, work.side, work.packet.payload, work.packet.segment.length);
+    let fix = is_undeclared(context, undeclared(work.side), &work.packet);
     if !looked_up && !fix {
         return Err(pass(reason::NOT_OURS));
     }
@@ -143,6 +142,19 @@ pub fn find(context: impl Context, work: &mut Work, looked_up: bool) -> Result<&
         }),
         found => Err(Exit { reason: found & !DROP, end: if found & DROP != 0 { End::Drop } else { End::Pass } }),
     }
+}
+
+/// Removes the connection that had a packet's ports before it. A global function: see [`make`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn forget() -> u32 {
+    if let Some(work) = Work::of_this_cpu() {
+        // A failure to remove it is one to make it anew: `make` overwrites.
+        let _ = CONNECTIONS.remove(&work.packet.key);
+        // What came in on the earlier one says nothing of this one. Often nothing has.
+        let _ = INBOUND.remove(&work.packet.key);
+    }
+    0
 }
 
 /// Whether connections to a port, in network order, are looked up.

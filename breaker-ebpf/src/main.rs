@@ -122,15 +122,16 @@ const fn pass(reason: u32) -> Exit {
 #[inline(always)]
 fn judge(context: impl Context) -> Result<(), Exit> {
     let work = Work::of_this_cpu().ok_or(pass(reason::NOT_CONFIGURED))?;
-    work.side = connection::side().ok_or(pass(reason::NOT_CONFIGURED))?;
-    let looked_up = match Plain::of(context) {
-        Some((plain, payload, end)) => {
+    let (side, policy) = connection::in_force().ok_or(pass(reason::NOT_CONFIGURED))?;
+    work.side = side;
+    let looked_up = match Plain::of(context, &mut work.packet) {
+        Some(plain) => {
             let looked_up = connection::is_looked_up(plain.remote_port());
             // Most of a host's traffic ends here, with nothing written down.
-            if !looked_up && !connection::is_undeclared(context, work.side, payload, end - payload) {
+            if !looked_up && !connection::is_undeclared(context, policy.undeclared, &work.packet) {
                 return Err(pass(reason::NOT_OURS));
             }
-            plain.read(payload, end, &mut work.packet);
+            plain.read(&mut work.packet);
             looked_up
         }
         None => {
@@ -181,7 +182,7 @@ fn observe(context: Skb) -> Result<(), Exit> {
     let work = Work::of_this_cpu().ok_or(pass(reason::NOT_CONFIGURED))?;
     packet::parse(context, &mut work.packet)?;
     work.packet.turn();
-    work.side = connection::side().ok_or(pass(reason::NOT_CONFIGURED))?;
+    (work.side, _) = connection::in_force().ok_or(pass(reason::NOT_CONFIGURED))?;
     let (number, inbound) = connection::find_inbound(work).ok_or(pass(reason::NOT_OURS))?;
     let session = connection::session(number, work.side).ok_or(pass(reason::NOT_CONFIGURED))?;
     work.begin(true);

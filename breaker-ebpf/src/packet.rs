@@ -110,10 +110,10 @@ impl Plain {
     const IP: u32 = ETHERNET;
     const TCP: u32 = Self::IP + size_of::<Ipv4>() as u32;
 
-    /// Those of a packet, where they are of this kind and of a legal length, and where its payload begins and ends; nothing where
-    /// [`parse`] must tell what it is.
+    /// Those of a packet, where they are of this kind and of a legal length; nothing where [`parse`] must tell what it is. Notes where
+    /// its payload is: here and not on the stack, of which up to 6.1 there is just enough.
     #[inline(always)]
-    pub fn of(context: impl Context) -> Option<(&'static Self, u32, u32)> {
+    pub fn of(context: impl Context, packet: &mut Packet) -> Option<&'static Self> {
         let plain: &Self = header(context, 0).ok()?;
         let kind = (plain.ethertype, plain.ip.version_ihl, plain.ip.protocol);
         // Neither an offset nor more to follow; "don't fragment" may be said.
@@ -122,7 +122,11 @@ impl Plain {
         }
         let payload = Self::TCP + (plain.tcp.offset >> 4) as u32 * 4;
         let end = end(context, Self::IP, u16::from_be(plain.ip.total_length) as u32);
-        (plain.tcp.offset >> 4 >= 5 && payload <= end).then_some((plain, payload, end))
+        if plain.tcp.offset >> 4 < 5 || payload > end {
+            return None;
+        }
+        (packet.payload, packet.segment.length) = (payload, end - payload);
+        Some(plain)
     }
 
     /// The port of who it goes to, network order.
@@ -131,18 +135,17 @@ impl Plain {
         self.tcp.destination
     }
 
-    /// What they say.
+    /// What else they say.
     #[inline(always)]
-    pub fn read(&self, payload: u32, end: u32, packet: &mut Packet) {
+    pub fn read(&self, packet: &mut Packet) {
         let key = &mut packet.key;
         key.local = mapped(self.ip.source);
         key.remote = mapped(self.ip.destination);
         key.local_port = self.tcp.source;
         key.remote_port = self.tcp.destination;
-        let (seq, flags) = (u32::from_be(self.tcp.seq), self.tcp.flags);
-        packet.segment = Segment { seq, length: end - payload, flags, fragment: false };
-        (packet.ip, packet.tcp, packet.payload) = (Self::IP, Self::TCP, payload);
-        (packet.fragment, packet.v6) = (0, false);
+        let segment = &mut packet.segment;
+        (segment.seq, segment.flags, segment.fragment) = (u32::from_be(self.tcp.seq), self.tcp.flags, false);
+        (packet.ip, packet.tcp, packet.fragment, packet.v6) = (Self::IP, Self::TCP, 0, false);
     }
 }
 

@@ -9,6 +9,7 @@ use breaker_common::fix::{SIGNATURE, WINDOW, Words};
 use breaker_common::stream::Payload;
 
 use crate::context::Access;
+use crate::packet::Packet;
 
 /// Numbers of the CompIDs and SubIDs that sessions declare.
 #[map]
@@ -43,13 +44,13 @@ impl<C: Access> Payload for InPacket<C> {
     }
 }
 
-/// True where a payload of this length, from this offset on, begins like a FIX message.
+/// True where a packet's payload begins like a FIX message.
 #[inline(always)]
-pub fn begins_like_fix(context: impl Access, offset: u32, length: u32) -> bool {
+pub fn begins_like_fix(context: impl Access, packet: &Packet) -> bool {
     const BYTES: u32 = SIGNATURE.len() as u32;
     // More than it takes: what lies on the stack must be aligned.
     let mut bytes = [0u8; 8];
     // SAFETY: the buffer is longer than that.
-    let read = length >= BYTES && unsafe { context.load(offset, bytes.as_mut_ptr(), BYTES) };
+    let read = packet.segment.length >= BYTES && unsafe { context.load(packet.payload, bytes.as_mut_ptr(), BYTES) };
     read && bytes.starts_with(&SIGNATURE)
 }

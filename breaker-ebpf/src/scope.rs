@@ -132,11 +132,8 @@ impl SharedScope for InMap {
     }
 
     #[inline(always)]
-    fn tail(&self, i: usize, limit: &Limit, issued: u64, now: u64) -> u64 {
-        match window::tail_at_hint(limit, &Window { issued, ..self.window(i) }, &Times, now) {
-            (hint, true) => hint,
-            (hint, false) => tail_behind(self.number, self.place(i), issued, hint, now),
-        }
+    fn tail(&self, i: usize, _: &Limit, issued: u64, now: u64) -> u64 {
+        tail(self.number, self.place(i), issued, now)
     }
 
     #[inline(always)]
@@ -231,12 +228,13 @@ impl SharedScope for InMap {
     }
 }
 
-/// [`window::tail_behind`], as a global function.
+/// [`window::tail`], as a global function.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn tail_behind(scope: u32, place: u32, issued: u64, ticket: u64, now: u64) -> u64 {
-    let Some(scope) = get(scope, place >> 16) else { return ticket };
-    window::tail_behind(scope.limit(place as u16 as usize), issued, &Times, ticket, now)
+extern "C" fn tail(scope: u32, place: u32, issued: u64, now: u64) -> u64 {
+    let Some(scope) = get(scope, place >> 16) else { return issued };
+    let i = place as u16 as usize;
+    window::tail(scope.limit(i), &Window { issued, ..scope.window(i) }, &Times, now)
 }
 
 /// [`window::stamp`], as a global function, and as another around it for the long runs: the verifier follows loops one after the

@@ -12,7 +12,7 @@ use breaker_common::abi::{
 use breaker_common::class::{self, Class};
 use breaker_common::decide::{HOST, Past, Segment, Switches, Verdict, World};
 use breaker_common::fix::MsgType;
-use breaker_common::limits::{self, Attempt, Charge, Marks, Passed, Rise, SharedScope};
+use breaker_common::limits::{self, Attempt, Charge, Concern, Marks, Passed, Rise, SharedScope};
 use breaker_common::stream::{self, Framing, Fresh, Tally};
 use breaker_common::window::EXCEEDED;
 
@@ -375,11 +375,24 @@ fn unpack_class(word: u64) -> (Class, bool) {
 const NOBODY: u64 = u64::MAX;
 const NEAR: u64 = u64::MAX - 1;
 
-/// [`limits::attempt`].
+/// [`limits::attempt`]. Its two halves are functions of their own: up to 6.1 the verifier follows the second one anew for every way
+/// through the first.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn attempt(work: *mut Work, session: *const Session) -> u64 {
-    let (Some(work), Some(session)) = (present(work), present(session.cast_mut())) else { return NOBODY };
+    let (Some(checked), Some(declared)) = (present(work), present(session.cast_mut())) else { return NOBODY };
+    match limits::mark(&OnSide(checked.side), declared, &mut checked.marks, &checked.tally) {
+        Concern::Nobody => NOBODY,
+        Concern::Near => NEAR,
+        Concern::Calm => take_calm(work, session),
+    }
+}
+
+/// [`limits::take_calm`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn take_calm(work: *mut Work, session: *const Session) -> u64 {
+    let (Some(work), Some(session)) = (present(work), present(session.cast_mut())) else { return 0 };
     let read = &raw mut work.now;
     // SAFETY: a field of the work area. In memory each time, where the verifier forgets whether it was read.
     let clock = || unsafe {
@@ -388,11 +401,7 @@ extern "C" fn attempt(work: *mut Work, session: *const Session) -> u64 {
         }
         read.read_volatile()
     };
-    match limits::attempt(&OnSide(work.side), session, &mut work.marks, &work.tally, clock) {
-        Attempt::Nobody => NOBODY,
-        Attempt::Near => NEAR,
-        Attempt::Taken(unsettled) => unsettled,
-    }
+    limits::take_calm(&OnSide(work.side), session, &mut work.marks, &work.tally, clock)
 }
 
 /// [`limits::look`]: 1 where one is passed, which is in the work area then.

@@ -137,7 +137,8 @@ fn single(scale: &Scale, empty: &SchedClassifier, program: &SchedClassifier) -> 
 /// One run at a time, as often as limits allow that keep each time: what comes between has the caches too.
 fn once(scale: &Scale, empty: &SchedClassifier, program: &SchedClassifier) -> Table {
     let order = order(1);
-    let mut rows = ["empty program, once", "an order, 3 scopes, 4 limits that keep its time, once"].map(|what| Row::new(what, "ns"));
+    let mut rows = ["empty program, once", "an order, 3 scopes, 4 limits that keep its time, once"]
+        .map(|what| Row::new(what, "ns"));
     mean(program, &local(9001, 0, b"").with_flags(2).bytes(), 1);
     let mut seq = 1u32;
     for _ in 0..scale.rounds {
@@ -158,7 +159,11 @@ fn once(scale: &Scale, empty: &SchedClassifier, program: &SchedClassifier) -> Ta
     );
     let mut table = Table::new(title, &["packet", "ns", "above empty"]);
     for row in &rows {
-        table.line([row.what.clone(), format!("{:.0}", row.median()), format!("{:.0}", row.median() - rows[0].median())]);
+        table.line([
+            row.what.clone(),
+            format!("{:.0}", row.median()),
+            format!("{:.0}", row.median() - rows[0].median()),
+        ]);
     }
     table.keep(&rows);
     table
