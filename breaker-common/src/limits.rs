@@ -102,16 +102,17 @@ fn counter(class: u32) -> u16 {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
+    /// When they were judged, CLOCK_MONOTONIC, ns: read after `issued`; 0 where that is still to be.
+    now: u64,
     /// `Window::issued` of each.
     issued: [u64; METERS_PER_SESSION],
     /// Not 0 where any counts any of the messages.
     any: u64,
+    /// Bits of those that are to be settled: see [`take`]. Here, for words to be cleared that lie side by side are cleared by a loop over
+    /// bytes.
+    unsettled: u64,
     /// Bits of those that may object.
     near: u64,
-    /// And of those that are to be settled: see [`take`].
-    unsettled: u64,
-    /// When they were judged, CLOCK_MONOTONIC, ns: read after `issued`; 0 where that is still to be.
-    now: u64,
 }
 
 /// What may come of a segment.
