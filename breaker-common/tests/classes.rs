@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use breaker_common::class::{Class, TABLE, of};
+use breaker_common::class::{Class, TABLE, of, of_one};
 use breaker_common::fix::MsgType;
 
 /// Version, MsgType and name of every message of every dictionary, a line each.
@@ -157,4 +157,14 @@ fn the_list_of_messages_is_that_of_the_headers() {
     } else {
         assert_eq!(DICTIONARIES, list, "renew it by {RENEW}=1");
     }
+}
+
+#[test]
+fn the_table_of_types_of_one_character_says_what_the_comparison_says() {
+    let differing = |byte: &u64| of_one(MsgType(*byte)) != of(MsgType(*byte));
+    assert_eq!((1..=255).find(differing), None);
+    assert_eq!(
+        ["D", "F", "8", "0", "U"].map(|name| of_one(MsgType(name.as_bytes()[0].into()))),
+        [Class::Order, Class::Cancel, Class::Query, Class::Admin, Class::Order,]
+    );
 }

@@ -7,7 +7,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use breaker_tests::dice::Dice;
-use breaker_tests::frame::{ACK, Frame, message, order};
+use breaker_tests::frame::{ACK, Frame, message, order, spelt};
 use breaker_tests::privileged;
 use breaker_tests::rig::Rig;
 use breaker_tests::sink::Sink;
@@ -67,6 +67,28 @@ fn random_cuts_from_1_byte_to_70_000_give_the_same_counts() {
         sink.wait("everything", |all| all[0].bytes.len() == bytes.len());
         let counters = rig.counters(1);
         assert_eq!((counters.passed, counters.desyncs), (expected, 0), "cuts up to {largest}");
+    }
+}
+
+#[test]
+fn the_shortest_messages_fill_the_largest_segments_and_all_are_counted() {
+    if !privileged() {
+        return;
+    }
+    // A length of one digit or a type of two characters is not of the kind that is hopped over at once.
+    let (shortest, long_type, common) = (spelt("35=D|"), spelt("35=AB|"), spelt("35=D|11=A-1|"));
+    let rare = [shortest.repeat(16), common.clone()].concat();
+    for pattern in [shortest.clone(), long_type.clone(), common.clone(), [shortest, common].concat(), rare] {
+        let rig = Rig::new(POLICY);
+        let sink = Sink::listen(&rig.wire.venue, at(9001));
+        let bytes = pattern.repeat(1_300_000 / pattern.len());
+        let messages = bytes.windows(2).filter(|pair| pair == b"8=").count() as u64;
+        let mut stream = rig.inside(|| TcpStream::connect(at(9001))).expect("connecting");
+        stream.write_all(&bytes).expect("sending");
+        sink.wait("everything", |all| all[0].bytes.len() == bytes.len());
+        let counters = rig.counters(1);
+        assert_eq!((counters.passed[0], counters.desyncs), (messages, 0), "{} bytes a pattern", pattern.len());
+        assert!(counters.packets_passed < 200, "{} segments, so none of them is large", counters.packets_passed);
     }
 }
 

@@ -1,9 +1,10 @@
 //! What is charged to which limit, and what comes of it.
 
-use breaker_common::abi::{Override, cause, flag, kind};
+use breaker_common::abi::{Meter, Override, Slots, cause, flag, kind};
 use breaker_common::class::{Class, LimitClass};
 use breaker_common::decide::{Segment, Verdict};
 use breaker_common::fix::MsgType;
+use breaker_common::stream::Tally;
 
 use super::model::HOST;
 use super::{GROUP, Line, SECOND, model, told};
@@ -29,6 +30,26 @@ fn the_message_beyond_a_limit_trips_its_scope_and_is_charged_to_none() {
     let mut line = Line::open(&mut model, 1, 2);
     assert_eq!([(); 3].map(|()| line.fix(&mut model, "D")), [Verdict::Passed, Verdict::Passed, Verdict::Limit]);
     assert_eq!(model.scope(HOST).windows[0].issued, 5);
+}
+
+#[test]
+fn a_session_lists_the_limits_of_its_scopes_in_the_order_of_the_scopes() {
+    let mut model = model();
+    let own = model.scope_of(1);
+    model.add_limit(HOST, LimitClass::Fill, 9, SECOND);
+    model.add_limit(own, LimitClass::Cancel, 2, SECOND);
+    model.add_limit(own, LimitClass::Message, 3, 0);
+    model.add_limit(GROUP, LimitClass::Reject, 4, SECOND);
+    let meters = model.sessions[1].meters.iter().take_while(|meter| meter.counter != Meter::END);
+    let listed: Vec<_> = meters.map(|meter| (meter.scope, meter.position)).collect();
+    assert_eq!(listed, [(own, 0), (own, 1), (GROUP, 0), (HOST, 0)]);
+    // What each counts, of a segment with two of each kind of message and so ten that go out.
+    let mut tally = Tally { messages: [2; 10], ..Tally::default() };
+    tally.sum_up();
+    let counted: Vec<_> = model.sessions[1].meters.iter().map_while(|meter| tally.counted(meter.counter)).collect();
+    assert_eq!(counted, [2, 10, 2, 2]);
+    assert_eq!(model.sessions[1].meters[1].slots, Slots::NONE, "a total keeps no times");
+    assert_eq!(model.sessions[2].meters.map(|meter| meter.scope)[..3], [GROUP, HOST, 0]);
 }
 
 #[test]

@@ -17,7 +17,7 @@ const SHARES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)]
 pub fn tables(scale: &Scale) -> Vec<Table> {
     let title = format!(
         "round trip of {LENGTH} bytes of FIX over veth, {} a round, us, medians of {} rounds",
-        scale.pings, scale.rounds
+        scale.pings, scale.short_rounds
     );
     let mut table = Table::new(title, &["between", "p50", "p99", "p99.9", "p50 against nothing"]);
     let (peers, absent) = Peer::all();
@@ -28,7 +28,7 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
             (peer.connect(), SHARES.map(|(share, _)| Row::new(format!("{}: {share}", peer.kind.name()), "us")))
         })
         .collect();
-    for round in 0..=scale.rounds {
+    for round in 0..=scale.short_rounds {
         for (stream, rows) in &mut lines {
             let times = ping(stream, scale.pings);
             // The first round wakes everything up.
@@ -44,7 +44,7 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
         table.keep(rows);
         // Each but nothing, and what knows nothing of orders, has seen them.
         if let Ok(counted) = peer.counted() {
-            assert!(counted as usize >= scale.rounds * scale.pings, "{}: {counted} orders", peer.kind.name());
+            assert!(counted as usize >= scale.short_rounds * scale.pings, "{}: {counted} orders", peer.kind.name());
         }
     }
     absent.into_iter().for_each(|line| table.line(line));

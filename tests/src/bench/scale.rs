@@ -36,7 +36,7 @@ impl Scale {
         short_rounds: 35,
         repeat: 500_000,
         singles: 10_000,
-        pings: 20_000,
+        pings: 5_000,
         frames: 40_000,
         messages: 40_000,
         coalesced: 200_000,
