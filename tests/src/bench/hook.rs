@@ -56,6 +56,8 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
         let empty = loaded.classifier();
         vec![hot(scale, empty, &program), single(scale, empty, &program)]
     });
+    let (counters, runs) = (rig.counters(1), scale.rounds as u64 * u64::from(scale.repeat));
+    assert!(counters.passed[0] >= 11 * runs && counters.passed[4] >= runs, "segments were not new: {counters:?}");
     let rig = Rig::new(&kept());
     tables.push(rig.inside(|| {
         let program = SchedClassifier::from_pin(Rig::root().program()).expect("opening the program");
