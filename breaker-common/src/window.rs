@@ -56,7 +56,7 @@ pub fn tail(limit: &Limit, window: &Window, ring: &impl Ring, now: u64) -> u64 {
 
 /// The tail where it was last seen, and whether it still is there.
 #[inline(always)]
-pub fn tail_at_hint(limit: &Limit, window: &Window, ring: &impl Ring, now: u64) -> (u64, bool) {
+fn tail_at_hint(limit: &Limit, window: &Window, ring: &impl Ring, now: u64) -> (u64, bool) {
     if limit.per_ns == 0 {
         // A reset in between may have set the floor above what was issued at the mark.
         return (min(window.floor, window.issued), true);
@@ -72,7 +72,7 @@ pub fn tail_at_hint(limit: &Limit, window: &Window, ring: &impl Ring, now: u64) 
 
 /// The tail behind a ticket that has left the window: in steady traffic the next granule settles it, after a pause a search by halves.
 #[inline(always)]
-pub fn tail_behind(limit: &Limit, issued: u64, ring: &impl Ring, ticket: u64, now: u64) -> u64 {
+fn tail_behind(limit: &Limit, issued: u64, ring: &impl Ring, ticket: u64, now: u64) -> u64 {
     let granule_bits = limit.slots.granule_bits & 63;
     // `low` has passed, `high` has not.
     let (mut low, mut high) = (ticket >> granule_bits, issued >> granule_bits);

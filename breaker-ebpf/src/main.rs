@@ -127,7 +127,7 @@ fn judge(context: impl Context) -> Result<(), Exit> {
     let looked_up = match Plain::of(context, &mut work.packet) {
         Some(plain) => {
             let looked_up = connection::is_looked_up(plain.remote_port());
-            // Most of a host's traffic ends here, with nothing written down.
+            // Most of a host's traffic ends here, before its addresses are written down.
             if !looked_up && !connection::is_undeclared(context, policy.undeclared, &work.packet) {
                 return Err(pass(reason::NOT_OURS));
             }

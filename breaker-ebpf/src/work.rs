@@ -47,7 +47,7 @@ pub struct Work {
     /// The limit that was passed.
     passed: Passed,
     session: u32,
-    /// The policy that judges it: [`connection::side`].
+    /// The policy that judges it: [`connection::in_force`].
     pub side: u32,
     /// What is looked for in every message, and in orders.
     any: u32,
