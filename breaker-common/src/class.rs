@@ -108,7 +108,8 @@ const fn packed(name: &str) -> u64 {
 
 table! {
     // What OrderMassActionRequest (CA) asks for stands in its body ([`MASS_ACTION`]).
-    Order: "D" "E" "G" "L" "S" "i" "s" "t" "AB" "AC" "AJ" "CA" "DJ";
+    // XML_non_FIX (n) may carry any application message, orders among them, in XmlData(213).
+    Order: "D" "E" "G" "L" "S" "i" "s" "t" "n" "AB" "AC" "AJ" "CA" "DJ";
     Cancel: "F" "K" "Z" "q" "u";
     Interest: "R" "AH" "DS" "k" "6" "AE";
     Query: "H" "AF" "a" "c" "V" "e" "g" "x" "AD" "AN" "BE"
@@ -117,7 +118,7 @@ table! {
         "AA" "AG" "AI" "AK" "AL" "AM" "AO" "AP" "AQ" "AR" "AS" "AT" "AU" "AV" "AW" "AX" "AY" "AZ"
         "BA" "BB" "BC" "BD" "BF" "BG" "BH" "BI" "BJ" "BK" "BL" "BM" "BN" "BO" "BP" "BQ" "BR" "BS" "BT" "BU" "BV" "BW" "BX" "BY" "BZ"
         "CB" "CC" "CD" "CE";
-    Admin: "0" "1" "2" "3" "4" "5" "A" "n";
+    Admin: "0" "1" "2" "3" "4" "5" "A";
 }
 
 /// The class of a message whose type has one character: [`of`], from a table.

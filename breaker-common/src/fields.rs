@@ -109,7 +109,7 @@ impl Framing {
         let held = self.held & (WINDOW as u32 - 1);
         let room = WINDOW as u32 - held;
         let length = if left < room { left } else { room };
-        let Some(read) = payload.window(from, length) else { return self.lose(to, tally) };
+        let Some(read) = payload.window(from, length) else { return self.unreadable((from, to), tally) };
         let window = if held == 0 { read } else { join(&self.head, &read, held) };
         let have = held + length;
         let end = end(&window);
@@ -284,7 +284,10 @@ fn identify(window: &Words, tally: &mut Tally, mut number: impl FnMut(&Words) ->
         tag if tag == const { text(b"57=") } => 3,
         _ => return,
     };
-    tally.ids[position & 3] = number(&value(window));
+    // The first value of a field counts, as for every engine.
+    if tally.ids[position & 3] == 0 {
+        tally.ids[position & 3] = number(&value(window));
+    }
 }
 
 /// The value of a field with a tag of two digits, zero-padded.

@@ -14,6 +14,7 @@ pub type Words = [u64; WINDOW / 8];
 /// The byte behind each field.
 pub const SOH: u8 = 0x01;
 const FIX4: u64 = u64::from_le_bytes(*b"8=FIX.4.");
+const FIX5: u64 = u64::from_le_bytes(*b"8=FIX.5.");
 const FIXT1: u64 = u64::from_le_bytes(*b"8=FIXT.1");
 /// Behind LENGTH bytes of body stands `10=nnn|`.
 const TRAILER: u32 = 7;
@@ -75,36 +76,102 @@ pub enum Header {
 }
 
 /// Reads the header of a message from its first `available` bytes; words beyond them must be zero.
+///
+/// Accepts `FIX.4.x`, `FIX.5.0` with or without `SPn`, and `FIXT.1.x`, and a BodyLength with leading zeros as far as the window reaches.
 #[inline(always)]
 pub fn header(window: &Words, available: u32) -> Header {
-    let [w0, w1, w2, w3] = *window;
+    let [w0, w1, ..] = *window;
     if available < 8 {
         let seen = (1u64 << (8 * available)) - 1;
-        let plausible = w0 == FIX4 & seen || w0 == FIXT1 & seen;
+        let plausible = w0 == FIX4 & seen || w0 == FIX5 & seen || w0 == FIXT1 & seen;
         return if plausible { Header::Partial } else { Header::Implausible };
     }
-    // `4|9=` or `.1|9=`: the version's last figures, then the tag of BodyLength. `at` is where its digits start.
-    let (tag, tag_pattern, tag_mask, at) = match w0 {
-        FIX4 => (w1 >> 8, 0x3d_39_01, 0xff_ff_ff, 12),
-        FIXT1 => (w1, 0x3d_39_01_00_2e, 0xff_ff_ff_00_ff, 13),
+    // What follows the first eight bytes: the last figure of the version and the tag of BodyLength. `at` is where its digits start.
+    let (pattern, mask, at) = match w0 {
+        // `4|9=`, with any figure.
+        FIX4 => (0x3d_39_01_00, 0xff_ff_ff_00, 12),
+        // `0SP2|9=`, with any figure, or `0|9=`.
+        FIX5 if w1 >> 8 & 0xff == b'S' as u64 => (0x3d_39_01_00_50_53_30, 0xff_ff_ff_00_ff_ff_ff, 15),
+        FIX5 => (0x3d_39_01_30, 0xff_ff_ff_ff, 12),
+        // `.1|9=`, with any figure.
+        FIXT1 => (0x3d_39_01_00_2e, 0xff_ff_ff_00_ff, 13),
         _ => return Header::Implausible,
     };
     if available < at {
         let seen = (1u64 << (8 * (available - 8))) - 1;
-        let seen = if at == 12 { seen >> 8 } else { seen };
-        return if (tag ^ tag_pattern) & tag_mask & seen == 0 { Header::Partial } else { Header::Implausible };
+        return if (w1 ^ pattern) & mask & seen == 0 { Header::Partial } else { Header::Implausible };
     }
-    if (tag ^ tag_pattern) & tag_mask != 0 {
+    if (w1 ^ pattern) & mask != 0 {
         return Header::Implausible;
     }
-    let length_field = if at == 12 { w1 >> 32 | w2 << 32 } else { w1 >> 40 | w2 << 24 };
-    let digits = first_soh(length_field);
-    if digits >= available - at {
-        // No SOH yet: there can be no more than 7 digits.
-        return if available - at < 8 { Header::Partial } else { Header::Implausible };
+    length_and_type(window, available, at)
+}
+
+/// The rest of [`header`], from the digits of BodyLength(9) on, which stand `at` bytes in (12, 13 or 15).
+#[inline(always)]
+fn length_and_type(window: &Words, available: u32, at: u32) -> Header {
+    let zeros = leading_zeros(word_at(window, at));
+    // A second word of zeros, and no more: behind those there is no room for a type.
+    let zeros = if zeros == 8 { 8 + leading_zeros(word_at(window, at + 8)) } else { zeros };
+    let first = at + zeros;
+    if first >= available {
+        return cut_off(available);
     }
-    let Some(body) = number(length_field, digits) else { return Header::Implausible };
-    type_field(w1, w2, w3, available, at + digits + 1, body)
+    let field = word_at(window, first);
+    let digits = first_soh(field);
+    if digits >= available - first {
+        // No SOH yet: there can be no more than 7 digits.
+        return if available - first < 8 { cut_off(available) } else { Header::Implausible };
+    }
+    // Zeros alone are a length of 0, which no message has.
+    let Some(body) = number(field, digits) else { return Header::Implausible };
+    type_field(window, available, first + digits + 1, body)
+}
+
+/// A header of which this many bytes are too few: more may follow, unless they fill the window.
+#[inline(always)]
+fn cut_off(available: u32) -> Header {
+    if available < WINDOW as u32 { Header::Partial } else { Header::Implausible }
+}
+
+/// How many characters `0` a word begins with, at most 8.
+#[inline(always)]
+fn leading_zeros(word: u64) -> u32 {
+    const ZEROS: u64 = 0x3030_3030_3030_3030;
+    first_other(word ^ ZEROS)
+}
+
+/// Position of the first byte of a word that is not zero, 8 where all are.
+#[inline(always)]
+fn first_other(word: u64) -> u32 {
+    let mut count = 0;
+    let mut rest = word;
+    if rest & 0xffff_ffff == 0 {
+        (count, rest) = (4, rest >> 32);
+    }
+    if rest & 0xffff == 0 {
+        (count, rest) = (count + 2, rest >> 16);
+    }
+    if rest & 0xff == 0 {
+        (count, rest) = (count + 1, rest >> 8);
+    }
+    if rest & 0xff == 0 { 8 } else { count }
+}
+
+/// Eight bytes of a window from `at` on; what lies behind the window is zero.
+#[inline(always)]
+fn word_at(window: &Words, at: u32) -> u64 {
+    let [w0, w1, w2, w3] = *window;
+    let (low, high) = match at >> 3 {
+        0 => (w0, w1),
+        1 => (w1, w2),
+        2 => (w2, w3),
+        3 => (w3, 0),
+        _ => return 0,
+    };
+    let shift = 8 * (at & 7);
+    // Shifting by 64 - shift would be 64 where shift is 0, which is no shift at all: hence two steps.
+    low >> shift | (high << 1) << (63 - shift)
 }
 
 /// Reads the header of a message from a whole window, where it is of the common kind: a length of two to four digits, a type of one
@@ -140,20 +207,20 @@ pub fn common(window: &Words) -> Option<(MsgType, u32)> {
     plain.then_some((MsgType(msg_type), start + body + TRAILER))
 }
 
-/// The rest of [`header`], from `35=` on, which stands `at` bytes in (14 to 21).
+/// The rest of [`header`], from `35=` on, which stands `at` bytes in.
 #[inline(always)]
-fn type_field(w1: u64, w2: u64, w3: u64, available: u32, at: u32, body: u32) -> Header {
-    let (low, middle, high) = if at < 16 { (w1, w2, w3) } else { (w2, w3, 0) };
-    let shift = 8 * (at & 7);
-    // Shifting by 64 - shift would be 64 where shift is 0, which is no shift at all: hence two steps.
-    let first = low >> shift | (middle << 1) << (63 - shift);
-    let second = middle >> shift | (high << 1) << (63 - shift);
+fn type_field(window: &Words, available: u32, at: u32, body: u32) -> Header {
+    if at >= available {
+        return cut_off(available);
+    }
+    let first = word_at(window, at);
+    let second = word_at(window, at + 8);
     let tag_seen = if available - at < 3 { (1u64 << (8 * (available - at))) - 1 } else { 0xff_ff_ff };
     if (first ^ 0x3d_35_33) & tag_seen != 0 {
         return Header::Implausible;
     }
     if tag_seen != 0xff_ff_ff {
-        return Header::Partial;
+        return cut_off(available);
     }
     let value = first >> 24 | second << 40;
     let length = first_soh(value);
@@ -161,7 +228,7 @@ fn type_field(w1: u64, w2: u64, w3: u64, available: u32, at: u32, body: u32) -> 
         return Header::Implausible;
     }
     if length == 8 && at + 11 > available {
-        return Header::Partial;
+        return cut_off(available);
     }
     if body < 3 + length + 1 {
         return Header::Implausible;

@@ -5,10 +5,13 @@
 #![forbid(unsafe_code)]
 
 pub mod abi;
+pub mod blind;
 pub mod class;
 pub mod decide;
 pub mod fields;
 pub mod fix;
+pub mod inbound;
 pub mod limits;
+pub mod sequence;
 pub mod stream;
 pub mod window;

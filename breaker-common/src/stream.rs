@@ -1,7 +1,7 @@
-//! Where the walk over a connection's bytes stands, and how a segment moves it.
+//! FIX framing over the bytes of a connection: which messages start in a segment, and where the next one must start.
 //!
-//! Two questions, kept apart: which bytes of a segment are new ([`Stream::advance`], by TCP sequence number), and which messages
-//! start in them ([`Framing::step`], by FIX framing). Neither looks at a byte that it can hop over.
+//! Which bytes of a segment are new is the question of [`crate::sequence`]; what is done where no message starts is in [`crate::blind`].
+//! No byte is read that can be hopped over.
 
 use core::hint::{black_box, cold_path};
 
@@ -15,6 +15,12 @@ use crate::fix::{self, Header, MsgType, WINDOW, Words};
 pub trait Payload {
     /// Reads `length` (1 to [`WINDOW`]) bytes from `offset` into the front of a zeroed window; `None` where they cannot be had.
     fn window(&mut self, offset: u32, length: u32) -> Option<Words>;
+    /// [`fix::header`] of a window. The kernel's verifier is to follow it once, and not once a place that asks.
+    fn header(&mut self, window: &Words, available: u32) -> Header {
+        fix::header(window, available)
+    }
+    /// Offset of the first `8=FIX` that lies in `from..to`; `to` where there is none.
+    fn find(&mut self, from: u32, to: u32) -> u32;
     /// The number of a CompID or SubID, zero-padded; [`crate::abi::identity::UNKNOWN`] where no session declares it.
     fn comp_id(&mut self, value: &Words) -> u32;
 }
@@ -23,7 +29,7 @@ pub trait Payload {
 pub mod sync {
     /// It is known where the next message begins.
     pub const YES: u32 = 0;
-    /// It is not: wait for a segment that begins with `8=FIX`.
+    /// It is not: the stream is blind ([`crate::blind`]).
     pub const LOST: u32 = 1;
 }
 
@@ -46,32 +52,10 @@ pub struct Framing {
     /// Values that were found in an execution report: ExecType(150), OrdStatus(39); and behind those, what is not yet counted of the
     /// current message.
     pub seen: u32,
-}
-
-/// Bytes that were jumped over and may come late, with the framing as it was before them.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Hole {
-    /// The framing at its start.
-    pub framing: Framing,
-    /// Sequence number of its first byte.
-    pub start: u32,
-    /// Sequence number behind its last byte; equal to `start` where there is no hole.
-    pub end: u32,
-}
-
-/// The state of one direction of a connection.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Stream {
-    /// The framing at `next_seq`.
-    pub framing: Framing,
-    /// The latest hole.
-    pub hole: Hole,
-    /// Sequence number (RFC 9293) of the first byte never seen.
-    pub next_seq: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Bytes of the message whose header was read last: those that must be counted otherwise where no message starts behind it.
+    pub last: u32,
+    /// The position of that message's class in [`Tally::messages`].
+    pub last_class: u32,
 }
 
 /// What a segment brought.
@@ -93,8 +77,12 @@ pub struct Tally {
     pub ids: [u32; 4],
     /// 1 where a message ended in it that was looked at for them.
     pub identified: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Bytes that could not be read: in the segment, or in messages before it whose length has turned out to be wrong.
+    pub blind: u32,
+    /// Orders that were counted in those messages before that was known.
+    pub counted: u32,
+    /// Headers in unread bytes that turned out to begin no message.
+    pub tried: u32,
 }
 
 /// What becomes of a message whose header was read.
@@ -143,124 +131,9 @@ impl Tally {
     }
 }
 
-/// The new bytes of a segment's payload: from `from` up to `to`, and whether they belong into the hole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fresh {
-    /// Offset in the payload of the first new byte.
-    pub from: u32,
-    /// Offset behind the last.
-    pub to: u32,
-    /// They fill the beginning of the hole.
-    pub late: bool,
-}
-
-/// Bytes after which a hole is forgotten: long before sequence numbers come round to it again.
-const FORGOTTEN: u32 = 1 << 30;
-
-impl Stream {
-    /// A connection whose first payload byte will have this sequence number.
-    pub fn at(next_seq: u32) -> Self {
-        Self { next_seq, ..Self::zeroed() }
-    }
-
-    /// A connection first seen in mid-stream, at a segment with this sequence number.
-    pub fn joined(next_seq: u32) -> Self {
-        let mut stream = Self::at(next_seq);
-        stream.framing.synced = sync::LOST;
-        stream
-    }
-
-    /// Takes note of a segment of `length` payload bytes at `seq` and says which of them are new.
-    #[inline(always)]
-    pub fn advance(&mut self, seq: u32, length: u32, tally: &mut Tally) -> Option<Fresh> {
-        let behind = self.next_seq.wrapping_sub(seq) as i32;
-        if behind < 0 {
-            cold_path();
-            self.jump(seq, behind.wrapping_neg() as u32, tally);
-        } else if behind > 0 {
-            cold_path();
-            tally.repeated = 1;
-            if behind as u32 >= length {
-                return self.fill(seq, length, tally);
-            }
-            // It may hold late bytes and new ones. Only the new ones can be walked: the late ones are lost.
-            tally.desyncs = tally.desyncs.wrapping_add(self.misses(seq, length));
-        }
-        let from = if behind > 0 { behind as u32 } else { 0 };
-        self.next_seq = seq.wrapping_add(length);
-        if self.next_seq.wrapping_sub(self.hole.end) > FORGOTTEN {
-            cold_path();
-            self.hole.start = self.hole.end;
-        }
-        Some(Fresh { from, to: length, late: false })
-    }
-
-    /// 1 where a segment has bytes of the hole.
-    #[inline(always)]
-    fn misses(&self, seq: u32, length: u32) -> u32 {
-        let before_end = (self.hole.end.wrapping_sub(seq) as i32) > 0;
-        let behind_start = (seq.wrapping_add(length).wrapping_sub(self.hole.start) as i32) > 0;
-        (self.hole.start != self.hole.end && before_end && behind_start) as u32
-    }
-
-    /// Goes on behind `gap` missing bytes. Inside a message that changes nothing; anywhere else the stream is lost.
-    #[inline(always)]
-    fn jump(&mut self, seq: u32, gap: u32, tally: &mut Tally) {
-        if self.framing.scan & (want::ACTION | want::REPORT | want::OWNER) != 0 {
-            // The field that would tell may be among the missing.
-            self.framing.settle(tally);
-        }
-        self.hole = Hole { framing: self.framing, start: self.next_seq, end: seq };
-        if self.framing.synced == sync::YES && self.framing.skip >= gap {
-            self.framing.skip -= gap;
-            if self.framing.scan != 0 {
-                self.framing.jumped();
-                if self.framing.skip == 0 {
-                    self.framing.settle(tally);
-                }
-            }
-            return;
-        }
-        if self.framing.synced == sync::YES {
-            tally.desyncs = tally.desyncs.wrapping_add(1);
-        }
-        self.framing = Framing { synced: sync::LOST, ..Framing::zeroed() };
-    }
-
-    /// The part of an old segment that fills the beginning of the hole, if any. Late bytes from further on in it cannot be walked, for
-    /// what is before them is not known: the stream is lost there.
-    #[inline(always)]
-    fn fill(&mut self, seq: u32, length: u32, tally: &mut Tally) -> Option<Fresh> {
-        let room = self.hole.end.wrapping_sub(self.hole.start);
-        let from = self.hole.start.wrapping_sub(seq);
-        if room == 0 || from >= length {
-            tally.desyncs = tally.desyncs.wrapping_add(self.misses(seq, length));
-            return None;
-        }
-        let bytes = if length - from < room { length - from } else { room };
-        self.hole.start = self.hole.start.wrapping_add(bytes);
-        Some(Fresh { from, to: from + bytes, late: true })
-    }
-}
-
 impl Framing {
-    /// Makes a stream that was lost whole again, if this segment begins with `8=FIX`. Call once a segment, before stepping.
-    #[inline(always)]
-    pub fn resync(&mut self, payload: &mut impl Payload, fresh: &Fresh) {
-        if self.synced == sync::YES || fresh.from != 0 || (fresh.to as usize) < fix::SIGNATURE.len() {
-            return;
-        }
-        cold_path();
-        let length = if fresh.to < WINDOW as u32 { fresh.to } else { WINDOW as u32 };
-        if let Some(window) = payload.window(0, length)
-            && fix::header(&window, length) != Header::Implausible
-        {
-            *self = Self::zeroed();
-        }
-    }
-
-    /// Hops over messages of the common kind ([`fix::common`]) of which nothing is looked at, up to `most` of them. Returns where to go
-    /// on: `to` at the end, else at what [`Self::step`] must see.
+    /// Hops over messages of the common kind ([`fix::common`]) of which nothing is looked at, up to `most` of them and none longer than
+    /// `longest` bytes. Returns where to go on: `to` at the end, else at what [`Self::step`] must see.
     ///
     /// `class_of` says what class a type of one character is.
     #[inline(always)]
@@ -268,7 +141,7 @@ impl Framing {
         &mut self,
         payload: &mut impl Payload,
         (from, to): (u32, u32),
-        most: u32,
+        (most, longest): (u32, u32),
         class_of: impl Fn(MsgType) -> Class,
         tally: &mut Tally,
     ) -> u32 {
@@ -276,35 +149,39 @@ impl Framing {
             return from;
         }
         let mut at = from.wrapping_add(self.skip);
+        let (mut last, mut last_class) = (self.last, self.last_class);
         let mut hops = 0;
         while hops < most && at < to && to - at >= WINDOW as u32 {
             let Some(window) = payload.window(at, WINDOW as u32) else { break };
             let Some((msg_type, length)) = fix::common(&window) else { break };
-            tally.count(class_of(msg_type) as usize);
+            if length > longest {
+                break;
+            }
+            (last, last_class) = (length, class_of(msg_type) as u32);
+            tally.count(last_class as usize);
             at = at.wrapping_add(length);
             hops += 1;
         }
+        (self.last, self.last_class) = (last, last_class);
         self.skip = at.saturating_sub(to);
         if at < to { at } else { to }
     }
 
-    /// Hops to the next message that starts between `from` and `to` and counts it, or reads a field of the one that is looked at.
-    /// Returns where to go on: `to` at the end, and where the stream is lost.
+    /// Hops to the next message that starts between `from` and `to` and counts it, or reads a field of the one that is looked at. Returns
+    /// where to go on: `to` at the end. For a stream that is followed; one that is not is for [`Self::seek`].
     ///
-    /// `kind_of` says what class a type is, by the session's own table or the common one, and what is looked for.
+    /// `kind_of` says what class a type is, by the session's own table or the common one, and what is looked for. A message that claims
+    /// to be longer than `longest` bytes is none.
     #[inline(always)]
     pub fn step(
         &mut self,
         payload: &mut impl Payload,
-        from: u32,
-        to: u32,
+        (from, to): (u32, u32),
+        longest: u32,
         kind_of: impl FnOnce(MsgType) -> Kind,
         tally: &mut Tally,
     ) -> u32 {
         let left = to.wrapping_sub(from);
-        if self.synced != sync::YES {
-            return to;
-        }
         if self.scan != 0 {
             return self.field(payload, from, to, tally);
         }
@@ -319,15 +196,15 @@ impl Framing {
         let held = self.held & (WINDOW as u32 - 1);
         let room = WINDOW as u32 - held;
         let length = if left < room { left } else { room };
-        let Some(read) = payload.window(from, length) else { return self.lose(to, tally) };
+        let Some(read) = payload.window(from, length) else { return self.unreadable((from, to), tally) };
         let window = if held == 0 { read } else { join(&self.head, &read, held) };
-        match fix::header(&window, held + length) {
-            Header::Message { msg_type, length: whole, fields } => {
+        match payload.header(&window, held + length) {
+            Header::Message { msg_type, length: whole, fields } if whole <= longest => {
                 let kind = kind_of(msg_type);
                 let first = want::IDENTITY | want::OWNER;
                 let want = if tally.identified == 0 { kind.want } else { kind.want & !first };
-                self.held = 0;
-                self.scan = want;
+                (self.held, self.scan) = (0, want);
+                (self.last, self.last_class) = (whole, kind.class as u32);
                 if want & (want::ACTION | want::REPORT) == 0 {
                     self.classify(kind.class, tally);
                 }
@@ -344,17 +221,14 @@ impl Framing {
                 self.held = held + length;
                 to
             }
-            Header::Implausible => self.lose(to, tally),
+            Header::Message { .. } | Header::Implausible => {
+                cold_path();
+                // The bytes that were held have crossed as the beginning of a message.
+                tally.blind = tally.blind.wrapping_add(held);
+                self.lose(tally);
+                from
+            }
         }
-    }
-
-    /// No message begins where one must, or none could be read.
-    #[inline(always)]
-    pub fn lose(&mut self, to: u32, tally: &mut Tally) -> u32 {
-        tally.desyncs = tally.desyncs.wrapping_add(1);
-        self.settle(tally);
-        *self = Self { synced: sync::LOST, ..Self::zeroed() };
-        to
     }
 }
 

@@ -8,7 +8,7 @@ mod rare;
 
 use breaker_common::abi::{Connection, ConnectionKey, cause, flag, kind, reason, undeclared, while_tripped};
 use breaker_common::class::{Class, LimitClass};
-use breaker_common::decide::{FIN, RST, SYN, Segment, Verdict};
+use breaker_common::decide::{ACK, FIN, RST, SYN, Segment, URG, Verdict};
 
 use messages::build;
 use model::{HOST, Model, key};
@@ -36,6 +36,8 @@ impl Line {
         line.seq = port as u32 * 100_000 + model.events.len() as u32;
         assert_eq!(line.control(model, SYN), Verdict::Control);
         line.seq += 1;
+        // The peer has answered.
+        assert_eq!(line.control(model, ACK), Verdict::Control);
         line
     }
 
@@ -46,7 +48,7 @@ impl Line {
 
     fn send(&mut self, model: &mut Model, payload: &[u8]) -> Verdict {
         let length = payload.len() as u32;
-        let segment = Segment { seq: self.seq, length, ..Segment::default() };
+        let segment = Segment { seq: self.seq, length, flags: ACK, ..Segment::default() };
         self.seq += length;
         model.packet(&self.key, &segment, payload)
     }
@@ -193,10 +195,71 @@ fn what_cannot_be_read_is_no_harmless_message() {
     assert_eq!(Line::open(&mut model, 1, 1).send(&mut model, &bytes[3..]), Verdict::Tripped);
     let mut holed = Line::open(&mut model, 1, 2);
     holed.seq += 10;
-    assert_eq!(holed.send(&mut model, &bytes), Verdict::Tripped);
+    assert_eq!(holed.send(&mut model, &bytes), Verdict::Ahead);
     let fragment = Line::open(&mut model, 1, 3);
     let segment = Segment { seq: fragment.seq, length: bytes.len() as u32, fragment: true, ..Segment::default() };
-    assert_eq!(model.packet(&fragment.key, &segment, &bytes), Verdict::Tripped);
+    assert_eq!(model.packet(&fragment.key, &segment, &bytes), Verdict::Fragmented);
+    let urgent = Line::open(&mut model, 1, 4);
+    let segment = Segment { seq: urgent.seq, length: bytes.len() as u32, flags: ACK | URG, ..Segment::default() };
+    assert_eq!(model.packet(&urgent.key, &segment, &bytes), Verdict::Tripped);
+}
+
+#[test]
+fn a_first_fragment_is_withheld_and_leaves_its_connection_alive() {
+    let mut model = model();
+    let mut line = Line::open(&mut model, 1, 1);
+    let bytes = build("FIX.4.4", 1, "D", b"");
+    for length in [0, bytes.len()] {
+        let segment = Segment { seq: line.seq, length: length as u32, fragment: true, ..Segment::default() };
+        assert_eq!(model.packet(&line.key, &segment, &bytes[..length]), Verdict::Fragmented);
+    }
+    assert_eq!(line.send(&mut model, &bytes), Verdict::Passed);
+}
+
+#[test]
+fn a_second_syn_takes_over_once_it_was_answered_and_what_was_queued_before_is_dead() {
+    let mut model = model();
+    let mut first = Line::open(&mut model, 1, 1);
+    assert_eq!(first.fix(&mut model, "D"), Verdict::Passed);
+    // Not answered: the first one lives on, and is read on.
+    let mut second = Line { key: first.key, seq: 900_000 };
+    assert_eq!(second.control(&mut model, SYN), Verdict::Control);
+    assert_eq!((first.fix(&mut model, "D"), model.counters[1].passed[0]), (Verdict::Passed, 2));
+    // Answered: what the first one had queued is of another connection.
+    second.seq += 1;
+    assert_eq!(second.control(&mut model, ACK), Verdict::Control);
+    assert_eq!(second.fix(&mut model, "D"), Verdict::Passed);
+    assert_eq!(first.fix(&mut model, "D"), Verdict::Foreign);
+    assert_eq!((second.fix(&mut model, "D"), model.counters[1].passed[0]), (Verdict::Passed, 4));
+}
+
+#[test]
+fn a_connection_that_the_peer_has_opened_is_nobodys() {
+    let mut model = model();
+    model.sessions[1].flags = flag::DESYNC_TRIPS;
+    let answer = Segment { seq: 7, flags: SYN | ACK, ..Segment::default() };
+    assert_eq!(model.pass(&key(1, 22), &answer, &[]), Err(reason::NOT_OURS));
+    let banner = Segment { seq: 8, length: 7, flags: ACK, ..Segment::default() };
+    assert_eq!(model.pass(&key(1, 22), &banner, b"SSH-2.0"), Err(reason::NOT_OURS));
+    assert_eq!((model.connections.len(), model.scope(model.scope_of(1)).switch.causes), (0, 0));
+}
+
+#[test]
+fn attempts_that_nobody_answers_and_what_has_closed_take_no_place_of_a_live_connection() {
+    let mut model = model();
+    model.most_connections = 1;
+    for port in 1..=50 {
+        let refused = Line { key: key(1, port), seq: 1000 };
+        assert_eq!(refused.control(&mut model, SYN), Verdict::Control);
+    }
+    for port in 51..=60 {
+        let mut line = Line::open(&mut model, 1, port);
+        assert_eq!(line.fix(&mut model, "D"), Verdict::Passed);
+        assert_eq!(line.control(&mut model, FIN | ACK), Verdict::Control);
+    }
+    let mut live = Line::open(&mut model, 1, 61);
+    assert_eq!(live.fix(&mut model, "D"), Verdict::Passed);
+    assert_eq!(model.connections.len(), 1);
 }
 
 #[test]
@@ -232,13 +295,44 @@ fn a_desync_is_told_and_trips_where_the_policy_says_so() {
         let scope = model.scope_of(1);
         model.sessions[1].flags = if trips { flag::DESYNC_TRIPS } else { 0 };
         let mut line = Line::open(&mut model, 1, 1);
+        assert_eq!(line.fix(&mut model, "D"), Verdict::Passed);
         let verdict = line.send(&mut model, b"GET / HTTP/1.1\r\n\r\n");
         assert_eq!(verdict, if trips { Verdict::Desync } else { Verdict::Passed });
         assert_eq!(model.scope(scope).switch.causes, if trips { cause::DESYNC } else { 0 });
         assert_eq!(line.fix(&mut model, "D"), if trips { Verdict::Fenced } else { Verdict::Passed });
         assert_eq!((told(&model, kind::DESYNCED), model.counters[1].desyncs), (vec![scope], 1));
+        assert_eq!(told(&model, kind::BLIND), [scope]);
+        assert_eq!(told(&model, kind::SIGHTED), if trips { vec![] } else { vec![scope] });
         assert_eq!(told(&model, kind::TRIPPED), if trips { vec![scope] } else { vec![] });
     }
+}
+
+#[test]
+fn a_connection_that_never_was_fix_ends_alone_where_a_lost_stream_trips() {
+    let mut model = model();
+    model.sessions[1].flags = flag::DESYNC_TRIPS;
+    let mut engine = Line::open(&mut model, 1, 1);
+    let mut port_check = Line::open(&mut model, 1, 2);
+    assert_eq!(port_check.send(&mut model, b"\n"), Verdict::Desync);
+    assert_eq!((port_check.send(&mut model, b"\n"), engine.fix(&mut model, "D")), (Verdict::Fenced, Verdict::Passed));
+}
+
+#[test]
+fn unread_bytes_count_as_orders_against_the_limits_unless_the_policy_says_otherwise() {
+    for (flags, verdict, orders) in [(0, Verdict::Limit, 0), (flag::BLIND_UNCOUNTED, Verdict::Passed, 0)] {
+        let mut model = model();
+        let scope = model.scope_of(1);
+        model.sessions[1].flags = flags;
+        model.add_limit(scope, LimitClass::Order, 5, SECOND);
+        let mut line = Line::open(&mut model, 1, 1);
+        assert_eq!(line.send(&mut model, &[b'x'; 501]), verdict);
+        assert_eq!((model.counters[1].passed[0], model.counters[1].unread), (orders, 1));
+    }
+    let mut model = model();
+    model.add_limit(model.scope_of(1), LimitClass::Order, 5, SECOND);
+    let mut line = Line::open(&mut model, 1, 1);
+    assert_eq!(line.send(&mut model, &[b'x'; 500]), Verdict::Passed);
+    assert_eq!((model.counters[1].passed[0], line.fix(&mut model, "D")), (5, Verdict::Limit));
 }
 
 #[test]
@@ -271,13 +365,17 @@ fn a_connection_joined_in_mid_stream_lives_where_nothing_ever_tripped() {
     let mut line = Line::joined(1, 1);
     assert_eq!(line.send(&mut model, b"the end of a message\x01"), Verdict::Passed);
     assert_eq!(line.fix(&mut model, "D"), Verdict::Passed);
-    assert_eq!((model.counters[1].passed[0], model.counters[1].desyncs), (1, 0));
+    assert_eq!((model.counters[1].passed[0], model.counters[1].desyncs), (2, 0), "one for what could not be read");
     model.trip(2, cause::MANUAL);
     assert_eq!(line.fix(&mut model, "D"), Verdict::Passed, "another group");
     assert_eq!(Line::joined(3, 1).fix(&mut model, "0"), Verdict::Fenced);
     model.reset(2);
     assert_eq!(Line::joined(3, 2).fix(&mut model, "0"), Verdict::Fenced);
     assert_eq!(model.connection(&key(3, 2)).map(|connection| connection.epoch), Some(Connection::FENCED));
+    // Declared since, as a reload does, it is as young as that.
+    model.clock += 1;
+    model.sessions[3].declared_ns = model.clock;
+    assert_eq!(Line::joined(3, 3).fix(&mut model, "0"), Verdict::Passed);
 }
 
 #[test]

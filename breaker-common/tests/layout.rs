@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use breaker_common::abi::{
-    ABI_VERSION, Connection, ConnectionKey, Counters, Endpoint, Event, Fences, IdentityKey, Inbound, Interface, Label,
-    Limit, Meta, Meter, Override, Policy, Rules, Scope, Session, Slots, Switch, Trip, Window,
+    ABI_VERSION, Connection, ConnectionKey, Counters, Endpoint, Event, Fences, IdentityKey, Interface, Label, Limit,
+    Meta, Meter, Override, Policy, Rules, Scope, Session, Slots, Switch, Trip, UnseenKey, Window,
 };
-use breaker_common::stream::{Framing, Hole, Stream};
+use breaker_common::inbound::{Gap, Inbound};
+use breaker_common::sequence::Stream;
+use breaker_common::stream::Framing;
 
 /// Set to add the current number to the record.
 const RENEW: &str = "BREAKER_RENEW_LAYOUT";
@@ -46,16 +48,17 @@ macro_rules! layout {
 layout! {
     Meta {
         magic, abi, side, mode, connections, capacity, slots, loaded_at, version, git, program_tag, inbound,
-        interface_count, interfaces, audit, policies,
+        interface_count, interfaces, netns, audit, policies,
     }
     Policy { sha256, name, flags, undeclared, deadman_ns, scopes, sessions }
-    Interface { name, ifindex, hook }
+    Interface { name, ifindex, hook, link, pad }
     Label { kind, session, name }
     Endpoint { port, pad, local, remote }
     IdentityKey { place, ids }
     Override { msg_type, class }
     Session {
-        scopes, scope_count, flags, while_tripped, override_count, ids, day_epoch, overrides, meters,
+        scopes, scope_count, flags, while_tripped, override_count, ids, day_epoch, declared_ns, longest, uid, overrides,
+        meters,
     }
     Slots { base, granule_bits, ring_bits, pad }
     Meter { scope, position, counter, slots }
@@ -65,15 +68,17 @@ layout! {
     Window { issued, calm, tail, peak, level, fills, floor, fill_floor }
     Trip { at_ns, cause, limit, session, used }
     Fences { before_ns, last_ns, epoch, life }
-    Scope { switch, armed, pad, rules, silent, limits, windows, trip, fences }
+    Scope { switch, armed, pad, rules, silent, limits, windows, withheld_ns, trip, fences }
     ConnectionKey { local, remote, local_port, remote_port }
-    Connection { epoch, closed_ns, opened_ns, session, isn, opened, place, pending, told, withheld, withheld_seq, ids, stream }
-    Inbound { stream }
-    Framing { head, held, skip, synced, scan, hop, seen }
-    Hole { framing, start, end }
-    Stream { framing, hole, next_seq, pad }
+    Connection { epoch, closed_ns, opened_ns, session, isn, opened, place, pending, told, withheld, withheld_seq, contested, blind, events, uid, followed, pad, ids, stream }
+    UnseenKey { ifindex, kind }
+    Inbound { framing, gap, next_seq, pad }
+    Framing { head, held, skip, synced, scan, hop, seen, last, last_class }
+    Gap { framing, start, end }
+    Stream { framing, next_seq, sent, gap_start, gap_end, ahead_seq, ahead }
     Counters {
-        passed, packets_passed, retransmitted, desyncs, withheld, packets_withheld, inbound, inbound_desyncs
+        passed, packets_passed, retransmitted, desyncs, withheld, packets_withheld, inbound, inbound_desyncs,
+        unread, blind_orders,
     }
     Event { at_ns, kind, scope, session, limit, cause, used, connection, level }
 }

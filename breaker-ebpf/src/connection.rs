@@ -2,24 +2,31 @@
 //!
 //! Why it is safe: a connection's state has one writer at a time, for the hook runs under the socket's lock. It is made at the first
 //! packet and found by 4-tuple from then on; ports that no session has are turned away by one bit.
+//!
+//! Two tables. In [`CONNECTIONS`] are the open connections of declared sessions, and nothing else has a place there: it never evicts. All
+//! others are in [`TRANSIENT`], which evicts what was not used for longest: SYNs that nobody has answered yet, connections that have
+//! closed or are fenced, flows that no session declares. So nothing that an ordinary user or a venue that refuses may do takes a place
+//! from a live connection, with or without an agent. What is evicted and still alive is found anew as one seen in mid-stream: blind,
+//! and live only where nothing has tripped since its session was declared.
 
 use core::borrow::Borrow;
 use core::hint::cold_path;
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LpmTrie, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, lpm_trie::Key},
 };
 use breaker_common::abi::{
-    Connection, ConnectionKey, Endpoint, IdentityKey, Inbound, Label, Meta, Place, Policy, SIDES, Session, Target,
+    Address, Connection, ConnectionKey, Endpoint, IdentityKey, Label, Meta, Place, Policy, SIDES, Session, Target,
     flag, reason, undeclared,
 };
-use breaker_common::decide::{FIN, RST, SYN};
+use breaker_common::decide::{ACK, SYN};
+use breaker_common::inbound::Inbound;
 use breaker_common::limits::SharedScope;
-use breaker_common::stream::Stream;
 
 use crate::context::Context;
 use crate::packet::Packet;
+use crate::payload::Beginning;
 use crate::work::Work;
 use crate::{End, Exit, atomic, event, pass, payload, scope};
 
@@ -57,8 +64,13 @@ static SESSIONS: Array<Session> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static INBOUND: HashMap<ConnectionKey, Inbound> = HashMap::with_max_entries(1, 0);
 
+/// Open connections of declared sessions.
 #[map]
 static CONNECTIONS: HashMap<ConnectionKey, Connection> = HashMap::with_max_entries(1, 0);
+
+/// All other connections.
+#[map]
+static TRANSIENT: LruHashMap<ConnectionKey, Connection> = LruHashMap::with_max_entries(1, 0);
 
 /// Which policy is in force, and it. Read once a packet: all of it is judged by that one.
 #[inline(always)]
@@ -106,10 +118,10 @@ pub fn heartbeat(side: u32) -> Option<(u64, u64, bool)> {
     Some((unsafe { beat.read_volatile() }, policy.deadman_ns, policy.flags & flag::SILENCE_TRIPS != 0))
 }
 
-/// Whether a packet is FIX of nobody's, and that matters by the policy ([`undeclared`]).
+/// How far a packet begins like FIX of nobody's, where that matters by the policy ([`undeclared`]).
 #[inline(always)]
-pub fn is_undeclared(context: impl Context, policy: u32, packet: &Packet) -> bool {
-    policy != undeclared::IGNORE && payload::begins_like_fix(context, packet)
+pub fn beginning(context: impl Context, policy: u32, packet: &Packet) -> Beginning {
+    if policy == undeclared::IGNORE { Beginning::Other } else { payload::beginning(context, packet) }
 }
 
 /// The state of a packet's connection, made where it is new. `looked_up`: its port is ([`is_looked_up`]).
@@ -119,40 +131,45 @@ pub fn find(context: impl Context, work: &mut Work, looked_up: bool) -> Result<&
         // SAFETY: a map value of a connection whose packets come one at a time; entries are removed by user space long after the
         // last of them.
         let connection = unsafe { &mut *connection };
-        if !connection.is_reused(&work.packet.segment) {
-            if connection.session != Connection::IGNORED {
-                return Ok(connection);
-            }
-            cold_path();
-            if work.packet.segment.flags & (FIN | RST) != 0 {
-                connection.closed_ns = crate::now();
-            }
-            return Err(pass(reason::NOT_OURS));
+        if (work.packet.segment.flags & SYN) as u32 | connection.contested == 0 {
+            return Ok(connection);
         }
-        forget();
     }
-    let fix = is_undeclared(context, undeclared(work.side), &work.packet);
-    if !looked_up && !fix {
+    cold_path();
+    let beginning = beginning(context, undeclared(work.side), &work.packet);
+    if !looked_up && beginning == Beginning::Other {
         return Err(pass(reason::NOT_OURS));
     }
-    match make(looked_up as u32, fix as u32) {
-        MADE => CONNECTIONS.get_ptr_mut(&work.packet.key).map_or(Err(pass(reason::TABLE_FULL)), |connection| {
-            // SAFETY: as above.
-            Ok(unsafe { &mut *connection })
-        }),
-        found => Err(Exit { reason: found & !DROP, end: if found & DROP != 0 { End::Drop } else { End::Pass } }),
-    }
+    let joins = work.packet.segment.flags & SYN != 0 && context.joins_multipath(&raw const work.packet) != 0;
+    let found = match locate(looked_up as u32, beginning as u32, context.uid(), joins as u32) {
+        IN_CONNECTIONS => CONNECTIONS.get_ptr_mut(&work.packet.key),
+        IN_TRANSIENT => TRANSIENT.get_ptr_mut(&work.packet.key),
+        found => {
+            return Err(Exit { reason: found & !DROP, end: if found & DROP != 0 { End::Drop } else { End::Pass } });
+        }
+    };
+    // SAFETY: as above.
+    found.map_or(Err(pass(reason::TABLE_FULL)), |connection| Ok(unsafe { &mut *connection }))
 }
 
-/// Removes the connection that had a packet's ports before it. A global function: see [`make`].
+/// The state of a packet's connection, wherever it is.
+#[inline(always)]
+fn known(key: &ConnectionKey) -> Option<*mut Connection> {
+    CONNECTIONS.get_ptr_mut(key).or_else(|| TRANSIENT.get_ptr_mut(key))
+}
+
+/// Moves a packet's connection to [`TRANSIENT`] once it is closed, fenced or nobody's. A global function: see [`locate`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn forget() -> u32 {
-    if let Some(work) = Work::of_this_cpu() {
-        // A failure to remove it is one to make it anew: `make` overwrites.
+pub extern "C" fn retire() -> u32 {
+    let Some(work) = Work::of_this_cpu() else { return 0 };
+    let Some(connection) = CONNECTIONS.get_ptr(&work.packet.key) else { return 0 };
+    // SAFETY: a map value of a connection whose packets come one at a time.
+    let connection = unsafe { &*connection };
+    // Where there is no room, which this table always makes, it stays where it is.
+    let over = connection.closed_ns != 0 || connection.session == Connection::IGNORED;
+    if over && TRANSIENT.insert(&work.packet.key, connection, 0).is_ok() {
         let _ = CONNECTIONS.remove(&work.packet.key);
-        // What came in on the earlier one says nothing of this one. Often nothing has.
-        let _ = INBOUND.remove(&work.packet.key);
     }
     0
 }
@@ -164,23 +181,26 @@ pub fn is_looked_up(port: u16) -> bool {
     PORTS.get((port >> 6) as u32).is_some_and(|word| word >> (port & 63) & 1 == 1)
 }
 
-/// The session that a packet comes in for, and what came in before it on its connection.
+/// The session that a packet comes in for, its connection, and what came in before it.
 #[inline(always)]
-pub fn find_inbound(work: &mut Work) -> Option<(u32, &'static mut Inbound)> {
+pub fn find_inbound(work: &mut Work) -> Option<(u32, &'static Connection, &'static mut Inbound)> {
     if !is_looked_up(work.packet.key.remote_port) {
         return None;
     }
-    let connection = CONNECTIONS.get_ptr(&work.packet.key)?;
-    // SAFETY: a field of a map value.
-    let session = unsafe { (&raw const (*connection).session).read_volatile() };
+    // SAFETY: a map value, read only.
+    let connection = unsafe { &*known(&work.packet.key)? };
+    let session = connection.session;
+    if session == Connection::IGNORED {
+        return None;
+    }
     // SAFETY: a map value of a connection whose packets come one at a time.
-    let found = || INBOUND.get_ptr_mut(&work.packet.key).map(|inbound| (session, unsafe { &mut *inbound }));
+    let found = || INBOUND.get_ptr_mut(&work.packet.key).map(|inbound| (session, connection, unsafe { &mut *inbound }));
     if let Some(found) = found() {
         return Some(found);
     }
     let segment = &work.packet.segment;
     let syn = segment.flags & SYN != 0;
-    work.inbound.stream = if syn { Stream::at(segment.seq.wrapping_add(1)) } else { Stream::joined(segment.seq) };
+    work.inbound = if syn { Inbound::at(segment.seq.wrapping_add(1)) } else { Inbound::joined(segment.seq) };
     // No room: what comes in goes uncounted. The table is as large as that of the connections, which tells.
     INBOUND.insert(&work.packet.key, &work.inbound, 0).ok()?;
     found()
@@ -189,54 +209,159 @@ pub fn find_inbound(work: &mut Work) -> Option<(u32, &'static mut Inbound)> {
 /// Whether the peer of a withheld connection has been told; if not, it is now, by a reset of the sequence number that is returned.
 #[inline(always)]
 pub fn tell_peer(work: &Work) -> Option<u32> {
-    let connection = CONNECTIONS.get_ptr_mut(&work.packet.key)?;
     // SAFETY: a map value of a connection whose packets come one at a time.
-    let connection = unsafe { &mut *connection };
+    let connection = unsafe { &mut *known(&work.packet.key)? };
     (core::mem::replace(&mut connection.told, 1) == 0).then_some(connection.withheld_seq)
 }
 
-/// What [`make`] returns where there is no reason against it.
-const MADE: u32 = u32::MAX;
+/// Where [`locate`] has found or put a connection.
+const IN_CONNECTIONS: u32 = u32::MAX;
+const IN_TRANSIENT: u32 = u32::MAX - 1;
 /// What it adds to the reason of a packet that is to be dropped.
 const DROP: u32 = 1 << 30;
 
-/// Puts a packet's connection into the table, if it is a session's or looks like one: [`MADE`], or why not.
+/// Finds a packet's connection where the first look has not, or makes it, if it is a session's or looks like one: where it is, or why not.
 ///
-/// `looked_up`: a session may have this port; `fix`: it begins like FIX, and that matters. A global function, as this is rare and would
-/// take the others' stack.
+/// `looked_up`: a session may have this port; `beginning`: see [`Beginning`]; `uid`: whose socket it is; `joins`: it opens a further path
+/// of a Multipath TCP connection. A global function, as this is rare and would take the others' stack.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn make(looked_up: u32, fix: u32) -> u32 {
+extern "C" fn locate(looked_up: u32, beginning: u32, uid: u32, joins: u32) -> u32 {
     // Looked up again, and not handed over: up to 6.1 a map takes no key from a global function's argument.
     let Some(work) = Work::of_this_cpu() else { return reason::NOT_CONFIGURED };
     let segment = &work.packet.segment;
-    let word = if looked_up != 0 { whose(&work.packet, work.side) } else { 0 };
-    if segment.flags & RST != 0 && segment.length == 0 {
-        // A refusal needs no state, and a port scan must not fill the table.
-        return if word == 0 { reason::NOT_OURS } else { reason::CONTROL };
+    if segment.opens() {
+        return open(looked_up, beginning, uid, joins);
     }
-    work.connection = match Target::unpack(word) {
-        Target::Nobody if fix == 0 => return reason::NOT_OURS,
-        Target::Nobody => {
-            let blocked_ns = if undeclared(work.side) == undeclared::BLOCK { crate::now() } else { 0 };
-            Connection::undeclared(segment.seq, blocked_ns)
+    let live = CONNECTIONS.get_ptr_mut(&work.packet.key);
+    if let Some(other) = TRANSIENT.get_ptr_mut(&work.packet.key) {
+        // SAFETY: a map value of a connection whose packets come one at a time.
+        let other = unsafe { &mut *other };
+        if other.session == Connection::IGNORED {
+            return if live.is_some() { IN_CONNECTIONS } else { reason::NOT_OURS };
         }
-        Target::Session(_) | Target::Shared { .. } => Connection::new(word, segment),
-    };
-    if CONNECTIONS.insert(&work.packet.key, &work.connection, 0).is_ok() {
-        if let Target::Nobody = Target::unpack(word) {
-            look_up(work.packet.key.remote_port);
-            event::undeclared(&work.packet);
+        if other.closed_ns == 0 && other.session | other.place != 0 && other.is_established_by(segment) {
+            work.connection = *other;
+            return establish();
         }
-        return MADE;
+        if live.is_none() {
+            return IN_TRANSIENT;
+        }
     }
-    // No room: closed or open as the policy says, and never silent. What is disarmed withholds nothing.
+    if live.is_some() {
+        return IN_CONNECTIONS;
+    }
+    join(looked_up, beginning, uid)
+}
+
+/// [`locate`] of a SYN: it waits in [`TRANSIENT`] until the peer has answered.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn open(looked_up: u32, beginning: u32, uid: u32, joins: u32) -> u32 {
+    let Some(work) = Work::of_this_cpu() else { return reason::NOT_CONFIGURED };
+    let segment = &work.packet.segment;
+    // First, for what a SYN that is sent again opens is as old as its first one.
+    if let Some(other) = TRANSIENT.get_ptr_mut(&work.packet.key) {
+        // SAFETY: a map value of a connection whose packets come one at a time.
+        if unsafe { (*other).is_opened_by(segment) } {
+            return IN_TRANSIENT;
+        }
+    }
+    if let Some(live) = CONNECTIONS.get_ptr_mut(&work.packet.key) {
+        // SAFETY: as above.
+        let live = unsafe { &mut *live };
+        if live.is_opened_by(segment) {
+            return IN_CONNECTIONS;
+        }
+        if live.closed_ns != 0 {
+            let _ = CONNECTIONS.remove(&work.packet.key);
+        } else if segment.length != 0 {
+            return reason::FOREIGN | DROP;
+        } else {
+            // One of the two is dead. Which one, the next segment tells: until then the one that was answered goes on.
+            live.contested = 1;
+        }
+    }
+    let word = if looked_up != 0 { whose(work, uid) } else { 0 };
+    if word == 0 {
+        return join(looked_up, beginning, uid);
+    }
+    if joins != 0 {
+        // Over a further path Multipath TCP would send again what a trip has withheld, and what a reset has made stale.
+        return reason::MULTIPATH | DROP;
+    }
+    work.connection = Connection::new(word, segment);
+    work.connection.uid = uid;
+    if segment.length != 0 {
+        // Fast Open: its payload is as good as established.
+        return establish();
+    }
+    if TRANSIENT.insert(&work.packet.key, &work.connection, 0).is_ok() { IN_TRANSIENT } else { table_full() }
+}
+
+/// Puts the connection in the work area into [`CONNECTIONS`], in place of what had its ports before.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn establish() -> u32 {
+    let Some(work) = Work::of_this_cpu() else { return reason::NOT_CONFIGURED };
+    if CONNECTIONS.insert(&work.packet.key, &work.connection, 0).is_err() {
+        return table_full();
+    }
+    // What is not there needs no removal. What came in on the earlier connection says nothing of this one.
+    let _ = TRANSIENT.remove(&work.packet.key);
+    let _ = INBOUND.remove(&work.packet.key);
+    IN_CONNECTIONS
+}
+
+/// [`locate`] of a segment of a connection whose SYN was not seen: as a session's, or as FIX that no session declares.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn join(looked_up: u32, beginning: u32, uid: u32) -> u32 {
+    let Some(work) = Work::of_this_cpu() else { return reason::NOT_CONFIGURED };
+    let segment = &work.packet.segment;
+    let word = if looked_up != 0 { whose(work, uid) } else { 0 };
+    if word != 0 {
+        if segment.flags & (SYN | ACK) == SYN | ACK {
+            // The peer has opened it, to a service of this host.
+            work.connection = Connection::of_nobody();
+            let _ = TRANSIENT.insert(&work.packet.key, &work.connection, 0);
+            return reason::NOT_OURS;
+        }
+        if segment.length == 0 {
+            // What sends nothing needs no state: a refusal, a port scan, an acknowledgement.
+            return reason::CONTROL;
+        }
+        work.connection = Connection::new(word, segment);
+        work.connection.uid = uid;
+        return establish();
+    }
+    if beginning == Beginning::Other as u32 {
+        return reason::NOT_OURS;
+    }
+    let whole = beginning == Beginning::Fix as u32;
+    let blocked_ns = if undeclared(work.side) == undeclared::BLOCK { crate::now() } else { 0 };
+    let seq = segment.seq.wrapping_add((segment.flags & SYN != 0) as u32);
+    work.connection = Connection::undeclared(seq, blocked_ns, whole);
+    if TRANSIENT.insert(&work.packet.key, &work.connection, 0).is_err() {
+        return table_full();
+    }
+    look_up(work.packet.key.remote_port);
+    if whole {
+        event::undeclared(&work.packet);
+    }
+    IN_TRANSIENT
+}
+
+/// No room: closed or open as the policy says, and never silent. What is disarmed withholds nothing.
+#[inline(always)]
+fn table_full() -> u32 {
+    let Some(work) = Work::of_this_cpu() else { return reason::NOT_CONFIGURED };
     let number = work.connection.session;
     event::table_full(&work.packet, number);
     let open = policy(work.side).is_some_and(|policy| policy.flags & flag::PASS_WHEN_FULL != 0);
     let armed =
         session(number, work.side).and_then(|session| scope::get(session.scopes[0], 0)).is_some_and(|own| own.armed());
-    if open || !armed || segment.length == 0 { reason::TABLE_FULL } else { reason::TABLE_FULL | DROP }
+    if open || !armed || work.packet.segment.length == 0 { reason::TABLE_FULL } else { reason::TABLE_FULL | DROP }
 }
 
 /// What becomes of FIX that no session declares.
@@ -255,9 +380,25 @@ fn look_up(port: u16) {
     }
 }
 
+/// Whose a connection of this account's socket is, as a word of [`Target`].
+#[inline(always)]
+fn whose(work: &Work, uid: u32) -> u32 {
+    let word = at_endpoint(&work.packet, work.side);
+    let Target::Session(number) = Target::unpack(word) else { return word };
+    let others = |session: &Session| session.flags & flag::OF_USER != 0 && session.uid != uid;
+    if session(number, work.side).is_some_and(others) { 0 } else { word }
+}
+
+/// Whether an address is one of a declared session, whatever the port.
+#[inline(always)]
+pub fn is_declared(address: &Address, side: u32) -> bool {
+    let endpoint = Endpoint { port: 0, pad: 0, local: [0; 4], remote: *address };
+    ENDPOINTS.get(Aligned::new(endpoint)).is_some_and(|place: &Place| place[side as usize & (SIDES - 1)] != 0)
+}
+
 /// Whose endpoint this is, as a word of [`Target`]: one with this local address before one with any, then the longest prefix.
 #[inline(always)]
-fn whose(packet: &Packet, side: u32) -> u32 {
+fn at_endpoint(packet: &Packet, side: u32) -> u32 {
     let key = &packet.key;
     let endpoint = Endpoint { port: key.remote_port, pad: 0, local: key.local, remote: key.remote };
     let at =

@@ -7,12 +7,13 @@ use core::hint::black_box;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
-use aya_ebpf::helpers::{bpf_check_mtu, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_xdp_load_bytes};
+use aya_ebpf::helpers::{bpf_check_mtu, bpf_get_socket_uid, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_xdp_load_bytes};
 use breaker_common::abi::Connection;
 use breaker_common::fix::{WINDOW, Words};
 use breaker_common::stream::Framing;
 
 use crate::packet::{self, Packet};
+use crate::payload;
 use crate::work::{self, Work};
 
 /// A packet in the kernel's hands.
@@ -25,6 +26,12 @@ pub trait Access: Copy {
     fn segments(self, payload: u32) -> u32;
     /// Makes its first bytes linear.
     fn pull(self, bytes: u32) -> bool;
+    /// The interface that it passes.
+    fn interface(self) -> u32;
+    /// The account of the socket that sends it; [`Connection::NO_USER`] where that is not known.
+    fn uid(self) -> u32;
+    /// True where it is still to be forwarded by this host.
+    fn is_forwarded(self) -> bool;
     /// Copies bytes of it, at least one, into a buffer.
     ///
     /// # Safety
@@ -52,6 +59,8 @@ pub trait Context: Access {
     fn parse_headers(self, packet: *mut Packet) -> u32;
     /// [`packet::step_over_extensions`].
     fn step_over_extensions(self, offset: u32, protocol: u32) -> u32;
+    /// [`packet::joins_multipath`].
+    fn joins_multipath(self, packet: *const Packet) -> u32;
     /// [`crate::judge_segment`].
     fn judge_segment(self, work: *mut Work, connection: *mut Connection) -> u32;
     /// [`work::hop`].
@@ -62,6 +71,14 @@ pub trait Context: Access {
     fn walk_some(self, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32;
     /// [`work::step`].
     fn step(self, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32;
+    /// [`work::seek`].
+    fn seek(self, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32;
+    /// [`work::overrun`].
+    fn overrun(self, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32;
+    /// [`payload::find`].
+    fn find(self, from: u32, to: u32) -> u32;
+    /// [`payload::find_in_chunk`].
+    fn find_in_chunk(self, from: u32, to: u32) -> u32;
 }
 
 /// At tc.
@@ -98,11 +115,16 @@ globals! {
     Skb(*mut __sk_buff):
     parse_headers as skb_parse_headers(packet: *mut Packet) is packet::parse_headers;
     step_over_extensions as skb_step_over_extensions(offset: u32, protocol: u32) is packet::step_over_extensions;
+    joins_multipath as skb_joins_multipath(packet: *const Packet) is packet::joins_multipath;
     judge_segment as skb_judge_segment(work: *mut Work, connection: *mut Connection) is crate::judge_segment;
     hop as skb_hop(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::hop;
     walk as skb_walk(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::walk;
     walk_some as skb_walk_some(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::walk_some;
     step as skb_step(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::step;
+    seek as skb_seek(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::seek;
+    overrun as skb_overrun(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::overrun;
+    find as skb_find(from: u32, to: u32) is payload::find;
+    find_in_chunk as skb_find_in_chunk(from: u32, to: u32) is payload::find_in_chunk;
 }
 
 impl Access for Skb {
@@ -134,6 +156,23 @@ impl Access for Skb {
     }
 
     #[inline(always)]
+    fn interface(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).ifindex }
+    }
+
+    #[inline(always)]
+    fn uid(self) -> u32 {
+        // SAFETY: a helper on the program's own context.
+        unsafe { bpf_get_socket_uid(self.0) }
+    }
+
+    #[inline(always)]
+    fn is_forwarded(self) -> bool {
+        false
+    }
+
+    #[inline(always)]
     unsafe fn load(self, offset: u32, to: *mut u8, bytes: u32) -> bool {
         // SAFETY: the caller vouches for the buffer.
         unsafe { bpf_skb_load_bytes(self.0.cast(), offset, to.cast(), bytes) == 0 }
@@ -144,11 +183,16 @@ globals! {
     Frame(*mut xdp_md):
     parse_headers as frame_parse_headers(packet: *mut Packet) is packet::parse_headers;
     step_over_extensions as frame_step_over_extensions(offset: u32, protocol: u32) is packet::step_over_extensions;
+    joins_multipath as frame_joins_multipath(packet: *const Packet) is packet::joins_multipath;
     judge_segment as frame_judge_segment(work: *mut Work, connection: *mut Connection) is crate::judge_segment;
     hop as frame_hop(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::hop;
     walk as frame_walk(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::walk;
     walk_some as frame_walk_some(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::walk_some;
     step as frame_step(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::step;
+    seek as frame_seek(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::seek;
+    overrun as frame_overrun(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::overrun;
+    find as frame_find(from: u32, to: u32) is payload::find;
+    find_in_chunk as frame_find_in_chunk(from: u32, to: u32) is payload::find_in_chunk;
 }
 
 impl Frame {
@@ -177,13 +221,37 @@ impl Access for Frame {
     }
 
     #[inline(always)]
-    fn segments(self, _: u32) -> u32 {
-        1
+    fn segments(self, payload: u32) -> u32 {
+        let mut mtu = 0;
+        // SAFETY: a helper on the program's own context; interface 0 is the one it came by.
+        if unsafe { bpf_check_mtu(self.0.cast(), 0, &raw mut mtu, 0, 0) } == 0 {
+            return 1;
+        }
+        // Merged: as many as an IPv4 and a TCP header without options leave room for.
+        const HEADERS: u32 = 40;
+        let size = if mtu > HEADERS { mtu - HEADERS } else { 1 };
+        payload.div_ceil(size).max(1)
     }
 
     #[inline(always)]
     fn pull(self, _: u32) -> bool {
         false
+    }
+
+    #[inline(always)]
+    fn interface(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).ingress_ifindex }
+    }
+
+    #[inline(always)]
+    fn uid(self) -> u32 {
+        Connection::NO_USER
+    }
+
+    #[inline(always)]
+    fn is_forwarded(self) -> bool {
+        true
     }
 
     #[inline(always)]

@@ -26,10 +26,11 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use breaker_common::abi::{Connection, flag, reason};
-use breaker_common::decide::{self, Verdict};
+use breaker_common::decide::{self, FIN, RST};
 
 use crate::context::{Context, Frame, Skb};
 use crate::packet::Plain;
+use crate::payload::Beginning;
 use crate::work::{Run, Work, present};
 
 /// Verdict of the chain: let the next program decide. `TC_ACT_OK` would end the chain for those behind (kernel `tcx.h`).
@@ -40,8 +41,19 @@ const SHOT: i32 = 2;
 /// tc egress: each packet that the host sends, before segmentation.
 #[classifier]
 pub fn egress(ctx: TcContext) -> i32 {
-    let context = Skb(ctx.skb.skb);
-    let exit = match judge(context) {
+    send(Skb(ctx.skb.skb), packet::ETHERNET)
+}
+
+/// The same on a device without a link header (tun, WireGuard, PPP, IP tunnels): its packets begin with IP.
+#[classifier]
+pub fn egress_ip(ctx: TcContext) -> i32 {
+    send(Skb(ctx.skb.skb), 0)
+}
+
+/// The body of both, for a link header of so many bytes.
+#[inline(always)]
+fn send(context: Skb, link: u32) -> i32 {
+    let exit = match judge(context, link) {
         Ok(()) => return NEXT,
         Err(exit) => exit,
     };
@@ -60,7 +72,7 @@ pub fn egress(ctx: TcContext) -> i32 {
 #[xdp]
 pub fn inline(ctx: XdpContext) -> u32 {
     let context = Frame(ctx.ctx);
-    let exit = match judge(context) {
+    let exit = match judge(context, packet::ETHERNET) {
         Ok(()) => return XDP_PASS,
         Err(exit) => exit,
     };
@@ -86,8 +98,16 @@ pub fn inline(ctx: XdpContext) -> u32 {
 /// tc ingress of a trading host, or tc egress of a gateway towards it: what comes in for its sessions. Everything passes.
 #[classifier]
 pub fn inbound(ctx: TcContext) -> i32 {
-    // Nobody's business but the counters': a way out needs no reason here.
-    let _ = observe(Skb(ctx.skb.skb));
+    // Inbound traffic is only counted: an early exit needs no reason.
+    let _ = observe(Skb(ctx.skb.skb), packet::ETHERNET);
+    NEXT
+}
+
+/// The same on a device without a link header.
+#[classifier]
+pub fn inbound_ip(ctx: TcContext) -> i32 {
+    // As above.
+    let _ = observe(Skb(ctx.skb.skb), 0);
     NEXT
 }
 
@@ -120,15 +140,16 @@ const fn pass(reason: u32) -> Exit {
 }
 
 #[inline(always)]
-fn judge(context: impl Context) -> Result<(), Exit> {
+fn judge(context: impl Context, link: u32) -> Result<(), Exit> {
     let work = Work::of_this_cpu().ok_or(pass(reason::NOT_CONFIGURED))?;
     let (side, policy) = connection::in_force().ok_or(pass(reason::NOT_CONFIGURED))?;
-    work.side = side;
-    let looked_up = match Plain::of(context, &mut work.packet) {
+    (work.side, work.packet.link) = (side, link);
+    let plain = if link == packet::ETHERNET { Plain::of(context, &mut work.packet) } else { None };
+    let looked_up = match plain {
         Some(plain) => {
             let looked_up = connection::is_looked_up(plain.remote_port());
             // Most of a host's traffic ends here, before its addresses are written down.
-            if !looked_up && !connection::is_undeclared(context, policy.undeclared, &work.packet) {
+            if !looked_up && connection::beginning(context, policy.undeclared, &work.packet) == Beginning::Other {
                 return Err(pass(reason::NOT_OURS));
             }
             plain.read(&mut work.packet);
@@ -142,12 +163,17 @@ fn judge(context: impl Context) -> Result<(), Exit> {
     let connection = connection::find(context, work, looked_up)?;
     let judged = context.judge_segment(work, connection);
     let reason = judged & !(DROP | RESET);
-    if judged & RESET != 0 {
+    let ends = work.packet.segment.flags & (FIN | RST) != 0;
+    if ends || judged != reason::PASSED && judged != reason::CONTROL {
+        cold_path();
+        connection::retire();
+    }
+    if judged & RESET != 0 && !work.packet.encapsulated {
         return Err(Exit { reason, end: End::Reset });
     }
     match reason {
         reason::PASSED => Ok(()),
-        reason => Err(Exit { reason, end: if judged & DROP != 0 { End::Drop } else { End::Pass } }),
+        reason => Err(Exit { reason, end: if judged & (DROP | RESET) != 0 { End::Drop } else { End::Pass } }),
     }
 }
 
@@ -173,23 +199,24 @@ fn judge_segment(context: impl Context, work: *mut Work, connection: *mut Connec
     }
     cold_path();
     let drops = connection::session(number, run.work.side).is_some_and(|session| session.flags & flag::DROP != 0);
-    let withheld = if drops || matches!(verdict, Verdict::Isolated) { DROP } else { RESET };
+    let withheld = if drops || verdict.spares_connection() { DROP } else { RESET };
     verdict.reason() | withheld
 }
 
 #[inline(always)]
-fn observe(context: Skb) -> Result<(), Exit> {
+fn observe(context: Skb, link: u32) -> Result<(), Exit> {
     let work = Work::of_this_cpu().ok_or(pass(reason::NOT_CONFIGURED))?;
+    work.packet.link = link;
     packet::parse(context, &mut work.packet)?;
     work.packet.turn();
     (work.side, _) = connection::in_force().ok_or(pass(reason::NOT_CONFIGURED))?;
-    let (number, inbound) = connection::find_inbound(work).ok_or(pass(reason::NOT_OURS))?;
+    let (number, connection, inbound) = connection::find_inbound(work).ok_or(pass(reason::NOT_OURS))?;
     let session = connection::session(number, work.side).ok_or(pass(reason::NOT_CONFIGURED))?;
     work.begin(true);
     work.enter(number);
     let segment = work.packet.segment;
     let mut run = Run { context, work };
-    decide::observe(&mut run, session, &mut inbound.stream, &segment);
+    decide::observe(&mut run, session, connection, inbound, &segment);
     work::account_inbound(number, &run.work.tally);
     Ok(())
 }

@@ -161,7 +161,7 @@ impl Resets {
         let addresses = addresses(context, packet)?;
         let old_length = packet.payload - packet.tcp + packet.segment.length;
         let resets = Self {
-            macs: load(context, 0)?,
+            macs: load(context, macs_at(packet))?,
             partial: fold(pseudo(&addresses, old_length)) == old.checksum,
             syn: packet.segment.flags & SYN != 0,
             addresses,
@@ -182,7 +182,7 @@ impl Resets {
     /// Makes the packet the onward one.
     #[inline(always)]
     fn write_onward(&self, context: impl Writable, packet: &Packet) -> Result<(), Refused> {
-        store(context, 0, &self.macs)?;
+        store(context, macs_at(packet), &self.macs)?;
         store_addresses(context, packet, &self.addresses)?;
         store(context, packet.tcp, &finish(self.onward(), pseudo(&self.addresses, TCP), self.partial))
     }
@@ -198,10 +198,16 @@ impl Resets {
             ..self.onward()
         };
         let [m0, m1, m2] = self.macs;
-        store(context, 0, &[m1 >> 16 | m2 << 16, m2 >> 16 | m0 << 16, m0 >> 16 | m1 << 16])?;
+        store(context, macs_at(packet), &[m1 >> 16 | m2 << 16, m2 >> 16 | m0 << 16, m0 >> 16 | m1 << 16])?;
         store_addresses(context, packet, &swapped(&self.addresses, packet.v6))?;
         store(context, packet.tcp, &finish(back, pseudo(&self.addresses, TCP), self.partial && context.is_local()))
     }
+}
+
+/// Where the hardware addresses are. Without a link header there are none: the TCP header is written next, over whatever is written there.
+#[inline(always)]
+fn macs_at(packet: &Packet) -> u32 {
+    if packet.link == 0 { packet.tcp } else { 0 }
 }
 
 /// The same header with its checksum: the pseudo header's sum alone where the device adds the rest.

@@ -79,6 +79,13 @@ impl InMap {
         self.side << 16 | i as u32
     }
 
+    /// Notes when a segment was withheld.
+    #[inline(always)]
+    pub fn set_withheld(&self, now: u64) {
+        // SAFETY: a field of the map value.
+        unsafe { addr_of_mut!((*self.scope).withheld_ns).write_volatile(now) }
+    }
+
     /// The heartbeat of whose age was told last.
     #[inline(always)]
     pub fn silent(&self) -> *mut u64 {

@@ -5,15 +5,20 @@
 use core::hint::{black_box, cold_path};
 
 use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
-use aya_ebpf::{macros::map, maps::PerCpuArray};
+use aya_ebpf::{
+    macros::map,
+    maps::{PerCpuArray, PerCpuHashMap},
+};
 use breaker_common::abi::{
-    Connection, Counters, Event, Inbound, SCOPES_PER_SESSION, Session, Trip, cause, flag, kind, reason,
+    Connection, Counters, Event, SCOPES_PER_SESSION, Session, Target, Trip, UnseenKey, cause, flag, identity, kind,
+    reason,
 };
 use breaker_common::class::{self, Class};
-use breaker_common::decide::{HOST, Past, Segment, Switches, Verdict, World};
+use breaker_common::decide::{AtPlace, HOST, Past, Segment, Switches, Verdict, World};
 use breaker_common::fix::MsgType;
+use breaker_common::inbound::Inbound;
 use breaker_common::limits::{self, Attempt, Charge, Concern, Marks, Passed, Rise, SharedScope};
-use breaker_common::stream::{self, Framing, Fresh, Tally};
+use breaker_common::stream::{self, Framing, Tally, sync};
 use breaker_common::window::EXCEEDED;
 
 use crate::context::Context;
@@ -56,6 +61,10 @@ pub struct Work {
     incoming: u32,
     /// Types that its session classifies for itself.
     overrides: u32,
+    /// Bytes of the longest message that is believed.
+    longest: u32,
+    /// What the sessions at a shared place tell: [`at_place`].
+    at_place: AtPlace,
 }
 
 #[map]
@@ -73,6 +82,22 @@ pub fn count(reason: u32) {
     if let Some(counter) = REASONS.get_ptr_mut(reason) {
         // SAFETY: this CPU's own value.
         unsafe { *counter += 1 };
+    }
+}
+
+/// Packets that passed unread, by interface and kind.
+#[map]
+static UNSEEN: PerCpuHashMap<UnseenKey, u64> = PerCpuHashMap::with_max_entries(256, 0);
+
+/// Counts a packet that passes unread.
+#[inline(always)]
+pub fn count_unseen(ifindex: u32, kind: u32) {
+    let key = UnseenKey { ifindex, kind };
+    match UNSEEN.get_ptr_mut(&key) {
+        // SAFETY: this CPU's own value.
+        Some(counter) => unsafe { *counter += 1 },
+        // With no room it is counted by its reason alone.
+        None => drop(UNSEEN.insert(&key, &1, 0)),
     }
 }
 
@@ -178,6 +203,13 @@ impl<C: Context> World for Run<'_, C> {
     }
 
     #[inline(always)]
+    fn at_place(&mut self, place: u32) -> AtPlace {
+        let Target::Shared { place, .. } = Target::unpack(place) else { return AtPlace::default() };
+        at_place(self.work, place);
+        self.work.at_place
+    }
+
+    #[inline(always)]
     fn undeclared(&mut self) -> u32 {
         connection::undeclared(self.work.side)
     }
@@ -233,19 +265,24 @@ impl<C: Context> World for Run<'_, C> {
     }
 
     #[inline(always)]
-    fn walk(&mut self, framing: &mut Framing, fresh: &Fresh, any: u32, orders: u32) {
-        (self.work.any, self.work.orders) = (any, orders);
-        let mut payload = InPacket { context: self.context, start: self.work.packet.payload };
-        framing.resync(&mut payload, fresh);
+    fn walk(&mut self, framing: &mut Framing, (from, to): (u32, u32), longest: u32, (any, orders): (u32, u32)) {
+        (self.work.any, self.work.orders, self.work.longest) = (any, orders, longest);
         // Few whole messages are the common case; the loops are for the others.
-        let mut at = self.context.hop(self.work, framing, fresh.from, fresh.to);
-        if at < fresh.to {
+        let mut at = self.context.hop(self.work, framing, from, to);
+        if at < to {
             cold_path();
-            at = self.context.walk(self.work, framing, at, fresh.to);
+            at = self.context.walk(self.work, framing, at, to);
         }
-        if at < fresh.to {
+        if at == to && framing.skip != 0 && framing.synced == sync::YES {
             cold_path();
-            framing.lose(fresh.to, &mut self.work.tally);
+            at = self.context.overrun(self.work, framing, from, to);
+            if at < to {
+                at = self.context.walk(self.work, framing, at, to);
+            }
+        }
+        if at < to {
+            cold_path();
+            framing.unreadable((at, to), &mut self.work.tally);
         }
     }
 
@@ -255,8 +292,8 @@ impl<C: Context> World for Run<'_, C> {
     }
 
     #[inline(always)]
-    fn tell(&mut self, kind: u32, scope: u32) {
-        tell(self.work, kind, scope);
+    fn tell(&mut self, kind: u32, scope: u32, count: u32) {
+        tell(self.work, kind, scope, count);
     }
 
     #[inline(always)]
@@ -278,6 +315,14 @@ impl<C: Context> World for Run<'_, C> {
     #[inline(always)]
     fn fence(&mut self, scope: u32, raised: u64, resets: u64) {
         fence(self.work, scope, raised, resets);
+    }
+
+    #[inline(always)]
+    fn note_withheld(&mut self, scope: u32) {
+        if let Some(scope) = scope::get(scope, 0) {
+            // SAFETY: a helper without arguments.
+            scope.set_withheld(unsafe { bpf_ktime_get_coarse_ns() });
+        }
     }
 
     #[inline(always)]
@@ -325,18 +370,21 @@ pub fn hop(context: impl Context, work: *mut Work, framing: *mut Framing, from: 
         return from;
     }
     let mut payload = InPacket { context, start: work.packet.payload };
-    framing.hop(&mut payload, (from, to), HOPS, class::of_one, &mut work.tally)
+    framing.hop(&mut payload, (from, to), (HOPS, work.longest), class::of_one, &mut work.tally)
 }
 
 /// [`Framing::step`], up to [`STEPS`] times, or [`FEW`] where others may be hopped over again. A global function.
 #[inline(always)]
 pub fn walk_some(context: impl Context, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32 {
-    let Some(checked) = present(work) else { return to };
+    let (Some(checked), Some(follows)) = (present(work), present(framing)) else { return to };
     let most = if checked.looks_closer() { STEPS } else { FEW };
     let mut at = from;
     let mut taken = 0;
     while taken < STEPS && taken < most && at < to {
-        at = context.step(work, framing, at, to);
+        at = match follows.synced {
+            sync::YES => context.step(work, framing, at, to),
+            _ => context.seek(work, framing, at, to),
+        };
         taken += 1;
     }
     at
@@ -360,7 +408,59 @@ pub fn step(context: impl Context, work: *mut Work, framing: *mut Framing, from:
         };
         stream::outgoing(msg_type, class, any, orders)
     };
-    framing.step(&mut payload, from, to, kind_of, &mut work.tally)
+    framing.step(&mut payload, (from, to), work.longest, kind_of, &mut work.tally)
+}
+
+/// [`Framing::seek`]. A global function.
+#[inline(always)]
+pub fn seek(context: impl Context, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32 {
+    let (Some(work), Some(framing)) = (present(work), present(framing)) else { return to };
+    let mut payload = InPacket { context, start: work.packet.payload };
+    framing.seek(&mut payload, (from, to), work.longest, &mut work.tally)
+}
+
+/// [`Framing::overrun`]. A global function.
+#[inline(always)]
+pub fn overrun(context: impl Context, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32 {
+    let (Some(work), Some(framing)) = (present(work), present(framing)) else { return to };
+    let mut payload = InPacket { context, start: work.packet.payload };
+    framing.overrun(&mut payload, (from, to), work.longest, &mut work.tally)
+}
+
+/// Puts together what the sessions at a shared place tell.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn at_place(work: *mut Work, place: u32) -> u32 {
+    let Some(work) = present(work) else { return 0 };
+    work.at_place = AtPlace { causes: 0, raised_ns: 0 };
+    let mut i = 0;
+    while i < identity::MOST_AT_PLACE {
+        let number = connection::session_at(place, [identity::LISTED, i, black_box(0), black_box(0)], work.side);
+        if number == 0 {
+            break;
+        }
+        add_session(work, number);
+        i += 1;
+    }
+    i
+}
+
+/// Adds what a session's scopes tell.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn add_session(work: *mut Work, number: u32) -> u32 {
+    let Some(work) = present(work) else { return 0 };
+    let Some(session) = connection::session(number, work.side) else { return 0 };
+    let mut i = 0;
+    while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
+        if let Some(scope) = scope::get(session.scopes[i], 0) {
+            let switch = scope.switch();
+            work.at_place.raised_ns = work.at_place.raised_ns.max(switch.raised_ns);
+            work.at_place.causes |= switch.causes;
+        }
+        i += 1;
+    }
+    0
 }
 
 /// [`stream::class_in`] as a word: see [`unpack_class`].
@@ -487,9 +587,10 @@ extern "C" fn trip(work: *mut Work, number: u32, cause: u64, limit: u32, used: u
 /// An event about the connection.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn tell(work: *mut Work, kind: u32, scope: u32) -> u32 {
+extern "C" fn tell(work: *mut Work, kind: u32, scope: u32, count: u32) -> u32 {
     let Some(work) = present(work) else { return 0 };
-    event::send(&event::new(kind, scope, work.session, work.packet.key));
+    let told = event::new(kind, scope, work.session, work.packet.key);
+    event::send(&Event { used: count as u64, ..told });
     0
 }
 

@@ -44,6 +44,10 @@ pub mod flag {
     pub const SILENCE_TRIPS: u32 = 1 << 5;
     /// The policy minds the agent's silence: a session's messages are to ask after it.
     pub const MINDS_SILENCE: u32 = 1 << 6;
+    /// Bytes that cannot be read are told and not counted; otherwise they count as orders ([`crate::blind`]).
+    pub const BLIND_UNCOUNTED: u32 = 1 << 7;
+    /// Only sockets of the account [`super::Session::uid`] are the session's.
+    pub const OF_USER: u32 = 1 << 8;
 }
 
 /// What may pass on a new connection of a tripped scope: values of `Session::while_tripped`.
@@ -106,6 +110,10 @@ pub mod identity {
     pub const UNKNOWN: u32 = 1;
     /// The first number of a declared value.
     pub const FIRST: u32 = 2;
+    /// In the first field of a key: it stands for the session at a position, which is in the second field, in the list of all at its place.
+    pub const LISTED: u32 = u32::MAX;
+    /// Sessions that one place may have.
+    pub const MOST_AT_PLACE: u32 = 128;
 }
 
 /// Where a packet's way ended: positions of the per-CPU reason counters.
@@ -114,7 +122,7 @@ pub mod reason {
     pub const NOT_OURS: u32 = 0;
     /// Headers cut short or contradictory: passed.
     pub const MALFORMED: u32 = 1;
-    /// IP fragment other than the first: passed.
+    /// IP fragment other than the first: passed, for its first one is withheld where it matters.
     pub const FRAGMENT: u32 = 2;
     /// Segment of a session without payload: passed.
     pub const CONTROL: u32 = 3;
@@ -144,8 +152,22 @@ pub mod reason {
     pub const DEADMAN: u32 = 15;
     /// Withheld: its Logon is of no declared session, and the policy says to block that.
     pub const UNDECLARED: u32 = 16;
+    /// Withheld until TCP has sent what comes before it: the segment lies ahead of a gap.
+    pub const AHEAD: u32 = 17;
+    /// Withheld: the segment is of another connection with the same addresses, before or beside the one that is followed.
+    pub const FOREIGN: u32 = 18;
+    /// Withheld: the first fragment of a session's segment, or one that hides a TCP header (RFC 3128).
+    pub const FRAGMENTED: u32 = 19;
+    /// Withheld: a further path of a Multipath TCP connection (RFC 8684, 3.2) to a session's endpoint.
+    pub const MULTIPATH: u32 = 20;
+    /// Withheld: no TCP header found behind the extension headers of a packet to a session's address.
+    pub const EXTENSIONS: u32 = 21;
+    /// Passed unread: its link or network headers are of a kind that is not looked into (`UNSEEN` counts them by interface and kind).
+    pub const UNSEEN: u32 = 22;
+    /// Events that were left out, for there were too many of their kind.
+    pub const EVENT_LEFT_OUT: u32 = 23;
     /// Names in the order of the numbers.
-    pub const NAMES: [&str; 17] = [
+    pub const NAMES: [&str; 24] = [
         "not_ours",
         "malformed",
         "fragment",
@@ -163,7 +185,41 @@ pub mod reason {
         "replay",
         "deadman",
         "undeclared",
+        "ahead",
+        "foreign",
+        "fragmented",
+        "multipath",
+        "extensions",
+        "unseen",
+        "event_left_out",
     ];
+}
+
+/// Packets that pass unread because of their headers, though TCP may be in them: positions in [`super::Unseen`].
+pub mod unseen {
+    /// More VLAN tags than are looked behind.
+    pub const VLAN: u32 = 0;
+    /// MPLS, more labels than are looked behind or no IP behind them.
+    pub const MPLS: u32 = 1;
+    /// PPPoE that holds no IP.
+    pub const PPPOE: u32 = 2;
+    /// IP or IPv6 in IP (protocols 4 and 41).
+    pub const IP_IN_IP: u32 = 3;
+    /// GRE (protocol 47).
+    pub const GRE: u32 = 4;
+    /// ESP (protocol 50): encrypted.
+    pub const ESP: u32 = 5;
+    /// VXLAN (UDP port 4789).
+    pub const VXLAN: u32 = 6;
+    /// Ethernet with a length in place of a type (802.2).
+    pub const LLC: u32 = 7;
+    /// IPv6 extension headers, more or longer ones than are looked behind.
+    pub const EXTENSIONS: u32 = 8;
+    /// Headers cut short or contradictory.
+    pub const MALFORMED: u32 = 9;
+    /// Names in the order of the numbers.
+    pub const NAMES: [&str; 10] =
+        ["vlan", "mpls", "pppoe", "ip_in_ip", "gre", "esp", "vxlan", "llc", "extensions", "malformed"];
 }
 
 /// What the kernel tells user space of: changes of state, never single messages.
@@ -190,4 +246,8 @@ pub mod kind {
     pub const ISOLATED: u32 = 10;
     /// A Logon at a session's own endpoint has other CompIDs than declared.
     pub const MISMATCHED: u32 = 11;
+    /// A connection can no longer be followed: its bytes count as orders.
+    pub const BLIND: u32 = 12;
+    /// A connection is followed again.
+    pub const SIGHTED: u32 = 13;
 }

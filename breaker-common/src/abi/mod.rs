@@ -10,15 +10,15 @@ mod codes;
 mod policy;
 mod state;
 
-pub use codes::{cause, flag, hook, identity, kind, label, mode, reason, undeclared, while_tripped};
+pub use codes::{cause, flag, hook, identity, kind, label, mode, reason, undeclared, unseen, while_tripped};
 pub use policy::{
     Address, CompId, Endpoint, IdentityKey, Interface, Label, Limit, Meta, Meter, Override, Place, Policy, Rules,
     Session, Slots, Target, mapped,
 };
-pub use state::{Connection, ConnectionKey, Counters, Event, Fences, Inbound, Scope, Switch, Trip, Window};
+pub use state::{Connection, ConnectionKey, Counters, Event, Fences, Scope, Switch, Trip, UnseenKey, Window};
 
 /// The layout's number: in the object, in the pinned META map, in `status`. Checked before any other pinned map is opened.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 /// First word of [`Meta`]: "breaker\0".
 pub const MAGIC: u64 = u64::from_le_bytes(*b"breaker\0");
 

@@ -39,6 +39,8 @@ pub struct Meta {
     pub interface_count: u32,
     /// Interfaces that the hook was attached to.
     pub interfaces: [Interface; MOST_INTERFACES],
+    /// The network namespace that it was loaded in: device and inode of its file in nsfs (proc_pid_ns(5)).
+    pub netns: [u64; 2],
     /// Path of the audit log, UTF-8, zero-padded: the verbs write it with no agent and no configuration at hand.
     pub audit: [u8; 256],
     /// The policies.
@@ -75,6 +77,10 @@ pub struct Interface {
     pub ifindex: u32,
     /// One of [`super::hook`].
     pub hook: u32,
+    /// Bytes of its packets' link header: 14 of Ethernet, 0 where packets begin with IP.
+    pub link: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 /// What a scope's number stands for. Once given, a number keeps its meaning until the unload.
@@ -208,6 +214,12 @@ pub struct Session {
     pub ids: [u32; 4],
     /// Sum of its scopes' epochs when the agent's day began: while it is that, nothing has tripped since.
     pub day_epoch: u64,
+    /// When it was declared, by a load or a reload, CLOCK_MONOTONIC, ns: a connection of which no SYN was seen is as old as that.
+    pub declared_ns: u64,
+    /// Bytes of the longest message that is believed.
+    pub longest: u32,
+    /// With [`super::flag::OF_USER`]: the account whose sockets are the session's.
+    pub uid: u32,
     /// MsgTypes that this session classifies for itself.
     pub overrides: [Override; OVERRIDES_PER_SESSION],
     /// The limits of its scopes, in the order they are asked, up to [`Meter::END`]: see [`crate::limits::meter`].

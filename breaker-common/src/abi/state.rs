@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 use super::policy::{Address, Limits, Rules};
 use super::{LIMITS_PER_SCOPE, SIDES};
-use crate::stream::Stream;
+use crate::sequence::Stream;
 
 /// The switch of a scope. Kernel and user space both write it, by atomic operations alone.
 #[repr(C)]
@@ -91,6 +91,9 @@ pub struct Scope {
     pub limits: Limits,
     /// Their running state.
     pub windows: [Window; LIMITS_PER_SCOPE],
+    /// When a segment of the session whose own scope it is was last withheld because of a switch or a limit, CLOCK_MONOTONIC, ns, some ms
+    /// behind; 0 for never.
+    pub withheld_ns: u64,
     /// How it tripped.
     pub trip: Trip,
     /// Connections that were fenced.
@@ -115,7 +118,7 @@ pub struct ConnectionKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Connection {
-    /// Sum of its scopes' epochs at its SYN, or [`Connection::FENCED`] or [`Connection::NEW`].
+    /// Sum of its scopes' epochs at its SYN, or [`Connection::FENCED`], [`Connection::NEW`] or [`Connection::JOINED`].
     pub epoch: u64,
     /// CLOCK_MONOTONIC of the last FIN or RST it sent, or of its fencing, ns; 0 while open.
     pub closed_ns: u64,
@@ -129,7 +132,8 @@ pub struct Connection {
     pub opened: u32,
     /// Where several sessions go to its endpoint: the word of the place ([`super::Place`]). Else 0.
     pub place: u32,
-    /// 1 while its first message is awaited, to tell or to confirm whose it is.
+    /// Not 0 while its first message is awaited, to tell or to confirm whose it is: 1 and the orders that unread bytes counted as
+    /// meanwhile. [`Connection::CANDIDATE`] where it must still show that it is FIX at all.
     pub pending: u32,
     /// 1 where the peer has been told of its end; inline, where the sender is told by the next segment.
     pub told: u32,
@@ -137,6 +141,18 @@ pub struct Connection {
     pub withheld: u32,
     /// Lowest sequence number of that: what its peer waits for.
     pub withheld_seq: u32,
+    /// 1 where another SYN with its addresses has come while it was open: one of the two is dead, and the next segment tells which.
+    pub contested: u32,
+    /// 1 where it was told that the stream is blind.
+    pub blind: u32,
+    /// Events about it, told or left out.
+    pub events: u32,
+    /// The account of its socket; [`Connection::NO_USER`] where that is not known.
+    pub uid: u32,
+    /// 1 where a message was read on it.
+    pub followed: u32,
+    /// Zero.
+    pub pad: u32,
     /// Numbers of the CompIDs and SubIDs that it has shown ([`super::identity`]).
     pub ids: [u32; 4],
     /// Where the walk over its bytes stands.
@@ -148,16 +164,26 @@ impl Connection {
     pub const FENCED: u64 = u64::MAX;
     /// Another: as old as the packet that is being judged.
     pub const NEW: u64 = u64::MAX - 1;
-    /// A session number: its Logon is of no declared session, and the policy says not to look at such.
+    /// Another: its SYN was not seen, so that it is as old as the declaration of its session.
+    pub const JOINED: u64 = u64::MAX - 2;
+    /// An epoch that no sum reaches either: older than a trip or a reset, which is still to be told.
+    pub const OLD: u64 = u64::MAX - 3;
+    /// A session number: its Logon is of no declared session, and the policy says not to look at such; or it is no session's connection.
     pub const IGNORED: u32 = u32::MAX;
+    /// An account that no socket has (`(uid_t) -1`).
+    pub const NO_USER: u32 = u32::MAX;
+    /// A value of `pending`: so far it has sent the first bytes of a FIX message, and too few to tell.
+    pub const CANDIDATE: u32 = u32::MAX;
 }
 
-/// What comes in on a connection; one packet at a time, likewise.
+/// Which of the packets that pass unread a counter counts.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct Inbound {
-    /// Where the walk over its bytes stands.
-    pub stream: Stream,
+pub struct UnseenKey {
+    /// The interface.
+    pub ifindex: u32,
+    /// One of [`super::unseen`].
+    pub kind: u32,
 }
 
 /// Messages and packets of one session on one CPU.
@@ -180,6 +206,10 @@ pub struct Counters {
     pub inbound: [u64; 3],
     /// Times the stream that comes in was lost.
     pub inbound_desyncs: u64,
+    /// Segments of which something could not be read.
+    pub unread: u64,
+    /// Orders that unread bytes counted as: they are in `passed` and `withheld` too.
+    pub blind_orders: u64,
 }
 
 /// A record of the event ring.

@@ -8,28 +8,30 @@ mod world;
 
 use core::hint::cold_path;
 
-use bytemuck::Zeroable;
-
-use crate::abi::{Connection, Session, cause, flag, kind, while_tripped};
+use crate::abi::{Connection, Session, cause, flag, kind, undeclared, while_tripped};
 use crate::class::Class;
 use crate::fields::want;
 use crate::limits::{self, Passed};
-use crate::stream::{Framing, Fresh, Stream, Tally, sync};
+use crate::sequence::Arrival;
+use crate::stream::{Tally, sync};
 
-use identity::{introduce, is_asked, settle};
+use identity::{introduce, is_asked, settle, unidentified};
 
 pub use observe::observe;
-pub use segment::{FIN, RST, SYN, Segment};
+pub use segment::{ACK, FIN, RST, SYN, Segment, URG};
 pub use verdict::Verdict;
-pub use world::{Past, Switches, World};
+pub use world::{AtPlace, Past, Switches, World};
 
 /// Decides on a segment, and brings the state of its connection up to date.
 #[inline(always)]
 pub fn decide<W: World>(world: &mut W, connection: &mut Connection, segment: &Segment) -> Verdict {
     let verdict = deliberate(world, connection, segment);
-    if verdict.withheld() && verdict != Verdict::Isolated {
+    if verdict.withheld() && !verdict.spares_connection() {
         cold_path();
         withhold(connection, segment.seq);
+        if let Some(session) = world.session(connection.session) {
+            world.note_withheld(session.scopes[0]);
+        }
         if connection.epoch != Connection::FENCED {
             fence(world, connection, verdict);
         }
@@ -52,12 +54,9 @@ fn deliberate<W: World>(world: &mut W, connection: &mut Connection, segment: &Se
     let mut switches = world.switches(&session);
     // Where its Logon must tell whose it is, the Logon is what can be withheld.
     let shared = connection.place != 0;
-    if connection.epoch == Connection::NEW {
+    if connection.epoch >= Connection::JOINED && connection.epoch != Connection::FENCED {
         cold_path();
-        connection.epoch = switches.epoch;
-        if shared {
-            connection.opened_ns = world.now();
-        }
+        begin(world, &session, connection, switches);
     }
     if segment.flags & SYN != 0 && switches.causes != 0 && !shared && is_isolated(world, &session) {
         cold_path();
@@ -66,6 +65,11 @@ fn deliberate<W: World>(world: &mut W, connection: &mut Connection, segment: &Se
     if segment.flags & (FIN | RST) != 0 {
         cold_path();
         connection.closed_ns = world.now();
+    }
+    // A first fragment may hold the header alone. Its payload is in others, which no header tells whose they are.
+    if segment.fragment && connection.session | connection.place != 0 && world.armed(session.scopes[0]) {
+        cold_path();
+        return Verdict::Fragmented;
     }
     if segment.length == 0 {
         return Verdict::Control;
@@ -82,21 +86,78 @@ fn deliberate<W: World>(world: &mut W, connection: &mut Connection, segment: &Se
     };
     // Behind the message that tells whose it is there may be orders of a session that is guarded.
     let orders = if any & want::OWNER != 0 || is_guarded(&session, switches) { want::POSSDUP } else { 0 };
-    read(world, &session, &mut connection.stream, segment, any, orders);
-    if asked && introduce(world, &session, connection) {
+    if let Some(verdict) = read(world, &session, connection, segment, (any, orders)) {
+        return verdict;
+    }
+    if connection.pending != 0 {
         cold_path();
-        match settle(world, connection, switches) {
-            Ok(found) => (session, switches) = found,
-            Err(verdict) => return verdict,
+        if connection.pending == Connection::CANDIDATE {
+            match confirm(world, connection) {
+                Some(verdict) => return verdict,
+                None => return weigh(world, &session, connection, switches.causes),
+            }
         }
-        if connection.epoch != switches.epoch {
-            return Verdict::Fenced;
-        }
-        if !is_guarded(&session, switches) {
-            world.tally().replays = 0;
+        if asked && introduce(world, &session, connection) {
+            match settle(world, connection, switches) {
+                Ok(found) => (session, switches) = found,
+                Err(verdict) => return verdict,
+            }
+            if connection.epoch != switches.epoch {
+                return Verdict::Fenced;
+            }
+            if !is_guarded(&session, switches) {
+                world.tally().replays = 0;
+            }
+        } else if asked
+            && shared
+            && let Some(verdict) = unidentified(world, connection)
+        {
+            return verdict;
         }
     }
-    weigh(world, &session, switches.causes)
+    weigh(world, &session, connection, switches.causes)
+}
+
+/// Gives a connection its epoch, at its first segment: that of its scopes now, or where its SYN was not seen and one of them has tripped
+/// since the session was declared, one that fences it.
+#[inline(always)]
+fn begin<W: World>(world: &mut W, session: &Session, connection: &mut Connection, switches: Switches) {
+    connection.epoch = match connection.epoch {
+        Connection::JOINED if !is_young(world, session, connection) => Connection::OLD,
+        _ => switches.epoch,
+    };
+    if connection.opened == 1 && connection.place != 0 {
+        connection.opened_ns = world.now();
+    }
+}
+
+/// Whether nothing has tripped since a connection was joined that might be its: of its session, or of any at its place.
+#[inline(always)]
+fn is_young<W: World>(world: &mut W, session: &Session, connection: &Connection) -> bool {
+    let past = world.past(session).raised_ns;
+    let at_place = if connection.place != 0 { world.at_place(connection.place).raised_ns } else { 0 };
+    is_before(past, session.declared_ns) && is_before(at_place, session.declared_ns)
+}
+
+/// Whether a scope was last tripped or reset before this moment, if ever.
+#[inline(always)]
+fn is_before(raised_ns: u64, moment_ns: u64) -> bool {
+    raised_ns == 0 || raised_ns < moment_ns
+}
+
+/// Whether a flow that began like FIX has turned out to be none, or to be blocked.
+#[inline(always)]
+fn confirm<W: World>(world: &mut W, connection: &mut Connection) -> Option<Verdict> {
+    if world.tally().desyncs != 0 {
+        connection.session = Connection::IGNORED;
+        return Some(Verdict::Ignored);
+    }
+    if connection.stream.framing.last == 0 {
+        return None;
+    }
+    connection.pending = 0;
+    world.tell(kind::UNDECLARED, HOST, 0);
+    (world.undeclared() == undeclared::BLOCK).then_some(Verdict::Undeclared)
 }
 
 /// The session of a connection. One that the policy in force no longer declares leaves its connections undeclared.
@@ -134,7 +195,7 @@ fn fence<W: World>(world: &mut W, connection: &mut Connection, verdict: Verdict)
     connection.closed_ns = world.now();
     let Some(session) = world.session(connection.session) else { return };
     let own = session.scopes[0];
-    world.tell(kind::FENCED, own);
+    world.tell(kind::FENCED, own, 0);
     let switches = world.switches(&session);
     if switches.causes != 0 {
         // One that a trip or a reset has made old is one of all those; an order of its own is the connection's alone.
@@ -144,62 +205,101 @@ fn fence<W: World>(world: &mut W, connection: &mut Connection, verdict: Verdict)
     }
 }
 
-/// Reads what is new in a segment.
+/// Tells of something that a connection may do again and again: of the first few times, and then ever more rarely.
 #[inline(always)]
-fn read<W: World>(world: &mut W, session: &Session, stream: &mut Stream, segment: &Segment, any: u32, orders: u32) {
+fn tell_some<W: World>(world: &mut W, connection: &mut Connection, kind: u32, scope: u32) {
+    const FEW: u32 = 4;
+    connection.events = connection.events.saturating_add(1);
+    let count = connection.events;
+    if count <= FEW || count & (count - 1) == 0 {
+        world.tell(kind, scope, count);
+    }
+}
+
+/// Reads what is new in a segment. Returns the verdict where that is not to be judged by what it holds.
+#[inline(always)]
+fn read<W: World>(
+    world: &mut W,
+    session: &Session,
+    connection: &mut Connection,
+    segment: &Segment,
+    want: (u32, u32),
+) -> Option<Verdict> {
     let seq = segment.seq.wrapping_add((segment.flags & SYN != 0) as u32);
-    let fresh = stream.advance(seq, segment.length, world.tally());
+    let opened = connection.opened == 1;
+    let stream = &mut connection.stream;
+    // What is disarmed withholds nothing.
+    let withholds = stream.next_seq != seq && world.armed(session.scopes[0]);
+    let from = match stream.advance(seq, segment.length, opened, withholds, world.tally()) {
+        Arrival::New(from) => from,
+        Arrival::Repeated if world.tally().blind == 0 => return None,
+        // Its bytes are counted already.
+        Arrival::Repeated => segment.length,
+        Arrival::Ahead => return Some(Verdict::Ahead),
+        Arrival::Foreign => return Some(Verdict::Foreign),
+    };
     if session.flags & flag::OPAQUE != 0 {
         let wire_segments = world.wire_segments(segment);
         let tally = world.tally();
-        // Late bytes that were never seen are orders too; that they cannot be walked is no loss, for none of it can.
-        if fresh.is_some() || tally.desyncs != 0 {
-            tally.messages[Class::Order as usize] = wire_segments;
-        }
-        tally.desyncs = 0;
-        return;
+        tally.messages[Class::Order as usize] = wire_segments;
+        (tally.desyncs, tally.blind) = (0, 0);
+        return None;
     }
-    let Some(fresh) = fresh else { return };
-    walk(world, stream, segment, &fresh, any, orders);
-    world.tally().unread = (stream.framing.synced != sync::YES) as u32;
+    if segment.is_unreadable() {
+        cold_path();
+        stream.framing.unreadable((from, segment.length), world.tally());
+    } else if from < segment.length {
+        world.walk(&mut stream.framing, (from, segment.length), session.longest, want);
+    }
+    let lost = stream.framing.synced != sync::YES;
+    if lost || world.tally().blind != 0 || connection.blind != 0 {
+        cold_path();
+        look_away(world, session, connection, lost);
+    }
+    None
 }
 
-/// Walks over the new bytes of a segment, in the hole or behind it.
+/// Counts the bytes of a segment that could not be read, and tells where the stream becomes blind or is no longer.
 #[inline(always)]
-fn walk<W: World>(world: &mut W, stream: &mut Stream, segment: &Segment, fresh: &Fresh, any: u32, orders: u32) {
-    if segment.fragment {
-        cold_path();
-        stream.framing = Framing { synced: sync::LOST, ..Framing::zeroed() };
-        world.tally().desyncs = 1;
-    } else if fresh.late {
-        cold_path();
-        world.walk(&mut stream.hole.framing, fresh, any, orders);
+fn look_away<W: World>(world: &mut W, session: &Session, connection: &mut Connection, lost: bool) {
+    let tally = world.tally();
+    tally.unread = (lost || tally.blind != 0) as u32;
+    if session.flags & flag::BLIND_UNCOUNTED == 0 {
+        let orders = tally.blind_orders();
+        tally.messages[Class::Order as usize] = tally.messages[Class::Order as usize].wrapping_add(orders);
     } else {
-        world.walk(&mut stream.framing, fresh, any, orders);
+        tally.counted = tally.blind;
+    }
+    if lost as u32 != connection.blind {
+        connection.blind = lost as u32;
+        tell_some(world, connection, if lost { kind::BLIND } else { kind::SIGHTED }, session.scopes[0]);
     }
 }
 
 /// Weighs what was read.
 #[inline(always)]
-fn weigh<W: World>(world: &mut W, session: &Session, causes: u64) -> Verdict {
+fn weigh<W: World>(world: &mut W, session: &Session, connection: &mut Connection, causes: u64) -> Verdict {
     const OF_NO_LIMIT: Passed = Passed { scope: 0, limit: 0, used: 0 };
     let (desyncs, replays) = (world.tally().desyncs, world.tally().replays);
     let own = session.scopes[0];
     if desyncs != 0 {
         cold_path();
-        world.tell(kind::DESYNCED, own);
+        tell_some(world, connection, kind::DESYNCED, own);
     }
     if causes != 0 && !harmless(session, world.tally()) {
         cold_path();
         return Verdict::Tripped;
     }
     if desyncs != 0 && session.flags & flag::DESYNC_TRIPS != 0 && world.armed(own) {
-        world.trip(own, cause::DESYNC, OF_NO_LIMIT);
+        // A connection that never was followed says nothing of the session: anyone may open one. It ends alone.
+        if connection.followed != 0 {
+            world.trip(own, cause::DESYNC, OF_NO_LIMIT);
+        }
         return Verdict::Desync;
     }
     if replays != 0 {
         cold_path();
-        world.tell(kind::REPLAYED, own);
+        tell_some(world, connection, kind::REPLAYED, own);
         if world.armed(own) {
             world.trip(own, cause::REPLAY, OF_NO_LIMIT);
             return Verdict::Replay;
@@ -207,6 +307,10 @@ fn weigh<W: World>(world: &mut W, session: &Session, causes: u64) -> Verdict {
     }
     if world.tally().sum_up() == 0 {
         return Verdict::Passed;
+    }
+    if connection.followed == 0 {
+        cold_path();
+        connection.followed = (world.tally().unread == 0) as u32;
     }
     if causes & cause::DEADMAN == 0
         && let Some(trips) = world.silence(session)

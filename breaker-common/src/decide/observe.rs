@@ -1,27 +1,50 @@
 //! What comes in: read and counted, never withheld.
 
-use crate::abi::{Session, cause, flag};
+use crate::abi::{Connection, Session, cause, flag};
 use crate::class::Incoming;
+use crate::inbound::Inbound;
 use crate::limits;
-use crate::stream::Stream;
 
-use super::segment::{SYN, Segment};
-use super::walk;
+use super::segment::{ACK, SYN, Segment};
 use super::world::World;
 
 /// Takes note of a segment that comes in for a session: what it reports counts for limits, and nothing of it is ever withheld.
+///
+/// It counts only where the connection's own socket would take it: a forger who does not see the connection knows neither what comes next
+/// nor what was sent.
 #[inline(always)]
-pub fn observe<W: World>(world: &mut W, session: &Session, stream: &mut Stream, segment: &Segment) {
+pub fn observe<W: World>(
+    world: &mut W,
+    session: &Session,
+    connection: &Connection,
+    inbound: &mut Inbound,
+    segment: &Segment,
+) {
     // A SYN that comes again late starts nothing anew: what came in on ports that are taken over goes with their connection.
-    if segment.length == 0 || session.flags & flag::OPAQUE != 0 {
+    if segment.length == 0 || session.flags & flag::OPAQUE != 0 || !answers(connection, segment) {
         return;
     }
     let seq = segment.seq.wrapping_add((segment.flags & SYN != 0) as u32);
-    let Some(fresh) = stream.advance(seq, segment.length, world.tally()) else { return };
-    walk(world, stream, segment, &fresh, 0, 0);
+    let Some(new) = inbound.advance(seq, segment.length, world.tally()) else { return };
+    let framing = if new.late { &mut inbound.gap.framing } else { &mut inbound.framing };
+    if segment.is_unreadable() {
+        framing.unreadable((new.from, new.to), world.tally());
+    } else {
+        world.walk(framing, (new.from, new.to), u32::MAX, (0, 0));
+    }
     let fills = world.tally().messages[Incoming::Fill as usize] as u64;
     if fills != 0 {
         world.fill(session, fills);
     }
     limits::record(session, world, |world, passed| world.trip(passed.scope, cause::RATE, passed));
+}
+
+/// Whether a segment acknowledges what the connection has sent (RFC 5961, 5): not more, and not what is long acknowledged.
+#[inline(always)]
+fn answers(connection: &Connection, segment: &Segment) -> bool {
+    let stream = &connection.stream;
+    // The SYN and the FIN take a number each; of a connection that was joined nobody knows how much it has sent before.
+    let outstanding = stream.next_seq.wrapping_add(1).wrapping_sub(segment.ack);
+    let joined = connection.opened == 0;
+    segment.flags & ACK != 0 && (outstanding <= stream.sent.wrapping_add(2) || joined && outstanding <= 1 << 30)
 }

@@ -3,7 +3,7 @@
 use bytemuck::Zeroable;
 
 use crate::abi::{Connection, Target};
-use crate::stream::Stream;
+use crate::sequence::Stream;
 
 /// A TCP segment that a session sends, as its headers tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,7 +12,9 @@ pub struct Segment {
     pub seq: u32,
     /// Bytes of payload.
     pub length: u32,
-    /// TCP flags as in byte 13 of the header (RFC 9293): [`FIN`], [`SYN`], [`RST`].
+    /// What it acknowledges: set only where the segment comes in.
+    pub ack: u32,
+    /// TCP flags as in byte 13 of the header (RFC 9293): [`FIN`], [`SYN`], [`RST`], [`ACK`], [`URG`].
     pub flags: u8,
     /// It is the first of several IP fragments, so its payload is not whole.
     pub fragment: bool,
@@ -24,11 +26,29 @@ pub const FIN: u8 = 0x01;
 pub const SYN: u8 = 0x02;
 /// TCP flag: reset the connection.
 pub const RST: u8 = 0x04;
+/// TCP flag: the acknowledgement number holds.
+pub const ACK: u8 = 0x10;
+/// TCP flag: a byte of the payload is urgent, and not in the stream that the peer reads (RFC 6093, 3).
+pub const URG: u8 = 0x20;
+
+impl Segment {
+    /// True where the bytes of the payload are not those that the peer's application reads.
+    #[inline(always)]
+    pub fn is_unreadable(&self) -> bool {
+        self.fragment || self.flags & URG != 0
+    }
+
+    /// True where it opens a connection.
+    #[inline(always)]
+    pub fn opens(&self) -> bool {
+        self.flags & (SYN | ACK) == SYN
+    }
+}
 
 impl Connection {
     /// A connection that is not in the table yet, at a segment of it. `word` says whose it is ([`Target`]).
     ///
-    /// Where its SYN was not seen it counts as epoch 0, which is live only where nothing has tripped yet, and its framing is not known.
+    /// Where its SYN was not seen it is live only where nothing has tripped since its session was declared, and its framing is not known.
     pub fn new(word: u32, segment: &Segment) -> Self {
         let (session, place) = match Target::unpack(word) {
             Target::Nobody => (0, 0),
@@ -37,23 +57,36 @@ impl Connection {
         };
         let known = Self { session, place, pending: 1, ..Self::zeroed() };
         if segment.flags & SYN == 0 {
-            return Self { stream: Stream::joined(segment.seq), ..known };
+            return Self { epoch: Self::JOINED, stream: Stream::joined(segment.seq), ..known };
         }
         let stream = Stream::at(segment.seq.wrapping_add(1));
         Self { epoch: Self::NEW, isn: segment.seq, opened: 1, stream, ..known }
     }
 
     /// A FIX flow that no session declares, at its first FIX byte: it is as old as that. Blocked (`blocked_ns` is not 0, but CLOCK_MONOTONIC),
-    /// it is fenced from the start.
-    pub fn undeclared(seq: u32, blocked_ns: u64) -> Self {
-        let epoch = if blocked_ns != 0 { Self::FENCED } else { Self::NEW };
-        Self { epoch, closed_ns: blocked_ns, stream: Stream::joined(seq), ..Self::zeroed() }
+    /// it is fenced from the start. `whole`: it has shown enough bytes to be taken for FIX.
+    pub fn undeclared(seq: u32, blocked_ns: u64, whole: bool) -> Self {
+        let blocked = whole && blocked_ns != 0;
+        let (epoch, closed_ns) = if blocked { (Self::FENCED, blocked_ns) } else { (Self::NEW, 0) };
+        let pending = if whole { 0 } else { Self::CANDIDATE };
+        Self { epoch, closed_ns, pending, stream: Stream::at(seq), ..Self::zeroed() }
     }
 
-    /// True where a SYN takes over the ports of an earlier connection. Not at its own SYN sent again: data may have been queued before
-    /// a trip since. Not even behind a FIN, which the answering side of Fast Open may send while its SYN is still unacknowledged.
+    /// A connection that is no session's: one that the peer opened, to a service of this host.
+    pub fn of_nobody() -> Self {
+        Self { session: Self::IGNORED, ..Self::zeroed() }
+    }
+
+    /// True where a segment is the SYN of this connection, sent for the first time or again.
     #[inline(always)]
-    pub fn is_reused(&self, segment: &Segment) -> bool {
-        segment.flags & SYN != 0 && !(self.opened == 1 && self.isn == segment.seq)
+    pub fn is_opened_by(&self, segment: &Segment) -> bool {
+        segment.flags & SYN != 0 && self.opened == 1 && self.isn == segment.seq
+    }
+
+    /// True where a segment is the first one behind this connection's SYN, so that the peer has answered it.
+    #[inline(always)]
+    pub fn is_established_by(&self, segment: &Segment) -> bool {
+        let follows = segment.seq == self.isn.wrapping_add(1);
+        self.opened == 1 && self.stream.sent == 0 && follows && segment.flags & (SYN | RST | ACK) == ACK
     }
 }

@@ -1,5 +1,7 @@
 //! What comes of it, and how that is counted.
 
+use core::hint::cold_path;
+
 use crate::abi::{Counters, reason};
 use crate::class::Incoming;
 use crate::stream::Tally;
@@ -27,6 +29,12 @@ pub enum Verdict {
     Deadman,
     /// Withheld: its Logon is of no declared session, and the policy says to block that.
     Undeclared,
+    /// Withheld until what comes before it was let through: it lies ahead of a gap.
+    Ahead,
+    /// Withheld: it is of another connection with the same addresses.
+    Foreign,
+    /// Withheld: a fragment of a session's segment.
+    Fragmented,
     /// It passes: its Logon is of no declared session, and the policy says not to look at that.
     Ignored,
     /// It passes: the maps do not say whose it is.
@@ -45,8 +53,16 @@ impl Verdict {
             | Self::Desync
             | Self::Replay
             | Self::Deadman
-            | Self::Undeclared => true,
+            | Self::Undeclared
+            | Self::Ahead
+            | Self::Foreign
+            | Self::Fragmented => true,
         }
+    }
+
+    /// True where what is withheld says nothing against its connection, which goes on.
+    pub fn spares_connection(self) -> bool {
+        matches!(self, Self::Isolated | Self::Ahead | Self::Foreign | Self::Fragmented)
     }
 
     /// The counter of packets that ended this way.
@@ -62,6 +78,9 @@ impl Verdict {
             Self::Replay => reason::REPLAY,
             Self::Deadman => reason::DEADMAN,
             Self::Undeclared => reason::UNDECLARED,
+            Self::Ahead => reason::AHEAD,
+            Self::Foreign => reason::FOREIGN,
+            Self::Fragmented => reason::FRAGMENTED,
             Self::Ignored => reason::NOT_OURS,
             Self::Unconfigured => reason::NOT_CONFIGURED,
         }
@@ -88,6 +107,11 @@ impl Counters {
         }
         self.retransmitted += tally.repeated as u64;
         self.desyncs += tally.desyncs as u64;
+        if tally.unread != 0 {
+            cold_path();
+            self.unread += 1;
+            self.blind_orders += tally.blind_orders() as u64;
+        }
         let withheld = verdict.withheld();
         if withheld {
             self.packets_withheld += 1;

@@ -4,7 +4,7 @@ use core::ops::Deref;
 
 use crate::abi::Session;
 use crate::limits::{Charge, Passed};
-use crate::stream::{Framing, Fresh, Tally};
+use crate::stream::{Framing, Tally};
 
 use super::segment::Segment;
 
@@ -20,10 +20,19 @@ pub struct Switches {
 /// What the scopes of a session tell beside: rarely asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Past {
-    /// When the last of their epochs was raised, CLOCK_MONOTONIC, ns.
+    /// When the last of their epochs was raised, CLOCK_MONOTONIC, ns; 0 for never.
     pub raised_ns: u64,
     /// Sum of their resets.
     pub resets: u64,
+}
+
+/// What the scopes of all sessions at a shared place tell together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AtPlace {
+    /// All causes.
+    pub causes: u64,
+    /// When the last of their epochs was raised, CLOCK_MONOTONIC, ns; 0 for never.
+    pub raised_ns: u64,
 }
 
 /// What a decision asks of the place where it is made. Scopes and sessions are named by their number.
@@ -34,6 +43,8 @@ pub trait World: Charge {
     fn session(&mut self, number: u32) -> Option<Self::Session>;
     /// The session at a shared place that shows these CompIDs; 0 where there is none.
     fn session_at(&mut self, place: u32, ids: [u32; 4]) -> u32;
+    /// What the scopes of the sessions at a shared place tell.
+    fn at_place(&mut self, place: u32) -> AtPlace;
     /// What becomes of FIX that no session declares: one of [`undeclared`].
     fn undeclared(&mut self) -> u32;
     /// Epoch sum and causes of a session.
@@ -48,16 +59,19 @@ pub trait World: Charge {
     fn wire_segments(&mut self, segment: &Segment) -> u32;
     /// What the segment has brought so far.
     fn tally(&mut self) -> &mut Tally;
-    /// Reads the new bytes of the segment into the tally; looks for `any` in every message and for `orders` in orders ([`want`]).
-    fn walk(&mut self, framing: &mut Framing, fresh: &Fresh, any: u32, orders: u32);
+    /// Reads the bytes `from..to` of the segment into the tally; looks for `any` in every message and for `orders` in orders ([`want`]),
+    /// and believes no message that is longer than `longest` bytes.
+    fn walk(&mut self, framing: &mut Framing, bytes: (u32, u32), longest: u32, want: (u32, u32));
     /// Trips a scope and tells of it: [`crate::limits::trip`].
     fn trip(&mut self, scope: u32, cause: u64, passed: Passed);
-    /// Tells of a change at a connection: one of [`kind`].
-    fn tell(&mut self, kind: u32, scope: u32);
+    /// Tells of a change at a connection: one of [`kind`]. `count`: of how many of its events this is the last, where some are left out.
+    fn tell(&mut self, kind: u32, scope: u32, count: u32);
     /// Whether the agent has been silent for longer than the policy allows; and then, whether that trips the host.
     fn silence(&mut self, session: &Session) -> Option<bool>;
     /// Tells of that once, and not at each message.
     fn tell_silence(&mut self);
+    /// Notes in a session's own scope that a segment was withheld, and when.
+    fn note_withheld(&mut self, scope: u32);
     /// Takes note of a fenced connection of a tripped session: [`crate::limits::fence`].
     fn fence(&mut self, scope: u32, raised: u64, resets: u64);
     /// Whether that has isolated it: [`crate::limits::isolated`].

@@ -88,8 +88,9 @@ fn an_opaque_session_counts_segments_as_they_leave() {
     assert_eq!(model.packet(&line.key, &segment, &[0x17; 60_000]), Verdict::Passed);
     assert_eq!(model.packet(&line.key, &segment, &[0x17; 60_000]), Verdict::Passed, "a retransmit counts nothing");
     assert_eq!((model.counters[1].passed[0], model.counters[1].retransmitted), (42, 1));
-    // A gap is no desync, for there was no sync.
-    let next = Segment { seq: line.seq + 90_000, ..segment };
+    let ahead = Segment { seq: line.seq + 90_000, ..segment };
+    assert_eq!(model.packet(&line.key, &ahead, &[0x17; 60_000]), Verdict::Ahead);
+    let next = Segment { seq: line.seq + 60_000, ..segment };
     model.wire_segments = 9;
     assert_eq!(model.packet(&line.key, &next, &[0x17; 60_000]), Verdict::Limit);
     assert_eq!((model.counters[1].withheld[0], model.counters[1].desyncs), (9, 0));

@@ -5,7 +5,9 @@ mod walk;
 
 use breaker_common::class;
 use breaker_common::fix::MsgType;
-use breaker_common::stream::{Kind, Stream, Tally, outgoing};
+use breaker_common::inbound::Inbound;
+use breaker_common::sequence::{Arrival, Stream};
+use breaker_common::stream::{Kind, Tally, outgoing};
 
 /// A stream under observation.
 pub struct Feed {
@@ -15,6 +17,10 @@ pub struct Feed {
     pub tally: Tally,
     /// What becomes of a message: of one that goes out, unless it is said otherwise.
     pub kind_of: fn(MsgType) -> Kind,
+    /// Whether its SYN was seen.
+    pub opened: bool,
+    /// Bytes of the longest message that is believed.
+    pub longest: u32,
     /// Whether messages of the common kind are hopped over at once, as where nothing of them is looked at.
     pub hops: bool,
 }
@@ -23,19 +29,58 @@ impl Feed {
     /// Takes up a stream in this state.
     pub fn of(stream: Stream) -> Self {
         let kind_of = |msg_type| outgoing(msg_type, (class::of(msg_type), false), 0, 0);
-        Self { stream, tally: Tally::default(), kind_of, hops: true }
+        Self { stream, tally: Tally::default(), kind_of, opened: true, longest: u32::MAX, hops: true }
     }
 
-    /// Shows it a segment.
-    pub fn segment(&mut self, seq: u32, payload: &[u8]) {
-        let tally = &mut self.tally;
-        let Some(fresh) = self.stream.advance(seq, payload.len() as u32, tally) else { return };
-        let framing = if fresh.late { &mut self.stream.hole.framing } else { &mut self.stream.framing };
-        walk::walk(framing, walk::Bytes(payload, &[]), &fresh, self.kind_of, self.hops, tally);
+    /// Shows it a segment. False where it is withheld.
+    pub fn segment(&mut self, seq: u32, payload: &[u8]) -> bool {
+        let (length, opened) = (payload.len() as u32, self.opened);
+        // `tried` is of one segment.
+        self.tally.tried = 0;
+        match self.stream.advance(seq, length, opened, true, &mut self.tally) {
+            Arrival::New(from) => {
+                let payload = walk::Bytes(payload, &[]);
+                let framing = &mut self.stream.framing;
+                walk::walk(framing, payload, (from, length), self.longest, self.kind_of, self.hops, &mut self.tally);
+                true
+            }
+            Arrival::Repeated => true,
+            Arrival::Ahead | Arrival::Foreign => false,
+        }
+    }
+
+    /// Orders by now, those among them that unread bytes counted as.
+    pub fn orders(&self) -> u32 {
+        self.tally.messages[0] + self.tally.blind_orders()
     }
 
     /// Messages so far, by class.
     pub fn messages(&self) -> [u32; 5] {
         std::array::from_fn(|class| self.tally.messages[class])
+    }
+}
+
+/// The other side of a connection, of which nothing is withheld.
+pub struct InboundFeed {
+    /// Its state.
+    pub inbound: Inbound,
+    /// What all segments so far have brought.
+    pub tally: Tally,
+}
+
+impl InboundFeed {
+    /// Takes up a stream in this state, whose messages are classed like those that go out.
+    pub fn of(inbound: Inbound) -> Self {
+        Self { inbound, tally: Tally::default() }
+    }
+
+    /// Shows it a segment.
+    pub fn segment(&mut self, seq: u32, payload: &[u8]) {
+        self.tally.tried = 0;
+        let Some(new) = self.inbound.advance(seq, payload.len() as u32, &mut self.tally) else { return };
+        let framing = if new.late { &mut self.inbound.gap.framing } else { &mut self.inbound.framing };
+        let kind_of = |msg_type| outgoing(msg_type, (class::of(msg_type), false), 0, 0);
+        let payload = walk::Bytes(payload, &[]);
+        walk::walk(framing, payload, (new.from, new.to), u32::MAX, kind_of, true, &mut self.tally);
     }
 }

@@ -9,14 +9,14 @@ mod walk;
 use std::cell::Cell;
 
 use breaker_common::abi::{
-    CompId, Connection, ConnectionKey, Counters, Endpoint, Event, Inbound, Limit, Scope, Session, Target, identity,
-    kind, reason, undeclared,
+    CompId, Connection, ConnectionKey, Counters, Endpoint, Event, Limit, Scope, Session, Target, identity, kind,
+    reason, undeclared,
 };
 use breaker_common::class::LimitClass;
-use breaker_common::decide::{self, FIN, RST, SYN, Segment, Verdict, decide};
+use breaker_common::decide::{self, ACK, SYN, Segment, Verdict, decide};
 use breaker_common::fix::SIGNATURE;
+use breaker_common::inbound::Inbound;
 use breaker_common::limits::{self, Scopes};
-use breaker_common::stream::Stream;
 
 use run::Run;
 use scope::InMemory;
@@ -25,6 +25,13 @@ use scope::InMemory;
 pub const FIRST_PORT: u16 = 9000;
 /// The scope of everything.
 pub const HOST: u32 = 0;
+
+/// Where a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Table {
+    Live,
+    Transient,
+}
 
 /// All maps, and a clock.
 pub struct Model {
@@ -38,9 +45,11 @@ pub struct Model {
     pub endpoints: Vec<(u32, Endpoint, u32)>,
     /// Remote ports at which connections are looked up, network order.
     pub ports: Vec<u16>,
-    /// The connection table.
+    /// Open connections of declared sessions,
     pub connections: Vec<(ConnectionKey, Connection)>,
-    /// How many it may hold.
+    /// and all others.
+    pub transient: Vec<(ConnectionKey, Connection)>,
+    /// How many open ones it may hold.
     pub most_connections: usize,
     /// CompIDs that are declared, by number.
     pub comp_ids: Vec<CompId>,
@@ -89,6 +98,7 @@ impl Model {
             heartbeat: 0,
             deadman: None,
             connections: Vec::new(),
+            transient: Vec::new(),
             most_connections: 1024,
             undeclared: undeclared::WATCH,
             counters: vec![Counters::default(); count as usize],
@@ -138,16 +148,16 @@ impl Model {
         let limit = policy::limit(class, max, per_ns, self.times.len() as u32);
         let slots = if per_ns == 0 { 0 } else { 1 << limit.slots.ring_bits };
         self.times.resize(self.times.len() + slots, Cell::new(0));
-        self.put(scope, limit);
+        self.put_limit(scope, limit);
     }
 
     /// Gives a scope a ratio: so many orders for each fill, after the first few.
     pub fn add_ratio(&mut self, scope: u32, per_fill: u32, after: u64) {
         let limit = Limit { per_fill, ..policy::limit(LimitClass::Order, after, 0, 0) };
-        self.put(scope, limit);
+        self.put_limit(scope, limit);
     }
 
-    fn put(&mut self, scope: u32, limit: Limit) {
+    fn put_limit(&mut self, scope: u32, limit: Limit) {
         self.set(scope, |scope| scope::add_limit(scope, limit));
         let scopes = &self.scopes;
         let of = |number: u32| {
@@ -206,9 +216,26 @@ impl Model {
         });
     }
 
-    /// The state of a connection, where it is in the table.
+    /// The state of a connection, where it is in a table.
     pub fn connection(&self, key: &ConnectionKey) -> Option<&Connection> {
-        self.connections.iter().find(|(known, _)| known == key).map(|(_, connection)| connection)
+        let all = self.connections.iter().chain(&self.transient);
+        all.into_iter().find(|(known, _)| known == key).map(|(_, connection)| connection)
+    }
+
+    fn slot(&mut self, table: Table, key: &ConnectionKey) -> Option<&mut Connection> {
+        let entries = match table {
+            Table::Live => &mut self.connections,
+            Table::Transient => &mut self.transient,
+        };
+        entries.iter_mut().find(|(known, _)| known == key).map(|(_, connection)| connection)
+    }
+
+    fn put(&mut self, table: Table, key: &ConnectionKey, connection: Connection) {
+        match (self.slot(table, key), table) {
+            (Some(slot), _) => *slot = connection,
+            (None, Table::Live) => self.connections.push((*key, connection)),
+            (None, Table::Transient) => self.transient.push((*key, connection)),
+        }
     }
 
     /// Judges a segment of a session's connection.
@@ -220,13 +247,19 @@ impl Model {
     /// Judges a packet; `Err` is the reason why there was no verdict.
     pub fn pass(&mut self, key: &ConnectionKey, segment: &Segment, payload: &[u8]) -> Result<Verdict, u32> {
         assert_eq!(segment.length as usize, payload.len());
-        let place = self.find(key, segment, payload)?;
-        let mut connection = self.connections[place].1;
+        let table = self.find(key, segment, payload)?;
+        let mut connection = *self.slot(table, key).expect("it was found");
         let mut run = Run::new(self, key, connection.session, payload);
         let verdict = decide(&mut run, &mut connection, segment);
         let (tally, told) = (run.tally, run.told);
         self.events.extend(told);
-        self.connections[place].1 = connection;
+        *self.slot(table, key).expect("it was found") = connection;
+        // breaker-ebpf's `connection::retire`.
+        let over = connection.closed_ns != 0 || connection.session == Connection::IGNORED;
+        if over && table == Table::Live {
+            self.connections.retain(|(known, _)| known != key);
+            self.put(Table::Transient, key, connection);
+        }
         if let Some(counters) = self.counters.get_mut(connection.session as usize) {
             counters.count(verdict, &tally);
         }
@@ -236,16 +269,17 @@ impl Model {
     /// Takes note of a packet that comes in on a connection that is in the table.
     pub fn observe(&mut self, key: &ConnectionKey, segment: &Segment, payload: &[u8]) {
         assert_eq!(segment.length as usize, payload.len());
-        let Some(number) = self.connection(key).map(|connection| connection.session) else { return };
+        let Some(connection) = self.connection(key).copied() else { return };
+        let number = connection.session;
         let place = self.inbound.iter().position(|(known, _)| known == key).unwrap_or_else(|| {
             let syn = segment.flags & SYN != 0;
-            let stream = if syn { Stream::at(segment.seq.wrapping_add(1)) } else { Stream::joined(segment.seq) };
-            self.inbound.push((*key, Inbound { stream }));
+            let inbound = if syn { Inbound::at(segment.seq.wrapping_add(1)) } else { Inbound::joined(segment.seq) };
+            self.inbound.push((*key, inbound));
             self.inbound.len() - 1
         });
         let (session, mut inbound) = (self.sessions[number as usize], self.inbound[place].1);
         let mut run = Run::new(self, key, number, payload).incoming();
-        decide::observe(&mut run, &session, &mut inbound.stream, segment);
+        decide::observe(&mut run, &session, &connection, &mut inbound, segment);
         let (tally, told) = (run.tally, run.told);
         self.events.extend(told);
         self.inbound[place].1 = inbound;
@@ -253,48 +287,108 @@ impl Model {
     }
 
     /// breaker-ebpf's `connection::find`.
-    fn find(&mut self, key: &ConnectionKey, segment: &Segment, payload: &[u8]) -> Result<usize, u32> {
+    fn find(&mut self, key: &ConnectionKey, segment: &Segment, payload: &[u8]) -> Result<Table, u32> {
         let looked_up = self.ports.contains(&key.remote_port);
-        if looked_up && let Some(place) = self.connections.iter().position(|(known, _)| known == key) {
-            let connection = &self.connections[place].1;
-            if !connection.is_reused(segment) {
-                if connection.session != Connection::IGNORED {
-                    return Ok(place);
-                }
-                if segment.flags & (FIN | RST) != 0 {
-                    self.connections[place].1.closed_ns = self.clock;
-                }
-                return Err(reason::NOT_OURS);
-            }
-            self.connections.remove(place);
-            self.inbound.retain(|(known, _)| known != key);
+        let live = self.slot(Table::Live, key).is_some();
+        if looked_up && live && segment.flags & SYN == 0 && self.slot(Table::Live, key).unwrap().contested == 0 {
+            return Ok(Table::Live);
         }
-        let begins_like_fix = self.undeclared != undeclared::IGNORE && payload.starts_with(&SIGNATURE);
-        if !looked_up && !begins_like_fix {
+        let short = !payload.is_empty() && payload.len() < SIGNATURE.len() && SIGNATURE.starts_with(payload);
+        let watched = self.undeclared != undeclared::IGNORE;
+        let beginning = (watched && payload.starts_with(&SIGNATURE), watched && short);
+        if !looked_up && beginning == (false, false) {
             return Err(reason::NOT_OURS);
         }
         let word = if looked_up { self.whose(key) } else { 0 };
-        if segment.flags & RST != 0 && segment.length == 0 {
-            return Err(if word == 0 { reason::NOT_OURS } else { reason::CONTROL });
+        if segment.opens() {
+            return self.open(key, segment, word, beginning);
         }
-        let connection = match Target::unpack(word) {
-            Target::Nobody if !begins_like_fix => return Err(reason::NOT_OURS),
-            Target::Nobody => {
-                let blocked = self.undeclared == undeclared::BLOCK;
-                Connection::undeclared(segment.seq, if blocked { self.clock } else { 0 })
+        if let Some(other) = self.slot(Table::Transient, key).copied() {
+            if other.session == Connection::IGNORED {
+                return if live { Ok(Table::Live) } else { Err(reason::NOT_OURS) };
             }
-            Target::Session(_) | Target::Shared { .. } => Connection::new(word, segment),
-        };
-        if self.connections.len() == self.most_connections {
+            if other.closed_ns == 0 && other.session | other.place != 0 && other.is_established_by(segment) {
+                return self.establish(key, other);
+            }
+            if !live {
+                return Ok(Table::Transient);
+            }
+        }
+        if live { Ok(Table::Live) } else { self.join(key, segment, word, beginning) }
+    }
+
+    fn open(
+        &mut self,
+        key: &ConnectionKey,
+        segment: &Segment,
+        word: u32,
+        beginning: (bool, bool),
+    ) -> Result<Table, u32> {
+        if self.slot(Table::Transient, key).is_some_and(|other| other.is_opened_by(segment)) {
+            return Ok(Table::Transient);
+        }
+        if let Some(live) = self.slot(Table::Live, key) {
+            if live.is_opened_by(segment) {
+                return Ok(Table::Live);
+            }
+            if live.closed_ns != 0 {
+                self.connections.retain(|(known, _)| known != key);
+            } else if segment.length != 0 {
+                return Err(reason::FOREIGN);
+            } else {
+                live.contested = 1;
+            }
+        }
+        if word == 0 {
+            return self.join(key, segment, word, beginning);
+        }
+        let connection = Connection::new(word, segment);
+        if segment.length != 0 {
+            return self.establish(key, connection);
+        }
+        self.put(Table::Transient, key, connection);
+        Ok(Table::Transient)
+    }
+
+    fn establish(&mut self, key: &ConnectionKey, connection: Connection) -> Result<Table, u32> {
+        if self.slot(Table::Live, key).is_none() && self.connections.len() == self.most_connections {
             self.tell(kind::TABLE_FULL, connection.session, key);
             return Err(reason::TABLE_FULL);
         }
-        if word == 0 {
-            self.ports.push(key.remote_port);
+        self.put(Table::Live, key, connection);
+        self.transient.retain(|(known, _)| known != key);
+        self.inbound.retain(|(known, _)| known != key);
+        Ok(Table::Live)
+    }
+
+    fn join(
+        &mut self,
+        key: &ConnectionKey,
+        segment: &Segment,
+        word: u32,
+        (whole, short): (bool, bool),
+    ) -> Result<Table, u32> {
+        if word != 0 {
+            if segment.flags & (SYN | ACK) == SYN | ACK {
+                self.put(Table::Transient, key, Connection::of_nobody());
+                return Err(reason::NOT_OURS);
+            }
+            if segment.length == 0 {
+                return Err(reason::CONTROL);
+            }
+            return self.establish(key, Connection::new(word, segment));
+        }
+        if !whole && !short {
+            return Err(reason::NOT_OURS);
+        }
+        let blocked = if self.undeclared == undeclared::BLOCK { self.clock } else { 0 };
+        let seq = segment.seq.wrapping_add(u32::from(segment.flags & SYN != 0));
+        self.put(Table::Transient, key, Connection::undeclared(seq, blocked, whole));
+        self.ports.push(key.remote_port);
+        if whole {
             self.tell(kind::UNDECLARED, 0, key);
         }
-        self.connections.push((*key, connection));
-        Ok(self.connections.len() - 1)
+        Ok(Table::Transient)
     }
 
     fn tell(&mut self, kind: u32, session: u32, key: &ConnectionKey) {

@@ -17,5 +17,5 @@ pub fn limit(class: LimitClass, max: u64, per_ns: u64, base: u32) -> Limit {
 pub fn session(listed: &[u32]) -> Session {
     let mut scopes = [0; SCOPES_PER_SESSION];
     scopes[..listed.len()].copy_from_slice(listed);
-    Session { scopes, scope_count: listed.len() as u32, ..Session::zeroed() }
+    Session { scopes, scope_count: listed.len() as u32, longest: 16 * 1024, ..Session::zeroed() }
 }

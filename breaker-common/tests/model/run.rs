@@ -1,11 +1,11 @@
 //! A packet under judgement: breaker-ebpf's `work`.
 
-use breaker_common::abi::{ConnectionKey, Event, Session, Trip, cause, kind};
+use breaker_common::abi::{ConnectionKey, Event, Scope, Session, Target, Trip, cause, kind};
 use breaker_common::class::{self, Class};
-use breaker_common::decide::{HOST, Past, Segment, Switches, World};
+use breaker_common::decide::{AtPlace, HOST, Past, Segment, Switches, World};
 use breaker_common::fix::MsgType;
 use breaker_common::limits::{self, Attempt, Charge, Marks, Passed, Rise, SharedScope};
-use breaker_common::stream::{Framing, Fresh, Tally, class_in, outgoing};
+use breaker_common::stream::{Framing, Tally, class_in, outgoing};
 use breaker_common::window::EXCEEDED;
 
 use super::Model;
@@ -90,6 +90,20 @@ impl World for Run<'_> {
         found.map_or(0, |(_, _, session)| *session)
     }
 
+    fn at_place(&mut self, word: u32) -> AtPlace {
+        let Target::Shared { place, .. } = Target::unpack(word) else { panic!("{word} is no shared place") };
+        let mut found = AtPlace::default();
+        for (_, _, session) in self.model.identities.iter().filter(|known| known.0 == place) {
+            let session = &self.model.sessions[*session as usize];
+            for scope in &session.scopes[..session.scope_count as usize] {
+                let switch = self.model.shared(*scope).switch();
+                found.raised_ns = found.raised_ns.max(switch.raised_ns);
+                found.causes |= switch.causes;
+            }
+        }
+        found
+    }
+
     fn undeclared(&mut self) -> u32 {
         self.model.undeclared
     }
@@ -130,10 +144,10 @@ impl World for Run<'_> {
         &mut self.tally
     }
 
-    fn walk(&mut self, framing: &mut Framing, fresh: &Fresh, any: u32, orders: u32) {
+    fn walk(&mut self, framing: &mut Framing, bytes: (u32, u32), longest: u32, (any, orders): (u32, u32)) {
         let payload = Bytes(self.payload, &self.model.comp_ids);
         if self.incoming {
-            return walk(framing, payload, fresh, class::incoming, false, &mut self.tally);
+            return walk(framing, payload, bytes, longest, class::incoming, false, &mut self.tally);
         }
         let session = self.model.sessions[self.session as usize];
         let kind_of = |msg_type: MsgType| {
@@ -141,7 +155,7 @@ impl World for Run<'_> {
             outgoing(msg_type, class, any, orders)
         };
         let hops = any | orders | session.override_count == 0;
-        walk(framing, payload, fresh, kind_of, hops, &mut self.tally);
+        walk(framing, payload, bytes, longest, kind_of, hops, &mut self.tally);
     }
 
     fn silence(&mut self, _: &Session) -> Option<bool> {
@@ -165,6 +179,11 @@ impl World for Run<'_> {
         }
     }
 
+    fn note_withheld(&mut self, scope: u32) {
+        let noted = &self.model.scopes[scope as usize];
+        noted.set(Scope { withheld_ns: self.model.clock, ..noted.get() });
+    }
+
     fn isolated(&mut self, scope: u32, resets: u64) -> bool {
         limits::isolated(&self.model.shared(scope), resets)
     }
@@ -181,7 +200,7 @@ impl World for Run<'_> {
         }
     }
 
-    fn tell(&mut self, kind: u32, scope: u32) {
-        self.told.push(self.event(kind, scope));
+    fn tell(&mut self, kind: u32, scope: u32, count: u32) {
+        self.told.push(Event { used: count as u64, ..self.event(kind, scope) });
     }
 }

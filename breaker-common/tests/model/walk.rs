@@ -3,7 +3,7 @@
 use breaker_common::abi::identity;
 use breaker_common::class;
 use breaker_common::fix::{MsgType, WINDOW, Words};
-use breaker_common::stream::{Framing, Fresh, Kind, Payload, Tally};
+use breaker_common::stream::{Framing, Kind, Payload, Tally, sync};
 
 /// `8=FIX.4.4|9=5|35=0|10=000|`: no message is shorter, so no segment holds more messages than its length tells.
 const SHORTEST: u32 = 26;
@@ -22,38 +22,69 @@ impl Payload for Bytes<'_> {
         Some(std::array::from_fn(word))
     }
 
+    fn find(&mut self, from: u32, to: u32) -> u32 {
+        let bytes = &self.0[from as usize..to as usize];
+        bytes.windows(5).position(|window| window == b"8=FIX").map_or(to, |at| from + at as u32)
+    }
+
     fn comp_id(&mut self, value: &Words) -> u32 {
         self.1.iter().position(|known| known == value).map_or(identity::UNKNOWN, |at| identity::FIRST + at as u32)
     }
 }
 
-/// Counts the messages that start in the new bytes of a segment; with `hops` as where nothing is looked at. Fails where a step makes no progress.
+/// Counts the messages that start in the bytes `from..to` of a segment; with `hops` as where nothing is looked at. Fails where a step
+/// makes no progress.
 pub fn walk(
     framing: &mut Framing,
     mut payload: Bytes<'_>,
-    fresh: &Fresh,
+    (from, to): (u32, u32),
+    longest: u32,
     kind_of: impl Fn(MsgType) -> Kind,
     hops: bool,
     tally: &mut Tally,
 ) {
-    framing.resync(&mut payload, fresh);
-    let (mut at, mut steps, mut looked_at) = (fresh.from, 0, framing.scan != 0);
-    while at < fresh.to {
+    let mut at = steps(framing, &mut payload, (from, to), longest, &kind_of, hops, tally);
+    if framing.skip != 0 && framing.synced == sync::YES {
+        at = framing.overrun(&mut payload, (from, to), longest, tally);
+        assert!((from..=to).contains(&at), "overrun from {from} to {at}, outside the segment");
+        at = steps(framing, &mut payload, (at, to), longest, &kind_of, hops, tally);
+    }
+    assert_eq!(at, to);
+}
+
+fn steps(
+    framing: &mut Framing,
+    payload: &mut Bytes<'_>,
+    (from, to): (u32, u32),
+    longest: u32,
+    kind_of: impl Fn(MsgType) -> Kind,
+    hops: bool,
+    tally: &mut Tally,
+) -> u32 {
+    let (mut at, mut steps, mut looked_at) = (from, 0, framing.scan != 0);
+    let mut lost = 0;
+    while at < to {
         if hops {
-            let next = framing.hop(&mut payload, (at, fresh.to), 16, class::of_one, tally);
-            assert!((at..=fresh.to).contains(&next), "hopped from {at} to {next}, outside the segment");
+            let next = framing.hop(payload, (at, to), (16, longest), class::of_one, tally);
+            assert!((at..=to).contains(&next), "hopped from {at} to {next}, outside the segment");
             at = next;
         }
-        if at == fresh.to {
+        if at == to {
             break;
         }
-        let next = framing.step(&mut payload, at, fresh.to, &kind_of, tally);
-        assert!((at..=fresh.to).contains(&next), "from {at} to {next}, outside the segment");
+        let follows = framing.synced == sync::YES;
+        let next = match follows {
+            true => framing.step(payload, (at, to), longest, &kind_of, tally),
+            false => framing.seek(payload, (at, to), longest, tally),
+        };
+        assert!((at..=to).contains(&next), "from {at} to {next}, outside the segment");
+        lost += u32::from(framing.synced != sync::YES || !follows);
         at = next;
         steps += 1;
         // A field that is looked at takes a step or two, and has two bytes at least.
-        let most = (fresh.to - fresh.from) / if framing.scan == 0 && !looked_at { SHORTEST } else { 1 } + 2;
-        assert!(steps <= most, "{steps} steps over {fresh:?}");
+        let most = (to - from) / if framing.scan == 0 && !looked_at { SHORTEST } else { 1 } + 2;
+        assert!(steps <= most + lost, "{steps} steps over {from}..{to}");
         looked_at |= framing.scan != 0;
     }
+    at
 }

@@ -2,7 +2,7 @@
 
 use breaker_common::abi::{Connection, cause, flag, kind, reason, undeclared};
 use breaker_common::class::LimitClass;
-use breaker_common::decide::{FIN, SYN, Segment, Verdict};
+use breaker_common::decide::{ACK, FIN, SYN, Segment, Verdict};
 
 use super::messages::build;
 use super::model::{HOST, Model};
@@ -214,9 +214,32 @@ fn three_connections_fenced_within_a_minute_isolate_their_session_until_a_reset(
 /// Shows a message that comes in on a connection.
 fn comes_in(model: &mut Model, line: &Line, seq: &mut u32, msg_type: &str, fields: &[u8]) {
     let bytes = build("FIX.4.4", 1, msg_type, fields);
-    let segment = Segment { seq: *seq, length: bytes.len() as u32, ..Segment::default() };
+    let segment = Segment { seq: *seq, length: bytes.len() as u32, ack: line.seq, flags: ACK, ..Segment::default() };
     *seq += segment.length;
     model.observe(&line.key, &segment, &bytes);
+}
+
+#[test]
+fn what_a_forger_sends_who_does_not_see_the_connection_counts_nothing() {
+    let mut model = model();
+    let mut line = Line::open(&mut model, 1, 1);
+    assert_eq!(line.fix(&mut model, "D"), Verdict::Passed);
+    let mut seq = 500;
+    comes_in(&mut model, &line, &mut seq, "j", b"");
+    let bytes = build("FIX.4.4", 1, "j", b"");
+    let good = Segment { seq, length: bytes.len() as u32, ack: line.seq, flags: ACK, ..Segment::default() };
+    for forged in [
+        Segment { ack: line.seq + 100, ..good },
+        Segment { ack: line.seq.wrapping_sub(100_000), ..good },
+        Segment { flags: 0, ..good },
+        Segment { seq: seq + (1 << 24), ..good },
+        Segment { seq: seq.wrapping_sub(1 << 24), ..good },
+    ] {
+        model.observe(&line.key, &forged, &bytes);
+        assert_eq!((model.counters[1].inbound, model.counters[1].inbound_desyncs), ([0, 1, 0], 0), "{forged:?}");
+    }
+    model.observe(&line.key, &good, &bytes);
+    assert_eq!(model.counters[1].inbound, [0, 2, 0]);
 }
 
 #[test]
@@ -267,25 +290,23 @@ fn a_peer_that_was_told_from_further_ahead_is_told_again_where_it_waits() {
     for (ahead, told) in [(200, 0), (300, 1), (0, 0), (100, 1), (0, 1)] {
         line.seq = first.wrapping_add(ahead);
         assert_eq!(line.fix(&mut model, "D"), Verdict::Fenced);
-        let connection = &mut model.connections[0].1;
+        let connection = &mut model.transient[0].1;
         assert_eq!(connection.told, told, "{ahead} bytes ahead");
         // So does whoever makes the reset.
         connection.told = 1;
     }
-    assert_eq!(model.connections[0].1.withheld_seq, first);
+    assert_eq!(model.transient[0].1.withheld_seq, first);
 }
 
 #[test]
-fn a_connection_that_is_not_looked_at_is_forgotten_once_it_has_ended() {
+fn a_connection_that_is_not_looked_at_takes_no_place_of_a_live_one() {
     let mut model = shared();
     model.undeclared = undeclared::IGNORE;
     let mut line = Line::open(&mut model, 1, 1);
     assert_eq!(line.send(&mut model, &logon("THREE")), Verdict::Ignored);
-    let closed = |model: &Model| model.connection(&line.key).map(|connection| connection.closed_ns);
-    assert_eq!(closed(&model), Some(0));
+    assert_eq!((model.connections.len(), session_of(&model, &line)), (0, Connection::IGNORED));
     let fin = Segment { seq: line.seq, flags: FIN, ..Segment::default() };
     assert_eq!(model.pass(&line.key, &fin, &[]), Err(reason::NOT_OURS));
-    assert_eq!(closed(&model), Some(model.clock));
 }
 
 #[test]
@@ -315,15 +336,17 @@ fn at_a_shared_endpoint_the_logon_of_an_isolated_session_is_withheld() {
 }
 
 #[test]
-fn late_segments_of_what_cannot_be_read_count_and_are_no_lost_stream() {
+fn segments_of_what_cannot_be_read_wait_for_those_before_them_and_all_count() {
     let mut model = model();
     model.sessions[1].flags = flag::OPAQUE | flag::DESYNC_TRIPS;
     let line = Line::open(&mut model, 1, 1);
-    for ahead in [0, 400, 300, 100] {
+    for (ahead, verdict) in
+        [(0, Verdict::Passed), (200, Verdict::Ahead), (100, Verdict::Passed), (200, Verdict::Passed)]
+    {
         let segment = Segment { seq: line.seq + ahead, length: 100, ..Segment::default() };
-        assert_eq!(model.packet(&line.key, &segment, &[0x17; 100]), Verdict::Passed, "{ahead} bytes ahead");
+        assert_eq!(model.packet(&line.key, &segment, &[0x17; 100]), verdict, "{ahead} bytes ahead");
     }
-    assert_eq!((model.counters[1].passed[0], model.counters[1].desyncs), (4, 0));
+    assert_eq!((model.counters[1].passed[0], model.counters[1].desyncs), (3, 0));
 }
 
 #[test]

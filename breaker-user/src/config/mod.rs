@@ -34,7 +34,7 @@ pub use invalid::Invalid;
 pub use limit::{Limit, Limits, Per, Preset, WarnLevels};
 pub use policy::{Agent, COMP_IDS, Deadman, Group, Host, Place, Policy, Session};
 pub use scope::{GroupIndex, Scope, ScopeIndex, ScopeLabel, ScopeName, Scopes, SessionIndex, UnknownScope};
-pub use text::{AbsolutePath, CompId, Interface, MsgType, Name, PolicyName};
+pub use text::{AbsolutePath, CompId, Interface, MessageSize, MsgType, Name, PolicyName, User};
 pub use words::{
     DeadmanAction, Hook, Inbound, Mode, OnDesync, OnTableFull, OnTrip, PossDup, Undeclared, WhileTripped, Wire, Word,
 };

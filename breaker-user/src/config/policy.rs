@@ -11,7 +11,7 @@ use super::diagnostics::Diagnostics;
 use super::endpoint::Endpoint;
 use super::limit::{Limit, Limits};
 use super::scope::{GroupIndex, Scope, ScopeIndex, Scopes, SessionIndex, UnknownScope};
-use super::text::{AbsolutePath, CompId, Interface, MsgType, Name, PolicyName};
+use super::text::{AbsolutePath, CompId, Interface, MessageSize, MsgType, Name, PolicyName, User};
 use super::words::{
     DeadmanAction, Hook, Inbound, Mode, OnDesync, OnTableFull, OnTrip, PossDup, Undeclared, WhileTripped, Wire,
 };
@@ -43,6 +43,8 @@ pub struct Host {
     pub hook: Hook,
     /// What happens to FIX that no session declares.
     pub undeclared: Undeclared,
+    /// Whether it counts for the host's limits, and so may trip the host.
+    pub undeclared_trips: bool,
     /// Whether what comes in is read. It always is where a limit needs it.
     pub inbound: Inbound,
     /// What connections see of a trip, where their session says nothing else.
@@ -115,8 +117,12 @@ pub struct Session {
     pub target_sub: Option<CompId>,
     /// Its groups: at most four, none twice.
     pub groups: Vec<GroupIndex>,
+    /// The account whose sockets are its connections; `None`: any.
+    pub user: Option<User>,
     /// What its connections carry.
     pub wire: Wire,
+    /// The longest message that is believed.
+    pub longest: MessageSize,
     /// Whether a limit that is passed trips the session from the first load on.
     pub armed: bool,
     /// What happens to possible duplicates after a trip.

@@ -78,6 +78,7 @@ fn host(mut section: Section<'_>, problems: &mut Problems) -> (Option<Host>, Opt
     let mode = section.take("mode").map_or(Some(Mode::default()), |value| problems.note(value.word()));
     let hook = section.optional("hook", problems, |value| hook(value, mode));
     let undeclared = section.optional("undeclared", problems, Value::word::<Undeclared>);
+    let undeclared_trips = section.optional("undeclared_trips", problems, Value::boolean);
     let inbound = section.take("inbound");
     let inbound = inbound.and_then(|value| Some((problems.note(value.word())?, value.span)));
     let on_trip = section.optional("on_trip", problems, Value::word);
@@ -94,6 +95,7 @@ fn host(mut section: Section<'_>, problems: &mut Problems) -> (Option<Host>, Opt
         mode: mode.unwrap_or_default(),
         hook: hook.unwrap_or_default(),
         undeclared: undeclared.unwrap_or_default(),
+        undeclared_trips: undeclared_trips.unwrap_or_default(),
         inbound: inbound.as_ref().map(|(inbound, _)| *inbound).unwrap_or_default(),
         on_trip: on_trip.unwrap_or_default(),
         while_tripped: while_tripped.unwrap_or_default(),

@@ -13,8 +13,8 @@ use super::policy::{COMP_IDS, Host, Session};
 use super::read_scope::{Names, armed, limits};
 use super::reader::{Section, Value};
 use super::scope::GroupIndex;
-use super::text::{CompId, MsgType, Name};
-use super::words::Wire;
+use super::text::{CompId, MessageSize, MsgType, Name, User};
+use super::words::{Mode, Wire};
 
 /// The most declared sessions.
 pub(super) const MOST_SESSIONS: usize = 4_000;
@@ -68,6 +68,8 @@ fn session(
     let (remotes, spans) = remotes.map(|value| self::remotes(&value, problems)).unwrap_or_default();
     let local = section.take("local").and_then(|value| problems.note(self::local(&value, &remotes)));
     let wire = section.optional("wire", problems, Value::word).unwrap_or_default();
+    let longest = section.optional("longest", problems, Value::text);
+    let user = section.take("user").and_then(|value| problems.note(self::user(&value, above.host)));
     let declared = COMP_IDS.iter().filter(|(key, _)| section.has(key)).count();
     let comp_ids = COMP_IDS.map(|(key, _)| comp_id(&mut section, key, wire, problems));
     let legible = comp_ids.iter().flatten().count() == declared;
@@ -93,7 +95,9 @@ fn session(
         sender_sub,
         target_sub,
         groups: member_of.unwrap_or_default(),
+        user,
         wire,
+        longest: longest.unwrap_or(MessageSize::USUAL),
         armed,
         possdup: possdup.unwrap_or_default(),
         on_trip: on_trip.or(host.map(|host| host.on_trip)).unwrap_or_default(),
@@ -151,6 +155,19 @@ fn comp_id(section: &mut Section<'_>, key: &'static str, wire: Wire, problems: &
     let value = section.take(key)?;
     refuse_opaque(&value, wire, problems);
     problems.note(value.text())
+}
+
+/// The account of a session: its number or its name. Frames that pass a gateway do not tell whose socket sent them.
+fn user(value: &Value<'_>, host: Option<&Host>) -> Result<User, Problem> {
+    let user = match value.integer(0..=u32::MAX - 1) {
+        Ok(uid) => uid.to_string().parse().map_err(|invalid| value.invalid(invalid))?,
+        Err(_) => value.text()?,
+    };
+    if host.is_some_and(|host| host.mode == Mode::Inline) {
+        let found = "the account of a socket cannot be seen on a gateway";
+        return Err(value.problem(found, "leave this key out, or write mode = \"egress\" on the trading host"));
+    }
+    Ok(user)
 }
 
 /// What can only be known by reading FIX has no place where nothing is read: the session would never match.

@@ -189,6 +189,80 @@ impl FromStr for AbsolutePath {
     }
 }
 
+/// An account of this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User(u32);
+
+impl User {
+    /// Its number.
+    pub const fn uid(self) -> u32 {
+        self.0
+    }
+}
+
+impl FromStr for User {
+    type Err = Invalid;
+
+    /// A number, or a name of `/etc/passwd`.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        // The last number is none (kernel `uid_valid`).
+        if let Ok(uid) = text.parse::<u32>()
+            && uid != u32::MAX
+        {
+            return Ok(Self(uid));
+        }
+        let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let uid = users.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            (fields.next()? == text).then(|| fields.nth(1)?.parse().ok()).flatten()
+        });
+        uid.map(Self).ok_or_else(|| {
+            let found = format!("there is no account {} in /etc/passwd", quoted(text));
+            Invalid::new(found, "write its number, as `id -u` prints it")
+        })
+    }
+}
+
+/// A number of bytes that a message may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MessageSize(u32);
+
+impl MessageSize {
+    /// What is believed where the file says nothing.
+    pub const USUAL: Self = Self(16 * 1024);
+    const LEAST: u32 = 256;
+    const MOST: u32 = 1 << 20;
+
+    /// Bytes.
+    pub const fn bytes(self) -> u32 {
+        self.0
+    }
+}
+
+impl FromStr for MessageSize {
+    type Err = Invalid;
+
+    /// A whole number and a unit, `B`, `KiB` or `MiB`.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let factor = match unit {
+            "B" => Some(1),
+            "KiB" => Some(1024),
+            "MiB" => Some(1024 * 1024),
+            _ => None,
+        };
+        let bytes = factor.and_then(|factor| number.parse::<u32>().ok()?.checked_mul(factor));
+        match bytes {
+            Some(bytes) if (Self::LEAST..=Self::MOST).contains(&bytes) => Ok(Self(bytes)),
+            _ => Err(Invalid::new(
+                format!("{} is no size from 256B to 1MiB", quoted(text)),
+                "write a whole number and B, KiB or MiB, like \"16KiB\"",
+            )),
+        }
+    }
+}
+
 /// A whole number and a unit, `ms`, `s`, `m` (minutes) or `h`: `500ms`, `3s`, `24h`.
 ///
 /// One unit only and no fractions: a limit is read aloud in an incident.

@@ -144,8 +144,10 @@ words! {
     /// What follows when a FIX stream cannot be followed.
     #[derive(Default)]
     OnDesync, "an action" {
-        /// An event and a count.
+        /// Its bytes count as orders: every 100 of a segment, or part of them, as one.
         #[default]
+        Count = "count",
+        /// An event, and nothing of it is counted.
         Warn = "warn",
         /// The session trips.
         Trip = "trip",

@@ -9,12 +9,13 @@ use aya::programs::ProgramInfo;
 use breaker_common::abi::{
     self, Connection, ConnectionKey, Counters, Endpoint, LIMITS_PER_SCOPE, SIDES, Session, Target,
 };
+use breaker_common::stream::sync;
 use breaker_common::window;
 
 use super::clock;
 use super::hook::{self, Attachment, Held, Place};
 use super::load::{self, EndpointKey};
-use super::maps::{Endpoints, Maps, PodKey};
+use super::maps::{Endpoints, Maps, PodKey, Table};
 use super::memory::{Mapped, ORDER, unopened, word};
 use super::pins::PinRoot;
 use super::sockets::{SockDiag, TcpSocket};
@@ -59,6 +60,8 @@ pub struct ConnectionCount {
     pub live: u64,
     /// Open or not yet forgotten, and fenced.
     pub fenced: u64,
+    /// Live, and cannot be followed right now.
+    pub blind: u64,
 }
 
 impl Breaker {
@@ -173,7 +176,7 @@ impl Breaker {
     /// Every connection in the table.
     pub fn connections(&self) -> Result<Vec<(ConnectionKey, Connection)>> {
         let mut all = Vec::new();
-        self.maps.each_connection(|key, connection| all.push((*key, *connection)))?;
+        self.maps.each_connection(|_, key, connection| all.push((*key, *connection)))?;
         Ok(all)
     }
 
@@ -182,20 +185,23 @@ impl Breaker {
         Ok(self.connection_table()?.0)
     }
 
-    /// Connections by session, and how many entries of the table are taken.
+    /// Connections by session, and how many entries of the table of live ones are taken.
     pub fn connection_table(&self) -> Result<(Vec<ConnectionCount>, u64)> {
         let mut counts = vec![ConnectionCount::default(); self.policy().sessions as usize];
         let sessions = self.maps.sessions()?;
         let epochs: Vec<u64> = (0..self.policy().sessions).map(|n| self.epoch_sum(sessions, n)).collect();
         let mut taken = 0;
-        self.maps.each_connection(|_, connection| {
-            taken += 1;
+        self.maps.each_connection(|table, _, connection| {
+            taken += u64::from(table == Table::Live);
             let session = connection.session as usize;
             let Some(count) = counts.get_mut(session) else { return };
+            // A SYN that nobody has answered is no connection yet.
+            let attempt = table == Table::Transient && connection.opened == 1 && connection.stream.sent == 0;
             if connection.epoch != epochs[session] {
                 count.fenced += 1;
-            } else if connection.closed_ns == 0 {
+            } else if connection.closed_ns == 0 && !attempt {
                 count.live += 1;
+                count.blind += u64::from(connection.stream.framing.synced != sync::YES);
             }
         })?;
         Ok((counts, taken))
@@ -240,16 +246,16 @@ impl Breaker {
     pub fn forget_closed(&self, age_ns: u64) -> Result<usize> {
         let now = clock::now_ns();
         let mut old = Vec::new();
-        self.maps.each_connection(|key, connection| {
+        self.maps.each_connection(|table, key, connection| {
             let closed = connection.closed_ns;
             if closed != 0 && now.saturating_sub(closed) > age_ns {
-                old.push(PodKey(*key));
+                old.push((table, PodKey(*key)));
             }
         })?;
-        let mut map = self.maps.connections()?;
         let mut inbound = self.maps.inbound()?;
         let mut forgotten = 0;
-        for key in old {
+        for (table, key) in old {
+            let mut map = self.maps.connections(table)?;
             // One that a new SYN has taken over meanwhile is open again: look once more.
             let closed = map.get(&key, 0).is_ok_and(|found| found.0.closed_ns != 0);
             if closed && map.remove(&key).is_ok() {
@@ -290,7 +296,7 @@ impl Breaker {
             Target::Shared { .. } => {
                 let key =
                     ConnectionKey { local, remote, local_port: local_port.to_be(), remote_port: remote_port.to_be() };
-                self.maps.connections()?.get(&PodKey(key), 0).ok().map(|found| found.0.session)
+                self.maps.connection(&key)?.map(|found| found.session)
             }
         })
     }

@@ -19,7 +19,7 @@ use super::maps::{self, PodIdentity};
 use super::memory::Mapped;
 use super::pins::{Claim, PinRoot};
 use super::programs::Programs;
-use super::tables::{Tables, Taken, padded};
+use super::tables::{Tables, Taken, padded, transient};
 use super::{clock, hook};
 use crate::config::{Hook, Inbound, Mode, Policy};
 use crate::fault::{Code, Fault};
@@ -28,7 +28,7 @@ use crate::fault::{Code, Fault};
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("BREAKER_OBJECT"));
 
 /// Maps that live on under their own names in the pin root.
-pub const PINNED: [&str; 15] = [
+pub const PINNED: [&str; 17] = [
     "META",
     "LABELS",
     "SCOPES",
@@ -40,11 +40,16 @@ pub const PINNED: [&str; 15] = [
     "PORTS",
     "INBOUND",
     "CONNECTIONS",
+    "TRANSIENT",
     "COUNTERS",
     "REASONS",
+    "UNSEEN",
     "EVENTS",
     "HEARTBEAT",
 ];
+
+/// Bytes of an Ethernet header.
+const ETHERNET: u32 = 14;
 
 /// Loads a policy under a pin root, which must be free.
 pub fn load(policy: &Policy, root: &PinRoot) -> Result<()> {
@@ -115,7 +120,8 @@ fn fill(policy: &Policy, tables: &Tables, root: &PinRoot, kind: u32) -> Result<(
     for (position, interface) in policy.host().interfaces.iter().enumerate() {
         let name = interface.as_str();
         // Told before it is done, so that whoever comes after a crash knows where to look.
-        meta.interfaces[position] = Interface { name: padded(name)?, ifindex: hook::ifindex(name)?, hook: kind };
+        meta.interfaces[position] =
+            Interface { name: padded(name)?, ifindex: hook::ifindex(name)?, hook: kind, link: ETHERNET, pad: 0 };
         meta.interface_count = position as u32 + 1;
         put(root, "META", &[meta])?;
         let generic_too = policy.host().hook == Hook::Auto;
@@ -163,6 +169,7 @@ fn open_object(tables: &Tables, meta: &Meta) -> Result<Ebpf> {
         ("COMP_IDS", room.comp_ids),
         ("IDENTITIES", room.identities),
         ("CONNECTIONS", meta.connections),
+        ("TRANSIENT", transient(meta.connections)),
         ("INBOUND", if meta.inbound == 0 { 1 } else { meta.connections }),
         ("COUNTERS", room.sessions),
     ];
@@ -240,10 +247,15 @@ fn missing(error: &ProgramError) -> Vec<&'static str> {
 fn fill_maps(tables: &Tables, root: &PinRoot) -> Result<()> {
     put::<Label>(root, "LABELS", &tables.labels)?;
     put::<Scope>(root, "SCOPES", &tables.rules.iter().zip(&tables.armed).map(scope).collect::<Vec<_>>())?;
+    let declared_ns = clock::now_ns();
     put::<Session>(
         root,
         "SESSIONS",
-        &tables.sessions.iter().flat_map(|session| [*session, Session::zeroed()]).collect::<Vec<_>>(),
+        &tables
+            .sessions
+            .iter()
+            .flat_map(|session| [Session { declared_ns, ..*session }, Session::zeroed()])
+            .collect::<Vec<_>>(),
     )?;
     let ports = Mapped::<u64>::open(&root.map("PORTS"))?;
     for (word, bits) in &tables.ports {

@@ -6,10 +6,11 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use anyhow::{Context, Result};
 use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, Map, MapData, MapType, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, Map, MapData, MapType, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf};
 use breaker_common::abi::{
-    self, CompId, Connection, ConnectionKey, Counters, IdentityKey, Inbound, Label, Meta, Place, SIDES, Session,
+    self, CompId, Connection, ConnectionKey, Counters, IdentityKey, Label, Meta, Place, SIDES, Session, UnseenKey,
 };
+use breaker_common::inbound::Inbound;
 use breaker_common::window::Ring;
 
 use super::batch;
@@ -27,14 +28,42 @@ pub struct Maps {
     counters: OnceLock<PerCpuArray<MapData, PodCounters>>,
     reasons: OnceLock<PerCpuArray<MapData, u64>>,
     heartbeat: OnceLock<Mapped<u64>>,
-    /// To walk over,
-    table: OnceLock<MapData>,
+    /// Both connection tables, to walk over,
+    tables: [OnceLock<MapData>; 2],
     /// and to look up and remove.
-    connections: OnceLock<Mutex<Connections>>,
+    connections: [OnceLock<Mutex<Connections>>; 2],
     inbound: OnceLock<Mutex<InboundTable>>,
 }
 
-/// The connection table.
+/// Where a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// Open connections of declared sessions: never evicted.
+    Live,
+    /// SYNs without an answer, what has closed or is fenced, what no session declares: the least recently used is evicted.
+    Transient,
+}
+
+impl Table {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Live, Self::Transient];
+
+    fn map(self) -> &'static str {
+        match self {
+            Self::Live => "CONNECTIONS",
+            Self::Transient => "TRANSIENT",
+        }
+    }
+
+    fn map_type(self) -> MapType {
+        match self {
+            Self::Live => MapType::Hash,
+            Self::Transient => MapType::LruHash,
+        }
+    }
+}
+
+/// A connection table.
 pub type Connections = HashMap<MapData, PodKey, PodConnection>;
 /// The endpoints, by longest prefix.
 pub type Endpoints = LpmTrie<MapData, EndpointKey, Place>;
@@ -56,8 +85,8 @@ impl Maps {
             counters: OnceLock::new(),
             reasons: OnceLock::new(),
             heartbeat: OnceLock::new(),
-            table: OnceLock::new(),
-            connections: OnceLock::new(),
+            tables: [const { OnceLock::new() }; 2],
+            connections: [const { OnceLock::new() }; 2],
             inbound: OnceLock::new(),
         }
     }
@@ -69,8 +98,11 @@ impl Maps {
         self.counters()?;
         self.reasons()?;
         self.heartbeat()?;
-        drop(self.connections()?);
-        self.table()?;
+        for table in Table::ALL {
+            drop(self.connections(table)?);
+            self.table(table)?;
+        }
+        drop(self.unseen()?);
         self.endpoints()?;
         self.events()?;
         let policy = self.policy();
@@ -120,25 +152,58 @@ impl Maps {
         once(&self.heartbeat, || Mapped::of(self.open("HEARTBEAT", MapType::Array, 8, 2)?))
     }
 
-    /// The connection table. One thread at a time.
-    pub fn connections(&self) -> Result<MutexGuard<'_, Connections>> {
-        let lock =
-            once(&self.connections, || Ok(Mutex::new(HashMap::try_from(Map::HashMap(self.open_connections()?))?)))?;
+    /// A connection table. One thread at a time.
+    pub fn connections(&self, table: Table) -> Result<MutexGuard<'_, Connections>> {
+        let lock = once(&self.connections[table as usize], || {
+            let data = self.open_connections(table)?;
+            let map = match table {
+                Table::Live => Map::HashMap(data),
+                Table::Transient => Map::LruHashMap(data),
+            };
+            Ok(Mutex::new(HashMap::try_from(map)?))
+        })?;
         Ok(lock.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Hands out every connection in the table.
-    pub fn each_connection(&self, each: impl FnMut(&ConnectionKey, &Connection)) -> Result<()> {
-        batch::walk(self.table()?, each).context("reading the connection table")
+    /// A connection, wherever it is.
+    pub fn connection(&self, key: &ConnectionKey) -> Result<Option<Connection>> {
+        for table in Table::ALL {
+            if let Ok(found) = self.connections(table)?.get(&PodKey(*key), 0) {
+                return Ok(Some(found.0));
+            }
+        }
+        Ok(None)
     }
 
-    fn table(&self) -> Result<&MapData> {
-        once(&self.table, || self.open_connections())
+    /// Hands out every connection, and where it is.
+    pub fn each_connection(&self, mut each: impl FnMut(Table, &ConnectionKey, &Connection)) -> Result<()> {
+        for table in Table::ALL {
+            let of = |key: &ConnectionKey, connection: &Connection| each(table, key, connection);
+            batch::walk(self.table(table)?, of).context("reading the connection table")?;
+        }
+        Ok(())
     }
 
-    fn open_connections(&self) -> Result<MapData> {
+    fn table(&self, table: Table) -> Result<&MapData> {
+        once(&self.tables[table as usize], || self.open_connections(table))
+    }
+
+    fn open_connections(&self, table: Table) -> Result<MapData> {
         let (key, value) = (size_of::<ConnectionKey>(), size_of::<Connection>());
-        self.open_keyed("CONNECTIONS", MapType::Hash, key, value, self.meta.connections)
+        let least = if table == Table::Live { self.meta.connections } else { 1 };
+        self.open_keyed(table.map(), table.map_type(), key, value, least)
+    }
+
+    /// Packets that passed unread, by interface and kind ([`abi::unseen`]), over all CPUs.
+    pub fn unseen(&self) -> Result<Vec<(UnseenKey, u64)>> {
+        let data = self.open_keyed("UNSEEN", MapType::PerCpuHash, size_of::<UnseenKey>(), 8, 1)?;
+        let map: PerCpuHashMap<_, PodUnseen, u64> = PerCpuHashMap::try_from(Map::PerCpuHashMap(data))?;
+        let sum =
+            |found: Result<(PodUnseen, PerCpuValues<u64>), _>| found.map(|(key, cpus)| (key.0, cpus.iter().sum()));
+        map.iter()
+            .map(sum)
+            .collect::<Result<_, aya::maps::MapError>>()
+            .context("reading the packets that passed unread")
     }
 
     /// What comes in. One thread at a time.
@@ -256,6 +321,11 @@ pod!(
     /// What came in on a connection.
     PodInbound,
     Inbound
+);
+pod!(
+    /// A key of the packets that passed unread.
+    PodUnseen,
+    UnseenKey
 );
 pod!(
     /// A key of the sessions at shared places.

@@ -12,13 +12,14 @@ use breaker_common::abi::{
     self, Address, CompId, Endpoint, IdentityKey, LIMITS_PER_SCOPE, Label, Limit, Override, Rules, Scope, Session,
     Target, flag, identity, label, mapped, undeclared, while_tripped,
 };
+use breaker_common::inbound::Inbound;
 use breaker_common::limits;
 use breaker_common::window::{granule_bits, ring_bits};
 use bytemuck::Zeroable;
 
 use crate::config::{
-    self, DeadmanAction, OnDesync, OnTableFull, OnTrip, Per, Place, Policy, PossDup, ScopeIndex, ScopeName,
-    SessionIndex, Undeclared, WhileTripped, Wire,
+    self, DeadmanAction, MessageSize, OnDesync, OnTableFull, OnTrip, Per, Place, Policy, PossDup, ScopeIndex,
+    ScopeName, SessionIndex, Undeclared, WhileTripped, Wire,
 };
 
 /// Numbers that are given already, and the limits that have windows. Nothing at a first load.
@@ -109,7 +110,10 @@ impl Tables {
         for (place, scope) in made.scopes.iter_mut().zip(scopes) {
             *place = numbers.scope(scope);
         }
-        limits::meter(&mut made, |scope| self.rules[scope as usize]);
+        // What no session declares may come from anyone: it uses up nothing of the host's limits unless the file says so.
+        if policy.session(index).is_some() || policy.host().undeclared_trips {
+            limits::meter(&mut made, |scope| self.rules[scope as usize]);
+        }
         if let Some(session) = policy.session(index) {
             made.ids = session.comp_ids().map(|id| id.map_or(0, |id| self.comp_id(id)));
         }
@@ -140,6 +144,11 @@ impl Tables {
                 Target::Shared { place: number, mask: self.share(policy, number, &place.sessions, numbers) }
             }
         };
+        // The address alone, for packets whose port cannot be found.
+        let address = (Endpoint { port: 0, local: [0; 4], ..key }, bits, Target::Session(1).pack());
+        if !self.endpoints.contains(&address) {
+            self.endpoints.push(address);
+        }
         let port = place.remote.port();
         *self.ports.entry(port as u32 / 64).or_default() |= 1u64 << (port % 64);
         self.endpoints.push((key, bits, target.pack()));
@@ -152,6 +161,10 @@ impl Tables {
             let Some(session) = policy.session(*index) else { continue };
             let ids = session.comp_ids().map(|id| id.map_or(0, |id| self.comp_id(id)));
             mask = (0..ids.len()).filter(|&i| ids[i] != 0).fold(0, |mask, i| mask | 1 << i);
+            self.identities.push((IdentityKey { place, ids }, numbers.session(*index)));
+        }
+        for (position, index) in sessions.iter().enumerate() {
+            let ids = [identity::LISTED, position as u32, 0, 0];
             self.identities.push((IdentityKey { place, ids }, numbers.session(*index)));
         }
         mask
@@ -170,6 +183,13 @@ impl Tables {
             slots: self.slots.saturating_mul(2).saturating_add(65_536),
         }
     }
+}
+
+/// Entries of TRANSIENT beside so many connections: enough that none is evicted while its peer may still answer, also where a kernel keeps
+/// many of them ready for each CPU (`LOCAL_FREE_TARGET`, 128).
+pub fn transient(connections: u32) -> u32 {
+    const LEAST: u32 = 4096;
+    LEAST.max(connections / 4)
 }
 
 /// Entries that maps have.
@@ -210,7 +230,8 @@ impl Room {
             + array(1024, 8)
             + array(2, 8)
             + hash(connections, size_of::<abi::Connection>())
-            + hash(if inbound { connections } else { 1 }, size_of::<abi::Inbound>())
+            + hash(transient(connections), size_of::<abi::Connection>())
+            + hash(if inbound { connections } else { 1 }, size_of::<Inbound>())
             + hash(self.endpoints + self.identities + self.comp_ids, 128)
             + per_cpu(self.sessions, size_of::<abi::Counters>())
             + per_cpu(abi::reason::NAMES.len() as u32, 8)
@@ -435,11 +456,15 @@ fn settings(policy: &Policy, index: SessionIndex) -> Session {
     made.flags = flags([
         (on_trip == OnTrip::Drop, flag::DROP),
         (on_desync == OnDesync::Trip, flag::DESYNC_TRIPS),
+        (on_desync == OnDesync::Warn, flag::BLIND_UNCOUNTED),
+        (declared.is_some_and(|session| session.user.is_some()), flag::OF_USER),
         (declared.is_some_and(|session| session.wire == Wire::Opaque), flag::OPAQUE),
         // What nobody declares has no Logon of ours to resend after.
         (declared.is_none_or(|session| session.possdup == PossDup::Pass), flag::REPLAYS_PASS),
         (host.deadman.is_some(), flag::MINDS_SILENCE),
     ]);
+    made.longest = declared.map_or(MessageSize::USUAL, |session| session.longest).bytes();
+    made.uid = declared.and_then(|session| session.user).map_or(0, |user| user.uid());
     made.while_tripped = match tripped {
         WhileTripped::ReduceOnly => while_tripped::REDUCE_ONLY,
         WhileTripped::AdminOnly => while_tripped::ADMIN_ONLY,

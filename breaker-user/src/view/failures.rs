@@ -22,10 +22,21 @@ pub fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
     let sessions =
         breaker.names().sessions().map(|session| breaker.session(session)).collect::<Result<Vec<Session>>>()?;
     let trips = sessions.iter().filter(|session| session.flags & flag::DESYNC_TRIPS != 0).count();
-    let lost = match trips {
-        0 => "warn: it passes uncounted until a segment begins with 8=FIX".to_owned(),
-        n if n == sessions.len() => "trip".to_owned(),
-        n => format!("trip in {n} of {} sessions, warn in the others", sessions.len()),
+    let uncounted = sessions.iter().filter(|session| session.flags & flag::BLIND_UNCOUNTED != 0).count();
+    let counted = sessions.len() - trips - uncounted;
+    let ways = [
+        (counted, "its bytes count as orders, 100 of them as one"),
+        (trips, "trip"),
+        (uncounted, "warn: it passes UNCOUNTED"),
+    ];
+    let lost = match ways.iter().find(|(count, _)| *count == sessions.len()) {
+        Some((_, what)) => (*what).to_owned(),
+        None => {
+            let told = ways.iter().filter(|(count, _)| *count != 0);
+            told.map(|(count, what)| format!("{what} (in {count} of {} sessions)", sessions.len()))
+                .collect::<Vec<_>>()
+                .join("; ")
+        }
     };
     let full = if policy.flags & flag::PASS_WHEN_FULL == 0 {
         "block"
@@ -61,8 +72,22 @@ pub fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
     let fixed = [
         ("idle connection of a tripped scope", idle),
         ("event ring full", "enforcement goes on; lost events are counted"),
-        ("malformed packet", "pass, counted: no TCP stack takes it for data"),
-        ("IP fragment", "the first counts as a lost stream, later ones pass, counted"),
+        ("headers cut short or contradictory", "pass, counted as unseen: no TCP stack takes them for data"),
+        (
+            "IP fragment",
+            "the first of a session's segment is withheld, and those that hide a TCP header; later ones are of no use alone",
+        ),
+        (
+            "more than 6 VLAN tags or MPLS labels, IP in IP, GRE, ESP, VXLAN, 802.2",
+            "pass unread, counted as unseen by interface and kind",
+        ),
+        ("Multipath TCP", "a further path to a session's endpoint is refused; the first one is followed"),
+        ("segment ahead of a gap", "withheld until TCP has filled the gap; where that stays, the stream is lost"),
+        (
+            "connection table full of live connections",
+            "as `table full`; closed, unanswered and undeclared ones take no place there",
+        ),
+        ("pages that change after they were sent (sendfile, splice)", "not seen: what the hook read is what counts"),
         ("link removed by root", "nothing is enforced: `status` and the agent tell"),
         ("kernel bypass (Onload, DPDK, RDMA, AF_XDP)", bypass),
         ("FIX inside TLS", "not read: declare the session `wire = \"opaque\"`"),

@@ -163,6 +163,10 @@ pub struct SessionView {
     pub retransmitted: u64,
     /// Times its stream was lost.
     pub desyncs: u64,
+    /// Live connections that cannot be followed right now.
+    pub blind: u64,
+    /// Segments of which something could not be read.
+    pub unread: u64,
     /// What came in, where that is read: `fill`, `reject`, `other`; and `desyncs`, the times that this stream was lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inbound: Option<BTreeMap<&'static str, u64>>,
@@ -360,6 +364,8 @@ fn sessions(
             packets: Verdicts { passed: counters.packets_passed, withheld: counters.packets_withheld },
             retransmitted: counters.retransmitted,
             desyncs: counters.desyncs,
+            blind: connections.blind,
+            unread: counters.unread,
             inbound: (breaker.meta().inbound != 0).then(|| inbound(counters)),
         })
     };

@@ -44,6 +44,8 @@ fn figures() -> Figures {
         desyncs: 33,
         inbound: [40, 41, 42],
         inbound_desyncs: 43,
+        unread: 44,
+        blind_orders: 45,
     };
     Figures {
         build: ["0.1.0", "abc", "1", "00ff"].map(str::to_owned),
@@ -59,7 +61,7 @@ fn figures() -> Figures {
         sessions: vec![Session {
             name: "xnys-1".to_owned(),
             counters,
-            connections: ConnectionCount { live: 1, fenced: 2 },
+            connections: ConnectionCount { live: 2, fenced: 2, blind: 1 },
         }],
         inbound: true,
         interfaces: [("eth1".to_owned(), true), ("eth2".to_owned(), false)].into(),

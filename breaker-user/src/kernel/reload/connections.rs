@@ -55,20 +55,25 @@ pub fn settle(breaker: &Breaker, now: &InForce, next: &Tables) -> Result<()> {
 }
 
 fn each(breaker: &Breaker, deed: impl Fn(&ConnectionKey, &Connection) -> Deed) -> Result<()> {
-    let connections = breaker.connections()?;
-    let mut table = breaker.maps().connections()?;
-    for (key, _) in connections.iter().filter(|(key, connection)| deed(key, connection) != Deed::Leave) {
+    let mut found = Vec::new();
+    breaker.maps().each_connection(|table, key, connection| {
+        if deed(key, connection) != Deed::Leave {
+            found.push((table, *key));
+        }
+    })?;
+    for (table, key) in found {
+        let mut table = breaker.maps().connections(table)?;
         // Looked at once more, for another may have its ports by now.
-        let Ok(PodConnection(found)) = table.get(&PodKey(*key), 0) else { continue };
-        match deed(key, &found) {
+        let Ok(PodConnection(found)) = table.get(&PodKey(key), 0) else { continue };
+        match deed(&key, &found) {
             Deed::Leave => {}
             Deed::Fence => {
                 let closed_ns = if found.closed_ns == 0 { clock::now_ns() } else { found.closed_ns };
                 let fenced = Connection { session: 0, place: 0, epoch: Connection::FENCED, closed_ns, ..found };
-                table.insert(PodKey(*key), PodConnection(fenced), EXISTING)?;
+                table.insert(PodKey(key), PodConnection(fenced), EXISTING)?;
             }
             // Gone meanwhile is as good.
-            Deed::Forget => drop(table.remove(&PodKey(*key))),
+            Deed::Forget => drop(table.remove(&PodKey(key))),
         }
     }
     Ok(())

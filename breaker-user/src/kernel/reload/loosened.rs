@@ -124,8 +124,16 @@ fn session(now: &InForce, next: &Tables, known: &Label) -> Vec<String> {
         let word = |code: u32| TRIPPED[code.min(while_tripped::ISOLATE) as usize];
         found.push(format!("while_tripped: {} becomes {}", word(old.while_tripped), word(new.while_tripped)));
     }
-    if gains(new.flags, old.flags, flag::DESYNC_TRIPS) {
-        found.push("on_desync: trip becomes warn".to_owned());
+    if desync(new.flags) < desync(old.flags) {
+        let word = |flags: u32| ["warn", "count", "trip"][desync(flags)];
+        found.push(format!("on_desync: {} becomes {}", word(old.flags), word(new.flags)));
+    }
+    if new.longest > old.longest {
+        found.push(format!("longest: {} bytes become {}", old.longest, new.longest));
+    }
+    let of_user = |session: &Session| (session.flags & flag::OF_USER != 0).then_some(session.uid);
+    if of_user(new).is_some() && of_user(new) != of_user(old) {
+        found.push(format!("user: sockets of others than account {} become undeclared", new.uid));
     }
     if gains(old.flags, new.flags, flag::REPLAYS_PASS) {
         found.push("possdup: block becomes pass".to_owned());
@@ -137,6 +145,15 @@ fn session(now: &InForce, next: &Tables, known: &Label) -> Vec<String> {
     }
     found.extend(classes(old, new));
     found
+}
+
+/// How much is made of a stream that is lost.
+fn desync(flags: u32) -> usize {
+    match (flags & flag::DESYNC_TRIPS != 0, flags & flag::BLIND_UNCOUNTED != 0) {
+        (true, _) => 2,
+        (false, false) => 1,
+        (false, true) => 0,
+    }
 }
 
 /// The scopes of a session.
@@ -184,7 +201,8 @@ fn lost(now: &InForce, next: &Tables) -> BTreeMap<u32, BTreeSet<(String, &'stati
     let keys = now.endpoints.iter().map(|(endpoint, bits, _)| (endpoint, *bits));
     let keys = keys.chain(next.endpoints.iter().map(|(endpoint, bits, _)| (endpoint, *bits)));
     let mut found: BTreeMap<u32, BTreeSet<_>> = BTreeMap::new();
-    for (endpoint, bits) in keys {
+    // One without a port stands for an address alone.
+    for (endpoint, bits) in keys.filter(|(endpoint, _)| endpoint.port != 0) {
         let before = owners(old.whose(endpoint, bits, |place| place[side]), &sharing_now);
         let after = new.whose(endpoint, bits, |word| word);
         let then = if after == 0 { "undeclared" } else { "another session's" };

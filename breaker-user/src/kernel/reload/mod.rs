@@ -197,7 +197,11 @@ impl Side<'_> {
         }
         let sessions = Mapped::<Session>::open(&root.map("SESSIONS"))?;
         for (number, session) in self.next.sessions.iter().enumerate() {
-            sessions.set((number * SIDES + self.side) as u32, *session)?;
+            let declared_ns = match self.now.sessions.get(number) {
+                Some(found) if found.scope_count != 0 => found.declared_ns,
+                _ => clock::now_ns(),
+            };
+            sessions.set((number * SIDES + self.side) as u32, Session { declared_ns, ..*session })?;
         }
         self.put_keys()?;
         let ports = Mapped::<u64>::open(&root.map("PORTS"))?;

@@ -1,0 +1,171 @@
+//! A stream that cannot be followed right now: its bytes are counted instead of its messages.
+//!
+//! A stream is *blind* where no plausible header stands where one must: garbage, a header of a form that is not read, a message that
+//! claims to be longer than the session's `longest`, a gap, a connection joined in mid-stream, an IP fragment, urgent data. Blind is
+//! never uncounted: every [`BYTES_PER_ORDER`] new bytes of a segment, or part of them, count as one order, for no order is shorter. So
+//! at most N orders cross a limit of N also where nothing can be read.
+//!
+//! Inside a segment the next message is looked for, and the stream followed again from there. Where no header stands at the end of a
+//! message, that message's length was wrong: its bytes count by the same rule, less what was counted for it.
+
+use bytemuck::Zeroable;
+
+use crate::class::Class;
+use crate::fix::{Header, WINDOW};
+use crate::stream::{Framing, Payload, Tally, sync};
+
+/// No order is shorter: its fields alone (header, ClOrdID, Side, OrderQty, OrdType, TransactTime, trailer) take more.
+pub const BYTES_PER_ORDER: u32 = 100;
+/// Headers in the unread bytes of a segment that may turn out to begin no message before the rest of the segment is given up.
+const MOST_TRIED: u32 = 256;
+/// Bytes of a trailer, `10=nnn|`.
+const TRAILER: u32 = 7;
+
+impl Tally {
+    /// Orders that the unread bytes count as.
+    #[inline(always)]
+    pub fn blind_orders(&self) -> u32 {
+        self.blind.div_ceil(BYTES_PER_ORDER).saturating_sub(self.counted)
+    }
+}
+
+impl Framing {
+    /// No message begins where one must. The message before it had a wrong length, or is of no use to tell where the next one is.
+    #[inline(always)]
+    pub fn lose(&mut self, tally: &mut Tally) {
+        tally.desyncs = tally.desyncs.wrapping_add(1);
+        self.settle(tally);
+        self.recount(self.last, tally);
+        *self = Self { synced: sync::LOST, ..Self::zeroed() };
+    }
+
+    /// Counts so many bytes of the last message as unread.
+    #[inline(always)]
+    fn recount(&self, bytes: u32, tally: &mut Tally) {
+        tally.blind = tally.blind.wrapping_add(bytes);
+        let counted = self.last != 0 && self.last_class == Class::Order as u32;
+        tally.counted = tally.counted.wrapping_add(counted as u32);
+    }
+
+    /// Bytes that are there and cannot be read, or not be relied on: blind from `from` to `to`. Returns `to`.
+    #[inline(always)]
+    pub fn unreadable(&mut self, (from, to): (u32, u32), tally: &mut Tally) -> u32 {
+        tally.desyncs = tally.desyncs.wrapping_add((self.synced == sync::YES) as u32);
+        self.settle(tally);
+        tally.blind = tally.blind.wrapping_add(to.wrapping_sub(from));
+        *self = Self { synced: sync::LOST, ..Self::zeroed() };
+        to
+    }
+
+    /// Goes on to the next header in a blind stream, and follows it from there where a message begins with it. Returns where to go on.
+    #[inline(always)]
+    pub fn seek(&mut self, payload: &mut impl Payload, (from, to): (u32, u32), longest: u32, tally: &mut Tally) -> u32 {
+        let found = if tally.tried < MOST_TRIED { payload.find(from, to) } else { to };
+        let found = if found < from || found > to { to } else { found };
+        let is_message = found < to && message(payload, (found, to), longest) != 0;
+        // What is no message is gone over by one byte.
+        let next = if found < to && !is_message { found + 1 } else { found };
+        tally.blind = tally.blind.wrapping_add(next - from);
+        if is_message {
+            *self = Self::zeroed();
+        } else {
+            tally.tried = tally.tried.wrapping_add(1);
+        }
+        next
+    }
+
+    /// Looks for a message that begins inside the last one, where that claims to go on behind the segment: what came before it in the
+    /// last message counts as unread. Returns where it begins, for the walk to go on there; `to` where there is none.
+    ///
+    /// It is one only where it stands at the beginning of the segment, or behind a trailer; and where it is as long as an order. So text
+    /// in a data field is not taken for one.
+    #[inline(always)]
+    pub fn overrun(
+        &mut self,
+        payload: &mut impl Payload,
+        (from, to): (u32, u32),
+        longest: u32,
+        tally: &mut Tally,
+    ) -> u32 {
+        // Where the last message began, which may be before the segment.
+        let start = to.wrapping_add(self.skip).wrapping_sub(self.last);
+        let in_segment = (start.wrapping_sub(from) as i32) >= 0;
+        let inside = if in_segment { start.wrapping_add(1) } else { from };
+        if inside >= to || to - inside < BYTES_PER_ORDER {
+            return to;
+        }
+        let found = payload.find(inside, to);
+        if found < inside || found >= to {
+            return to;
+        }
+        let at_start = !in_segment && found == from;
+        if !(at_start || ends_in_trailer(payload, found)) || message(payload, (found, to), longest) < BYTES_PER_ORDER {
+            return to;
+        }
+        tally.desyncs = tally.desyncs.wrapping_add(1);
+        self.settle(tally);
+        // What it said of its sender is not to be relied on either.
+        (tally.ids, tally.identified) = ([0; 4], 0);
+        self.recount(found.wrapping_sub(start), tally);
+        *self = Self::zeroed();
+        found
+    }
+}
+
+/// Bytes of the message that begins at `from`, where it ends at `to` or where another begins; 0 where that is not so.
+#[inline(always)]
+fn message(payload: &mut impl Payload, (from, to): (u32, u32), longest: u32) -> u32 {
+    match header_at(payload, (from, to)) {
+        Header::Message { length, .. } if length <= longest && length <= to - from => {
+            let end = from + length;
+            let ends = end == to || header_at(payload, (end, to)) != Header::Implausible;
+            if ends { length } else { 0 }
+        }
+        _ => 0,
+    }
+}
+
+/// The header at an offset, as far as it lies before `to`.
+#[inline(always)]
+fn header_at(payload: &mut impl Payload, (at, to): (u32, u32)) -> Header {
+    let left = to - at;
+    let length = if left < WINDOW as u32 { left } else { WINDOW as u32 };
+    match payload.window(at, length) {
+        Some(window) => payload.header(&window, length),
+        None => Header::Implausible,
+    }
+}
+
+/// True where a trailer, `10=nnn|`, stands before an offset.
+#[inline(always)]
+fn ends_in_trailer(payload: &mut impl Payload, at: u32) -> bool {
+    const PATTERN: u64 = 0x01_00_00_00_3d_30_31;
+    const MASK: u64 = 0xff_00_00_00_ff_ff_ff;
+    at >= TRAILER && payload.window(at - TRAILER, TRAILER).is_some_and(|[first, ..]| first & MASK == PATTERN)
+}
+
+/// Offset of the first `8=FIX` in a word and the one behind it, by its first byte; 8 where none begins in the word.
+#[inline(always)]
+pub fn first_signature(word: u64, next: u64) -> u32 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const EIGHTS: u64 = ONES * b'8' as u64;
+    const EQUALS: u64 = ONES * b'=' as u64;
+    const REST: u64 = 0x58_49_46;
+    // A byte is zero where `8` stands there and `=` behind it.
+    let pairs = (word ^ EIGHTS) | ((word >> 8 | next << 56) ^ EQUALS);
+    let mut found = (pairs.wrapping_sub(ONES) & !pairs & (ONES << 7)) >> 7;
+    let mut i = 0;
+    while i < 4 && found != 0 {
+        let below = (found & found.wrapping_neg()).wrapping_sub(1);
+        let at = ((below & ONES).wrapping_mul(ONES) >> 56) as u32;
+        // `FIX`, two bytes on.
+        let shift = 8 * (at + 2);
+        let rest = if shift < 64 { word >> shift | (next << 1) << (63 - shift) } else { next >> (shift - 64) };
+        if rest & 0xff_ff_ff == REST {
+            return at;
+        }
+        found &= found - 1;
+        i += 1;
+    }
+    8
+}

@@ -1,0 +1,154 @@
+//! Which bytes of a segment that goes out are new, by TCP sequence number (RFC 9293).
+//!
+//! Only bytes behind `next_seq` are new, and only bytes that were let through can come again. What lies before the first byte of a
+//! connection is of another one, and what lies ahead of a gap is withheld until the gap is filled: TCP sends both again. So every byte
+//! is read in its order, and a stream is lost to a gap only where the gap stays, because its bytes took another way.
+
+use bytemuck::{Pod, Zeroable};
+use core::hint::cold_path;
+
+use crate::stream::{Framing, Tally, sync};
+
+/// The state of one direction of a connection.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Stream {
+    /// The framing at `next_seq`.
+    pub framing: Framing,
+    /// Sequence number of the first byte never let through.
+    pub next_seq: u32,
+    /// Bytes let through before it, up to [`MOST_REPEATED`]: only these can come again.
+    pub sent: u32,
+    /// Sequence number of the first byte that took another way, or of none.
+    pub gap_start: u32,
+    /// Sequence number behind the last one; equal to `gap_start` where there is none.
+    pub gap_end: u32,
+    /// Lowest sequence number of the segments that were withheld ahead of a gap.
+    pub ahead_seq: u32,
+    /// How often a segment has come with it; 0 where nothing is ahead.
+    pub ahead: u32,
+}
+
+/// No TCP window is larger (RFC 7323, 2.3), so nothing older comes again.
+pub const MOST_REPEATED: u32 = 1 << 30;
+/// A segment ahead of a gap that comes so often is what TCP sends first: its peer has the bytes of the gap by another way. A tail loss
+/// probe alone (RFC 8985, 7) sends one again once.
+const MOST_AHEAD: u32 = 4;
+
+/// What of a segment is new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// Nothing.
+    Repeated,
+    /// The payload from this offset on.
+    New(u32),
+    /// It lies ahead of a gap, and is to be withheld until that is filled.
+    Ahead,
+    /// It lies before the first byte of the connection: it is of another one with the same addresses.
+    Foreign,
+}
+
+impl Stream {
+    /// A connection whose first payload byte will have this sequence number.
+    pub fn at(next_seq: u32) -> Self {
+        Self { next_seq, ..Self::zeroed() }
+    }
+
+    /// A connection first seen in mid-stream, at a segment with this sequence number.
+    pub fn joined(next_seq: u32) -> Self {
+        let mut stream = Self::at(next_seq);
+        stream.framing.synced = sync::LOST;
+        stream
+    }
+
+    /// Takes note of a segment of `length` payload bytes at `seq` and says which of them are new. `opened`: the connection's SYN was
+    /// seen; `withholds`: a segment may be withheld.
+    #[inline(always)]
+    pub fn advance(&mut self, seq: u32, length: u32, opened: bool, withholds: bool, tally: &mut Tally) -> Arrival {
+        let behind = self.next_seq.wrapping_sub(seq) as i32;
+        let mut from = 0;
+        if behind < 0 {
+            cold_path();
+            if withholds && self.waits(seq, opened) {
+                return Arrival::Ahead;
+            }
+            self.jump(seq, tally);
+        } else if behind > 0 {
+            cold_path();
+            let behind = behind as u32;
+            if behind > self.sent && opened {
+                // A keepalive probe may hold a byte before the first one (RFC 9293, 3.8.4). Unless a segment may be withheld, it is told.
+                if behind == self.sent + 1 && length == 1 {
+                    return Arrival::Repeated;
+                }
+                if withholds {
+                    return Arrival::Foreign;
+                }
+            }
+            self.repeat(seq, behind, length, tally);
+            if behind >= length {
+                return Arrival::Repeated;
+            }
+            from = behind;
+        }
+        self.next_seq = seq.wrapping_add(length);
+        if self.ahead | self.gap_start ^ self.gap_end != 0 {
+            cold_path();
+            self.ahead = 0;
+            if self.next_seq.wrapping_sub(self.gap_end) > MOST_REPEATED {
+                self.gap_start = self.gap_end;
+            }
+        }
+        let sent = self.sent.wrapping_add(length - from);
+        self.sent = if sent > MOST_REPEATED { MOST_REPEATED } else { sent };
+        Arrival::New(from)
+    }
+
+    /// Counts the bytes of a repeated segment that were never let through here: those before a connection was joined, and those of a gap.
+    #[inline(always)]
+    fn repeat(&mut self, seq: u32, behind: u32, length: u32, tally: &mut Tally) {
+        tally.repeated = 1;
+        let end = if behind < length { behind } else { length };
+        let unknown = behind.saturating_sub(self.sent);
+        let unknown = if unknown < end { unknown } else { end };
+        // The part of the segment that lies in the gap, by offset.
+        let room = self.gap_end.wrapping_sub(self.gap_start);
+        let lacking = self.gap_start.wrapping_sub(seq) as i32;
+        let (first, last) = (lacking as i64, lacking as i64 + room as i64);
+        let (first, last) = (if first < 0 { 0 } else { first }, if last > end as i64 { end as i64 } else { last });
+        let missed = if room != 0 && last > first { (last - first) as u32 } else { 0 };
+        let unread = if unknown > missed { unknown } else { missed };
+        tally.blind = tally.blind.wrapping_add(unread);
+        tally.desyncs = tally.desyncs.wrapping_add((unread != 0) as u32);
+    }
+
+    /// Whether a segment ahead of a gap is to wait until that is filled. The first byte of a connection is always waited for.
+    #[inline(always)]
+    fn waits(&mut self, seq: u32, opened: bool) -> bool {
+        if self.ahead == 0 || (seq.wrapping_sub(self.ahead_seq) as i32) < 0 {
+            (self.ahead, self.ahead_seq) = (1, seq);
+            return true;
+        }
+        if seq != self.ahead_seq || opened && self.sent == 0 {
+            return true;
+        }
+        self.ahead = self.ahead.wrapping_add(1);
+        self.ahead < MOST_AHEAD
+    }
+
+    /// Goes on behind bytes that took another way: the stream is blind from here.
+    #[inline(always)]
+    fn jump(&mut self, seq: u32, tally: &mut Tally) {
+        tally.desyncs = tally.desyncs.wrapping_add((self.framing.synced == sync::YES) as u32);
+        self.framing.settle(tally);
+        self.framing = Framing { synced: sync::LOST, ..Framing::zeroed() };
+        if self.gap_start == self.gap_end {
+            self.gap_start = self.next_seq;
+        }
+        self.gap_end = seq;
+        let gap = seq.wrapping_sub(self.next_seq);
+        let sent = self.sent.wrapping_add(gap);
+        // What lies in the gap may come again too, and is counted then.
+        self.sent = if sent > MOST_REPEATED || gap > MOST_REPEATED { MOST_REPEATED } else { sent };
+    }
+}
