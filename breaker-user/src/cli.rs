@@ -19,9 +19,9 @@ Exit codes:
    5  what is pinned is of another version or layout, or not breaker's
    6  a permission or capability is missing
    7  the kernel lacks a feature
-   8  an interface is missing
+   8  an interface is missing; or what was done does not hold: the breaker is not in force
   10  status: something is tripped
-  11  status: nothing is tripped, but something is disarmed, detached or displaced";
+  11  status: it is not in force; or nothing is tripped, but something is disarmed";
 /// The longest reason, in bytes.
 const LONGEST_REASON: usize = 1000;
 
@@ -54,8 +54,8 @@ pub enum Verb {
     Unload(UnloadArgs),
     /// Load or adopt, then serve metrics and write the audit log until told to stop. Stopping it stops no enforcement.
     Agent(ConfigArgs),
-    /// Show what is in force, read back from the kernel. Exit 10: something is tripped; 11: something is disarmed, detached or
-    /// displaced.
+    /// Show what is in force, read back from the kernel. Exit 11: it is not in force; 10: something is tripped; 11: something is
+    /// disarmed.
     Status(StatusArgs),
     /// Let the limits of a scope trip it.
     Arm(SwitchArgs),

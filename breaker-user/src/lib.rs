@@ -6,6 +6,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod drill;
+pub mod enforced;
 pub mod fault;
 pub mod journal;
 pub mod kernel;

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use crate::audit::{Actor, Entry};
 use crate::config::{Policy, Scopes};
 use crate::fault::{Code, Fault};
-use crate::kernel::hook::{Attachment, Held};
+use crate::kernel::attachment::{Attachment, Held};
 use crate::kernel::memory::Mapped;
 use crate::kernel::tables::unpadded;
 use crate::kernel::{Breaker, PinRoot, load};

@@ -9,6 +9,7 @@ mod events;
 mod forget;
 mod heartbeat;
 mod history;
+mod judgement;
 mod loaded;
 mod log;
 pub mod metrics;
@@ -41,6 +42,7 @@ use crate::kernel::PinRoot;
 use crate::kernel::tables::unpadded;
 use events::Events;
 use history::History;
+use judgement::Judgement;
 use loaded::Loaded;
 use log::Log;
 use metrics::{Server, Source};
@@ -92,6 +94,7 @@ impl Agent {
             history: Mutex::new(history),
             turn: Arc::new(Semaphore::new(1)),
             last_look: Arc::clone(&last_look),
+            judgement: Arc::new(Judgement::new(Arc::clone(&loaded), Arc::clone(&log))),
         });
         let address = policy.agent().metrics;
         Ok(Self { loaded, log, source, last_look, address, config: config.to_owned() })
@@ -122,6 +125,7 @@ impl Agent {
         parts.spawn(day::run(Arc::clone(&self.loaded), ended(&stopped)));
         parts.spawn(forget::run(Arc::clone(&self.loaded), ended(&stopped)));
         parts.spawn(events.run(ended(&stopped)));
+        parts.spawn(Arc::clone(&self.source.judgement).run(ended(&stopped)));
         parts.spawn(Arc::clone(&self.log).run(ended(&stopped)));
         parts.spawn(server.run(ended(&stopped)));
         let (loaded, log) = (Arc::clone(&self.loaded), Arc::clone(&self.log));

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::json;
 
-use super::{check, say};
+use super::{check, in_force, say};
 use crate::cli::ConfigArgs;
 use crate::kernel::{Breaker, PinRoot};
 use crate::{journal, view};
@@ -18,5 +18,5 @@ pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
     journal::note(&breaker, "loaded", None, None, json!({ "abi": breaker.meta().abi }));
     let status = view::Status::read(&breaker, None)?;
     say(&if args.json { serde_json::to_string_pretty(&status)? } else { view::table::status(&status) })?;
-    Ok(ExitCode::SUCCESS)
+    Ok(in_force(&status.enforced))
 }

@@ -6,9 +6,10 @@ use anyhow::{Context, Result};
 use breaker_common::abi::{cause, mode};
 use serde_json::{Value, json};
 
-use super::say;
+use super::{in_force, say};
 use crate::cli::SwitchArgs;
 use crate::config::ScopeIndex;
+use crate::enforced::Enforced;
 use crate::fault::{Code, Fault};
 use crate::kernel::{Breaker, PinRoot, Switchboard};
 use crate::view::{self, status::causes};
@@ -29,7 +30,9 @@ pub fn arm(root: &PinRoot, args: &SwitchArgs, armed: bool) -> Result<ExitCode> {
         );
     }
     journal::note(&breaker, if armed { "armed" } else { "disarmed" }, Some((scope, 0)), Some(&args.reason), json!({}));
-    show(&breaker, scope, args, json!({}), "")
+    let code = show(&breaker, scope, args, json!({}), "")?;
+    // A scope that was to be disarmed holds nothing.
+    Ok(if armed { code } else { ExitCode::SUCCESS })
 }
 
 /// Trips a scope, and ends its idle connections too.
@@ -129,21 +132,7 @@ fn objection(breaker: &Breaker, scope: ScopeIndex, held: u64) -> Result<Option<(
             format!("the program is {:016x}, where {:016x} was armed", program.tag(), breaker.meta().program_tag);
         return Ok(Some((found, "unload --force, and load what you trust".to_owned())));
     }
-    let missing = breaker.attachments()?.into_iter().find(|interface| !interface.attached || !interface.first);
-    Ok(missing.map(|interface| {
-        let (what, cure) = if interface.attached {
-            (
-                "displaced: another program decides before it",
-                "remove that one; `bpftool net` and `tc filter show` name it",
-            )
-        } else {
-            (
-                "detached: nothing is enforced there",
-                "`breaker unload --force` and `breaker load`, which starts untripped",
-            )
-        };
-        (format!("the hook on {} is {what}", interface.name), cure.to_owned())
-    }))
+    Ok(None)
 }
 
 fn open(root: &PinRoot, args: &SwitchArgs) -> Result<(Breaker, ScopeIndex)> {
@@ -159,12 +148,13 @@ fn refused(args: &SwitchArgs, verb: &str, found: &str, cure: &str) -> anyhow::Er
 /// Prints the scope as the kernel now has it.
 fn show(breaker: &Breaker, scope: ScopeIndex, args: &SwitchArgs, counts: Value, told: &str) -> Result<ExitCode> {
     let state = view::status::scope(breaker, scope)?;
+    let enforced = Enforced::read(breaker);
     say(&if args.json {
-        serde_json::to_string_pretty(&json!({ "scope": state, "counts": counts }))?
+        serde_json::to_string_pretty(&json!({ "scope": state, "counts": counts, "enforced": enforced }))?
     } else if told.is_empty() {
         view::table::scope(&state)
     } else {
         format!("{}; {told}", view::table::scope(&state))
     })?;
-    Ok(ExitCode::SUCCESS)
+    Ok(in_force(&enforced))
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing above this module sees a map's bytes, and nothing in it decides on order flow.
 
+pub mod attachment;
 mod batch;
 pub mod breaker;
 pub mod clock;

@@ -23,9 +23,25 @@ pub fn status(status: &Status) -> String {
     );
     let _ = writeln!(text, "loaded  {}", build.loaded_at);
     let _ = writeln!(text, "policy  {} (sha256 {})", status.policy.name, status.policy.sha256);
-    let _ = writeln!(text, "agent   {agent}\n");
-    let tables =
-        [interfaces(status), scopes(status), trips(status), sessions(status), inbound(status), failures(status)];
+    let _ = writeln!(text, "agent   {agent}");
+    let enforced = match status.enforced.problems.len() {
+        0 => "yes".to_owned(),
+        1 => "NO: 1 problem".to_owned(),
+        count => format!("NO: {count} problems"),
+    };
+    let _ = writeln!(text, "in force {enforced}\n");
+    for note in &status.enforced.notes {
+        let _ = writeln!(text, "note: {note}");
+    }
+    let tables = [
+        problems(status),
+        interfaces(status),
+        scopes(status),
+        trips(status),
+        sessions(status),
+        inbound(status),
+        failures(status),
+    ];
     let is_coloured = is_coloured();
     for table in tables.iter().filter(|table| !table.is_empty()) {
         let _ = writeln!(text, "{}", table.text(is_coloured));
@@ -43,6 +59,15 @@ pub fn scope(scope: &Scope) -> String {
 
 fn is_coloured() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn problems(status: &Status) -> Columns {
+    let mut table = Columns::new(&["NOT IN FORCE", "WHERE", "FOUND", "WHAT TO DO"]);
+    for problem in &status.enforced.problems {
+        let cells = [problem.place.clone(), problem.found.clone(), problem.cure.clone()].map(Cell::new);
+        table.row([Cell::bad(problem.what.name())].into_iter().chain(cells));
+    }
+    table
 }
 
 fn interfaces(status: &Status) -> Columns {
