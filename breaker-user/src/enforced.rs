@@ -124,8 +124,8 @@ pub struct Facts {
     pub routes: Vec<(String, String)>,
     /// Interfaces, and why their packets cannot be read.
     pub links: Vec<(String, String)>,
-    /// Sessions, and how many of their live connections cannot be followed.
-    pub blind: Vec<(String, u64)>,
+    /// Sessions, and what of them cannot be followed or read.
+    pub blind: Vec<(String, String)>,
     /// Packets that passed unread.
     pub unread: Vec<Unread>,
     /// Entries of the connection table: taken, and in all.
@@ -170,8 +170,7 @@ impl Enforced {
         for (session, found) in facts.routes {
             put(What::Route, &session, found, "add that interface to [host].interfaces, or remove that way");
         }
-        for (session, count) in facts.blind {
-            let found = format!("{count} live connections cannot be followed: their bytes are counted by `on_desync`");
+        for (session, found) in facts.blind {
             put(What::Blind, &session, found, "have the engine reconnect; see `desynced` in `breaker events`");
         }
         let mut notes = facts.notes;
@@ -297,7 +296,7 @@ mod tests {
             (Facts { namespace: Some("found".to_owned()), ..well() }, What::Namespace, true),
             (Facts { routes: one(), ..well() }, What::Route, true),
             (Facts { links: one(), ..well() }, What::LinkType, true),
-            (Facts { blind: vec![("session/x1".to_owned(), 1)], ..well() }, What::Blind, false),
+            (Facts { blind: one(), ..well() }, What::Blind, false),
             (Facts { unread: unread(None), ..well() }, What::Unseen, false),
             (Facts { table: [100, 100], ..well() }, What::Table, false),
             (Facts { audit: Some("found".to_owned()), ..well() }, What::Audit, false),

@@ -65,9 +65,5 @@ impl Judgement {
 /// All facts but the attachments.
 fn read(loaded: &Loaded) -> Facts {
     let now = loaded.now();
-    let read = || {
-        let (connections, taken) = now.breaker.connection_table()?;
-        facts::read(&now.breaker, Vec::new(), &connections, taken)
-    };
-    read().unwrap_or_else(|error| facts::unknown(&error))
+    facts::read(&now.breaker, Vec::new(), &now.breaker.connection_table())
 }

@@ -4,6 +4,7 @@ use anyhow::Result;
 use breaker_common::abi::unseen;
 
 use super::{Enforced, Facts, Unread};
+use crate::config::SessionIndex;
 use crate::kernel::Breaker;
 use crate::kernel::attachment::{self, Attachment};
 use crate::kernel::breaker::ConnectionCount;
@@ -12,43 +13,47 @@ use crate::kernel::tables::unpadded;
 impl Enforced {
     /// Judges what is loaded. What cannot be read counts against it.
     pub fn read(breaker: &Breaker) -> Self {
-        let read = || {
-            let (connections, taken) = breaker.connection_table()?;
-            read(breaker, breaker.attachments()?, &connections, taken)
-        };
-        Self::of(read().unwrap_or_else(|error| unknown(&error)))
+        let table = breaker.connection_table();
+        Self::of(breaker.attachments().map_or_else(|error| unknown(&error), |found| read(breaker, found, &table)))
     }
 }
 
-/// Facts where they cannot be read.
+/// Facts where nobody can tell what is attached.
 pub fn unknown(error: &anyhow::Error) -> Facts {
-    Facts { namespace: Some(format!("nobody can tell what is in force: {error:#}")), ..Facts::default() }
+    Facts { namespace: Some(format!("nobody can tell what is attached: {error:#}")), ..Facts::default() }
 }
 
-/// Reads all facts. What the caller has read already comes from it: attachments, connections by session, entries of their table.
-pub fn read(
-    breaker: &Breaker,
-    attachments: Vec<Attachment>,
-    connections: &[ConnectionCount],
-    taken: u64,
-) -> Result<Facts> {
-    Ok(Facts {
-        attachments,
-        blind: blind(breaker, connections),
-        unread: unread(breaker)?,
-        table: [taken, breaker.meta().connections.into()],
-        disarmed: disarmed(breaker)?,
-        notes: notes(breaker)?,
-        ..Facts::default()
-    })
+/// Reads all facts. What the caller has read already comes from it: the attachments, the connections by session and the entries of
+/// their table.
+pub fn read(breaker: &Breaker, attachments: Vec<Attachment>, table: &Result<(Vec<ConnectionCount>, u64)>) -> Facts {
+    let mut facts = Facts { attachments, ..Facts::default() };
+    let mut unreadable = Vec::new();
+    match table {
+        Ok((connections, taken)) => {
+            facts.table = [*taken, breaker.meta().connections.into()];
+            facts.blind = blind(breaker, connections);
+        }
+        Err(error) => unreadable.push(format!("{error:#}")),
+    }
+    let mut keep = |read: Result<()>| unreadable.extend(read.err().map(|error| format!("{error:#}")));
+    keep(unread(breaker).map(|found| facts.unread = found));
+    keep(disarmed(breaker).map(|found| facts.disarmed = found));
+    keep(notes(breaker).map(|found| facts.notes = found));
+    facts.blind.extend(unreadable.into_iter().map(|found| ("host".to_owned(), found)));
+    facts
 }
 
-fn blind(breaker: &Breaker, connections: &[ConnectionCount]) -> Vec<(String, u64)> {
-    let count =
-        |session: &crate::config::SessionIndex| connections.get(session.get() as usize).map(|count| count.blind);
-    let named = breaker.names().sessions().filter_map(|session| Some((session, count(&session)?)));
-    let named = named.filter(|(_, blind)| *blind != 0);
-    named.map(|(session, blind)| (format!("session/{}", breaker.names().session_name(session)), blind)).collect()
+fn blind(breaker: &Breaker, connections: &[ConnectionCount]) -> Vec<(String, String)> {
+    let count = |session: SessionIndex| connections.get(session.get() as usize).map_or(0, |count| count.blind);
+    let told = |session| {
+        let name = format!("session/{}", breaker.names().session_name(session));
+        match count(session) {
+            0 => None,
+            1 => Some((name, "1 live connection cannot be followed".to_owned())),
+            many => Some((name, format!("{many} live connections cannot be followed"))),
+        }
+    };
+    breaker.names().sessions().filter_map(told).collect()
 }
 
 fn disarmed(breaker: &Breaker) -> Result<Vec<String>> {

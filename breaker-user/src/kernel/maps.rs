@@ -33,6 +33,7 @@ pub struct Maps {
     /// and to look up and remove.
     connections: [OnceLock<Mutex<Connections>>; 2],
     inbound: OnceLock<Mutex<InboundTable>>,
+    unseen: OnceLock<UnseenTable>,
 }
 
 /// Where a connection is.
@@ -69,6 +70,8 @@ pub type Connections = HashMap<MapData, PodKey, PodConnection>;
 pub type Endpoints = LpmTrie<MapData, EndpointKey, Place>;
 /// What comes in, by connection.
 pub type InboundTable = HashMap<MapData, PodKey, PodInbound>;
+/// Packets that passed unread.
+type UnseenTable = PerCpuHashMap<MapData, PodUnseen, u64>;
 /// Numbers of CompIDs.
 pub type CompIds = HashMap<MapData, CompId, u32>;
 /// Sessions at shared places.
@@ -88,6 +91,7 @@ impl Maps {
             tables: [const { OnceLock::new() }; 2],
             connections: [const { OnceLock::new() }; 2],
             inbound: OnceLock::new(),
+            unseen: OnceLock::new(),
         }
     }
 
@@ -196,8 +200,10 @@ impl Maps {
 
     /// Packets that passed unread, by interface and kind ([`abi::unseen`]), over all CPUs.
     pub fn unseen(&self) -> Result<Vec<(UnseenKey, u64)>> {
-        let data = self.open_keyed("UNSEEN", MapType::PerCpuHash, size_of::<UnseenKey>(), 8, 1)?;
-        let map: PerCpuHashMap<_, PodUnseen, u64> = PerCpuHashMap::try_from(Map::PerCpuHashMap(data))?;
+        let map = once(&self.unseen, || {
+            let data = self.open_keyed("UNSEEN", MapType::PerCpuHash, size_of::<UnseenKey>(), 8, 1)?;
+            Ok(PerCpuHashMap::try_from(Map::PerCpuHashMap(data))?)
+        })?;
         let sum =
             |found: Result<(PodUnseen, PerCpuValues<u64>), _>| found.map(|(key, cpus)| (key.0, cpus.iter().sum()));
         map.iter()

@@ -195,7 +195,9 @@ impl Status {
             let age = breaker.heartbeat_age_ns()?;
             let counters = breaker.counters()?;
             let attachments = breaker.attachments()?;
-            let (connections, taken) = walk.join().map_err(|_| anyhow!("walking over the connections panicked"))??;
+            let table = walk.join().map_err(|_| anyhow!("walking over the connections panicked"))?;
+            let enforced = Enforced::of(facts::read(breaker, attachments.clone(), &table));
+            let (connections, _) = table?;
             Ok(Self {
                 breaker: build(breaker)?,
                 policy: policy(breaker.policy()),
@@ -208,7 +210,7 @@ impl Status {
                 failure_policy: failures(breaker)?,
                 packets: packets(breaker, &counters)?,
                 sessions: sessions(breaker, only, &counters, &connections)?,
-                enforced: Enforced::of(facts::read(breaker, attachments, &connections, taken)?),
+                enforced,
             })
         })
     }

@@ -24,14 +24,16 @@ pub fn status(status: &Status) -> String {
     let _ = writeln!(text, "loaded  {}", build.loaded_at);
     let _ = writeln!(text, "policy  {} (sha256 {})", status.policy.name, status.policy.sha256);
     let _ = writeln!(text, "agent   {agent}");
-    let enforced = match status.enforced.problems.len() {
-        0 => "yes".to_owned(),
-        1 => "NO: 1 problem".to_owned(),
-        count => format!("NO: {count} problems"),
-    };
-    let _ = writeln!(text, "in force {enforced}\n");
+    let _ = writeln!(text, "in force {}\n", if status.enforced.ok { "yes" } else { "NO" });
+    for problem in &status.enforced.problems {
+        let _ = writeln!(text, "{}: {}: {}", problem.what.name().to_uppercase(), problem.place, problem.found);
+        let _ = writeln!(text, "  to do: {}", problem.cure);
+    }
     for note in &status.enforced.notes {
         let _ = writeln!(text, "note: {note}");
+    }
+    if !(status.enforced.problems.is_empty() && status.enforced.notes.is_empty()) {
+        text.push('\n');
     }
     let tables = [
         problems(status),
@@ -59,15 +61,6 @@ pub fn scope(scope: &Scope) -> String {
 
 fn is_coloured() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
-fn problems(status: &Status) -> Columns {
-    let mut table = Columns::new(&["NOT IN FORCE", "WHERE", "FOUND", "WHAT TO DO"]);
-    for problem in &status.enforced.problems {
-        let cells = [problem.place.clone(), problem.found.clone(), problem.cure.clone()].map(Cell::new);
-        table.row([Cell::bad(problem.what.name())].into_iter().chain(cells));
-    }
-    table
 }
 
 fn interfaces(status: &Status) -> Columns {

@@ -23,14 +23,16 @@ fn contract() -> Value {
         "sessions": [{
             "name": "", "connections": 1, "fenced": 0,
             "messages": { "order": verdicts, "cancel": verdicts, "interest": verdicts, "query": verdicts, "admin": verdicts },
-            "packets": verdicts, "retransmitted": 0, "desyncs": 0,
+            "packets": verdicts, "retransmitted": 0, "desyncs": 0, "blind": 0, "unread": 0,
         }],
+        "enforced": { "ok": true, "problems": [{ "what": "", "where": "", "cure": "" }] },
         "failure_policy": [{ "failure": "", "then": "" }],
     })
 }
 
 /// Added since: known here, so that nothing comes in unnoticed.
-const ADDED: [&str; 3] = ["packets", "interfaces[].pinned", "scopes[].last_trip"];
+const ADDED: [&str; 5] =
+    ["packets", "interfaces[].pinned", "scopes[].last_trip", "enforced.notes", "enforced.problems[].found"];
 
 /// Asserts that a value has the keys and types of a sample, and no others but those that are known.
 fn conforms(found: &Value, sample: &Value, path: &str) {
