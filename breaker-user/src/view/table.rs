@@ -35,15 +35,8 @@ pub fn status(status: &Status) -> String {
     if !(status.enforced.problems.is_empty() && status.enforced.notes.is_empty()) {
         text.push('\n');
     }
-    let tables = [
-        problems(status),
-        interfaces(status),
-        scopes(status),
-        trips(status),
-        sessions(status),
-        inbound(status),
-        failures(status),
-    ];
+    let tables =
+        [interfaces(status), scopes(status), trips(status), sessions(status), inbound(status), failures(status)];
     let is_coloured = is_coloured();
     for table in tables.iter().filter(|table| !table.is_empty()) {
         let _ = writeln!(text, "{}", table.text(is_coloured));
