@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::kernel::pins;
@@ -32,9 +33,13 @@ const LONGEST_REASON: usize = 1000;
 #[derive(Debug, Parser)]
 #[command(name = "breaker", version = VERSION, max_term_width = 110, after_long_help = EXIT_CODES)]
 pub struct Cli {
-    /// Directory of the BPF file system that holds what is loaded; several can live side by side.
-    #[arg(long, global = true, value_name = "DIR", default_value = pins::DEFAULT, display_order = 100)]
+    /// Directory of a BPF file system that holds what is loaded; several can live side by side. The default is a file system of
+    /// breaker's own, which it mounts itself.
+    #[arg(long, global = true, value_name = "DIR", default_value = pins::DEFAULT, env = "BREAKER_PIN_ROOT", display_order = 100)]
     pub pin_root: PathBuf,
+    /// Let what is loaded end with this mount namespace, as in a container; otherwise that is refused.
+    #[arg(long, global = true, env = "BREAKER_PRIVATE_PINS", value_parser = FalseyValueParser::new(), display_order = 101)]
+    pub private_pins: bool,
     /// What to do.
     #[command(subcommand)]
     pub verb: Verb,

@@ -5,6 +5,7 @@ pub mod facts;
 use serde::{Serialize, Serializer};
 
 use crate::kernel::attachment::Attachment;
+use crate::kernel::bpffs::IN_PRIVATE_MOUNTS;
 
 /// What can keep the breaker from being in force. The names are a contract with scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,10 +227,6 @@ impl Enforced {
 
 /// Where a problem is that belongs to no interface, session or scope of its own.
 const HOST: &str = "host";
-
-/// What to do about pins that end with a mount namespace.
-pub const IN_PRIVATE_MOUNTS: &str = "run breaker in the mount namespace of the host, with `nsenter --net=/run/netns/NAME breaker` in place of `ip \
-     netns exec`; where the load is to end with this mount namespace, say --private-pins";
 
 /// How an attachment stands, where it does not stand well.
 pub fn standing(found: &Attachment) -> Option<(What, String)> {

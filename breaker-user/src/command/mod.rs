@@ -23,6 +23,7 @@ use crate::kernel::PinRoot;
 /// Does what was typed.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     let root = PinRoot::new(cli.pin_root);
+    let root = if cli.private_pins { root.private() } else { root };
     match cli.verb {
         Verb::Check(args) => check::run(&args),
         Verb::Load(args) => load::run(&root, &args),

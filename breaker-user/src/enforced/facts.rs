@@ -26,7 +26,7 @@ pub fn unknown(error: &anyhow::Error) -> Facts {
 /// Reads all facts. What the caller has read already comes from it: the attachments, the connections by session and the entries of
 /// their table.
 pub fn read(breaker: &Breaker, attachments: Vec<Attachment>, table: &Result<(Vec<ConnectionCount>, u64)>) -> Facts {
-    let mut facts = Facts { attachments, ..Facts::default() };
+    let mut facts = Facts { attachments, pins: breaker.root().ends_early(), ..Facts::default() };
     let mut unreadable = Vec::new();
     match table {
         Ok((connections, taken)) => {

@@ -151,6 +151,12 @@ pub fn other_breakers(places: &[Place]) -> Vec<(String, u32)> {
     places.iter().flat_map(at).collect()
 }
 
+/// A program of any breaker on this host. `None` also where this process may not ask.
+pub fn any_breaker() -> Option<u32> {
+    let named = |info: &ProgramInfo| matches!(info.name_as_str(), Some("egress" | "egress_ip" | "inline"));
+    loaded_programs().flatten().filter(named).map(|info| info.id()).find(|id| is_breaker(*id))
+}
+
 /// Whether a program is a breaker's: by the map of switches that it has.
 fn is_breaker(id: u32) -> bool {
     let Some(info) = loaded_programs().flatten().find(|info| info.id() == id) else { return false };

@@ -20,7 +20,7 @@ use super::memory::Mapped;
 use super::pins::{Claim, PinRoot};
 use super::programs::Programs;
 use super::tables::{Tables, Taken, padded, transient};
-use super::{clock, hook};
+use super::{bpffs, clock, hook};
 use crate::config::{Hook, Inbound, Mode, Policy};
 use crate::fault::{Code, Fault};
 
@@ -57,6 +57,10 @@ pub fn load(policy: &Policy, root: &PinRoot) -> Result<()> {
     let kind = hook::kind(policy.host())?;
     hook::require(&policy.host().interfaces)?;
     let claim = root.claim()?;
+    if let Some(found) = root.ends_early() {
+        let text = format!("loading: refused, nothing is changed: {found}: {}", bpffs::IN_PRIVATE_MOUNTS);
+        return Err(Fault::new(Code::Interface, text).into());
+    }
     if root.exists() {
         let text = format!(
             "loading: refused, nothing is changed: something is loaded at {} already: unload it first, or choose another --pin-root",
@@ -82,6 +86,7 @@ pub fn tables(policy: &Policy) -> Result<Tables> {
 
 /// Detaches and removes what is loaded under a root.
 pub fn unload(root: &PinRoot) -> Result<()> {
+    root.require()?;
     let claim = root.claim()?;
     root.require()?;
     clear(&claim)?;

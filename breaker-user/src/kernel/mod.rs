@@ -4,6 +4,7 @@
 
 pub mod attachment;
 mod batch;
+pub mod bpffs;
 pub mod breaker;
 pub mod clock;
 mod clsact;

@@ -76,7 +76,7 @@ pub fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
         ("IP fragment", "the first of a session's is withheld; later ones are of no use alone"),
         ("tunnels, 802.2, more than 6 VLAN tags", "pass unread, counted as unseen by interface and kind"),
         ("Multipath TCP", "a further path is refused; the first one is followed"),
-        ("segment ahead of a gap", "withheld until TCP has filled the gap; where that stays, the stream is lost"),
+        ("segment ahead of a gap", "withheld until TCP has filled the gap; else the stream is lost"),
         (
             "table full of live connections",
             "as `table full`; closed, unanswered and undeclared ones take no place there",
