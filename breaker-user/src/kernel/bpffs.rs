@@ -1,5 +1,6 @@
 //! BPF file systems: which there are, whether one outlives this process's mount namespace, and mounting the ones that a host lacks.
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
@@ -72,12 +73,13 @@ fn directory(path: &Path, mode: u32) -> Result<()> {
     }
 }
 
-/// True where this process has another mount namespace than process 1.
+/// True where this process has another mount namespace than process 1, whose file in /proc not even root may look at everywhere: no
+/// mount of the one is a mount of the other.
 fn in_private_mounts() -> bool {
-    let id = |process: &str| {
-        let found = fs::metadata(format!("/proc/{process}/ns/mnt")).ok();
-        found.map(|found| (found.dev(), found.ino()))
-    };
-    // The thread's: another one of the process may be elsewhere.
-    id("1").is_some_and(|first| id("thread-self") != Some(first))
+    // The thread's: another one of the process may be elsewhere. The first word of a line is the number of the mount.
+    let mounts = |process: &str| fs::read_to_string(format!("/proc/{process}/mountinfo"));
+    let (Ok(first), Ok(own)) = (mounts("1"), mounts("thread-self")) else { return false };
+    let numbers =
+        |text: &str| text.lines().filter_map(|line| line.split(' ').next()?.parse().ok()).collect::<HashSet<u64>>();
+    numbers(&first).is_disjoint(&numbers(&own))
 }

@@ -77,10 +77,7 @@ pub fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
         ("tunnels, 802.2, more than 6 VLAN tags", "pass unread, counted as unseen by interface and kind"),
         ("Multipath TCP", "a further path is refused; the first one is followed"),
         ("segment ahead of a gap", "withheld until TCP has filled the gap; else the stream is lost"),
-        (
-            "table full of live connections",
-            "as `table full`; closed, unanswered and undeclared ones take no place there",
-        ),
+        ("table full of live connections", "as `table full`; others take no place there"),
         ("pages changed after sending (sendfile)", "not seen: what the hook read is what counts"),
         ("link removed by root", "nothing is enforced: `status` and the agent tell"),
         ("kernel bypass (Onload, DPDK, RDMA, AF_XDP)", bypass),
