@@ -18,6 +18,7 @@ use super::hook::{self, Place};
 use super::load::{self, EndpointKey};
 use super::maps::{Endpoints, Maps, PodKey, Table};
 use super::memory::{Mapped, ORDER, unopened, word};
+use super::netns;
 use super::pins::PinRoot;
 use super::sockets::{SockDiag, TcpSocket};
 use super::switchboard::Switchboard;
@@ -305,9 +306,16 @@ impl Breaker {
     /// What is attached, as the kernel has it now: the program that decides first.
     pub fn attachments(&self) -> Result<Vec<Attachment>> {
         let places = self.places()?;
-        // Who may not look would see nothing attached.
-        places.iter().try_for_each(hook::require_sight)?;
-        places.iter().map(attachment::inspect).collect()
+        self.within(|| {
+            // Who may not look would see nothing attached.
+            places.iter().try_for_each(hook::require_sight)?;
+            places.iter().map(attachment::inspect).collect()
+        })?
+    }
+
+    /// Does something in the network namespace of the load.
+    pub fn within<R: Send>(&self, f: impl FnOnce() -> R + Send) -> Result<R> {
+        netns::within(self.meta().netns, f)
     }
 
     /// The places that the programs were attached to.
