@@ -11,6 +11,7 @@ use crate::cli::SwitchArgs;
 use crate::config::ScopeIndex;
 use crate::enforced::Enforced;
 use crate::fault::{Code, Fault};
+use crate::kernel::disconnect::Ended;
 use crate::kernel::{Breaker, PinRoot, Switchboard};
 use crate::view::{self, status::causes};
 use crate::{audit, journal};
@@ -43,7 +44,7 @@ pub fn trip(root: &PinRoot, args: &SwitchArgs) -> Result<ExitCode> {
     let (ended, told) = if breaker.meta().mode == mode::INLINE {
         (0, "connections end at their next message".to_owned())
     } else {
-        match breaker.sessions_to_end(scope).and_then(|sessions| breaker.destroy_sockets(&sessions)) {
+        match end(&breaker, scope, Ended::All) {
             Ok(count) => (count, format!("connections ended: {count}")),
             Err(error) => (0, format!("idle connections were not ended ({error:#}): they are at their next message")),
         }
@@ -58,6 +59,12 @@ pub fn trip(root: &PinRoot, args: &SwitchArgs) -> Result<ExitCode> {
         return Err(Fault::new(Code::Unexpected, text).into());
     }
     Ok(shown)
+}
+
+/// Ends connections of a scope's sessions, and returns how many.
+fn end(breaker: &Breaker, scope: ScopeIndex, which: Ended) -> Result<usize> {
+    let sessions = breaker.with_resets(breaker.sessions_of(scope)?)?;
+    breaker.end_sockets(&sessions, which)
 }
 
 /// Throws a scope's switch, before anything else is opened or read.
@@ -96,9 +103,15 @@ pub fn reset(root: &PinRoot, args: &SwitchArgs) -> Result<ExitCode> {
         let of = breaker.sessions_of(scope)?;
         of.iter().filter_map(|session| counts.get(session.get() as usize)).map(|count| count.fenced).sum()
     };
-    let counts = json!({ "epoch": breaker.switch(scope)?.epoch, "connections_fenced": fenced });
+    let inline = breaker.meta().mode == mode::INLINE;
+    let (ended, told) = match if inline { Ok(0) } else { end(&breaker, scope, Ended::Fenced) } {
+        Ok(count) => (count, format!("connections ended: {count}")),
+        Err(error) => (0, format!("none was ended ({error:#}): they are at their next message")),
+    };
+    let epoch = breaker.switch(scope)?.epoch;
+    let counts = json!({ "epoch": epoch, "connections_fenced": fenced, "connections_ended": ended });
     journal::note(&breaker, "reset", Some((scope, seen.causes)), Some(&args.reason), counts.clone());
-    let told = format!("connections fenced: {fenced}; they must reconnect, and what they had queued is dead");
+    let told = format!("connections fenced: {fenced}, and what they had queued is dead; {told}");
     show(&breaker, scope, args, counts, &told)
 }
 

@@ -8,6 +8,7 @@ pub mod bpffs;
 pub mod breaker;
 pub mod clock;
 mod clsact;
+pub mod disconnect;
 pub mod hook;
 pub mod links;
 pub mod load;
