@@ -290,6 +290,9 @@ extern "C" fn open(looked_up: u32, beginning: u32, uid: u32, joins: u32) -> u32 
         // Over a further path Multipath TCP would send again what a trip has withheld, and what a reset has made stale.
         return reason::MULTIPATH | DROP;
     }
+    if CONNECTIONS.get_ptr(&work.packet.key).is_none() {
+        forget_inbound(&work.packet.key);
+    }
     work.connection = Connection::new(word, segment);
     work.connection.uid = uid;
     if segment.length != 0 {
@@ -304,13 +307,22 @@ extern "C" fn open(looked_up: u32, beginning: u32, uid: u32, joins: u32) -> u32 
 #[inline(never)]
 extern "C" fn establish() -> u32 {
     let Some(work) = Work::of_this_cpu() else { return reason::NOT_CONFIGURED };
+    let replaces = CONNECTIONS.get_ptr(&work.packet.key).is_some();
     if CONNECTIONS.insert(&work.packet.key, &work.connection, 0).is_err() {
         return table_full();
     }
-    // What is not there needs no removal. What came in on the earlier connection says nothing of this one.
     let _ = TRANSIENT.remove(&work.packet.key);
-    let _ = INBOUND.remove(&work.packet.key);
+    if replaces {
+        forget_inbound(&work.packet.key);
+    }
     IN_CONNECTIONS
+}
+
+/// What came in on an earlier connection says nothing of the one that has its ports now.
+#[inline(always)]
+fn forget_inbound(key: &ConnectionKey) {
+    // What is not there needs no removal.
+    let _ = INBOUND.remove(key);
 }
 
 /// [`locate`] of a segment of a connection whose SYN was not seen: as a session's, or as FIX that no session declares.
