@@ -342,6 +342,9 @@ impl Model {
         if word == 0 {
             return self.join(key, segment, word, beginning);
         }
+        if self.slot(Table::Live, key).is_none() {
+            self.inbound.retain(|(known, _)| known != key);
+        }
         let connection = Connection::new(word, segment);
         if segment.length != 0 {
             return self.establish(key, connection);
@@ -355,9 +358,11 @@ impl Model {
             self.tell(kind::TABLE_FULL, connection.session, key);
             return Err(reason::TABLE_FULL);
         }
+        if self.slot(Table::Live, key).is_some() {
+            self.inbound.retain(|(known, _)| known != key);
+        }
         self.put(Table::Live, key, connection);
         self.transient.retain(|(known, _)| known != key);
-        self.inbound.retain(|(known, _)| known != key);
         Ok(Table::Live)
     }
 
