@@ -30,8 +30,6 @@ pub trait Access: Copy {
     fn interface(self) -> u32;
     /// The account of the socket that sends it; [`Connection::NO_USER`] where that is not known.
     fn uid(self) -> u32;
-    /// True where it is still to be forwarded by this host.
-    fn is_forwarded(self) -> bool;
     /// Copies bytes of it, at least one, into a buffer.
     ///
     /// # Safety
@@ -168,11 +166,6 @@ impl Access for Skb {
     }
 
     #[inline(always)]
-    fn is_forwarded(self) -> bool {
-        false
-    }
-
-    #[inline(always)]
     unsafe fn load(self, offset: u32, to: *mut u8, bytes: u32) -> bool {
         // SAFETY: the caller vouches for the buffer.
         unsafe { bpf_skb_load_bytes(self.0.cast(), offset, to.cast(), bytes) == 0 }
@@ -247,11 +240,6 @@ impl Access for Frame {
     #[inline(always)]
     fn uid(self) -> u32 {
         Connection::NO_USER
-    }
-
-    #[inline(always)]
-    fn is_forwarded(self) -> bool {
-        true
     }
 
     #[inline(always)]

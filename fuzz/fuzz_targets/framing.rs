@@ -102,7 +102,9 @@ fn no_venue_takes_more_orders_than_the_limit(stream: &[u8], segments: &[(usize, 
     let sizes: Vec<usize> = segments.iter().map(|(from, to)| to - from).collect();
     for most in [1, 4] {
         let through = if sizes.is_empty() { stream } else { &stream[..crossed(stream, &sizes, most)] };
-        for (venue, taken) in [("length", by_length(through)), ("search", by_search(through)), ("trailer", by_trailer(through))] {
+        for (venue, taken) in
+            [("length", by_length(through)), ("search", by_search(through)), ("trailer", by_trailer(through))]
+        {
             assert!(taken <= most as usize + HIDDEN, "by {venue}: {taken} of {most}");
         }
     }

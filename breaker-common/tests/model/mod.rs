@@ -290,7 +290,11 @@ impl Model {
     fn find(&mut self, key: &ConnectionKey, segment: &Segment, payload: &[u8]) -> Result<Table, u32> {
         let looked_up = self.ports.contains(&key.remote_port);
         let live = self.slot(Table::Live, key).is_some();
-        if looked_up && live && segment.flags & SYN == 0 && self.slot(Table::Live, key).unwrap().contested == 0 {
+        if looked_up
+            && live
+            && segment.flags & SYN == 0
+            && self.slot(Table::Live, key).is_some_and(|live| live.contested == 0)
+        {
             return Ok(Table::Live);
         }
         let short = !payload.is_empty() && payload.len() < SIGNATURE.len() && SIGNATURE.starts_with(payload);
