@@ -140,6 +140,7 @@ pub fn find(context: impl Context, work: &mut Work, looked_up: bool) -> Result<&
     if !looked_up && beginning == Beginning::Other {
         return Err(pass(reason::NOT_OURS));
     }
+    work.hops = context.hops(&work.packet);
     let joins = work.packet.segment.flags & SYN != 0 && context.joins_multipath(&raw const work.packet) != 0;
     let found = match locate(looked_up as u32, beginning as u32, context.uid(), joins as u32) {
         IN_CONNECTIONS => CONNECTIONS.get_ptr_mut(&work.packet.key),
@@ -294,7 +295,7 @@ extern "C" fn open(looked_up: u32, beginning: u32, uid: u32, joins: u32) -> u32 
         forget_inbound(&work.packet.key);
     }
     work.connection = Connection::new(word, segment);
-    work.connection.uid = uid;
+    (work.connection.uid, work.connection.hops) = (uid, work.hops);
     if segment.length != 0 {
         // Fast Open: its payload is as good as established.
         return establish();

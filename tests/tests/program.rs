@@ -224,8 +224,8 @@ fn compare(breaker: &Breaker, model: &Model, case: usize) {
         for time in [&mut connection.closed_ns, &mut connection.opened_ns] {
             *time = (*time != 0) as u64;
         }
-        // The test runs have no socket.
-        connection.uid = 0;
+        // The test runs have no socket, and the model no routers.
+        (connection.uid, connection.hops) = (0, 0);
     }
     let order = |(key, connection): &(ConnectionKey, Connection)| (key.remote_port, key.local_port, connection.isn);
     connections.sort_by_key(order);
