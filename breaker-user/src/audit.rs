@@ -111,15 +111,20 @@ pub struct Line {
     pub prev: String,
 }
 
-/// How long to wait for the other writers: a trip must not hang because one of them does.
+/// How long to wait for the other writers.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Room that [`reserve`] sets aside, bytes: more than an entry of the verbs takes.
 const ROOM: u64 = 8 * 1024;
 
-/// Appends entries, in one turn.
+/// Appends entries, in one turn, once the other writers have had theirs.
 pub fn append(path: &Path, entries: &[Entry]) -> Result<()> {
+    append_within(path, entries, PATIENCE)
+}
+
+/// The same, for one who can wait only so long for the others.
+pub fn append_within(path: &Path, entries: &[Entry], patience: Duration) -> Result<()> {
     let mut file = open(path)?;
-    lock(&file, path)?;
+    lock(&file, path, patience)?;
     let (mut seq, mut prev) = end(&mut file).with_context(|| format!("reading the end of {}", path.display()))?;
     let length = file.metadata().with_context(|| format!("asking after {}", path.display()))?.len();
     let mut lines = String::new();
@@ -166,14 +171,14 @@ fn regular(opened: std::io::Result<File>, path: &Path) -> Result<File> {
     Ok(file)
 }
 
-fn lock(file: &File, path: &Path) -> Result<()> {
-    let until = Instant::now() + PATIENCE;
+fn lock(file: &File, path: &Path, patience: Duration) -> Result<()> {
+    let until = Instant::now() + patience;
     loop {
         match flock(file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(()),
             Err(Errno::WOULDBLOCK) if Instant::now() < until => sleep(Duration::from_millis(2)),
             Err(Errno::WOULDBLOCK) => {
-                bail!("locking {}: another process has held its lock for {PATIENCE:?}", path.display())
+                bail!("locking {}: another process has held its lock for {patience:?}", path.display())
             }
             Err(error) => return Err(error).with_context(|| format!("locking {}", path.display())),
         }

@@ -7,14 +7,16 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context, Result};
-use breaker_common::abi::{Meta, SIDES};
+use breaker_common::abi::{ABI_VERSION, Meta, SIDES};
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock, major, minor};
 use rustix::io::Errno;
+use serde_json::json;
 
-use crate::audit::{Actor, Entry};
+use crate::audit::{self, Actor, Entry};
 use crate::config::{Policy, Scopes};
 use crate::fault::{Code, Fault};
+use crate::journal::{self, Deed};
 use crate::kernel::hook::{Attachment, Held};
 use crate::kernel::memory::Mapped;
 use crate::kernel::tables::unpadded;
@@ -51,11 +53,13 @@ impl InForce {
 }
 
 impl Loaded {
-    /// Adopts what is pinned under the root if that is this policy, and loads it where nothing is.
-    pub fn adopt_or_load(root: &PinRoot, policy: &Policy, config: &Path) -> Result<Self> {
+    /// Adopts what is pinned under the root if that is this policy, and loads it where nothing is. What the log could not yet be told of
+    /// that comes with it.
+    pub fn adopt_or_load(root: &PinRoot, policy: &Policy, config: &Path) -> Result<(Self, Option<Entry>)> {
         let adopted = root.exists();
+        let mut untold = None;
         if !adopted {
-            load::load(policy, root)?;
+            untold = load(root, policy)?;
         }
         let breaker = Breaker::open(root)?;
         if breaker.policy().sha256 != *policy.sha256() {
@@ -64,14 +68,15 @@ impl Loaded {
         let now = InForce::open(root)?;
         let lock = lock(root)?;
         let program = breaker.program()?;
-        Ok(Self {
+        let made = Self {
             hooks: breaker.hooks()?,
             tag: program.tag(),
             meta: Mapped::open(&root.map("META"))?,
             now: RwLock::new(Arc::new(now)),
             adopted,
             _lock: lock,
-        })
+        };
+        Ok((made, untold))
     }
 
     /// The load with the policy that was in force at the last [`Loaded::follow`].
@@ -121,6 +126,17 @@ impl Loaded {
         let severed = |found: &Attachment| !found.attached || found.hook == "clsact";
         attachments.iter().all(severed) && !self.now().breaker.is_pinned()
     }
+}
+
+/// Loads a policy, and notes it first. A host whose log cannot be written is protected all the same: then the entry is still to be told.
+fn load(root: &PinRoot, policy: &Policy) -> Result<Option<Entry>> {
+    load::require(policy, root)?;
+    let path = policy.agent().audit.as_path();
+    let deed = Deed::of_all("loaded", json!({ "abi": ABI_VERSION }));
+    let entry = Entry { actor: Actor::this("agent"), ..deed.entry(policy.name().to_string()) };
+    let written = audit::append(path, std::slice::from_ref(&entry));
+    load::load(policy, root).inspect_err(|error| journal::failed(path, "loading_failed", &entry, error))?;
+    Ok(written.is_err().then_some(entry))
 }
 
 fn other_policy(breaker: &Breaker, policy: &Policy, config: &Path) -> anyhow::Error {

@@ -74,7 +74,8 @@ pub struct Started {
 impl Agent {
     /// Adopts what is loaded, or loads the policy of this file where nothing is.
     pub fn start(root: &PinRoot, policy: &Policy, config: &Path) -> Result<Self> {
-        let loaded = Arc::new(Loaded::adopt_or_load(root, policy, config)?);
+        let (loaded, untold) = Loaded::adopt_or_load(root, policy, config)?;
+        let loaded = Arc::new(loaded);
         let now = loaded.now();
         let meta = now.breaker.meta();
         let log = Arc::new(Log::new(Arc::clone(&loaded)));
@@ -82,9 +83,7 @@ impl Agent {
         if let Err(error) = history.read_on() {
             say(&format!("trips are counted from now on: {error:#}"));
         }
-        if !loaded.adopted {
-            log.note(loaded.entry("loaded", json!({ "abi": meta.abi })));
-        }
+        untold.into_iter().for_each(|entry| log.note(entry));
         let last_look = Arc::new(LastLook::default());
         let source = Arc::new(Source {
             loaded: Arc::clone(&loaded),

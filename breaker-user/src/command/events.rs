@@ -11,7 +11,7 @@ use super::{say, warn};
 use crate::audit::{self, Line, Reader};
 use crate::cli::{AuditVerb, EventsArgs, LogArgs};
 use crate::journal;
-use crate::kernel::{Breaker, PinRoot};
+use crate::kernel::{PinRoot, Switchboard};
 
 /// How often a followed log is looked at.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -59,7 +59,9 @@ pub fn audit(root: &PinRoot, verb: &AuditVerb) -> Result<ExitCode> {
 fn path(root: &PinRoot, args: &LogArgs) -> Result<PathBuf> {
     match &args.audit {
         Some(path) => Ok(path.clone()),
-        None => Ok(journal::path(&Breaker::open(root).context("finding the audit log, which --audit FILE names too")?)),
+        None => {
+            Ok(journal::path(&Switchboard::open(root).context("finding the audit log, which --audit FILE names too")?))
+        }
     }
 }
 
