@@ -7,6 +7,7 @@ use breaker_common::abi::ABI_VERSION;
 use serde_json::json;
 
 use super::{check, say};
+use crate::audit;
 use crate::cli::ConfigArgs;
 use crate::journal::{self, Deed};
 use crate::kernel::{Breaker, PinRoot, load};
@@ -15,6 +16,7 @@ use crate::view;
 /// Loads, and shows what the kernel then says.
 pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
     let policy = check::policy(args)?;
+    audit::require(policy.agent().audit.as_path())?;
     load::require(&policy, root)?;
     let path = policy.agent().audit.as_path();
     let entry = Deed::of_all("loaded", json!({ "abi": ABI_VERSION })).entry(policy.name().to_string());

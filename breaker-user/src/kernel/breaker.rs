@@ -189,6 +189,13 @@ impl Breaker {
         Ok(all)
     }
 
+    /// How many entries of the table of live connections are taken.
+    pub fn live_connections(&self) -> Result<u64> {
+        let mut taken = 0;
+        self.maps.each_in(Table::Live, |_, _| taken += 1)?;
+        Ok(taken)
+    }
+
     /// Connections by session.
     pub fn connection_counts(&self) -> Result<Vec<ConnectionCount>> {
         Ok(self.connection_table()?.0)

@@ -43,6 +43,10 @@ impl Switchboard {
             return Err(meta::mismatch(root, format!("{} scopes where META says {least}", scopes.len())));
         }
         let labels = Mapped::<Label>::open(&root.map("LABELS"))?;
+        let sessions = meta.policies[meta.side as usize & (SIDES - 1)].sessions;
+        if sessions > labels.len() {
+            return Err(meta::damaged(root, &format!("{sessions} sessions where there is room for {}", labels.len())));
+        }
         Ok(Self { root: root.clone(), meta, scopes, labels })
     }
 

@@ -115,7 +115,7 @@ fn a_full_disk_stops_neither_a_trip_nor_the_agent_and_what_happened_is_told_late
     });
     // What room the last page of the log still has is filled by a person who arms what is armed.
     let arm = || host.cli(&["arm", "host", "--reason", "filling"]);
-    let full = eventually(|| String::from_utf8_lossy(&arm().stderr).contains("was not written").then_some(()));
+    let full = eventually(|| String::from_utf8_lossy(&arm().stderr).contains("cannot be written").then_some(()));
     full.expect("a full disk");
     let whole = read();
 
