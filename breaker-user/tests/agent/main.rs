@@ -252,3 +252,33 @@ fn a_service_manager_hears_of_it() {
     let last = std::iter::from_fn(|| Some(hear())).find(|text| text != "WATCHDOG=1");
     assert_eq!(last.as_deref(), Some("STOPPING=1"));
 }
+
+#[test]
+fn a_trip_that_no_line_tells_of_is_noted_once() {
+    if !privileged() {
+        return;
+    }
+    let host = Host::new(THREE);
+    let agent = host.agent();
+    // As if its event had been lost.
+    host.breaker(|breaker| breaker.trip(breaker.find("session/x1").expect("the session"), 2)).expect("tripping");
+    let told = host.wait_for("tripped", 1).pop().expect("one");
+    assert_eq!((told.scope.as_deref(), told.cause.as_deref()), (Some("session/x1"), Some("rate")));
+    assert_eq!(
+        (told.actor.via.as_str(), &told.counts["found"]),
+        ("agent", &"in its switch: no line told of it".into())
+    );
+    // One that a verb tells of is not noted again, nor is any by the next agent.
+    host.done(&["trip", "host", "--reason", "x"]);
+    std::thread::sleep(Duration::from_millis(3500));
+    agent.stop();
+    let agent = host.agent();
+    std::thread::sleep(Duration::from_millis(3500));
+    assert_eq!(host.told("tripped").len(), 2);
+    // After a reset it is another one.
+    host.done(&["reset", "session/x1", "--reason", "x"]);
+    host.breaker(|breaker| breaker.trip(breaker.find("session/x1").expect("the session"), 2)).expect("tripping");
+    host.wait_for("tripped", 3);
+    agent.stop();
+    host.verify();
+}
