@@ -7,6 +7,7 @@ pub mod command;
 pub mod config;
 pub mod drill;
 pub mod fault;
+mod file;
 pub mod journal;
 pub mod kernel;
 pub mod lab;

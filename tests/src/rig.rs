@@ -129,9 +129,9 @@ impl<N: Network> Rig<N> {
         assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
     }
 
-    /// Resets a scope.
+    /// Resets a scope, its senders as they may be.
     pub fn reset(&self, scope: &str) {
-        let ran = self.cli(&["reset", scope, "--reason", "test"]);
+        let ran = self.cli(&["reset", scope, "--reason", "test", "--force"]);
         assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
     }
 

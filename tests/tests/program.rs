@@ -16,7 +16,7 @@ use breaker_tests::frame::{ACK, Frame, message, order, spelt};
 use breaker_tests::rig::{Rig, run, try_run};
 use breaker_tests::{privileged, slowness};
 use breaker_user::config::ScopeIndex;
-use breaker_user::kernel::Breaker;
+use breaker_user::kernel::{Breaker, Reset};
 use etherparse::{SlicedPacket, TransportSlice};
 use model::{FIRST_PORT, HOST, Model, key};
 
@@ -351,7 +351,7 @@ fn throw(dice: &mut Dice, breaker: &Breaker, model: &mut Model) {
     for number in 0..SCOPES {
         let index = breaker.names().scope(number).expect("the scope");
         let seen = breaker.switch(index).expect("reading it");
-        assert!(breaker.reset(index, seen).expect("resetting"));
+        assert_eq!(breaker.reset(index, seen).expect("resetting"), Reset::Done);
         model.reset(number);
     }
 }

@@ -57,13 +57,8 @@ pub fn load(policy: &Policy, root: &PinRoot) -> Result<()> {
     let kind = hook::kind(policy.host())?;
     hook::require(&policy.host().interfaces)?;
     let claim = root.claim()?;
-    if root.exists() {
-        let text = format!(
-            "loading: refused, nothing is changed: something is loaded at {} already: unload it first, or choose another --pin-root",
-            root.path().display()
-        );
-        return Err(Fault::new(Code::Refused, text).into());
-    }
+    require_free(root)?;
+    require_rights()?;
     clear(&claim)?;
     let next = claim.root();
     let done = next.create().and_then(|()| fill(policy, &tables, &next, kind)).and_then(|()| next.rename(root));
@@ -72,6 +67,27 @@ pub fn load(policy: &Policy, root: &PinRoot) -> Result<()> {
         let _ = remove(&next);
     }
     done
+}
+
+/// Refuses what is known to fail before anything is done for it.
+pub fn require(policy: &Policy, root: &PinRoot) -> Result<()> {
+    tables(policy)?;
+    hook::kind(policy.host())?;
+    hook::require(&policy.host().interfaces)?;
+    let _claim = root.claim()?;
+    require_free(root)?;
+    require_rights()
+}
+
+fn require_free(root: &PinRoot) -> Result<()> {
+    if root.exists() {
+        let text = format!(
+            "loading: refused, nothing is changed: something is loaded at {} already: unload it first, or choose another --pin-root",
+            root.path().display()
+        );
+        return Err(Fault::new(Code::Refused, text).into());
+    }
+    Ok(())
 }
 
 /// The tables of a policy; what does not fit into the maps is an error in the configuration.

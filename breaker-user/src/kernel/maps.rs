@@ -27,6 +27,7 @@ pub struct Maps {
     sessions: OnceLock<Mapped<Session>>,
     counters: OnceLock<PerCpuArray<MapData, PodCounters>>,
     reasons: OnceLock<PerCpuArray<MapData, u64>>,
+    unseen: OnceLock<PerCpuHashMap<MapData, PodUnseen, u64>>,
     heartbeat: OnceLock<Mapped<u64>>,
     /// Both connection tables, to walk over,
     tables: [OnceLock<MapData>; 2],
@@ -84,6 +85,7 @@ impl Maps {
             sessions: OnceLock::new(),
             counters: OnceLock::new(),
             reasons: OnceLock::new(),
+            unseen: OnceLock::new(),
             heartbeat: OnceLock::new(),
             tables: [const { OnceLock::new() }; 2],
             connections: [const { OnceLock::new() }; 2],
@@ -177,11 +179,12 @@ impl Maps {
 
     /// Hands out every connection, and where it is.
     pub fn each_connection(&self, mut each: impl FnMut(Table, &ConnectionKey, &Connection)) -> Result<()> {
-        for table in Table::ALL {
-            let of = |key: &ConnectionKey, connection: &Connection| each(table, key, connection);
-            batch::walk(self.table(table)?, of).context("reading the connection table")?;
-        }
-        Ok(())
+        Table::ALL.into_iter().try_for_each(|table| self.each_in(table, |key, connection| each(table, key, connection)))
+    }
+
+    /// Hands out every connection of a table.
+    pub fn each_in(&self, table: Table, each: impl FnMut(&ConnectionKey, &Connection)) -> Result<()> {
+        batch::walk(self.table(table)?, each).context("reading the connection table")
     }
 
     fn table(&self, table: Table) -> Result<&MapData> {
@@ -196,8 +199,10 @@ impl Maps {
 
     /// Packets that passed unread, by interface and kind ([`abi::unseen`]), over all CPUs.
     pub fn unseen(&self) -> Result<Vec<(UnseenKey, u64)>> {
-        let data = self.open_keyed("UNSEEN", MapType::PerCpuHash, size_of::<UnseenKey>(), 8, 1)?;
-        let map: PerCpuHashMap<_, PodUnseen, u64> = PerCpuHashMap::try_from(Map::PerCpuHashMap(data))?;
+        let map = once(&self.unseen, || {
+            let data = self.open_keyed("UNSEEN", MapType::PerCpuHash, size_of::<UnseenKey>(), 8, 1)?;
+            Ok(PerCpuHashMap::try_from(Map::PerCpuHashMap(data))?)
+        })?;
         let sum =
             |found: Result<(PodUnseen, PerCpuValues<u64>), _>| found.map(|(key, cpus)| (key.0, cpus.iter().sum()));
         map.iter()

@@ -15,11 +15,11 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
     for (args, found) in [
         (&[][..], "Usage: breaker"),
         (&["stauts"], "'status'"),
-        (&["trip"], "--reason <TEXT>"),
-        (&["trip", "host"], "--reason <TEXT>"),
+        (&["trip"], "<SCOPE>"),
         (&["trip", "--reason", "x"], "<SCOPE>"),
-        (&["trip", "host", "--reason"], "a value is required"),
-        (&["trip", "host", "--reason", ""], "it is empty: say why"),
+        (&["reset", "host"], "--reason <TEXT>"),
+        (&["arm", "host", "--reason"], "a value is required"),
+        (&["disarm", "host", "--reason", ""], "it is empty: say why"),
         (&["reset", "host", "--reason", " \t"], "it is empty: say why"),
         (&["trip", "host", "session/x", "--reason", "x"], "unexpected argument 'session/x'"),
         (&["status", "--jsn"], "--json"),
@@ -32,7 +32,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         assert_eq!(said.out, "", "{args:?}");
     }
     let long = "x".repeat(1001);
-    breaker(&["trip", "host", "--reason", &long]).ended(2).because("it has 1001 bytes: write at most 1000");
+    breaker(&["reset", "host", "--reason", &long]).ended(2).because("it has 1001 bytes: write at most 1000");
 }
 
 #[test]
