@@ -272,7 +272,7 @@ impl Access for Frame {
 
     #[inline(always)]
     fn is_lost(self, work: *mut Work, connection: *const Connection) -> bool {
-        forwarded::frame_is_lost(self.0, work, connection) != 0
+        forwarded::is_lost(self, work, connection)
     }
 
     #[inline(always)]

@@ -9,6 +9,7 @@ use aya_ebpf::helpers::bpf_csum_diff;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 use breaker_common::abi::{Connection, flag};
+use breaker_common::decide::{FIN, RST};
 
 use crate::connection;
 use crate::context::{Access, Frame};
@@ -23,10 +24,18 @@ const MOST_CHUNKS: u32 = (1 << 16) / CHUNK_BYTES;
 #[map]
 static SUMMED: PerCpuArray<[u32; CHUNK_BYTES as usize / 4]> = PerCpuArray::with_max_entries(1, 0);
 
+/// Whether the peer will not take a segment of a connection. Nothing depends on one that has neither payload nor an end to tell.
+#[inline(always)]
+pub fn is_lost(context: Frame, work: *mut Work, connection: *const Connection) -> bool {
+    let Some(checked) = present(work) else { return false };
+    let segment = &checked.packet.segment;
+    (segment.length != 0 || segment.flags & (FIN | RST) != 0) && frame_is_lost(context.0, work, connection) != 0
+}
+
 /// 1 where the peer will not take a segment of a connection. A global function.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn frame_is_lost(context: *mut xdp_md, work: *mut Work, connection: *const Connection) -> u32 {
+extern "C" fn frame_is_lost(context: *mut xdp_md, work: *mut Work, connection: *const Connection) -> u32 {
     let (Some(work), Some(connection)) = (present(work), present(connection.cast_mut())) else { return 0 };
     let context = Frame(context);
     let packet = &work.packet;

@@ -27,7 +27,7 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use breaker_common::abi::{Connection, flag, reason};
-use breaker_common::decide::{self, FIN, RST};
+use breaker_common::decide::{self, FIN, RST, SYN};
 
 use crate::context::{Context, Frame, Skb};
 use crate::packet::Plain;
@@ -212,7 +212,18 @@ fn judge_segment(context: impl Context, work: *mut Work, connection: *mut Connec
 fn observe(context: Skb, link: u32) -> Result<(), Exit> {
     let work = Work::of_this_cpu().ok_or(pass(reason::NOT_CONFIGURED))?;
     work.packet.link = link;
-    packet::parse(context, &mut work.packet)?;
+    let plain = if link == packet::ETHERNET { Plain::of(context, &mut work.packet)? } else { None };
+    match plain {
+        Some(plain) => {
+            plain.read(&mut work.packet);
+            work.packet.segment.ack = plain.ack();
+        }
+        None => packet::parse(context, &mut work.packet)?,
+    }
+    // A SYN tells where the stream begins; nothing else without payload tells anything.
+    if work.packet.segment.length == 0 && work.packet.segment.flags & SYN == 0 {
+        return Err(pass(reason::CONTROL));
+    }
     work.packet.turn();
     (work.side, _) = connection::in_force().ok_or(pass(reason::NOT_CONFIGURED))?;
     let (number, connection, inbound) = connection::find_inbound(work).ok_or(pass(reason::NOT_OURS))?;

@@ -170,6 +170,12 @@ impl Plain {
         self.tcp.destination
     }
 
+    /// What is acknowledged: asked for only where a packet comes in.
+    #[inline(always)]
+    pub fn ack(&self) -> u32 {
+        u32::from_be(self.tcp.ack)
+    }
+
     /// What else they say.
     #[inline(always)]
     pub fn read(&self, packet: &mut Packet) {

@@ -233,7 +233,7 @@ fn read<W: World>(
     let opened = connection.opened == 1;
     let stream = &mut connection.stream;
     // What is disarmed withholds nothing.
-    let withholds = stream.next_seq != seq && world.armed(session.scopes[0]);
+    let withholds = stream.is_out_of_place(seq) && world.armed(session.scopes[0]);
     let from = match stream.advance(seq, segment.length, opened, withholds, world.tally()) {
         Arrival::New(from) => from,
         Arrival::Repeated if world.tally().blind == 0 => return None,

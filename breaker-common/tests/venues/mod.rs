@@ -1,7 +1,7 @@
 //! What venues of three kinds take out of a stream, and how much of it crosses a limit. The readers share nothing with the walk: one
 //! believes BodyLength and goes on behind the next trailer (as QuickFIX does), one searches for the next `8=FIX` where a length was
-//! wrong (as QuickFIX/J does), and one ignores lengths and takes all up to a trailer for a message. The last two may take what a wrong
-//! length hides before the length has turned out to be wrong: at most [`HIDDEN`] orders.
+//! wrong (as QuickFIX/J does), and one ignores lengths and takes all up to a trailer for a message. Where a wrong length
+//! goes on behind its segment each may take what it hides before it has turned out to be wrong: at most [`HIDDEN`] orders.
 
 use breaker_common::blind::BYTES_PER_ORDER;
 use breaker_common::sequence::Stream;
