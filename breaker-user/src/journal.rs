@@ -10,13 +10,16 @@ use breaker_common::abi::cause;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::audit::{self, Actor, Entry};
+use crate::audit::{self, Actor, Entry, Locked};
 use crate::fault::{self, Code, Fault};
 use crate::kernel::Switchboard;
 use crate::kernel::tables::unpadded;
 
 /// How long a line about what is done already waits for the other writers of the log: a trip must not hang because one of them does.
 const PATIENCE: Duration = Duration::from_millis(50);
+
+/// How long the process waits that is left behind where that was not enough.
+const LATER: Duration = Duration::from_secs(600);
 
 /// A deed of the command line.
 pub struct Deed<'a> {
@@ -75,6 +78,9 @@ pub fn failed(path: &Path, kind: &str, entry: &Entry, error: &anyhow::Error) {
 
 fn note_at(path: &Path, entry: Entry) {
     if let Err(error) = audit::append_within(path, std::slice::from_ref(&entry), PATIENCE) {
+        if error.downcast_ref::<Locked>().is_some() {
+            note_later(path, &entry);
+        }
         // Whatever becomes of this warning, what was done is done.
         let _ = writeln!(
             std::io::stderr(),
@@ -82,6 +88,24 @@ fn note_at(path: &Path, entry: Entry) {
             told(&entry)
         );
     }
+}
+
+/// Leaves a process behind that writes the line once the log is free, and ends then, or gives up.
+fn note_later(path: &Path, entry: &Entry) {
+    // SAFETY: the verbs have no other thread, and the child does nothing but open, write and close files.
+    if unsafe { libc::fork() } != 0 {
+        return;
+    }
+    // Whoever reads the verb's output waits for its end, and must not wait for this.
+    let closed = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").is_ok_and(|null| {
+        rustix::stdio::dup2_stdin(&null).is_ok()
+            && rustix::stdio::dup2_stdout(&null).is_ok()
+            && rustix::stdio::dup2_stderr(&null).is_ok()
+    });
+    let _ = rustix::process::setsid();
+    let written = closed && audit::append_within(path, std::slice::from_ref(entry), LATER).is_ok();
+    // SAFETY: ends this process, without what the parent has still to do at its end.
+    unsafe { libc::_exit(i32::from(!written)) };
 }
 
 /// An entry in a line.

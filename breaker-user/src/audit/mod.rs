@@ -8,6 +8,7 @@ mod anchor;
 mod reader;
 mod verify;
 
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -193,6 +194,18 @@ fn open(path: &Path) -> Result<File> {
     file::open(&mut options, path)
 }
 
+/// Another process has held the lock of the log for so long.
+#[derive(Debug)]
+pub struct Locked(Duration);
+
+impl fmt::Display for Locked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "another process has held its lock for {:?}", self.0)
+    }
+}
+
+impl std::error::Error for Locked {}
+
 fn lock(file: &File, path: &Path, patience: Duration) -> Result<()> {
     let until = Instant::now() + patience;
     loop {
@@ -200,7 +213,7 @@ fn lock(file: &File, path: &Path, patience: Duration) -> Result<()> {
             Ok(()) => return Ok(()),
             Err(Errno::WOULDBLOCK) if Instant::now() < until => sleep(Duration::from_millis(2)),
             Err(Errno::WOULDBLOCK) => {
-                bail!("locking {}: another process has held its lock for {patience:?}", path.display())
+                return Err(Locked(patience)).with_context(|| format!("locking {}", path.display()));
             }
             Err(error) => return Err(error).with_context(|| format!("locking {}", path.display())),
         }

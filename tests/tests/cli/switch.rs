@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use breaker_tests::privileged;
@@ -143,8 +144,16 @@ fn a_trip_does_not_wait_for_whoever_holds_the_log() {
     let said = rig.switch("trip", "session/x1").ended(0);
     assert!(said.err.contains("another process has held its lock for 50ms"), "{said:?}");
     assert!(start.elapsed() < Duration::from_secs(1));
+    let lines = || std::fs::read_to_string(rig.audit()).expect("the log").matches("\"kind\":\"tripped\"").count();
+    assert_eq!(lines(), 0);
     drop(log);
+    // Its line comes when the log is free.
+    while lines() == 0 {
+        assert!(start.elapsed() < Duration::from_secs(10), "the line did not come");
+        sleep(Duration::from_millis(10));
+    }
     assert_eq!(rig.switch("trip", "session/x1").ended(0).err, "");
+    rig.types("audit verify").ended(0);
 }
 
 #[test]
