@@ -1,10 +1,10 @@
 //! The audit log: what was done, in order, by whom and why; and that no change to it goes unseen.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use breaker_tests::privileged;
-use breaker_tests::rig::{Rig, binary};
+use breaker_tests::rig::{self, Rig};
 use serde_json::{Value, json};
 
 use super::host::{Host, POLICY, Said, breaker};
@@ -83,8 +83,7 @@ fn a_variable_does_not_make_somebody_else_of_the_actor() {
     rig.load();
     let as_user = |variable: &str| {
         let args = ["trip", "host", "--reason", "x"];
-        let ran =
-            rig.inside(|| Command::new(binary()).args(args).env_remove("SUDO_USER").env(variable, "mallory").output());
+        let ran = rig.inside(|| rig::command().args(args).env_remove("SUDO_USER").env(variable, "mallory").output());
         Said::of(ran.expect("running breaker")).ended(0);
         logged(&rig).pop().expect("a line")["actor"]["user"].clone()
     };
@@ -106,7 +105,7 @@ fn followed_events_come_as_they_happen() {
     let rig = Rig::unloaded(POLICY);
     rig.load();
     let mut follow = rig.inside(|| {
-        let mut command = Command::new(binary());
+        let mut command = rig::command();
         command.args(["events", "--follow", "--json"]).stdout(Stdio::piped()).spawn().expect("starting breaker")
     });
     let mut lines = BufReader::new(follow.stdout.take().expect("its output")).lines();
