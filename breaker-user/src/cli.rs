@@ -1,5 +1,6 @@
 //! The command line. What stands here in doc comments is the help text and the manual page.
 
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
@@ -66,10 +67,11 @@ pub enum Verb {
     Arm(SwitchArgs),
     /// Let the limits of a scope no longer trip it: they warn, and tell when they would have. `trip` still does.
     Disarm(SwitchArgs),
-    /// The big red button: withhold the orders of a scope from now on, until `reset`. Asks nothing, needs no agent.
-    Trip(SwitchArgs),
+    /// The big red button: withhold the orders of a scope from now on, until `reset`. Asks nothing, needs no agent, and works whatever
+    /// its reason is.
+    Trip(TripArgs),
     /// Let a tripped scope trade again, on new connections. Refused while that is not safe.
-    Reset(SwitchArgs),
+    Reset(ResetArgs),
     /// Show the audit log: what was done and what happened, by whom, when and why.
     Events(EventsArgs),
     /// Check the audit log.
@@ -119,6 +121,49 @@ pub struct SwitchArgs {
     /// Print the state read back as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `trip`.
+#[derive(Debug, Args)]
+pub struct TripArgs {
+    /// `host`, `group/NAME` or `session/NAME`, as `breaker status` lists them.
+    pub scope: String,
+    /// Why: it goes into the audit log. One that cannot be used is replaced, and the trip is made all the same.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Vec<OsString>,
+    /// Print the state read back as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl TripArgs {
+    /// The reason that goes into the log; and, where it is not the one that was given, what was wrong with that.
+    pub fn reason(&self) -> (String, Option<String>) {
+        let given = self.reason.join(OsStr::new(" "));
+        let text = given.to_string_lossy();
+        let text = text.trim();
+        if text.is_empty() {
+            let found = if self.reason.is_empty() { "it is missing" } else { "it is empty" };
+            return ("no reason given".to_owned(), Some(found.to_owned()));
+        }
+        let found = match (given.to_str(), text.len()) {
+            (_, length) if length > LONGEST_REASON => Some(format!("it has {length} bytes, cut to {LONGEST_REASON}")),
+            (None, _) => Some("it is not UTF-8".to_owned()),
+            _ => None,
+        };
+        (text[..text.floor_char_boundary(LONGEST_REASON)].to_owned(), found)
+    }
+}
+
+/// Arguments of `reset`.
+#[derive(Debug, Args)]
+pub struct ResetArgs {
+    /// Which scope, and why.
+    #[command(flatten)]
+    pub switch: SwitchArgs,
+    /// Reset although orders were withheld a moment ago: whoever sent them may send on. It is logged.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Arguments of `events`.
@@ -180,6 +225,35 @@ pub enum ScenarioName {
     Knight,
 }
 
+/// What was typed, with the reason of a `trip` as one word, `--reason=TEXT`: whatever it begins with, and also where it was left out, it
+/// must not keep the trip from being made.
+pub fn spelled(typed: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let typed: Vec<_> = typed.into_iter().collect();
+    if !typed.iter().any(|word| word == "trip") {
+        return typed;
+    }
+    let mut words = typed.into_iter().peekable();
+    let mut spelled = Vec::new();
+    while let Some(mut word) = words.next() {
+        if word == "--reason" {
+            word.push("=");
+            if let Some(text) = words.next_if(|next| !is_option_of_trip(next)) {
+                word.push(text);
+            }
+        }
+        spelled.push(word);
+    }
+    spelled
+}
+
+/// A word that is an option itself, and so no reason.
+fn is_option_of_trip(word: &OsStr) -> bool {
+    word.to_str().is_some_and(|word| {
+        let name = word.split_once('=').map_or(word, |(name, _)| name);
+        matches!(name, "--json" | "--pin-root" | "--reason" | "--help" | "-h")
+    })
+}
+
 /// A reason that says something.
 fn reason(text: &str) -> Result<String, String> {
     match text.trim() {
@@ -188,5 +262,55 @@ fn reason(text: &str) -> Result<String, String> {
             Err(format!("it has {} bytes: write at most {LONGEST_REASON}", text.len()))
         }
         text => Ok(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+
+    /// A trip with these words behind its scope: its reason, what was wrong with that, and whether JSON is wanted.
+    fn trip(words: &[&OsStr]) -> (String, Option<String>, bool) {
+        let typed = ["breaker", "trip", "session/x"].map(OsStr::new);
+        let parsed = Cli::try_parse_from(spelled(typed.iter().chain(words).map(OsString::from)));
+        let Ok(Cli { verb: Verb::Trip(args), .. }) = parsed else { panic!("{words:?}: {parsed:?}") };
+        let (reason, found) = args.reason();
+        (reason, found, args.json)
+    }
+
+    #[test]
+    fn a_trip_takes_any_reason_and_tells_what_it_made_of_it() {
+        let long = "ü".repeat(600);
+        for (words, reason, found, json) in [
+            (&[][..], "no reason given", Some("it is missing"), false),
+            (&["--json"], "no reason given", Some("it is missing"), true),
+            (&["--reason"], "no reason given", Some("it is empty"), false),
+            (&["--reason="], "no reason given", Some("it is empty"), false),
+            (&["--reason", " \t"], "no reason given", Some("it is empty"), false),
+            (&["--reason", "--json"], "no reason given", Some("it is empty"), true),
+            (&["--reason", "--pin-root", "/x"], "no reason given", Some("it is empty"), false),
+            (&["--reason", "--pin-root=/x", "--json"], "no reason given", Some("it is empty"), true),
+            (&["--reason", "-5 % in a minute"], "-5 % in a minute", None, false),
+            (&["--reason", "--"], "--", None, false),
+            (&["--json", "--reason", "--jsn"], "--jsn", None, true),
+            (&["--reason=-x"], "-x", None, false),
+            (&["--reason", "a", "--reason", "b"], "a b", None, false),
+            (&["--reason", &long], &long[..1000], Some("it has 1200 bytes, cut to 1000"), false),
+            (&["--reason", "runaway"], "runaway", None, false),
+        ] {
+            let words: Vec<_> = words.iter().map(OsStr::new).collect();
+            assert_eq!(trip(&words), (reason.to_owned(), found.map(str::to_owned), json), "{words:?}");
+        }
+        let (reason, found, _) = trip(&[OsStr::new("--reason"), OsStr::from_bytes(b"runaway \xff")]);
+        assert_eq!((reason.as_str(), found.as_deref()), ("runaway \u{fffd}", Some("it is not UTF-8")));
+    }
+
+    #[test]
+    fn other_verbs_want_a_reason() {
+        for words in [&["reset", "host"][..], &["reset", "host", "--reason"], &["arm", "host", "--reason", "-x"]] {
+            assert!(Cli::try_parse_from(spelled(["breaker"].iter().chain(words).map(OsString::from))).is_err());
+        }
     }
 }

@@ -1,30 +1,86 @@
-//! What this process did, into the audit log of what is loaded.
+//! What this process does, into the audit log of what is loaded. The line comes first and the deed second, so that nothing is done unseen;
+//! a trip alone is made first.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use breaker_common::abi::cause;
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::audit::{self, Actor, Entry};
-use crate::config::ScopeIndex;
-use crate::kernel::Breaker;
+use crate::audit::{self, Actor, Entry, Locked};
+use crate::fault::{self, Code, Fault};
+use crate::kernel::Switchboard;
 use crate::kernel::tables::unpadded;
 
-/// Notes a deed of the command line. A log that cannot be written is said on standard error: it never stops a trip.
-pub fn note(breaker: &Breaker, kind: &str, about: Option<(ScopeIndex, u64)>, reason: Option<&str>, counts: Value) {
-    let entry = Entry {
-        time: Timestamp::now(),
-        kind: kind.to_owned(),
-        scope: about.map(|(scope, _)| breaker.names().name(scope).to_string()),
-        cause: about.and_then(|(_, causes)| names(causes)),
-        actor: Actor::this("cli"),
-        reason: reason.map(str::to_owned),
-        counts,
-        policy: unpadded(&breaker.policy().name),
-    };
-    if let Err(error) = write(breaker, std::slice::from_ref(&entry)) {
+/// How long a line about what is done already waits for the other writers of the log: a trip must not hang because one of them does.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// How long the process waits that is left behind where that was not enough.
+const LATER: Duration = Duration::from_secs(600);
+
+/// A deed of the command line.
+pub struct Deed<'a> {
+    /// The kind of event.
+    pub kind: &'a str,
+    /// The scope that it is about, and for which causes.
+    pub about: Option<(&'a str, u64)>,
+    /// Why, in somebody's words.
+    pub reason: Option<&'a str>,
+    /// Figures.
+    pub counts: Value,
+}
+
+impl<'a> Deed<'a> {
+    /// A deed that is about the load as a whole.
+    pub fn of_all(kind: &'a str, counts: Value) -> Self {
+        Self { kind, about: None, reason: None, counts }
+    }
+
+    /// As an entry of the log, at this moment, under the policy of this name.
+    pub fn entry(&self, policy: String) -> Entry {
+        Entry {
+            time: Timestamp::now(),
+            kind: self.kind.to_owned(),
+            scope: self.about.map(|(scope, _)| scope.to_owned()),
+            cause: self.about.and_then(|(_, causes)| names(causes)),
+            actor: Actor::this("cli"),
+            reason: self.reason.map(str::to_owned),
+            counts: self.counts.clone(),
+            policy,
+        }
+    }
+}
+
+/// Notes what is about to be done. What cannot be noted is refused: `doing` says what that is.
+pub fn before(path: &Path, doing: &str, entry: Entry) -> Result<()> {
+    // Room for the line that says that it failed too.
+    let written = audit::reserve(path).and_then(|()| audit::append(path, &[entry]));
+    written.map_err(|error| {
+        let code = if fault::is_denied(&error) { Code::Permission } else { Code::Refused };
+        let found = format!("the audit log cannot be written ({error:#}): make room, or see to [agent].audit");
+        Fault::new(code, format!("{doing}: refused, nothing is changed: {found}")).into()
+    })
+}
+
+/// Notes what was done. A log that cannot be written is said on standard error: it never stops a trip.
+pub fn note(board: &Switchboard, deed: &Deed) {
+    note_at(&path(board), deed.entry(unpadded(&board.policy().name)));
+}
+
+/// Notes that what the log tells of was not done after all.
+pub fn failed(path: &Path, kind: &str, entry: &Entry, error: &anyhow::Error) {
+    let counts = json!({ "found": fault::text_of(error) });
+    note_at(path, Entry { time: Timestamp::now(), kind: kind.to_owned(), counts, ..entry.clone() });
+}
+
+fn note_at(path: &Path, entry: Entry) {
+    if let Err(error) = audit::append_within(path, std::slice::from_ref(&entry), PATIENCE) {
+        if error.downcast_ref::<Locked>().is_some() {
+            note_later(path, &entry);
+        }
         // Whatever becomes of this warning, what was done is done.
         let _ = writeln!(
             std::io::stderr(),
@@ -32,6 +88,24 @@ pub fn note(breaker: &Breaker, kind: &str, about: Option<(ScopeIndex, u64)>, rea
             told(&entry)
         );
     }
+}
+
+/// Leaves a process behind that writes the line once the log is free, and ends then, or gives up.
+fn note_later(path: &Path, entry: &Entry) {
+    // SAFETY: the verbs have no other thread, and the child does nothing but open, write and close files.
+    if unsafe { libc::fork() } != 0 {
+        return;
+    }
+    // Whoever reads the verb's output waits for its end, and must not wait for this.
+    let closed = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").is_ok_and(|null| {
+        rustix::stdio::dup2_stdin(&null).is_ok()
+            && rustix::stdio::dup2_stdout(&null).is_ok()
+            && rustix::stdio::dup2_stderr(&null).is_ok()
+    });
+    let _ = rustix::process::setsid();
+    let written = closed && audit::append_within(path, std::slice::from_ref(entry), LATER).is_ok();
+    // SAFETY: ends this process, without what the parent has still to do at its end.
+    unsafe { libc::_exit(i32::from(!written)) };
 }
 
 /// An entry in a line.
@@ -46,14 +120,9 @@ fn told(entry: &Entry) -> String {
     )
 }
 
-/// Appends entries to the log of a load.
-pub fn write(breaker: &Breaker, entries: &[Entry]) -> Result<()> {
-    audit::append(&path(breaker), entries)
-}
-
 /// The audit log of a load.
-pub fn path(breaker: &Breaker) -> std::path::PathBuf {
-    unpadded(&breaker.meta().audit).into()
+pub fn path(board: &Switchboard) -> PathBuf {
+    unpadded(&board.meta().audit).into()
 }
 
 /// Cause bits by name; `None` for none.

@@ -8,6 +8,7 @@ pub mod config;
 pub mod drill;
 pub mod enforced;
 pub mod fault;
+mod file;
 pub mod journal;
 pub mod kernel;
 pub mod lab;

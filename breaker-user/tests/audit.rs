@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::thread;
 
-use breaker_user::audit::{Actor, Entry, Line, Reader, append, reserve, verify};
+use breaker_user::audit::{Actor, Entry, Line, Reader, append, require, reserve, verify};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -28,6 +28,11 @@ impl Log {
     /// Writes these kinds of entries, one a turn.
     fn append(&self, kinds: &[&str]) {
         kinds.iter().for_each(|kind| append(&self.path(), &[entry(kind, "why not")]).unwrap());
+    }
+
+    /// Removes the note of its end.
+    fn forget_end(&self) {
+        let _ = fs::remove_file(self.directory.join(".audit.jsonl.end"));
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -137,11 +142,14 @@ fn no_line_can_be_removed_repeated_or_moved() {
             let found = log.wrong(&moved.concat());
             assert!(found.contains(&format!("line {}: ", at.min(to) + 1)), "{found}");
         }
-        // But for the last: of a line that is cut off whole only a note of the hash tells.
-        if at + 1 < lines.len() {
-            let mut removed = lines.clone();
-            removed.remove(at);
-            let found = log.wrong(&removed.concat());
+        let mut removed = lines.clone();
+        removed.remove(at);
+        let found = log.wrong(&removed.concat());
+        if at == 0 {
+            assert!(found.contains("line number 1 is missing"), "{found}");
+        } else if at + 1 == lines.len() {
+            assert!(found.contains("line number 5 is missing: they were cut off its end"), "{found}");
+        } else {
             assert!(
                 found.contains(&format!("line {}: its `prev` is not the hash of the line before", at + 1)),
                 "{found}"
@@ -160,6 +168,7 @@ fn a_forged_line_with_a_right_hash_of_its_own_breaks_the_next() {
     log.append(&["loaded", "tripped"]);
     let honest = lines(&log.bytes());
     fs::remove_file(log.path()).unwrap();
+    log.forget_end();
     append(&log.path(), &[entry("loaded", "something else")]).unwrap();
     let found = log.wrong(&[log.bytes(), honest[1].clone()].concat());
     assert!(found.contains("line 2: its `prev` is not the hash of the line before: a line was changed"), "{found}");
@@ -176,6 +185,8 @@ fn a_torn_last_line_is_found_and_stops_no_later_one() {
         let found = log.wrong(torn);
         assert!(found.contains("line 3: it is unfinished: its end was cut off"), "{found}");
         assert_eq!(log.read().len(), 2, "what is unfinished may still be being written");
+        // A crash in mid-write comes before the note of the end.
+        log.forget_end();
         append(&log.path(), &[entry("armed", "after")]).unwrap();
         let read = log.read();
         // Cut behind its last brace it is the whole line again; else it keeps its place, and no number.
@@ -237,7 +248,107 @@ fn a_reader_goes_on_where_it_was_and_begins_again_in_a_new_file() {
     assert_eq!(read().unwrap(), [3]);
     fs::rename(log.path(), log.path().with_extension("old")).unwrap();
     log.append(&["armed"]);
-    assert_eq!(read().unwrap(), [1]);
+    assert_eq!(read().unwrap(), [4]);
+    // What was not read of it when it got another name is read first.
+    log.append(&["loaded"]);
+    fs::rename(log.path(), log.path().with_extension("older")).unwrap();
+    assert_eq!(read().unwrap(), [5], "and there is no new one yet");
+    log.append(&["armed", "reset"]);
+    assert_eq!(read().unwrap(), [6, 7]);
+    // Emptied, and longer again than it was.
+    OpenOptions::new().write(true).open(log.path()).unwrap().set_len(0).unwrap();
+    log.append(&["armed", "reset", "tripped"]);
+    assert_eq!(read().unwrap(), [8, 9, 10]);
+}
+
+#[test]
+fn a_rotated_log_is_one_chain_and_a_file_that_is_missing_is_told() {
+    let log = Log::new("rotated");
+    let beside = |name: &str| log.path().with_file_name(name);
+    log.append(&["loaded", "tripped"]);
+    fs::rename(log.path(), beside("audit.jsonl.2")).unwrap();
+    assert_eq!(verify(&log.path()).unwrap().lines, 2, "nothing was written since");
+    log.append(&["reset", "tripped", "reset"]);
+    // By copying and emptying.
+    fs::copy(log.path(), beside("audit-20261122.jsonl")).unwrap();
+    OpenOptions::new().write(true).open(log.path()).unwrap().set_len(0).unwrap();
+    assert_eq!(verify(&log.path()).unwrap().lines, 5);
+    log.append(&["armed"]);
+    // A copy of a part is not another log, and what is no log is nothing.
+    fs::copy(log.path(), beside("audit.jsonl.copy")).unwrap();
+    fs::write(beside("audit.jsonl.gz"), [0x1f, 0x8b]).unwrap();
+    let whole = verify(&log.path()).unwrap();
+    let files = [beside("audit.jsonl.2"), beside("audit-20261122.jsonl"), log.path()];
+    assert_eq!((whole.lines, whole.first, &whole.files[..], &whole.apart[..]), (6, 1, &files[..], &[][..]));
+
+    // The oldest may have had its time.
+    fs::rename(beside("audit.jsonl.2"), beside("kept")).unwrap();
+    let found = verify(&log.path()).unwrap();
+    assert_eq!((found.lines, found.first), (4, 3));
+    fs::rename(beside("kept"), beside("audit.jsonl.2")).unwrap();
+    // The one between may not, nor may lines at its end.
+    let between = fs::read(beside("audit-20261122.jsonl")).unwrap();
+    fs::remove_file(beside("audit-20261122.jsonl")).unwrap();
+    let error = verify(&log.path()).unwrap_err().to_string();
+    assert!(error.contains("line numbers 3 to 5 are missing: a file is missing between it and "), "{error}");
+    fs::write(beside("audit-20261122.jsonl"), lines(&between)[..2].concat()).unwrap();
+    let error = verify(&log.path()).unwrap_err().to_string();
+    assert!(error.contains("line number 5 is missing"), "{error}");
+    let mut forged = between.clone();
+    forged[40] ^= 1;
+    fs::write(beside("audit-20261122.jsonl"), &forged).unwrap();
+    verify(&log.path()).unwrap_err();
+    fs::write(beside("audit-20261122.jsonl"), &between).unwrap();
+    verify(&log.path()).unwrap();
+    // A log that was begun anew is another one, and that is told.
+    fs::rename(log.path(), beside("audit.jsonl.1")).unwrap();
+    let error = verify(&log.path());
+    assert_eq!(error.unwrap().lines, 6);
+    log.forget_end();
+    log.append(&["loaded"]);
+    let found = verify(&log.path()).unwrap();
+    assert_eq!((found.lines, found.apart.len()), (1, 4), "{found:?}");
+    // The newest file gone, with its lines.
+    log.append(&["tripped"]);
+    fs::remove_file(log.path()).unwrap();
+    let error = verify(&log.path()).unwrap_err().to_string();
+    assert!(error.contains("line numbers 1 to 2 are missing"), "{error}");
+}
+
+#[test]
+fn what_is_no_file_is_refused_at_once() {
+    let log = Log::new("kinds");
+    fs::create_dir_all(&log.directory).unwrap();
+    let place = log.path();
+    let all_refuse = |found: &str| {
+        for error in [
+            append(&place, &[entry("loaded", "x")]).unwrap_err(),
+            reserve(&place).unwrap_err(),
+            require(&place).unwrap_err(),
+        ] {
+            assert!(format!("{error:#}").contains(found), "{error:#}");
+        }
+    };
+    rustix::fs::mknodat(rustix::fs::CWD, &place, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    all_refuse("is a FIFO");
+    verify(&place).unwrap_err();
+    Reader::new(place.clone()).read_on(|_| Ok(())).unwrap_err();
+    fs::remove_file(&place).unwrap();
+    std::os::unix::fs::symlink(log.directory.join("elsewhere"), &place).unwrap();
+    all_refuse("is a symbolic link");
+    fs::remove_file(&place).unwrap();
+    fs::create_dir(&place).unwrap();
+    all_refuse("is a directory");
+    fs::remove_dir(&place).unwrap();
+    // Without an end of a line for as long as anybody would read.
+    OpenOptions::new().write(true).create_new(true).open(&place).unwrap().set_len(1 << 40).unwrap();
+    for error in [
+        append(&place, &[entry("loaded", "x")]).unwrap_err(),
+        verify(&place).unwrap_err(),
+        Reader::new(place.clone()).read_on(|_| Ok(())).unwrap_err(),
+    ] {
+        assert!(format!("{error:#}").contains("this is no audit log"), "{error:#}");
+    }
 }
 
 #[test]

@@ -135,9 +135,9 @@ impl<N: Network> Rig<N> {
         assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
     }
 
-    /// Resets a scope.
+    /// Resets a scope, its senders as they may be.
     pub fn reset(&self, scope: &str) {
-        let ran = self.cli(&["reset", scope, "--reason", "test"]);
+        let ran = self.cli(&["reset", scope, "--reason", "test", "--force"]);
         assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
     }
 
@@ -168,7 +168,9 @@ impl<N: Network> Rig<N> {
     /// Sends frames from the host as they are, through the hook, by a packet socket.
     pub fn inject(&self, frames: &[Vec<u8>]) {
         let socket = PacketSocket::deaf(self.wire.host(), N::INTERFACE);
-        frames.iter().for_each(|frame| socket.send(frame));
+        for frame in frames {
+            socket.send(frame);
+        }
     }
 
     /// Runs the loaded program over a frame.

@@ -34,7 +34,7 @@ fn policy(rig: &Rig, text: &str) -> Policy {
 }
 
 fn put(rig: &Rig, policy: &Policy) -> Reloaded {
-    let done = rig.inside(|| reload(policy, &Rig::root())).expect("reloading");
+    let done = rig.inside(|| reload(policy, &Rig::root(), |_, _| Ok(()))).expect("reloading");
     assert!(done.changed);
     done
 }
@@ -301,7 +301,8 @@ fn what_is_tripped_stays_tripped_and_what_is_fenced_stays_fenced() {
         (scope.tripped, scope.epoch)
     };
     assert_eq!([state("group/a"), state("group/b"), state("session/x1")], [(true, 1), (true, 1), (false, 0)]);
-    let refused = rig.inside(|| reload(&policy(&rig, &text("\"b\"")), &Rig::root())).expect_err("a refusal");
+    let refused =
+        rig.inside(|| reload(&policy(&rig, &text("\"b\"")), &Rig::root(), |_, _| Ok(()))).expect_err("a refusal");
     assert!(refused.to_string().contains("session/x1: no longer in group/a"), "{refused:#}");
     for group in ["group/a", "group/b"] {
         rig.reset(group);

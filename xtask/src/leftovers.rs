@@ -1,10 +1,14 @@
-//! What tests may leave behind on the machine: every privileged test removes what it made, and this sees that it did.
+//! What tests may leave behind on the machine: every privileged test removes what it made, and this sees that it did. It looks at names of
+//! breaker's own only: whatever else comes and goes meanwhile is other programs'.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::path::Path;
 
-/// Names of the machine's network namespaces and pinned BPF objects.
+/// How the names of breaker's own network namespaces and pin roots begin.
+const OWN: &str = "breaker";
+
+/// Names of breaker's own network namespaces and pinned BPF objects on the machine.
 pub struct Machine(BTreeSet<String>);
 
 impl Machine {
@@ -12,10 +16,12 @@ impl Machine {
     pub fn now() -> Self {
         let mut names = BTreeSet::new();
         // Where `ip netns list` looks.
-        for entry in fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        for entry in own(Path::new("/run/netns")) {
             names.insert(format!("network namespace {}", entry.file_name().to_string_lossy()));
         }
-        pins(Path::new("/sys/fs/bpf"), &mut names);
+        for entry in own(Path::new("/sys/fs/bpf")) {
+            pin(&entry, &mut names);
+        }
         Self(names)
     }
 
@@ -27,12 +33,17 @@ impl Machine {
     }
 }
 
-fn pins(directory: &Path, names: &mut BTreeSet<String>) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        names.insert(entry.path().display().to_string());
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            pins(&entry.path(), names);
-        }
+/// What a directory holds under a name of breaker's own.
+fn own(directory: &Path) -> impl Iterator<Item = DirEntry> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(OWN))
+}
+
+/// A pin, and where it is a directory all that is in it.
+fn pin(entry: &DirEntry, names: &mut BTreeSet<String>) {
+    names.insert(entry.path().display().to_string());
+    if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+        fs::read_dir(entry.path()).into_iter().flatten().flatten().for_each(|entry| pin(&entry, names));
     }
 }
 
@@ -52,5 +63,17 @@ mod tests {
             machine(&["/sys/fs/bpf/test"]).changes_since(&before),
             ["/sys/fs/bpf/test was left behind", "network namespace mine, not of the tests, is gone"]
         );
+    }
+    #[test]
+    fn what_is_not_called_after_breaker_is_not_looked_at() {
+        let directory = std::env::temp_dir().join(format!("leftovers-{}", std::process::id()));
+        for name in ["breaker", "breaker-drill", "cilium", "hold1", ".breaker"] {
+            fs::create_dir_all(directory.join(name).join("pin")).expect("a directory");
+        }
+        let mut names = BTreeSet::new();
+        own(&directory).for_each(|entry| pin(&entry, &mut names));
+        let found: Vec<_> = names.iter().map(|name| name.trim_start_matches(&*directory.to_string_lossy())).collect();
+        assert_eq!(found, ["/breaker", "/breaker-drill", "/breaker-drill/pin", "/breaker/pin"]);
+        fs::remove_dir_all(&directory).expect("removing it");
     }
 }

@@ -45,6 +45,7 @@ pub const TESTS: &[Package] = &[
     package("iproute2", Program("ip"), "network namespaces, veth pairs, routes"),
     package("nftables", Program("nft"), "packets lost or marked behind breaker's back"),
     package("ethtool", Program("ethtool"), "turns segmentation offload on and off"),
+    package("strace", Program("strace"), "has system calls fail, each in its turn"),
     package("tshark", Program("tshark"), "an independent reader of what was on the wire"),
     package("libquickfix-dev", File("/usr/include/quickfix/Session.h"), "a real FIX engine to cut off and to recover"),
     package("g++", Program("c++"), "compiles the FIX engine's two ends"),

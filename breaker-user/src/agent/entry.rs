@@ -14,7 +14,7 @@ use crate::kernel::tables::ip;
 use crate::view::status::worded;
 
 /// The names of the kinds of event: a contract with scripts.
-pub const KINDS: [(u32, &str); 11] = [
+pub const KINDS: [(u32, &str); 13] = [
     (kind::TRIPPED, "tripped"),
     (kind::WOULD_TRIP, "would_trip"),
     (kind::WARNED, "warned"),
@@ -26,6 +26,8 @@ pub const KINDS: [(u32, &str); 11] = [
     (kind::SILENT, "warned"),
     (kind::ISOLATED, "isolated"),
     (kind::MISMATCHED, "comp_id_mismatch"),
+    (kind::BLIND, "blind"),
+    (kind::SIGHTED, "sighted"),
 ];
 
 /// What the numbers of an event stand for.

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use aya::maps::{MapData, RingBuf};
@@ -14,11 +14,14 @@ use tokio::select;
 use tokio::task::yield_now;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::history::Losses;
 use super::loaded::Loaded;
 use super::log::Log;
 
 /// How often the count of lost events is looked at; and the ring, in case a wake-up got lost.
 const EVERY: Duration = Duration::from_millis(100);
+/// Least time between two lines about losses: a flood of events is no flood of lines.
+const TELLING: Duration = Duration::from_secs(1);
 /// Events taken before the other tasks have their turn.
 const AT_ONCE: usize = 1024;
 
@@ -27,18 +30,20 @@ pub struct Events {
     ring: AsyncFd<RingBuf<MapData>>,
     loaded: Arc<Loaded>,
     log: Arc<Log>,
-    /// Losses that the log knows of: the kernel's count, and the entries that the agent itself had no room for.
-    told: (u64, u64),
+    /// Losses that the log knows of: by the kernel's counts, and the entries that the agent itself had no room for.
+    told: (Losses, u64),
+    /// When it was last told of some.
+    told_at: Option<Instant>,
 }
 
 impl Events {
     /// A reader that begins where the last one ended, also with what it told of losses.
-    pub fn open(loaded: Arc<Loaded>, log: Arc<Log>, told: u64) -> Result<Self> {
+    pub fn open(loaded: Arc<Loaded>, log: Arc<Log>, told: Losses) -> Result<Self> {
         let ring = loaded.now().breaker.maps().events()?;
         // SAFETY: the ring owns its descriptor, and keeps it for as long as it lives.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         let ring = ring.map_err(std::io::Error::from).context("waiting for the event ring")?;
-        Ok(Self { ring, loaded, log, told: (told, 0) })
+        Ok(Self { ring, loaded, log, told: (told, 0), told_at: None })
     }
 
     /// Reads until the shutdown, and then what is left.
@@ -56,7 +61,11 @@ impl Events {
                     }
                 }
                 () = yield_now(), if !empty => {}
-                _ = tick.tick() => self.tell_losses(),
+                _ = tick.tick() => {
+                    if self.told_at.is_none_or(|at| at.elapsed() >= TELLING) {
+                        self.tell_losses();
+                    }
+                }
                 () = &mut shutdown => break,
             }
             empty = self.drain(AT_ONCE);
@@ -82,16 +91,23 @@ impl Events {
 
     /// Tells of losses since the last time.
     fn tell_losses(&mut self) {
-        let Ok(ring) = self.loaded.now().breaker.reason(reason::EVENT_LOST) else { return };
+        let now = self.loaded.now();
+        let count = |which| now.breaker.reason(which);
+        let (Ok(ring), Ok(left_out)) = (count(reason::EVENT_LOST), count(reason::EVENT_LEFT_OUT)) else { return };
         let (told, refused) = (self.told, self.log.refused());
-        let lost = ring.saturating_sub(told.0) + refused.saturating_sub(told.1);
-        if lost == 0 {
+        let lost = ring.saturating_sub(told.0.ring) + refused.saturating_sub(told.1);
+        let spared = left_out.saturating_sub(told.0.left_out);
+        if lost == 0 && spared == 0 {
             return;
         }
-        self.told = (ring, refused);
-        let counts =
-            json!({ "lost": lost, "ring_since_load": ring, "loaded_at": self.loaded.now().breaker.meta().loaded_at });
-        super::say(&format!("{lost} events were lost: they came faster than they could be written"));
+        (self.told, self.told_at) = ((Losses { ring, left_out }, refused), Some(Instant::now()));
+        let counts = json!({
+            "lost": lost, "left_out": spared,
+            "ring_since_load": ring, "left_out_since_load": left_out, "loaded_at": now.breaker.meta().loaded_at,
+        });
+        super::say(&format!(
+            "events are missing: {lost} came faster than they could be written, {spared} were left out as too many of a kind"
+        ));
         self.log.note(self.loaded.entry("events_lost", counts));
     }
 }

@@ -3,18 +3,19 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context, Result};
-use breaker_common::abi::{Meta, SIDES};
+use breaker_common::abi::{ABI_VERSION, Meta, SIDES};
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock, major, minor};
 use rustix::io::Errno;
+use serde_json::json;
 
-use crate::audit::{Actor, Entry};
+use crate::audit::{self, Actor, Entry};
 use crate::config::{Policy, Scopes};
-use crate::fault::{Code, Fault};
+use crate::fault::{self, Code, Fault};
+use crate::journal::{self, Deed};
 use crate::kernel::attachment::{Attachment, Held};
 use crate::kernel::memory::Mapped;
 use crate::kernel::tables::unpadded;
@@ -51,27 +52,28 @@ impl InForce {
 }
 
 impl Loaded {
-    /// Adopts what is pinned under the root if that is this policy, and loads it where nothing is.
-    pub fn adopt_or_load(root: &PinRoot, policy: &Policy, config: &Path) -> Result<Self> {
+    /// Adopts what is pinned under the root, whatever policy that is, and loads this one where nothing is. What the log could not yet be told of
+    /// that comes with it.
+    pub fn adopt_or_load(root: &PinRoot, policy: Result<&Policy, &anyhow::Error>) -> Result<(Self, Option<Entry>)> {
         let adopted = root.exists();
+        let mut untold = None;
         if !adopted {
-            load::load(policy, root)?;
+            let policy = policy.map_err(|error| Fault::new(fault::code_of(error), fault::text_of(error)))?;
+            untold = load(root, policy)?;
         }
         let breaker = Breaker::open(root)?;
-        if breaker.policy().sha256 != *policy.sha256() {
-            return Err(other_policy(&breaker, policy, config));
-        }
         let now = InForce::open(root)?;
         let lock = lock(root)?;
         let program = breaker.program()?;
-        Ok(Self {
+        let made = Self {
             hooks: breaker.hooks()?,
             tag: program.tag(),
             meta: Mapped::open(&root.map("META"))?,
             now: RwLock::new(Arc::new(now)),
             adopted,
             _lock: lock,
-        })
+        };
+        Ok((made, untold))
     }
 
     /// The load with the policy that was in force at the last [`Loaded::follow`].
@@ -123,19 +125,16 @@ impl Loaded {
     }
 }
 
-fn other_policy(breaker: &Breaker, policy: &Policy, config: &Path) -> anyhow::Error {
-    let loaded: String = breaker.policy().sha256.iter().map(|byte| format!("{byte:02x}")).collect();
-    let text = format!(
-        "adopting {}: it enforces policy {:?} with sha256 {loaded}, where {} is policy {:?} with sha256 {}: start the agent with the \
-         file that is loaded, or `breaker unload` and `breaker load --config {}`",
-        breaker.root().path().display(),
-        unpadded(&breaker.policy().name),
-        config.display(),
-        policy.name().as_str(),
-        policy.sha256_hex(),
-        config.display()
-    );
-    Fault::new(Code::Mismatch, text).into()
+/// Loads a policy, and notes it first. A host whose log cannot be written is protected all the same: then the entry is still to be told.
+fn load(root: &PinRoot, policy: &Policy) -> Result<Option<Entry>> {
+    audit::require(policy.agent().audit.as_path())?;
+    load::require(policy, root)?;
+    let path = policy.agent().audit.as_path();
+    let deed = Deed::of_all("loaded", json!({ "abi": ABI_VERSION }));
+    let entry = Entry { actor: Actor::this("agent"), ..deed.entry(policy.name().to_string()) };
+    let written = audit::append(path, std::slice::from_ref(&entry));
+    load::load(policy, root).inspect_err(|error| journal::failed(path, "loading_failed", &entry, error))?;
+    Ok(written.is_err().then_some(entry))
 }
 
 /// Keeps a second agent of the same root out for as long as the file is open: of two, each would get half of the events. The lock is

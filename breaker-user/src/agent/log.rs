@@ -81,6 +81,16 @@ impl Log {
         self.wake.notify_one();
     }
 
+    /// Writes what the agent is about to do before it does it; where that cannot be, it waits with the rest. Waits for the disk.
+    pub fn note_now(&self, entry: Entry) {
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = audit::append(&self.path, std::slice::from_ref(&entry));
+        drop(turn);
+        if written.is_err() {
+            self.note(entry);
+        }
+    }
+
     /// Takes an event of the kernel's.
     pub fn take(&self, event: Event) {
         self.waiting().push_back(Waiting::Event(event));

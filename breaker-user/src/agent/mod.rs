@@ -14,6 +14,8 @@ mod loaded;
 mod log;
 pub mod metrics;
 mod reload;
+mod table;
+mod trips;
 mod watch;
 
 #[cfg(test)]
@@ -35,13 +37,13 @@ use tokio::sync::{Semaphore, watch as signal};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::config::Policy;
-use crate::fault::{Code, Fault};
+use crate::config::{self, Policy};
+use crate::fault::{self, Code, Fault};
 use crate::journal;
 use crate::kernel::PinRoot;
 use crate::kernel::tables::unpadded;
 use events::Events;
-use history::History;
+use history::{History, Losses};
 use judgement::Judgement;
 use loaded::Loaded;
 use log::Log;
@@ -59,6 +61,7 @@ pub struct Agent {
     last_look: Arc<LastLook>,
     address: SocketAddr,
     config: PathBuf,
+    differs: Option<String>,
 }
 
 /// What an agent has come to serve, for whoever started it.
@@ -71,12 +74,17 @@ pub struct Started {
     pub interfaces: Vec<String>,
     /// Where the metrics are, or why they are not there yet.
     pub metrics: Result<SocketAddr>,
+    /// Why its file is not what is in force, where it is not.
+    pub differs: Option<String>,
 }
 
 impl Agent {
     /// Adopts what is loaded, or loads the policy of this file where nothing is.
-    pub fn start(root: &PinRoot, policy: &Policy, config: &Path) -> Result<Self> {
-        let loaded = Arc::new(Loaded::adopt_or_load(root, policy, config)?);
+    /// A file that is broken, or says something else than what is loaded, changes nothing of that.
+    pub fn start(root: &PinRoot, policy: Result<Policy>, config: &Path) -> Result<Self> {
+        let (loaded, untold) = Loaded::adopt_or_load(root, policy.as_ref())?;
+        let differs = differs(&loaded, &policy, config);
+        let loaded = Arc::new(loaded);
         let now = loaded.now();
         let meta = now.breaker.meta();
         let log = Arc::new(Log::new(Arc::clone(&loaded)));
@@ -84,9 +92,7 @@ impl Agent {
         if let Err(error) = history.read_on() {
             say(&format!("trips are counted from now on: {error:#}"));
         }
-        if !loaded.adopted {
-            log.note(loaded.entry("loaded", json!({ "abi": meta.abi })));
-        }
+        untold.into_iter().for_each(|entry| log.note(entry));
         let last_look = Arc::new(LastLook::default());
         let source = Arc::new(Source {
             loaded: Arc::clone(&loaded),
@@ -96,8 +102,14 @@ impl Agent {
             last_look: Arc::clone(&last_look),
             judgement: Arc::new(Judgement::new(Arc::clone(&loaded), Arc::clone(&log))),
         });
-        let address = policy.agent().metrics;
-        Ok(Self { loaded, log, source, last_look, address, config: config.to_owned() })
+        if let Some(found) = &differs {
+            let loaded = loaded.now();
+            say(&format!("{found}: policy {} stays in force: `breaker reload` puts a file in force", loaded.policy));
+            let counts = json!({ "file": config.display().to_string(), "found": found });
+            log.note(source.loaded.entry("policy_refused", counts));
+        }
+        let address = policy.map_or(config::METRICS, |policy| policy.agent().metrics);
+        Ok(Self { loaded, log, source, last_look, address, config: config.to_owned(), differs })
     }
 
     /// Serves until the shutdown, which says why, or until what it serves is unloaded; reads its file again at each `hangup`. Calls
@@ -109,7 +121,7 @@ impl Agent {
         ready: impl FnOnce(Started),
     ) -> Result<()> {
         let (stop, stopped) = signal::channel(());
-        let told = self.source.history.lock().map_or(0, |history| history.lost());
+        let told = self.source.history.lock().map_or(Losses::default(), |history| history.losses());
         let events = Events::open(Arc::clone(&self.loaded), Arc::clone(&self.log), told)?;
         let mut watch = Watch::new(Arc::clone(&self.loaded), Arc::clone(&self.log), Arc::clone(&self.last_look));
         heartbeat::beat(&self.loaded)?;
@@ -125,6 +137,8 @@ impl Agent {
         parts.spawn(day::run(Arc::clone(&self.loaded), ended(&stopped)));
         parts.spawn(forget::run(Arc::clone(&self.loaded), ended(&stopped)));
         parts.spawn(events.run(ended(&stopped)));
+        parts.spawn(table::run(Arc::clone(&self.loaded), Arc::clone(&self.log), ended(&stopped)));
+        parts.spawn(trips::run(Arc::clone(&self.source), ended(&stopped)));
         parts.spawn(Arc::clone(&self.source.judgement).run(ended(&stopped)));
         parts.spawn(Arc::clone(&self.log).run(ended(&stopped)));
         parts.spawn(server.run(ended(&stopped)));
@@ -156,7 +170,22 @@ impl Agent {
             policy: self.loaded.now().policy.clone(),
             interfaces: self.loaded.now().breaker.interfaces().iter().map(|found| unpadded(&found.name)).collect(),
             metrics,
+            differs: self.differs.clone(),
         }
+    }
+}
+
+/// Why a file is not what is in force, where it is not.
+fn differs(loaded: &Loaded, policy: &Result<Policy>, config: &Path) -> Option<String> {
+    match policy {
+        Err(error) => Some(fault::text_of(error)),
+        Ok(policy) if *policy.sha256() == loaded.now().breaker.policy().sha256 => None,
+        Ok(policy) => Some(format!(
+            "{} was changed: it is policy {} with sha256 {}",
+            config.display(),
+            policy.name(),
+            policy.sha256_hex()
+        )),
     }
 }
 

@@ -13,8 +13,10 @@ use tokio::task::spawn_blocking;
 
 use super::loaded::Loaded;
 use super::log::Log;
+use crate::audit::Entry;
 use crate::config::{self, Policy};
 use crate::fault::{self, Code, Fault};
+use crate::kernel::Breaker;
 use crate::kernel::reload::{Reloaded, reload};
 
 /// See the module.
@@ -53,7 +55,17 @@ impl Reload {
         let file = self.config.display();
         let root = self.loaded.now().breaker.root().clone();
         let policy = read(&self.config);
-        let done = policy.and_then(|policy| reload(&policy, &root).map(|done| (policy, done)));
+        let done = policy.and_then(|policy| {
+            let noted = |_: &Breaker, done: &Reloaded| {
+                let entry = Entry {
+                    policy: policy.name().to_string(),
+                    ..self.loaded.entry("policy_changed", done.counts(&policy))
+                };
+                self.log.note_now(entry);
+                Ok(())
+            };
+            reload(&policy, &root, noted).map(|done| (policy, done))
+        });
         match done {
             Ok((policy, done)) if !done.changed => {
                 super::say(&format!("{file} is in force already, policy {}", policy.name()));
@@ -70,7 +82,6 @@ impl Reload {
                         self.metrics
                     ));
                 }
-                self.log.note(self.loaded.entry("policy_changed", done.counts(&policy)));
             }
             Err(error) => {
                 let found = fault::text_of(&error);

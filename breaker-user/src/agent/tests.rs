@@ -8,7 +8,7 @@ use bytemuck::Zeroable;
 use serde_json::json;
 
 use super::entry::{Glossary, KINDS, entries};
-use super::history::History;
+use super::history::{History, Losses};
 use crate::audit::{self, Actor, Entry};
 use crate::config::Scopes;
 use crate::kernel::clock;
@@ -103,6 +103,8 @@ fn every_kind_has_the_name_that_scripts_know() {
         "warned",
         "isolated",
         "comp_id_mismatch",
+        "blind",
+        "sighted",
     ]
     .map(str::to_owned);
     let events: Vec<_> = KINDS.iter().map(|(kind, _)| event(*kind)).collect();
@@ -212,17 +214,47 @@ fn a_line_that_is_being_written_is_counted_once_it_is_whole() {
 }
 
 #[test]
+fn what_a_scope_is_tripped_for_follows_from_the_log() {
+    let scratch = Scratch::new("causes");
+    let log = scratch.log();
+    let mut history = History::new(log.clone(), &names(), 7);
+    let of = |kind: &str, cause: Option<&str>, pid: u32| {
+        let mut entry = told(kind, Some("host"), cause, json!({}));
+        entry.actor.pid = pid;
+        entry
+    };
+    for (entry, causes) in [
+        (of("tripped", Some("rate"), 1), cause::RATE),
+        (of("tripped", Some("manual"), 1), cause::RATE | cause::MANUAL),
+        (of("reset_refused", Some("rate,manual"), 2), cause::RATE | cause::MANUAL),
+        // Noted first, refused then.
+        (of("reset", Some("rate,manual"), 3), 0),
+        (of("reset_refused", Some("rate,manual"), 3), cause::RATE | cause::MANUAL),
+        (of("reset", Some("rate,manual"), 4), 0),
+        // Somebody else's has nothing to do with it.
+        (of("reset_refused", None, 5), 0),
+        (of("tripped", Some("deadman"), 0), cause::DEADMAN),
+        (told("unloaded", None, None, json!({})), 0),
+    ] {
+        audit::append(&log, &[entry]).unwrap();
+        history.read_on().unwrap();
+        assert_eq!(history.causes("host"), causes);
+    }
+}
+
+#[test]
 fn losses_told_of_are_those_of_this_load() {
     let scratch = Scratch::new("lost");
     let log = scratch.log();
     let lost = |ring: u64, loaded_at: u64| {
-        told("events_lost", None, None, json!({ "lost": 1, "ring_since_load": ring, "loaded_at": loaded_at }))
+        let counts = json!({ "ring_since_load": ring, "left_out_since_load": 2 * ring, "loaded_at": loaded_at });
+        told("events_lost", None, None, counts)
     };
     audit::append(&log, &[lost(900, 6), lost(5, 7), lost(12, 7), lost(800, 8)]).unwrap();
     let mut history = History::new(log.clone(), &names(), 7);
     history.read_on().unwrap();
-    assert_eq!(history.lost(), 12);
+    assert_eq!(history.losses(), Losses { ring: 12, left_out: 24 });
     let mut other = History::new(log, &names(), 9);
     other.read_on().unwrap();
-    assert_eq!(other.lost(), 0);
+    assert_eq!(other.losses(), Losses::default());
 }

@@ -20,14 +20,18 @@ const LAST_WRITE: Duration = Duration::from_secs(1);
 /// Serves until SIGTERM or SIGINT; reads its file again at SIGHUP. Whatever its end, what is loaded stays loaded.
 pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
     keep_small();
-    let policy = check::policy(args)?;
+    // What is loaded is served whatever has become of the file: a typing error must not keep the agent from beating.
+    let policy = match check::policy(args) {
+        Err(error) if root.exists() => Err(error),
+        policy => Ok(policy?),
+    };
     // One thread, and a few more for what may take its time: disk, large maps.
     let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(4).build().context("starting")?;
     let served = runtime.block_on(async {
         // Before anything is loaded, so that no signal finds the agent without an ear for it.
         let signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let hangup = signal(SignalKind::hangup())?;
-        let agent = Agent::start(root, &policy, &args.config)?;
+        let agent = Agent::start(root, policy, &args.config)?;
         let ready = |started: Started| {
             // Nobody need listen.
             let _ = say(&line(&started, args.json));
@@ -63,6 +67,7 @@ fn line(started: &Started, json: bool) -> String {
         let view = json!({
             "adopted": started.adopted,
             "policy": started.policy,
+            "file": started.differs.as_ref().map_or("in force", |_| "not in force"),
             "interfaces": started.interfaces,
             "metrics": metrics.as_ref().ok(),
         });
@@ -71,8 +76,9 @@ fn line(started: &Started, json: bool) -> String {
     let done = if started.adopted { "adopted" } else { "loaded" };
     let metrics = metrics.unwrap_or_else(|error| format!("NOT THERE YET ({error:#}), trying on"));
     format!(
-        "breaker agent: {done} policy {} on {}; metrics at {metrics}",
+        "breaker agent: {done} policy {} on {}; metrics at {metrics}{}",
         started.policy,
-        started.interfaces.join(", ")
+        started.interfaces.join(", "),
+        if started.differs.is_some() { "; ITS FILE IS NOT IN FORCE" } else { "" }
     )
 }

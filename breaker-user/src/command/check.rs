@@ -7,6 +7,7 @@ use anyhow::{Result, anyhow};
 use serde_json::json;
 
 use super::{say, warn};
+use crate::audit;
 use crate::cli::ConfigArgs;
 use crate::config::{self, Inbound, Policy, Word};
 use crate::fault::{Code, Fault};
@@ -53,6 +54,7 @@ pub fn run(args: &ConfigArgs) -> Result<ExitCode> {
 
 /// The hook that this host has for a policy, or why it cannot enforce it.
 fn host(policy: &Policy) -> Result<&'static str> {
+    audit::require(policy.agent().audit.as_path())?;
     load::require_rights()?;
     Ok(hook::word(hook::Way::of(policy.host())?.kind))
 }

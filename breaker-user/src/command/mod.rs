@@ -10,10 +10,11 @@ mod status;
 mod switch;
 mod unload;
 
-use std::io::Write;
+use std::fmt;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::cli::{Cli, Verb};
 use crate::enforced::Enforced;
@@ -57,8 +58,27 @@ fn in_force(enforced: &Enforced) -> ExitCode {
     Code::Interface.into()
 }
 
-/// Prints a line; a reader that has gone is an error like any other, told apart in `main`.
+/// Prints a line; a reader that has gone is an error like any other, told apart by [`has_no_reader`].
 fn say(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}").and_then(|()| out.flush()).context("writing to standard output")
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| {
+        let gone = error.kind() == ErrorKind::BrokenPipe;
+        let error = anyhow::Error::from(error).context("writing to standard output");
+        if gone { error.context(NoReader) } else { error }
+    })
+}
+
+/// A reader that has seen enough, as in `breaker status | head -1`. What was asked for is done by then.
+pub fn has_no_reader(error: &anyhow::Error) -> bool {
+    error.is::<NoReader>()
+}
+
+/// See [`has_no_reader`].
+#[derive(Clone, Copy, Debug)]
+struct NoReader;
+
+impl fmt::Display for NoReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nobody reads the output")
+    }
 }

@@ -9,7 +9,7 @@ use super::{check, say};
 use crate::cli::ConfigArgs;
 use crate::config::Policy;
 use crate::fault::{self, Code};
-use crate::journal;
+use crate::journal::{self, Deed};
 use crate::kernel::reload::{Reloaded, reload};
 use crate::kernel::tables::unpadded;
 use crate::kernel::{Breaker, PinRoot};
@@ -17,11 +17,24 @@ use crate::kernel::{Breaker, PinRoot};
 /// Puts another configuration in force, and shows what the kernel then says.
 pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
     let policy = check::policy(args)?;
-    let done = reload(&policy, root).inspect_err(|error| note_refusal(root, &policy, error))?;
+    let mut noted = None;
+    let done = reload(&policy, root, |breaker, done| {
+        let entry = Deed::of_all("policy_changed", done.counts(&policy)).entry(policy.name().to_string());
+        journal::before(&journal::path(breaker), "reloading", entry.clone())?;
+        noted = Some((journal::path(breaker), entry));
+        Ok(())
+    });
+    let done = match (done, noted) {
+        (Err(error), Some((path, entry))) => {
+            // It may have failed after the new policy took over.
+            if Breaker::open(root).is_ok_and(|breaker| breaker.policy().sha256 != *policy.sha256()) {
+                journal::failed(&path, "policy_change_failed", &entry, &error);
+            }
+            return Err(error);
+        }
+        (done, _) => done.inspect_err(|error| note_refusal(root, &policy, error))?,
+    };
     let breaker = Breaker::open(root)?;
-    if done.changed {
-        journal::note(&breaker, "policy_changed", None, None, done.counts(&policy));
-    }
     let sha256: String = breaker.policy().sha256.iter().map(|byte| format!("{byte:02x}")).collect();
     let name = unpadded(&breaker.policy().name);
     say(&if args.json {
@@ -45,7 +58,7 @@ fn note_refusal(root: &PinRoot, policy: &Policy, error: &anyhow::Error) {
         && let Ok(breaker) = Breaker::open(root)
     {
         let counts = json!({ "sha256": policy.sha256_hex(), "found": fault::text_of(error) });
-        journal::note(&breaker, "policy_refused", None, None, counts);
+        journal::note(&breaker, &Deed::of_all("policy_refused", counts));
     }
 }
 

@@ -1,4 +1,5 @@
-//! `breaker arm`, `disarm`, `trip`, `reset`: each changes the kernel's state, reads it back, and prints what it read.
+//! `breaker arm`, `disarm`, `trip`, `reset`: each changes the kernel's state, reads it back, and prints what it read. The line in the log
+//! comes before the deed; of a trip, after it.
 
 use std::process::ExitCode;
 
@@ -7,14 +8,18 @@ use breaker_common::abi::{cause, mode};
 use serde_json::{Value, json};
 
 use super::{in_force, say};
-use crate::cli::SwitchArgs;
+use crate::cli::{ResetArgs, SwitchArgs, TripArgs};
 use crate::config::ScopeIndex;
 use crate::enforced::Enforced;
 use crate::fault::{Code, Fault};
+use crate::journal::{self, Deed};
 use crate::kernel::disconnect::Ended;
-use crate::kernel::{Breaker, PinRoot, Switchboard};
+use crate::kernel::tables::unpadded;
+use crate::kernel::{Breaker, PinRoot, Reset, Switchboard};
 use crate::view::{self, status::causes};
-use crate::{audit, journal};
+
+/// A sender has stopped where nothing of it was withheld for so long, ns.
+const STOPPED_NS: u64 = 5_000_000_000;
 
 /// Arms or disarms a scope. A tripped scope stays as it is.
 pub fn arm(root: &PinRoot, args: &SwitchArgs, armed: bool) -> Result<ExitCode> {
@@ -24,24 +29,56 @@ pub fn arm(root: &PinRoot, args: &SwitchArgs, armed: bool) -> Result<ExitCode> {
     if !armed && held != 0 {
         return Err(refused(args, verb, &format!("it is tripped ({})", causes(held).join(", ")), "reset it first"));
     }
-    breaker.set_armed(scope, armed)?;
-    if (breaker.scope(scope)?.armed != 0) != armed {
-        return Err(
-            Fault::new(Code::Unexpected, format!("{verb} {}: the kernel still says otherwise", args.scope)).into()
-        );
-    }
-    journal::note(&breaker, if armed { "armed" } else { "disarmed" }, Some((scope, 0)), Some(&args.reason), json!({}));
-    let code = show(&breaker, scope, args, json!({}), "")?;
+    let (kind, failed) = if armed { ("armed", "arming_failed") } else { ("disarmed", "disarming_failed") };
+    let deed = Deed { kind, about: Some((&args.scope, 0)), reason: Some(&args.reason), counts: json!({}) };
+    logged(&breaker, (verb, failed), &deed, || {
+        breaker.set_armed(scope, armed)?;
+        if (breaker.scope(scope)?.armed != 0) == armed {
+            return Ok(());
+        }
+        let text = format!("{verb} {}: the kernel still says otherwise", args.scope);
+        Err(Fault::new(Code::Unexpected, text).into())
+    })?;
+    let code = show(&breaker, scope, args.json, json!({}), "")?;
     // A scope that was to be disarmed holds nothing.
     Ok(if armed { code } else { ExitCode::SUCCESS })
 }
 
+/// Does what is noted first; what then fails is noted too.
+fn logged(
+    breaker: &Breaker,
+    (doing, failed): (&str, &str),
+    deed: &Deed,
+    act: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let path = journal::path(breaker);
+    let entry = deed.entry(unpadded(&breaker.policy().name));
+    let scope = deed.about.map_or("host", |(scope, _)| scope);
+    journal::before(&path, &format!("{doing} {scope}"), entry.clone())?;
+    act().inspect_err(|error| journal::failed(&path, failed, &entry, error))
+}
+
 /// Trips a scope, and ends its idle connections too.
-pub fn trip(root: &PinRoot, args: &SwitchArgs) -> Result<ExitCode> {
+pub fn trip(root: &PinRoot, args: &TripArgs) -> Result<ExitCode> {
     let (board, scope) = throw(root, args)?;
     // The switch is thrown: whatever fails from here on, no order of the scope passes.
-    let breaker = Breaker::of(board).with_context(|| format!("{} is tripped; looking at the rest", args.scope))?;
-    let (ended, told) = if breaker.meta().mode == mode::INLINE {
+    let (reason, replaced) = args.reason();
+    let noted = replaced.map(|found| (format!("its reason: {found}: noted as {reason:?}"), found));
+    let tell = |board: &Switchboard, mut counts: Value| {
+        if let Some((_, found)) = &noted {
+            counts["reason_replaced"] = found.as_str().into();
+        }
+        let about = Some((args.scope.as_str(), cause::MANUAL));
+        journal::note(board, &Deed { kind: "tripped", about, reason: Some(&reason), counts: counts.clone() });
+        counts
+    };
+    let breaker = Breaker::of(board).inspect_err(|_| {
+        if let Ok(board) = Switchboard::open(root) {
+            tell(&board, json!({}));
+        }
+    });
+    let breaker = breaker.with_context(|| format!("{} is tripped; looking at the rest", args.scope))?;
+    let (ended, mut told) = if breaker.meta().mode == mode::INLINE {
         (0, "connections end at their next message".to_owned())
     } else {
         match end(&breaker, scope, Ended::All) {
@@ -49,16 +86,18 @@ pub fn trip(root: &PinRoot, args: &SwitchArgs) -> Result<ExitCode> {
             Err(error) => (0, format!("idle connections were not ended ({error:#}): they are at their next message")),
         }
     };
+    if let Some((text, _)) = &noted {
+        told = format!("{told}; {text}");
+    }
     let switch = breaker.switch(scope)?;
-    let counts = json!({ "epoch": switch.epoch, "connections_ended": ended });
-    journal::note(&breaker, "tripped", Some((scope, cause::MANUAL)), Some(&args.reason), counts.clone());
-    let shown = show(&breaker, scope, args, counts, &told)?;
+    let counts = tell(&breaker, json!({ "epoch": switch.epoch, "connections_ended": ended }));
+    let shown = show(&breaker, scope, args.json, counts, &told);
     if switch.causes & cause::MANUAL == 0 {
         let text =
             format!("tripping {}: it was tripped, and somebody has reset it since: see `breaker events`", args.scope);
         return Err(Fault::new(Code::Unexpected, text).into());
     }
-    Ok(shown)
+    shown
 }
 
 /// Ends connections of a scope's sessions, and returns how many.
@@ -68,7 +107,7 @@ fn end(breaker: &Breaker, scope: ScopeIndex, which: Ended) -> Result<usize> {
 }
 
 /// Throws a scope's switch, before anything else is opened or read.
-fn throw(root: &PinRoot, args: &SwitchArgs) -> Result<(Switchboard, ScopeIndex)> {
+fn throw(root: &PinRoot, args: &TripArgs) -> Result<(Switchboard, ScopeIndex)> {
     let board = Switchboard::open(root)?;
     let scope = board.find(&args.scope)?;
     board.trip(scope, cause::MANUAL)?;
@@ -76,60 +115,55 @@ fn throw(root: &PinRoot, args: &SwitchArgs) -> Result<(Switchboard, ScopeIndex)>
 }
 
 /// Resets a scope, where that is safe.
-pub fn reset(root: &PinRoot, args: &SwitchArgs) -> Result<ExitCode> {
+pub fn reset(root: &PinRoot, ResetArgs { switch: args, force }: &ResetArgs) -> Result<ExitCode> {
     open(root, args)?;
     let _lock = root.lock()?;
     // Anew, for a reload may have held the lock: what speaks against the reset goes by the policy in force.
     let (breaker, scope) = open(root, args)?;
     let seen = breaker.switch(scope)?;
-    // Nothing may pass again unseen.
-    if let Err(error) = audit::reserve(&journal::path(&breaker)) {
-        let found = format!("the audit log cannot be written ({error:#})");
-        return Err(refused(args, "resetting", &found, "make room, or see to [agent].audit"));
+    let about = Some((args.scope.as_str(), seen.causes));
+    if let Some((found, cure)) = objection(&breaker, scope, seen.causes, *force)? {
+        let counts = json!({ "found": found });
+        journal::note(&breaker, &Deed { kind: "reset_refused", about, reason: Some(&args.reason), counts });
+        return Err(refused(args, "resetting", &found, &cure));
     }
-    let refuse = |found: String, cure: &str| {
-        let about = Some((scope, seen.causes));
-        journal::note(&breaker, "reset_refused", about, Some(&args.reason), json!({ "found": found }));
-        Err(refused(args, "resetting", &found, cure))
-    };
-    if let Some((found, cure)) = objection(&breaker, scope, seen.causes)? {
-        return refuse(found, &cure);
-    }
-    if !breaker.reset(scope, seen)? {
-        return refuse("it tripped again meanwhile".to_owned(), "see `breaker status`, and decide anew");
-    }
-    let fenced: u64 = {
-        let counts = breaker.connection_counts()?;
-        let of = breaker.sessions_of(scope)?;
-        of.iter().filter_map(|session| counts.get(session.get() as usize)).map(|count| count.fenced).sum()
-    };
+    let fenced = connections(&breaker, scope)?;
+    let counts = json!({ "epoch": seen.epoch + 1, "connections_fenced": fenced, "forced": force });
+    let deed = Deed { kind: "reset", about, reason: Some(&args.reason), counts: counts.clone() };
+    logged(&breaker, ("resetting", "reset_refused"), &deed, || match breaker.reset(scope, seen)? {
+        Reset::Done | Reset::TrippedAgain => Ok(()),
+        Reset::Refused => {
+            let cure = "see `breaker status`, and decide anew";
+            Err(refused(args, "resetting", "it tripped again meanwhile", cure))
+        }
+    })?;
     let inline = breaker.meta().mode == mode::INLINE;
     let (ended, told) = match if inline { Ok(0) } else { end(&breaker, scope, Ended::Fenced) } {
         Ok(count) => (count, format!("connections ended: {count}")),
         Err(error) => (0, format!("none was ended ({error:#}): they are at their next message")),
     };
-    let epoch = breaker.switch(scope)?.epoch;
-    let counts = json!({ "epoch": epoch, "connections_fenced": fenced, "connections_ended": ended });
-    journal::note(&breaker, "reset", Some((scope, seen.causes)), Some(&args.reason), counts.clone());
+    let mut counts = counts;
+    counts["connections_ended"] = ended.into();
     let told = format!("connections fenced: {fenced}, and what they had queued is dead; {told}");
-    show(&breaker, scope, args, counts, &told)
+    let shown = show(&breaker, scope, args.json, counts, &told);
+    if breaker.switch(scope)?.causes != 0 {
+        let text = format!("resetting {}: it was reset, and has tripped again since: see `breaker status`", args.scope);
+        return Err(Fault::new(Code::Unexpected, text).into());
+    }
+    shown
+}
+
+/// Connections of a scope that a reset fences, or that are fenced.
+fn connections(breaker: &Breaker, scope: ScopeIndex) -> Result<u64> {
+    let counts = breaker.connection_counts()?;
+    let of = breaker.sessions_of(scope)?;
+    Ok(of.iter().filter_map(|session| counts.get(session.get() as usize)).map(|count| count.fenced + count.live).sum())
 }
 
 /// Why a reset is refused, and what to do about it.
-fn objection(breaker: &Breaker, scope: ScopeIndex, held: u64) -> Result<Option<(String, String)>> {
+fn objection(breaker: &Breaker, scope: ScopeIndex, held: u64, force: bool) -> Result<Option<(String, String)>> {
     if held == 0 {
         return Ok(Some(("it is not tripped".to_owned(), "`breaker status` lists what is".to_owned())));
-    }
-    for found in breaker.limits(scope)? {
-        let limit = &found.limit;
-        if limit.per_ns != 0 && found.used >= limit.max {
-            let (class, per) = (view::status::class_name(limit.class), view::status::per(limit));
-            let found = format!(
-                "its rate is still at the limit: {} {class} messages in the last {per}, where {} may cross",
-                found.used, limit.max
-            );
-            return Ok(Some((found, format!("wait {per} and see that the sender has stopped"))));
-        }
     }
     if let Some((after, age)) = breaker.silence_ns()?
         && held & cause::DEADMAN != 0
@@ -145,6 +179,12 @@ fn objection(breaker: &Breaker, scope: ScopeIndex, held: u64) -> Result<Option<(
             format!("the program is {:016x}, where {:016x} was armed", program.tag(), breaker.meta().program_tag);
         return Ok(Some((found, "unload --force, and load what you trust".to_owned())));
     }
+    // The one objection that a person may know better about.
+    if let Some(age) = breaker.withheld_age_ns(scope)?.filter(|age| *age < STOPPED_NS && !force) {
+        let found = format!("its sender has not stopped: something of it was withheld {} ms ago", age / 1_000_000);
+        let cure = "stop it and wait 5s, or reset with --force, which is logged as such";
+        return Ok(Some((found, cure.to_owned())));
+    }
     Ok(None)
 }
 
@@ -159,10 +199,10 @@ fn refused(args: &SwitchArgs, verb: &str, found: &str, cure: &str) -> anyhow::Er
 }
 
 /// Prints the scope as the kernel now has it.
-fn show(breaker: &Breaker, scope: ScopeIndex, args: &SwitchArgs, counts: Value, told: &str) -> Result<ExitCode> {
+fn show(breaker: &Breaker, scope: ScopeIndex, json: bool, counts: Value, told: &str) -> Result<ExitCode> {
     let state = view::status::scope(breaker, scope)?;
     let enforced = Enforced::read(breaker);
-    say(&if args.json {
+    say(&if json {
         serde_json::to_string_pretty(&json!({ "scope": state, "counts": counts, "enforced": enforced }))?
     } else if told.is_empty() {
         view::table::scope(&state)

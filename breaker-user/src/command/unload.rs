@@ -8,7 +8,7 @@ use serde_json::json;
 use super::say;
 use crate::cli::UnloadArgs;
 use crate::fault::{Code, Fault};
-use crate::journal;
+use crate::journal::{self, Deed};
 use crate::kernel::tables::unpadded;
 use crate::kernel::{Breaker, PinRoot};
 
@@ -32,8 +32,10 @@ pub fn run(root: &PinRoot, args: &UnloadArgs) -> Result<ExitCode> {
         return Err(Fault::new(Code::Refused, text).into());
     }
     let names: Vec<_> = breaker.interfaces().iter().map(|interface| unpadded(&interface.name)).collect();
-    breaker.unload()?;
-    journal::note(&breaker, "unloaded", None, None, json!({ "forced": args.force, "tripped": tripped }));
+    let deed = Deed::of_all("unloaded", json!({ "forced": args.force, "tripped": tripped }));
+    let (path, entry) = (journal::path(&breaker), deed.entry(unpadded(&breaker.policy().name)));
+    journal::before(&path, "unloading", entry.clone())?;
+    breaker.unload().inspect_err(|error| journal::failed(&path, "unloading_failed", &entry, error))?;
     say(&format!("unloaded: nothing is enforced on {} any more", names.join(", ")))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -4,6 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
+use breaker_common::abi::identity;
 use breaker_common::class::LimitClass;
 
 use super::diagnostics::{Problem, Problems, Span};
@@ -89,6 +90,10 @@ impl<'a> Sharers<'a> {
                 "give both the same of the keys sender, target, sender_sub and target_sub, one with values that differ";
             return Err(Clash { with: first, found, remedy });
         }
+        if self.by_ids.len() >= identity::MOST_AT_PLACE as usize {
+            let found = format!(", and {} sessions are there already", identity::MOST_AT_PLACE);
+            return Err(Clash { with: first, found, remedy: TOO_MANY });
+        }
         match self.by_ids.entry(ids) {
             Entry::Occupied(same) => {
                 let found = if keys == NO_KEYS { String::new() } else { format!(", with the same {keys}") };
@@ -102,6 +107,10 @@ impl<'a> Sharers<'a> {
         }
     }
 }
+
+/// What to do where one more session than can be told apart shares a place.
+const TOO_MANY: &str = "let at most 128 share a remote: give the others a local address of their own";
+const _: () = assert!(identity::MOST_AT_PLACE == 128);
 
 /// The keys of the CompIDs that are there, in words.
 fn declared_keys(ids: &[Option<&CompId>]) -> String {

@@ -20,19 +20,21 @@ mod words;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use toml::de::DeTable;
 
+use crate::file;
+
 pub use breaker_common::class::{Class, LimitClass};
 pub use diagnostics::{ConfigErrors, Diagnostic, Diagnostics, Severity};
 pub use endpoint::{Endpoint, Prefix};
 pub use invalid::Invalid;
 pub use limit::{Limit, Limits, Per, Preset, WarnLevels};
-pub use policy::{Agent, COMP_IDS, Deadman, Group, Host, Place, Policy, Session};
+pub use policy::{Agent, COMP_IDS, Deadman, Group, Host, METRICS, Place, Policy, Session};
 pub use scope::{GroupIndex, Scope, ScopeIndex, ScopeLabel, ScopeName, Scopes, SessionIndex, UnknownScope};
 pub use text::{AbsolutePath, CompId, Interface, MessageSize, MsgType, Name, PolicyName, User};
 pub use words::{
@@ -60,14 +62,17 @@ pub struct Loaded {
 /// Reads a configuration file.
 ///
 /// # Errors
-/// Where the file cannot be read, is longer than 16 MiB or is not UTF-8, and where [`parse`] refuses it.
+/// Where the file cannot be read, is no regular file, is longer than 16 MiB or is not UTF-8, and where [`parse`] refuses it.
 pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     let name = path.display().to_string();
     let refuse = |found: &str, remedy| ConfigErrors::new(Diagnostics::about_file(&name, found, remedy));
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes))
-        .map_err(|error| refuse(&format!("cannot be read, {error}"), "name a file that you may read with --config"))?;
+    file::open(OpenOptions::new().read(true), path)
+        .and_then(|file| Ok(file.take(LONGEST + 1).read_to_end(&mut bytes)?))
+        .map_err(|error| {
+            let found = format!("cannot be read, {}", error.root_cause());
+            refuse(&found, "name a regular file that you may read with --config")
+        })?;
     if bytes.len() as u64 > LONGEST {
         return Err(refuse("is longer than 16 MiB", "name a configuration file with --config"));
     }

@@ -1,7 +1,7 @@
 //! A policy: what a valid configuration says.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -73,6 +73,9 @@ pub struct Deadman {
     /// What happens then.
     pub action: DeadmanAction,
 }
+
+/// Where the metrics are unless the file says otherwise.
+pub const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9469);
 
 /// Where the agent serves and writes.
 #[derive(Clone, Debug, PartialEq, Eq)]

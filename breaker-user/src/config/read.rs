@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::diagnostics::{Problem, Problems, Span};
 use super::invalid::quoted;
 use super::limit::positive;
-use super::policy::{Agent, Deadman, Group, Host};
+use super::policy::{Agent, Deadman, Group, Host, METRICS};
 use super::read_scope::{Names, armed, limits};
 use super::read_session::{Declared, sessions};
 use super::reader::{Section, Value};
@@ -165,7 +165,7 @@ fn after_silence(value: &Value<'_>) -> Result<Duration, Problem> {
 
 fn agent(section: Option<Section<'_>>, problems: &mut Problems) -> Agent {
     let mut agent = Agent {
-        metrics: SocketAddr::from(([127, 0, 0, 1], 9469)),
+        metrics: METRICS,
         control: AbsolutePath::known("/run/breaker/control.sock"),
         state: AbsolutePath::known("/var/lib/breaker"),
         audit: AbsolutePath::known("/var/log/breaker/audit.jsonl"),

@@ -117,6 +117,15 @@ impl Breaker {
         Ok(minds.then(|| (self.policy().deadman_ns, clock::now_ns().saturating_sub(beat))))
     }
 
+    /// How long ago a segment of a scope's sessions was last withheld because of a switch or a limit, ns; `None` for never.
+    pub fn withheld_age_ns(&self, scope: ScopeIndex) -> Result<Option<u64>> {
+        let mut last = 0;
+        for session in self.sessions_of(scope)? {
+            last = last.max(self.scope(self.names.of_session(session))?.withheld_ns);
+        }
+        Ok((last != 0).then(|| clock::now_ns().saturating_sub(last)))
+    }
+
     /// A session's settings.
     pub fn session(&self, session: SessionIndex) -> Result<Session> {
         let found = self.maps.sessions()?.get(self.session_place(session.get()));
@@ -162,6 +171,13 @@ impl Breaker {
         let mut all = Vec::new();
         self.maps.each_connection(|_, key, connection| all.push((*key, *connection)))?;
         Ok(all)
+    }
+
+    /// How many entries of the table of live connections are taken.
+    pub fn live_connections(&self) -> Result<u64> {
+        let mut taken = 0;
+        self.maps.each_in(Table::Live, |_, _| taken += 1)?;
+        Ok(taken)
     }
 
     /// Connections by session.

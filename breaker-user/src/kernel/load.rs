@@ -53,17 +53,8 @@ pub fn load(policy: &Policy, root: &PinRoot) -> Result<()> {
     let tables = tables(policy)?;
     let way = hook::Way::of(policy.host())?;
     let claim = root.claim()?;
-    if let Some(found) = root.ends_early() {
-        let text = format!("loading: refused, nothing is changed: {found}: {}", bpffs::IN_PRIVATE_MOUNTS);
-        return Err(Fault::new(Code::Interface, text).into());
-    }
-    if root.exists() {
-        let text = format!(
-            "loading: refused, nothing is changed: something is loaded at {} already: unload it first, or choose another --pin-root",
-            root.path().display()
-        );
-        return Err(Fault::new(Code::Refused, text).into());
-    }
+    require_free(root)?;
+    require_rights()?;
     clear(&claim)?;
     let next = claim.root();
     let done = next.create().and_then(|()| fill(policy, &tables, &next, &way)).and_then(|()| next.rename(root));
@@ -72,6 +63,30 @@ pub fn load(policy: &Policy, root: &PinRoot) -> Result<()> {
         let _ = remove(&next);
     }
     done
+}
+
+/// Refuses what is known to fail before anything is done for it.
+pub fn require(policy: &Policy, root: &PinRoot) -> Result<()> {
+    tables(policy)?;
+    hook::Way::of(policy.host())?;
+    let _claim = root.claim()?;
+    require_free(root)?;
+    require_rights()
+}
+
+fn require_free(root: &PinRoot) -> Result<()> {
+    if root.exists() {
+        let text = format!(
+            "loading: refused, nothing is changed: something is loaded at {} already: unload it first, or choose another --pin-root",
+            root.path().display()
+        );
+        return Err(Fault::new(Code::Refused, text).into());
+    }
+    if let Some(found) = root.ends_early() {
+        let text = format!("loading: refused, nothing is changed: {found}: {}", bpffs::IN_PRIVATE_MOUNTS);
+        return Err(Fault::new(Code::Interface, text).into());
+    }
+    Ok(())
 }
 
 /// The tables of a policy; what does not fit into the maps is an error in the configuration.

@@ -181,11 +181,12 @@ impl Maps {
 
     /// Hands out every connection, and where it is.
     pub fn each_connection(&self, mut each: impl FnMut(Table, &ConnectionKey, &Connection)) -> Result<()> {
-        for table in Table::ALL {
-            let of = |key: &ConnectionKey, connection: &Connection| each(table, key, connection);
-            batch::walk(self.table(table)?, of).context("reading the connection table")?;
-        }
-        Ok(())
+        Table::ALL.into_iter().try_for_each(|table| self.each_in(table, |key, connection| each(table, key, connection)))
+    }
+
+    /// Hands out every connection of a table.
+    pub fn each_in(&self, table: Table, each: impl FnMut(&ConnectionKey, &Connection)) -> Result<()> {
+        batch::walk(self.table(table)?, each).context("reading the connection table")
     }
 
     fn table(&self, table: Table) -> Result<&MapData> {

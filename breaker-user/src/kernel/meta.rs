@@ -69,6 +69,13 @@ pub fn mismatch(root: &PinRoot, found: String) -> anyhow::Error {
     Fault::new(Code::Mismatch, text).into()
 }
 
+/// What is pinned is of this layout, and holds what no load has written.
+pub fn damaged(root: &PinRoot, found: &str) -> anyhow::Error {
+    let path = root.path().display();
+    let text = format!("adopting {path}: its maps are damaged: {found}: `rm -r {path}` detaches it, then load again");
+    Fault::new(Code::Mismatch, text).into()
+}
+
 /// What the numbers of those scopes that are wanted, and of their sessions, stand for.
 pub fn names(root: &PinRoot, meta: &Meta, labels: &Mapped<Label>, wanted: impl Fn(u32) -> bool) -> Result<Scopes> {
     let side = meta.side as usize & (SIDES - 1);
@@ -82,6 +89,13 @@ pub fn names(root: &PinRoot, meta: &Meta, labels: &Mapped<Label>, wanted: impl F
         Ok(match found.kind {
             label::HOST => Some(ScopeLabel::Host),
             label::GROUP => Some(ScopeLabel::Group(name()?)),
+            // The map has room for no more sessions than scopes.
+            label::SESSION if found.session >= labels.len() => {
+                return Err(damaged(
+                    root,
+                    &format!("session number {} where there is room for {}", found.session, labels.len()),
+                ));
+            }
             label::SESSION if found.session == 0 => Some(ScopeLabel::Session(0, Name::undeclared())),
             label::SESSION => Some(ScopeLabel::Session(found.session, name()?)),
             _ => None,

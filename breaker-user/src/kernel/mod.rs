@@ -28,4 +28,4 @@ mod xdp;
 
 pub use breaker::Breaker;
 pub use pins::PinRoot;
-pub use switchboard::Switchboard;
+pub use switchboard::{Reset, Switchboard};

@@ -14,6 +14,17 @@ use super::tables::labelled;
 use crate::config::{ScopeIndex, ScopeName, Scopes};
 use crate::fault::{Code, Fault};
 
+/// What came of a reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reset {
+    /// The scope is not tripped any more.
+    Done,
+    /// It had tripped since the caller looked: nothing is changed.
+    Refused,
+    /// It was reset, and tripped while that was being done: it is tripped.
+    TrippedAgain,
+}
+
 /// See the module.
 pub struct Switchboard {
     root: PinRoot,
@@ -32,6 +43,10 @@ impl Switchboard {
             return Err(meta::mismatch(root, format!("{} scopes where META says {least}", scopes.len())));
         }
         let labels = Mapped::<Label>::open(&root.map("LABELS"))?;
+        let sessions = meta.policies[meta.side as usize & (SIDES - 1)].sessions;
+        if sessions > labels.len() {
+            return Err(meta::damaged(root, &format!("{sessions} sessions where there is room for {}", labels.len())));
+        }
         Ok(Self { root: root.clone(), meta, scopes, labels })
     }
 
@@ -119,13 +134,18 @@ impl Switchboard {
     }
 
     /// Raises a scope's epoch, voids its windows, and then clears the causes that the caller has seen: in this order, so that
-    /// nothing from before the reset passes after it. False where it tripped since the caller looked: then it stays tripped.
-    pub fn reset(&self, scope: ScopeIndex, seen: Switch) -> Result<bool> {
+    /// nothing from before the reset passes after it. A trip since the caller looked stays, whether the reset was done or not.
+    pub fn reset(&self, scope: ScopeIndex, seen: Switch) -> Result<Reset> {
         let place = self.place(scope)?;
         let (causes, epoch) = self.words(scope)?;
-        self.raised(scope)?.store(clock::now_ns(), ORDER);
-        if epoch.fetch_add(1, ORDER) != seen.epoch {
-            return Ok(false);
+        let raised = self.raised(scope)?;
+        if epoch.load(ORDER) != seen.epoch {
+            return Ok(Reset::Refused);
+        }
+        raised.store(clock::now_ns(), ORDER);
+        // Whoever trips it raises the epoch: then it is not the one that the caller has seen, and is left as it is.
+        if epoch.compare_exchange(seen.epoch, seen.epoch + 1, ORDER, ORDER).is_err() {
+            return Ok(Reset::Refused);
         }
         // SAFETY: the word lies inside the mapping, which self holds.
         unsafe { word(&raw mut (*place).switch.resets) }.fetch_add(1, ORDER);
@@ -141,12 +161,11 @@ impl Switchboard {
         }
         fence(ORDER);
         causes.fetch_and(!seen.causes, ORDER);
-        if epoch.load(ORDER) == seen.epoch + 1 {
-            return Ok(true);
+        if epoch.load(ORDER) != seen.epoch + 1 {
+            // A trip came in between, perhaps for a cause that was just cleared: its trip is not ours to undo.
+            causes.fetch_or(seen.causes, ORDER);
         }
-        // A trip came in between, perhaps for a cause that was just cleared: its trip is not ours to undo.
-        causes.fetch_or(seen.causes, ORDER);
-        Ok(false)
+        Ok(if causes.load(ORDER) == 0 { Reset::Done } else { Reset::TrippedAgain })
     }
 
     /// Arms or disarms a scope.

@@ -1,7 +1,7 @@
 //! What happens in each failure, as the policy in force has it.
 
 use anyhow::Result;
-use breaker_common::abi::{Session, flag, mode, undeclared};
+use breaker_common::abi::{Meter, Session, flag, mode, undeclared};
 use serde::Serialize;
 
 use super::status::duration;
@@ -43,9 +43,11 @@ pub fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
     } else {
         "pass: not counted, not limited, and no trip reaches it"
     };
+    let is_limited = sessions.first().is_some_and(|undeclared| undeclared.meters[0].position != Meter::END);
     let undeclared = match policy.undeclared {
         undeclared::BLOCK => "block",
-        undeclared::WATCH => "watch: it passes, counted, under the host's limits",
+        undeclared::WATCH if is_limited => "watch: it passes, counted, under the host's limits",
+        undeclared::WATCH => "watch: it passes, counted, under no limit",
         _ => "pass uncounted",
     };
     let dead = match (policy.deadman_ns, policy.flags & flag::SILENCE_TRIPS != 0) {
@@ -72,9 +74,10 @@ pub fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
     let fixed = [
         ("idle connection of a tripped scope", idle),
         ("event ring full", "enforcement goes on; lost events are counted"),
+        ("more than 6 VLAN tags or MPLS labels", "pass unread, counted as unseen by interface and kind"),
         ("headers cut short or contradictory", "pass, counted as unseen: no TCP stack takes them for data"),
-        ("IP fragment", "the first of a session's is withheld; later ones are of no use alone"),
-        ("tunnels, 802.2, more than 6 VLAN tags", "pass unread, counted as unseen by interface and kind"),
+        ("IP fragment", "the first is withheld, as one that hides a TCP header is"),
+        ("tunnel (IP in IP, GRE, ESP, VXLAN), 802.2", "pass unread, counted as unseen by interface and kind"),
         ("Multipath TCP", "a further path is refused; the first one is followed"),
         ("segment ahead of a gap", "withheld until TCP has filled the gap; else the stream is lost"),
         ("table full of live connections", "as `table full`; others take no place there"),

@@ -113,9 +113,9 @@ fn a_full_disk_stops_neither_a_trip_nor_the_agent_and_what_happened_is_told_late
         let mut ballast = fs::File::create(&ballast).expect("a file");
         while ballast.write_all(&[0; 512]).is_ok() {}
     });
-    // What room the last page of the log still has is filled by a person who arms what is armed.
-    let arm = || host.cli(&["arm", "host", "--reason", "filling"]);
-    let full = eventually(|| String::from_utf8_lossy(&arm().stderr).contains("was not written").then_some(()));
+    // What room the last page of the log still has is filled by a person who resets what is not tripped.
+    let reset = || host.cli(&["reset", "host", "--reason", "filling"]);
+    let full = eventually(|| String::from_utf8_lossy(&reset().stderr).contains("was not written").then_some(()));
     full.expect("a full disk");
     let whole = read();
 

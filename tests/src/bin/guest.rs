@@ -120,7 +120,7 @@ fn survives_its_loader() -> Result<Value> {
     let _ = stream.write_all(&order(2));
     sink.wait("the reset", |all| all[0].end == End::Reset);
     ensure!(sink.last().count("D") == 1, "an order came after the trip");
-    cli(&rig, &["reset", "session/x1", "--reason", "test"])?;
+    cli(&rig, &["reset", "session/x1", "--reason", "test", "--force"])?;
     cli(&rig, &["unload"])?;
     ensure!(!rig.inside(|| Rig::root().exists()), "an unload left something");
     let mut fresh = rig.inside(|| TcpStream::connect_timeout(&venue, Duration::from_secs(5)))?;

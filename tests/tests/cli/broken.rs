@@ -1,12 +1,12 @@
 //! Pin directories that are not, or no longer, what this version loads: exit 5, with both sides named.
 
-use breaker_common::abi::{ABI_VERSION, Meta};
+use breaker_common::abi::{ABI_VERSION, Label, Meta, label};
 use breaker_tests::privileged;
 use breaker_tests::rig::Rig;
 use breaker_user::kernel::load::OBJECT;
 use breaker_user::kernel::memory::Mapped;
 
-use super::host::{Host, POLICY, chain};
+use super::host::{Host, POLICY, chain, scope};
 
 const VERBS: [&str; 7] = [
     "status",
@@ -47,6 +47,42 @@ fn another_layout_is_refused_by_every_verb_and_goes_on_enforcing() {
     change(|meta| meta.policies[0].scopes = 5);
     rig.types("unload").ended(0);
     rig.is_clean();
+}
+
+#[test]
+fn wild_numbers_in_the_maps_are_told_and_ask_for_no_memory() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(POLICY);
+    let damage = |session: u32| {
+        rig.inside(|| {
+            let map = Mapped::<Label>::open(&Rig::root().map("LABELS")).expect("LABELS");
+            let number = (0..map.len()).rfind(|n| map.get(*n).is_some_and(|label| label.kind == label::SESSION));
+            let number = number.expect("a session's scope");
+            let before = map.get(number).expect("a value");
+            map.set(number, Label { session, ..before }).expect("writing");
+            before.session
+        })
+    };
+    for wild in [u32::MAX, 1 << 28, 1 << 20] {
+        let before = damage(wild);
+        for verb in VERBS {
+            let said = rig.types(verb).ended(5).because(&format!("its maps are damaged: session number {wild} where"));
+            assert_eq!(said.out, "", "{said:?}");
+        }
+        damage(before);
+    }
+    // The button was there all the same.
+    assert_eq!(scope(&rig.types("status --json").ended(10).json(), "host")["tripped"], true);
+    rig.types("reset host --reason x").ended(0);
+    rig.inside(|| {
+        let map = Mapped::<Meta>::open(&Rig::root().map("META")).expect("META");
+        let mut meta = map.get(0).expect("a value");
+        meta.policies[0].sessions = 1 << 31;
+        map.set(0, meta).expect("writing");
+    });
+    VERBS.iter().for_each(|verb| drop(rig.types(verb).ended(5).because("its maps are damaged: 2147483648 sessions")));
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn as_a_filter_of_clsact_it_enforces_with_no_process() {
         "{said:?}"
     );
     sleep(Duration::from_millis(2100));
-    rig.switch("reset", "session/x1").ended(0);
+    rig.reset("session/x1");
     let mut fresh = rig.inside(|| TcpStream::connect(venue)).expect("connecting");
     fresh.write_all(&order(1)).expect("sending");
     sink.wait("the order of the new connection", |all| all.len() == 2 && all[1].whole("D") == 1);

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use breaker_tests::privileged;
 use breaker_tests::rig::{PINS, Rig, binary};
-use rustix::mount::{UnmountFlags, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::host::{Host, POLICY, Said, chain};
 
@@ -56,6 +56,22 @@ fn loading_without_rights_ends_with_6_and_leaves_nothing() {
     assert!(said.out.contains("is valid"), "{said:?}");
     let said = with(&rig, "+bpf,+net_admin", &format!("check --config {config}")).ended(6);
     assert!(said.err.contains("lacks CAP_PERFMON:"), "{said:?}");
+    // One that is missing is enough, and it is that one that is named, not the kernel.
+    rig.inside(|| mount("bpf", "/sys/fs/bpf", "bpf", MountFlags::empty(), None)).expect("mounting");
+    rig.shell(&format!(
+        "chmod 1777 /sys/fs/bpf && chown -R nobody {}",
+        rig.config().parent().expect("a parent").display()
+    ));
+    for (held, lacked) in [
+        ("+bpf,+net_admin", "lacks CAP_PERFMON:"),
+        ("+net_admin,+perfmon", "lacks CAP_BPF:"),
+        ("+bpf,+perfmon", "lacks CAP_NET_ADMIN:"),
+    ] {
+        for verb in ["load", "agent"] {
+            with(&rig, held, &format!("{verb} --config {config}")).ended(6).because(lacked);
+        }
+    }
+    assert!(!rig.audit().exists(), "nothing was done, and nothing is told");
 }
 
 #[test]

@@ -13,7 +13,7 @@ const VERBS: [(&[&str], &[&str]); 14] = [
     (&["arm"], &["<SCOPE>", "--reason <TEXT>", "--json"]),
     (&["disarm"], &["<SCOPE>", "--reason <TEXT>", "--json"]),
     (&["trip"], &["<SCOPE>", "--reason <TEXT>", "--json", "group/NAME"]),
-    (&["reset"], &["<SCOPE>", "--reason <TEXT>", "--json"]),
+    (&["reset"], &["<SCOPE>", "--reason <TEXT>", "--json", "--force"]),
     (&["events"], &["--follow", "--json", "--audit <FILE>"]),
     (&["audit"], &["verify"]),
     (&["audit", "verify"], &["--json", "--audit <FILE>"]),

@@ -1,10 +1,12 @@
 //! Many people at once: every trip that was reported is in the log, and what is left is one state that all agree on.
 
 use std::thread;
+use std::time::{Duration, Instant};
 
 use breaker_tests::privileged;
 use breaker_tests::rig::Rig;
 use breaker_user::audit;
+use breaker_user::kernel::Reset;
 
 use super::host::{Host, POLICY, Said, scope};
 
@@ -32,17 +34,29 @@ fn concurrent_trips_and_resets_leave_one_state_that_all_agree_on() {
         assert!(said.code == Some(0) || overtaken, "{said:?}");
     }
     for said in &resets {
+        if said.code == Some(1) && said.err.contains("has tripped again since") {
+            continue;
+        }
         let refused = said.code == Some(4)
             && (said.err.contains("it is not tripped") || said.err.contains("it tripped again meanwhile"));
         assert!(said.code == Some(0) || refused, "{said:?}");
     }
     let done = resets.iter().filter(|said| said.code == Some(0)).count();
     assert!(done > 0, "no reset was done");
+    // A trip that found the log locked has left its line to be written behind it.
+    let log = || std::fs::read_to_string(rig.audit()).expect("the log");
+    let count = |kind: &str| log().matches(&format!("\"kind\":\"{kind}\"")).count();
+    let until = Instant::now() + Duration::from_secs(10);
+    let refusals = resets.iter().filter(|said| said.code == Some(4)).count();
+    while (count("tripped"), count("reset_refused")) != (3 * EACH, refusals) && Instant::now() < until {
+        thread::sleep(Duration::from_millis(10));
+    }
     audit::verify(&rig.audit()).expect("a whole log");
-    let log = std::fs::read_to_string(rig.audit()).expect("the log");
-    let count = |kind: &str| log.matches(&format!("\"kind\":\"{kind}\"")).count();
-    assert_eq!((count("tripped"), count("reset")), (3 * EACH, done));
-    assert_eq!(count("reset_refused"), 3 * EACH - done);
+    assert_eq!(count("tripped"), 3 * EACH);
+    // A reset is noted before it is tried; one that then came too late has a second line.
+    let (begun, refused) = (count("reset"), count("reset_refused"));
+    assert!(begun >= done && begun + refused >= 3 * EACH, "{done} done, {begun} begun, {refused} refused");
+    assert_eq!(refused, refusals);
     // Each trip and each reset raised the epoch.
     let status = rig.types("status --json").json();
     let state = scope(&status, "session/x1");
@@ -73,7 +87,10 @@ fn a_trip_after_the_last_reset_stays() {
             });
             let now = breaker.switch(scope).expect("looking");
             // The second trip was not seen, whatever the reset says of the first.
-            assert_eq!(now.causes, 1, "a trip was lost; the reset said {cleared}");
+            assert_eq!(now.causes, 1, "a trip was lost; the reset said {cleared:?}");
+            // A trip that finds its cause cleared under its hands raises it again.
+            let raised = now.epoch - seen.epoch;
+            assert!(if cleared == Reset::Refused { raised == 1 } else { raised >= 2 }, "{raised}: {cleared:?}");
         }
     });
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use breaker_tests::privileged;
 use breaker_tests::rig::{self, Rig};
@@ -14,11 +15,11 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
     for (args, found) in [
         (&[][..], "Usage: breaker"),
         (&["stauts"], "'status'"),
-        (&["trip"], "--reason <TEXT>"),
-        (&["trip", "host"], "--reason <TEXT>"),
+        (&["trip"], "<SCOPE>"),
         (&["trip", "--reason", "x"], "<SCOPE>"),
-        (&["trip", "host", "--reason"], "a value is required"),
-        (&["trip", "host", "--reason", ""], "it is empty: say why"),
+        (&["reset", "host"], "--reason <TEXT>"),
+        (&["arm", "host", "--reason"], "a value is required"),
+        (&["disarm", "host", "--reason", ""], "it is empty: say why"),
         (&["reset", "host", "--reason", " \t"], "it is empty: say why"),
         (&["trip", "host", "session/x", "--reason", "x"], "unexpected argument 'session/x'"),
         (&["status", "--jsn"], "--json"),
@@ -31,7 +32,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         assert_eq!(said.out, "", "{args:?}");
     }
     let long = "x".repeat(1001);
-    breaker(&["trip", "host", "--reason", &long]).ended(2).because("it has 1001 bytes: write at most 1000");
+    breaker(&["reset", "host", "--reason", &long]).ended(2).because("it has 1001 bytes: write at most 1000");
 }
 
 #[test]
@@ -74,6 +75,47 @@ fn a_configuration_that_cannot_be_read_ends_with_2() {
     if !std::path::Path::new("/etc/breaker/breaker.toml").exists() {
         breaker(&["check"]).ended(2).because("/etc/breaker/breaker.toml: cannot be read");
     }
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_at_once() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::unloaded(POLICY);
+    let fifo = rig.config().with_file_name("fifo");
+    rig.shell(&format!("mkfifo {}", fifo.display()));
+    let link = rig.config().with_file_name("link.toml");
+    std::os::unix::fs::symlink(rig.config(), &link).expect("a link");
+    for (path, found) in [
+        (fifo.as_path(), "it is a FIFO"),
+        (link.as_path(), "it is a symbolic link"),
+        (Path::new("/dev/zero"), "it is a character device"),
+        (Path::new("/tmp"), "it is a directory"),
+    ] {
+        for verb in ["check", "load", "reload", "agent"] {
+            rig.types(&format!("{verb} --config {}", path.display())).ended(2).because(found);
+        }
+        if path != link {
+            rig.types(&format!("events --audit {}", path.display())).ended(1).because(found);
+            rig.types(&format!("audit verify --audit {}", path.display())).ended(1).because(found);
+        }
+    }
+    // And as the log of a policy.
+    let text = std::fs::read_to_string(rig.config()).expect("the configuration");
+    let text = text.replace(&format!("{:?}", rig.audit()), &format!("{fifo:?}"));
+    let config = rig.configure("fifo.toml", &text);
+    for verb in ["check", "load", "agent"] {
+        let found = format!("agent audit: {} is a FIFO: name a regular file", fifo.display());
+        rig.types(&format!("{verb} --config {}", config.display())).ended(2).because(&found);
+    }
+    rig.is_clean();
+    // One that took the log's place keeps no trip back.
+    rig.load();
+    rig.shell(&format!("rm {0}; mkfifo {0}", rig.audit().display()));
+    rig.switch("trip", "host").ended(0).because("it is a FIFO");
+    rig.switch("reset", "host").ended(4).because("it is a FIFO");
+    rig.types("events").ended(1).because("it is a FIFO");
 }
 
 #[test]

@@ -146,6 +146,22 @@ pub const FAMILIES: &[Family] = &[
             sink(&[&session.name, "fenced"], Value::Count(session.connections.fenced));
         }
     }),
+    family(
+        "breaker_blind_connections",
+        &["session"],
+        "Live connections that cannot be followed right now: their bytes count as orders.",
+        |of, sink| {
+            of.sessions.iter().for_each(|session| sink(&[&session.name], Value::Count(session.connections.blind)));
+        },
+    ),
+    family(
+        "breaker_unread_segments_total",
+        &["session"],
+        "Segments of which something could not be read.",
+        |of, sink| {
+            of.sessions.iter().for_each(|session| sink(&[&session.name], Value::Count(session.counters.unread)));
+        },
+    ),
     family("breaker_limit", LIMIT, "Messages that may cross in any interval of this length.", |of, sink| {
         each_limit(of, sink, |limit| limit.max);
     }),
@@ -156,11 +172,27 @@ pub const FAMILIES: &[Family] = &[
         each_limit(of, sink, |limit| limit.peak);
     }),
     family(
+        "breaker_warning",
+        LIMIT,
+        "Warning levels of the limit that its window reaches now; one more than there are where a disarmed scope is over it.",
+        |of, sink| {
+            each_limit(of, sink, |limit| limit.warning);
+        },
+    ),
+    family(
         "breaker_interface_attached",
         &["interface"],
         "1 where the program is attached and the first of its chain; else traffic can pass it by.",
         |of, sink| {
             of.interfaces.iter().for_each(|(name, attached)| sink(&[name], Value::Count((*attached).into())));
+        },
+    ),
+    family(
+        "breaker_unseen_packets_total",
+        &["interface", "kind"],
+        "Packets that passed unread, because of their headers.",
+        |of, sink| {
+            of.unseen.iter().for_each(|(interface, kind, count)| sink(&[interface, kind], Value::Count(*count)));
         },
     ),
     family("breaker_enforced", &[], "1 where the breaker is in force: see breaker_problem.", |of, sink| {
@@ -174,10 +206,15 @@ pub const FAMILIES: &[Family] = &[
     family("breaker_heartbeat_age_seconds", &[], "Time since the agent's last sign of life.", |of, sink| {
         of.heartbeat_age_ns.into_iter().for_each(|age| sink(&[], Value::Seconds(age as f64 / 1e9)));
     }),
-    family("breaker_connection_table_used", &[], "Entries of the connection table that are taken.", |of, sink| {
-        sink(&[], Value::Count(of.table[0]));
-    }),
-    family("breaker_connection_table_size", &[], "Entries that the connection table has.", |of, sink| {
+    family(
+        "breaker_connection_table_used",
+        &[],
+        "Entries of the table of live connections that are taken.",
+        |of, sink| {
+            sink(&[], Value::Count(of.table[0]));
+        },
+    ),
+    family("breaker_connection_table_size", &[], "Entries that the table of live connections has.", |of, sink| {
         sink(&[], Value::Count(of.table[1]));
     }),
     family(
@@ -186,6 +223,14 @@ pub const FAMILIES: &[Family] = &[
         "Events that found no room in the ring; verdicts need none.",
         |of, sink| {
             sink(&[], Value::Count(of.events_lost));
+        },
+    ),
+    family(
+        "breaker_events_left_out_total",
+        &[],
+        "Events that the kernel left out, for there were too many of their kind.",
+        |of, sink| {
+            sink(&[], Value::Count(of.events_left_out));
         },
     ),
     family("breaker_audit_pending", &[], "Events in memory that the audit log does not have yet.", |of, sink| {

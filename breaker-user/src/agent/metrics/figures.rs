@@ -1,9 +1,10 @@
 //! The figures of one scrape, read from the maps at that moment. Plain data: what is made of them needs no kernel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::Result;
-use breaker_common::abi::{Counters, reason};
+use breaker_common::abi::{Counters, Interface, WARNINGS_PER_LIMIT, reason, unseen};
+use breaker_common::window;
 
 use super::Source;
 use crate::agent::history::{History, Trips};
@@ -36,8 +37,12 @@ pub struct Figures {
     pub heartbeat_age_ns: Option<u64>,
     /// Entries of the connection table: taken, and in all.
     pub table: [u64; 2],
+    /// Packets that passed unread, by interface and kind.
+    pub unseen: Vec<(String, &'static str, u64)>,
     /// Events that were lost.
     pub events_lost: u64,
+    /// Events that were left out.
+    pub events_left_out: u64,
     /// Entries that the audit log does not have yet.
     pub audit_pending: u64,
     /// Failed writes of it.
@@ -74,6 +79,8 @@ pub struct Limit {
     pub used: u64,
     /// and that it ever held.
     pub peak: u64,
+    /// Warning levels that its window reaches now.
+    pub warning: u64,
 }
 
 /// A session.
@@ -123,12 +130,27 @@ impl Figures {
                 .collect(),
             enforced: of.judgement.now(),
             heartbeat_age_ns: breaker.heartbeat_age_ns()?,
+            unseen: unseen(breaker)?,
+            events_left_out: breaker.reason(reason::EVENT_LEFT_OUT)?,
             table: [taken, meta.connections.into()],
             events_lost: breaker.reason(reason::EVENT_LOST)? + of.log.refused(),
             audit_pending: of.log.pending() as u64,
             audit_failures: of.log.failures(),
         })
     }
+}
+
+/// Packets that passed unread, of each kind at each interface, those that were none included.
+fn unseen(breaker: &Breaker) -> Result<Vec<(String, &'static str, u64)>> {
+    let counted: HashMap<_, _> =
+        breaker.maps().unseen()?.into_iter().map(|(key, count)| ((key.ifindex, key.kind), count)).collect();
+    let of = |interface: &Interface| {
+        let (name, ifindex) = (unpadded(&interface.name), interface.ifindex);
+        let count = |kind: usize| counted.get(&(ifindex, kind as u32)).copied().unwrap_or_default();
+        let kinds: Vec<_> = unseen::NAMES.into_iter().enumerate().map(|(kind, word)| (word, count(kind))).collect();
+        kinds.into_iter().map(move |(word, count)| (name.clone(), word, count))
+    };
+    Ok(breaker.interfaces().iter().flat_map(of).collect())
 }
 
 fn scope(breaker: &Breaker, history: &History, index: ScopeIndex) -> Result<Scope> {
@@ -141,6 +163,7 @@ fn scope(breaker: &Breaker, history: &History, index: ScopeIndex) -> Result<Scop
         max: found.most,
         used: found.used,
         peak: found.peak,
+        warning: window::level(&found.limit, found.most, found.used).min(WARNINGS_PER_LIMIT as u64 + 1),
     };
     Ok(Scope {
         armed: state.armed != 0,

@@ -8,7 +8,7 @@ mod text;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use tokio::sync::Semaphore;
@@ -44,6 +44,12 @@ pub struct Source {
 impl Source {
     /// The metrics as text.
     fn metrics(&self, format: Format) -> Result<String> {
+        let history = self.read_history();
+        text::text(Figures::read(self, &history)?, format).context("writing the metrics")
+    }
+
+    /// What the audit log tells of by now.
+    pub fn read_history(&self) -> MutexGuard<'_, History> {
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         // A new scope must be known before its trips are read of.
         if let Err(error) = self.loaded.follow() {
@@ -53,7 +59,7 @@ impl Source {
         if let Err(error) = history.read_on() {
             super::say(&format!("trips are not counted on: {error:#}"));
         }
-        text::text(Figures::read(self, &history)?, format).context("writing the metrics")
+        history
     }
 
     /// What keeps the breaker from being in force, and what is not well with the agent; empty where all is. A tripped scope is no illness.

@@ -1,5 +1,6 @@
 //! The metrics over HTTP: read only, and nothing that a peer does or leaves undone holds the agent up.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -16,15 +17,15 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::select;
-use tokio::sync::{Notify, Semaphore};
-use tokio::task::spawn_blocking;
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
 use super::Source;
 use super::text::Format;
 
-/// Connections at a time; more wait in the kernel's queue.
-const CONNECTIONS: usize = 16;
+/// Connections at a time. Of more, the one that has lasted longest has to go: whoever connects and says nothing keeps nobody waiting.
+const CONNECTIONS: usize = 256;
 /// Bytes that request line and headers may have: the least that hyper takes.
 const MOST_HEADERS: usize = 8192;
 /// Time in which a request must have come, and as much again for its answer to be taken.
@@ -63,25 +64,27 @@ impl Server {
     }
 
     async fn serve(&mut self) {
-        let free = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut open: VecDeque<AbortHandle> = VecDeque::new();
         loop {
             let Some(listener) = &self.listener else {
                 sleep(RETRY).await;
                 self.listener = TcpListener::bind(self.address).await.ok();
                 continue;
             };
-            // Never closed, so it always comes.
-            let Ok(place) = Arc::clone(&free).acquire_owned().await else { return };
             let Ok((stream, _)) = listener.accept().await else {
                 // Out of descriptors, say: it passes.
                 sleep(RETRY).await;
                 continue;
             };
-            let source = Arc::clone(&self.source);
-            tokio::spawn(async move {
-                exchange(stream, source).await;
-                drop(place);
-            });
+            if open.len() >= CONNECTIONS {
+                open.retain(|exchange| !exchange.is_finished());
+            }
+            if open.len() >= CONNECTIONS
+                && let Some(oldest) = open.pop_front()
+            {
+                oldest.abort();
+            }
+            open.push_back(tokio::spawn(exchange(stream, Arc::clone(&self.source))).abort_handle());
         }
     }
 }

@@ -192,7 +192,7 @@ fn choices() {
     refused_in_session("possdup = ¦true", "session/x possdup: true is not an action: write \"block\" or \"pass\"");
     refused_in_session(
         "¦interfaces = []",
-        "session/x: unknown key \"interfaces\": known here are name, remote, local, wire, sender, target, sender_sub, target_sub, groups, armed, preset, limits, possdup, on_trip, while_tripped, on_desync, classes",
+        "session/x: unknown key \"interfaces\": known here are name, remote, local, wire, longest, user, sender, target, sender_sub, target_sub, groups, armed, preset, limits, possdup, on_trip, while_tripped, on_desync, classes",
     );
     refused_in_session(
         "on_trip = ¦\"dorp\"",
@@ -449,4 +449,18 @@ fn what_has_no_effect_is_warned_of() {
     let what = "configuration: no session, and undeclared = \"ignore\": \
                 declare a [[session]], or nothing is counted and nothing is withheld";
     assert_eq!(warnings(&format!("{HOST}undeclared = \"ignore\"\n")), [(1, 1, what.to_owned())]);
+}
+
+#[test]
+fn so_many_sessions_may_share_a_remote() {
+    let sessions = |count: u32| -> String {
+        let one = |n: u32| format!("[[session]]\nname = \"x{n}\"\nremote = \"10.9.0.2:9001\"\nsender = \"S{n}\"\n");
+        std::iter::once("[host]\ninterfaces = [\"eth1\"]\n".to_owned()).chain((0..count).map(one)).collect()
+    };
+    accepted(&sessions(128));
+    let errors = crate::config::parse("f", &sessions(129)).unwrap_err();
+    let [error] = errors.diagnostics().iter().collect::<Vec<_>>()[..] else { panic!("{errors}") };
+    let found = "session/x128 remote: 10.9.0.2:9001 is claimed by session/x0 too, and 128 sessions are there already: let at most 128 share";
+    assert!(error.message().starts_with(found), "{}", error.message());
+    assert_eq!(error.line(), 2 + 128 * 4 + 3);
 }

@@ -143,10 +143,20 @@ fn files() {
     let errors = load(&file).unwrap_err();
     let shown = format!(
         "error: configuration {}: cannot be read, No such file or directory (os error 2): \
-         name a file that you may read with --config",
+         name a regular file that you may read with --config",
         file.display()
     );
     assert_eq!(errors.to_string(), shown);
     let errors = load("/dev/zero".as_ref()).unwrap_err();
-    assert!(errors.to_string().contains("/dev/zero: is longer than 16 MiB: "), "{errors}");
+    assert!(errors.to_string().contains("/dev/zero: cannot be read, it is a character device"), "{errors}");
+    // One that has as many bytes, and one that nobody has written to yet.
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::File::create(&file).unwrap().set_len(1 << 40).unwrap();
+    let errors = load(&file).unwrap_err();
+    assert!(errors.to_string().contains("is longer than 16 MiB: "), "{errors}");
+    std::fs::remove_file(&file).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let errors = load(&file).unwrap_err();
+    assert!(errors.to_string().contains("cannot be read, it is a FIFO"), "{errors}");
+    std::fs::remove_dir_all(&directory).unwrap();
 }

@@ -61,8 +61,12 @@ impl Reloaded {
     }
 }
 
-/// Puts a policy in force in place of the one that is.
-pub fn reload(policy: &Policy, root: &PinRoot) -> Result<Reloaded> {
+/// Puts a policy in force in place of the one that is. `first` is told what changes before it does, and may still refuse it.
+pub fn reload(
+    policy: &Policy,
+    root: &PinRoot,
+    first: impl FnOnce(&Breaker, &Reloaded) -> Result<()>,
+) -> Result<Reloaded> {
     root.require()?;
     // No load, unload or other reload meanwhile; and no reset, which would void windows and raise epochs that are being carried over.
     // A trip waits for nobody.
@@ -87,13 +91,15 @@ pub fn reload(policy: &Policy, root: &PinRoot) -> Result<Reloaded> {
     let loosened = loosened::loosened(&now, &next);
     allow(&breaker, &now, &loosened)?;
     side.put(&sums)?;
-    side.turn()?;
     let (added, removed) = loosened::added_and_removed(&now, &next);
+    let done = Reloaded { changed: true, loosened, added, removed };
+    first(&breaker, &done)?;
+    side.turn()?;
     let found = Breaker::open(root)?;
     if found.policy().sha256 != *policy.sha256() {
         return Err(Fault::new(Code::Unexpected, "reloading: the kernel still says otherwise").into());
     }
-    Ok(Reloaded { changed: true, loosened, added, removed })
+    Ok(done)
 }
 
 /// Refuses to loosen anything while something is tripped, or unseen.

@@ -1,7 +1,7 @@
 //! Ways to stop a session.
 
 use breaker_common::abi::cause;
-use breaker_user::kernel::Breaker;
+use breaker_user::kernel::{Breaker, Reset};
 use breaker_user::lab::Wire;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -135,7 +135,8 @@ impl Weapon {
                 let scope = breaker.find("session/x1").expect("the session");
                 let seen = breaker.switch(scope).expect("its switch");
                 assert_ne!(seen.causes, 0, "it was tripped");
-                assert!(breaker.reset(scope, seen).expect("resetting it"), "nobody else trips it");
+                let done = breaker.reset(scope, seen).expect("resetting it");
+                assert_eq!(done, Reset::Done, "nobody else trips it");
                 return;
             }
             Self::Nftables => "nft flush chain ip bench output".to_owned(),

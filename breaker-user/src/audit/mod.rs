@@ -1,21 +1,34 @@
 //! The audit log: one JSON object a line, each with the SHA-256 of the line before and of itself, so that no edit, removal or reorder
-//! goes unseen. Lines cut off at the end are the exception: only a note of the last hash, made elsewhere, tells of those.
+//! goes unseen. Of lines that are cut off at the end a note of the last hash tells: [`anchor`] keeps one, and whoever wants to be sure of that
+//! keeps another elsewhere.
 //!
 //! Agent and verbs write the same file; a lock on it keeps them in turn. A line is on disk before its writer goes on.
 
+mod anchor;
+mod reader;
+mod verify;
+
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use anchor::Anchor;
+pub use reader::Reader;
+pub use verify::{Verified, verify};
+
+use crate::fault::{Code, Fault};
+use crate::file;
 
 /// Who did it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,17 +124,28 @@ pub struct Line {
     pub prev: String,
 }
 
-/// How long to wait for the other writers: a trip must not hang because one of them does.
+/// How long to wait for the other writers.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Room that [`reserve`] sets aside, bytes: more than an entry of the verbs takes.
 const ROOM: u64 = 8 * 1024;
 
-/// Appends entries, in one turn.
+/// Appends entries, in one turn, once the other writers have had theirs.
 pub fn append(path: &Path, entries: &[Entry]) -> Result<()> {
+    append_within(path, entries, PATIENCE)
+}
+
+/// The same, for one who can wait only so long for the others.
+pub fn append_within(path: &Path, entries: &[Entry], patience: Duration) -> Result<()> {
     let mut file = open(path)?;
-    lock(&file, path)?;
-    let (mut seq, mut prev) = end(&mut file).with_context(|| format!("reading the end of {}", path.display()))?;
+    lock(&file, path, patience)?;
+    let end = end(&mut file).with_context(|| format!("reading the end of {}", path.display()))?;
     let length = file.metadata().with_context(|| format!("asking after {}", path.display()))?.len();
+    let anchor = anchor::read(path);
+    let known = anchor.as_ref().map_or(0, |anchor| anchor.first);
+    // Where the log was rotated, or its end is gone, it goes on behind what was written last.
+    let written = anchor.map(|anchor| anchor.end).filter(|written| written.seq > end.seq);
+    let End { mut seq, hash: mut prev } = written.unwrap_or(end);
+    let first = if length == 0 { seq + 1 } else { known };
     let mut lines = String::new();
     for entry in entries {
         seq += 1;
@@ -135,7 +159,19 @@ pub fn append(path: &Path, entries: &[Entry]) -> Result<()> {
         // Half a line of a full disk would break the chain for good. Truncating needs no room; where it fails too, `end` copes.
         let _ = file.set_len(length);
     }
-    written.with_context(|| format!("writing {}", path.display()))
+    written.with_context(|| format!("writing {}", path.display()))?;
+    anchor::write(&file, path, &Anchor { end: End { seq, hash: prev }, first });
+    Ok(())
+}
+
+/// Refuses a policy whose log is, or leads to, something else than a file.
+pub fn require(path: &Path) -> Result<()> {
+    let Some(found) = file::obstacle(path) else { return Ok(()) };
+    let text = format!(
+        "reading the configuration: agent audit: {} is {found}: name a regular file, or none yet",
+        path.display()
+    );
+    Err(Fault::new(Code::Usage, text).into())
 }
 
 /// Sets room aside for an entry: for what must not be done without one.
@@ -155,25 +191,29 @@ fn open(path: &Path) -> Result<File> {
     }
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true).mode(0o640);
-    regular(options.open(path), path)
+    file::open(&mut options, path)
 }
 
-/// A file that was opened, unless it is something else: a device may have no end, and a pipe no beginning.
-fn regular(opened: std::io::Result<File>, path: &Path) -> Result<File> {
-    let file = opened.with_context(|| format!("opening {}", path.display()))?;
-    let found = file.metadata().with_context(|| format!("asking after {}", path.display()))?;
-    ensure!(found.is_file(), "opening {}: it is no regular file: name one", path.display());
-    Ok(file)
+/// Another process has held the lock of the log for so long.
+#[derive(Debug)]
+pub struct Locked(Duration);
+
+impl fmt::Display for Locked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "another process has held its lock for {:?}", self.0)
+    }
 }
 
-fn lock(file: &File, path: &Path) -> Result<()> {
-    let until = Instant::now() + PATIENCE;
+impl std::error::Error for Locked {}
+
+fn lock(file: &File, path: &Path, patience: Duration) -> Result<()> {
+    let until = Instant::now() + patience;
     loop {
         match flock(file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(()),
             Err(Errno::WOULDBLOCK) if Instant::now() < until => sleep(Duration::from_millis(2)),
             Err(Errno::WOULDBLOCK) => {
-                bail!("locking {}: another process has held its lock for {PATIENCE:?}", path.display())
+                return Err(Locked(patience)).with_context(|| format!("locking {}", path.display()));
             }
             Err(error) => return Err(error).with_context(|| format!("locking {}", path.display())),
         }
@@ -202,121 +242,69 @@ fn hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Number and hash of the last line. One that a crash left unfinished is closed with a newline and stays visible.
-fn end(file: &mut File) -> Result<(u64, String)> {
+/// The last line of a log: its number and its hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// 0 where there is no line.
+    pub seq: u64,
+    /// SHA-256 in hex, of nothing where there is no line.
+    pub hash: String,
+}
+
+/// The end of a log. A line that a crash left unfinished is closed with a newline and stays visible.
+fn end(file: &mut File) -> Result<End> {
+    let (end, whole) = tail_end(file)?;
+    if !whole {
+        file.write_all(b"\n")?;
+    }
+    Ok(end)
+}
+
+/// The end of a log, and whether its last line is finished.
+fn tail_end(file: &mut File) -> Result<(End, bool)> {
     let length = file.seek(SeekFrom::End(0))?;
     let mut size = 64 * 1024;
     loop {
         let from = length.saturating_sub(size);
         file.seek(SeekFrom::Start(from))?;
         let mut tail = Vec::new();
-        file.read_to_end(&mut tail)?;
+        file.take(size).read_to_end(&mut tail)?;
         if let Some(found) = last(&tail, from == 0) {
-            if tail.last().is_some_and(|byte| *byte != b'\n') {
-                file.write_all(b"\n")?;
-            }
-            return Ok(found);
+            return Ok((found, tail.last().is_none_or(|byte| *byte == b'\n')));
+        }
+        if size > LONGEST_LINE {
+            bail!("no event is in its last {size} bytes: this is no audit log: move it away");
         }
         size *= 8;
     }
 }
 
 /// Number and hash of the last line of a log, or of the tail of one; `None` where more of it is needed.
-fn last(tail: &[u8], whole: bool) -> Option<(u64, String)> {
+fn last(tail: &[u8], whole: bool) -> Option<End> {
     let mut lines = tail.split(|&byte| byte == b'\n');
     if !whole {
         // The rest of a line.
         lines.next();
     }
     let mut lines = lines.rev().filter(|line| !line.is_empty());
-    let Some(last) = lines.next() else { return whole.then(|| (0, hash(b""))) };
+    let Some(last) = lines.next() else { return whole.then(|| End { seq: 0, hash: hash(b"") }) };
     let number = std::iter::once(last).chain(lines).find_map(|line| serde_json::from_slice::<Line>(line).ok());
     match number {
         None if !whole => None,
-        number => Some((number.map_or(0, |line| line.seq), hash(last))),
+        number => Some(End { seq: number.map_or(0, |line| line.seq), hash: hash(last) }),
     }
 }
 
-/// Reads a log on and on, as it grows.
-pub struct Reader {
-    path: PathBuf,
-    /// Which file, and how much of it was read.
-    inode: u64,
-    read: u64,
-}
+/// Bytes of the longest line that is read: what is longer is no audit log.
+const LONGEST_LINE: u64 = 16 << 20;
 
-impl Reader {
-    /// A reader that has read nothing yet. The log need not exist.
-    pub fn new(path: PathBuf) -> Self {
-        Self { path, inode: 0, read: 0 }
+/// Reads a line with its newline, in place of what was in the buffer; without one where that is the end. False where there is no more.
+fn next_line(file: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
+    line.clear();
+    let length = file.take(LONGEST_LINE + 1).read_until(b'\n', line)?;
+    if length as u64 > LONGEST_LINE {
+        let found = format!("a line of more than {} MiB: this is no audit log", LONGEST_LINE >> 20);
+        return Err(io::Error::new(ErrorKind::InvalidData, found));
     }
-
-    /// The log.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Reads what has been added: whole lines, for one without its end is still being written. A log that was rotated is read from
-    /// its start.
-    pub fn read_on(&mut self, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        let what = || format!("reading {}", self.path.display());
-        let file = match File::open(&self.path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            file => regular(file, &self.path)?,
-        };
-        let found = file.metadata().with_context(what)?;
-        if found.ino() != self.inode || found.len() < self.read {
-            (self.inode, self.read) = (found.ino(), 0);
-        }
-        let mut file = BufReader::new(file);
-        file.seek(SeekFrom::Start(self.read)).with_context(what)?;
-        let mut line = Vec::new();
-        while file.read_until(b'\n', &mut line).with_context(|| format!("reading {}", self.path.display()))? != 0 {
-            let Some(text) = line.strip_suffix(b"\n") else { break };
-            take(text)?;
-            self.read += line.len() as u64;
-            line.clear();
-        }
-        Ok(())
-    }
-}
-
-/// The end of a log that [`verify`] found to be whole.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Verified {
-    /// How many lines it has.
-    pub lines: u64,
-    /// SHA-256 of the last one, in hex.
-    pub hash: String,
-}
-
-/// Checks every line of a log: its own hash, its number, and the hash of the line before. The error names the first that is wrong.
-pub fn verify(path: &Path) -> Result<Verified> {
-    let mut file = BufReader::new(regular(File::open(path), path)?);
-    let mut found = Verified { lines: 0, hash: hash(b"") };
-    let mut line = Vec::new();
-    while file.read_until(b'\n', &mut line).with_context(|| format!("reading {}", path.display()))? != 0 {
-        let number = found.lines + 1;
-        if let Some(wrong) = wrong(&line, &found) {
-            bail!("verifying {}: line {number}: {wrong}", path.display());
-        }
-        found = Verified { lines: number, hash: hash(&line[..line.len() - 1]) };
-        line.clear();
-    }
-    Ok(found)
-}
-
-/// What is wrong with a line that follows a good one.
-fn wrong(line: &[u8], before: &Verified) -> Option<String> {
-    let Some(text) = line.strip_suffix(b"\n") else { return Some("it is unfinished: its end was cut off".to_owned()) };
-    let Ok(event) = serde_json::from_slice::<Line>(text) else { return Some("it is no event".to_owned()) };
-    if !is_sealed(text) {
-        return Some("its `hash` is not that of its text: it was changed".to_owned());
-    }
-    if event.prev != before.hash {
-        return Some("its `prev` is not the hash of the line before: a line was changed, removed or moved".to_owned());
-    }
-    let next = before.lines + 1;
-    (event.seq != next)
-        .then(|| format!("it has number {} where {next} must follow: a line was changed, removed or moved", event.seq))
+    Ok(length != 0)
 }

@@ -1,0 +1,93 @@
+//! Reads a log on and on, as it grows and as it is rotated.
+
+use std::fs::{self, File};
+use std::io::{BufReader, ErrorKind, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::next_line;
+use crate::file;
+
+/// Bytes at the start of a file that tell it from another: number, time and hash of its first line are among them.
+const HEAD: usize = 512;
+
+/// See the module.
+pub struct Reader {
+    path: PathBuf,
+    open: Option<Open>,
+}
+
+/// The file that is being read. It stays open when it gets another name.
+struct Open {
+    file: File,
+    read: u64,
+    head: Vec<u8>,
+}
+
+impl Reader {
+    /// A reader that has read nothing yet. The log need not exist.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, open: None }
+    }
+
+    /// The log.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads what has been added: whole lines, for one without its end is still being written. A file that got another name is read to its
+    /// end, and then the new one; one that was emptied from its start.
+    pub fn read_on(&mut self, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let what = format!("reading {}", self.path.display());
+        loop {
+            let open = match &mut self.open {
+                Some(open) => open,
+                None if !self.path.exists() => return Ok(()),
+                None => self.open.insert(Open { file: file::open_to_read(&self.path)?, read: 0, head: Vec::new() }),
+            };
+            open.read_on(&mut take).with_context(|| what.clone())?;
+            let own = open.file.metadata().with_context(|| what.clone())?;
+            match fs::metadata(&self.path) {
+                // Between two files.
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+                Ok(found) if (found.dev(), found.ino()) != (own.dev(), own.ino()) => self.open = None,
+                _ => return Ok(()),
+            }
+        }
+    }
+}
+
+impl Open {
+    fn read_on(&mut self, take: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let mut head = vec![0; HEAD];
+        let length = read_at_most(&self.file, &mut head)?;
+        head.truncate(length);
+        if self.file.metadata()?.len() < self.read || !head.starts_with(&self.head) {
+            self.read = 0;
+        }
+        self.head = head;
+        let mut file = BufReader::new(&self.file);
+        file.seek(SeekFrom::Start(self.read))?;
+        let mut line = Vec::new();
+        while next_line(&mut file, &mut line)? {
+            let Some(text) = line.strip_suffix(b"\n") else { break };
+            self.read += line.len() as u64;
+            take(text)?;
+        }
+        Ok(())
+    }
+}
+
+/// The first bytes of a file, so many at most.
+fn read_at_most(file: &File, bytes: &mut [u8]) -> std::io::Result<usize> {
+    let mut length = 0;
+    while length < bytes.len() {
+        match file.read_at(&mut bytes[length..], length as u64)? {
+            0 => break,
+            more => length += more,
+        }
+    }
+    Ok(length)
+}
