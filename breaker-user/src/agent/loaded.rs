@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use breaker_common::abi::{ABI_VERSION, Meta, SIDES};
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock, major, minor};
@@ -19,7 +19,7 @@ use crate::journal::{self, Deed};
 use crate::kernel::attachment::{Attachment, Held};
 use crate::kernel::memory::Mapped;
 use crate::kernel::tables::unpadded;
-use crate::kernel::{Breaker, PinRoot, load};
+use crate::kernel::{Breaker, PinRoot, load, reattach};
 
 /// A load, all maps and links open: it stays readable and attached where somebody removes its pins.
 pub struct Loaded {
@@ -29,7 +29,7 @@ pub struct Loaded {
     pub adopted: bool,
     now: RwLock<Arc<InForce>>,
     meta: Mapped<Meta>,
-    hooks: Vec<Held>,
+    hooks: RwLock<Vec<Held>>,
     _lock: File,
 }
 
@@ -66,7 +66,7 @@ impl Loaded {
         let lock = lock(root)?;
         let program = breaker.program()?;
         let made = Self {
-            hooks: breaker.hooks()?,
+            hooks: RwLock::new(breaker.hooks()?),
             tag: program.tag(),
             meta: Mapped::open(&root.map("META"))?,
             now: RwLock::new(Arc::new(now)),
@@ -114,7 +114,18 @@ impl Loaded {
 
     /// What is attached, as the kernel has it now.
     pub fn attachments(&self) -> Vec<Attachment> {
-        self.hooks.iter().map(Held::inspect).collect()
+        self.hooks.read().unwrap_or_else(PoisonError::into_inner).iter().map(Held::inspect).collect()
+    }
+
+    /// Attaches the programs to an interface that was made again: by its position in [`Meta::interfaces`].
+    pub fn reattach(&self, position: usize) -> Result<u32> {
+        let before = self.now();
+        ensure!(before.breaker.is_pinned(), "its pins are not there any more");
+        let ifindex = reattach::reattach(before.breaker.root(), position)?;
+        let now = InForce::open(before.breaker.root()).context("following the attachment")?;
+        *self.hooks.write().unwrap_or_else(PoisonError::into_inner) = now.breaker.hooks()?;
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(now);
+        Ok(ifindex)
     }
 
     /// True once `unload` has been here: no pin of it is left, and no link. Pins alone may be removed by anyone.

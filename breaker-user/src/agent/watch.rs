@@ -1,9 +1,10 @@
 //! Looks again and again whether the program is still where it was attached. Who is root can always remove it; not unseen.
 
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 use serde_json::json;
@@ -18,6 +19,10 @@ use crate::kernel::clock;
 
 /// How often it looks: asking costs microseconds.
 const EVERY: Duration = Duration::from_millis(100);
+/// An interface that is made again and again, by whatever, is attached to so often
+const TRIES: usize = 3;
+/// in such a time.
+const MINUTE: Duration = Duration::from_secs(60);
 /// Older than this, what it saw last says nothing of now.
 const STALE_NS: u64 = 2_000_000_000;
 
@@ -39,14 +44,28 @@ pub enum Found {
     Unloaded,
 }
 
-/// When the watch last looked, for `/healthz`.
+/// When the watch last looked, for `/healthz`, and how often it has attached to an interface again.
 #[derive(Debug, Default)]
-pub struct LastLook(AtomicU64);
+pub struct LastLook {
+    at_ns: AtomicU64,
+    reattached: Mutex<BTreeMap<String, u64>>,
+}
 
 impl LastLook {
     /// True where that was long ago, or never.
     pub fn is_stale(&self) -> bool {
-        clock::now_ns().saturating_sub(self.0.load(Ordering::Relaxed)) > STALE_NS
+        clock::now_ns().saturating_sub(self.at_ns.load(Ordering::Relaxed)) > STALE_NS
+    }
+
+    /// How often an interface was attached to again.
+    pub fn reattachments(&self, interface: &str) -> u64 {
+        let counts = self.reattached.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.get(interface).copied().unwrap_or_default()
+    }
+
+    fn reattached(&self, interface: &str) {
+        let mut counts = self.reattached.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry(interface.to_owned()).or_default() += 1;
     }
 }
 
@@ -57,6 +76,10 @@ pub struct Watch {
     last: Arc<LastLook>,
     /// What is wrong with each attachment.
     standing: Vec<Option<What>>,
+    /// When each attachment was seen to be lost.
+    lost: Vec<Option<Instant>>,
+    /// When interfaces were attached to again, of late.
+    tries: Vec<Instant>,
     /// What kept it from following the policy, where that was told already.
     stuck: Option<String>,
 }
@@ -64,7 +87,8 @@ pub struct Watch {
 impl Watch {
     /// A watch that takes everything to be well, and so tells of what is not at its first look.
     pub fn new(loaded: Arc<Loaded>, log: Arc<Log>, last: Arc<LastLook>) -> Self {
-        Self { standing: vec![None; loaded.attachments().len()], loaded, log, last, stuck: None }
+        let count = loaded.attachments().len();
+        Self { standing: vec![None; count], lost: vec![None; count], tries: Vec::new(), loaded, log, last, stuck: None }
     }
 
     /// Watches until the shutdown, or until the load is unloaded.
@@ -95,9 +119,41 @@ impl Watch {
             return Found::Unloaded;
         }
         self.tell(&found);
+        if self.reattach(&found) {
+            let found = self.loaded.attachments();
+            self.tell(&found);
+        }
         self.follow();
-        self.last.0.store(clock::now_ns(), Ordering::Relaxed);
+        self.last.at_ns.store(clock::now_ns(), Ordering::Relaxed);
         Found::Loaded
+    }
+
+    /// Attaches the programs again where an interface was made again. True where that was done.
+    fn reattach(&mut self, found: &[Attachment]) -> bool {
+        let interfaces = self.loaded.now().breaker.interfaces().len();
+        let Some(position) = found.iter().take(interfaces).position(|attachment| attachment.remade.is_some()) else {
+            return false;
+        };
+        self.tries.retain(|tried| tried.elapsed() < MINUTE);
+        if self.tries.len() >= TRIES {
+            return false;
+        }
+        self.tries.push(Instant::now());
+        let name = &found[position].name;
+        match self.loaded.reattach(position) {
+            Ok(ifindex) => {
+                super::say(&format!("{name}: it was made again, and is protected again as interface {ifindex}"));
+                self.last.reattached(name);
+                let gap_ms = self.lost[position].map(|lost| lost.elapsed().as_millis() as u64);
+                let counts = json!({ "interface": name, "ifindex": ifindex, "gap_ms": gap_ms });
+                self.log.note(self.loaded.entry("reattached", counts));
+                true
+            }
+            Err(error) => {
+                super::say(&format!("{name}: it was made again, and could not be protected: {error:#}"));
+                false
+            }
+        }
     }
 
     /// Serves the policy in force, whoever has changed it; the audit log has it from them.
@@ -120,7 +176,7 @@ impl Watch {
 
     /// Tells of each attachment that stands otherwise than at the last look.
     fn tell(&mut self, found: &[Attachment]) {
-        for (before, attachment) in self.standing.iter_mut().zip(found) {
+        for ((before, lost), attachment) in self.standing.iter_mut().zip(&mut self.lost).zip(found) {
             let (now, words) = match standing(attachment) {
                 None => (None, "attached, first in its chain".to_owned()),
                 Some((what, words)) => (Some(what), words),
@@ -129,6 +185,7 @@ impl Watch {
                 continue;
             }
             *before = now;
+            *lost = now.is_some().then(Instant::now);
             super::say(&format!("{}: {words}", attachment.name));
             let counts = json!({
                 "interface": attachment.name, "ifindex": attachment.ifindex, "hook": attachment.hook, "found": words,

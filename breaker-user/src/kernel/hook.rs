@@ -234,7 +234,9 @@ pub fn attach(program: &mut SchedClassifier, place: &Place) -> Result<()> {
             );
             return Err(Fault::new(Code::Refused, text).into());
         }
-        if clsact::add_qdisc(place.ifindex).with_context(|| format!("adding qdisc clsact to {}", place.name))? {
+        let added =
+            clsact::add_qdisc(place.ifindex).with_context(|| format!("adding qdisc clsact to {}", place.name))?;
+        if added && !place.qdisc.exists() {
             directory(&place.qdisc)?;
         }
         let options = NlOptions { priority: FILTER.priority, handle: FILTER.handle.into(), classid: None };

@@ -18,6 +18,7 @@ mod meta;
 pub mod netns;
 pub mod pins;
 mod programs;
+pub mod reattach;
 pub mod reload;
 pub mod routes;
 mod sever;

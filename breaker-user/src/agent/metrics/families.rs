@@ -195,6 +195,12 @@ pub const FAMILIES: &[Family] = &[
             of.unseen.iter().for_each(|(interface, kind, count)| sink(&[interface, kind], Value::Count(*count)));
         },
     ),
+    family(
+        "breaker_reattached_total",
+        &["interface"],
+        "Times that the agent attached to an interface that was made again.",
+        |of, sink| of.reattached.iter().for_each(|(name, count)| sink(&[name], Value::Count(*count))),
+    ),
     family("breaker_enforced", &[], "1 where the breaker is in force: see breaker_problem.", |of, sink| {
         sink(&[], Value::Count(of.enforced.ok.into()));
     }),

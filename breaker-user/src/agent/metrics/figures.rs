@@ -31,6 +31,8 @@ pub struct Figures {
     pub inbound: bool,
     /// Interfaces, and whether nothing leaves there but by us.
     pub interfaces: BTreeMap<String, bool>,
+    /// How often the agent has attached to an interface that was made again.
+    pub reattached: BTreeMap<String, u64>,
     /// Whether the breaker is in force, and what keeps it from that.
     pub enforced: Enforced,
     /// Age of the heartbeat, ns.
@@ -127,6 +129,12 @@ impl Figures {
                 .into_iter()
                 .filter(|found| found.mode != "inbound")
                 .map(|found| (found.name, found.attached && found.first))
+                .collect(),
+            reattached: breaker
+                .interfaces()
+                .iter()
+                .map(|found| unpadded(&found.name))
+                .map(|name| (name.clone(), of.last_look.reattachments(&name)))
                 .collect(),
             enforced: of.judgement.now(),
             heartbeat_age_ns: breaker.heartbeat_age_ns()?,

@@ -31,6 +31,7 @@ const NAMES: &[(&str, &[&str])] = &[
     ("breaker_warning", &["scope", "class", "per"]),
     ("breaker_interface_attached", &["interface"]),
     ("breaker_unseen_packets_total", &["interface", "kind"]),
+    ("breaker_reattached_total", &["interface"]),
     ("breaker_enforced", &[]),
     ("breaker_problem", &["what", "where"]),
     ("breaker_heartbeat_age_seconds", &[]),
@@ -73,6 +74,7 @@ fn figures() -> Figures {
         }],
         inbound: true,
         interfaces: [("eth1".to_owned(), true), ("eth2".to_owned(), false)].into(),
+        reattached: [("eth1".to_owned(), 1), ("eth2".to_owned(), 0)].into(),
         enforced: Enforced {
             ok: false,
             problems: vec![Problem {
