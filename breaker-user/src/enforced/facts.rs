@@ -9,6 +9,7 @@ use crate::kernel::Breaker;
 use crate::kernel::attachment::{self, Attachment};
 use crate::kernel::breaker::ConnectionCount;
 use crate::kernel::links::{self, Link};
+use crate::kernel::netns;
 use crate::kernel::tables::unpadded;
 use crate::kernel::tunnels;
 
@@ -100,7 +101,8 @@ fn carries(kind: u32, links: &[Link]) -> Option<String> {
 }
 
 fn notes(breaker: &Breaker) -> Result<Vec<String>> {
-    let others = attachment::other_breakers(&breaker.places()?);
+    let places = breaker.places()?;
+    let others = breaker.within(|| attachment::other_breakers(&places))?;
     let told = |(interface, id): (String, u32)| {
         format!(
             "{interface}: another breaker decides there too ({}): it withholds by itself, and its switches are under another \
@@ -108,5 +110,11 @@ fn notes(breaker: &Breaker) -> Result<Vec<String>> {
             attachment::describe(id)
         )
     };
-    Ok(others.into_iter().map(told).collect())
+    let entered = breaker.is_elsewhere()?.then(|| {
+        format!(
+            "judged in the network namespace of the load, {}, which is not the one of this process",
+            netns::name(breaker.meta().netns)
+        )
+    });
+    Ok(others.into_iter().map(told).chain(entered).collect())
 }

@@ -282,6 +282,11 @@ impl Breaker {
         })?
     }
 
+    /// This thread is in another network namespace than the load.
+    pub fn is_elsewhere(&self) -> Result<bool> {
+        Ok(self.meta().netns != netns::Id::default() && self.meta().netns != netns::own()?)
+    }
+
     /// Does something in the network namespace of the load.
     pub fn within<R: Send>(&self, f: impl FnOnce() -> R + Send) -> Result<R> {
         netns::within(self.meta().netns, f)

@@ -1,14 +1,14 @@
 //! What is done to the attachment and to the log, and that the agent sees it, says it and lives on.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 
 use aya::EbpfLoader;
 use aya::programs::links::LinkOrder;
 use aya::programs::tc::TcAttachOptions;
 use aya::programs::{SchedClassifier, TcAttachType};
 use breaker_user::kernel::load::OBJECT;
-use breaker_user::lab::Wire;
+use breaker_user::lab::{Wire, veth};
 use rustix::mount::{MountFlags, mount};
 
 use crate::host::{Host, ROOT, THREE, eventually, order, pin, privileged, swallow};
@@ -91,6 +91,54 @@ fn an_interface_that_goes_is_seen_and_one_that_is_renamed_is_no_matter() {
     wait_for_health(&host, Some("nothing is enforced there"));
     assert_eq!(host.figure("breaker_interface_attached{interface=\"eth1\"}"), Some(0.0));
     assert!(host.inside(|| pin("link_0").exists()), "it removes no pin");
+    agent.stop();
+    host.verify();
+}
+
+#[test]
+fn an_interface_that_is_made_again_is_protected_again() {
+    if !privileged() {
+        return;
+    }
+    let host = Host::new(THREE);
+    let agent = host.agent();
+    host.done(&["trip", "session/x1", "--reason", "test"]);
+    host.wire.firm.remove(Wire::INTERFACE).expect("removing it");
+    host.wait_for("link_lost", 1);
+    wait_for_health(&host, Some("DETACHED: eth1"));
+    veth(&host.wire.firm, Wire::INTERFACE, &host.wire.venue, Wire::INTERFACE).expect("another cable");
+    let told = &host.wait_for("reattached", 1)[0];
+    assert_eq!(told.counts["interface"], "eth1");
+    assert!(told.counts["gap_ms"].is_u64(), "{told:?}");
+    wait_for_health(&host, None);
+    assert_eq!(host.figure("breaker_interface_attached{interface=\"eth1\"}"), Some(1.0));
+    assert_eq!(host.figure("breaker_reattached_total{interface=\"eth1\"}"), Some(1.0));
+    assert_eq!(host.figure("breaker_enforced"), Some(1.0));
+    // What was tripped is tripped, in force, and stays so without the agent.
+    agent.stop();
+    assert_eq!(host.cli(&["status"]).status.code(), Some(10));
+    host.done(&["unload", "--force"]);
+    host.verify();
+}
+
+#[test]
+fn what_is_fenced_and_idle_is_ended_by_the_agent() {
+    if !privileged() {
+        return;
+    }
+    let host = Host::new(THREE);
+    swallow(&host, 9001);
+    let agent = host.agent();
+    let mut idle = host.connect(9001);
+    idle.set_read_timeout(Some(std::time::Duration::from_secs(5))).expect("a time limit");
+    // As the kernel trips: nobody ends what is idle.
+    host.breaker(|breaker| {
+        let scope = breaker.find("session/x1").expect("a scope");
+        breaker.trip(scope, breaker_common::abi::cause::RATE).expect("tripping it");
+    });
+    let end = idle.read(&mut [0]).expect_err("an end");
+    assert_eq!(end.kind(), std::io::ErrorKind::ConnectionAborted);
+    host.wait_for("connections_ended", 1);
     agent.stop();
     host.verify();
 }

@@ -6,6 +6,7 @@ mod broken;
 mod clsact;
 mod codes;
 mod denied;
+mod enforced;
 mod faults;
 mod help;
 mod host;
