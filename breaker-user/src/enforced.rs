@@ -122,6 +122,8 @@ pub struct Facts {
     pub attachments: Vec<Attachment>,
     /// Why the pins end before the host does.
     pub pins: Option<String>,
+    /// Why what is pinned is not what was loaded.
+    pub strange: Option<String>,
     /// Why the load's network namespace cannot be looked into; nothing else is known of it then.
     pub namespace: Option<String>,
     /// Ways past the hook.
@@ -164,6 +166,9 @@ impl Enforced {
         }
         if let Some(found) = facts.pins {
             put(What::Unpinned, HOST, found, IN_PRIVATE_MOUNTS);
+        }
+        if let Some(found) = facts.strange {
+            put(What::Displaced, HOST, found, "`breaker unload --force`, and `breaker load` what you trust");
         }
         for (interface, found) in facts.links {
             put(
@@ -304,6 +309,7 @@ mod tests {
             (on(attachment(true, false, true)), What::Displaced, true),
             (on(attachment(true, true, false)), What::Unpinned, true),
             (Facts { pins: Some("found".to_owned()), ..well() }, What::Unpinned, true),
+            (Facts { strange: Some("found".to_owned()), ..well() }, What::Displaced, true),
             (Facts { namespace: Some("found".to_owned()), ..well() }, What::Namespace, true),
             (Facts { routes: astray(true), ..well() }, What::Route, true),
             (Facts { routes: astray(false), ..well() }, What::Route, false),

@@ -42,6 +42,7 @@ use crate::config::{self, Policy};
 use crate::fault::{self, Code, Fault};
 use crate::journal;
 use crate::kernel::PinRoot;
+use crate::kernel::netns;
 use crate::kernel::tables::unpadded;
 use events::Events;
 use history::{History, Losses};
@@ -88,6 +89,14 @@ impl Agent {
         let loaded = Arc::new(loaded);
         let now = loaded.now();
         let meta = now.breaker.meta();
+        if now.breaker.is_elsewhere()? {
+            let text = format!(
+                "starting the agent: it serves what was loaded in the network namespace {}, and is in another one: start it there, with `nsenter \
+                 --net=/run/netns/NAME breaker agent`",
+                netns::name(meta.netns)
+            );
+            return Err(Fault::new(Code::Interface, text).into());
+        }
         let log = Arc::new(Log::new(Arc::clone(&loaded)));
         let mut history = History::new(journal::path(&now.breaker), now.breaker.names(), meta.loaded_at);
         if let Err(error) = history.read_on() {

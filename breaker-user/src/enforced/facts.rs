@@ -4,7 +4,9 @@ use anyhow::Result;
 use breaker_common::abi::unseen;
 
 use super::{Enforced, Facts, Unread};
+use crate::audit;
 use crate::config::SessionIndex;
+use crate::journal;
 use crate::kernel::Breaker;
 use crate::kernel::attachment::{self, Attachment};
 use crate::kernel::breaker::ConnectionCount;
@@ -30,6 +32,7 @@ pub fn unknown(error: &anyhow::Error) -> Facts {
 /// their table.
 pub fn read(breaker: &Breaker, attachments: Vec<Attachment>, table: &Result<(Vec<ConnectionCount>, u64)>) -> Facts {
     let mut facts = Facts { attachments, pins: breaker.root().ends_early(), ..Facts::default() };
+    facts.audit = audit::require(&journal::path(breaker)).err().map(|error| format!("{error:#}"));
     let mut unreadable = Vec::new();
     match table {
         Ok((connections, taken)) => {
@@ -39,6 +42,7 @@ pub fn read(breaker: &Breaker, attachments: Vec<Attachment>, table: &Result<(Vec
         Err(error) => unreadable.push(format!("{error:#}")),
     }
     let mut keep = |read: Result<()>| unreadable.extend(read.err().map(|error| format!("{error:#}")));
+    keep(breaker.strange().map(|found| facts.strange = found));
     keep(unread(breaker).map(|found| facts.unread = found));
     keep(disarmed(breaker).map(|found| facts.disarmed = found));
     keep(breaker.strays().map(|found| facts.routes = found));

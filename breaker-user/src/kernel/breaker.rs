@@ -314,6 +314,19 @@ impl Breaker {
         ProgramInfo::from_pin(&path).map_err(|error| unopened(&path, error))
     }
 
+    /// Why what is pinned is not what was loaded: another program, or maps that the program does not use.
+    pub fn strange(&self) -> Result<Option<String>> {
+        let program = self.program()?;
+        if program.tag() != self.meta().program_tag {
+            let (now, then) = (program.tag(), self.meta().program_tag);
+            return Ok(Some(format!("the pinned program is {now:016x}, where {then:016x} was loaded")));
+        }
+        let own = self.scopes().data().info().context("asking after map SCOPES")?.id();
+        let maps = program.map_ids().context("asking after the program's maps")?;
+        let is_used = maps.is_none_or(|maps| maps.contains(&own));
+        Ok((!is_used).then(|| "the pinned switches are not the ones that the program reads".to_owned()))
+    }
+
     /// Detaches from every interface and removes every pin.
     pub fn unload(&self) -> Result<()> {
         load::unload(self.root())

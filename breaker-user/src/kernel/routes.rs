@@ -1,7 +1,8 @@
 //! By which interfaces the packets of sessions leave, or can leave, without passing the hook: as the routing tables of this thread's
 //! namespace have it.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
@@ -56,8 +57,16 @@ pub fn astray(remotes: &[Remote], covered: &[u32]) -> Result<Vec<Astray>> {
     let links = links::all().context("listing the interfaces")?;
     let routes = all().context("listing the routes")?;
     let mut found = BTreeMap::new();
+    // Thousands of sessions may go to a few addresses.
+    let mut asked = HashMap::new();
     for remote in remotes {
-        let taken = taken(remote, &routes).with_context(|| format!("asking for the route to {}", remote.address))?;
+        let taken = match asked.entry((remote.address, remote.length, remote.local)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let asking = || format!("asking for the route to {}", remote.address);
+                new.insert(taken(remote, &routes).with_context(asking)?)
+            }
+        };
         let possible = routes.iter().filter(|route| route.overlaps(remote)).flat_map(|route| &route.by);
         for by in taken.iter().chain(possible).filter(|by| !links::is_covered(&links, covered, **by)) {
             for session in &remote.sessions {
