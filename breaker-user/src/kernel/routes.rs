@@ -2,7 +2,7 @@
 //! namespace have it.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
@@ -55,11 +55,17 @@ const LOOPBACK: u32 = 1;
 /// interface, or all do when a route goes.
 pub fn astray(remotes: &[Remote], covered: &[u32]) -> Result<Vec<Astray>> {
     let links = links::all().context("listing the interfaces")?;
-    let routes = all().context("listing the routes")?;
+    let (routes, own) = all().context("listing the routes")?;
     let mut found = BTreeMap::new();
     // Thousands of sessions may go to a few addresses.
     let mut asked = HashMap::new();
     for remote in remotes {
+        let possible = routes.iter().filter(|route| route.overlaps(remote)).flat_map(|route| &route.by);
+        let past = possible.filter(|by| !links::is_covered(&links, covered, **by)).collect::<Vec<_>>();
+        // Where no table has a way past the hook, none is taken: the kernel need not be asked.
+        if past.is_empty() && !own.contains(&remote.address) && !remote.address.is_loopback() {
+            continue;
+        }
         let taken = match asked.entry((remote.address, remote.length, remote.local)) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
@@ -67,8 +73,7 @@ pub fn astray(remotes: &[Remote], covered: &[u32]) -> Result<Vec<Astray>> {
                 new.insert(taken(remote, &routes).with_context(asking)?)
             }
         };
-        let possible = routes.iter().filter(|route| route.overlaps(remote)).flat_map(|route| &route.by);
-        for by in taken.iter().chain(possible).filter(|by| !links::is_covered(&links, covered, **by)) {
+        for by in taken.iter().chain(past).filter(|by| !links::is_covered(&links, covered, **by)) {
             for session in &remote.sessions {
                 let told = told(remote, name(&links, *by), taken.contains(by));
                 found.entry((session.clone(), *by)).or_insert((told, taken.contains(by)));
@@ -130,20 +135,22 @@ fn taken(remote: &Remote, routes: &[Route]) -> Result<Vec<u32>> {
     Ok(with.filter(|route| route.by.len() > 1).flat_map(|route| route.by.clone()).chain(by.clone()).collect())
 }
 
-/// All unicast routes of all tables.
-fn all() -> Result<Vec<Route>> {
-    let mut found = Vec::new();
+/// All unicast routes of all tables, and the addresses that are this host's own.
+fn all() -> Result<(Vec<Route>, HashSet<IpAddr>)> {
+    let (mut found, mut own) = (Vec::new(), HashSet::new());
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut message = RouteMessage::default();
         message.header.address_family = family;
         for answer in netlink::list(Netlink::GetRoute(message))? {
             let Netlink::NewRoute(route) = answer else { continue };
-            if route.header.kind == RouteType::Unicast {
-                found.push(of(&route));
+            match route.header.kind {
+                RouteType::Unicast => found.push(of(&route)),
+                RouteType::Local => drop(own.insert(of(&route).to)),
+                _ => {}
             }
         }
     }
-    Ok(found)
+    Ok((found, own))
 }
 
 fn of(route: &RouteMessage) -> Route {

@@ -10,7 +10,7 @@ use breaker_tests::frame::order;
 use breaker_tests::privileged;
 use breaker_tests::rig::Rig;
 use breaker_tests::sink::{End, Sink};
-use breaker_user::lab::{Namespace, Wire};
+use breaker_user::lab::{Namespace, Wire, veth};
 use serde_json::Value;
 
 use super::host::{Host, POLICY};
@@ -250,4 +250,39 @@ fn a_reset_ends_the_connections_that_it_fences() {
     let mut fresh = rig.inside(|| TcpStream::connect(venue)).expect("connecting");
     fresh.write_all(&order(1)).expect("sending");
     sink.wait("the order of the new connection", |all| all.len() == 2 && all[1].whole("D") == 1);
+}
+
+#[test]
+fn a_trip_ends_an_idle_connection_of_a_container() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new(POLICY);
+    let container = Namespace::new().expect("a namespace");
+    veth(&container, "eth0", &rig.wire.firm, "veth0").expect("a cable");
+    let in_namespace = |namespace: &Namespace, line: &str| {
+        let ran = namespace.run(|| std::process::Command::new("sh").args(["-c", line]).status());
+        assert!(ran.expect("running sh").success(), "{line}");
+    };
+    in_namespace(
+        &rig.wire.firm,
+        "ip address add 172.17.0.1/24 dev veth0; ip link set veth0 up; echo 1 > /proc/sys/net/ipv4/ip_forward",
+    );
+    in_namespace(
+        &container,
+        "ip address add 172.17.0.2/24 dev eth0; ip link set eth0 up; ip route add default via 172.17.0.1",
+    );
+    in_namespace(&rig.wire.venue, "ip route add 172.17.0.0/24 via 10.9.0.1");
+    let venue = SocketAddr::new(Wire::VENUE, 9001);
+    let sink = Sink::listen(&rig.wire.venue, venue);
+    let mut idle = container.run(|| TcpStream::connect(venue)).expect("connecting");
+    idle.write_all(&order(1)).expect("sending");
+    sink.wait("the order", |all| all[0].whole("D") == 1);
+    // A namespace is found by a process in it: the thread of this one is none.
+    let mut held = container.run(|| std::process::Command::new("sleep").arg("60").spawn()).expect("a process");
+    let said = rig.switch("trip", "session/x1");
+    held.kill().expect("ending it");
+    held.wait().expect("its end");
+    assert!(said.ended(0).out.contains("connections ended: 1"));
+    sink.wait("the reset", |all| all[0].end == End::Reset);
 }
