@@ -27,6 +27,15 @@ impl Tally {
     pub fn blind_orders(&self) -> u32 {
         self.blind.div_ceil(BYTES_PER_ORDER).saturating_sub(self.counted)
     }
+
+    /// The first half of [`Framing::seek`]: counts what lies before the next header as unread. Returns where that is; `to` where there is none.
+    #[inline(always)]
+    pub fn pass_over(&mut self, payload: &mut impl Payload, (from, to): (u32, u32)) -> u32 {
+        let found = if self.tried < MOST_TRIED { payload.find(from, to) } else { to };
+        let found = if found < from || found > to { to } else { found };
+        self.blind = self.blind.wrapping_add(found - from);
+        found
+    }
 }
 
 impl Framing {
@@ -60,18 +69,29 @@ impl Framing {
     /// Goes on to the next header in a blind stream, and follows it from there where a message begins with it. Returns where to go on.
     #[inline(always)]
     pub fn seek(&mut self, payload: &mut impl Payload, (from, to): (u32, u32), longest: u32, tally: &mut Tally) -> u32 {
-        let found = if tally.tried < MOST_TRIED { payload.find(from, to) } else { to };
-        let found = if found < from || found > to { to } else { found };
-        let is_message = found < to && message(payload, (found, to), longest) != 0;
-        // What is no message is gone over by one byte.
-        let next = if found < to && !is_message { found + 1 } else { found };
-        tally.blind = tally.blind.wrapping_add(next - from);
-        if is_message {
-            *self = Self::zeroed();
-        } else {
-            tally.tried = tally.tried.wrapping_add(1);
+        let found = tally.pass_over(payload, (from, to));
+        self.take_up(payload, (found, to), longest, tally)
+    }
+
+    /// The second half of [`Framing::seek`]: follows the message that begins with the header at `found`. What is no message is gone over by
+    /// one byte.
+    #[inline(always)]
+    pub fn take_up(
+        &mut self,
+        payload: &mut impl Payload,
+        (found, to): (u32, u32),
+        longest: u32,
+        tally: &mut Tally,
+    ) -> u32 {
+        if found >= to {
+            return to;
         }
-        next
+        if message(payload, (found, to), longest) != 0 {
+            *self = Self::zeroed();
+            return found;
+        }
+        (tally.tried, tally.blind) = (tally.tried.wrapping_add(1), tally.blind.wrapping_add(1));
+        found + 1
     }
 
     /// Looks for a message that begins inside the last one, where that claims to go on behind the segment: what came before it in the

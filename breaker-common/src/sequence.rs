@@ -61,8 +61,14 @@ impl Stream {
         stream
     }
 
+    /// Whether a segment neither goes on where the stream is nor repeats what was sent, so that it may be one to withhold.
+    #[inline(always)]
+    pub fn is_out_of_place(&self, seq: u32) -> bool {
+        self.next_seq.wrapping_sub(seq) > self.sent
+    }
+
     /// Takes note of a segment of `length` payload bytes at `seq` and says which of them are new. `opened`: the connection's SYN was
-    /// seen; `withholds`: a segment may be withheld.
+    /// seen; `withholds`: one that is out of place may be withheld.
     #[inline(always)]
     pub fn advance(&mut self, seq: u32, length: u32, opened: bool, withholds: bool, tally: &mut Tally) -> Arrival {
         let behind = self.next_seq.wrapping_sub(seq) as i32;
@@ -108,6 +114,10 @@ impl Stream {
     #[inline(always)]
     fn repeat(&mut self, seq: u32, behind: u32, length: u32, tally: &mut Tally) {
         tally.repeated = 1;
+        if behind <= self.sent && self.gap_start == self.gap_end {
+            return;
+        }
+        cold_path();
         let end = if behind < length { behind } else { length };
         let unknown = behind.saturating_sub(self.sent);
         let unknown = if unknown < end { unknown } else { end };

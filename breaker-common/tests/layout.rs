@@ -70,7 +70,7 @@ layout! {
     Fences { before_ns, last_ns, epoch, life }
     Scope { switch, armed, pad, rules, silent, limits, windows, withheld_ns, trip, fences }
     ConnectionKey { local, remote, local_port, remote_port }
-    Connection { epoch, closed_ns, opened_ns, session, isn, opened, place, pending, told, withheld, withheld_seq, contested, blind, events, uid, followed, pad, ids, stream }
+    Connection { epoch, closed_ns, opened_ns, session, isn, opened, place, pending, told, withheld, withheld_seq, contested, blind, events, uid, followed, hops, ids, stream }
     UnseenKey { ifindex, kind }
     Inbound { framing, gap, next_seq, pad }
     Framing { head, held, skip, synced, scan, hop, seen, last, last_class }

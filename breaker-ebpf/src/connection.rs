@@ -140,6 +140,7 @@ pub fn find(context: impl Context, work: &mut Work, looked_up: bool) -> Result<&
     if !looked_up && beginning == Beginning::Other {
         return Err(pass(reason::NOT_OURS));
     }
+    work.hops = context.hops(&work.packet);
     let joins = work.packet.segment.flags & SYN != 0 && context.joins_multipath(&raw const work.packet) != 0;
     let found = match locate(looked_up as u32, beginning as u32, context.uid(), joins as u32) {
         IN_CONNECTIONS => CONNECTIONS.get_ptr_mut(&work.packet.key),
@@ -290,8 +291,11 @@ extern "C" fn open(looked_up: u32, beginning: u32, uid: u32, joins: u32) -> u32 
         // Over a further path Multipath TCP would send again what a trip has withheld, and what a reset has made stale.
         return reason::MULTIPATH | DROP;
     }
+    if CONNECTIONS.get_ptr(&work.packet.key).is_none() {
+        forget_inbound(&work.packet.key);
+    }
     work.connection = Connection::new(word, segment);
-    work.connection.uid = uid;
+    (work.connection.uid, work.connection.hops) = (uid, work.hops);
     if segment.length != 0 {
         // Fast Open: its payload is as good as established.
         return establish();
@@ -304,13 +308,27 @@ extern "C" fn open(looked_up: u32, beginning: u32, uid: u32, joins: u32) -> u32 
 #[inline(never)]
 extern "C" fn establish() -> u32 {
     let Some(work) = Work::of_this_cpu() else { return reason::NOT_CONFIGURED };
+    let replaces = CONNECTIONS.get_ptr(&work.packet.key).is_some();
     if CONNECTIONS.insert(&work.packet.key, &work.connection, 0).is_err() {
-        return table_full();
+        let reason = table_full();
+        if work.packet.segment.length != 0 && reason & DROP == 0 {
+            // What follows on what passes uncounted would seem to leave a gap.
+            let _ = TRANSIENT.remove(&work.packet.key);
+        }
+        return reason;
     }
-    // What is not there needs no removal. What came in on the earlier connection says nothing of this one.
     let _ = TRANSIENT.remove(&work.packet.key);
-    let _ = INBOUND.remove(&work.packet.key);
+    if replaces {
+        forget_inbound(&work.packet.key);
+    }
     IN_CONNECTIONS
+}
+
+/// What came in on an earlier connection says nothing of the one that has its ports now.
+#[inline(always)]
+fn forget_inbound(key: &ConnectionKey) {
+    // What is not there needs no removal.
+    let _ = INBOUND.remove(key);
 }
 
 /// [`locate`] of a segment of a connection whose SYN was not seen: as a session's, or as FIX that no session declares.

@@ -12,6 +12,7 @@ use breaker_common::abi::Connection;
 use breaker_common::fix::{WINDOW, Words};
 use breaker_common::stream::Framing;
 
+use crate::forwarded;
 use crate::packet::{self, Packet};
 use crate::payload;
 use crate::work::{self, Work};
@@ -30,8 +31,10 @@ pub trait Access: Copy {
     fn interface(self) -> u32;
     /// The account of the socket that sends it; [`Connection::NO_USER`] where that is not known.
     fn uid(self) -> u32;
-    /// True where it is still to be forwarded by this host.
-    fn is_forwarded(self) -> bool;
+    /// IPv4's TTL, or IPv6's hop limit, where it is forwarded by this host; else 0.
+    fn hops(self, packet: &Packet) -> u32;
+    /// True where it is forwarded and will not get to its peer, or not be taken there ([`crate::forwarded`]).
+    fn is_lost(self, work: *mut Work, connection: *const Connection) -> bool;
     /// Copies bytes of it, at least one, into a buffer.
     ///
     /// # Safety
@@ -57,6 +60,8 @@ pub trait Access: Copy {
 pub trait Context: Access {
     /// [`packet::parse_headers`].
     fn parse_headers(self, packet: *mut Packet) -> u32;
+    /// [`packet::step_over_tags`].
+    fn step_over_tags(self) -> u32;
     /// [`packet::step_over_extensions`].
     fn step_over_extensions(self, offset: u32, protocol: u32) -> u32;
     /// [`packet::joins_multipath`].
@@ -71,8 +76,10 @@ pub trait Context: Access {
     fn walk_some(self, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32;
     /// [`work::step`].
     fn step(self, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32;
-    /// [`work::seek`].
-    fn seek(self, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32;
+    /// [`work::pass_over`].
+    fn pass_over(self, work: *mut Work, from: u32, to: u32) -> u32;
+    /// [`work::take_up`].
+    fn take_up(self, work: *mut Work, framing: *mut Framing, found: u32, to: u32) -> u32;
     /// [`work::overrun`].
     fn overrun(self, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32;
     /// [`payload::find`].
@@ -114,6 +121,7 @@ macro_rules! globals {
 globals! {
     Skb(*mut __sk_buff):
     parse_headers as skb_parse_headers(packet: *mut Packet) is packet::parse_headers;
+    step_over_tags as skb_step_over_tags() is packet::step_over_tags;
     step_over_extensions as skb_step_over_extensions(offset: u32, protocol: u32) is packet::step_over_extensions;
     joins_multipath as skb_joins_multipath(packet: *const Packet) is packet::joins_multipath;
     judge_segment as skb_judge_segment(work: *mut Work, connection: *mut Connection) is crate::judge_segment;
@@ -121,7 +129,8 @@ globals! {
     walk as skb_walk(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::walk;
     walk_some as skb_walk_some(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::walk_some;
     step as skb_step(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::step;
-    seek as skb_seek(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::seek;
+    pass_over as skb_pass_over(work: *mut Work, from: u32, to: u32) is work::pass_over;
+    take_up as skb_take_up(work: *mut Work, framing: *mut Framing, found: u32, to: u32) is work::take_up;
     overrun as skb_overrun(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::overrun;
     find as skb_find(from: u32, to: u32) is payload::find;
     find_in_chunk as skb_find_in_chunk(from: u32, to: u32) is payload::find_in_chunk;
@@ -168,7 +177,12 @@ impl Access for Skb {
     }
 
     #[inline(always)]
-    fn is_forwarded(self) -> bool {
+    fn hops(self, _: &Packet) -> u32 {
+        0
+    }
+
+    #[inline(always)]
+    fn is_lost(self, _: *mut Work, _: *const Connection) -> bool {
         false
     }
 
@@ -182,6 +196,7 @@ impl Access for Skb {
 globals! {
     Frame(*mut xdp_md):
     parse_headers as frame_parse_headers(packet: *mut Packet) is packet::parse_headers;
+    step_over_tags as frame_step_over_tags() is packet::step_over_tags;
     step_over_extensions as frame_step_over_extensions(offset: u32, protocol: u32) is packet::step_over_extensions;
     joins_multipath as frame_joins_multipath(packet: *const Packet) is packet::joins_multipath;
     judge_segment as frame_judge_segment(work: *mut Work, connection: *mut Connection) is crate::judge_segment;
@@ -189,7 +204,8 @@ globals! {
     walk as frame_walk(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::walk;
     walk_some as frame_walk_some(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::walk_some;
     step as frame_step(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::step;
-    seek as frame_seek(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::seek;
+    pass_over as frame_pass_over(work: *mut Work, from: u32, to: u32) is work::pass_over;
+    take_up as frame_take_up(work: *mut Work, framing: *mut Framing, found: u32, to: u32) is work::take_up;
     overrun as frame_overrun(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::overrun;
     find as frame_find(from: u32, to: u32) is payload::find;
     find_in_chunk as frame_find_in_chunk(from: u32, to: u32) is payload::find_in_chunk;
@@ -250,8 +266,13 @@ impl Access for Frame {
     }
 
     #[inline(always)]
-    fn is_forwarded(self) -> bool {
-        true
+    fn hops(self, packet: &Packet) -> u32 {
+        packet::hops(self, packet)
+    }
+
+    #[inline(always)]
+    fn is_lost(self, work: *mut Work, connection: *const Connection) -> bool {
+        forwarded::is_lost(self, work, connection)
     }
 
     #[inline(always)]

@@ -13,6 +13,7 @@ mod atomic;
 mod connection;
 mod context;
 mod event;
+mod forwarded;
 mod packet;
 mod payload;
 mod reset;
@@ -26,7 +27,7 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 use breaker_common::abi::{Connection, flag, reason};
-use breaker_common::decide::{self, FIN, RST};
+use breaker_common::decide::{self, FIN, RST, SYN};
 
 use crate::context::{Context, Frame, Skb};
 use crate::packet::Plain;
@@ -144,7 +145,7 @@ fn judge(context: impl Context, link: u32) -> Result<(), Exit> {
     let work = Work::of_this_cpu().ok_or(pass(reason::NOT_CONFIGURED))?;
     let (side, policy) = connection::in_force().ok_or(pass(reason::NOT_CONFIGURED))?;
     (work.side, work.packet.link) = (side, link);
-    let plain = if link == packet::ETHERNET { Plain::of(context, &mut work.packet) } else { None };
+    let plain = if link == packet::ETHERNET { Plain::of(context, &mut work.packet)? } else { None };
     let looked_up = match plain {
         Some(plain) => {
             let looked_up = connection::is_looked_up(plain.remote_port());
@@ -187,6 +188,10 @@ const RESET: u32 = 1 << 30;
 /// A global function, so that the verifier follows it once and not once a way by which a connection is found.
 #[inline(always)]
 fn judge_segment(context: impl Context, work: *mut Work, connection: *mut Connection) -> u32 {
+    if context.is_lost(work, connection) {
+        cold_path();
+        return reason::UNDELIVERABLE | DROP;
+    }
     let (Some(work), Some(connection)) = (present(work), present(connection)) else { return reason::NOT_CONFIGURED };
     work.begin(false);
     let segment = work.packet.segment;
@@ -207,7 +212,18 @@ fn judge_segment(context: impl Context, work: *mut Work, connection: *mut Connec
 fn observe(context: Skb, link: u32) -> Result<(), Exit> {
     let work = Work::of_this_cpu().ok_or(pass(reason::NOT_CONFIGURED))?;
     work.packet.link = link;
-    packet::parse(context, &mut work.packet)?;
+    let plain = if link == packet::ETHERNET { Plain::of(context, &mut work.packet)? } else { None };
+    match plain {
+        Some(plain) => {
+            plain.read(&mut work.packet);
+            work.packet.segment.ack = plain.ack();
+        }
+        None => packet::parse(context, &mut work.packet)?,
+    }
+    // A SYN tells where the stream begins; nothing else without payload tells anything.
+    if work.packet.segment.length == 0 && work.packet.segment.flags & SYN == 0 {
+        return Err(pass(reason::CONTROL));
+    }
     work.packet.turn();
     (work.side, _) = connection::in_force().ok_or(pass(reason::NOT_CONFIGURED))?;
     let (number, connection, inbound) = connection::find_inbound(work).ok_or(pass(reason::NOT_OURS))?;

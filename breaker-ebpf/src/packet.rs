@@ -140,27 +140,40 @@ impl Plain {
 
     /// Those of a packet, where they are of this kind and of a legal length; nothing where [`parse`] must tell what it is. Notes where
     /// its payload is: here and not on the stack, of which up to 6.1 there is just enough.
+    ///
+    /// # Errors
+    /// Most UDP, which is nobody's.
     #[inline(always)]
-    pub fn of(context: impl Context, packet: &mut Packet) -> Option<&'static Self> {
-        let plain: &Self = header(context, 0).ok()?;
-        let kind = (plain.ethertype, plain.ip.version_ihl, plain.ip.protocol);
+    pub fn of(context: impl Context, packet: &mut Packet) -> Result<Option<&'static Self>, Exit> {
+        let Ok(plain) = header::<Self>(context, 0) else { return Ok(None) };
         // Neither an offset nor more to follow; "don't fragment" may be said.
-        if kind != (ETH_P_IP.to_be(), 0x45, IPPROTO_TCP) || plain.ip.fragment & 0xbfff_u16.to_be() != 0 {
-            return None;
+        let kind = (plain.ethertype, plain.ip.version_ihl, plain.ip.fragment & 0xbfff_u16.to_be());
+        if kind != (ETH_P_IP.to_be(), 0x45, 0) {
+            return Ok(None);
+        }
+        if plain.ip.protocol != IPPROTO_TCP {
+            let tunnel = plain.ip.protocol != IPPROTO_UDP || plain.tcp.destination == VXLAN_PORT.to_be();
+            return if tunnel { Ok(None) } else { Err(crate::pass(reason::NOT_OURS)) };
         }
         let payload = Self::TCP + (plain.tcp.offset >> 4) as u32 * 4;
         let end = end(context, Self::IP, u16::from_be(plain.ip.total_length) as u32);
         if plain.tcp.offset >> 4 < 5 || payload > end {
-            return None;
+            return Ok(None);
         }
         (packet.payload, packet.segment.length) = (payload, end - payload);
-        Some(plain)
+        Ok(Some(plain))
     }
 
     /// The port of who it goes to, network order.
     #[inline(always)]
     pub fn remote_port(&self) -> u16 {
         self.tcp.destination
+    }
+
+    /// What is acknowledged: asked for only where a packet comes in.
+    #[inline(always)]
+    pub fn ack(&self) -> u32 {
+        u32::from_be(self.tcp.ack)
     }
 
     /// What else they say.
@@ -240,8 +253,9 @@ pub fn parse_headers(context: impl Context, packet: *mut Packet) -> u32 {
 
 #[inline(always)]
 fn headers(context: impl Context, packet: &mut Packet) -> Result<(), u32> {
-    packet.encapsulated = false;
     let (ethertype, ip_offset) = if packet.link == 0 { (nibble(context, 0)?, 0) } else { ethernet(context, packet)? };
+    packet.encapsulated = ip_offset & ENCAPSULATED != 0;
+    let ip_offset = ip_offset & OFFSET;
     let key = &mut packet.key;
     let ip = match ethertype {
         ETH_P_IP => ipv4(context, ip_offset, key)?,
@@ -288,9 +302,37 @@ fn nibble(context: impl Context, offset: u32) -> Result<u16, u32> {
     }
 }
 
-/// The protocol behind Ethernet, VLAN tags, PPPoE and MPLS labels, and its offset.
+/// The protocol behind Ethernet and what is between it and IP, and its offset, with [`ENCAPSULATED`].
 #[inline(always)]
-fn ethernet(context: impl Context, packet: &mut Packet) -> Result<(u16, u32), u32> {
+fn ethernet(context: impl Context, packet: &Packet) -> Result<(u16, u32), u32> {
+    let ethertype: &[u8; 2] = header(context, packet.link - 2)?;
+    match u16::from_be_bytes(*ethertype) {
+        plain @ (ETH_P_IP | ETH_P_IPV6) => Ok((plain, packet.link)),
+        _ => match context.step_over_tags() {
+            found if found & STOPPED != 0 => Err(found & !STOPPED),
+            found => Ok((found as u16, found >> OFFSET_AT)),
+        },
+    }
+}
+
+/// With the offset of IP: something other than VLAN tags is in front of it.
+const ENCAPSULATED: u32 = 1 << 12;
+/// What [`step_over_tags`] returns: the protocol, and from this bit on its offset with [`ENCAPSULATED`];
+const OFFSET_AT: u32 = 16;
+/// or with this bit why it is not known.
+const STOPPED: u32 = 1 << 31;
+
+/// Steps over VLAN tags, PPPoE and MPLS labels. A global function.
+#[inline(always)]
+pub fn step_over_tags(context: impl Context) -> u32 {
+    match tags(context) {
+        Ok((protocol, offset)) => protocol as u32 | offset << OFFSET_AT,
+        Err(why) => why | STOPPED,
+    }
+}
+
+#[inline(always)]
+fn tags(context: impl Context) -> Result<(u16, u32), u32> {
     let mut offset = ETHERNET;
     let mut ethertype: &[u8; 2] = header(context, offset - 2)?;
     let mut tag = 0;
@@ -302,17 +344,15 @@ fn ethernet(context: impl Context, packet: &mut Packet) -> Result<(u16, u32), u3
             }
             ETH_P_PPP_SES => {
                 cold_path();
-                packet.encapsulated = true;
                 let protocol: &[u8; 2] = header(context, offset + PPPOE - 2)?;
                 return match u16::from_be_bytes(*protocol) {
-                    PPP_IP => Ok((ETH_P_IP, offset + PPPOE)),
-                    PPP_IPV6 => Ok((ETH_P_IPV6, offset + PPPOE)),
+                    PPP_IP => Ok((ETH_P_IP, offset + PPPOE | ENCAPSULATED)),
+                    PPP_IPV6 => Ok((ETH_P_IPV6, offset + PPPOE | ENCAPSULATED)),
                     _ => Err(unseen(unseen::PPPOE)),
                 };
             }
             ETH_P_MPLS_UC | ETH_P_MPLS_MC => {
                 cold_path();
-                packet.encapsulated = true;
                 return behind_labels(context, offset);
             }
             other => return Ok((other, offset)),
@@ -336,8 +376,8 @@ fn behind_labels(context: impl Context, offset: u32) -> Result<(u16, u32), u32> 
         offset += MPLS;
         if bottom {
             return match nibble(context, offset)? {
-                ETH_P_IP => Ok((ETH_P_IP, offset)),
-                _ => Ok((ETH_P_IPV6, offset)),
+                ETH_P_IP => Ok((ETH_P_IP, offset | ENCAPSULATED)),
+                _ => Ok((ETH_P_IPV6, offset | ENCAPSULATED)),
             };
         }
         label += 1;
@@ -519,6 +559,22 @@ fn is_extension(protocol: u8) -> bool {
 fn end(context: impl Context, offset: u32, length: u32) -> u32 {
     let whole = context.length();
     if length == 0 || offset + length > whole { whole } else { offset + length }
+}
+
+/// IPv4's TTL or IPv6's hop limit.
+#[inline(always)]
+pub fn hops(context: impl Context, packet: &Packet) -> u32 {
+    let hops = match packet.v6 {
+        true => header::<Ipv6>(context, packet.ip).map(|ip| ip.hop_limit),
+        false => header::<Ipv4>(context, packet.ip).map(|ip| ip.ttl),
+    };
+    hops.map_or(0, u32::from)
+}
+
+/// TCP's checksum, as it lies in memory.
+#[inline(always)]
+pub fn checksum(context: impl Context, packet: &Packet) -> u32 {
+    header::<[u8; 2]>(context, packet.tcp + 16).map_or(0, |bytes| u16::from_ne_bytes(*bytes) as u32)
 }
 
 /// A header in place. By reference, for a copy of a packed struct would lie on the stack unaligned.

@@ -65,6 +65,8 @@ pub struct Work {
     longest: u32,
     /// What the sessions at a shared place tell: [`at_place`].
     at_place: AtPlace,
+    /// [`Context::hops`] of a segment that may open a connection.
+    pub hops: u32,
 }
 
 #[map]
@@ -383,7 +385,10 @@ pub fn walk_some(context: impl Context, work: *mut Work, framing: *mut Framing, 
     while taken < STEPS && taken < most && at < to {
         at = match follows.synced {
             sync::YES => context.step(work, framing, at, to),
-            _ => context.seek(work, framing, at, to),
+            _ => {
+                let found = context.pass_over(work, at, to);
+                context.take_up(work, framing, found, to)
+            }
         };
         taken += 1;
     }
@@ -411,12 +416,20 @@ pub fn step(context: impl Context, work: *mut Work, framing: *mut Framing, from:
     framing.step(&mut payload, (from, to), work.longest, kind_of, &mut work.tally)
 }
 
-/// [`Framing::seek`]. A global function.
+/// [`Tally::pass_over`]. A global function: in one with [`take_up`] it would take more stack than 6.1 has for a chain of calls.
 #[inline(always)]
-pub fn seek(context: impl Context, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32 {
+pub fn pass_over(context: impl Context, work: *mut Work, from: u32, to: u32) -> u32 {
+    let Some(work) = present(work) else { return to };
+    let mut payload = InPacket { context, start: work.packet.payload };
+    work.tally.pass_over(&mut payload, (from, to))
+}
+
+/// [`Framing::take_up`]. A global function.
+#[inline(always)]
+pub fn take_up(context: impl Context, work: *mut Work, framing: *mut Framing, found: u32, to: u32) -> u32 {
     let (Some(work), Some(framing)) = (present(work), present(framing)) else { return to };
     let mut payload = InPacket { context, start: work.packet.payload };
-    framing.seek(&mut payload, (from, to), work.longest, &mut work.tally)
+    framing.take_up(&mut payload, (found, to), work.longest, &mut work.tally)
 }
 
 /// [`Framing::overrun`]. A global function.

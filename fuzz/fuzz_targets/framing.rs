@@ -1,18 +1,23 @@
-//! FIX framing over arbitrary bytes: however they are cut, the same messages are counted; nothing panics, every step makes progress.
+//! FIX framing over arbitrary bytes: nothing panics, every step makes progress; of a stream that can be read the same messages are counted
+//! however it is cut; of any stream no more orders cross a limit than it allows.
 //!
 //! An input is a stream, then the way to cut it (see [`cut`]), and in its last byte how many bytes that takes, up to 15.
 #![no_main]
 
 #[path = "../../breaker-common/tests/feed/mod.rs"]
 mod feed;
+#[path = "../../breaker-common/tests/venues/mod.rs"]
+mod venues;
 
 use breaker_common::class;
 use breaker_common::fields::want;
 use breaker_common::fix::MsgType;
-use breaker_common::stream::{Kind, Stream, outgoing};
+use breaker_common::sequence::Stream;
+use breaker_common::stream::{Kind, outgoing};
 use libfuzzer_sys::fuzz_target;
 
-use feed::Feed;
+use feed::{Feed, ordinary};
+use venues::{HIDDEN, by_length, by_search, by_trailer, crossed, nests};
 
 /// Sequence number of the first byte: most streams pass the wrap-around.
 const FIRST: u32 = u32::MAX - 40;
@@ -21,19 +26,15 @@ fuzz_target!(|data: &[u8]| {
     let Some((count, data)) = data.split_last() else { return };
     let (stream, cuts) = data.split_at(data.len().saturating_sub(*count as usize % 16));
     let segments = cut(stream.len(), cuts);
-    for (kind_of, hops) in [(hopping as Way, true), (hopping, false), (looking, false), (class::incoming, false)] {
+    for (kind_of, hops) in [(ordinary as Way, true), (ordinary, false), (looking, false), (class::incoming, false)] {
         counts_do_not_depend_on_the_cutting(stream, &segments, (kind_of, hops));
     }
     late_segments_and_a_late_start_are_survived(stream, &segments);
+    no_venue_takes_more_orders_than_the_limit(stream, &segments);
 });
 
 /// What becomes of a message.
 type Way = fn(MsgType) -> Kind;
-
-/// What goes out, nothing of it looked into.
-fn hopping(msg_type: MsgType) -> Kind {
-    outgoing(msg_type, (class::of(msg_type), false), 0, 0)
-}
 
 /// What goes out, looked into for the CompIDs of the first message and for replays in all orders.
 fn looking(msg_type: MsgType) -> Kind {
@@ -64,20 +65,17 @@ fn counts_do_not_depend_on_the_cutting(stream: &[u8], segments: &[(usize, usize)
         whole.segment(FIRST, stream);
     }
     let mut pieces = feed();
-    let mut rest = segments.iter();
-    // Once lost, the stream is found again where a segment begins with a message, and that is a matter of the cutting.
-    for (from, to) in rest.by_ref() {
-        send(&mut pieces, stream, *from, *to);
-        if pieces.tally.desyncs != 0 {
-            break;
-        }
+    segments.iter().for_each(|(from, to)| send(&mut pieces, stream, *from, *to));
+    // Once lost, a stream is found again inside a segment, and that is a matter of the cutting. So is a message in the body of another,
+    // which is believed where a segment begins with it.
+    let signatures = stream.windows(5).filter(|window| window == b"8=FIX").count();
+    if whole.tally.desyncs == 0 && signatures as u32 == whole.tally.messages.iter().sum() {
+        assert_eq!(pieces.tally.messages, whole.tally.messages);
+        assert_eq!((pieces.tally.replays, pieces.tally.ids), (whole.tally.replays, whole.tally.ids));
+        assert_eq!(pieces.tally.desyncs, 0);
+        assert_eq!(pieces.stream.framing.synced, whole.stream.framing.synced);
+        assert_eq!(pieces.stream.framing.skip, whole.stream.framing.skip);
     }
-    assert_eq!(pieces.tally.messages, whole.tally.messages);
-    assert_eq!((pieces.tally.replays, pieces.tally.ids), (whole.tally.replays, whole.tally.ids));
-    assert_eq!(pieces.tally.desyncs, whole.tally.desyncs);
-    assert_eq!(pieces.stream.framing.synced, whole.stream.framing.synced);
-    assert_eq!(pieces.stream.framing.skip, whole.stream.framing.skip);
-    rest.for_each(|(from, to)| send(&mut pieces, stream, *from, *to));
     assert_eq!(pieces.stream.next_seq, whole.stream.next_seq);
 }
 
@@ -94,4 +92,20 @@ fn late_segments_and_a_late_start_are_survived(stream: &[u8], segments: &[(usize
 
 fn send(feed: &mut Feed, stream: &[u8], from: usize, to: usize) {
     feed.segment(FIRST.wrapping_add(from as u32), &stream[from..to]);
+}
+
+/// Nor more than that by what a wrong length hides before it has turned out to be wrong.
+fn no_venue_takes_more_orders_than_the_limit(stream: &[u8], segments: &[(usize, usize)]) {
+    if nests(stream) {
+        return;
+    }
+    let sizes: Vec<usize> = segments.iter().map(|(from, to)| to - from).collect();
+    for most in [1, 4] {
+        let through = if sizes.is_empty() { stream } else { &stream[..crossed(stream, &sizes, most)] };
+        for (venue, taken) in
+            [("length", by_length(through)), ("search", by_search(through)), ("trailer", by_trailer(through))]
+        {
+            assert!(taken <= most as usize + HIDDEN, "by {venue}: {taken} of {most}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use breaker_common::decide::SYN;
 use breaker_user::kernel::load::PINNED;
 use breaker_user::lab::Wire;
 
-use crate::frame::{Frame, order};
+use crate::frame::{ACK, Frame, order};
 use crate::rig::{Rig, run};
 
 /// The first session's port at the venue.
@@ -57,9 +57,10 @@ impl Crowd {
 
     /// Opens more connections, until there are so many.
     pub fn open(&mut self, connections: usize) {
-        let syn = |connection| segment(connection, self.sessions, 0, b"").with_flags(SYN).bytes();
-        let syns: Vec<_> = (self.next.len()..connections).map(syn).collect();
-        self.rig.inject(&syns);
+        let part = |connection, (seq, flags)| segment(connection, self.sessions, seq, b"").with_flags(flags).bytes();
+        let opens = |connection| [(0, SYN), (1, ACK)].map(|step| part(connection, step));
+        let handshakes: Vec<_> = (self.next.len()..connections).flat_map(opens).collect();
+        self.rig.inject(&handshakes);
         self.next.resize(connections, 1);
     }
 

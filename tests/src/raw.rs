@@ -101,12 +101,16 @@ impl Raw {
 
     /// Sends segments as they are, in this order.
     pub fn transmit(&self, frames: &[Frame]) {
-        frames.iter().for_each(|frame| self.socket.send(&frame.bytes()));
+        for frame in frames {
+            self.socket.send(&frame.bytes());
+        }
     }
 
     /// Sends frames as they are, in this order.
     pub fn transmit_bytes(&self, frames: &[Vec<u8>]) {
-        frames.iter().for_each(|frame| self.socket.send(frame));
+        for frame in frames {
+            self.socket.send(frame);
+        }
     }
 
     /// Sends a pure ACK of all that was heard.
@@ -244,10 +248,15 @@ impl PacketSocket {
         Self(namespace.run(bind))
     }
 
-    /// Sends a frame.
-    pub fn send(&self, frame: &[u8]) {
-        let sent = send(&self.0, frame, SendFlags::empty()).expect("sending a frame");
-        assert_eq!(sent, frame.len());
+    /// Sends a frame. False where the hook of this interface dropped it.
+    pub fn send(&self, frame: &[u8]) -> bool {
+        match send(&self.0, frame, SendFlags::empty()) {
+            Err(Errno::NOBUFS) => false,
+            sent => {
+                assert_eq!(sent.expect("sending a frame"), frame.len());
+                true
+            }
+        }
     }
 
     /// Sends frames with one system call. Returns how many went: where a queue is full, the first that did not is dropped.

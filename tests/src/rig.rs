@@ -162,7 +162,9 @@ impl<N: Network> Rig<N> {
     /// Sends frames from the host as they are, through the hook, by a packet socket.
     pub fn inject(&self, frames: &[Vec<u8>]) {
         let socket = PacketSocket::deaf(self.wire.host(), N::INTERFACE);
-        frames.iter().for_each(|frame| socket.send(frame));
+        for frame in frames {
+            socket.send(frame);
+        }
     }
 
     /// Runs the loaded program over a frame.

@@ -12,7 +12,7 @@ use breaker_common::abi::{Connection, ConnectionKey, Rules, Scope, cause, flag, 
 use breaker_common::class::LimitClass;
 use breaker_common::decide::{FIN, RST, SYN, Segment, Verdict};
 use breaker_tests::dice::Dice;
-use breaker_tests::frame::{ACK, Frame, message, order};
+use breaker_tests::frame::{ACK, Frame, message, order, spelt};
 use breaker_tests::rig::{Rig, run, try_run};
 use breaker_tests::{privileged, slowness};
 use breaker_user::config::ScopeIndex;
@@ -121,8 +121,7 @@ impl Sender {
                 if self.session == 4 {
                     let target =
                         ["VENUE-4", "VENUE-5", "VENUE-6", "A-LONG-NAME-OF-SOME-OTHER-VENUE"][dice.below(4) as usize];
-                    let body = format!("34=1\x0152=20261122-09:30:00\x0149=FIRM\x0156={target}\x0198=0\x01108=30\x01");
-                    self.pending = message("FIX.4.4", "A", body.as_bytes());
+                    self.pending = spelt(&format!("35=A|34=1|52=20261122-09:30:00|49=FIRM|56={target}|98=0|108=30|"));
                 }
                 (self.seq.wrapping_sub(1), SYN, Vec::new())
             }
@@ -225,8 +224,8 @@ fn compare(breaker: &Breaker, model: &Model, case: usize) {
         for time in [&mut connection.closed_ns, &mut connection.opened_ns] {
             *time = (*time != 0) as u64;
         }
-        // The test runs have no socket.
-        connection.uid = 0;
+        // The test runs have no socket, and the model no routers.
+        (connection.uid, connection.hops) = (0, 0);
     }
     let order = |(key, connection): &(ConnectionKey, Connection)| (key.remote_port, key.local_port, connection.isn);
     connections.sort_by_key(order);

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::Duration;
 
-use breaker_tests::frame::{ACK, Frame, order};
+use breaker_common::decide::SYN;
+use breaker_tests::frame::{Frame, order};
 use breaker_tests::privileged;
 use breaker_tests::rig::Rig;
 use breaker_tests::sink::Sink;
@@ -76,9 +77,12 @@ fn late_segments_of_what_cannot_be_read_are_orders_and_no_desync() {
         Rig::new("on_desync = \"trip\"\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\nwire = \"opaque\"\n");
     let (from, to) = (SocketAddr::new(Wire::FIRM, 40_000), Wire::venue_socket(9001));
     let frame = |seq, length| Frame::new(from, to, seq, &vec![0x17; length]).bytes();
-    let syn = Frame::new(from, to, 999, b"").with_flags(2 | ACK).bytes();
-    // The third comes late, and not at the front of what is missing.
+    let syn = Frame::new(from, to, 999, b"").with_flags(SYN).bytes();
+    // The two that are ahead wait for what is missing: TCP sends them again.
     rig.inject(&[syn, frame(1_000, 100), frame(1_400, 100), frame(1_300, 100), frame(1_100, 200)]);
+    let counters = rig.counters(1);
+    assert_eq!((counters.passed[0], counters.desyncs), (2, 0), "{counters:?}");
+    rig.inject(&[frame(1_300, 100), frame(1_400, 100)]);
     let counters = rig.counters(1);
     assert_eq!((counters.passed[0], counters.desyncs), (4, 0), "{counters:?}");
     assert!(rig.status().scopes.iter().all(|scope| !scope.tripped));

@@ -142,13 +142,17 @@ fn duplicated_reordered_and_overlapping_frames_are_counted_once() {
         let again = frames[3].clone();
         frames.insert(5, again);
         frames.swap(7, 8);
+        // What is ahead of a gap is withheld until that is filled: TCP sends it again.
+        frames.extend_from_within(7..);
         let half = frames[2].payload.len() / 2;
         let mut overlap = Frame::new(from, to, frames[2].seq + half as u32, &frames[2].payload[half..]);
         overlap.payload.extend_from_slice(&frames[3].payload);
         frames.insert(6, overlap);
         for frame in &mut frames {
             frame.vlan = vlan;
-            frame.flags |= ACK;
+            if frame.flags != SYN {
+                frame.flags |= ACK;
+            }
             frame.options = 12;
         }
         rig.inject(&frames.iter().map(Frame::bytes).collect::<Vec<_>>());

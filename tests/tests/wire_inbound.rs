@@ -1,5 +1,6 @@
 //! What comes in, on the wire: what it is counted as, and that none of it is ever withheld.
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::thread::sleep;
@@ -213,7 +214,10 @@ fn what_is_lost_ahead_of_the_hook_is_a_stream_lost_and_counting_goes_on_behind_i
     nft(&rig.wire.gateway, "delete table inet t");
     let [(counted, lost)] = inbound(&rig, [1]);
     println!("lossy: sent {sent:?}, counted {counted:?}, streams lost {lost}");
-    assert!((0..3).all(|i| counted[i] <= sent[i]), "{counted:?} of {sent:?}");
+    // What tells of a fill may be among the missing: then it counts as something else.
+    let total = |counts: [u64; 3]| counts.iter().sum::<u64>();
+    let most = (0..2).all(|i| counted[i] <= sent[i]) && total(counted) <= total(sent);
+    assert!(most, "{counted:?} of {sent:?}");
     assert!(counted == sent || lost > 0, "what is not counted is told of: {counted:?} of {sent:?}");
     let status = rig.status_json();
     assert_eq!(status["sessions"][1]["inbound"]["desyncs"], lost, "and shown: {}", status["sessions"][1]);
@@ -231,6 +235,8 @@ struct Frames<'a> {
     firm: SocketAddr,
     venue: SocketAddr,
     socket: PacketSocket,
+    /// What the venue acknowledges: all that the trading host has sent.
+    acked: Cell<u32>,
 }
 
 /// The venue's first sequence number: the numbers start anew soon.
@@ -242,12 +248,14 @@ impl<'a> Frames<'a> {
         on_one_cpu();
         let host: IpAddr = if venue.is_ipv4() { "10.9.0.77" } else { "fd09::77" }.parse().expect("an address");
         let socket = PacketSocket::deaf(&rig.wire.venue, Wire::INTERFACE);
-        Self { rig, firm: SocketAddr::new(host, port), venue, socket }
+        Self { rig, firm: SocketAddr::new(host, port), venue, socket, acked: Cell::new(0) }
     }
 
     /// The trading host sends a segment.
     fn out(&self, seq: u32, flags: u8, payload: &[u8]) {
         self.rig.inject(&[Frame::new(self.firm, self.venue, seq, payload).with_flags(flags).bytes()]);
+        let space = payload.len() as u32 + u32::from(flags & (SYN | FIN) != 0);
+        self.acked.set(seq.wrapping_add(space));
     }
 
     /// The venue sends segments: the bytes of a stream from here on, so many of them.
@@ -256,7 +264,9 @@ impl<'a> Frames<'a> {
     }
 
     fn segment(&self, seq: u32, flags: u8, payload: &[u8]) {
-        self.socket.send(&Frame::new(self.venue, self.firm, seq, payload).with_flags(flags).bytes());
+        let mut frame = Frame::new(self.venue, self.firm, seq, payload).with_flags(flags);
+        frame.ack = self.acked.get();
+        self.socket.send(&frame.bytes());
         // What a veth is given it takes in behind the sender's back.
         sleep(Duration::from_millis(3));
     }

@@ -46,6 +46,8 @@ pub mod flag {
     pub const MINDS_SILENCE: u32 = 1 << 6;
     /// Bytes that cannot be read are told and not counted; otherwise they count as orders ([`crate::blind`]).
     pub const BLIND_UNCOUNTED: u32 = 1 << 7;
+    /// Inline: no neighbour leaves checksums to a network card, so that each must be right.
+    pub const WHOLE_CHECKSUMS: u32 = 1 << 9;
     /// Only sockets of the account [`super::Session::uid`] are the session's.
     pub const OF_USER: u32 = 1 << 8;
 }
@@ -166,8 +168,10 @@ pub mod reason {
     pub const UNSEEN: u32 = 22;
     /// Events that were left out, for there were too many of their kind.
     pub const EVENT_LEFT_OUT: u32 = 23;
+    /// Withheld inline: its peer would not take it, for its checksum is wrong, or it has fewer hops left than the SYN had.
+    pub const UNDELIVERABLE: u32 = 24;
     /// Names in the order of the numbers.
-    pub const NAMES: [&str; 24] = [
+    pub const NAMES: [&str; 25] = [
         "not_ours",
         "malformed",
         "fragment",
@@ -192,6 +196,7 @@ pub mod reason {
         "extensions",
         "unseen",
         "event_left_out",
+        "undeliverable",
     ];
 }
 

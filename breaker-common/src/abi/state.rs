@@ -151,8 +151,8 @@ pub struct Connection {
     pub uid: u32,
     /// 1 where a message was read on it.
     pub followed: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Inline, TTL or hop limit of its SYN: what has fewer may not get as far. Else 0.
+    pub hops: u32,
     /// Numbers of the CompIDs and SubIDs that it has shown ([`super::identity`]).
     pub ids: [u32; 4],
     /// Where the walk over its bytes stands.

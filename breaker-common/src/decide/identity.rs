@@ -9,7 +9,10 @@ use super::{HOST, is_before};
 /// Whether the first message of a connection is awaited, to tell or to confirm whose it is.
 #[inline(always)]
 pub(super) fn is_asked(session: &Session, connection: &mut Connection) -> bool {
-    if connection.pending != 0 && connection.place == 0 && session.ids == [0; 4] {
+    if connection.pending == 0 || connection.pending == Connection::CANDIDATE {
+        return false;
+    }
+    if connection.place == 0 && session.ids == [0; 4] {
         connection.pending = 0;
     }
     connection.pending != 0

@@ -76,7 +76,10 @@ fn deliberate<W: World>(world: &mut W, connection: &mut Connection, segment: &Se
     }
     if connection.epoch != switches.epoch {
         cold_path();
-        return Verdict::Fenced;
+        // What has not shown yet that it is FIX may be anybody's: no trip is of it.
+        if connection.pending != Connection::CANDIDATE {
+            return Verdict::Fenced;
+        }
     }
     let asked = is_asked(&session, connection);
     let any = match (asked, shared) {
@@ -94,6 +97,7 @@ fn deliberate<W: World>(world: &mut W, connection: &mut Connection, segment: &Se
         if connection.pending == Connection::CANDIDATE {
             match confirm(world, connection) {
                 Some(verdict) => return verdict,
+                None if connection.epoch != switches.epoch => return Verdict::Fenced,
                 None => return weigh(world, &session, connection, switches.causes),
             }
         }
@@ -152,8 +156,8 @@ fn confirm<W: World>(world: &mut W, connection: &mut Connection) -> Option<Verdi
         connection.session = Connection::IGNORED;
         return Some(Verdict::Ignored);
     }
-    if connection.stream.framing.last == 0 {
-        return None;
+    if world.tally().messages.iter().all(|count| *count == 0) {
+        return Some(Verdict::Ignored);
     }
     connection.pending = 0;
     world.tell(kind::UNDECLARED, HOST, 0);
@@ -229,7 +233,7 @@ fn read<W: World>(
     let opened = connection.opened == 1;
     let stream = &mut connection.stream;
     // What is disarmed withholds nothing.
-    let withholds = stream.next_seq != seq && world.armed(session.scopes[0]);
+    let withholds = stream.is_out_of_place(seq) && world.armed(session.scopes[0]);
     let from = match stream.advance(seq, segment.length, opened, withholds, world.tally()) {
         Arrival::New(from) => from,
         Arrival::Repeated if world.tally().blind == 0 => return None,

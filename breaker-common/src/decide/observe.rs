@@ -39,12 +39,15 @@ pub fn observe<W: World>(
     limits::record(session, world, |world, passed| world.trip(passed.scope, cause::RATE, passed));
 }
 
+/// Bytes that may be sent while `sent` and `next_seq` are read one after the other: more than any segment has, and its SYN and FIN.
+const IN_HAND: u32 = 1 << 20;
+
 /// Whether a segment acknowledges what the connection has sent (RFC 5961, 5): not more, and not what is long acknowledged.
 #[inline(always)]
 fn answers(connection: &Connection, segment: &Segment) -> bool {
     let stream = &connection.stream;
-    // The SYN and the FIN take a number each; of a connection that was joined nobody knows how much it has sent before.
     let outstanding = stream.next_seq.wrapping_add(1).wrapping_sub(segment.ack);
-    let joined = connection.opened == 0;
-    segment.flags & ACK != 0 && (outstanding <= stream.sent.wrapping_add(2) || joined && outstanding <= 1 << 30)
+    // Of a connection that was joined nobody knows how much it has sent before.
+    let sent = if connection.opened == 0 { 1 << 30 } else { stream.sent };
+    segment.flags & ACK != 0 && outstanding <= sent.wrapping_add(IN_HAND)
 }

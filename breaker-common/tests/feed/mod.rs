@@ -1,13 +1,17 @@
 //! The sending side of one connection, cut into segments, and what the walk counts in it.
 
 #[path = "../model/walk.rs"]
-mod walk;
+pub mod walk;
 
 use breaker_common::class;
 use breaker_common::fix::MsgType;
-use breaker_common::inbound::Inbound;
 use breaker_common::sequence::{Arrival, Stream};
 use breaker_common::stream::{Kind, Tally, outgoing};
+
+/// What becomes of a message that goes out and is not looked into.
+pub fn ordinary(msg_type: MsgType) -> Kind {
+    outgoing(msg_type, (class::of(msg_type), false), 0, 0)
+}
 
 /// A stream under observation.
 pub struct Feed {
@@ -28,8 +32,7 @@ pub struct Feed {
 impl Feed {
     /// Takes up a stream in this state.
     pub fn of(stream: Stream) -> Self {
-        let kind_of = |msg_type| outgoing(msg_type, (class::of(msg_type), false), 0, 0);
-        Self { stream, tally: Tally::default(), kind_of, opened: true, longest: u32::MAX, hops: true }
+        Self { stream, tally: Tally::default(), kind_of: ordinary, opened: true, longest: u32::MAX, hops: true }
     }
 
     /// Shows it a segment. False where it is withheld.
@@ -52,35 +55,5 @@ impl Feed {
     /// Orders by now, those among them that unread bytes counted as.
     pub fn orders(&self) -> u32 {
         self.tally.messages[0] + self.tally.blind_orders()
-    }
-
-    /// Messages so far, by class.
-    pub fn messages(&self) -> [u32; 5] {
-        std::array::from_fn(|class| self.tally.messages[class])
-    }
-}
-
-/// The other side of a connection, of which nothing is withheld.
-pub struct InboundFeed {
-    /// Its state.
-    pub inbound: Inbound,
-    /// What all segments so far have brought.
-    pub tally: Tally,
-}
-
-impl InboundFeed {
-    /// Takes up a stream in this state, whose messages are classed like those that go out.
-    pub fn of(inbound: Inbound) -> Self {
-        Self { inbound, tally: Tally::default() }
-    }
-
-    /// Shows it a segment.
-    pub fn segment(&mut self, seq: u32, payload: &[u8]) {
-        self.tally.tried = 0;
-        let Some(new) = self.inbound.advance(seq, payload.len() as u32, &mut self.tally) else { return };
-        let framing = if new.late { &mut self.inbound.gap.framing } else { &mut self.inbound.framing };
-        let kind_of = |msg_type| outgoing(msg_type, (class::of(msg_type), false), 0, 0);
-        let payload = walk::Bytes(payload, &[]);
-        walk::walk(framing, payload, (new.from, new.to), u32::MAX, kind_of, true, &mut self.tally);
     }
 }

@@ -290,7 +290,11 @@ impl Model {
     fn find(&mut self, key: &ConnectionKey, segment: &Segment, payload: &[u8]) -> Result<Table, u32> {
         let looked_up = self.ports.contains(&key.remote_port);
         let live = self.slot(Table::Live, key).is_some();
-        if looked_up && live && segment.flags & SYN == 0 && self.slot(Table::Live, key).unwrap().contested == 0 {
+        if looked_up
+            && live
+            && segment.flags & SYN == 0
+            && self.slot(Table::Live, key).is_some_and(|live| live.contested == 0)
+        {
             return Ok(Table::Live);
         }
         let short = !payload.is_empty() && payload.len() < SIGNATURE.len() && SIGNATURE.starts_with(payload);
@@ -342,6 +346,9 @@ impl Model {
         if word == 0 {
             return self.join(key, segment, word, beginning);
         }
+        if self.slot(Table::Live, key).is_none() {
+            self.inbound.retain(|(known, _)| known != key);
+        }
         let connection = Connection::new(word, segment);
         if segment.length != 0 {
             return self.establish(key, connection);
@@ -355,9 +362,11 @@ impl Model {
             self.tell(kind::TABLE_FULL, connection.session, key);
             return Err(reason::TABLE_FULL);
         }
+        if self.slot(Table::Live, key).is_some() {
+            self.inbound.retain(|(known, _)| known != key);
+        }
         self.put(Table::Live, key, connection);
         self.transient.retain(|(known, _)| known != key);
-        self.inbound.retain(|(known, _)| known != key);
         Ok(Table::Live)
     }
 

@@ -230,7 +230,7 @@ fn what_a_forger_sends_who_does_not_see_the_connection_counts_nothing() {
     let good = Segment { seq, length: bytes.len() as u32, ack: line.seq, flags: ACK, ..Segment::default() };
     for forged in [
         Segment { ack: line.seq + 100, ..good },
-        Segment { ack: line.seq.wrapping_sub(100_000), ..good },
+        Segment { ack: line.seq.wrapping_sub(2 << 20), ..good },
         Segment { flags: 0, ..good },
         Segment { seq: seq + (1 << 24), ..good },
         Segment { seq: seq.wrapping_sub(1 << 24), ..good },

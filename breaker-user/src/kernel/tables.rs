@@ -176,7 +176,8 @@ impl Tables {
         Room {
             scopes: more(self.labels.len()),
             sessions: more(self.sessions.len()),
-            endpoints: more(self.endpoints.len()),
+            // Two for a session that is added: its endpoint, and its address with any port.
+            endpoints: more(self.endpoints.len()) + 32,
             identities: more(self.identities.len()),
             comp_ids: more(self.comp_ids.len()),
             // Where every limit gets another time the rings of both policies are in use for a moment.

@@ -1,7 +1,7 @@
 //! What happens in each failure, as the policy in force has it.
 
 use anyhow::Result;
-use breaker_common::abi::{Session, flag, mode, undeclared};
+use breaker_common::abi::{Meter, Session, flag, mode, undeclared};
 use serde::Serialize;
 
 use super::status::duration;
@@ -43,9 +43,11 @@ pub fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
     } else {
         "pass: not counted, not limited, and no trip reaches it"
     };
+    let is_limited = sessions.first().is_some_and(|undeclared| undeclared.meters[0].position != Meter::END);
     let undeclared = match policy.undeclared {
         undeclared::BLOCK => "block",
-        undeclared::WATCH => "watch: it passes, counted, under the host's limits",
+        undeclared::WATCH if is_limited => "watch: it passes, counted, under the host's limits",
+        undeclared::WATCH => "watch: it passes, counted, under no limit",
         _ => "pass uncounted",
     };
     let dead = match (policy.deadman_ns, policy.flags & flag::SILENCE_TRIPS != 0) {
@@ -72,22 +74,17 @@ pub fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
     let fixed = [
         ("idle connection of a tripped scope", idle),
         ("event ring full", "enforcement goes on; lost events are counted"),
+        ("more than 6 VLAN tags or MPLS labels", "pass unread, counted as unseen by interface and kind"),
         ("headers cut short or contradictory", "pass, counted as unseen: no TCP stack takes them for data"),
-        (
-            "IP fragment",
-            "the first of a session's segment is withheld, and those that hide a TCP header; later ones are of no use alone",
-        ),
-        (
-            "more than 6 VLAN tags or MPLS labels, IP in IP, GRE, ESP, VXLAN, 802.2",
-            "pass unread, counted as unseen by interface and kind",
-        ),
+        ("IP fragment", "the first is withheld, and one that hides a TCP header; the rest is of no use"),
+        ("tunnel (IP in IP, GRE, ESP, VXLAN), 802.2", "pass unread, counted as unseen by interface and kind"),
         ("Multipath TCP", "a further path to a session's endpoint is refused; the first one is followed"),
         ("segment ahead of a gap", "withheld until TCP has filled the gap; where that stays, the stream is lost"),
         (
-            "connection table full of live connections",
-            "as `table full`; closed, unanswered and undeclared ones take no place there",
+            "closed, unanswered and undeclared connections",
+            "have a table of their own: they take no place there from live ones",
         ),
-        ("pages that change after they were sent (sendfile, splice)", "not seen: what the hook read is what counts"),
+        ("page changed after it was sent (sendfile)", "not seen: what the hook read is what counts"),
         ("link removed by root", "nothing is enforced: `status` and the agent tell"),
         ("kernel bypass (Onload, DPDK, RDMA, AF_XDP)", bypass),
         ("FIX inside TLS", "not read: declare the session `wire = \"opaque\"`"),

@@ -23,7 +23,7 @@ fn contract() -> Value {
         "sessions": [{
             "name": "", "connections": 1, "fenced": 0,
             "messages": { "order": verdicts, "cancel": verdicts, "interest": verdicts, "query": verdicts, "admin": verdicts },
-            "packets": verdicts, "retransmitted": 0, "desyncs": 0,
+            "packets": verdicts, "retransmitted": 0, "desyncs": 0, "blind": 0, "unread": 0,
         }],
         "failure_policy": [{ "failure": "", "then": "" }],
     })

@@ -72,7 +72,7 @@ fn choices() {
     refused_in_host("while_tripped = ¦\"reduce_only\"", what);
     refused_in_host(
         "on_desync = ¦2024-01-01",
-        "host on_desync: 2024-01-01 is not an action: write \"warn\" or \"trip\"",
+        "host on_desync: 2024-01-01 is not an action: write \"count\" or \"warn\" or \"trip\"",
     );
     let what = "host on_table_full: \"drop\" is not an action: write \"block\" or \"pass\"";
     refused_in_host("on_table_full = ¦\"drop\"", what);

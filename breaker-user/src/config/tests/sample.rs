@@ -32,7 +32,7 @@ fn the_sample_says_what_is_documented() {
     assert_eq!(host.inbound, Inbound::Watch);
     assert_eq!(host.on_trip, OnTrip::Reset);
     assert_eq!(host.while_tripped, WhileTripped::ReduceOnly);
-    assert_eq!(host.on_desync, OnDesync::Warn);
+    assert_eq!(host.on_desync, OnDesync::Count);
     assert_eq!(host.on_table_full, OnTableFull::Block);
     assert_eq!(host.connections.get(), 65_536);
     assert!(host.armed);

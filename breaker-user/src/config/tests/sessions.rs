@@ -192,7 +192,7 @@ fn choices() {
     refused_in_session("possdup = ¦true", "session/x possdup: true is not an action: write \"block\" or \"pass\"");
     refused_in_session(
         "¦interfaces = []",
-        "session/x: unknown key \"interfaces\": known here are name, remote, local, wire, sender, target, sender_sub, target_sub, groups, armed, preset, limits, possdup, on_trip, while_tripped, on_desync, classes",
+        "session/x: unknown key \"interfaces\": known here are name, remote, local, wire, longest, user, sender, target, sender_sub, target_sub, groups, armed, preset, limits, possdup, on_trip, while_tripped, on_desync, classes",
     );
     refused_in_session(
         "on_trip = ¦\"dorp\"",

@@ -175,7 +175,7 @@ fn everything_that_is_loosened_is_told_and_nothing_else() {
         (&[("while_tripped = \"admin-only\"", "while_tripped = \"isolate\"")], &[]),
         (
             &[("on_desync = \"trip\"\n", "possdup = \"pass\"\n")],
-            &["session/x1: on_desync: trip becomes warn", "session/x1: possdup: block becomes pass"],
+            &["session/x1: on_desync: trip becomes count", "session/x1: possdup: block becomes pass"],
         ),
         (&[("classes = { H = \"order\" }\n", "")], &["session/x1: MsgType H: order becomes query"]),
         (&[("H = \"order\"", "H = \"order\", D = \"cancel\"")], &["session/x1: MsgType D: order becomes cancel"]),
