@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use breaker_common::abi::{cause, mode};
+use breaker_common::abi::{cause, flag, mode};
 use serde_json::{Value, json};
 
 use super::{in_force, say};
@@ -130,13 +130,28 @@ pub fn reset(root: &PinRoot, ResetArgs { switch: args, force }: &ResetArgs) -> R
             Err(refused(args, "resetting", "it tripped again meanwhile", cure))
         }
     })?;
-    let told = format!("connections fenced: {fenced}; they must reconnect, and what they had queued is dead");
+    let mut told = format!("connections fenced: {fenced}; they must reconnect, and what they had queued is dead");
+    if guarded(&breaker, scope)? {
+        told += REPLAYS;
+    }
     let shown = show(&breaker, scope, args.json, counts, &told);
     if breaker.switch(scope)?.causes != 0 {
         let text = format!("resetting {}: it was reset, and has tripped again since: see `breaker status`", args.scope);
         return Err(Fault::new(Code::Unexpected, text).into());
     }
     shown
+}
+
+/// What an engine that keeps its messages does after a reset, and the ways out.
+const REPLAYS: &str = "
+an engine that keeps its messages sends them again with PossDupFlag=Y, which trips it again until midnight UTC: have it drop them (a \
+sequence reset agreed with the venue; QuickFIX: PersistMessages=N), or set possdup = \"pass\" and reload to let them through";
+
+/// Whether orders that are sent again would trip a session of a scope.
+fn guarded(breaker: &Breaker, scope: ScopeIndex) -> Result<bool> {
+    let sessions = breaker.sessions_of(scope)?;
+    let flags = sessions.into_iter().map(|session| breaker.session(session).map(|found| found.flags));
+    Ok(flags.collect::<Result<Vec<_>>>()?.into_iter().any(|flags| flags & flag::REPLAYS_PASS == 0))
 }
 
 /// Connections of a scope that a reset fences, or that are fenced.
