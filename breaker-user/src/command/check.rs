@@ -55,10 +55,8 @@ pub fn run(args: &ConfigArgs) -> Result<ExitCode> {
 /// The hook that this host has for a policy, or why it cannot enforce it.
 fn host(policy: &Policy) -> Result<&'static str> {
     audit::require(policy.agent().audit.as_path())?;
-    let kind = hook::kind(policy.host())?;
     load::require_rights()?;
-    hook::require(&policy.host().interfaces)?;
-    Ok(hook::word(kind))
+    Ok(hook::word(hook::Way::of(policy.host())?.kind))
 }
 
 /// The policy in a file; what it warns of goes to standard error.

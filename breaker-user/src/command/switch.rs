@@ -13,6 +13,7 @@ use crate::config::ScopeIndex;
 use crate::enforced::Enforced;
 use crate::fault::{Code, Fault};
 use crate::journal::{self, Deed};
+use crate::kernel::disconnect::Ended;
 use crate::kernel::tables::unpadded;
 use crate::kernel::{Breaker, PinRoot, Reset, Switchboard};
 use crate::view::{self, status::causes};
@@ -80,7 +81,7 @@ pub fn trip(root: &PinRoot, args: &TripArgs) -> Result<ExitCode> {
     let (ended, mut told) = if breaker.meta().mode == mode::INLINE {
         (0, "connections end at their next message".to_owned())
     } else {
-        match breaker.sessions_to_end(scope).and_then(|sessions| breaker.destroy_sockets(&sessions)) {
+        match end(&breaker, scope, Ended::All) {
             Ok(count) => (count, format!("connections ended: {count}")),
             Err(error) => (0, format!("idle connections were not ended ({error:#}): they are at their next message")),
         }
@@ -97,6 +98,12 @@ pub fn trip(root: &PinRoot, args: &TripArgs) -> Result<ExitCode> {
         return Err(Fault::new(Code::Unexpected, text).into());
     }
     shown
+}
+
+/// Ends connections of a scope's sessions, and returns how many.
+fn end(breaker: &Breaker, scope: ScopeIndex, which: Ended) -> Result<usize> {
+    let sessions = breaker.with_resets(breaker.sessions_of(scope)?)?;
+    breaker.end_sockets(&sessions, which)
 }
 
 /// Throws a scope's switch, before anything else is opened or read.
@@ -121,7 +128,7 @@ pub fn reset(root: &PinRoot, ResetArgs { switch: args, force }: &ResetArgs) -> R
         return Err(refused(args, "resetting", &found, &cure));
     }
     let fenced = connections(&breaker, scope)?;
-    let counts = json!({ "epoch": seen.epoch + 1, "connections_fenced": fenced, "forced": force });
+    let mut counts = json!({ "epoch": seen.epoch + 1, "connections_fenced": fenced, "forced": force });
     let deed = Deed { kind: "reset", about, reason: Some(&args.reason), counts: counts.clone() };
     logged(&breaker, ("resetting", "reset_refused"), &deed, || match breaker.reset(scope, seen)? {
         Reset::Done | Reset::TrippedAgain => Ok(()),
@@ -130,10 +137,16 @@ pub fn reset(root: &PinRoot, ResetArgs { switch: args, force }: &ResetArgs) -> R
             Err(refused(args, "resetting", "it tripped again meanwhile", cure))
         }
     })?;
-    let mut told = format!("connections fenced: {fenced}; they must reconnect, and what they had queued is dead");
+    let inline = breaker.meta().mode == mode::INLINE;
+    let (ended, told) = match if inline { Ok(0) } else { end(&breaker, scope, Ended::Fenced) } {
+        Ok(count) => (count, format!("connections ended: {count}")),
+        Err(error) => (0, format!("none was ended ({error:#}): they are at their next message")),
+    };
+    let mut told = format!("connections fenced: {fenced}, and what they had queued is dead; {told}");
     if guarded(&breaker, scope)? {
         told += REPLAYS;
     }
+    counts["connections_ended"] = ended.into();
     let shown = show(&breaker, scope, args.json, counts, &told);
     if breaker.switch(scope)?.causes != 0 {
         let text = format!("resetting {}: it was reset, and has tripped again since: see `breaker status`", args.scope);

@@ -120,6 +120,10 @@ fn chain(place: &Place) -> io::Result<Vec<Link>> {
     if place::is_xdp(place.hook) {
         return Ok(xdp::program(place.ifindex)?.map(Link::Program).into_iter().collect());
     }
+    // The filters of an `ingress` in its place would be listed for egress too, where they see nothing.
+    if place.hook == hook::CLSACT && clsact::found(place.ifindex)?.as_deref() != Some(clsact::KIND) {
+        return Ok(Vec::new());
+    }
     let of_tcx = || Ok::<_, io::Error>(tcx::chain(place.ifindex, place.direction)?.into_iter().map(Link::Program));
     if place.hook != hook::CLSACT {
         return Ok(of_tcx()?.collect());

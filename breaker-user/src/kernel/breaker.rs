@@ -4,24 +4,20 @@ use std::ops::Deref;
 
 use anyhow::{Context, Result};
 use aya::maps::MapData;
-use aya::maps::lpm_trie::Key;
 use aya::programs::ProgramInfo;
-use breaker_common::abi::{
-    self, Connection, ConnectionKey, Counters, Endpoint, LIMITS_PER_SCOPE, SIDES, Session, Target,
-};
+use breaker_common::abi::{self, Connection, ConnectionKey, Counters, LIMITS_PER_SCOPE, SIDES, Session};
 use breaker_common::stream::sync;
 use breaker_common::window;
 
 use super::attachment::{self, Attachment, Held};
 use super::clock;
 use super::hook::{self, Place};
-use super::load::{self, EndpointKey};
-use super::maps::{Endpoints, Maps, PodKey, Table};
+use super::load;
+use super::maps::{Maps, PodKey, Table};
 use super::memory::{Mapped, ORDER, unopened, word};
+use super::netns;
 use super::pins::PinRoot;
-use super::sockets::{SockDiag, TcpSocket};
 use super::switchboard::Switchboard;
-use super::tables::address;
 use crate::config::{ScopeIndex, Scopes, SessionIndex};
 
 /// A loaded breaker: its switchboard, and all the rest.
@@ -152,19 +148,6 @@ impl Breaker {
         Ok(self.names.sessions().filter(subject).collect())
     }
 
-    /// Sessions of a scope whose connections a trip ends at once.
-    pub fn sessions_to_end(&self, scope: ScopeIndex) -> Result<Vec<SessionIndex>> {
-        let sessions = self.sessions_of(scope)?;
-        let resets = |session: &SessionIndex| self.session(*session).map(|found| found.flags & abi::flag::DROP == 0);
-        let mut ended = Vec::new();
-        for session in sessions {
-            if resets(&session)? {
-                ended.push(session);
-            }
-        }
-        Ok(ended)
-    }
-
     /// What a session has sent, over all CPUs.
     pub fn counters(&self) -> Result<Vec<Counters>> {
         let map = self.maps.counters()?;
@@ -231,6 +214,11 @@ impl Breaker {
         pinned.is_some_and(|pinned| id(&pinned).is_some() && id(&pinned) == id(self.scopes().data()))
     }
 
+    /// The sum of the epochs of a session's scopes: what a connection that is not fenced carries.
+    pub(super) fn epoch_sum_at(&self, session: u32) -> u64 {
+        self.maps.sessions().map_or(0, |sessions| self.epoch_sum(sessions, session))
+    }
+
     fn epoch_sum(&self, sessions: &Mapped<Session>, session: u32) -> u64 {
         let Some(found) = sessions.get(self.session_place(session)) else { return 0 };
         let count = (found.scope_count as usize).min(found.scopes.len());
@@ -284,46 +272,19 @@ impl Breaker {
         Ok(forgotten)
     }
 
-    /// Ends the connections of these sessions, idle ones too, where they are this host's own. Returns how many.
-    pub fn destroy_sockets(&self, sessions: &[SessionIndex]) -> Result<usize> {
-        let endpoints = self.maps.endpoints()?;
-        let mut diag = SockDiag::open()?;
-        let mut destroyed = 0;
-        for socket in diag.connected()? {
-            let of = self.session_of(&endpoints, &socket)?;
-            if of.is_some_and(|number| sessions.iter().any(|session| session.get() == number))
-                && diag.destroy(&socket)?
-            {
-                destroyed += 1;
-            }
-        }
-        Ok(destroyed)
-    }
-
-    /// The session that a socket's connection is, as the kernel program would find it; at a shared place, as its first message told.
-    fn session_of(&self, endpoints: &Endpoints, socket: &TcpSocket) -> Result<Option<u32>> {
-        let ((local, local_port), (remote, remote_port)) = (socket.local(), socket.remote());
-        let (local, remote) = (address(local), address(remote));
-        let with = |local| Endpoint { port: remote_port.to_be(), pad: 0, local, remote };
-        let get = |endpoint| endpoints.get(&Key::new(Endpoint::BITS, EndpointKey(endpoint)), 0).ok();
-        let word = |endpoint| get(endpoint).map(|place| place[self.side()]).filter(|word| *word != 0);
-        Ok(match Target::unpack(word(with(local)).or_else(|| word(with([0; 4]))).unwrap_or(0)) {
-            Target::Nobody => None,
-            Target::Session(session) => Some(session),
-            Target::Shared { .. } => {
-                let key =
-                    ConnectionKey { local, remote, local_port: local_port.to_be(), remote_port: remote_port.to_be() };
-                self.maps.connection(&key)?.map(|found| found.session)
-            }
-        })
-    }
-
     /// What is attached, as the kernel has it now: the program that decides first.
     pub fn attachments(&self) -> Result<Vec<Attachment>> {
         let places = self.places()?;
-        // Who may not look would see nothing attached.
-        places.iter().try_for_each(hook::require_sight)?;
-        places.iter().map(attachment::inspect).collect()
+        self.within(|| {
+            // Who may not look would see nothing attached.
+            places.iter().try_for_each(hook::require_sight)?;
+            places.iter().map(attachment::inspect).collect()
+        })?
+    }
+
+    /// Does something in the network namespace of the load.
+    pub fn within<R: Send>(&self, f: impl FnOnce() -> R + Send) -> Result<R> {
+        netns::within(self.meta().netns, f)
     }
 
     /// The places that the programs were attached to.

@@ -26,7 +26,8 @@ pub struct Filter {
     pub program: Option<u32>,
 }
 
-const KIND: &str = "clsact";
+/// The name of the qdisc.
+pub const KIND: &str = "clsact";
 /// `ETH_P_ALL` (kernel `if_ether.h`), in network order.
 const ALL_PROTOCOLS: u16 = 3u16.to_be();
 
@@ -61,17 +62,27 @@ pub fn add_qdisc(ifindex: u32) -> io::Result<bool> {
     }
 }
 
+/// The kind of the qdisc that is in the place of clsact: an `ingress` has the same one.
+pub fn found(ifindex: u32) -> io::Result<Option<String>> {
+    let all = Netlink::GetQueueDiscipline(TcMessage::with_index(ifindex as i32));
+    let kind = |answer: Netlink| match answer {
+        Netlink::NewQueueDiscipline(found)
+            if found.header.index == ifindex as i32 && found.header.handle.major == TcHandle::CLSACT.major =>
+        {
+            found.attributes.into_iter().find_map(|attribute| match attribute {
+                TcAttribute::Kind(kind) => Some(kind),
+                _ => None,
+            })
+        }
+        _ => None,
+    };
+    Ok(netlink::list(all)?.into_iter().find_map(kind))
+}
+
 /// Removes the qdisc of an interface, if it is there and has no filters.
 pub fn remove_qdisc(ifindex: u32) -> io::Result<()> {
     let idle = filters(ifindex, Direction::Out)?.is_empty() && filters(ifindex, Direction::In)?.is_empty();
-    let ours = |answer: &Netlink| match answer {
-        Netlink::NewQueueDiscipline(found) => {
-            found.header.index == ifindex as i32 && found.attributes.contains(&TcAttribute::Kind(KIND.to_owned()))
-        }
-        _ => false,
-    };
-    let all = Netlink::GetQueueDiscipline(TcMessage::with_index(ifindex as i32));
-    if !idle || !netlink::list(all)?.iter().any(ours) {
+    if !idle || found(ifindex)?.as_deref() != Some(KIND) {
         return Ok(());
     }
     netlink::change(Netlink::DelQueueDiscipline(qdisc(ifindex)))

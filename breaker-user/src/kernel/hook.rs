@@ -15,7 +15,7 @@ use super::clsact::{self, Filter};
 use super::pins::{PinRoot, directory};
 use super::sever::sever;
 use super::tables::unpadded;
-use super::tcx;
+use super::{attachment, links, tcx, xdp};
 use crate::config::{self, Hook, Host, Mode};
 use crate::fault::{Code, Fault};
 
@@ -73,7 +73,7 @@ impl Place {
             mode: if inline { "inline" } else { "egress" },
             direction: if inline { Direction::In } else { Direction::Out },
             link: root.link(position),
-            program: root.program(),
+            program: if inline || interface.link != 0 { root.program() } else { root.program_ip() },
             qdisc: root.qdisc(position),
         }
     }
@@ -86,7 +86,7 @@ impl Place {
             mode: "inbound",
             direction: if deciding.direction == Direction::In { Direction::Out } else { Direction::In },
             link: root.inbound_link(position),
-            program: root.inbound_program(),
+            program: if interface.link != 0 { root.inbound_program() } else { root.inbound_program_ip() },
             ..deciding
         })
     }
@@ -99,6 +99,11 @@ impl Place {
         let reading = numbered().map(|(position, interface)| Self::reading(interface, root, position));
         let wanted = if meta.inbound == 0 { 0 } else { interfaces.len() };
         deciding.chain(reading.take(wanted)).collect()
+    }
+
+    /// It is attached by a link, whose pin is all that detaching takes.
+    pub fn is_link(&self) -> bool {
+        self.hook != hook::CLSACT
     }
 
     fn words(&self) -> String {
@@ -149,8 +154,44 @@ pub const fn is_xdp(kind: u32) -> bool {
     matches!(kind, hook::XDP_NATIVE | hook::XDP_GENERIC)
 }
 
+/// How a policy is to be attached, where this host can do that.
+pub struct Way {
+    /// One of [`hook`]. Whether an interface has native XDP only attaching tells.
+    pub kind: u32,
+    /// Bytes of the link header at each interface, in the order of the policy.
+    pub headers: Vec<u32>,
+}
+
+impl Way {
+    /// The way for a policy's host. Refuses one on which an interface is missing, or cannot be judged.
+    pub fn of(host: &Host) -> Result<Self> {
+        let kind = kind(host)?;
+        require(&host.interfaces)?;
+        let headers = links::headers(host)?;
+        if kind == hook::CLSACT {
+            host.interfaces.iter().try_for_each(|name| require_clsact(name.as_str()))?;
+        }
+        Ok(Self { kind, headers })
+    }
+}
+
+/// Refuses where the place of clsact is taken by a qdisc that has no egress: the filters for it would see what comes in.
+fn require_clsact(name: &str) -> Result<()> {
+    match clsact::found(ifindex(name)?).with_context(|| format!("listing the qdiscs of {name}"))? {
+        Some(other) if other != clsact::KIND => {
+            let text = format!(
+                "attaching to the egress of {name}: it has a qdisc {other:?} in the place of clsact, and that has no egress: `tc qdisc del dev \
+                 {name} {other}` and `tc qdisc add dev {name} clsact`, and put its filters there; or, on Linux 6.6 and newer, write \
+                 [host].hook = \"tcx\""
+            );
+            Err(Fault::new(Code::Refused, text).into())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The hook to attach to: the wanted one, if this kernel has it. Whether an interface has native XDP only attaching tells.
-pub fn kind(host: &Host) -> Result<u32> {
+fn kind(host: &Host) -> Result<u32> {
     match (host.mode, host.hook) {
         (Mode::Egress, wanted) => tc_hook(wanted),
         (Mode::Inline, Hook::Generic) => Ok(hook::XDP_GENERIC),
@@ -208,29 +249,41 @@ pub fn attach(program: &mut SchedClassifier, place: &Place) -> Result<()> {
     pin(program.take_link(id)?.try_into(), place)
 }
 
-/// Attaches a loaded XDP program, and pins the link. Where the driver has no XDP, in the stack, if that is allowed: tells which.
+/// Attaches a loaded XDP program, and pins the link: in the driver, or in the stack where `generic_too` allows that. Tells which.
 pub fn attach_xdp(program: &mut Xdp, place: &Place, generic_too: bool) -> Result<u32> {
-    let attached = match (place.hook, generic_too) {
-        (hook::XDP_GENERIC, _) => program.attach(&place.name, XdpMode::Skb).map(|id| (id, hook::XDP_GENERIC)),
-        (_, false) => program.attach(&place.name, XdpMode::Driver).map(|id| (id, hook::XDP_NATIVE)),
-        (_, true) => program
-            .attach(&place.name, XdpMode::Driver)
-            .map(|id| (id, hook::XDP_NATIVE))
-            .or_else(|_| program.attach(&place.name, XdpMode::Skb).map(|id| (id, hook::XDP_GENERIC))),
+    if let Some(id) =
+        xdp::program(place.ifindex).with_context(|| format!("asking what is attached to {}", place.name))?
+    {
+        let text = format!(
+            "attaching XDP to {}: another XDP program is there ({}): detach that, see `ip link` and `bpftool net`",
+            place.name,
+            attachment::describe(id)
+        );
+        return Err(Fault::new(Code::Refused, text).into());
+    }
+    let modes = match (place.hook, generic_too) {
+        (hook::XDP_GENERIC, _) => vec![(XdpMode::Skb, hook::XDP_GENERIC)],
+        // Frames that native XDP sends back into a veth are lost where its other end has no XDP program of its own (`veth_xdp_xmit`).
+        (_, true) if links::is_veth(place.ifindex) => vec![(XdpMode::Skb, hook::XDP_GENERIC)],
+        (_, true) => vec![(XdpMode::Driver, hook::XDP_NATIVE), (XdpMode::Skb, hook::XDP_GENERIC)],
+        (_, false) => vec![(XdpMode::Driver, hook::XDP_NATIVE)],
     };
-    let (id, kind) = attached.map_err(|error| {
-        let busy =
-            matches!(&error, ProgramError::SyscallError(call) if call.io_error.raw_os_error() == Some(libc::EBUSY));
-        let cure = if busy {
-            "another XDP program is there: detach that, see `ip link`"
-        } else {
-            "see that its MTU is at most a page's and LRO is off, or write [host].hook = \"generic\""
-        };
-        let text = format!("attaching XDP to {}: {:#}: {cure}", place.name, anyhow!(error));
-        Fault::new(if busy { Code::Refused } else { Code::Kernel }, text)
-    })?;
-    pin(program.take_link(id)?.try_into(), place)?;
-    Ok(kind)
+    let mut failures = Vec::new();
+    for (mode, kind) in modes {
+        match program.attach(&place.name, mode) {
+            Ok(id) => {
+                pin(program.take_link(id)?.try_into(), place)?;
+                return Ok(kind);
+            }
+            Err(error) => failures.push(format!("{} XDP: {:#}", word(kind), anyhow!(error))),
+        }
+    }
+    let text = format!(
+        "attaching XDP to {}: {}: see that its MTU is at most a page's and LRO is off, or write [host].hook = \"generic\"",
+        place.name,
+        failures.join("; ")
+    );
+    Err(Fault::new(Code::Kernel, text).into())
 }
 
 fn pin<E: std::fmt::Display>(link: Result<FdLink, E>, place: &Place) -> Result<()> {

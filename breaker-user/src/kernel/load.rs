@@ -20,7 +20,7 @@ use super::memory::Mapped;
 use super::pins::{Claim, PinRoot};
 use super::programs::Programs;
 use super::tables::{Tables, Taken, padded, transient};
-use super::{bpffs, clock, hook};
+use super::{bpffs, clock, hook, netns};
 use crate::config::{Hook, Inbound, Mode, Policy};
 use crate::fault::{Code, Fault};
 
@@ -48,24 +48,17 @@ pub const PINNED: [&str; 17] = [
     "HEARTBEAT",
 ];
 
-/// Bytes of an Ethernet header.
-const ETHERNET: u32 = 14;
-
 /// Loads a policy under a pin root, which must be free.
 pub fn load(policy: &Policy, root: &PinRoot) -> Result<()> {
     let tables = tables(policy)?;
-    let kind = hook::kind(policy.host())?;
-    hook::require(&policy.host().interfaces)?;
+    let way = hook::Way::of(policy.host())?;
     let claim = root.claim()?;
     require_free(root)?;
     require_rights()?;
-    if let Some(found) = root.ends_early() {
-        let text = format!("loading: refused, nothing is changed: {found}: {}", bpffs::IN_PRIVATE_MOUNTS);
-        return Err(Fault::new(Code::Interface, text).into());
-    }
+    require_lasting(root)?;
     clear(&claim)?;
     let next = claim.root();
-    let done = next.create().and_then(|()| fill(policy, &tables, &next, kind)).and_then(|()| next.rename(root));
+    let done = next.create().and_then(|()| fill(policy, &tables, &next, &way)).and_then(|()| next.rename(root));
     if done.is_err() {
         // So that nothing half-loaded stays attached. The first error is the one to tell.
         let _ = remove(&next);
@@ -76,11 +69,18 @@ pub fn load(policy: &Policy, root: &PinRoot) -> Result<()> {
 /// Refuses what is known to fail before anything is done for it.
 pub fn require(policy: &Policy, root: &PinRoot) -> Result<()> {
     tables(policy)?;
-    hook::kind(policy.host())?;
-    hook::require(&policy.host().interfaces)?;
+    hook::Way::of(policy.host())?;
     let _claim = root.claim()?;
     require_free(root)?;
-    require_rights()
+    require_rights()?;
+    require_lasting(root)
+}
+
+/// Refuses pins that would end with this process.
+fn require_lasting(root: &PinRoot) -> Result<()> {
+    let Some(found) = root.ends_early() else { return Ok(()) };
+    let text = format!("loading: refused, nothing is changed: {found}: {}", bpffs::IN_PRIVATE_MOUNTS);
+    Err(Fault::new(Code::Interface, text).into())
 }
 
 fn require_free(root: &PinRoot) -> Result<()> {
@@ -125,10 +125,13 @@ fn remove(root: &PinRoot) -> Result<()> {
 /// Detaches what is attached of a root, whole or not.
 fn detach(root: &PinRoot) -> Result<()> {
     let Some(meta) = Mapped::<Meta>::open(&root.map("META")).ok().and_then(|meta| meta.get(0)) else { return Ok(()) };
-    hook::Place::all(&meta, root)?.iter().try_for_each(hook::detach)
+    let places = hook::Place::all(&meta, root)?;
+    // Where the namespace of the load is gone, so is what was attached in it.
+    netns::within(meta.netns, || places.iter().try_for_each(hook::detach))
+        .unwrap_or_else(|_| places.iter().filter(|place| place.is_link()).try_for_each(hook::detach))
 }
 
-fn fill(policy: &Policy, tables: &Tables, root: &PinRoot, kind: u32) -> Result<()> {
+fn fill(policy: &Policy, tables: &Tables, root: &PinRoot, way: &hook::Way) -> Result<()> {
     let mut meta = facts(policy, tables)?;
     let object = open_object(tables, &meta)?;
     for name in PINNED {
@@ -136,13 +139,13 @@ fn fill(policy: &Policy, tables: &Tables, root: &PinRoot, kind: u32) -> Result<(
         map.pin(root.map(name)).with_context(|| format!("pinning map {name}"))?;
     }
     fill_maps(tables, root)?;
-    let mut programs = Programs::load(object, &meta, root)?;
+    let mut programs = Programs::load(object, &meta, root, way.headers.contains(&0))?;
     meta.program_tag = programs.tag()?;
-    for (position, interface) in policy.host().interfaces.iter().enumerate() {
+    for (position, (interface, link)) in policy.host().interfaces.iter().zip(&way.headers).enumerate() {
         let name = interface.as_str();
         // Told before it is done, so that whoever comes after a crash knows where to look.
         meta.interfaces[position] =
-            Interface { name: padded(name)?, ifindex: hook::ifindex(name)?, hook: kind, link: ETHERNET, pad: 0 };
+            Interface { name: padded(name)?, ifindex: hook::ifindex(name)?, hook: way.kind, link: *link, pad: 0 };
         meta.interface_count = position as u32 + 1;
         put(root, "META", &[meta])?;
         let generic_too = policy.host().hook == Hook::Auto;
@@ -170,6 +173,7 @@ fn facts(policy: &Policy, tables: &Tables) -> Result<Meta> {
         loaded_at: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs(),
         version: padded(crate::VERSION)?,
         git: padded(crate::GIT)?,
+        netns: netns::own()?,
         inbound: (host.inbound == Inbound::Watch) as u32,
         audit: padded(&policy.agent().audit.as_path().to_string_lossy())?,
         ..Meta::zeroed()

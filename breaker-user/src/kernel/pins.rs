@@ -88,6 +88,16 @@ impl PinRoot {
         self.path.join("program_inbound")
     }
 
+    /// The pin of the program for interfaces without a link header.
+    pub fn program_ip(&self) -> PathBuf {
+        self.path.join("program_ip")
+    }
+
+    /// The pin of the one that reads what comes in at those.
+    pub fn inbound_program_ip(&self) -> PathBuf {
+        self.path.join("program_inbound_ip")
+    }
+
     /// The pin of its link to the interface at this position of `Meta::interfaces`.
     pub fn inbound_link(&self, position: usize) -> PathBuf {
         self.path.join(format!("link_inbound_{position}"))

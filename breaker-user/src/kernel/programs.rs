@@ -19,8 +19,8 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Loads and pins what a policy needs.
-    pub fn load(object: Ebpf, meta: &Meta, root: &PinRoot) -> Result<Self> {
+    /// Loads and pins what a policy needs; with `ip` also what interfaces without a link header need.
+    pub fn load(object: Ebpf, meta: &Meta, root: &PinRoot, ip: bool) -> Result<Self> {
         let mut made = Self { object, inline: meta.mode == mode::INLINE, reads: meta.inbound != 0 };
         if made.inline {
             let program = made.inline()?;
@@ -31,6 +31,12 @@ impl Programs {
         }
         if made.reads {
             load(made.classifier("inbound")?, &root.inbound_program())?;
+        }
+        if ip {
+            load(made.classifier("egress_ip")?, &root.program_ip())?;
+        }
+        if ip && made.reads {
+            load(made.classifier("inbound_ip")?, &root.inbound_program_ip())?;
         }
         Ok(made)
     }
@@ -49,11 +55,12 @@ impl Programs {
         let kind = if self.inline {
             hook::attach_xdp(self.inline()?, &place, generic_too)?
         } else {
-            hook::attach(self.classifier("egress")?, &place)?;
+            hook::attach(self.classifier(if interface.link == 0 { "egress_ip" } else { "egress" })?, &place)?;
             interface.hook
         };
         if self.reads {
-            hook::attach(self.classifier("inbound")?, &Place::reading(interface, root, position)?)?;
+            let name = if interface.link == 0 { "inbound_ip" } else { "inbound" };
+            hook::attach(self.classifier(name)?, &Place::reading(interface, root, position)?)?;
         }
         Ok(kind)
     }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use anyhow::{Context, Result, bail};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
+use netlink_packet_sock_diag::inet::nlas::Nla;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
 use netlink_packet_sock_diag::{SOCK_DESTROY, SockDiagMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
@@ -15,13 +16,45 @@ use rustix::io::Errno;
 /// A TCP socket of this host.
 pub struct TcpSocket {
     family: u8,
+    state: u8,
     id: SocketId,
+    /// What it has sent, where that was asked for.
+    sent: Option<Sent>,
+}
+
+/// What a socket has sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Segments with data.
+    pub segments: u32,
+    /// Time since the last one, ms.
+    pub age_ms: u32,
+}
+
+impl Sent {
+    /// Reads it from a `struct tcp_info` (kernel `uapi/linux/tcp.h`), which grows at its end.
+    fn of(info: &[u8]) -> Option<Self> {
+        let word = |at: usize| Some(u32::from_ne_bytes(info.get(at..at + 4)?.try_into().ok()?));
+        Some(Self { segments: word(156)?, age_ms: word(44)? })
+    }
 }
 
 impl TcpSocket {
     /// Its own address and port.
     pub fn local(&self) -> (IpAddr, u16) {
         (self.id.source_address.to_canonical(), self.id.source_port)
+    }
+
+    /// It has its peer's answer: TCP_ESTABLISHED and later (kernel `tcp_states.h`).
+    pub fn is_established(&self) -> bool {
+        const SYN_SENT: u8 = 2;
+        const SYN_RECEIVED: u8 = 3;
+        !matches!(self.state, SYN_SENT | SYN_RECEIVED)
+    }
+
+    /// What it has sent, where that was asked for.
+    pub fn sent(&self) -> Option<Sent> {
+        self.sent
     }
 
     /// Its peer's address and port.
@@ -49,14 +82,23 @@ impl SockDiag {
 
     /// Every TCP socket that has or seeks a peer.
     pub fn connected(&mut self) -> Result<Vec<TcpSocket>> {
-        let mut found = self.dump(AF_INET, SocketId::new_v4())?;
-        found.extend(self.dump(AF_INET6, SocketId::new_v6())?);
+        self.all(ExtensionFlags::empty())
+    }
+
+    /// The same, with what each has sent.
+    pub fn connected_with_sent(&mut self) -> Result<Vec<TcpSocket>> {
+        self.all(ExtensionFlags::INFO)
+    }
+
+    fn all(&mut self, extensions: ExtensionFlags) -> Result<Vec<TcpSocket>> {
+        let mut found = self.dump(AF_INET, SocketId::new_v4(), extensions.clone())?;
+        found.extend(self.dump(AF_INET6, SocketId::new_v6(), extensions)?);
         Ok(found)
     }
 
     /// Ends a connection: RST to the peer, ECONNABORTED for its owner, its queue purged. False where it was gone already.
     pub fn destroy(&mut self, socket: &TcpSocket) -> Result<bool> {
-        let request = request(socket.family, socket.id.clone(), StateFlags::all());
+        let request = request(socket.family, socket.id.clone(), StateFlags::all(), ExtensionFlags::empty());
         self.send(request, NLM_F_REQUEST | NLM_F_ACK, Some(SOCK_DESTROY))?;
         let mut buffer = vec![0; BUFFER];
         let size = self.socket.recv(&mut &mut buffer[..], 0).context("waiting for sock_diag")?;
@@ -72,10 +114,10 @@ impl SockDiag {
         }
     }
 
-    fn dump(&mut self, family: u8, id: SocketId) -> Result<Vec<TcpSocket>> {
+    fn dump(&mut self, family: u8, id: SocketId, extensions: ExtensionFlags) -> Result<Vec<TcpSocket>> {
         let mut states = StateFlags::all();
         states.remove(StateFlags::LISTEN | StateFlags::TIME_WAIT | StateFlags::CLOSE);
-        self.send(request(family, id, states), NLM_F_REQUEST | NLM_F_DUMP, None)?;
+        self.send(request(family, id, states, extensions), NLM_F_REQUEST | NLM_F_DUMP, None)?;
         let mut found = Vec::new();
         let mut buffer = vec![0; BUFFER];
         loop {
@@ -87,7 +129,17 @@ impl SockDiag {
                 match message.payload {
                     NetlinkPayload::Done(_) => return Ok(found),
                     NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
-                        found.push(TcpSocket { family: response.header.family, id: response.header.socket_id });
+                        let sent = response.nlas.iter().find_map(|found| match found {
+                            Nla::TcpInfo(info) => Sent::of(info),
+                            _ => None,
+                        });
+                        let header = response.header;
+                        found.push(TcpSocket {
+                            family: header.family,
+                            state: header.state,
+                            id: header.socket_id,
+                            sent,
+                        });
                     }
                     NetlinkPayload::Error(error) => bail!("listing sockets: {}", error.to_io()),
                     _ => {}
@@ -115,6 +167,6 @@ impl SockDiag {
     }
 }
 
-fn request(family: u8, socket_id: SocketId, states: StateFlags) -> InetRequest {
-    InetRequest { family, protocol: IPPROTO_TCP, extensions: ExtensionFlags::empty(), states, socket_id }
+fn request(family: u8, socket_id: SocketId, states: StateFlags, extensions: ExtensionFlags) -> InetRequest {
+    InetRequest { family, protocol: IPPROTO_TCP, extensions, states, socket_id }
 }

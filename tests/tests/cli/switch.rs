@@ -50,7 +50,7 @@ fn each_verb_prints_the_state_read_back() {
     let said = rig.switch("trip", "group/desk").ended(0);
     assert_eq!(said.out, "group/desk: TRIPPED (manual), armed, epoch 1; connections ended: 0\n");
     let said = rig.switch("reset", "group/desk").ended(0);
-    let expected = "group/desk: not tripped, armed, epoch 2; connections fenced: 0; they must reconnect, and what they had queued is dead\n";
+    let expected = "group/desk: not tripped, armed, epoch 2; connections fenced: 0, and what they had queued is dead; connections ended: 0\n";
     assert!(said.out.starts_with(expected), "{said:?}");
     for way in ["PossDupFlag=Y", "sequence reset", "possdup = \"pass\""] {
         assert!(said.out.contains(way), "{said:?}");
