@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::kernel::pins;
@@ -20,9 +21,9 @@ Exit codes:
    5  what is pinned is of another version or layout, or not breaker's
    6  a permission or capability is missing
    7  the kernel lacks a feature
-   8  an interface is missing
+   8  an interface is missing; or what was done does not hold: the breaker is not in force
   10  status: something is tripped
-  11  status: nothing is tripped, but something is disarmed, detached or displaced";
+  11  status: it is not in force; or nothing is tripped, but something is disarmed";
 /// The longest reason, in bytes.
 const LONGEST_REASON: usize = 1000;
 
@@ -33,9 +34,13 @@ const LONGEST_REASON: usize = 1000;
 #[derive(Debug, Parser)]
 #[command(name = "breaker", version = VERSION, max_term_width = 110, after_long_help = EXIT_CODES)]
 pub struct Cli {
-    /// Directory of the BPF file system that holds what is loaded; several can live side by side.
-    #[arg(long, global = true, value_name = "DIR", default_value = pins::DEFAULT, display_order = 100)]
+    /// Directory of a BPF file system that holds what is loaded; several can live side by side. The default is a file system of
+    /// breaker's own, which it mounts itself.
+    #[arg(long, global = true, value_name = "DIR", default_value = pins::DEFAULT, env = "BREAKER_PIN_ROOT", display_order = 100)]
     pub pin_root: PathBuf,
+    /// Let what is loaded end with this mount namespace, as in a container; otherwise that is refused.
+    #[arg(long, global = true, env = "BREAKER_PRIVATE_PINS", value_parser = FalseyValueParser::new(), display_order = 101)]
+    pub private_pins: bool,
     /// What to do.
     #[command(subcommand)]
     pub verb: Verb,
@@ -55,8 +60,8 @@ pub enum Verb {
     Unload(UnloadArgs),
     /// Load or adopt, then serve metrics and write the audit log until told to stop. Stopping it stops no enforcement.
     Agent(ConfigArgs),
-    /// Show what is in force, read back from the kernel. Exit 10: something is tripped; 11: something is disarmed, detached or
-    /// displaced.
+    /// Show what is in force, read back from the kernel. Exit 11: it is not in force; 10: something is tripped; 11: something is
+    /// disarmed.
     Status(StatusArgs),
     /// Let the limits of a scope trip it.
     Arm(SwitchArgs),

@@ -23,11 +23,11 @@ pub enum Code {
     Permission = 6,
     /// The kernel lacks a feature.
     Kernel = 7,
-    /// An interface is missing, or a link no longer leads anywhere.
+    /// An interface is missing; or what was done does not hold, for the breaker is not in force.
     Interface = 8,
     /// `status`: something is tripped.
     Tripped = 10,
-    /// `status`: something is disarmed, detached or displaced.
+    /// `status`: it is not in force, or something is disarmed.
     Unprotected = 11,
 }
 

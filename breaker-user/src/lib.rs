@@ -6,6 +6,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod drill;
+pub mod enforced;
 pub mod fault;
 mod file;
 pub mod journal;

@@ -16,6 +16,12 @@ use tempfile::TempDir;
 
 use crate::raw::PacketSocket;
 
+/// Where everything is pinned.
+const ROOT: &str = "/sys/fs/bpf/breaker";
+
+/// What has `breaker` pin there, though it ends with the rig.
+pub const PINS: [(&str, &str); 2] = [("BREAKER_PIN_ROOT", ROOT), ("BREAKER_PRIVATE_PINS", "1")];
+
 /// See the module.
 pub struct Rig<N = Wire> {
     /// The namespaces.
@@ -72,7 +78,7 @@ impl Rig {
 
     /// Where everything is pinned; a path in the trading host's own BPF file system.
     pub fn root() -> PinRoot {
-        PinRoot::new("/sys/fs/bpf/breaker")
+        PinRoot::new(ROOT).private()
     }
 }
 
@@ -137,13 +143,13 @@ impl<N: Network> Rig<N> {
 
     /// Runs `breaker` on the host, as a user types it.
     pub fn cli(&self, args: &[&str]) -> Output {
-        self.inside(|| Command::new(binary()).args(args).env("NO_COLOR", "1").output().expect("running breaker"))
+        self.inside(|| command().args(args).env("NO_COLOR", "1").output().expect("running breaker"))
     }
 
     /// What there is to tell so far, as `breaker events --json` shows it. Events wait in the ring: an agent that lives for a moment
     /// writes them down.
     pub fn told(&self) -> Vec<Value> {
-        let mut command = Command::new(binary());
+        let mut command = command();
         command.args(["agent", "--config"]).arg(self.config()).env_remove("NOTIFY_SOCKET");
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut agent = self.inside(|| command.spawn().expect("starting an agent"));
@@ -197,6 +203,13 @@ pub fn try_run(program: &impl Runs, frame: &[u8], repeat: u32) -> Result<Ran, Pr
     let (verdict, ns) = (result.return_value as i32, result.duration.as_nanos() as u64);
     packet.truncate(result.data_size_out as usize);
     Ok(Ran { verdict, packet, ns })
+}
+
+/// The binary on the host, whose pins end with it.
+pub fn command() -> Command {
+    let mut command = Command::new(binary());
+    command.envs(PINS);
+    command
 }
 
 /// The binary: beside the test programs, where cargo leaves it.

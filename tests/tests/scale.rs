@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use breaker_tests::crowd::{Crowd, policy};
 use breaker_tests::dice::Dice;
 use breaker_tests::privileged;
-use breaker_tests::rig::binary;
+use breaker_tests::rig;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -114,7 +114,7 @@ fn looking_at_it_takes_no_time_to_speak_of() {
     println!("status --json of {SESSIONS} sessions and {CONNECTIONS} connections: {took:?}");
     assert!(took < LOOK, "status took {took:?}");
 
-    let mut command = Command::new(binary());
+    let mut command = rig::command();
     command.args(["agent", "--config"]).arg(load.rig.config()).env_remove("NOTIFY_SOCKET");
     command.stdout(Stdio::piped()).stderr(Stdio::null());
     let mut agent = load.rig.inside(|| command.spawn().expect("starting an agent"));

@@ -1,13 +1,13 @@
 //! The dead man: an agent that falls silent, and what the kernel makes of it at the next message, with no process alive.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use breaker_tests::frame::{message, order};
 use breaker_tests::privileged;
-use breaker_tests::rig::{Rig, binary};
+use breaker_tests::rig::{self, Rig};
 use breaker_tests::sink::{End, Line, Sink};
 use breaker_user::lab::Wire;
 use rustix::process::{Pid, Signal, kill_process};
@@ -38,7 +38,7 @@ struct Agent(Child);
 
 impl Agent {
     fn start(rig: &Rig) -> Self {
-        let mut command = Command::new(binary());
+        let mut command = rig::command();
         command.args(["agent", "--config"]).arg(rig.config()).env_remove("NOTIFY_SOCKET");
         command.stdout(Stdio::piped()).stderr(Stdio::null());
         let mut agent = rig.inside(|| command.spawn().expect("starting an agent"));

@@ -16,7 +16,7 @@ use crate::audit::{self, Actor, Entry};
 use crate::config::{Policy, Scopes};
 use crate::fault::{self, Code, Fault};
 use crate::journal::{self, Deed};
-use crate::kernel::hook::{Attachment, Held};
+use crate::kernel::attachment::{Attachment, Held};
 use crate::kernel::memory::Mapped;
 use crate::kernel::tables::unpadded;
 use crate::kernel::{Breaker, PinRoot, load};

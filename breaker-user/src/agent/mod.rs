@@ -9,6 +9,7 @@ mod events;
 mod forget;
 mod heartbeat;
 mod history;
+mod judgement;
 mod loaded;
 mod log;
 pub mod metrics;
@@ -43,6 +44,7 @@ use crate::kernel::PinRoot;
 use crate::kernel::tables::unpadded;
 use events::Events;
 use history::{History, Losses};
+use judgement::Judgement;
 use loaded::Loaded;
 use log::Log;
 use metrics::{Server, Source};
@@ -98,6 +100,7 @@ impl Agent {
             history: Mutex::new(history),
             turn: Arc::new(Semaphore::new(1)),
             last_look: Arc::clone(&last_look),
+            judgement: Arc::new(Judgement::new(Arc::clone(&loaded), Arc::clone(&log))),
         });
         if let Some(found) = &differs {
             let loaded = loaded.now();
@@ -136,6 +139,7 @@ impl Agent {
         parts.spawn(events.run(ended(&stopped)));
         parts.spawn(table::run(Arc::clone(&self.loaded), Arc::clone(&self.log), ended(&stopped)));
         parts.spawn(trips::run(Arc::clone(&self.source), ended(&stopped)));
+        parts.spawn(Arc::clone(&self.source.judgement).run(ended(&stopped)));
         parts.spawn(Arc::clone(&self.log).run(ended(&stopped)));
         parts.spawn(server.run(ended(&stopped)));
         let (loaded, log) = (Arc::clone(&self.loaded), Arc::clone(&self.log));

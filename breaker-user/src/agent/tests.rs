@@ -9,11 +9,9 @@ use serde_json::json;
 
 use super::entry::{Glossary, KINDS, entries};
 use super::history::{History, Losses};
-use super::watch::Standing;
 use crate::audit::{self, Actor, Entry};
 use crate::config::Scopes;
 use crate::kernel::clock;
-use crate::kernel::hook::Attachment;
 
 fn names() -> Scopes {
     let name = |name: &str| name.parse().unwrap();
@@ -130,23 +128,6 @@ fn a_full_table_is_one_entry_a_session_in_its_place() {
             ("desynced", &json!("xnys-1"), None),
         ]
     );
-}
-
-#[test]
-fn an_attachment_stands_by_the_worst_that_is_said_of_it() {
-    let found = |attached, first, pinned| Attachment {
-        mode: "egress",
-        name: "eth1".to_owned(),
-        ifindex: 2,
-        hook: "tcx",
-        attached,
-        first,
-        pinned,
-    };
-    assert_eq!(Standing::of(&found(true, true, true)), Standing::Good);
-    assert_eq!(Standing::of(&found(true, true, false)), Standing::Unpinned);
-    assert_eq!(Standing::of(&found(true, false, false)), Standing::Displaced);
-    assert_eq!(Standing::of(&found(false, false, false)), Standing::Detached);
 }
 
 /// A log in a directory of its own.

@@ -12,55 +12,21 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::loaded::Loaded;
 use super::log::Log;
+use crate::enforced::{What, standing};
+use crate::kernel::attachment::Attachment;
 use crate::kernel::clock;
-use crate::kernel::hook::Attachment;
 
 /// How often it looks: asking costs microseconds.
 const EVERY: Duration = Duration::from_millis(100);
 /// Older than this, what it saw last says nothing of now.
 const STALE_NS: u64 = 2_000_000_000;
 
-/// How an attachment stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Attached, first in its chain, pinned.
-    Good,
-    /// Attached and first, but its pin is gone: it lasts as long as this process.
-    Unpinned,
-    /// Attached, but another program decides before it.
-    Displaced,
-    /// Not attached: nothing is enforced there.
-    Detached,
-}
-
-impl Standing {
-    /// How the kernel's answer stands.
-    pub fn of(found: &Attachment) -> Self {
-        match (found.attached, found.first, found.pinned) {
-            (false, _, _) => Self::Detached,
-            (true, false, _) => Self::Displaced,
-            (true, true, false) => Self::Unpinned,
-            (true, true, true) => Self::Good,
-        }
-    }
-
-    /// The kind of event when it comes to stand so.
-    fn kind(self) -> &'static str {
-        match self {
-            Self::Good => "link_restored",
-            Self::Displaced => "displaced",
-            Self::Unpinned | Self::Detached => "link_lost",
-        }
-    }
-
-    /// In words.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Good => "attached, first in its chain",
-            Self::Unpinned => "attached, but its pin is gone: it detaches when the agent ends",
-            Self::Displaced => "another program decides before it",
-            Self::Detached => "detached: nothing is enforced there",
-        }
+/// The kind of event when an attachment comes to stand so.
+fn kind(standing: Option<What>) -> &'static str {
+    match standing {
+        None => "link_restored",
+        Some(What::Displaced) => "displaced",
+        Some(_) => "link_lost",
     }
 }
 
@@ -89,7 +55,8 @@ pub struct Watch {
     loaded: Arc<Loaded>,
     log: Arc<Log>,
     last: Arc<LastLook>,
-    standing: Vec<Standing>,
+    /// What is wrong with each attachment.
+    standing: Vec<Option<What>>,
     /// What kept it from following the policy, where that was told already.
     stuck: Option<String>,
 }
@@ -97,7 +64,7 @@ pub struct Watch {
 impl Watch {
     /// A watch that takes everything to be well, and so tells of what is not at its first look.
     pub fn new(loaded: Arc<Loaded>, log: Arc<Log>, last: Arc<LastLook>) -> Self {
-        Self { standing: vec![Standing::Good; loaded.attachments().len()], loaded, log, last, stuck: None }
+        Self { standing: vec![None; loaded.attachments().len()], loaded, log, last, stuck: None }
     }
 
     /// Watches until the shutdown, or until the load is unloaded.
@@ -154,16 +121,19 @@ impl Watch {
     /// Tells of each attachment that stands otherwise than at the last look.
     fn tell(&mut self, found: &[Attachment]) {
         for (before, attachment) in self.standing.iter_mut().zip(found) {
-            let now = Standing::of(attachment);
+            let (now, words) = match standing(attachment) {
+                None => (None, "attached, first in its chain".to_owned()),
+                Some((what, words)) => (Some(what), words),
+            };
             if *before == now {
                 continue;
             }
             *before = now;
-            super::say(&format!("{}: {}", attachment.name, now.words()));
+            super::say(&format!("{}: {words}", attachment.name));
             let counts = json!({
-                "interface": attachment.name, "ifindex": attachment.ifindex, "hook": attachment.hook, "found": now.words(),
+                "interface": attachment.name, "ifindex": attachment.ifindex, "hook": attachment.hook, "found": words,
             });
-            self.log.note(self.loaded.entry(now.kind(), counts));
+            self.log.note(self.loaded.entry(kind(now), counts));
         }
     }
 }

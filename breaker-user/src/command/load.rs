@@ -6,7 +6,7 @@ use anyhow::Result;
 use breaker_common::abi::ABI_VERSION;
 use serde_json::json;
 
-use super::{check, say};
+use super::{check, in_force, say};
 use crate::audit;
 use crate::cli::ConfigArgs;
 use crate::journal::{self, Deed};
@@ -25,5 +25,5 @@ pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
     let breaker = Breaker::open(root)?;
     let status = view::Status::read(&breaker, None)?;
     say(&if args.json { serde_json::to_string_pretty(&status)? } else { view::table::status(&status) })?;
-    Ok(ExitCode::SUCCESS)
+    Ok(in_force(&status.enforced))
 }

@@ -17,11 +17,14 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::cli::{Cli, Verb};
+use crate::enforced::Enforced;
+use crate::fault::Code;
 use crate::kernel::PinRoot;
 
 /// Does what was typed.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     let root = PinRoot::new(cli.pin_root);
+    let root = if cli.private_pins { root.private() } else { root };
     match cli.verb {
         Verb::Check(args) => check::run(&args),
         Verb::Load(args) => load::run(&root, &args),
@@ -42,6 +45,17 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
 /// Prints a line on standard error, and goes on where nobody reads that.
 fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// The exit code of what was done: where it does not hold, it says why on standard error.
+fn in_force(enforced: &Enforced) -> ExitCode {
+    let lines = enforced.open_lines();
+    if lines.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    warn("breaker: it is done, and IT DOES NOT HOLD: the breaker is not in force:");
+    lines.iter().for_each(|line| warn(&format!("  {line}")));
+    Code::Interface.into()
 }
 
 /// Prints a line; a reader that has gone is an error like any other, told apart by [`has_no_reader`].

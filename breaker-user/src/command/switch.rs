@@ -7,9 +7,10 @@ use anyhow::{Context, Result};
 use breaker_common::abi::{cause, flag, mode};
 use serde_json::{Value, json};
 
-use super::say;
+use super::{in_force, say};
 use crate::cli::{ResetArgs, SwitchArgs, TripArgs};
 use crate::config::ScopeIndex;
+use crate::enforced::Enforced;
 use crate::fault::{Code, Fault};
 use crate::journal::{self, Deed};
 use crate::kernel::tables::unpadded;
@@ -37,7 +38,9 @@ pub fn arm(root: &PinRoot, args: &SwitchArgs, armed: bool) -> Result<ExitCode> {
         let text = format!("{verb} {}: the kernel still says otherwise", args.scope);
         Err(Fault::new(Code::Unexpected, text).into())
     })?;
-    show(&breaker, scope, args.json, json!({}), "")
+    let code = show(&breaker, scope, args.json, json!({}), "")?;
+    // A scope that was to be disarmed holds nothing.
+    Ok(if armed { code } else { ExitCode::SUCCESS })
 }
 
 /// Does what is noted first; what then fails is noted too.
@@ -177,21 +180,6 @@ fn objection(breaker: &Breaker, scope: ScopeIndex, held: u64, force: bool) -> Re
             format!("the program is {:016x}, where {:016x} was armed", program.tag(), breaker.meta().program_tag);
         return Ok(Some((found, "unload --force, and load what you trust".to_owned())));
     }
-    let missing = breaker.attachments()?.into_iter().find(|interface| !interface.attached || !interface.first);
-    if let Some(interface) = missing {
-        let (what, cure) = if interface.attached {
-            (
-                "displaced: another program decides before it",
-                "remove that one; `bpftool net` and `tc filter show` name it",
-            )
-        } else {
-            (
-                "detached: nothing is enforced there",
-                "`breaker unload --force` and `breaker load`, which starts untripped",
-            )
-        };
-        return Ok(Some((format!("the hook on {} is {what}", interface.name), cure.to_owned())));
-    }
     // The one objection that a person may know better about.
     if let Some(age) = breaker.withheld_age_ns(scope)?.filter(|age| *age < STOPPED_NS && !force) {
         let found = format!("its sender has not stopped: something of it was withheld {} ms ago", age / 1_000_000);
@@ -214,12 +202,13 @@ fn refused(args: &SwitchArgs, verb: &str, found: &str, cure: &str) -> anyhow::Er
 /// Prints the scope as the kernel now has it.
 fn show(breaker: &Breaker, scope: ScopeIndex, json: bool, counts: Value, told: &str) -> Result<ExitCode> {
     let state = view::status::scope(breaker, scope)?;
+    let enforced = Enforced::read(breaker);
     say(&if json {
-        serde_json::to_string_pretty(&json!({ "scope": state, "counts": counts }))?
+        serde_json::to_string_pretty(&json!({ "scope": state, "counts": counts, "enforced": enforced }))?
     } else if told.is_empty() {
         view::table::scope(&state)
     } else {
         format!("{}; {told}", view::table::scope(&state))
     })?;
-    Ok(ExitCode::SUCCESS)
+    Ok(in_force(&enforced))
 }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::fault::{Code, Fault};
 use crate::kernel::Breaker;
-use crate::kernel::pins::{self, PinRoot};
+use crate::kernel::PinRoot;
 use crate::lab::fix::{Acceptor, AcceptorSettings, Initiator, InitiatorSettings};
 use crate::lab::{self, Wire};
 
@@ -32,6 +32,9 @@ pub struct Stage {
     agent: Child,
     directory: PathBuf,
 }
+
+/// Where everything is pinned, in the trading host's own BPF file system.
+const ROOT: &str = "/sys/fs/bpf/breaker";
 
 impl Stage {
     /// Sets everything up: namespaces, a policy loaded by the agent, the venue listening.
@@ -76,13 +79,13 @@ impl Stage {
 
     /// Reads or changes what is loaded on the trading host.
     pub fn with<R: Send>(&self, f: impl FnOnce(&Breaker) -> Result<R> + Send) -> Result<R> {
-        self.wire.firm.run(|| f(&Breaker::open(&PinRoot::new(pins::DEFAULT))?))
+        self.wire.firm.run(|| f(&Breaker::open(&PinRoot::new(ROOT))?))
     }
 
     /// Runs a verb on the trading host, as a person types it there.
     pub fn verb(&self, args: &[&str]) -> Result<Output> {
         let exe = std::env::current_exe().context("finding this program")?;
-        let output = self.wire.firm.run(|| Command::new(exe).args(args).output()).context("running breaker")?;
+        let output = self.wire.firm.run(|| breaker(exe).args(args).output()).context("running breaker")?;
         Ok(output)
     }
 
@@ -102,10 +105,17 @@ impl Drop for Stage {
     }
 }
 
+/// This program on the trading host, whose pins end with the drill.
+fn breaker(exe: PathBuf) -> Command {
+    let mut command = Command::new(exe);
+    command.env("BREAKER_PIN_ROOT", ROOT).env("BREAKER_PRIVATE_PINS", "1");
+    command
+}
+
 fn spawn_agent(wire: &Wire, directory: &std::path::Path) -> Result<Child> {
     let exe = std::env::current_exe().context("finding this program")?;
     let config = directory.join("breaker.toml");
-    let start = || Command::new(exe).arg("agent").arg("--config").arg(config).stdout(Stdio::null()).spawn();
+    let start = || breaker(exe).arg("agent").arg("--config").arg(config).stdout(Stdio::null()).spawn();
     wire.firm.run(start).context("starting the agent")
 }
 

@@ -12,8 +12,9 @@ use breaker_common::abi::{
 use breaker_common::stream::sync;
 use breaker_common::window;
 
+use super::attachment::{self, Attachment, Held};
 use super::clock;
-use super::hook::{self, Attachment, Held, Place};
+use super::hook::{self, Place};
 use super::load::{self, EndpointKey};
 use super::maps::{Endpoints, Maps, PodKey, Table};
 use super::memory::{Mapped, ORDER, unopened, word};
@@ -319,15 +320,20 @@ impl Breaker {
 
     /// What is attached, as the kernel has it now: the program that decides first.
     pub fn attachments(&self) -> Result<Vec<Attachment>> {
-        let places = Place::all(self.meta(), self.root())?;
+        let places = self.places()?;
         // Who may not look would see nothing attached.
         places.iter().try_for_each(hook::require_sight)?;
-        places.iter().map(hook::inspect).collect()
+        places.iter().map(attachment::inspect).collect()
+    }
+
+    /// The places that the programs were attached to.
+    pub fn places(&self) -> Result<Vec<Place>> {
+        Place::all(self.meta(), self.root())
     }
 
     /// The hooks, their links held open for as long as the caller wants.
     pub fn hooks(&self) -> Result<Vec<Held>> {
-        Place::all(self.meta(), self.root())?.iter().map(Held::open).collect()
+        self.places()?.iter().map(Held::open).collect()
     }
 
     /// The interfaces as they were at the load.

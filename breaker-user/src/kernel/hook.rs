@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
-use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
+use aya::programs::links::{FdLink, LinkOrder};
 use aya::programs::tc::{NlOptions, TcAttachOptions};
 use aya::programs::{ProgramError, ProgramInfo, SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::util::KernelVersion;
@@ -12,16 +12,15 @@ use breaker_common::abi::{Interface, Meta, hook};
 use rustix::io::Errno;
 
 use super::clsact::{self, Filter};
-use super::memory::unopened;
 use super::pins::{PinRoot, directory};
 use super::sever::sever;
 use super::tables::unpadded;
-use super::{tcx, xdp};
+use super::tcx;
 use crate::config::{self, Hook, Host, Mode};
 use crate::fault::{Code, Fault};
 
 /// Our place among the filters of clsact: the first priority, and a handle that an operator is likely to leave free.
-const FILTER: clsact::Place = clsact::Place { priority: 1, handle: 0x0b_4e };
+pub(super) const FILTER: clsact::Place = clsact::Place { priority: 1, handle: 0x0b_4e };
 /// The first kernel with tcx.
 const TCX_SINCE: KernelVersion = KernelVersion::new(6, 6, 0);
 
@@ -47,20 +46,20 @@ impl Direction {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Name that the interface had at the load.
-    name: String,
+    pub(super) name: String,
     /// Its number at the load.
-    ifindex: u32,
+    pub(super) ifindex: u32,
     /// One of [`hook`].
-    hook: u32,
+    pub(super) hook: u32,
     /// `egress` or `inline` for the program that decides, `inbound` for the one that reads what comes in.
-    mode: &'static str,
-    direction: Direction,
+    pub(super) mode: &'static str,
+    pub(super) direction: Direction,
     /// The pin of the link,
-    link: PathBuf,
+    pub(super) link: PathBuf,
     /// of the program,
-    program: PathBuf,
+    pub(super) program: PathBuf,
     /// and what says that the load itself added the qdisc.
-    qdisc: PathBuf,
+    pub(super) qdisc: PathBuf,
 }
 
 impl Place {
@@ -105,33 +104,6 @@ impl Place {
     fn words(&self) -> String {
         format!("the {} of {}", self.direction.word(), self.name)
     }
-}
-
-/// What is found of an attachment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attachment {
-    /// Name that the interface had at the load.
-    pub name: String,
-    /// Its number at the load.
-    pub ifindex: u32,
-    /// `egress`, `inline` or `inbound`.
-    pub mode: &'static str,
-    /// `tcx`, `clsact`, `native` or `generic`.
-    pub hook: &'static str,
-    /// The program is attached to that interface.
-    pub attached: bool,
-    /// It is the first of its chain, so nobody can decide before it.
-    pub first: bool,
-    /// Its link has its pin. Without one it lasts no longer than a process that holds it open.
-    pub pinned: bool,
-}
-
-/// A hook as it was attached, with its link held open: removing the pin does not detach it then.
-pub struct Held {
-    place: Place,
-    program: u32,
-    /// None of clsact, or where the pin was gone already.
-    _link: Option<FdLink>,
 }
 
 /// The number of an interface.
@@ -308,66 +280,6 @@ pub fn require_sight(place: &Place) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-impl Held {
-    /// Holds the link of an attachment.
-    pub fn open(place: &Place) -> Result<Self> {
-        let link = PinnedLink::from_pin(&place.link).map(FdLink::from);
-        let link = if place.hook == hook::CLSACT { None } else { link.ok() };
-        Ok(Self { program: pinned_program(place)?, place: place.clone(), _link: link })
-    }
-
-    /// What the kernel says of it.
-    pub fn inspect(&self) -> Attachment {
-        found(&self.place, self.program)
-    }
-}
-
-/// What the kernel says of an attachment.
-pub fn inspect(place: &Place) -> Result<Attachment> {
-    Ok(found(place, pinned_program(place)?))
-}
-
-/// The number of the program that hangs there.
-fn pinned_program(place: &Place) -> Result<u32> {
-    let info = ProgramInfo::from_pin(&place.program);
-    info.map(|info| info.id()).map_err(|error| unopened(&place.program, error))
-}
-
-/// The chain tells, and not the link: whoever holds that, with a pin or without one.
-fn found(place: &Place, program_id: u32) -> Attachment {
-    let found = Attachment {
-        name: place.name.clone(),
-        ifindex: place.ifindex,
-        mode: place.mode,
-        hook: word(place.hook),
-        attached: false,
-        first: false,
-        pinned: place.hook == hook::CLSACT || place.link.exists(),
-    };
-    if place.hook == hook::CLSACT {
-        return filtered(place, found, program_id);
-    }
-    // By number: a new interface under the old name is not the one that was attached to, and the old one under a new name is.
-    if is_xdp(place.hook) {
-        let attached = xdp::program(place.ifindex).ok().flatten() == Some(program_id);
-        return Attachment { attached, first: attached, ..found };
-    }
-    let chain = tcx::chain(place.ifindex, place.direction).unwrap_or_default();
-    Attachment { attached: chain.contains(&program_id), first: chain.first() == Some(&program_id), ..found }
-}
-
-/// An attachment of clsact: a filter of the program, which is first where no filter and no program of tcx comes before it.
-fn filtered(place: &Place, found: Attachment, program_id: u32) -> Attachment {
-    let filters = clsact::filters(place.ifindex, place.direction).unwrap_or_default();
-    let position = filters.iter().position(|filter| filter.program == Some(program_id));
-    // Programs of tcx run before all filters. A kernel without tcx does not know the question.
-    let alone = match tcx::chain(place.ifindex, place.direction) {
-        Ok(chain) => chain.is_empty(),
-        Err(error) => error.raw_os_error() == Some(libc::EINVAL),
-    };
-    Attachment { attached: position.is_some(), first: position == Some(0) && alone, ..found }
 }
 
 /// True where a failure says that a right is missing.

@@ -20,7 +20,7 @@ use super::memory::Mapped;
 use super::pins::{Claim, PinRoot};
 use super::programs::Programs;
 use super::tables::{Tables, Taken, padded, transient};
-use super::{clock, hook};
+use super::{bpffs, clock, hook};
 use crate::config::{Hook, Inbound, Mode, Policy};
 use crate::fault::{Code, Fault};
 
@@ -59,6 +59,10 @@ pub fn load(policy: &Policy, root: &PinRoot) -> Result<()> {
     let claim = root.claim()?;
     require_free(root)?;
     require_rights()?;
+    if let Some(found) = root.ends_early() {
+        let text = format!("loading: refused, nothing is changed: {found}: {}", bpffs::IN_PRIVATE_MOUNTS);
+        return Err(Fault::new(Code::Interface, text).into());
+    }
     clear(&claim)?;
     let next = claim.root();
     let done = next.create().and_then(|()| fill(policy, &tables, &next, kind)).and_then(|()| next.rename(root));
@@ -98,6 +102,7 @@ pub fn tables(policy: &Policy) -> Result<Tables> {
 
 /// Detaches and removes what is loaded under a root.
 pub fn unload(root: &PinRoot) -> Result<()> {
+    root.require()?;
     let claim = root.claim()?;
     root.require()?;
     clear(&claim)?;

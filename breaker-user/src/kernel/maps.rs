@@ -27,13 +27,13 @@ pub struct Maps {
     sessions: OnceLock<Mapped<Session>>,
     counters: OnceLock<PerCpuArray<MapData, PodCounters>>,
     reasons: OnceLock<PerCpuArray<MapData, u64>>,
-    unseen: OnceLock<PerCpuHashMap<MapData, PodUnseen, u64>>,
     heartbeat: OnceLock<Mapped<u64>>,
     /// Both connection tables, to walk over,
     tables: [OnceLock<MapData>; 2],
     /// and to look up and remove.
     connections: [OnceLock<Mutex<Connections>>; 2],
     inbound: OnceLock<Mutex<InboundTable>>,
+    unseen: OnceLock<UnseenTable>,
 }
 
 /// Where a connection is.
@@ -70,6 +70,8 @@ pub type Connections = HashMap<MapData, PodKey, PodConnection>;
 pub type Endpoints = LpmTrie<MapData, EndpointKey, Place>;
 /// What comes in, by connection.
 pub type InboundTable = HashMap<MapData, PodKey, PodInbound>;
+/// Packets that passed unread.
+type UnseenTable = PerCpuHashMap<MapData, PodUnseen, u64>;
 /// Numbers of CompIDs.
 pub type CompIds = HashMap<MapData, CompId, u32>;
 /// Sessions at shared places.
@@ -85,11 +87,11 @@ impl Maps {
             sessions: OnceLock::new(),
             counters: OnceLock::new(),
             reasons: OnceLock::new(),
-            unseen: OnceLock::new(),
             heartbeat: OnceLock::new(),
             tables: [const { OnceLock::new() }; 2],
             connections: [const { OnceLock::new() }; 2],
             inbound: OnceLock::new(),
+            unseen: OnceLock::new(),
         }
     }
 

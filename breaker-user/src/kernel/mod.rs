@@ -2,7 +2,9 @@
 //!
 //! Nothing above this module sees a map's bytes, and nothing in it decides on order flow.
 
+pub mod attachment;
 mod batch;
+pub mod bpffs;
 pub mod breaker;
 pub mod clock;
 mod clsact;

@@ -10,22 +10,24 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rustix::fs::{FlockOperation, flock, statfs};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount};
+use rustix::process::geteuid;
 
+use super::{attachment, bpffs};
 use crate::fault::{Code, Fault};
 
-/// Where a host's breaker is pinned unless said otherwise.
-pub const DEFAULT: &str = "/sys/fs/bpf/breaker";
-/// `BPF_FS_MAGIC` (kernel `magic.h`).
-const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
-const BPFFS: &str = "/sys/fs/bpf";
+/// Where a host's breaker is pinned unless said otherwise: a BPF file system of its own, in which nobody else can take a name.
+pub const DEFAULT: &str = "/run/breaker/bpf";
+/// The pin root in that file system. A load comes together beside its root, so a mount point is none.
+const OWN: &str = "host";
 
 /// The pin root of a load.
 #[derive(Clone, Debug)]
 pub struct PinRoot {
     path: PathBuf,
+    /// The load may end with a mount namespace.
+    private: bool,
 }
 
 impl PinRoot {
@@ -33,7 +35,23 @@ impl PinRoot {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
         // What stands beside it is needed too, and a bare name has no parent.
-        Self { path: std::path::absolute(&path).unwrap_or(path) }
+        let path = std::path::absolute(&path).unwrap_or(path);
+        let path = if path == Path::new(DEFAULT) { path.join(OWN) } else { path };
+        Self { path, private: false }
+    }
+
+    /// The same root, whose load may end with the mount namespace that its pins are in.
+    pub fn private(self) -> Self {
+        Self { private: true, ..self }
+    }
+
+    /// Why what is pinned here ends before the host does, unless that is allowed: its file system is in a mount namespace of its own.
+    pub fn ends_early(&self) -> Option<String> {
+        let parent = self.path.parent().unwrap_or(&self.path);
+        if self.private || !bpffs::is_private(parent) {
+            return None;
+        }
+        Some(format!("{} is in a mount namespace of its own: what is pinned there ends with that", self.path.display()))
     }
 
     /// Its path.
@@ -90,9 +108,14 @@ impl PinRoot {
         if self.holds().with_context(|| format!("opening {}", self.path.display()))? {
             return Ok(());
         }
-        let hint = if on_bpffs(&self.path) { "" } else { " (and no BPF file system is mounted there)" };
+        let hint = if bpffs::holds(&self.path) { "" } else { " (and no BPF file system is mounted there)" };
+        let elsewhere = attachment::any_breaker().map_or_else(String::new, |id| {
+            format!(
+                " (a breaker's program, id {id}, is loaded: under another pin root, or one that another mount hides: see `findmnt -t bpf`)"
+            )
+        });
         let text = format!(
-            "opening {}: nothing is loaded there{hint}: load first with `breaker load`, or name another place with --pin-root",
+            "opening {}: nothing is loaded there{hint}: load first with `breaker load`, or name another place with --pin-root{elsewhere}",
             self.path.display()
         );
         Err(Fault::new(Code::NotLoaded, text).into())
@@ -115,6 +138,7 @@ impl PinRoot {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 directory => directory.with_context(|| format!("opening {}", path.display()))?,
             };
+            require_own(&directory, &path)?;
             match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) if is_at(&directory, &path) => return Ok(Claim { path, _directory: directory }),
                 Ok(()) => {}
@@ -133,11 +157,8 @@ impl PinRoot {
     /// Sees that this root can be made: in a BPF file system, which is mounted where a host has none, under a name that it takes.
     fn prepare(&self) -> Result<()> {
         let parent = self.path.parent().unwrap_or(&self.path);
-        if !on_bpffs(parent) && parent == Path::new(BPFFS) {
-            mount("bpf", BPFFS, "bpf", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)
-                .with_context(|| format!("mounting the BPF file system at {BPFFS}"))?;
-        }
-        if !on_bpffs(parent) || !parent.is_dir() {
+        bpffs::mount_missing(parent, self.private)?;
+        if !bpffs::holds(parent) || !parent.is_dir() {
             let text = format!(
                 "creating {}: {} is no directory of a BPF file system: mount one there (`mount -t bpf bpf {}`) or choose another \
                  --pin-root",
@@ -146,6 +167,10 @@ impl PinRoot {
                 parent.display()
             );
             return Err(Fault::new(Code::Usage, text).into());
+        }
+        if self.path.is_dir() {
+            let directory = File::open(&self.path).with_context(|| format!("opening {}", self.path.display()))?;
+            require_own(&directory, &self.path)?;
         }
         let name = self.path.file_name().unwrap_or_default();
         if name.is_empty() || name.as_bytes().contains(&b'.') {
@@ -235,8 +260,18 @@ fn is_at(directory: &File, path: &Path) -> bool {
     id(directory.metadata()).is_some_and(|open| id(fs::metadata(path)) == Some(open))
 }
 
-fn on_bpffs(path: &Path) -> bool {
-    path.ancestors()
-        .find(|place| place.exists())
-        .is_some_and(|place| statfs(place).is_ok_and(|found| found.f_type == BPF_FS_MAGIC))
+/// Refuses a directory of somebody else, who could keep breaker out of it, or change what is in it. Root may take over any user's load.
+fn require_own(directory: &File, path: &Path) -> Result<()> {
+    let owner = directory.metadata().with_context(|| format!("asking after {}", path.display()))?.uid();
+    let (me, loaded) = (geteuid().as_raw(), path.join("meta").exists() || path.join("pins").exists());
+    if owner == me || owner == 0 || (me == 0 && loaded) {
+        return Ok(());
+    }
+    let text = format!(
+        "taking {}: user {owner} has made it, and could change what is in it: remove it (`rm -r {}`), or choose a --pin-root where nobody \
+         else may write, such as {DEFAULT}",
+        path.display(),
+        path.display()
+    );
+    Err(Fault::new(Code::Refused, text).into())
 }

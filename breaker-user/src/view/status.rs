@@ -11,7 +11,9 @@ use serde::Serialize;
 
 use super::failures::{Failure, failures};
 use crate::config::{self, Per, ScopeIndex};
+use crate::enforced::{Enforced, facts};
 use crate::fault::Code;
+use crate::kernel::attachment::Attachment;
 use crate::kernel::breaker::{ConnectionCount, Used};
 use crate::kernel::tables::unpadded;
 use crate::kernel::{Breaker, clock};
@@ -31,6 +33,8 @@ pub struct Status {
     pub scopes: Vec<Scope>,
     /// What was sent.
     pub sessions: Vec<SessionView>,
+    /// Whether it is in force.
+    pub enforced: Enforced,
     /// What happens in each failure.
     pub failure_policy: Vec<Failure>,
     /// Packets by the way they ended.
@@ -186,10 +190,14 @@ impl Status {
     pub fn read(breaker: &Breaker, only: Option<ScopeIndex>) -> Result<Self> {
         // A full connection table takes as long to walk as all the rest takes to read: both at once.
         thread::scope(|threads| {
-            let walk = thread::Builder::new().spawn_scoped(threads, || breaker.connection_counts());
+            let walk = thread::Builder::new().spawn_scoped(threads, || breaker.connection_table());
             let walk = walk.context("starting a thread")?;
             let age = breaker.heartbeat_age_ns()?;
             let counters = breaker.counters()?;
+            let attachments = breaker.attachments()?;
+            let table = walk.join().map_err(|_| anyhow!("walking over the connections panicked"))?;
+            let enforced = Enforced::of(facts::read(breaker, attachments.clone(), &table));
+            let (connections, _) = table?;
             Ok(Self {
                 breaker: build(breaker)?,
                 policy: policy(breaker.policy()),
@@ -197,26 +205,25 @@ impl Status {
                     running: age.is_some_and(|age| age < ALIVE_NS),
                     heartbeat_age_ms: age.map(|age| age / 1_000_000),
                 },
-                interfaces: interfaces(breaker)?,
+                interfaces: interfaces(&attachments),
                 scopes: scopes(breaker, only)?,
                 failure_policy: failures(breaker)?,
                 packets: packets(breaker, &counters)?,
-                sessions: {
-                    let connections = walk.join().map_err(|_| anyhow!("walking over the connections panicked"))??;
-                    sessions(breaker, only, &counters, &connections)?
-                },
+                sessions: sessions(breaker, only, &counters, &connections)?,
+                enforced,
             })
         })
     }
 
-    /// The exit code that `status` ends with.
+    /// The exit code that `status` ends with: what is not enforced comes before a trip, and that before a scope that is disarmed.
     pub fn code(&self) -> Option<Code> {
-        if self.scopes.iter().any(|scope| scope.tripped) {
-            return Some(Code::Tripped);
+        let tripped = self.scopes.iter().any(|scope| scope.tripped);
+        let disarmed = self.scopes.iter().any(|scope| !scope.armed);
+        match (self.enforced.is_impaired(), tripped, disarmed) {
+            (true, ..) | (false, false, true) => Some(Code::Unprotected),
+            (false, true, _) => Some(Code::Tripped),
+            (false, false, false) => None,
         }
-        let stands = |interface: &Interface| interface.attached && interface.first && interface.pinned;
-        (!self.interfaces.iter().all(stands) || self.scopes.iter().any(|scope| !scope.armed))
-            .then_some(Code::Unprotected)
     }
 }
 
@@ -253,9 +260,9 @@ fn policy(policy: &abi::Policy) -> Policy {
     Policy { name: unpadded(&policy.name), sha256: hex(&policy.sha256) }
 }
 
-fn interfaces(breaker: &Breaker) -> Result<Vec<Interface>> {
-    let view = |found: crate::kernel::hook::Attachment| Interface {
-        name: found.name,
+fn interfaces(attachments: &[Attachment]) -> Vec<Interface> {
+    let view = |found: &Attachment| Interface {
+        name: found.name.clone(),
         ifindex: found.ifindex,
         mode: found.mode,
         hook: found.hook,
@@ -263,7 +270,7 @@ fn interfaces(breaker: &Breaker) -> Result<Vec<Interface>> {
         first: found.first,
         pinned: found.pinned,
     };
-    Ok(breaker.attachments()?.into_iter().map(view).collect())
+    attachments.iter().map(view).collect()
 }
 
 /// All scopes, or the one that is asked for.

@@ -23,7 +23,18 @@ pub fn status(status: &Status) -> String {
     );
     let _ = writeln!(text, "loaded  {}", build.loaded_at);
     let _ = writeln!(text, "policy  {} (sha256 {})", status.policy.name, status.policy.sha256);
-    let _ = writeln!(text, "agent   {agent}\n");
+    let _ = writeln!(text, "agent   {agent}");
+    let _ = writeln!(text, "in force {}\n", if status.enforced.ok { "yes" } else { "NO" });
+    for problem in &status.enforced.problems {
+        let _ = writeln!(text, "{}: {}: {}", problem.what.name().to_uppercase(), problem.place, problem.found);
+        let _ = writeln!(text, "  to do: {}", problem.cure);
+    }
+    for note in &status.enforced.notes {
+        let _ = writeln!(text, "note: {note}");
+    }
+    if !(status.enforced.problems.is_empty() && status.enforced.notes.is_empty()) {
+        text.push('\n');
+    }
     let tables =
         [interfaces(status), scopes(status), trips(status), sessions(status), inbound(status), failures(status)];
     let is_coloured = is_coloured();

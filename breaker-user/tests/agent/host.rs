@@ -76,7 +76,12 @@ impl Host {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_breaker"));
-        command.args(["--pin-root", ROOT]).args(args).env_remove("NOTIFY_SOCKET").env("NO_COLOR", "1");
+        command
+            .args(["--pin-root", ROOT])
+            .args(args)
+            .env_remove("NOTIFY_SOCKET")
+            .env("NO_COLOR", "1")
+            .env("BREAKER_PRIVATE_PINS", "1");
         command
     }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,7 +14,7 @@ use super::hook::POLICY;
 use super::report::Table;
 use super::scale::Scale;
 use crate::crowd::Crowd;
-use crate::rig::binary;
+use crate::rig::{self, binary};
 
 const MIB: f64 = (1 << 20) as f64;
 /// Sessions, groups and connections.
@@ -126,7 +126,7 @@ struct Agent(Child);
 
 impl Agent {
     fn start(crowd: &Crowd) -> Self {
-        let mut command = Command::new(binary());
+        let mut command = rig::command();
         command.args(["agent", "--config"]).arg(crowd.rig.config()).env_remove("NOTIFY_SOCKET");
         command.stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = crowd.rig.inside(|| command.spawn().expect("starting an agent"));

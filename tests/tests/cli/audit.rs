@@ -2,13 +2,13 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
 use breaker_tests::frame::order;
 use breaker_tests::privileged;
-use breaker_tests::rig::{Rig, binary};
+use breaker_tests::rig::{self, Rig};
 use breaker_tests::sink::Sink;
 use breaker_user::lab::Wire;
 use serde_json::{Value, json};
@@ -89,8 +89,7 @@ fn a_variable_does_not_make_somebody_else_of_the_actor() {
     rig.load();
     let as_user = |variable: &str| {
         let args = ["trip", "host", "--reason", "x"];
-        let ran =
-            rig.inside(|| Command::new(binary()).args(args).env_remove("SUDO_USER").env(variable, "mallory").output());
+        let ran = rig.inside(|| rig::command().args(args).env_remove("SUDO_USER").env(variable, "mallory").output());
         Said::of(ran.expect("running breaker")).ended(0);
         logged(&rig).pop().expect("a line")["actor"]["user"].clone()
     };
@@ -112,7 +111,7 @@ fn followed_events_come_as_they_happen() {
     let rig = Rig::unloaded(POLICY);
     rig.load();
     let mut follow = rig.inside(|| {
-        let mut command = Command::new(binary());
+        let mut command = rig::command();
         command.args(["events", "--follow", "--json"]).stdout(Stdio::piped()).spawn().expect("starting breaker")
     });
     let mut lines = BufReader::new(follow.stdout.take().expect("its output")).lines();

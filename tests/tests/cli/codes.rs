@@ -140,7 +140,7 @@ fn a_reset_is_refused_while_its_sender_has_not_stopped_and_a_long_window_is_no_d
 }
 
 #[test]
-fn a_reset_is_refused_while_another_program_decides_before_ours() {
+fn what_is_done_while_another_program_decides_first_is_said_not_to_hold() {
     if !privileged() {
         return;
     }
@@ -148,11 +148,15 @@ fn a_reset_is_refused_while_another_program_decides_before_ours() {
     rig.trip("session/x1");
     {
         let _other = Other::before(&rig, "eth1");
-        rig.switch("reset", "session/x1").ended(4).because("the hook on eth1 is displaced");
-        let said = rig.types("status").ended(10);
+        let said = rig.types("status").ended(11);
         assert!(said.out.contains("DISPLACED: another program decides before it"), "{said:?}");
+        for (verb, done) in [("trip", "TRIPPED"), ("reset", "not tripped"), ("arm", "armed")] {
+            let said =
+                rig.switch(verb, "session/x1").ended(8).because("DISPLACED: eth1: another program decides before it");
+            assert!(said.out.contains(done) && said.err.contains("\"egress\""), "{said:?}");
+        }
     }
-    rig.switch("reset", "session/x1").ended(0);
+    rig.switch("arm", "session/x1").ended(0);
     let _other = Other::before(&rig, "eth1");
     // Nothing is tripped any more, and that is not all there is to it.
     rig.types("status").ended(11);
@@ -161,7 +165,7 @@ fn a_reset_is_refused_while_another_program_decides_before_ours() {
 }
 
 #[test]
-fn a_reset_is_refused_while_nothing_is_attached() {
+fn what_is_done_while_nothing_is_attached_is_said_not_to_hold() {
     if !privileged() {
         return;
     }
@@ -171,14 +175,20 @@ fn a_reset_is_refused_while_nothing_is_attached() {
     let held = rig.inside(|| PinnedLink::from_pin(&pin)).expect("the link");
     rig.shell(&format!("rm {}", pin.display()));
     // As long as somebody holds it, it is there, and that is not enough.
-    let said = rig.types("status").ended(10);
+    let said = rig.types("status").ended(11);
     assert!(said.out.contains("UNPINNED: it detaches when the agent ends"), "{said:?}");
     assert_eq!(rig.types("status session/x2 --json").ended(11).json()["interfaces"][0]["pinned"], false);
     drop(held);
-    rig.switch("reset", "session/x1").ended(4).because("the hook on eth1 is detached");
-    let said = rig.types("status").ended(10);
+    let said = rig.types("status").ended(11);
     assert!(said.out.contains("DETACHED: nothing is enforced here"), "{said:?}");
-    // The way out that the refusal names.
+    for (verb, done) in [("trip", "TRIPPED"), ("reset", "not tripped"), ("arm", "armed")] {
+        let said =
+            rig.switch(verb, "session/x1").ended(8).because("DETACHED: eth1: detached: nothing is enforced there");
+        assert!(said.out.contains(done), "{said:?}");
+    }
+    let said = rig.types("trip session/x1 --reason test --json").ended(8).json();
+    assert_eq!(said["enforced"]["problems"][0]["what"], "detached");
+    // The way out that the problem's cure names.
     rig.types("unload --force").ended(0);
     rig.load();
     rig.types("status").ended(0);
@@ -237,8 +247,8 @@ fn a_removed_interface_is_told_and_can_be_unloaded() {
     let said = rig.types("status").ended(11);
     assert!(said.out.contains("eth1") && said.out.contains("DETACHED: nothing is enforced here"), "{said:?}");
     assert_eq!(rig.types("status --json").ended(11).json()["interfaces"][0]["attached"], false);
-    // The switch still works: it holds for what is attached next.
-    rig.switch("trip", "host").ended(0);
+    // The switch still works, and nobody is told that it holds.
+    rig.switch("trip", "host").ended(8).because("DETACHED");
     rig.types("unload").ended(4);
     rig.types("unload --force").ended(0);
     rig.types("status").ended(3);

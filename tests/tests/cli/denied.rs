@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use breaker_tests::privileged;
-use breaker_tests::rig::{Rig, binary};
+use breaker_tests::rig::{PINS, Rig, binary};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::host::{Host, POLICY, Said, chain};
@@ -22,6 +22,7 @@ fn with(rig: &Rig, capabilities: &str, words: &str) -> Said {
             .arg(format!("--inh-caps={capabilities}"))
             .arg(format!("--ambient-caps={capabilities}"))
             .arg(binary())
+            .envs(PINS)
             .args(words.split(' '))
             .output()
     });

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use breaker_tests::rig::{Rig, binary};
+use breaker_tests::rig::{self, Rig};
 use breaker_user::kernel::PinRoot;
 use serde_json::Value;
 
@@ -59,7 +59,7 @@ impl Said {
 
 /// Runs breaker where the tests run; for what needs no host.
 pub fn breaker(args: &[&str]) -> Said {
-    Said::of(Command::new(binary()).args(args).output().expect("running breaker"))
+    Said::of(rig::command().args(args).output().expect("running breaker"))
 }
 
 /// Verbs on a host.
@@ -108,7 +108,8 @@ impl Host for Rig {
     }
 
     fn shell(&self, command: &str) -> String {
-        let ran = self.inside(|| Command::new("sh").args(["-c", command]).output().expect("running sh"));
+        let ran =
+            self.inside(|| Command::new("sh").args(["-c", command]).envs(rig::PINS).output().expect("running sh"));
         assert!(ran.status.success(), "{command}: {}", String::from_utf8_lossy(&ran.stderr));
         String::from_utf8(ran.stdout).expect("UTF-8")
     }

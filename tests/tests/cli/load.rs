@@ -1,11 +1,11 @@
 //! Loading and unloading: whole or not at all, whatever died before, side by side with others.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
 use breaker_tests::privileged;
-use breaker_tests::rig::{Rig, binary};
+use breaker_tests::rig::{self, Rig};
 use breaker_user::lab::veth;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
@@ -174,7 +174,7 @@ fn pins_hidden_by_a_second_mount_are_reported_as_not_loaded_and_come_back() {
 }
 
 fn start(args: &[&str]) -> std::process::Child {
-    let mut command = Command::new(binary());
+    let mut command = rig::command();
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().expect("starting breaker")
 }

@@ -11,6 +11,7 @@ mod help;
 mod host;
 mod load;
 mod output;
+mod pins;
 mod race;
 mod reload;
 mod switch;

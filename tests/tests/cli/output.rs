@@ -1,9 +1,7 @@
 //! What is printed: the JSON that scripts rely on, tables that people read, colour only where a person sees it.
 
-use std::process::Command;
-
 use breaker_tests::privileged;
-use breaker_tests::rig::{Rig, binary};
+use breaker_tests::rig::{self, Rig, binary};
 use serde_json::{Value, json};
 
 use super::host::{Host, POLICY, Said, scope};
@@ -25,12 +23,14 @@ fn contract() -> Value {
             "messages": { "order": verdicts, "cancel": verdicts, "interest": verdicts, "query": verdicts, "admin": verdicts },
             "packets": verdicts, "retransmitted": 0, "desyncs": 0, "blind": 0, "unread": 0,
         }],
+        "enforced": { "ok": true, "problems": [{ "what": "", "where": "", "cure": "" }] },
         "failure_policy": [{ "failure": "", "then": "" }],
     })
 }
 
 /// Added since: known here, so that nothing comes in unnoticed.
-const ADDED: [&str; 3] = ["packets", "interfaces[].pinned", "scopes[].last_trip"];
+const ADDED: [&str; 5] =
+    ["packets", "interfaces[].pinned", "scopes[].last_trip", "enforced.notes", "enforced.problems[].found"];
 
 /// Asserts that a value has the keys and types of a sample, and no others but those that are known.
 fn conforms(found: &Value, sample: &Value, path: &str) {
@@ -97,7 +97,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     for args in [&["status"][..], &["status", "--json"], &["--help"], &["trip", "host", "--reason", "x"], &["events"]] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
-        let ran = rig.inside(|| Command::new(binary()).args(args).stdout(writer).output().expect("running breaker"));
+        let ran = rig.inside(|| rig::command().args(args).stdout(writer).output().expect("running breaker"));
         let said = Said::of(ran).ended(0);
         assert_eq!(said.err, "", "{args:?}");
     }

@@ -1,12 +1,12 @@
 //! Reloading: whole or not at all, what is told of it, and all that is refused.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use breaker_tests::privileged;
-use breaker_tests::rig::{Rig, binary};
+use breaker_tests::rig::{self, Rig};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ struct Agent(Child, String);
 
 impl Agent {
     fn start(rig: &Rig, config: &str) -> Self {
-        let mut command = Command::new(binary());
+        let mut command = rig::command();
         command
             .args(["agent", "--config", config])
             .env_remove("NOTIFY_SOCKET")
@@ -265,7 +265,7 @@ fn of_many_reloads_at_once_each_is_whole_or_refused() {
     let all: Vec<_> = rig.inside(|| {
         (0..12)
             .map(|n| {
-                let mut command = Command::new(binary());
+                let mut command = rig::command();
                 command
                     .args(["reload", "--json", "--config", &files[n % 2]])
                     .stdout(Stdio::piped())
@@ -301,7 +301,7 @@ fn a_reload_that_dies_has_changed_everything_or_nothing() {
     for round in 0..40u64 {
         let wanted = 1 - in_force;
         let mut child = rig.inside(|| {
-            let mut command = Command::new(binary());
+            let mut command = rig::command();
             command.args(["reload", "--config", &files[wanted]]).stdout(Stdio::null()).stderr(Stdio::null());
             command.spawn().expect("starting breaker")
         });

@@ -4,12 +4,12 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use breaker_tests::privileged;
-use breaker_tests::rig::{Rig, binary};
+use breaker_tests::rig::{self, Rig};
 use breaker_user::kernel::Reset;
 use rustix::fs::{FlockOperation, flock};
 use rustix::mount::{MountFlags, mount, mount_remount};
@@ -173,7 +173,7 @@ fn a_trip_with_nobody_listening_is_a_trip() {
         writer
     };
     let ran = rig.inside(|| {
-        let mut command = Command::new(binary());
+        let mut command = rig::command();
         command.args(["trip", "session/x1", "--reason", "x"]).stdout(deaf()).stderr(deaf()).status()
     });
     assert_eq!(ran.expect("running breaker").code(), Some(0));
@@ -181,8 +181,7 @@ fn a_trip_with_nobody_listening_is_a_trip() {
     // The same where there is nothing to write to at all.
     let full =
         || Stdio::from(File::create("/dev/full").expect("/dev/full").as_fd().try_clone_to_owned().expect("a copy"));
-    let ran =
-        rig.inside(|| Command::new(binary()).args(["trip", "session/x2", "--reason", "x"]).stdout(full()).output());
+    let ran = rig.inside(|| rig::command().args(["trip", "session/x2", "--reason", "x"]).stdout(full()).output());
     Said::of(ran.expect("running breaker")).ended(1).because("writing to standard output: No space left on device");
     assert_eq!(scope(&rig.types("status --json").ended(10).json(), "session/x2")["tripped"], true);
 }
@@ -203,7 +202,7 @@ fn a_trip_takes_any_reason_and_tells_what_it_made_of_it() {
         (&[OsStr::new("--reason"), OsStr::from_bytes(b"\xff!")], "\u{fffd}!", Some("it is not UTF-8")),
         (&[OsStr::new("--reason"), OsStr::new("-x")], "-x", None),
     ] {
-        let ran = rig.inside(|| Command::new(binary()).args(["trip", "session/x1"]).args(reason).output());
+        let ran = rig.inside(|| rig::command().args(["trip", "session/x1"]).args(reason).output());
         let said = Said::of(ran.expect("running breaker")).ended(0);
         assert_eq!((said.out.contains("TRIPPED (manual)"), said.err.as_str()), (true, ""), "{said:?}");
         let log = std::fs::read_to_string(rig.audit()).expect("the log");

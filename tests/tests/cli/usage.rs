@@ -3,10 +3,9 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::process::Command;
 
 use breaker_tests::privileged;
-use breaker_tests::rig::{Rig, binary};
+use breaker_tests::rig::{self, Rig};
 use tempfile::TempDir;
 
 use super::host::{Host, POLICY, Said, breaker};
@@ -40,10 +39,10 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
 fn bytes_that_are_no_text_are_wrong_usage_and_no_panic() {
     let bytes = OsStr::from_bytes(b"session/\xff\xfe");
     for verb in ["trip", "status"] {
-        let ran = Command::new(binary()).arg(verb).arg(bytes).output().expect("running breaker");
+        let ran = rig::command().arg(verb).arg(bytes).output().expect("running breaker");
         Said::of(ran).ended(2).because("invalid UTF-8");
     }
-    let ran = Command::new(binary()).arg("check").arg("--config").arg(bytes).output().expect("running breaker");
+    let ran = rig::command().arg("check").arg("--config").arg(bytes).output().expect("running breaker");
     Said::of(ran).ended(2).because("cannot be read");
 }
 

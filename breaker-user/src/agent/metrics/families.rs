@@ -1,5 +1,7 @@
 //! The one table of the metrics: names, labels and where each figure comes from. The names are a contract with dashboards.
 
+use std::collections::BTreeSet;
+
 use breaker_common::abi::cause;
 use breaker_common::class::{Class, Incoming};
 
@@ -193,6 +195,14 @@ pub const FAMILIES: &[Family] = &[
             of.unseen.iter().for_each(|(interface, kind, count)| sink(&[interface, kind], Value::Count(*count)));
         },
     ),
+    family("breaker_enforced", &[], "1 where the breaker is in force: see breaker_problem.", |of, sink| {
+        sink(&[], Value::Count(of.enforced.ok.into()));
+    }),
+    family("breaker_problem", &["what", "where"], "1 for each thing that keeps it from being in force.", |of, sink| {
+        let found: BTreeSet<_> =
+            of.enforced.problems.iter().map(|problem| (problem.what.name(), problem.place.as_str())).collect();
+        found.into_iter().for_each(|(what, place)| sink(&[what, place], Value::Count(1)));
+    }),
     family("breaker_heartbeat_age_seconds", &[], "Time since the agent's last sign of life.", |of, sink| {
         of.heartbeat_age_ns.into_iter().for_each(|age| sink(&[], Value::Seconds(age as f64 / 1e9)));
     }),

@@ -9,6 +9,7 @@ use breaker_common::window;
 use super::Source;
 use crate::agent::history::{History, Trips};
 use crate::config::ScopeIndex;
+use crate::enforced::Enforced;
 use crate::kernel::Breaker;
 use crate::kernel::breaker::ConnectionCount;
 use crate::kernel::breaker::Used;
@@ -30,6 +31,8 @@ pub struct Figures {
     pub inbound: bool,
     /// Interfaces, and whether nothing leaves there but by us.
     pub interfaces: BTreeMap<String, bool>,
+    /// Whether the breaker is in force, and what keeps it from that.
+    pub enforced: Enforced,
     /// Age of the heartbeat, ns.
     pub heartbeat_age_ns: Option<u64>,
     /// Entries of the connection table: taken, and in all.
@@ -125,6 +128,7 @@ impl Figures {
                 .filter(|found| found.mode != "inbound")
                 .map(|found| (found.name, found.attached && found.first))
                 .collect(),
+            enforced: of.judgement.now(),
             heartbeat_age_ns: breaker.heartbeat_age_ns()?,
             unseen: unseen(breaker)?,
             events_left_out: breaker.reason(reason::EVENT_LEFT_OUT)?,

@@ -17,9 +17,11 @@ pub use families::FAMILIES;
 pub use server::Server;
 
 use super::history::History;
+use super::judgement::Judgement;
 use super::loaded::Loaded;
 use super::log::Log;
-use super::watch::{LastLook, Standing};
+use super::watch::LastLook;
+use crate::enforced::Problem;
 use figures::Figures;
 use text::Format;
 
@@ -35,6 +37,8 @@ pub struct Source {
     pub turn: Arc<Semaphore>,
     /// When the watch last looked.
     pub last_look: Arc<LastLook>,
+    /// Whether the breaker is in force.
+    pub judgement: Arc<Judgement>,
 }
 
 impl Source {
@@ -58,19 +62,12 @@ impl Source {
         history
     }
 
-    /// What is not well with the agent's own doings and with the attachment; empty where all is. A tripped scope is no illness.
+    /// What keeps the breaker from being in force, and what is not well with the agent; empty where all is. A tripped scope is no illness.
     fn ailments(&self) -> Vec<String> {
-        let attachments = self.loaded.attachments();
-        let standing = attachments.iter().map(|found| (Standing::of(found), &found.name));
-        let mut ailments: Vec<_> = standing
-            .filter(|(standing, _)| *standing != Standing::Good)
-            .map(|(standing, name)| format!("{name}: {}", standing.words()))
-            .collect();
+        let enforced = self.judgement.now();
+        let mut ailments: Vec<_> = enforced.problems.iter().map(Problem::line).collect();
         if self.last_look.is_stale() {
             ailments.push("the watch has not looked for two seconds".to_owned());
-        }
-        if self.log.is_failing() {
-            ailments.push(format!("the audit log is not written: {} entries wait", self.log.pending()));
         }
         ailments
     }

@@ -5,6 +5,7 @@ use breaker_common::abi::{Counters, cause};
 use super::FAMILIES;
 use super::figures::{Figures, Limit, Scope, Session};
 use super::text::{Format, text};
+use crate::enforced::{Enforced, Problem, What};
 use crate::kernel::breaker::ConnectionCount;
 
 /// The contract with dashboards: name and labels.
@@ -30,6 +31,8 @@ const NAMES: &[(&str, &[&str])] = &[
     ("breaker_warning", &["scope", "class", "per"]),
     ("breaker_interface_attached", &["interface"]),
     ("breaker_unseen_packets_total", &["interface", "kind"]),
+    ("breaker_enforced", &[]),
+    ("breaker_problem", &["what", "where"]),
     ("breaker_heartbeat_age_seconds", &[]),
     ("breaker_connection_table_used", &[]),
     ("breaker_connection_table_size", &[]),
@@ -70,6 +73,16 @@ fn figures() -> Figures {
         }],
         inbound: true,
         interfaces: [("eth1".to_owned(), true), ("eth2".to_owned(), false)].into(),
+        enforced: Enforced {
+            ok: false,
+            problems: vec![Problem {
+                what: What::Displaced,
+                place: "eth2".to_owned(),
+                found: "another".to_owned(),
+                cure: "remove it".to_owned(),
+            }],
+            notes: Vec::new(),
+        },
         heartbeat_age_ns: Some(42_000_000),
         table: [5, 65_536],
         unseen: vec![("eth1".to_owned(), "mpls", 9), ("eth2".to_owned(), "vlan", 10)],

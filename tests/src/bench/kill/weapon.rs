@@ -102,7 +102,11 @@ impl Weapon {
         let interface = Wire::INTERFACE;
         let ready = match self {
             Self::Write => Ready::Switch(Box::new(Breaker::open(&Rig::root()).expect("opening what is loaded"))),
-            Self::Trip => Ready::Command(format!("{} trip session/x1 --reason bench", binary().display())),
+            Self::Trip => Ready::Command(format!(
+                "{} trip session/x1 --reason bench --private-pins --pin-root {}",
+                binary().display(),
+                Rig::root().path().display()
+            )),
             Self::Update => Ready::Command(update()),
             Self::Nftables => Ready::Command(format!("nft add rule ip bench output tcp dport {PORT} drop")),
             Self::Iptables => Ready::Command(format!("iptables -I OUTPUT -p tcp --dport {PORT} -j DROP")),
