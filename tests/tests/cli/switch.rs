@@ -184,6 +184,10 @@ fn a_trip_with_nobody_listening_is_a_trip() {
     let ran = rig.inside(|| rig::command().args(["trip", "session/x2", "--reason", "x"]).stdout(full()).output());
     Said::of(ran.expect("running breaker")).ended(1).because("writing to standard output: No space left on device");
     assert_eq!(scope(&rig.types("status --json").ended(10).json(), "session/x2")["tripped"], true);
+    // That it does not hold is told by its code also then.
+    rig.shell("rm /sys/fs/bpf/breaker/link_0");
+    let ran = rig.inside(|| rig::command().args(["trip", "session/x1"]).stdout(deaf()).status());
+    assert_eq!(ran.expect("running breaker").code(), Some(8));
 }
 
 #[test]
