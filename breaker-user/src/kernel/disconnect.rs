@@ -84,7 +84,8 @@ impl Breaker {
         Ok(found.map_or(socket.is_established() && sum != 0, |connection| connection.epoch != sum))
     }
 
-    /// The session that a socket's connection is, as the kernel program would find it; at a shared place, as its first message told.
+    /// The session that a socket's connection is, as the kernel program would find it; at a shared place, as its first message told. One
+    /// that the peer has opened is nobody's.
     pub(super) fn session_of(&self, endpoints: &Endpoints, socket: &TcpSocket) -> Result<Option<u32>> {
         let ConnectionKey { local, remote, remote_port, .. } = key(socket);
         let with = |local| Endpoint { port: remote_port, pad: 0, local, remote };
@@ -92,7 +93,10 @@ impl Breaker {
         let word = |endpoint| get(endpoint).map(|place| place[self.side()]).filter(|word| *word != 0);
         Ok(match Target::unpack(word(with(local)).or_else(|| word(with([0; 4]))).unwrap_or(0)) {
             Target::Nobody => None,
-            Target::Session(session) => Some(session),
+            Target::Session(session) => {
+                let of_nobody = |found: Connection| found.session == Connection::IGNORED;
+                (!self.maps().connection(&key(socket))?.is_some_and(of_nobody)).then_some(session)
+            }
             Target::Shared { .. } => self.maps().connection(&key(socket))?.map(|found| found.session),
         })
     }

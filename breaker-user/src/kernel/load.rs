@@ -55,7 +55,6 @@ pub fn load(policy: &Policy, root: &PinRoot) -> Result<()> {
     let claim = root.claim()?;
     require_free(root)?;
     require_rights()?;
-    require_lasting(root)?;
     clear(&claim)?;
     let next = claim.root();
     let done = next.create().and_then(|()| fill(policy, &tables, &next, &way)).and_then(|()| next.rename(root));
@@ -72,17 +71,10 @@ pub fn require(policy: &Policy, root: &PinRoot) -> Result<()> {
     hook::Way::of(policy.host())?;
     let _claim = root.claim()?;
     require_free(root)?;
-    require_rights()?;
-    require_lasting(root)
+    require_rights()
 }
 
-/// Refuses pins that would end with this process.
-fn require_lasting(root: &PinRoot) -> Result<()> {
-    let Some(found) = root.ends_early() else { return Ok(()) };
-    let text = format!("loading: refused, nothing is changed: {found}: {}", bpffs::IN_PRIVATE_MOUNTS);
-    Err(Fault::new(Code::Interface, text).into())
-}
-
+/// Refuses a place where something is loaded already, or whose pins would end with this process.
 fn require_free(root: &PinRoot) -> Result<()> {
     if root.exists() {
         let text = format!(
@@ -90,6 +82,10 @@ fn require_free(root: &PinRoot) -> Result<()> {
             root.path().display()
         );
         return Err(Fault::new(Code::Refused, text).into());
+    }
+    if let Some(found) = root.ends_early() {
+        let text = format!("loading: refused, nothing is changed: {found}: {}", bpffs::IN_PRIVATE_MOUNTS);
+        return Err(Fault::new(Code::Interface, text).into());
     }
     Ok(())
 }

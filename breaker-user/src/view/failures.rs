@@ -76,7 +76,7 @@ pub fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
         ("event ring full", "enforcement goes on; lost events are counted"),
         ("more than 6 VLAN tags or MPLS labels", "pass unread, counted as unseen by interface and kind"),
         ("headers cut short or contradictory", "pass, counted as unseen: no TCP stack takes them for data"),
-        ("IP fragment", "the first of a session's is withheld; later ones are of no use alone"),
+        ("IP fragment", "the first is withheld, as one that hides a TCP header is"),
         ("tunnel (IP in IP, GRE, ESP, VXLAN), 802.2", "pass unread, counted as unseen by interface and kind"),
         ("Multipath TCP", "a further path is refused; the first one is followed"),
         ("segment ahead of a gap", "withheld until TCP has filled the gap; else the stream is lost"),

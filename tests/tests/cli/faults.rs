@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use breaker_tests::privileged;
-use breaker_tests::rig::{Rig, binary};
+use breaker_tests::rig::{PINS, Rig, binary};
 
 use super::host::{Host, POLICY, Said, scope};
 
@@ -21,6 +21,7 @@ fn failing(rig: &Rig, call: &str, turn: u32, words: &str) -> Option<Said> {
             .arg(&trace)
             .args(["-e", &format!("trace={call}"), "-e", &format!("inject={call}:error=ENOMEM:when={turn}")])
             .arg(binary())
+            .envs(PINS)
             .args(words.split(' '))
             .output()
     });
