@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::kernel::attachment::Attachment;
 use crate::kernel::bpffs::IN_PRIVATE_MOUNTS;
+use crate::kernel::routes::Astray;
 
 /// What can keep the breaker from being in force. The names are a contract with scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +53,8 @@ impl What {
         }
     }
 
-    /// True where a thrown switch does not hold, or nobody can say that it does.
-    pub const fn is_open(self) -> bool {
+    /// Whether a problem of this kind is [`Problem::open`].
+    const fn is_open(self) -> bool {
         match self {
             Self::Detached | Self::Displaced | Self::Unpinned | Self::Route | Self::LinkType | Self::Namespace => true,
             Self::Blind | Self::Unseen | Self::Table | Self::Audit | Self::Disarmed => false,
@@ -79,6 +80,8 @@ pub struct Problem {
     pub found: String,
     /// What to do.
     pub cure: String,
+    /// A thrown switch does not hold because of it, or nobody can say that it does.
+    pub open: bool,
 }
 
 impl Problem {
@@ -121,8 +124,8 @@ pub struct Facts {
     pub pins: Option<String>,
     /// Why the load's network namespace cannot be looked into; nothing else is known of it then.
     pub namespace: Option<String>,
-    /// Sessions, and by which way their packets pass the hook by.
-    pub routes: Vec<(String, String)>,
+    /// Ways past the hook.
+    pub routes: Vec<Astray>,
     /// Interfaces, and why their packets cannot be read.
     pub links: Vec<(String, String)>,
     /// Sessions, and what of them cannot be followed or read.
@@ -146,8 +149,10 @@ impl Enforced {
     /// Judges.
     pub fn of(facts: Facts) -> Self {
         let mut problems = Vec::new();
-        let mut put = |what, place: &str, found: String, cure: &str| {
-            problems.push(Problem { what, place: place.to_owned(), found, cure: cure.to_owned() });
+        problems.extend(facts.routes.into_iter().map(route));
+        let mut put = |what: What, place: &str, found: String, cure: &str| {
+            let open = what.is_open();
+            problems.push(Problem { what, place: place.to_owned(), found, cure: cure.to_owned(), open });
         };
         if let Some(found) = facts.namespace {
             put(What::Namespace, HOST, found, "run breaker there: `nsenter --net=/run/netns/NAME breaker status`");
@@ -167,9 +172,6 @@ impl Enforced {
                 found,
                 "take an interface that carries IP or Ethernet: see `breaker check`",
             );
-        }
-        for (session, found) in facts.routes {
-            put(What::Route, &session, found, "add that interface to [host].interfaces, or remove that way");
         }
         for (session, found) in facts.blind {
             put(What::Blind, &session, found, "have the engine reconnect; see `desynced` in `breaker events`");
@@ -211,7 +213,7 @@ impl Enforced {
 
     /// True where a thrown switch does not hold.
     pub fn is_open(&self) -> bool {
-        self.problems.iter().any(|problem| problem.what.is_open())
+        self.problems.iter().any(|problem| problem.open)
     }
 
     /// True where something else than a disarmed scope is wrong.
@@ -221,7 +223,18 @@ impl Enforced {
 
     /// The problems for which a switch does not hold, a line each.
     pub fn open_lines(&self) -> Vec<String> {
-        self.problems.iter().filter(|problem| problem.what.is_open()).map(Problem::line).collect()
+        self.problems.iter().filter(|problem| problem.open).map(Problem::line).collect()
+    }
+}
+
+/// A way past the hook. One that no packet takes by itself is a problem, but a switch holds for those that do.
+fn route(found: Astray) -> Problem {
+    Problem {
+        what: What::Route,
+        place: found.session,
+        found: found.found,
+        cure: "add that interface to [host].interfaces, or remove that route".to_owned(),
+        open: found.taken,
     }
 }
 
@@ -284,6 +297,7 @@ mod tests {
     fn each_thing_that_is_wrong_is_named_alone() {
         let on = |attachment| Facts { attachments: vec![attachment], ..well() };
         let one = || vec![("session/x1".to_owned(), "found".to_owned())];
+        let astray = |taken| vec![Astray { session: "session/x1".to_owned(), found: "found".to_owned(), taken }];
         let unread = |carries| vec![Unread { interface: "eth1".to_owned(), kind: "gre", packets: 1, carries }];
         let cases = [
             (on(attachment(false, false, true)), What::Detached, true),
@@ -291,7 +305,8 @@ mod tests {
             (on(attachment(true, true, false)), What::Unpinned, true),
             (Facts { pins: Some("found".to_owned()), ..well() }, What::Unpinned, true),
             (Facts { namespace: Some("found".to_owned()), ..well() }, What::Namespace, true),
-            (Facts { routes: one(), ..well() }, What::Route, true),
+            (Facts { routes: astray(true), ..well() }, What::Route, true),
+            (Facts { routes: astray(false), ..well() }, What::Route, false),
             (Facts { links: one(), ..well() }, What::LinkType, true),
             (Facts { blind: one(), ..well() }, What::Blind, false),
             (Facts { unread: unread(None), ..well() }, What::Unseen, false),

@@ -41,6 +41,16 @@ pub(crate) fn list(message: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkM
     }
 }
 
+/// Asks the kernel of the calling thread's namespace for one thing, and returns its answer.
+pub(crate) fn ask(message: RouteNetlinkMessage) -> io::Result<RouteNetlinkMessage> {
+    let (answer, _) = send(message, NLM_F_REQUEST)?.recv_from_full()?;
+    match read(&answer)?.payload {
+        NetlinkPayload::InnerMessage(found) => Ok(found),
+        NetlinkPayload::Error(error) => Err(error.to_io()),
+        other => Err(unexpected(&other)),
+    }
+}
+
 fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
     let (answer, _) = send(message, NLM_F_REQUEST | NLM_F_ACK | flags)?.recv_from_full()?;
     match read(&answer)?.payload {

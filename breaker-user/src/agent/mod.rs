@@ -6,6 +6,7 @@
 mod day;
 mod entry;
 mod events;
+mod fenced;
 mod forget;
 mod heartbeat;
 mod history;
@@ -137,6 +138,7 @@ impl Agent {
         parts.spawn(day::run(Arc::clone(&self.loaded), ended(&stopped)));
         parts.spawn(forget::run(Arc::clone(&self.loaded), ended(&stopped)));
         parts.spawn(events.run(ended(&stopped)));
+        parts.spawn(fenced::run(Arc::clone(&self.loaded), Arc::clone(&self.log), ended(&stopped)));
         parts.spawn(table::run(Arc::clone(&self.loaded), Arc::clone(&self.log), ended(&stopped)));
         parts.spawn(trips::run(Arc::clone(&self.source), ended(&stopped)));
         parts.spawn(Arc::clone(&self.source.judgement).run(ended(&stopped)));

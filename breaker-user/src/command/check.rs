@@ -9,8 +9,10 @@ use serde_json::json;
 use super::{say, warn};
 use crate::audit;
 use crate::cli::ConfigArgs;
-use crate::config::{self, Inbound, Policy, Word};
+use crate::config::{self, Inbound, Mode, Policy, Word};
+use crate::enforced::{Enforced, Facts};
 use crate::fault::{Code, Fault};
+use crate::kernel::routes::{self, Remote};
 use crate::kernel::{hook, load};
 
 /// Validates a configuration, and this host for it. What the file says is told even where the host is wrong.
@@ -49,7 +51,29 @@ pub fn run(args: &ConfigArgs) -> Result<ExitCode> {
             say(&format!("this host can enforce it: by {hook} on {}", interfaces.join(", ")))?;
         }
     }
-    host.map(|_| ExitCode::SUCCESS)
+    host?;
+    ways(&policy)
+}
+
+/// Tells of ways past the hook that this host's routes have: one that is taken is one by which nothing is enforced.
+fn ways(policy: &Policy) -> Result<ExitCode> {
+    if policy.host().mode == Mode::Inline {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let remotes = policy.sessions().iter().flat_map(|session| {
+        session.remotes.iter().map(|remote| Remote {
+            sessions: vec![format!("session/{}", session.name)],
+            address: remote.prefix().address(),
+            length: remote.prefix().length(),
+            local: session.local,
+        })
+    });
+    let covered =
+        policy.host().interfaces.iter().map(|name| hook::ifindex(name.as_str())).collect::<Result<Vec<_>>>()?;
+    let routes = routes::astray(&remotes.collect::<Vec<_>>(), &covered)?;
+    let enforced = Enforced::of(Facts { routes, ..Facts::default() });
+    enforced.problems.iter().for_each(|problem| warn(&format!("breaker: {}", problem.line())));
+    Ok(if enforced.is_open() { Code::Interface.into() } else { ExitCode::SUCCESS })
 }
 
 /// The hook that this host has for a policy, or why it cannot enforce it.

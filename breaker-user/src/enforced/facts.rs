@@ -8,7 +8,9 @@ use crate::config::SessionIndex;
 use crate::kernel::Breaker;
 use crate::kernel::attachment::{self, Attachment};
 use crate::kernel::breaker::ConnectionCount;
+use crate::kernel::links::{self, Link};
 use crate::kernel::tables::unpadded;
+use crate::kernel::tunnels;
 
 impl Enforced {
     /// Judges what is loaded. What cannot be read counts against it.
@@ -38,6 +40,7 @@ pub fn read(breaker: &Breaker, attachments: Vec<Attachment>, table: &Result<(Vec
     let mut keep = |read: Result<()>| unreadable.extend(read.err().map(|error| format!("{error:#}")));
     keep(unread(breaker).map(|found| facts.unread = found));
     keep(disarmed(breaker).map(|found| facts.disarmed = found));
+    keep(breaker.strays().map(|found| facts.routes = found));
     keep(notes(breaker).map(|found| facts.notes = found));
     facts.blind.extend(unreadable.into_iter().map(|found| ("host".to_owned(), found)));
     facts
@@ -72,22 +75,27 @@ fn unread(breaker: &Breaker) -> Result<Vec<Unread>> {
         let found = breaker.interfaces().iter().find(|interface| interface.ifindex == ifindex);
         found.map(|interface| unpadded(&interface.name))
     };
+    let found = breaker.maps().unseen()?;
+    if found.is_empty() {
+        return Ok(Vec::new());
+    }
+    let links = breaker.within(links::all)??;
     let of = |(key, packets): (breaker_common::abi::UnseenKey, u64)| {
         let kind = unseen::NAMES.get(key.kind as usize).copied()?;
-        Some(Unread { interface: name(key.ifindex)?, kind, packets, carries: carries(key.kind) })
+        Some(Unread { interface: name(key.ifindex)?, kind, packets, carries: carries(key.kind, &links) })
     };
-    let mut found: Vec<_> =
-        breaker.maps().unseen()?.into_iter().filter(|(_, packets)| *packets != 0).filter_map(of).collect();
+    let mut found: Vec<_> = found.into_iter().filter(|(_, packets)| *packets != 0).filter_map(of).collect();
     found.sort_by(|a, b| (&a.interface, a.kind).cmp(&(&b.interface, b.kind)));
     Ok(found)
 }
 
 /// What sends such packets on an ordinary host.
-fn carries(kind: u32) -> Option<String> {
+fn carries(kind: u32, links: &[Link]) -> Option<String> {
     match kind {
         unseen::LLC => Some("spanning tree and other protocols of a bridge".to_owned()),
+        unseen::PPPOE => Some("the setting up of PPPoE".to_owned()),
         unseen::MALFORMED => Some("no TCP stack takes them for data".to_owned()),
-        _ => None,
+        kind => tunnels::sender(kind, links),
     }
 }
 

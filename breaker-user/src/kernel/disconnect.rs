@@ -86,12 +86,8 @@ impl Breaker {
 
     /// The session that a socket's connection is, as the kernel program would find it; at a shared place, as its first message told. One
     /// that the peer has opened is nobody's.
-    pub(super) fn session_of(&self, endpoints: &Endpoints, socket: &TcpSocket) -> Result<Option<u32>> {
-        let ConnectionKey { local, remote, remote_port, .. } = key(socket);
-        let with = |local| Endpoint { port: remote_port, pad: 0, local, remote };
-        let get = |endpoint| endpoints.get(&Key::new(Endpoint::BITS, EndpointKey(endpoint)), 0).ok();
-        let word = |endpoint| get(endpoint).map(|place| place[self.side()]).filter(|word| *word != 0);
-        Ok(match Target::unpack(word(with(local)).or_else(|| word(with([0; 4]))).unwrap_or(0)) {
+    fn session_of(&self, endpoints: &Endpoints, socket: &TcpSocket) -> Result<Option<u32>> {
+        Ok(match self.target_of(endpoints, socket) {
             Target::Nobody => None,
             Target::Session(session) => {
                 let of_nobody = |found: Connection| found.session == Connection::IGNORED;
@@ -99,6 +95,15 @@ impl Breaker {
             }
             Target::Shared { .. } => self.maps().connection(&key(socket))?.map(|found| found.session),
         })
+    }
+
+    /// What is declared where a socket's connection goes.
+    pub(super) fn target_of(&self, endpoints: &Endpoints, socket: &TcpSocket) -> Target {
+        let ConnectionKey { local, remote, remote_port, .. } = key(socket);
+        let with = |local| Endpoint { port: remote_port, pad: 0, local, remote };
+        let get = |endpoint| endpoints.get(&Key::new(Endpoint::BITS, EndpointKey(endpoint)), 0).ok();
+        let word = |endpoint| get(endpoint).map(|place| place[self.side()]).filter(|word| *word != 0);
+        Target::unpack(word(with(local)).or_else(|| word(with([0; 4]))).unwrap_or(0))
     }
 
     /// Sessions of these whose connections are ended by a reset and not by silence.

@@ -4,7 +4,7 @@ use std::io;
 
 use anyhow::{Context, Result};
 use netlink_packet_route::RouteNetlinkMessage as Netlink;
-use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
 
 use crate::config::{Host, Mode};
 use crate::fault::{Code, Fault};
@@ -22,6 +22,8 @@ pub struct Link {
     pub name: String,
     /// Its driver's kind; none of a card.
     pub kind: Option<InfoKind>,
+    /// It is up.
+    pub is_up: bool,
     layer: LinkLayerType,
     lower: Option<u32>,
     controller: Option<u32>,
@@ -38,7 +40,8 @@ pub fn all() -> io::Result<Vec<Link>> {
 
 fn of(message: LinkMessage) -> Link {
     let (index, layer) = (message.header.index, message.header.link_layer_type);
-    let mut link = Link { index, name: String::new(), kind: None, layer, lower: None, controller: None };
+    let is_up = message.header.flags.contains(LinkFlags::Up);
+    let mut link = Link { index, name: String::new(), kind: None, is_up, layer, lower: None, controller: None };
     let mut elsewhere = false;
     for attribute in message.attributes {
         match attribute {
@@ -159,7 +162,7 @@ mod tests {
     use super::*;
 
     fn link(index: u32, kind: Option<InfoKind>, lower: Option<u32>, controller: Option<u32>) -> Link {
-        Link { index, name: format!("if{index}"), kind, layer: LinkLayerType::Ether, lower, controller }
+        Link { index, name: format!("if{index}"), kind, is_up: true, layer: LinkLayerType::Ether, lower, controller }
     }
 
     #[test]

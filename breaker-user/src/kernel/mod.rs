@@ -19,11 +19,14 @@ pub mod netns;
 pub mod pins;
 mod programs;
 pub mod reload;
+pub mod routes;
 mod sever;
 pub mod sockets;
+mod strays;
 pub mod switchboard;
 pub mod tables;
 mod tcx;
+pub mod tunnels;
 mod xdp;
 
 pub use breaker::Breaker;

@@ -52,6 +52,12 @@ impl TcpSocket {
         !matches!(self.state, SYN_SENT | SYN_RECEIVED)
     }
 
+    /// Both ends can send.
+    pub fn is_open(&self) -> bool {
+        const ESTABLISHED: u8 = 1;
+        self.state == ESTABLISHED
+    }
+
     /// What it has sent, where that was asked for.
     pub fn sent(&self) -> Option<Sent> {
         self.sent

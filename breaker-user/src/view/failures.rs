@@ -69,7 +69,7 @@ pub fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
         mode::INLINE => {
             ("ends at its next message: its sockets are on another host", "seen, where its frames come by this gateway")
         }
-        _ => ("ended at once by `trip`; else at its next message", "not seen at all"),
+        _ => ("ended at once by `trip`, by the agent in 1 s, else at its next message", "not seen at all"),
     };
     let fixed = [
         ("idle connection of a tripped scope", idle),

@@ -80,6 +80,7 @@ fn figures() -> Figures {
                 place: "eth2".to_owned(),
                 found: "another".to_owned(),
                 cure: "remove it".to_owned(),
+                open: true,
             }],
             notes: Vec::new(),
         },

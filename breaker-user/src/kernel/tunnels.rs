@@ -1,0 +1,43 @@
+//! The tunnels of this thread's namespace: what sends packets that the program does not look into, on a host that is well.
+
+use std::io;
+
+use breaker_common::abi::unseen;
+use netlink_sys::Socket;
+use netlink_sys::protocols::NETLINK_XFRM;
+
+use super::links::Link;
+
+/// What sends packets of a kind ([`unseen`]), if this host has such a thing.
+pub fn sender(kind: u32, links: &[Link]) -> Option<String> {
+    let kinds: &[&str] = match kind {
+        unseen::VXLAN => &["vxlan"],
+        unseen::GRE => &["gre", "gretap", "ip6gre", "ip6gretap", "erspan", "ip6erspan"],
+        unseen::IP_IN_IP => &["ipip", "sit", "ip6tnl", "vti", "vti6"],
+        unseen::ESP => return has_ipsec().unwrap_or(false).then(|| "IPsec".to_owned()),
+        _ => &[],
+    };
+    let is = |link: &&Link| link.kind.as_ref().is_some_and(|kind| kinds.contains(&kind.to_string().as_str()));
+    // Those that come with the module carry nothing until somebody gives them a peer and brings them up.
+    let names: Vec<_> = links.iter().filter(is).filter(|link| link.is_up).map(|link| link.name.as_str()).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
+/// `XFRM_MSG_NEWSA` and `XFRM_MSG_GETSA` (kernel `uapi/linux/xfrm.h`).
+const NEW_SA: u16 = 0x10;
+const GET_SA: u16 = 0x12;
+/// A netlink header and a `struct xfrm_usersa_id` of zeros.
+const REQUEST: usize = 16 + 24;
+
+/// Whether there is a security association. No library here has the messages of xfrm, and this one is a header.
+fn has_ipsec() -> io::Result<bool> {
+    const REQUEST_ALL: u16 = 0x301;
+    let mut request = [0u8; REQUEST];
+    request[..4].copy_from_slice(&(REQUEST as u32).to_ne_bytes());
+    request[4..6].copy_from_slice(&GET_SA.to_ne_bytes());
+    request[6..8].copy_from_slice(&REQUEST_ALL.to_ne_bytes());
+    let socket = Socket::new(NETLINK_XFRM)?;
+    socket.send(&request, 0)?;
+    let (answer, _) = socket.recv_from_full()?;
+    Ok(answer.get(4..6).is_some_and(|kind| kind == NEW_SA.to_ne_bytes()))
+}
