@@ -193,9 +193,19 @@ fn objection(breaker: &Breaker, scope: ScopeIndex, held: u64, force: bool) -> Re
             format!("the program is {:016x}, where {:016x} was armed", program.tag(), breaker.meta().program_tag);
         return Ok(Some((found, "unload --force, and load what you trust".to_owned())));
     }
-    // The one objection that a person may know better about.
-    if let Some(age) = breaker.withheld_age_ns(scope)?.filter(|age| *age < STOPPED_NS && !force) {
-        let found = format!("its sender has not stopped: something of it was withheld {} ms ago", age / 1_000_000);
+    let full =
+        breaker.limits(scope)?.into_iter().find(|found| found.limit.per_ns != 0 && found.used >= found.limit.max);
+    // The one objection that a person may know better about. A window that is full of what crossed hours ago is none.
+    if let Some(full) = full.filter(|_| !force)
+        && let Some(age) = breaker.withheld_age_ns(scope)?.filter(|age| *age < STOPPED_NS)
+    {
+        let (class, per) = (view::status::class_name(full.limit.class), view::status::per(&full.limit));
+        let found = format!(
+            "its rate is at the limit, {} {class} messages in the last {per}, and its sender has not stopped: something of it was withheld {} \
+             ms ago",
+            full.used,
+            age / 1_000_000
+        );
         let cure = "stop it and wait 5s, or reset with --force, which is logged as such";
         return Ok(Some((found, cure.to_owned())));
     }
