@@ -51,7 +51,7 @@ layout! {
         interface_count, interfaces, netns, audit, policies,
     }
     Policy { sha256, name, flags, undeclared, deadman_ns, scopes, sessions }
-    Interface { name, ifindex, hook, link, pad }
+    Interface { name, ifindex, hook, link, wired }
     Label { kind, session, name }
     Endpoint { port, pad, local, remote }
     IdentityKey { place, ids }

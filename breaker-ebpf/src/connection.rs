@@ -83,6 +83,21 @@ pub fn in_force() -> Option<(u32, &'static Policy)> {
     }
 }
 
+/// Whether the frames of an interface come over a wire (`Interface::wired` in `breaker_common::abi`).
+#[inline(always)]
+pub fn is_wired(ifindex: u32) -> bool {
+    let Some(meta) = META.get(0) else { return false };
+    let mut i = 0;
+    while i < meta.interfaces.len() {
+        let interface = &meta.interfaces[i];
+        if interface.ifindex == ifindex {
+            return interface.wired != 0;
+        }
+        i += 1;
+    }
+    false
+}
+
 /// The policy on a side.
 #[inline(always)]
 fn policy(side: u32) -> Option<&'static Policy> {

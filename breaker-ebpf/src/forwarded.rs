@@ -8,7 +8,7 @@ use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::bpf_csum_diff;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
-use breaker_common::abi::{Connection, flag};
+use breaker_common::abi::Connection;
 use breaker_common::decide::{FIN, RST};
 
 use crate::connection;
@@ -47,8 +47,7 @@ extern "C" fn frame_is_lost(context: *mut xdp_md, work: *mut Work, connection: *
         return 0;
     }
     // A neighbour in memory leaves it to the card, which then finds the sum of the pseudo-header there (kernel `skbuff.h`, CHECKSUM_PARTIAL).
-    let whole = connection::in_force().is_some_and(|(_, policy)| policy.flags & flag::WHOLE_CHECKSUMS != 0);
-    (whole || packet::checksum(context, packet) != fold(pseudo)) as u32
+    (connection::is_wired(context.interface()) || packet::checksum(context, packet) != fold(pseudo)) as u32
 }
 
 /// The sum of the pseudo-header (RFC 9293, 3.1; RFC 8200, 8.1), as the bytes lie in memory.

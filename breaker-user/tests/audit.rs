@@ -140,7 +140,13 @@ fn no_line_can_be_removed_repeated_or_moved() {
             let mut moved = lines.clone();
             moved.swap(at, to);
             let found = log.wrong(&moved.concat());
-            assert!(found.contains(&format!("line {}: ", at.min(to) + 1)), "{found}");
+            // A file may begin with any line, where what was before it was rotated away; then the next one does not follow.
+            let first = at.min(to) + 1;
+            let next = (first == 1).then_some("line 2: ");
+            assert!(
+                found.contains(&format!("line {first}: ")) || next.is_some_and(|next| found.contains(next)),
+                "{found}"
+            );
         }
         let mut removed = lines.clone();
         removed.remove(at);

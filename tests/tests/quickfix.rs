@@ -92,13 +92,14 @@ fn trip_reconnect_cancel_order_reset() {
     firm.order(21, 1);
     let (at_firm, at_venue) = (firm.wait_for("logout", at_firm), venue.wait_for("logout", at_venue));
     assert_eq!(firm.orders_out(START), orders(1..=21, false), "the engine believes that it has sent it");
-    firm.wait_for("logon", at_firm);
+    let at_firm = firm.wait_for("logon", at_firm);
     let at_venue = venue.wait_for_logon(at_venue);
     assert_eq!(rig.counters(1).withheld[ORDER], 1);
 
-    // That connection is older than the reset: its next heartbeat ends it. The one after it trades.
+    // That connection is older than the reset, which ends it. The one after it trades.
     rig.reset("session/x1");
-    let at_venue = venue.wait_for("logout", at_venue);
+    let (at_firm, at_venue) = (firm.wait_for("logout", at_firm), venue.wait_for("logout", at_venue));
+    firm.wait_for("logon", at_firm);
     venue.wait_for_logon(at_venue);
     firm.order(22, 5);
     venue.wait_for_orders(25, START);

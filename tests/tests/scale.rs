@@ -5,10 +5,14 @@ use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use aya::sys::{Stats, enable_stats};
 use breaker_tests::crowd::{Crowd, policy};
 use breaker_tests::dice::Dice;
 use breaker_tests::privileged;
-use breaker_tests::rig;
+use breaker_tests::rig::{self, Rig};
+use breaker_tests::sink::Sink;
+use breaker_tests::slowness;
+use breaker_user::lab::Wire;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -155,4 +159,32 @@ fn is_clean(metrics: &str) {
     let found = promtool.wait_with_output().expect("its verdict");
     let text = String::from_utf8_lossy(&found.stdout).into_owned() + &String::from_utf8_lossy(&found.stderr);
     assert!(found.status.success() && text.is_empty(), "promtool: {text:.500}");
+}
+
+/// Sends of 64 KB that cannot be read, and what each takes in the hook, as the kernel counts it.
+#[test]
+fn what_cannot_be_read_takes_no_time_to_speak_of() {
+    if !privileged() {
+        return;
+    }
+    const SENDS: usize = 400;
+    const BYTES: usize = 1 << 16;
+    let rig = Rig::new("[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n");
+    let sink = Sink::listen(&rig.wire.venue, Wire::venue_socket(9001));
+    for (what, bytes) in [("noise", vec![0xfe; BYTES]), ("beginnings", b"8=FIX.4.4\x019=5\x01".repeat(BYTES / 14))] {
+        let mut line = sink.connect(&rig.wire.firm);
+        let _stats = enable_stats(Stats::RunTime).expect("the kernel's own count");
+        let taken = || {
+            let program = rig.breaker(|breaker| breaker.program().expect("the program"));
+            (program.run_time(), program.run_count())
+        };
+        let before = taken();
+        for _ in 0..SENDS {
+            line.deliver(&bytes);
+        }
+        let after = taken();
+        let each = (after.0 - before.0) / SENDS as u32;
+        println!("{what}: {each:?} for a send of {} bytes, in {} packets", bytes.len(), after.1 - before.1);
+        assert!(each < Duration::from_micros(100) * slowness(), "{what}: {each:?}");
+    }
 }

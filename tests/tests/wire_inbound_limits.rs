@@ -66,11 +66,14 @@ fn told(rig: &Rig, kind: &str) -> Vec<Value> {
 
 /// Sends an order that must be withheld: the connection dies of it at both ends, and the venue gets nothing of it.
 fn is_withheld(mut pair: Pair) {
-    // What it is told of may already be the reset.
-    let _ = pair.firm.write_all(&order(1));
+    // What it is told of may already be the reset; and it is told once.
+    let told = pair.firm.write_all(&order(1)).is_err();
     let mut came = Vec::new();
     let found = pair.venue.read_to_end(&mut came).expect_err("a reset");
     assert_eq!((found.kind(), came.len()), (ErrorKind::ConnectionReset, 0));
+    if told {
+        return;
+    }
     let mut rest = Vec::new();
     let found = pair.firm.read_to_end(&mut rest).expect_err("a reset");
     assert!([ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted].contains(&found.kind()), "{found}");
@@ -182,7 +185,7 @@ fn a_disarmed_scope_would_have_tripped_once_and_warns_at_its_levels() {
 }
 
 #[test]
-fn a_window_forgets_and_a_reset_waits_for_it_and_starts_anew() {
+fn a_window_forgets_and_a_reset_starts_it_anew() {
     if !privileged() {
         return;
     }

@@ -46,8 +46,6 @@ pub mod flag {
     pub const MINDS_SILENCE: u32 = 1 << 6;
     /// Bytes that cannot be read are told and not counted; otherwise they count as orders ([`crate::blind`]).
     pub const BLIND_UNCOUNTED: u32 = 1 << 7;
-    /// Inline: no neighbour leaves checksums to a network card, so that each must be right.
-    pub const WHOLE_CHECKSUMS: u32 = 1 << 9;
     /// Only sockets of the account [`super::Session::uid`] are the session's.
     pub const OF_USER: u32 = 1 << 8;
 }

@@ -79,8 +79,8 @@ pub struct Interface {
     pub hook: u32,
     /// Bytes of its packets' link header: 14 of Ethernet, 0 where packets begin with IP.
     pub link: u32,
-    /// Zero.
-    pub pad: u32,
+    /// 1 where each frame comes over a wire, by XDP in the driver: no neighbour has left its checksum to the card.
+    pub wired: u32,
 }
 
 /// What a scope's number stands for. Once given, a number keeps its meaning until the unload.

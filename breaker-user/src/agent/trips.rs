@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::metrics::Source;
-use crate::audit::Entry;
+use crate::audit::{self, Entry};
 use crate::journal;
 
 /// How often it looks. A trip is noted when two looks have missed it: its line may be on the way.
@@ -42,6 +42,10 @@ pub async fn run(source: Arc<Source>, shutdown: impl Future<Output = ()>) {
 
 /// What a look misses.
 fn missing(source: &Source) -> Result<Missing> {
+    // Whoever tripped something may still wait for the lock to tell of it.
+    if audit::is_locked(&journal::path(&source.loaded.now().breaker)) {
+        return Ok(Missing::new());
+    }
     let history = source.read_history();
     let loaded = source.loaded.now();
     let names = loaded.breaker.names();

@@ -194,6 +194,12 @@ fn open(path: &Path) -> Result<File> {
     file::open(&mut options, path)
 }
 
+/// True while another process writes, or holds the lock for whatever reason.
+pub fn is_locked(path: &Path) -> bool {
+    let locked = |file: File| flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK);
+    file::open_to_read(path).is_ok_and(locked)
+}
+
 /// Another process has held the lock of the log for so long.
 #[derive(Debug)]
 pub struct Locked(Duration);

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use breaker_common::abi::{cause, mode};
+use breaker_common::abi::{cause, flag, mode};
 use serde_json::{Value, json};
 
 use super::{in_force, say};
@@ -128,7 +128,7 @@ pub fn reset(root: &PinRoot, ResetArgs { switch: args, force }: &ResetArgs) -> R
         return Err(refused(args, "resetting", &found, &cure));
     }
     let fenced = connections(&breaker, scope)?;
-    let counts = json!({ "epoch": seen.epoch + 1, "connections_fenced": fenced, "forced": force });
+    let mut counts = json!({ "epoch": seen.epoch + 1, "connections_fenced": fenced, "forced": force });
     let deed = Deed { kind: "reset", about, reason: Some(&args.reason), counts: counts.clone() };
     logged(&breaker, ("resetting", "reset_refused"), &deed, || match breaker.reset(scope, seen)? {
         Reset::Done | Reset::TrippedAgain => Ok(()),
@@ -142,15 +142,29 @@ pub fn reset(root: &PinRoot, ResetArgs { switch: args, force }: &ResetArgs) -> R
         Ok(count) => (count, format!("connections ended: {count}")),
         Err(error) => (0, format!("none was ended ({error:#}): they are at their next message")),
     };
-    let mut counts = counts;
+    let mut told = format!("connections fenced: {fenced}, and what they had queued is dead; {told}");
+    if guarded(&breaker, scope)? {
+        told += REPLAYS;
+    }
     counts["connections_ended"] = ended.into();
-    let told = format!("connections fenced: {fenced}, and what they had queued is dead; {told}");
     let shown = show(&breaker, scope, args.json, counts, &told);
     if breaker.switch(scope)?.causes != 0 {
         let text = format!("resetting {}: it was reset, and has tripped again since: see `breaker status`", args.scope);
         return Err(Fault::new(Code::Unexpected, text).into());
     }
     shown
+}
+
+/// What an engine that keeps its messages does after a reset, and the ways out.
+const REPLAYS: &str = "
+an engine that keeps its messages sends them again with PossDupFlag=Y, which trips it again until midnight UTC: have it drop them (a \
+sequence reset agreed with the venue; QuickFIX: PersistMessages=N), or set possdup = \"pass\" and reload to let them through";
+
+/// Whether orders that are sent again would trip a session of a scope.
+fn guarded(breaker: &Breaker, scope: ScopeIndex) -> Result<bool> {
+    let sessions = breaker.sessions_of(scope)?;
+    let flags = sessions.into_iter().map(|session| breaker.session(session).map(|found| found.flags));
+    Ok(flags.collect::<Result<Vec<_>>>()?.into_iter().any(|flags| flags & flag::REPLAYS_PASS == 0))
 }
 
 /// Connections of a scope that a reset fences, or that are fenced.
@@ -179,9 +193,19 @@ fn objection(breaker: &Breaker, scope: ScopeIndex, held: u64, force: bool) -> Re
             format!("the program is {:016x}, where {:016x} was armed", program.tag(), breaker.meta().program_tag);
         return Ok(Some((found, "unload --force, and load what you trust".to_owned())));
     }
-    // The one objection that a person may know better about.
-    if let Some(age) = breaker.withheld_age_ns(scope)?.filter(|age| *age < STOPPED_NS && !force) {
-        let found = format!("its sender has not stopped: something of it was withheld {} ms ago", age / 1_000_000);
+    let full =
+        breaker.limits(scope)?.into_iter().find(|found| found.limit.per_ns != 0 && found.used >= found.limit.max);
+    // The one objection that a person may know better about. A window that is full of what crossed hours ago is none.
+    if let Some(full) = full.filter(|_| !force)
+        && let Some(age) = breaker.withheld_age_ns(scope)?.filter(|age| *age < STOPPED_NS)
+    {
+        let (class, per) = (view::status::class_name(full.limit.class), view::status::per(&full.limit));
+        let found = format!(
+            "its rate is at the limit, {} {class} messages in the last {per}, and its sender has not stopped: something of it was withheld {} \
+             ms ago",
+            full.used,
+            age / 1_000_000
+        );
         let cure = "stop it and wait 5s, or reset with --force, which is logged as such";
         return Ok(Some((found, cure.to_owned())));
     }
@@ -202,12 +226,17 @@ fn refused(args: &SwitchArgs, verb: &str, found: &str, cure: &str) -> anyhow::Er
 fn show(breaker: &Breaker, scope: ScopeIndex, json: bool, counts: Value, told: &str) -> Result<ExitCode> {
     let state = view::status::scope(breaker, scope)?;
     let enforced = Enforced::read(breaker);
-    say(&if json {
+    let text = if json {
         serde_json::to_string_pretty(&json!({ "scope": state, "counts": counts, "enforced": enforced }))?
     } else if told.is_empty() {
         view::table::scope(&state)
     } else {
         format!("{}; {told}", view::table::scope(&state))
-    })?;
+    };
+    match say(&text) {
+        // Where nobody reads on, the code alone tells whether it holds.
+        Err(error) if super::has_no_reader(&error) => {}
+        said => said?,
+    }
     Ok(in_force(&enforced))
 }

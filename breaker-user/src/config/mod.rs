@@ -50,6 +50,9 @@ pub const DEFAULT_PATH: &str = "/etc/breaker/breaker.toml";
 /// The longest file that is read, in bytes: ten times what the most sessions need.
 const LONGEST: u64 = 16 << 20;
 
+/// The most errors that are told one by one.
+const MOST_ERRORS: usize = 5_000;
+
 /// A policy and the file it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
@@ -94,7 +97,7 @@ pub fn parse(file_name: &str, text: &str) -> Result<Policy, ConfigErrors> {
     let mut problems = Problems::default();
     let mut read = read::read(Section::new(String::new(), 0..0, document.get_ref()), &mut problems);
     check::check(&mut read, &mut problems);
-    let errors = with_syntax_errors(text, &syntax, problems.errors);
+    let errors = at_most(MOST_ERRORS, with_syntax_errors(text, &syntax, problems.errors));
     let (Some(host), []) = (read.host, errors.as_slice()) else {
         return Err(ConfigErrors::new(Diagnostics::new(file_name, text, Severity::Error, errors)));
     };
@@ -114,6 +117,16 @@ pub fn parse(file_name: &str, text: &str) -> Result<Policy, ConfigErrors> {
         scopes,
         warnings: Diagnostics::new(file_name, text, Severity::Warning, problems.warnings),
     })
+}
+
+/// The first of many errors, and how many there are more: a file of something else has one in each of its lines.
+fn at_most(most: usize, mut errors: Vec<Problem>) -> Vec<Problem> {
+    let more = errors.len().saturating_sub(most);
+    if let Some(next) = errors.get(most).map(|next| next.span.clone()) {
+        errors.truncate(most);
+        errors.push(Problem::new(next, "configuration", &format!("{more} more errors"), "correct those above first"));
+    }
+    errors
 }
 
 /// Puts syntax errors and the others together.

@@ -39,8 +39,8 @@ const BURST: u64 = 15_400;
 const TRIES: u64 = 2;
 /// Orders after the reset.
 const AFTERNOON: u64 = 10;
-/// Longer than a sender must have been still for a reset.
-const STOPPED: Duration = Duration::from_millis(5_200);
+/// Longer than the limit's window: while that is full, a reset asks whether the sender has stopped.
+const STOPPED: Duration = Duration::from_millis(1_200);
 
 /// Rehearses it.
 pub fn run() -> Result<Report> {
@@ -140,7 +140,6 @@ fn bursts(stage: &Stage, written: &Arc<AtomicU64>) -> Result<u64> {
 }
 
 fn reset(stage: &Stage, written: &Arc<AtomicU64>) -> Result<()> {
-    // A reset asks whether the sender has stopped.
     sleep(STOPPED);
     let output = stage.verb(&["reset", SCOPE, "--reason", "drill: the old code is gone"])?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);

@@ -84,11 +84,15 @@ impl Breaker {
         Ok(found.map_or(socket.is_established() && sum != 0, |connection| connection.epoch != sum))
     }
 
-    /// The session that a socket's connection is, as the kernel program would find it; at a shared place, as its first message told.
+    /// The session that a socket's connection is, as the kernel program would find it; at a shared place, as its first message told. One
+    /// that the peer has opened is nobody's.
     fn session_of(&self, endpoints: &Endpoints, socket: &TcpSocket) -> Result<Option<u32>> {
         Ok(match self.target_of(endpoints, socket) {
             Target::Nobody => None,
-            Target::Session(session) => Some(session),
+            Target::Session(session) => {
+                let of_nobody = |found: Connection| found.session == Connection::IGNORED;
+                (!self.maps().connection(&key(socket))?.is_some_and(of_nobody)).then_some(session)
+            }
             Target::Shared { .. } => self.maps().connection(&key(socket))?.map(|found| found.session),
         })
     }

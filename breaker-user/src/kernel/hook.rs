@@ -111,6 +111,13 @@ impl Place {
     }
 }
 
+/// Whether an interface is a card with a wire. What a hypervisor gives may bring frames of a neighbour that has left their checksum to it.
+pub fn is_card(name: &str) -> bool {
+    const PARAVIRTUAL: [&str; 4] = ["virtio_net", "vif", "hv_netvsc", "vmxnet3"];
+    let driver = std::fs::read_link(format!("/sys/class/net/{name}/device/driver"));
+    driver.is_ok_and(|path| path.file_name().is_some_and(|driver| PARAVIRTUAL.iter().all(|other| driver != *other)))
+}
+
 /// The number of an interface.
 pub fn ifindex(name: &str) -> Result<u32> {
     let socket = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None)?;

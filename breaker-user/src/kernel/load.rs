@@ -74,6 +74,7 @@ pub fn require(policy: &Policy, root: &PinRoot) -> Result<()> {
     require_rights()
 }
 
+/// Refuses a place where something is loaded already, or whose pins would end with this process.
 fn require_free(root: &PinRoot) -> Result<()> {
     if root.exists() {
         let text = format!(
@@ -140,11 +141,13 @@ fn fill(policy: &Policy, tables: &Tables, root: &PinRoot, way: &hook::Way) -> Re
         let name = interface.as_str();
         // Told before it is done, so that whoever comes after a crash knows where to look.
         meta.interfaces[position] =
-            Interface { name: padded(name)?, ifindex: hook::ifindex(name)?, hook: way.kind, link: *link, pad: 0 };
+            Interface { name: padded(name)?, ifindex: hook::ifindex(name)?, hook: way.kind, link: *link, wired: 0 };
         meta.interface_count = position as u32 + 1;
         put(root, "META", &[meta])?;
         let generic_too = policy.host().hook == Hook::Auto;
-        meta.interfaces[position].hook = programs.attach(&meta.interfaces[position], root, position, generic_too)?;
+        let hook = programs.attach(&meta.interfaces[position], root, position, generic_too)?;
+        meta.interfaces[position].hook = hook;
+        meta.interfaces[position].wired = (hook == breaker_common::abi::hook::XDP_NATIVE && hook::is_card(name)) as u32;
         put(root, "META", &[meta])?;
     }
     Ok(())

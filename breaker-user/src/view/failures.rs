@@ -61,7 +61,7 @@ pub fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
     // Of the declared ones: in what nobody declares replays always pass.
     let declared = &sessions[1.min(sessions.len())..];
     let repeated = match declared.iter().filter(|session| session.flags & flag::REPLAYS_PASS != 0).count() {
-        0 => "trip: withheld".to_owned(),
+        0 => "trip: withheld; way out: sequence reset, or possdup = \"pass\"".to_owned(),
         n if n == declared.len() => "pass, counted as an order".to_owned(),
         n => format!("trip, but pass in {n} of {} sessions", declared.len()),
     };

@@ -1,10 +1,16 @@
 //! The audit log: what was done, in order, by whom and why; and that no change to it goes unseen.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
 
+use breaker_tests::frame::order;
 use breaker_tests::privileged;
 use breaker_tests::rig::{self, Rig};
+use breaker_tests::sink::Sink;
+use breaker_user::lab::Wire;
 use serde_json::{Value, json};
 
 use super::host::{Host, POLICY, Said, breaker};
@@ -123,6 +129,30 @@ fn followed_events_come_as_they_happen() {
     assert_eq!((&line["kind"], &line["seq"]), (&json!("armed"), &json!(5)));
     follow.kill().expect("ending it");
     follow.wait().expect("its end");
+}
+
+#[test]
+fn a_connection_that_cannot_be_followed_is_told_of_and_so_is_that_it_can_again() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::unloaded(POLICY);
+    rig.load();
+    let venue = SocketAddr::new(Wire::VENUE, 9002);
+    let sink = Sink::listen(&rig.wire.venue, venue);
+    let mut stream = rig.inside(|| TcpStream::connect(venue)).expect("connecting");
+    for bytes in [order(1), vec![b'?'; 300], order(2)] {
+        stream.write_all(&bytes).expect("sending");
+        sleep(Duration::from_millis(20));
+    }
+    sink.wait("all of it", |all| all[0].count("D") == 2);
+    let told = rig.told();
+    for kind in ["blind", "sighted"] {
+        let of: Vec<_> = told.iter().filter(|line| line["kind"] == kind).collect();
+        assert_eq!(of.len(), 1, "{kind}: {told:#?}");
+        assert_eq!((&of[0]["scope"], &of[0]["counts"]["session"]), (&json!("session/x2"), &json!("x2")));
+        assert!(of[0]["counts"]["connection"].as_str().is_some_and(|text| text.ends_with(" > 10.9.0.2:9002")));
+    }
 }
 
 #[test]

@@ -67,7 +67,8 @@ fn wild_numbers_in_the_maps_are_told_and_ask_for_no_memory() {
     };
     for wild in [u32::MAX, 1 << 28, 1 << 20] {
         let before = damage(wild);
-        for verb in VERBS {
+        // The log's path is not among what they name.
+        for verb in VERBS.into_iter().filter(|verb| *verb != "events") {
             let said = rig.types(verb).ended(5).because(&format!("its maps are damaged: session number {wild} where"));
             assert_eq!(said.out, "", "{said:?}");
         }

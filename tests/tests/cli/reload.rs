@@ -375,11 +375,12 @@ fn a_hang_up_has_the_agent_read_its_file_again() {
     let changed = told("policy_changed", 1);
     assert_eq!(changed["actor"]["via"], "agent");
     assert_eq!(changed["counts"]["loosened"], json!(["session/x1: 5 order per 2s becomes 9 order per 2s"]));
-    let status = rig.types("status --json").ended(0).json();
-    assert_eq!(
-        (&status["policy"]["sha256"], &status["agent"]["running"]),
-        (&changed["counts"]["sha256"], &json!(true))
-    );
+    // Its line is there before it is in force.
+    wait("the new policy", || {
+        let status = rig.types("status --json").ended(0).json();
+        let now = (&status["policy"]["sha256"], &status["agent"]["running"]);
+        (now == (&changed["counts"]["sha256"], &json!(true))).then_some(())
+    });
     // A bad file, one that cannot be, and one that loosens while tripped: the last good one stays.
     rig.switch("trip", "session/x1").ended(0);
     let refusals = [

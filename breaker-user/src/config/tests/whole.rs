@@ -124,6 +124,14 @@ fn the_most_sessions_and_one_more() {
 }
 
 #[test]
+fn of_a_file_of_something_else_not_every_line_is_told() {
+    let errors = parse("f", &"a\n".repeat(20_000)).unwrap_err();
+    let told: Vec<_> = errors.diagnostics().iter().collect();
+    assert_eq!(told.len(), 5_001);
+    assert_eq!(told[5_000].message(), "configuration: 15000 more errors: correct those above first");
+}
+
+#[test]
 fn files() {
     let directory = std::env::temp_dir().join(format!("breaker-config-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();

@@ -1,0 +1,322 @@
+//! What an account without privileges, a peer, and who can craft frames try: no order of theirs crosses a limit or a trip, and no innocent
+//! is withheld.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
+
+use breaker_common::abi::unseen;
+use breaker_common::decide::SYN;
+use breaker_tests::frame::{ACK, Frame, message, order};
+use breaker_tests::privileged;
+use breaker_tests::raw::PacketSocket;
+use breaker_tests::rig::Rig;
+use breaker_tests::sink::Sink;
+use breaker_user::lab::Wire;
+use rustix::net::{AddressFamily, Protocol, SocketType, bind, connect, ipproto, listen, socket, sockopt};
+
+/// So long that whatever was to come has come.
+const QUIET: Duration = Duration::from_millis(400);
+/// An account without privileges.
+const NOBODY: u32 = 65_534;
+
+fn rig(host: &str, keys: &str) -> (Rig, Sink) {
+    let rig = Rig::new(&format!("{host}\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n{keys}"));
+    let sink = Sink::listen(&rig.wire.venue, Wire::venue_socket(9001));
+    (rig, sink)
+}
+
+const FIVE: &str = "limits = [{ class = \"order\", max = 5, per = \"total\" }]";
+
+/// Orders at the venue, on all connections.
+fn orders(sink: &Sink) -> usize {
+    sink.received().iter().map(|one| one.bytes.windows(6).filter(|window| window == b"\x0135=D\x01").count()).sum()
+}
+
+/// Another account of the trading host connects there, sends this, and closes.
+fn another_sends(rig: &Rig, port: u16, bytes: &str) {
+    let script = format!("exec 3<>/dev/tcp/10.9.0.2/{port} && printf '{bytes}' >&3; sleep 0.1");
+    let ran = rig.inside(|| Command::new("bash").args(["-c", &script]).uid(NOBODY).gid(NOBODY).output());
+    let ran = ran.expect("running bash");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+}
+
+#[test]
+fn a_second_syn_from_the_same_addresses_takes_nothing_over() {
+    if !privileged() {
+        return;
+    }
+    for tripped in [false, true] {
+        let (rig, sink) = rig("", FIVE);
+        if tripped {
+            rig.trip("session/x1");
+        }
+        let mut line = sink.connect(&rig.wire.firm);
+        let from = line.stream.local_addr().expect("an address");
+        for offset in [1 << 20, 1 << 30, u32::MAX / 2 + 9] {
+            // As of a second socket with the same four addresses, which Linux lets an account have (SO_BINDTODEVICE).
+            rig.inject(&[Frame::new(from, Wire::venue_socket(9001), offset, b"").with_flags(SYN).bytes()]);
+        }
+        for id in 0..50 {
+            line.offer(&order(id));
+            sleep(Duration::from_millis(1));
+        }
+        sleep(QUIET);
+        assert_eq!(orders(&sink), if tripped { 0 } else { 5 });
+    }
+}
+
+#[test]
+fn urgent_data_hides_nothing() {
+    if !privileged() {
+        return;
+    }
+    let inner: Vec<u8> = (0..60).flat_map(order).collect();
+    let heartbeat = message("FIX.4.4", "0", format!("58={}\x01", "x".repeat(1_100)).as_bytes());
+    let digits = heartbeat.windows(3).position(|window| window == b"\x019=").expect("a length") + 3;
+    for tripped in [false, true] {
+        let (rig, sink) = rig("", FIVE);
+        if tripped {
+            rig.trip("session/x1");
+        }
+        let mut line = sink.connect(&rig.wire.firm);
+        // One digit more of BodyLength, which the venue's application never reads: the orders seem to be the message's body.
+        line.offer(&heartbeat[..digits]);
+        // SAFETY: a plain system call with a buffer of one byte.
+        let sent = unsafe { libc::send(line.stream.as_raw_fd(), b"1".as_ptr().cast(), 1, libc::MSG_OOB) };
+        assert!(sent == 1 || tripped, "sending it: {}", std::io::Error::last_os_error());
+        line.offer(&[&heartbeat[digits..], &inner].concat());
+        sleep(QUIET);
+        assert!(orders(&sink) <= if tripped { 0 } else { 5 }, "{} orders, tripped: {tripped}", orders(&sink));
+    }
+}
+
+/// A Multipath TCP socket (RFC 8684).
+fn multipath() -> OwnedFd {
+    const MPTCP: u32 = 262;
+    let protocol = Protocol::from_raw(MPTCP.try_into().expect("a number"));
+    socket(AddressFamily::INET, SocketType::STREAM, Some(protocol)).expect("a Multipath TCP socket")
+}
+
+fn ip(words: &str) {
+    let ran = Command::new("ip").args(words.split(' ')).output().expect("running ip");
+    assert!(ran.status.success(), "{words}: {}", String::from_utf8_lossy(&ran.stderr));
+}
+
+#[test]
+fn a_further_path_of_multipath_tcp_carries_nothing_past_a_reset() {
+    if !privileged() {
+        return;
+    }
+    for on_trip in ["reset", "drop"] {
+        let limit = "limits = [{ class = \"order\", max = 500, per = \"1s\" }]";
+        let policy =
+            format!("on_trip = {on_trip:?}\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n{limit}\n");
+        let rig = Rig::new(&policy);
+        for namespace in [&rig.wire.firm, &rig.wire.venue] {
+            namespace.run(|| ip("mptcp limits set subflow 8 add_addr_accepted 8"));
+        }
+        rig.inside(|| ip("addr add 10.9.0.11/24 dev eth1"));
+        let at = SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, 2), 9001);
+        let listener = rig.wire.venue.run(|| {
+            let socket = multipath();
+            bind(&socket, &at).and_then(|()| listen(&socket, 8)).map(|()| TcpListener::from(socket)).expect("listening")
+        });
+        let mut firm = rig.inside(|| {
+            let socket = multipath();
+            connect(&socket, &at).map(|()| TcpStream::from(socket)).expect("connecting")
+        });
+        let (mut venue, _) = listener.accept().expect("accepting");
+        venue.set_read_timeout(Some(Duration::from_secs(3))).expect("a time limit");
+        let came = |venue: &mut TcpStream| {
+            let mut bytes = vec![0; 1 << 16];
+            venue
+                .read(&mut bytes)
+                .map_or(0, |length| bytes[..length].windows(6).filter(|at| at == b"\x0135=D\x01").count())
+        };
+        firm.write_all(&order(1)).expect("sending");
+        assert_eq!(came(&mut venue), 1);
+        rig.trip("session/x1");
+        for id in 2..12 {
+            let _ = firm.write_all(&order(id));
+        }
+        sleep(QUIET);
+        rig.reset("session/x1");
+        // An address comes up, as after a flap of a link: the kernel would send again over it what the first path has not delivered.
+        rig.inside(|| ip("mptcp endpoint add 10.9.0.11 dev eth1 subflow"));
+        assert_eq!(came(&mut venue), 0, "{on_trip}: stale orders after the reset");
+    }
+}
+
+#[test]
+fn what_another_account_sends_is_not_the_sessions_of_a_user() {
+    if !privileged() {
+        return;
+    }
+    let (rig, sink) = rig("", &format!("user = \"root\"\non_desync = \"trip\"\n{FIVE}"));
+    let mut line = sink.connect(&rig.wire.firm);
+    line.deliver(&order(1));
+    // A port check, noise, and orders of somebody else's.
+    another_sends(&rig, 9001, "\\n");
+    another_sends(&rig, 9001, &"x".repeat(300));
+    let text = String::from_utf8(order(7)).expect("text").replace('\x01', "\\001");
+    another_sends(&rig, 9001, &text.repeat(9));
+    for id in 2..=5 {
+        line.deliver(&order(id));
+    }
+    let counters = rig.counters(1);
+    assert_eq!((counters.passed[0], counters.desyncs), (5, 0));
+    assert_eq!(rig.cli(&["status"]).status.code(), Some(0), "nothing has tripped");
+    line.offer(&order(6));
+    line.reset();
+}
+
+#[test]
+fn undeclared_orders_of_another_account_do_not_trip_the_host() {
+    if !privileged() {
+        return;
+    }
+    let (rig, sink) = rig("limits = [{ class = \"order\", max = 20, per = \"1s\" }]", "");
+    let other = Sink::listen(&rig.wire.venue, Wire::venue_socket(7777));
+    let mut line = sink.connect(&rig.wire.firm);
+    line.deliver(&order(1));
+    let text = String::from_utf8(order(7)).expect("text").replace('\x01', "\\001");
+    another_sends(&rig, 7777, &text.repeat(60));
+    other.wait("their orders", |all| all[0].whole("D") == 60);
+    line.deliver(&order(2));
+    assert_eq!(rig.cli(&["status"]).status.code(), Some(0));
+}
+
+#[test]
+fn nothing_takes_a_place_from_a_live_connection() {
+    if !privileged() {
+        return;
+    }
+    let (rig, sink) = rig("connections = 64", "");
+    let other = Sink::listen(&rig.wire.venue, Wire::venue_socket(7777));
+    let mut first = sink.connect(&rig.wire.firm);
+    first.deliver(&order(1));
+    // Short connections with a FIX message to another port, short ones to the session itself, and attempts that nobody answers.
+    for _ in 0..100 {
+        let mut line = other.connect(&rig.wire.firm);
+        line.deliver(&message("FIX.4.4", "0", b""));
+        let mut line = sink.connect(&rig.wire.firm);
+        line.deliver(&order(2));
+    }
+    let from = |port| SocketAddr::new(Wire::FIRM, port);
+    let syns =
+        (20_000..20_300).map(|port| Frame::new(from(port), Wire::venue_socket(9001), 1, b"").with_flags(SYN).bytes());
+    rig.inject(&syns.collect::<Vec<_>>());
+    let mut fresh = sink.connect(&rig.wire.firm);
+    for id in 0..10 {
+        fresh.deliver(&order(id));
+        first.deliver(&order(id));
+    }
+    assert_eq!(rig.counters(1).passed[0], 121);
+    assert_eq!(rig.status().packets["table_full"], 0);
+}
+
+#[test]
+fn a_connection_that_the_peer_opens_is_nobodys() {
+    if !privileged() {
+        return;
+    }
+    let rig =
+        Rig::new(&format!("on_desync = \"trip\"\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n{FIVE}"));
+    let service = rig.inside(|| TcpListener::bind((Wire::FIRM, 22))).expect("listening");
+    for answer in [b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), (0..8).flat_map(order).collect()] {
+        let mut peer = rig.wire.venue.run(|| {
+            let socket = socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::TCP)).expect("a socket");
+            sockopt::set_socket_reuseaddr(&socket, true).expect("an option");
+            sockopt::set_socket_reuseport(&socket, true).expect("an option");
+            bind(&socket, &SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, 2), 9001)).expect("the session's port");
+            connect(&socket, &SocketAddr::new(Wire::FIRM, 22)).expect("connecting");
+            TcpStream::from(socket)
+        });
+        let (mut here, _) = service.accept().expect("accepting");
+        here.write_all(&answer).expect("answering");
+        let mut came = vec![0; answer.len()];
+        peer.read_exact(&mut came).expect("the answer");
+        rig.trip("session/x1");
+        here.write_all(b"and on").expect("a trip is nothing to it");
+        peer.read_exact(&mut [0; 6]).expect("the rest");
+        rig.reset("session/x1");
+        // Closed there first, so that the port is free for the next.
+        drop(here);
+        assert_eq!(peer.read(&mut [0; 1]).expect("its end"), 0);
+    }
+    assert_eq!(rig.counters(1).packets_passed + rig.counters(1).packets_withheld, 0);
+}
+
+/// A frame with something between its hardware addresses and IP.
+fn behind(frame: &Frame, headers: &[u8], ethertype: u16) -> Vec<u8> {
+    let bytes = frame.bytes();
+    [&bytes[..12], headers, &ethertype.to_be_bytes(), &bytes[14..]].concat()
+}
+
+#[test]
+fn frames_of_other_kinds_are_read_or_counted_as_unseen() {
+    if !privileged() {
+        return;
+    }
+    let (rig, _sink) = rig("on_trip = \"drop\"", FIVE);
+    rig.trip("session/x1");
+    let (from, to) = (SocketAddr::new(Wire::FIRM, 40_000), Wire::venue_socket(9001));
+    rig.inject(&[
+        Frame::new(from, to, 999, b"").with_flags(SYN).bytes(),
+        Frame::new(from, to, 1_000, b"").with_flags(ACK).bytes(),
+    ]);
+    let order = Frame::new(from, to, 1_000, &order(1));
+    let plain = order.bytes();
+    let ppp = {
+        let length = (plain.len() - 14 + 2) as u16;
+        [&plain[..12], &[0x88, 0x64, 0x11, 0, 0, 1], &length.to_be_bytes(), &[0, 0x21], &plain[14..]].concat()
+    };
+    let read = [
+        ("three VLAN tags", behind(&order, &[0x88, 0xa8, 0, 1, 0x81, 0, 0, 2, 0x81, 0, 0, 3], 0x0800)),
+        ("the tag 0x9100", behind(&order, &[0x91, 0, 0, 1, 0x81, 0, 0, 2], 0x0800)),
+        (
+            "two MPLS labels",
+            [&behind(&order, &[], 0x8847)[..14], &[0, 1, 0x10, 64, 0, 2, 0x11, 64], &plain[14..]].concat(),
+        ),
+        ("PPPoE", ppp),
+        ("a header alone in the first fragment", order.fragments(24)[0].clone()),
+        ("eight bytes in the first fragment", order.fragments(8)[0].clone()),
+    ];
+    let hook = PacketSocket::deaf(&rig.wire.firm, Wire::INTERFACE);
+    for (what, frame) in &read {
+        assert!(!hook.send(frame), "{what}: it passes while tripped");
+    }
+    let other = |frame: &[u8], protocol: u8| {
+        let mut frame = frame.to_vec();
+        frame[23] = protocol;
+        frame
+    };
+    let mut vxlan = other(&plain, 17);
+    vxlan[36..38].copy_from_slice(&4789u16.to_be_bytes());
+    let unread = [
+        (unseen::VLAN, behind(&order, &[0x81, 0, 0, 1].repeat(7), 0x0800)),
+        (unseen::MPLS, [&behind(&order, &[], 0x8847)[..14], &[0, 1, 0x10, 64].repeat(7)[..], &plain[14..]].concat()),
+        (unseen::IP_IN_IP, other(&plain, 4)),
+        (unseen::GRE, other(&plain, 47)),
+        (unseen::ESP, other(&plain, 50)),
+        (unseen::VXLAN, vxlan),
+        (unseen::LLC, [&plain[..12], &[0, 60, 0xaa, 0xaa, 3, 0, 0, 0, 8, 0], &plain[14..]].concat()),
+    ];
+    for (kind, frame) in &unread {
+        assert!(hook.send(frame), "kind {kind} passes");
+    }
+    let counted = rig.breaker(|breaker| breaker.maps().unseen().expect("the counters"));
+    let index = rig.wire.firm.index(Wire::INTERFACE).expect("the interface");
+    for (kind, _) in &unread {
+        let of = counted.iter().find(|(key, _)| (key.ifindex, key.kind) == (index, *kind));
+        assert!(of.is_some_and(|(_, packets)| *packets == 1), "kind {kind}: {counted:?}");
+    }
+    let shown: serde_json::Value = serde_json::from_slice(&rig.cli(&["status", "--json"]).stdout).expect("JSON");
+    let problems = shown["enforced"]["problems"].as_array().expect("problems");
+    assert!(problems.iter().any(|problem| problem["what"] == "unseen"), "{problems:?}");
+}

@@ -1,0 +1,165 @@
+//! A stream that cannot be read: its bytes count, nothing hides behind them, and it is shown. The venue's bytes are the judge: what counts
+//! there is each `35=D` that arrived, however a reader frames it.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use breaker_tests::frame::{message, order};
+use breaker_tests::privileged;
+use breaker_tests::rig::Rig;
+use breaker_tests::sink::{Line, Sink};
+use breaker_user::lab::Wire;
+
+const LIMIT: usize = 50;
+
+/// So long that whatever was to come has come.
+const QUIET: Duration = Duration::from_millis(400);
+
+fn rig(keys: &str) -> (Rig, Sink) {
+    let limit = format!("limits = [{{ class = \"order\", max = {LIMIT}, per = \"total\" }}]");
+    let rig = Rig::new(&format!("[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n{limit}\n{keys}"));
+    let sink = Sink::listen(&rig.wire.venue, Wire::venue_socket(9001));
+    (rig, sink)
+}
+
+/// Orders that have arrived, as a venue finds them that looks for nothing else.
+fn arrived(line: &Line<'_>) -> usize {
+    line.received().bytes.windows(6).filter(|window| window == b"\x0135=D\x01").count()
+}
+
+/// A message with another BodyLength.
+fn with_length(message: &[u8], length: impl FnOnce(usize) -> String) -> Vec<u8> {
+    let text = String::from_utf8(message.to_vec()).expect("text");
+    let (begin, rest) = text.split_once("\x019=").expect("a length");
+    let (found, body) = rest.split_once('\x01').expect("its end");
+    format!("{begin}\x019={}\x01{body}", length(found.parse().expect("a number"))).into_bytes()
+}
+
+fn replaced(message: &[u8], from: &str, to: &str) -> Vec<u8> {
+    String::from_utf8(message.to_vec()).expect("text").replacen(from, to, 1).into_bytes()
+}
+
+/// What engines, proxies and bugs make of a message.
+fn kinds() -> Vec<(&'static str, Vec<u8>)> {
+    let one = order(2);
+    let swapped = replaced(&one, "\x0135=D\x0149=FIRM", "\x0149=FIRM\x0135=D");
+    vec![
+        ("one byte short", with_length(&one, |length| (length - 1).to_string())),
+        ("seven too long", with_length(&one, |length| (length + 7).to_string())),
+        ("hundreds too long", with_length(&one, |length| (length + 777).to_string())),
+        ("absurd", with_length(&message("FIX.4.4", "0", b""), |_| "9999999".to_owned())),
+        ("negative", with_length(&one, |_| "-1".to_owned())),
+        ("no length", with_length(&one, |_| String::new())),
+        ("type not third", swapped),
+        ("another version", replaced(&one, "FIX.4.4", "FIX.9.9")),
+        ("a newline behind", [&one[..], b"\n"].concat()),
+        ("a NUL before", [b"\0", &one[..]].concat()),
+        ("a proxy's line", [b"PROXY TCP4 10.9.0.1 10.9.0.2 40000 9001\r\n", &one[..]].concat()),
+        ("cut off", one[..70].to_vec()),
+        ("a lone beginning", b"8=FIX.4.4\x019=150\x01".to_vec()),
+        ("noise", vec![0xfe; 333]),
+    ]
+}
+
+#[test]
+fn nothing_hides_behind_what_cannot_be_read() {
+    if !privileged() {
+        return;
+    }
+    let orders: Vec<_> = (10..310).map(order).collect();
+    for (what, bad) in kinds() {
+        // In one write, and each order in a segment of its own behind it.
+        for whole in [true, false] {
+            let (rig, sink) = rig("");
+            let mut line = sink.connect(&rig.wire.firm);
+            line.deliver(&message("FIX.4.4", "A", b"98=0\x01108=30\x01"));
+            if whole {
+                line.offer(&[&bad[..], &orders.concat()].concat());
+            } else {
+                line.offer(&bad);
+                sleep(Duration::from_millis(5));
+                orders.iter().take_while(|order| line.offer(order)).for_each(|_| sleep(Duration::from_micros(300)));
+            }
+            sleep(QUIET);
+            let came = arrived(&line);
+            assert!(came <= LIMIT, "{what}, in one write: {whole}: {came} orders at a limit of {LIMIT}");
+            let counted = rig.counters(1).passed[0];
+            assert!(counted >= came as u64, "{what}: {came} came, {counted} were counted");
+        }
+    }
+}
+
+#[test]
+fn nothing_that_cannot_be_read_crosses_while_tripped() {
+    if !privileged() {
+        return;
+    }
+    for (what, bad) in kinds() {
+        let (rig, sink) = rig("");
+        rig.trip("session/x1");
+        let mut line = sink.connect(&rig.wire.firm);
+        line.offer(&message("FIX.4.4", "A", b"98=0\x01108=30\x01"));
+        line.offer(&bad);
+        sleep(Duration::from_millis(5));
+        for id in 0..20 {
+            line.offer(&order(id));
+        }
+        sleep(QUIET / 4);
+        assert_eq!(arrived(&line), 0, "{what}");
+    }
+}
+
+#[test]
+fn forms_that_engines_use_are_read() {
+    if !privileged() {
+        return;
+    }
+    let padded = |message: &[u8]| with_length(message, |length| format!("{length:08}"));
+    let of = |version: &str| message(version, "D", &order(1)[61..order(1).len() - 7]);
+    let forms = [
+        ("zero-padded BodyLength", padded(&order(1))),
+        ("FIX.4.0", of("FIX.4.0")),
+        ("FIX.5.0", of("FIX.5.0")),
+        ("FIX.5.0SP2", of("FIX.5.0SP2")),
+        ("FIXT.1.1", of("FIXT.1.1")),
+    ];
+    for (what, form) in forms {
+        let (rig, sink) = rig("");
+        let mut line = sink.connect(&rig.wire.firm);
+        line.deliver(&form.repeat(LIMIT - 1));
+        line.deliver(&form);
+        let counters = rig.counters(1);
+        assert_eq!((counters.passed[0], counters.desyncs, counters.unread), (LIMIT as u64, 0, 0), "{what}");
+        line.offer(&form);
+        line.reset();
+        assert_eq!(arrived(&line), LIMIT, "{what}");
+    }
+}
+
+#[test]
+fn a_blind_stream_counts_by_its_bytes_is_shown_and_is_followed_again() {
+    if !privileged() {
+        return;
+    }
+    let (rig, sink) = rig("");
+    let mut line = sink.connect(&rig.wire.firm);
+    line.deliver(&message("FIX.4.4", "A", b"98=0\x01108=30\x01"));
+    assert_eq!(rig.cli(&["status"]).status.code(), Some(0));
+    // 1,950 bytes, and the Logon before it, whose length may have been wrong.
+    line.deliver(&[0xfe; 1_950]);
+    let counters = rig.counters(1);
+    assert_eq!((counters.passed[0], counters.blind_orders, counters.desyncs), (21, 21, 1), "{counters:?}");
+    let shown = rig.cli(&["status", "--json"]);
+    assert_eq!(shown.status.code(), Some(11), "a live connection is blind");
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("JSON");
+    assert_eq!((&shown["sessions"][1]["blind"], &shown["enforced"]["ok"]), (&1.into(), &false.into()));
+    let problems = shown["enforced"]["problems"].as_array().expect("problems");
+    assert!(problems.iter().any(|problem| problem["what"] == "blind" && problem["cure"] != ""), "{problems:?}");
+    line.deliver(&order(1));
+    assert_eq!(rig.counters(1).passed[0], 22);
+    let shown = rig.cli(&["status", "--json"]);
+    assert_eq!(shown.status.code(), Some(0), "{}", String::from_utf8_lossy(&shown.stdout));
+    let kinds: Vec<_> = rig.told().iter().map(|line| line["kind"].as_str().expect("a kind").to_owned()).collect();
+    let told = |kind: &str| kinds.iter().filter(|found| *found == kind).count();
+    assert_eq!((told("blind"), told("sighted")), (1, 1), "{kinds:?}");
+}
