@@ -221,9 +221,14 @@ impl Enforced {
         self.problems.iter().any(|problem| problem.open)
     }
 
-    /// True where something else than a disarmed scope is wrong.
+    /// True where something else is wrong than a disarmed scope or the audit log, neither of which keeps a switch from anything.
     pub fn is_impaired(&self) -> bool {
-        self.problems.iter().any(|problem| problem.what != What::Disarmed)
+        self.problems.iter().any(|problem| !matches!(problem.what, What::Disarmed | What::Audit))
+    }
+
+    /// True where there is a problem of this kind.
+    pub fn has(&self, what: What) -> bool {
+        self.problems.iter().any(|problem| problem.what == what)
     }
 
     /// The problems for which a switch does not hold, a line each.
@@ -324,7 +329,7 @@ mod tests {
             let found = Enforced::of(facts);
             assert_eq!(found.problems.iter().map(|problem| problem.what).collect::<Vec<_>>(), [what]);
             assert_eq!((found.ok, found.is_open()), (false, open), "{what:?}");
-            assert_eq!(found.is_impaired(), what != What::Disarmed);
+            assert_eq!(found.is_impaired(), !matches!(what, What::Disarmed | What::Audit));
             assert!(found.problems.iter().all(|problem| !problem.cure.is_empty() && !problem.place.is_empty()));
         }
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::failures::{Failure, failures};
 use crate::config::{self, Per, ScopeIndex};
-use crate::enforced::{Enforced, facts};
+use crate::enforced::{Enforced, What, facts};
 use crate::fault::Code;
 use crate::kernel::attachment::Attachment;
 use crate::kernel::breaker::{ConnectionCount, Used};
@@ -218,8 +218,8 @@ impl Status {
     /// The exit code that `status` ends with: what is not enforced comes before a trip, and that before a scope that is disarmed.
     pub fn code(&self) -> Option<Code> {
         let tripped = self.scopes.iter().any(|scope| scope.tripped);
-        let disarmed = self.scopes.iter().any(|scope| !scope.armed);
-        match (self.enforced.is_impaired(), tripped, disarmed) {
+        let lesser = self.scopes.iter().any(|scope| !scope.armed) || self.enforced.has(What::Audit);
+        match (self.enforced.is_impaired(), tripped, lesser) {
             (true, ..) | (false, false, true) => Some(Code::Unprotected),
             (false, true, _) => Some(Code::Tripped),
             (false, false, false) => None,
