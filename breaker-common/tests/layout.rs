@@ -48,7 +48,7 @@ macro_rules! layout {
 layout! {
     Meta {
         magic, abi, side, mode, connections, capacity, slots, loaded_at, version, git, program_tag, inbound,
-        interface_count, interfaces, netns, audit, policies,
+        interface_count, interfaces, netns, shared_pages, pad, audit, policies,
     }
     Policy { sha256, name, flags, undeclared, deadman_ns, scopes, sessions }
     Interface { name, ifindex, hook, link, wired }

@@ -14,6 +14,7 @@ use breaker_common::stream::Framing;
 
 use crate::forwarded;
 use crate::packet::{self, Packet};
+use crate::pages;
 use crate::payload;
 use crate::work::{self, Work};
 
@@ -33,6 +34,14 @@ pub trait Access: Copy {
     fn uid(self) -> u32;
     /// IPv4's TTL, or IPv6's hop limit, where it is forwarded by this host; else 0.
     fn hops(self, packet: &Packet) -> u32;
+    /// True where not all bytes before this offset are in its linear part.
+    #[inline(always)]
+    fn is_paged(self, offset: u32) -> bool {
+        let (start, end) = self.bounds();
+        start + offset as usize > end
+    }
+    /// True where its sender may still change its payload ([`crate::pages`]).
+    fn is_shared(self) -> bool;
     /// True where it is forwarded and will not get to its peer, or not be taken there ([`crate::forwarded`]).
     fn is_lost(self, work: *mut Work, connection: *const Connection) -> bool;
     /// Copies bytes of it, at least one, into a buffer.
@@ -182,6 +191,11 @@ impl Access for Skb {
     }
 
     #[inline(always)]
+    fn is_shared(self) -> bool {
+        pages::are_shared(self.0)
+    }
+
+    #[inline(always)]
     fn is_lost(self, _: *mut Work, _: *const Connection) -> bool {
         false
     }
@@ -268,6 +282,16 @@ impl Access for Frame {
     #[inline(always)]
     fn hops(self, packet: &Packet) -> u32 {
         packet::hops(self, packet)
+    }
+
+    #[inline(always)]
+    fn is_paged(self, _: u32) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn is_shared(self) -> bool {
+        false
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 //! Nothing here waits for user space. Every way out names a counted reason, and what is not a session's payload always passes.
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
+#![feature(asm_experimental_arch, core_intrinsics)]
 #![expect(
     internal_features,
     reason = "AtomicU64 has no read-modify-write on this target; the intrinsics compile to BPF atomics"
@@ -15,6 +15,7 @@ mod context;
 mod event;
 mod forwarded;
 mod packet;
+mod pages;
 mod payload;
 mod reset;
 mod scope;
@@ -163,12 +164,15 @@ fn judge(context: impl Context, link: u32) -> Result<(), Exit> {
     };
     let connection = connection::find(context, work, looked_up)?;
     let judged = context.judge_segment(work, connection);
-    let reason = judged & !(DROP | RESET);
     let ends = work.packet.segment.flags & (FIN | RST) != 0;
-    if ends || judged != reason::PASSED && judged != reason::CONTROL {
+    if !ends && judged == reason::PASSED {
+        return Ok(());
+    }
+    if ends || judged != reason::CONTROL {
         cold_path();
         connection::retire();
     }
+    let reason = judged & !(DROP | RESET);
     if judged & RESET != 0 && !work.packet.encapsulated {
         return Err(Exit { reason, end: End::Reset });
     }
@@ -194,6 +198,10 @@ fn judge_segment(context: impl Context, work: *mut Work, connection: *mut Connec
     }
     let (Some(work), Some(connection)) = (present(work), present(connection)) else { return reason::NOT_CONFIGURED };
     work.begin(false);
+    if context.is_paged(work.packet.payload + work.packet.segment.length) {
+        cold_path();
+        work.packet.segment.shared = context.is_shared();
+    }
     let segment = work.packet.segment;
     let mut run = Run { context, work };
     let verdict = decide::decide(&mut run, connection, &segment);

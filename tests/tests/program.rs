@@ -303,7 +303,7 @@ fn agree(dice: &mut Dice, model: &mut Model, mode: &str) {
             let (seq, flags, payload) = sender.answer(dice);
             // Now and then what a forger makes up.
             let ack = if dice.below(8) == 0 { dice.below(1 << 32) as u32 } else { sender.seq };
-            let segment = Segment { seq, length: payload.len() as u32, ack, flags, fragment: false };
+            let segment = Segment { seq, length: payload.len() as u32, ack, flags, ..Segment::default() };
             model.observe(&key, &segment, &payload);
             let mut frame = Frame::new(to, from, seq, &payload).with_flags(flags);
             frame.ack = ack;
@@ -311,7 +311,7 @@ fn agree(dice: &mut Dice, model: &mut Model, mode: &str) {
         } else {
             let before = sender.seq;
             let (seq, flags, payload) = sender.next(dice);
-            let segment = Segment { seq, length: payload.len() as u32, ack: 0, flags, fragment: false };
+            let segment = Segment { seq, length: payload.len() as u32, ack: 0, flags, ..Segment::default() };
             let expected = model.pass(&key, &segment, &payload);
             let frame = Frame::new(from, to, seq, &payload).with_flags(flags);
             let withheld = expected.map_or_else(|reason| reason == reason::FOREIGN, |verdict| verdict.withheld());

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
+use aya::util::KernelVersion;
 use breaker_common::abi::unseen;
 use breaker_common::decide::SYN;
 use breaker_tests::frame::{ACK, Frame, message, order};
@@ -92,6 +93,70 @@ fn urgent_data_hides_nothing() {
         line.offer(&[&heartbeat[digits..], &inner].concat());
         sleep(QUIET);
         assert!(orders(&sink) <= if tripped { 0 } else { 5 }, "{} orders, tripped: {tripped}", orders(&sink));
+    }
+}
+
+/// A file with these bytes, and its pages in memory.
+struct Pages {
+    file: std::fs::File,
+    memory: *mut u8,
+    length: usize,
+}
+
+impl Pages {
+    fn of(bytes: &[u8]) -> Self {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(bytes).expect("writing");
+        let (length, rights) = (bytes.len(), libc::PROT_READ | libc::PROT_WRITE);
+        // SAFETY: a plain system call; the file is as long as said.
+        let memory = unsafe { libc::mmap(std::ptr::null_mut(), length, rights, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        assert_ne!(memory, libc::MAP_FAILED, "mapping it");
+        Self { file, memory: memory.cast(), length }
+    }
+
+    /// Writes over them.
+    fn change(&self, bytes: &[u8]) {
+        assert_eq!(bytes.len(), self.length);
+        // SAFETY: a mapping of that length, which nothing else of this process reads.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.memory, self.length) };
+    }
+}
+
+#[test]
+fn pages_that_are_changed_after_they_were_sent_carry_no_orders() {
+    if !privileged() {
+        return;
+    }
+    if KernelVersion::current().expect("a version") < KernelVersion::new(6, 2, 0) {
+        println!("SKIP: this kernel cannot tell");
+        return;
+    }
+    let orders_to_be: Vec<u8> = (0..40).flat_map(order).collect();
+    let harmless = String::from_utf8(orders_to_be.clone()).expect("text").replace("\x0135=D\x01", "\x0135=0\x01");
+    for tripped in [false, true] {
+        let (rig, sink) = rig("", FIVE);
+        if tripped {
+            rig.trip("session/x1");
+        }
+        // What is sent waits behind the hook.
+        rig.inside(|| {
+            let slow =
+                ["qdisc", "add", "dev", "eth1", "root", "tbf", "rate", "100kbit", "burst", "5000", "limit", "1000000"];
+            assert!(Command::new("tc").args(slow).status().expect("running tc").success());
+        });
+        let line = sink.connect(&rig.wire.firm);
+        let pages = Pages::of(harmless.as_bytes());
+        let mut at = 0;
+        // SAFETY: a plain system call with descriptors that are open.
+        let sent =
+            unsafe { libc::sendfile(line.stream.as_raw_fd(), pages.file.as_raw_fd(), &raw mut at, pages.length) };
+        assert!(sent > 0 || tripped, "sending it: {}", std::io::Error::last_os_error());
+        sleep(Duration::from_millis(50));
+        pages.change(&orders_to_be);
+        sleep(3 * QUIET);
+        assert_eq!(orders(&sink), 0, "tripped: {tripped}");
+        let counters = rig.counters(1);
+        assert!(counters.withheld[0] > 0, "its bytes count as orders: {counters:?}");
     }
 }
 

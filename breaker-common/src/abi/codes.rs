@@ -254,3 +254,19 @@ pub mod kind {
     /// A connection is followed again.
     pub const SIGHTED: u32 = 13;
 }
+
+/// Marks in the kernel program's instructions: user space writes numbers of the running kernel in their place.
+pub mod marks {
+    /// The function `bpf_cast_to_kern_ctx`,
+    pub const CAST: u32 = 0x7fe1_a001;
+    /// `bpf_rdonly_cast`,
+    pub const READ: u32 = 0x7fe1_a002;
+    /// and the type `struct skb_shared_info`.
+    pub const INFO: u32 = 0x7fe1_a003;
+    /// Offset in `struct sk_buff` of `end`,
+    pub const END: u16 = 0x7ea1;
+    /// and of `head`.
+    pub const HEAD: u16 = 0x7ea2;
+    /// Offset in `struct skb_shared_info` of `flags`.
+    pub const FLAGS: u16 = 0x7ea3;
+}

@@ -10,7 +10,7 @@ mod codes;
 mod policy;
 mod state;
 
-pub use codes::{cause, flag, hook, identity, kind, label, mode, reason, undeclared, unseen, while_tripped};
+pub use codes::{cause, flag, hook, identity, kind, label, marks, mode, reason, undeclared, unseen, while_tripped};
 pub use policy::{
     Address, CompId, Endpoint, IdentityKey, Interface, Label, Limit, Meta, Meter, Override, Place, Policy, Rules,
     Session, Slots, Target, mapped,

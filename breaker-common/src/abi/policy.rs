@@ -41,6 +41,10 @@ pub struct Meta {
     pub interfaces: [Interface; MOST_INTERFACES],
     /// The network namespace that it was loaded in: device and inode of its file in nsfs (proc_pid_ns(5)).
     pub netns: [u64; 2],
+    /// 1 where the program is told by this kernel whether a packet's pages are shared.
+    pub shared_pages: u32,
+    /// Zero.
+    pub pad: u32,
     /// Path of the audit log, UTF-8, zero-padded: the verbs write it with no agent and no configuration at hand.
     pub audit: [u8; 256],
     /// The policies.

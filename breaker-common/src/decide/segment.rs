@@ -18,6 +18,8 @@ pub struct Segment {
     pub flags: u8,
     /// It is the first of several IP fragments, so its payload is not whole.
     pub fragment: bool,
+    /// Its payload lies in pages that the sender may still change.
+    pub shared: bool,
 }
 
 /// TCP flag: no more data from the sender.
@@ -35,7 +37,7 @@ impl Segment {
     /// True where the bytes of the payload are not those that the peer's application reads.
     #[inline(always)]
     pub fn is_unreadable(&self) -> bool {
-        self.fragment || self.flags & URG != 0
+        self.fragment | self.shared || self.flags & URG != 0
     }
 
     /// True where it opens a connection.

@@ -99,7 +99,7 @@ impl Machine {
     }
 
     fn packet(&mut self, connection: usize, seq: u32, flags: u8, payload: &[u8]) -> Verdict {
-        let segment = Segment { seq, length: payload.len() as u32, ack: 0, flags, fragment: false };
+        let segment = Segment { seq, length: payload.len() as u32, ack: 0, flags, ..Segment::default() };
         let before: Vec<_> = (0..SCOPES).map(|scope| self.model.scope(scope).switch).collect();
         let key = key(Self::session(connection), connection as u16);
         // What sends nothing needs no state.

@@ -17,6 +17,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use super::maps::{self, PodIdentity};
 use super::memory::Mapped;
+use super::pages;
 use super::pins::{Claim, PinRoot};
 use super::programs::Programs;
 use super::tables::{Tables, Taken, padded, transient};
@@ -129,7 +130,9 @@ fn detach(root: &PinRoot) -> Result<()> {
 
 fn fill(policy: &Policy, tables: &Tables, root: &PinRoot, way: &hook::Way) -> Result<()> {
     let mut meta = facts(policy, tables)?;
-    let object = open_object(tables, &meta)?;
+    let (object, sees) = pages::fit(OBJECT);
+    meta.shared_pages = sees as u32;
+    let object = open_object(&object, tables, &meta)?;
     for name in PINNED {
         let map = object.map(name).ok_or_else(|| anyhow!("the object has no map {name}"))?;
         map.pin(root.map(name)).with_context(|| format!("pinning map {name}"))?;
@@ -181,7 +184,7 @@ fn facts(policy: &Policy, tables: &Tables) -> Result<Meta> {
 }
 
 /// Opens the object with maps of the sizes that the policy needs.
-fn open_object(tables: &Tables, meta: &Meta) -> Result<Ebpf> {
+fn open_object(object: &[u8], tables: &Tables, meta: &Meta) -> Result<Ebpf> {
     let room = tables.room();
     let sizes = [
         ("LABELS", room.scopes),
@@ -202,7 +205,7 @@ fn open_object(tables: &Tables, meta: &Meta) -> Result<Ebpf> {
     for (name, size) in sizes {
         loader.map_max_entries(name, size);
     }
-    loader.load(OBJECT).map_err(|error| {
+    loader.load(object).map_err(|error| {
         let denied = matches!(&error, EbpfError::MapError(MapError::CreateError { io_error, .. })
             if io_error.kind() == std::io::ErrorKind::PermissionDenied);
         if denied { missing_rights() } else { anyhow!(error).context("creating the maps") }

@@ -16,6 +16,7 @@ pub mod maps;
 pub mod memory;
 mod meta;
 pub mod netns;
+mod pages;
 pub mod pins;
 mod programs;
 pub mod reattach;

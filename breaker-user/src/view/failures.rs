@@ -71,6 +71,11 @@ pub fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
         }
         _ => ("ended at once by `trip`, by the agent in 1 s, else at its next message", "not seen at all"),
     };
+    let pages = match breaker.meta() {
+        meta if meta.mode == mode::INLINE => "cannot be: a frame is what it is",
+        meta if meta.shared_pages != 0 => "cannot be read: the bytes in such pages count as orders",
+        _ => "NOT SEEN: this kernel cannot tell (Linux 6.2 can)",
+    };
     let fixed = [
         ("idle connection of a tripped scope", idle),
         ("event ring full", "enforcement goes on; lost events are counted"),
@@ -81,7 +86,7 @@ pub fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
         ("Multipath TCP", "a further path is refused; the first one is followed"),
         ("segment ahead of a gap", "withheld until TCP has filled the gap; else the stream is lost"),
         ("table full of live connections", "as `table full`; others take no place there"),
-        ("pages changed after sending (sendfile)", "not seen: what the hook read is what counts"),
+        ("pages changed after sending (sendfile)", pages),
         ("link removed by root", "nothing is enforced: `status` and the agent tell"),
         ("kernel bypass (Onload, DPDK, RDMA, AF_XDP)", bypass),
         ("FIX inside TLS", "not read: declare the session `wire = \"opaque\"`"),
