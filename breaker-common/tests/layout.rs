@@ -48,10 +48,10 @@ macro_rules! layout {
 layout! {
     Meta {
         magic, abi, side, mode, connections, capacity, slots, loaded_at, version, git, program_tag, inbound,
-        interface_count, interfaces, netns, shared_pages, pad, audit, policies,
+        interface_count, interfaces, netns, shared_pages, wired, audit, policies,
     }
     Policy { sha256, name, flags, undeclared, deadman_ns, scopes, sessions }
-    Interface { name, ifindex, hook, link, wired }
+    Interface { name, ifindex, hook, link, pad }
     Label { kind, session, name }
     Endpoint { port, pad, local, remote }
     IdentityKey { place, ids }

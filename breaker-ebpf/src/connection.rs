@@ -83,19 +83,10 @@ pub fn in_force() -> Option<(u32, &'static Policy)> {
     }
 }
 
-/// Whether the frames of an interface come over a wire (`Interface::wired` in `breaker_common::abi`).
+/// Whether all frames come over a wire (`Meta::wired` in `breaker_common::abi`).
 #[inline(always)]
-pub fn is_wired(ifindex: u32) -> bool {
-    let Some(meta) = META.get(0) else { return false };
-    let mut i = 0;
-    while i < meta.interfaces.len() {
-        let interface = &meta.interfaces[i];
-        if interface.ifindex == ifindex {
-            return interface.wired != 0;
-        }
-        i += 1;
-    }
-    false
+pub fn is_wired() -> bool {
+    META.get(0).is_some_and(|meta| meta.wired != 0)
 }
 
 /// The policy on a side.

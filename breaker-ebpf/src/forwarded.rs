@@ -47,7 +47,7 @@ extern "C" fn frame_is_lost(context: *mut xdp_md, work: *mut Work, connection: *
         return 0;
     }
     // A neighbour in memory leaves it to the card, which then finds the sum of the pseudo-header there (kernel `skbuff.h`, CHECKSUM_PARTIAL).
-    (connection::is_wired(context.interface()) || packet::checksum(context, packet) != fold(pseudo)) as u32
+    (connection::is_wired() || packet::checksum(context, packet) != fold(pseudo)) as u32
 }
 
 /// The sum of the pseudo-header (RFC 9293, 3.1; RFC 8200, 8.1), as the bytes lie in memory.

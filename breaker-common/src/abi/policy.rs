@@ -43,8 +43,8 @@ pub struct Meta {
     pub netns: [u64; 2],
     /// 1 where the program is told by this kernel whether a packet's pages are shared.
     pub shared_pages: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Inline, 1 where each frame comes over a wire, by XDP in the driver: no neighbour has left its checksum to the card.
+    pub wired: u32,
     /// Path of the audit log, UTF-8, zero-padded: the verbs write it with no agent and no configuration at hand.
     pub audit: [u8; 256],
     /// The policies.
@@ -83,8 +83,8 @@ pub struct Interface {
     pub hook: u32,
     /// Bytes of its packets' link header: 14 of Ethernet, 0 where packets begin with IP.
     pub link: u32,
-    /// 1 where each frame comes over a wire, by XDP in the driver: no neighbour has left its checksum to the card.
-    pub wired: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 /// What a scope's number stands for. Once given, a number keeps its meaning until the unload.

@@ -49,6 +49,11 @@ pub const PINNED: [&str; 17] = [
     "HEARTBEAT",
 ];
 
+/// The object as this kernel takes it.
+pub fn object() -> Vec<u8> {
+    pages::fit(OBJECT).0
+}
+
 /// Loads a policy under a pin root, which must be free.
 pub fn load(policy: &Policy, root: &PinRoot) -> Result<()> {
     let tables = tables(policy)?;
@@ -140,17 +145,19 @@ fn fill(policy: &Policy, tables: &Tables, root: &PinRoot, way: &hook::Way) -> Re
     fill_maps(tables, root)?;
     let mut programs = Programs::load(object, &meta, root, way.headers.contains(&0))?;
     meta.program_tag = programs.tag()?;
+    let mut wired = true;
     for (position, (interface, link)) in policy.host().interfaces.iter().zip(&way.headers).enumerate() {
         let name = interface.as_str();
         // Told before it is done, so that whoever comes after a crash knows where to look.
         meta.interfaces[position] =
-            Interface { name: padded(name)?, ifindex: hook::ifindex(name)?, hook: way.kind, link: *link, wired: 0 };
+            Interface { name: padded(name)?, ifindex: hook::ifindex(name)?, hook: way.kind, link: *link, pad: 0 };
         meta.interface_count = position as u32 + 1;
         put(root, "META", &[meta])?;
         let generic_too = policy.host().hook == Hook::Auto;
         let hook = programs.attach(&meta.interfaces[position], root, position, generic_too)?;
         meta.interfaces[position].hook = hook;
-        meta.interfaces[position].wired = (hook == breaker_common::abi::hook::XDP_NATIVE && hook::is_card(name)) as u32;
+        wired &= hook == breaker_common::abi::hook::XDP_NATIVE && hook::is_card(name);
+        meta.wired = wired as u32;
         put(root, "META", &[meta])?;
     }
     Ok(())

@@ -15,7 +15,7 @@ use breaker_tests::counts;
 use breaker_tests::frame::order;
 use breaker_tests::rig::Rig;
 use breaker_tests::sink::{End, Sink};
-use breaker_user::kernel::load::OBJECT;
+use breaker_user::kernel::load;
 use breaker_user::lab::Wire;
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, finit_module, reboot};
@@ -86,7 +86,8 @@ fn strings(list: &Value) -> impl Iterator<Item = &str> {
 
 /// Loads every program of the object and says how many instructions the verifier went through for each.
 fn load_each() -> Result<Value> {
-    let mut object = EbpfLoader::new().verifier_log_level(VerifierLogLevel::STATS).load(OBJECT).context("the maps")?;
+    let mut object =
+        EbpfLoader::new().verifier_log_level(VerifierLogLevel::STATS).load(&load::object()).context("the maps")?;
     let mut verified = json!({});
     for (name, program) in object.programs_mut() {
         match program {

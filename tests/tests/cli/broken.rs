@@ -3,7 +3,7 @@
 use breaker_common::abi::{ABI_VERSION, Label, Meta, label};
 use breaker_tests::privileged;
 use breaker_tests::rig::Rig;
-use breaker_user::kernel::load::OBJECT;
+use breaker_user::kernel::load::object;
 use breaker_user::kernel::memory::Mapped;
 
 use super::host::{Host, POLICY, chain, scope};
@@ -103,7 +103,7 @@ fn a_pin_directory_of_something_else_is_left_alone() {
     ] {
         rig.shell("mkdir /sys/fs/bpf/breaker");
         rig.inside(|| {
-            let object = aya::EbpfLoader::new().load(OBJECT).expect("the object");
+            let object = aya::EbpfLoader::new().load(&object()).expect("the object");
             object.map(map).expect("a map").pin(Rig::root().path().join(name)).expect("pinning");
         });
         VERBS.iter().for_each(|verb| drop(rig.types(verb).ended(5).because("/sys/fs/bpf/breaker")));
@@ -121,7 +121,7 @@ fn a_map_of_another_shape_is_named() {
     let rig = Rig::new(POLICY);
     rig.inside(|| {
         // What an older version may have had under that name.
-        let object = aya::EbpfLoader::new().load(OBJECT).expect("the object");
+        let object = aya::EbpfLoader::new().load(&object()).expect("the object");
         let path = Rig::root().map("SESSIONS");
         std::fs::remove_file(&path).expect("unpinning");
         object.map("PORTS").expect("a map").pin(&path).expect("pinning");

@@ -106,7 +106,7 @@ fn status_tells_when_something_else_decides_first() {
     rig.load();
     rig.inside(|| {
         use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, tc::TcAttachOptions};
-        let mut object = aya::EbpfLoader::new().load(breaker_user::kernel::load::OBJECT).expect("the object");
+        let mut object = aya::EbpfLoader::new().load(&breaker_user::kernel::load::object()).expect("the object");
         let program: &mut SchedClassifier = object.program_mut("egress").expect("a program").try_into().expect("tc");
         program.load().expect("loading");
         // tcx runs before clsact, whatever its order.

@@ -280,7 +280,7 @@ impl Other {
         use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
         rig.inside(|| {
             // Our own program with empty maps does for one that lets everything pass.
-            let mut object = aya::EbpfLoader::new().load(breaker_user::kernel::load::OBJECT).expect("the object");
+            let mut object = aya::EbpfLoader::new().load(&breaker_user::kernel::load::object()).expect("the object");
             let program: &mut SchedClassifier =
                 object.program_mut("egress").expect("a program").try_into().expect("tc");
             program.load().expect("loading");

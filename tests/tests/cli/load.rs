@@ -78,7 +78,7 @@ fn pins_left_beside_the_root_are_removed_by_the_next_load() {
     // As if an unload had died when everything was out of the way but removed; and pins loose, as another version might leave them.
     rig.shell("mkdir /sys/fs/bpf/breaker_next && mv /sys/fs/bpf/breaker /sys/fs/bpf/breaker_next/pins");
     rig.inside(|| {
-        let object = aya::EbpfLoader::new().load(breaker_user::kernel::load::OBJECT).expect("the object");
+        let object = aya::EbpfLoader::new().load(&breaker_user::kernel::load::object()).expect("the object");
         object.map("PORTS").expect("a map").pin("/sys/fs/bpf/breaker_next/loose").expect("pinning");
     });
     rig.types("status").ended(3);
