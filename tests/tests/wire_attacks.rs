@@ -385,3 +385,28 @@ fn frames_of_other_kinds_are_read_or_counted_as_unseen() {
     let problems = shown["enforced"]["problems"].as_array().expect("problems");
     assert!(problems.iter().any(|problem| problem["what"] == "unseen"), "{problems:?}");
 }
+
+#[test]
+fn tcp_behind_more_extension_headers_than_are_read_does_not_reach_a_session() {
+    if !privileged() {
+        return;
+    }
+    let rig = Rig::new("on_trip = \"drop\"\n[[session]]\nname = \"x1\"\nremote = \"[fd09::2]:9001\"\n");
+    rig.trip("session/x1");
+    let hook = PacketSocket::deaf(&rig.wire.firm, Wire::INTERFACE);
+    let to = |address: &str| SocketAddr::new(address.parse().expect("an address"), 9001);
+    let from = SocketAddr::new(Wire::FIRM_V6, 40_000);
+    let behind = |to: SocketAddr, headers: usize| {
+        let bytes = Frame::new(from, to, 1_000, &order(1)).bytes();
+        let next = |n: usize| if n + 1 == headers { 6 } else { 60 };
+        let options: Vec<u8> = (0..headers).flat_map(|n| [next(n), 0, 1, 4, 0, 0, 0, 0]).collect();
+        let length = (bytes.len() - 54 + options.len()) as u16;
+        let ip =
+            [&bytes[14..18], &length.to_be_bytes()[..], &[if headers == 0 { 6 } else { 60 }], &bytes[21..54]].concat();
+        [&bytes[..14], &ip, &options, &bytes[54..]].concat()
+    };
+    for headers in [0, 1, 5, 12, 13, 30] {
+        assert!(!hook.send(&behind(to("fd09::2"), headers)), "{headers} headers pass");
+        assert!(hook.send(&behind(to("fd09::3"), headers)), "{headers} headers to another address are withheld");
+    }
+}

@@ -280,6 +280,28 @@ fn a_session_that_is_added_counts_from_its_next_packet_and_one_that_is_removed_i
 }
 
 #[test]
+fn a_flow_that_is_live_when_its_session_is_declared_stays_live() {
+    if !privileged() {
+        return;
+    }
+    let before = "[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n";
+    let rig = Rig::new(before);
+    let sink = Sink::listen(&rig.wire.venue, at(9002));
+    // What tripped before it was declared was nothing of its.
+    rig.trip("host");
+    rig.reset("host");
+    let mut line = sink.connect(&rig.wire.firm);
+    line.deliver(&order(1));
+    change(&rig, &format!("{before}[[session]]\nname = \"x2\"\nremote = \"10.9.0.2:9002\"\n"));
+    for id in 2..6 {
+        line.deliver(&order(id));
+    }
+    assert_eq!(rig.counters(2).passed[0], 4);
+    rig.trip("session/x2");
+    line.reset();
+}
+
+#[test]
 fn what_is_tripped_stays_tripped_and_what_is_fenced_stays_fenced() {
     if !privileged() {
         return;
