@@ -163,6 +163,10 @@ fn judge(context: impl Context, link: u32) -> Result<(), Exit> {
         }
     };
     let connection = connection::find(context, work, looked_up)?;
+    if context.is_lost(work, connection) {
+        cold_path();
+        return Err(Exit { reason: reason::UNDELIVERABLE, end: End::Drop });
+    }
     let judged = context.judge_segment(work, connection);
     let ends = work.packet.segment.flags & (FIN | RST) != 0;
     if !ends && judged == reason::PASSED {
@@ -192,10 +196,6 @@ const RESET: u32 = 1 << 30;
 /// A global function, so that the verifier follows it once and not once a way by which a connection is found.
 #[inline(always)]
 fn judge_segment(context: impl Context, work: *mut Work, connection: *mut Connection) -> u32 {
-    if context.is_lost(work, connection) {
-        cold_path();
-        return reason::UNDELIVERABLE | DROP;
-    }
     let (Some(work), Some(connection)) = (present(work), present(connection)) else { return reason::NOT_CONFIGURED };
     work.begin(false);
     if context.is_paged(work.packet.payload + work.packet.segment.length) {

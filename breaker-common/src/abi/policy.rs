@@ -156,9 +156,8 @@ impl Target {
 
     /// What such a word means.
     #[inline(always)]
-    pub fn unpack(word: u32) -> Self {
-        // By its bit and not by its sign: of a sign the verifier of 6.18 draws wrong bounds, and warns of them ("REG INVARIANTS VIOLATION").
-        if core::hint::black_box(word >> Self::SHARED.trailing_zeros()) != 0 {
+    pub const fn unpack(word: u32) -> Self {
+        if word & Self::SHARED != 0 {
             return Self::Shared { place: word & ((1 << Self::MASK) - 1), mask: word >> Self::MASK & 0xf };
         }
         match word {

@@ -236,15 +236,17 @@ fn read<W: World>(
     let withholds = stream.is_out_of_place(seq) && world.armed(session.scopes[0]);
     let from = match stream.advance(seq, segment.length, opened, withholds, world.tally()) {
         Arrival::New(from) => from,
-        Arrival::Repeated if segment.shared => {
-            // What is sent again may be something else by now.
-            cold_path();
-            world.tally().blind = segment.length;
+        Arrival::Repeated => {
+            let tally = world.tally();
+            // What is sent again from pages that may be changed may be something else by now. Without a branch, each way behind which the
+            // verifier would follow anew.
+            tally.blind |= segment.length & (segment.shared as u32).wrapping_neg();
+            if tally.blind == 0 {
+                return None;
+            }
+            // Its bytes are counted already.
             segment.length
         }
-        Arrival::Repeated if world.tally().blind == 0 => return None,
-        // Its bytes are counted already.
-        Arrival::Repeated => segment.length,
         Arrival::Ahead => return Some(Verdict::Ahead),
         Arrival::Foreign => return Some(Verdict::Foreign),
     };
