@@ -34,6 +34,8 @@ pub trait Access: Copy {
     fn uid(self) -> u32;
     /// IPv4's TTL, or IPv6's hop limit, where it is forwarded by this host; else 0.
     fn hops(self, packet: &Packet) -> u32;
+    /// Messages that are hopped over at once: as many as most packets hold.
+    fn hops_at_once(self) -> u32;
     /// True where not all bytes before this offset are in its linear part.
     #[inline(always)]
     fn is_paged(self, offset: u32) -> bool {
@@ -186,6 +188,11 @@ impl Access for Skb {
     }
 
     #[inline(always)]
+    fn hops_at_once(self) -> u32 {
+        32
+    }
+
+    #[inline(always)]
     fn hops(self, _: &Packet) -> u32 {
         0
     }
@@ -277,6 +284,11 @@ impl Access for Frame {
     #[inline(always)]
     fn uid(self) -> u32 {
         Connection::NO_USER
+    }
+
+    #[inline(always)]
+    fn hops_at_once(self) -> u32 {
+        12
     }
 
     #[inline(always)]

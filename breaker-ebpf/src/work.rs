@@ -27,8 +27,6 @@ use crate::payload::InPacket;
 use crate::scope::OnSide;
 use crate::{connection, event, now, scope};
 
-/// Messages that one call hops over,
-const HOPS: u32 = 32;
 /// steps of the walk that a call takes where all messages must be looked at more closely, and where one may be among others,
 const STEPS: u32 = 64;
 const FEW: u32 = 16;
@@ -363,7 +361,7 @@ pub fn walk(context: impl Context, work: *mut Work, framing: *mut Framing, from:
     at
 }
 
-/// [`Framing::hop`], over up to [`HOPS`] messages, where nothing is looked for in the segment. A global function.
+/// [`Framing::hop`], over up to [`Access::hops_at_once`](crate::context::Access::hops_at_once) messages, where nothing is looked for in the segment. A global function.
 #[inline(always)]
 pub fn hop(context: impl Context, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32 {
     let (Some(work), Some(framing)) = (present(work), present(framing)) else { return to };
@@ -372,7 +370,7 @@ pub fn hop(context: impl Context, work: *mut Work, framing: *mut Framing, from: 
         return from;
     }
     let mut payload = InPacket { context, start: work.packet.payload };
-    framing.hop(&mut payload, (from, to), (HOPS, work.longest), class::of_one, &mut work.tally)
+    framing.hop(&mut payload, (from, to), (context.hops_at_once(), work.longest), class::of_one, &mut work.tally)
 }
 
 /// [`Framing::step`], up to [`STEPS`] times, or [`FEW`] where others may be hopped over again. A global function.
