@@ -27,10 +27,10 @@ use crate::payload::InPacket;
 use crate::scope::OnSide;
 use crate::{connection, event, now, scope};
 
-/// steps of the walk that a call takes where all messages must be looked at more closely, and where one may be among others,
+/// Steps of the walk that a call takes where all messages must be looked at more closely, and where one may be among others,
 const STEPS: u32 = 64;
 const FEW: u32 = 16;
-/// and calls a segment: 4,352 messages at the very least, where every 17th is of the common kind; 16,384 where all are.
+/// and calls a segment: 4,352 messages at the very least, where every 17th is of the common kind; 16,384 where all are, 6,144 of a frame.
 const CALLS: u32 = 512;
 
 /// See the module.
