@@ -7,7 +7,7 @@ use aya::EbpfLoader;
 use aya::programs::links::LinkOrder;
 use aya::programs::tc::TcAttachOptions;
 use aya::programs::{SchedClassifier, TcAttachType};
-use breaker_user::kernel::load::OBJECT;
+use breaker_user::kernel::load::object;
 use breaker_user::lab::{Wire, veth};
 use rustix::mount::{MountFlags, mount};
 
@@ -32,7 +32,7 @@ fn a_program_in_front_is_seen_and_so_is_its_end() {
     let agent = host.agent();
     wait_for_health(&host, None);
     host.inside(|| {
-        let mut other = EbpfLoader::new().load(OBJECT).expect("an object");
+        let mut other = EbpfLoader::new().load(&object()).expect("an object");
         let program: &mut SchedClassifier =
             other.program_mut("egress").expect("a program").try_into().expect("a classifier");
         program.load().expect("loading it");
