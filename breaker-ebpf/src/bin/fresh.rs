@@ -1,5 +1,5 @@
 //! Makes each repeat of a test run a new segment. BPF_PROG_TEST_RUN gives the same buffer to each repeat, with what the one before
-//! wrote in it: this raises the sequence number by the payload's length and goes on into the program that is measured.
+//! wrote in it: this raises the sequence number by the payload's length, puts the checksum right and goes on into the program that is measured.
 #![no_std]
 #![no_main]
 
@@ -58,9 +58,21 @@ fn renew(data: usize, end: usize) -> bool {
     unsafe {
         let header = (*((data + TCP + 12) as *const u8) >> 4) as usize * 4;
         let payload = (end - data - TCP - header) as u32;
-        seq.write_unaligned(u32::from_be(seq.read_unaligned()).wrapping_add(payload).to_be());
+        let old = seq.read_unaligned();
+        let new = u32::from_be(old).wrapping_add(payload).to_be();
+        seq.write_unaligned(new);
+        let checksum = (data + TCP + 16) as *mut u16;
+        checksum.write_unaligned(renewed(checksum.read_unaligned(), old, new));
     }
     true
+}
+
+/// A checksum after a word under it has changed (RFC 1624, 3), as the bytes lie in memory.
+#[inline(always)]
+fn renewed(checksum: u16, old: u32, new: u32) -> u16 {
+    let halves = |word: u32| (word & 0xffff) + (word >> 16);
+    let sum = (!checksum) as u32 + halves(!old) + halves(new);
+    !halves(halves(sum)) as u16
 }
 
 /// Nothing here panics.
