@@ -5,6 +5,7 @@
 pub mod allow;
 pub mod bench;
 pub mod counts;
+pub mod cpu;
 pub mod crowd;
 pub mod dice;
 pub mod empty;

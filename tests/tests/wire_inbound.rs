@@ -9,6 +9,7 @@ use std::time::Duration;
 use aya::programs::{SchedClassifier, TcAttachType};
 use breaker_common::abi::Counters;
 use breaker_common::decide::{FIN, SYN};
+use breaker_tests::cpu::stay_on;
 use breaker_tests::dice::Dice;
 use breaker_tests::frame::{ACK, Frame, order};
 use breaker_tests::gateway::{Gateway, Hook, Inline, Offloads};
@@ -18,7 +19,6 @@ use breaker_tests::rig::{Network, Rig};
 use breaker_tests::sink::sent;
 use breaker_tests::venue::{Pair, any, cut, fill, kinds, position, reject};
 use breaker_user::lab::{Namespace, Offload, Wire};
-use rustix::thread::{CpuSet, sched_setaffinity};
 
 const POLICY: &str = r#"
 inbound = "watch"
@@ -47,9 +47,7 @@ fn queued(sender: (&Namespace, &str), at: (&Namespace, &str)) {
 /// Keeps this thread, those that it starts, and what they send to one CPU: so that segments of up to 64 KB come in as they were sent,
 /// and in that order.
 fn on_one_cpu() {
-    let mut set = CpuSet::new();
-    set.set(0);
-    sched_setaffinity(None, &set).expect("pinning to a CPU");
+    stay_on(0);
 }
 
 fn pair(rig: &Rig, address: IpAddr, port: u16) -> Pair {

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use breaker_user::lab::{Namespace, Wire};
-use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::figures::{Row, median};
 use super::hook::{POLICY, segment};
@@ -15,6 +14,7 @@ use super::report::Table;
 use super::scale::Scale;
 use super::tool::fed;
 use crate::allow::Allow;
+use crate::cpu::stay_on;
 use crate::empty::Empty;
 use crate::gateway::{Gateway, Hook, Inline, Offloads};
 use crate::raw::PacketSocket;
@@ -162,7 +162,7 @@ impl Lane {
         let network = self.guard.network();
         let before = received(&network.venue);
         let elapsed = network.firm.run(move || {
-            pin();
+            stay_on(0);
             let start = Instant::now();
             for _ in 0..frames / BATCH {
                 for frame in batch.iter_mut() {
@@ -192,13 +192,6 @@ impl Lane {
             assert!(!rules.contains("counter packets 0 "), "nftables saw no order: {rules}");
         }
     }
-}
-
-/// Always the same core: what a sender's frames cause happens there too.
-fn pin() {
-    let mut one = CpuSet::new();
-    one.set(0);
-    sched_setaffinity(None, &one).expect("staying on one core");
 }
 
 /// Frames that came at the venue's interface.

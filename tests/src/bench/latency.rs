@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::thread;
 use std::time::Instant;
 
 use super::drain::Drain;
@@ -10,13 +11,14 @@ use super::order::{LENGTH, order};
 use super::peer::Peer;
 use super::report::Table;
 use super::scale::Scale;
+use crate::cpu::stay_on;
 
 const SHARES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
 
 /// The section.
 pub fn tables(scale: &Scale) -> Vec<Table> {
     let title = format!(
-        "round trip of {LENGTH} bytes of FIX over veth, {} a round, us, medians of {} rounds",
+        "round trip of {LENGTH} bytes of FIX over veth, the ends on two CPUs, {} a round, us, medians of {} rounds",
         scale.pings, scale.short_rounds
     );
     let mut table = Table::new(title, &["between", "p50", "p99", "p99.9", "p50 against nothing"]);
@@ -30,7 +32,7 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
         .collect();
     for round in 0..=scale.short_rounds {
         for (stream, rows) in &mut lines {
-            let times = ping(stream, scale.pings);
+            let times = from_another_cpu(|| ping(stream, scale.pings));
             // The first round wakes everything up.
             for (row, (_, share)) in rows.iter_mut().zip(SHARES).filter(|_| round > 0) {
                 row.rounds.push(quantile(times.clone(), share));
@@ -49,6 +51,15 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
     }
     absent.into_iter().for_each(|line| table.line(line));
     vec![table]
+}
+
+/// Does something on another CPU than the echo's.
+fn from_another_cpu<R: Send>(what: impl FnOnce() -> R + Send) -> R {
+    let there = || {
+        stay_on(0);
+        what()
+    };
+    thread::scope(|scope| scope.spawn(there).join().expect("a measurement"))
 }
 
 /// How long each round trip took, us.

@@ -10,13 +10,13 @@ use std::thread;
 
 use aya::programs::Xdp;
 use aya_obj::programs::XdpAttachType;
-use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::{Curve, note, picture};
 use crate::bench::hook::{POLICY, mean, segment};
 use crate::bench::order::{LENGTH, order};
 use crate::bench::report::Table;
 use crate::bench::scale::Scale;
+use crate::cpu::stay_on;
 use crate::empty::Empty;
 use crate::frame::Frame;
 use crate::fresh::Fresh;
@@ -115,9 +115,7 @@ impl Lane {
 fn at_once(cores: usize, measure: impl Fn(usize) -> f64 + Sync) -> f64 {
     let (barrier, measure) = (Barrier::new(cores), &measure);
     let on = |core: usize| {
-        let mut one = CpuSet::new();
-        one.set(core);
-        sched_setaffinity(None, &one).expect("choosing a processor");
+        stay_on(core);
         barrier.wait();
         measure(core)
     };
