@@ -46,7 +46,8 @@ fn object(root: &Path) -> Result<PathBuf, String> {
 fn check_age(root: &Path, object: &Path) -> Result<(), String> {
     sources::WATCHED.iter().for_each(|path| watch(&root.join(path)));
     watch(&sources::stamp(root));
-    let digest = sources::digest(root).map_err(|error| format!("reading the kernel program's sources: {error}"))?;
+    let digest =
+        sources::digest(root).map_err(|error| format!("reading the kernel program's sources: {error}"))?;
     if fs::read_to_string(sources::stamp(root)).is_ok_and(|stamp| stamp == digest) {
         return Ok(());
     }

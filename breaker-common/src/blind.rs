@@ -12,28 +12,28 @@ use bytemuck::Zeroable;
 
 use crate::class::Class;
 use crate::fix::{Header, WINDOW};
-use crate::stream::{Framing, Payload, Tally, sync};
+use crate::stream::{Framing, Payload, SegmentCounts, sync};
 
 /// No order is shorter: its fields alone (header, ClOrdID, Side, OrderQty, OrdType, TransactTime, trailer) take more.
 pub const BYTES_PER_ORDER: u32 = 100;
 /// Headers in the unread bytes of a segment that may turn out to begin no message before the rest of the segment is given up.
-const MOST_TRIED: u32 = 256;
+const MAX_TRIED: u32 = 256;
 /// Bytes of a trailer, `10=nnn|`.
 const TRAILER: u32 = 7;
 
-impl Tally {
+impl SegmentCounts {
     /// Orders that the unread bytes count as.
     #[inline(always)]
     pub fn blind_orders(&self) -> u32 {
-        self.blind.div_ceil(BYTES_PER_ORDER).saturating_sub(self.counted)
+        self.blind_bytes.div_ceil(BYTES_PER_ORDER).saturating_sub(self.recounted_orders)
     }
 
     /// The first half of [`Framing::seek`]: counts what lies before the next header as unread. Returns where that is; `to` where there is none.
     #[inline(always)]
-    pub fn pass_over(&mut self, payload: &mut impl Payload, (from, to): (u32, u32)) -> u32 {
-        let found = if self.tried < MOST_TRIED { payload.find(from, to) } else { to };
+    pub fn skip_to_header(&mut self, payload: &mut impl Payload, (from, to): (u32, u32)) -> u32 {
+        let found = if self.false_headers < MAX_TRIED { payload.find(from, to) } else { to };
         let found = if found < from || found > to { to } else { found };
-        self.blind = self.blind.wrapping_add(found - from);
+        self.blind_bytes = self.blind_bytes.wrapping_add(found - from);
         found
     }
 }
@@ -41,47 +41,53 @@ impl Tally {
 impl Framing {
     /// No message begins where one must. The message before it had a wrong length, or is of no use to tell where the next one is.
     #[inline(always)]
-    pub fn lose(&mut self, tally: &mut Tally) {
-        tally.desyncs = tally.desyncs.wrapping_add(1);
-        self.settle(tally);
-        self.recount(self.last, tally);
-        *self = Self { synced: sync::LOST, ..Self::zeroed() };
+    pub fn lose_sync(&mut self, counts: &mut SegmentCounts) {
+        counts.desyncs = counts.desyncs.wrapping_add(1);
+        self.finish_message(counts);
+        self.recount(self.message_bytes, counts);
+        *self = Self { sync: sync::BLIND, ..Self::zeroed() };
     }
 
     /// Counts so many bytes of the last message as unread.
     #[inline(always)]
-    fn recount(&self, bytes: u32, tally: &mut Tally) {
-        tally.blind = tally.blind.wrapping_add(bytes);
-        let counted = self.last != 0 && self.last_class == Class::Order as u32;
-        tally.counted = tally.counted.wrapping_add(counted as u32);
+    fn recount(&self, bytes: u32, counts: &mut SegmentCounts) {
+        counts.blind_bytes = counts.blind_bytes.wrapping_add(bytes);
+        let counted = self.message_bytes != 0 && self.message_class == Class::Order as u32;
+        counts.recounted_orders = counts.recounted_orders.wrapping_add(counted as u32);
     }
 
     /// Bytes that are there and cannot be read, or not be relied on: blind from `from` to `to`. Returns `to`.
     #[inline(always)]
-    pub fn unreadable(&mut self, (from, to): (u32, u32), tally: &mut Tally) -> u32 {
-        tally.desyncs = tally.desyncs.wrapping_add((self.synced == sync::YES) as u32);
-        self.settle(tally);
-        tally.blind = tally.blind.wrapping_add(to.wrapping_sub(from));
-        *self = Self { synced: sync::LOST, ..Self::zeroed() };
+    pub fn mark_blind(&mut self, (from, to): (u32, u32), counts: &mut SegmentCounts) -> u32 {
+        counts.desyncs = counts.desyncs.wrapping_add((self.sync == sync::IN_SYNC) as u32);
+        self.finish_message(counts);
+        counts.blind_bytes = counts.blind_bytes.wrapping_add(to.wrapping_sub(from));
+        *self = Self { sync: sync::BLIND, ..Self::zeroed() };
         to
     }
 
     /// Goes on to the next header in a blind stream, and follows it from there where a message begins with it. Returns where to go on.
     #[inline(always)]
-    pub fn seek(&mut self, payload: &mut impl Payload, (from, to): (u32, u32), longest: u32, tally: &mut Tally) -> u32 {
-        let found = tally.pass_over(payload, (from, to));
-        self.take_up(payload, (found, to), longest, tally)
+    pub fn resync(
+        &mut self,
+        payload: &mut impl Payload,
+        (from, to): (u32, u32),
+        longest: u32,
+        counts: &mut SegmentCounts,
+    ) -> u32 {
+        let found = counts.skip_to_header(payload, (from, to));
+        self.resume_at(payload, (found, to), longest, counts)
     }
 
     /// The second half of [`Framing::seek`]: follows the message that begins with the header at `found`. What is no message is gone over by
     /// one byte.
     #[inline(always)]
-    pub fn take_up(
+    pub fn resume_at(
         &mut self,
         payload: &mut impl Payload,
         (found, to): (u32, u32),
         longest: u32,
-        tally: &mut Tally,
+        counts: &mut SegmentCounts,
     ) -> u32 {
         if found >= to {
             return to;
@@ -90,7 +96,8 @@ impl Framing {
             *self = Self::zeroed();
             return found;
         }
-        (tally.tried, tally.blind) = (tally.tried.wrapping_add(1), tally.blind.wrapping_add(1));
+        (counts.false_headers, counts.blind_bytes) =
+            (counts.false_headers.wrapping_add(1), counts.blind_bytes.wrapping_add(1));
         found + 1
     }
 
@@ -100,15 +107,15 @@ impl Framing {
     /// It is one only where it stands at the beginning of the segment, or behind a trailer; and where it is as long as an order. So text
     /// in a data field is not taken for one.
     #[inline(always)]
-    pub fn overrun(
+    pub fn find_embedded(
         &mut self,
         payload: &mut impl Payload,
         (from, to): (u32, u32),
         longest: u32,
-        tally: &mut Tally,
+        counts: &mut SegmentCounts,
     ) -> u32 {
         // Where the last message began, which may be before the segment.
-        let start = to.wrapping_add(self.skip).wrapping_sub(self.last);
+        let start = to.wrapping_add(self.body_remaining).wrapping_sub(self.message_bytes);
         let in_segment = (start.wrapping_sub(from) as i32) >= 0;
         let inside = if in_segment { start.wrapping_add(1) } else { from };
         if inside >= to || to - inside < BYTES_PER_ORDER {
@@ -119,14 +126,16 @@ impl Framing {
             return to;
         }
         let at_start = !in_segment && found == from;
-        if !(at_start || ends_in_trailer(payload, found)) || message(payload, (found, to), longest) < BYTES_PER_ORDER {
+        if !(at_start || ends_in_trailer(payload, found))
+            || message(payload, (found, to), longest) < BYTES_PER_ORDER
+        {
             return to;
         }
-        tally.desyncs = tally.desyncs.wrapping_add(1);
-        self.settle(tally);
+        counts.desyncs = counts.desyncs.wrapping_add(1);
+        self.finish_message(counts);
         // What it said of its sender is not to be relied on either.
-        (tally.ids, tally.identified) = ([0; 4], 0);
-        self.recount(found.wrapping_sub(start), tally);
+        (counts.comp_ids, counts.identity_complete) = ([0; 4], 0);
+        self.recount(found.wrapping_sub(start), counts);
         *self = Self::zeroed();
         found
     }
@@ -180,7 +189,8 @@ pub fn first_signature(word: u64, next: u64) -> u32 {
         let at = ((below & ONES).wrapping_mul(ONES) >> 56) as u32;
         // `FIX`, two bytes on.
         let shift = 8 * (at + 2);
-        let rest = if shift < 64 { word >> shift | (next << 1) << (63 - shift) } else { next >> (shift - 64) };
+        let rest =
+            if shift < 64 { word >> shift | (next << 1) << (63 - shift) } else { next >> (shift - 64) };
         if rest & 0xff_ff_ff == REST {
             return at;
         }

@@ -4,7 +4,7 @@
 
 use crate::fields::want;
 use crate::fix::MsgType;
-use crate::stream::Kind;
+use crate::stream::MessageKind;
 
 /// What a message does to the risk of the firm that sends it. The codes index counters and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,7 +123,7 @@ table! {
 
 /// The class of a message whose type has one character: [`of`], from a table.
 #[inline(always)]
-pub fn of_one(msg_type: MsgType) -> Class {
+pub fn of_single_char(msg_type: MsgType) -> Class {
     // All that have one are among these; the kernel's verifier is shown it.
     static CLASSES: [Class; 128] = {
         let mut classes = [Class::Order; 128];
@@ -140,10 +140,10 @@ pub fn of_one(msg_type: MsgType) -> Class {
 /// OrderMassActionRequest: an order or a cancel, by MassActionType(1373).
 pub const MASS_ACTION: MsgType = MsgType(packed("CA"));
 
-/// What comes in. The codes follow those of [`Class`], as positions of `Tally::messages`.
+/// What comes in. The codes follow those of [`Class`], as positions of `SegmentCounts::messages`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub enum Incoming {
+pub enum InboundClass {
     /// ExecutionReport (8) of a fill: ExecType(150) is F, or 1 or 2 before FIX 4.3.
     Fill = 5,
     /// A reject: Reject (3), BusinessMessageReject (j), OrderCancelReject (9), or ExecutionReport with OrdStatus(39)=8.
@@ -152,7 +152,7 @@ pub enum Incoming {
     Other = 7,
 }
 
-impl Incoming {
+impl InboundClass {
     /// All of them, by code.
     pub const ALL: [Self; 3] = [Self::Fill, Self::Reject, Self::Other];
 
@@ -166,19 +166,19 @@ impl Incoming {
     }
 }
 
-/// All that goes out, of whatever class: behind those of [`Class`] and [`Incoming`] in `Tally::messages`.
-pub const EVERY: usize = 8;
+/// All that goes out, of whatever class: behind those of [`Class`] and [`InboundClass`] in `SegmentCounts::messages`.
+pub const TOTAL: usize = 8;
 
 /// What becomes of an incoming message of this type.
 #[inline(always)]
-pub fn incoming(msg_type: MsgType) -> Kind {
+pub fn inbound_kind(msg_type: MsgType) -> MessageKind {
     const REPORT: u64 = packed("8");
     const REJECTS: [u64; 3] = [packed("3"), packed("j"), packed("9")];
     match msg_type.0 {
-        REPORT => Kind { class: Incoming::Other as usize, want: want::REPORT },
+        REPORT => MessageKind { class: InboundClass::Other as usize, want: want::REPORT },
         other if other == REJECTS[0] || other == REJECTS[1] || other == REJECTS[2] => {
-            Kind { class: Incoming::Reject as usize, want: 0 }
+            MessageKind { class: InboundClass::Reject as usize, want: 0 }
         }
-        _ => Kind { class: Incoming::Other as usize, want: 0 },
+        _ => MessageKind { class: InboundClass::Other as usize, want: 0 },
     }
 }

@@ -5,9 +5,9 @@
 //! ExecType(150) and OrdStatus(39). Such a message is walked field by field instead; one window a field, however the fields are cut
 //! over segments. Data fields are hopped over by the length in the field before them, so what they hold cannot mislead.
 
-use crate::class::{Class, Incoming};
-use crate::fix::{SOH, WINDOW, Words, first, number};
-use crate::stream::{Framing, Payload, Tally, join};
+use crate::class::{Class, InboundClass};
+use crate::fix::{SOH, WINDOW, Words, find_byte, parse_digits};
+use crate::stream::{Framing, Payload, SegmentCounts, join};
 
 /// What is looked for in a message: bits of `Framing::scan`.
 pub mod want {
@@ -79,7 +79,7 @@ const fn digits(tag: u32) -> u64 {
 fn end(window: &Words) -> u32 {
     let mut at = WINDOW as u32;
     let [w0, w1, w2, w3] = *window;
-    let (w0, w1, w2, w3) = (first(w0, SOH), first(w1, SOH), first(w2, SOH), first(w3, SOH));
+    let (w0, w1, w2, w3) = (find_byte(w0, SOH), find_byte(w1, SOH), find_byte(w2, SOH), find_byte(w3, SOH));
     if w3 < 8 {
         at = 24 + w3;
     }
@@ -98,185 +98,198 @@ fn end(window: &Words) -> u32 {
 impl Framing {
     /// Reads the next field of the message that is being walked, as far as it lies between `from` and `to`. Returns where to go on.
     #[inline(always)]
-    pub fn field(&mut self, payload: &mut impl Payload, from: u32, to: u32, tally: &mut Tally) -> u32 {
+    pub fn read_field(
+        &mut self,
+        payload: &mut impl Payload,
+        from: u32,
+        to: u32,
+        counts: &mut SegmentCounts,
+    ) -> u32 {
         let left = to.wrapping_sub(from);
-        let left = if left < self.skip { left } else { self.skip };
-        if self.scan & DATA == 0 && self.hop != 0 {
-            let bytes = if self.hop < left { self.hop } else { left };
-            self.hop -= bytes;
-            return self.consume(bytes, from, tally);
+        let left = if left < self.body_remaining { left } else { self.body_remaining };
+        if self.field_state & DATA == 0 && self.data_remaining != 0 {
+            let bytes = if self.data_remaining < left { self.data_remaining } else { left };
+            self.data_remaining -= bytes;
+            return self.consume(bytes, from, counts);
         }
-        let held = self.held & (WINDOW as u32 - 1);
+        let held = self.partial_bytes & (WINDOW as u32 - 1);
         let room = WINDOW as u32 - held;
         let length = if left < room { left } else { room };
-        let Some(read) = payload.window(from, length) else { return self.unreadable((from, to), tally) };
-        let window = if held == 0 { read } else { join(&self.head, &read, held) };
+        let Some(read) = payload.window(from, length) else { return self.mark_blind((from, to), counts) };
+        let window = if held == 0 { read } else { join(&self.partial, &read, held) };
         let have = held + length;
         let end = end(&window);
         // Behind the bytes that there are, all is zero.
         let whole = end < have;
-        if self.scan & LONG != 0 {
+        if self.field_state & LONG != 0 {
             if whole {
-                self.scan &= !LONG;
+                self.field_state &= !LONG;
             }
-            return self.consume(if whole { end + 1 } else { length }, from, tally);
+            return self.consume(if whole { end + 1 } else { length }, from, counts);
         }
-        let tag = first(window[0], b'=');
-        let cut = have < WINDOW as u32 && length < self.skip;
-        if self.scan & DATA != 0 {
+        let tag = find_byte(window[0], b'=');
+        let cut = have < WINDOW as u32 && length < self.body_remaining;
+        if self.field_state & DATA != 0 {
             if tag < 8 && tag < end {
-                self.scan &= !DATA;
-                self.held = 0;
+                self.field_state &= !DATA;
+                self.partial_bytes = 0;
                 // The tag, `=`, the data, SOH; less what is behind already.
-                self.hop = (self.hop + tag + 2).saturating_sub(held);
+                self.data_remaining = (self.data_remaining + tag + 2).saturating_sub(held);
                 return from;
             }
             if whole || !(cut && have < 8) {
                 // A field without a tag is no data.
-                self.scan &= !DATA;
-                self.hop = 0;
+                self.field_state &= !DATA;
+                self.data_remaining = 0;
             }
         }
         if !whole && cut {
-            self.head = window;
-            self.held = have;
-            return self.consume(length, from, tally);
+            self.partial = window;
+            self.partial_bytes = have;
+            return self.consume(length, from, counts);
         }
-        self.held = 0;
+        self.partial_bytes = 0;
         if whole {
-            self.note(payload, &window, tag, end, tally);
-            return self.consume(end + 1 - held, from, tally);
+            self.note(payload, &window, tag, end, counts);
+            return self.consume(end + 1 - held, from, counts);
         }
         // A value longer than any that is looked for, or a message that ends without an SOH.
-        self.scan |= LONG;
-        if self.scan & want::IDENTITY != 0 {
-            identify(&window, tally, |_| crate::abi::identity::UNKNOWN);
+        self.field_state |= LONG;
+        if self.field_state & want::IDENTITY != 0 {
+            identify(&window, counts, |_| crate::abi::identity::UNKNOWN);
         }
-        self.consume(length, from, tally)
+        self.consume(length, from, counts)
     }
 
     /// Goes on by so many bytes of the message, and settles what is open where it ends.
     #[inline(always)]
-    fn consume(&mut self, bytes: u32, from: u32, tally: &mut Tally) -> u32 {
-        self.skip = self.skip.wrapping_sub(bytes);
-        if self.skip == 0 {
-            self.settle(tally);
+    fn consume(&mut self, bytes: u32, from: u32, counts: &mut SegmentCounts) -> u32 {
+        self.body_remaining = self.body_remaining.wrapping_sub(bytes);
+        if self.body_remaining == 0 {
+            self.finish_message(counts);
         }
         from + bytes
     }
 
     /// The message is over, or can be read no further: what was not found is taken as its absence is.
     #[inline(always)]
-    pub(crate) fn settle(&mut self, tally: &mut Tally) {
-        if self.scan & want::ACTION != 0 {
-            tally.count(Class::Order as usize);
+    pub(crate) fn finish_message(&mut self, counts: &mut SegmentCounts) {
+        if self.field_state & want::ACTION != 0 {
+            counts.count(Class::Order as usize);
         }
-        if self.scan & want::REPORT != 0 {
-            tally.count(self.reported() as usize);
+        if self.field_state & want::REPORT != 0 {
+            counts.count(self.report_class() as usize);
         }
-        let class = self.seen >> CLASS_AT;
+        let class = self.field_values >> CLASS_AT;
         if class != 0 {
-            tally.count(class as usize - 1);
+            counts.count(class as usize - 1);
         }
-        tally.replays = tally.replays.wrapping_add((self.seen & DUPLICATE != 0) as u32);
-        if self.scan & want::IDENTITY != 0 {
-            tally.identified = 1;
+        counts.replays = counts.replays.wrapping_add((self.field_values & DUPLICATE != 0) as u32);
+        if self.field_state & want::IDENTITY != 0 {
+            counts.identity_complete = 1;
         }
-        (self.scan, self.hop, self.seen, self.held) = (0, 0, 0, 0);
+        (self.field_state, self.data_remaining, self.field_values, self.partial_bytes) = (0, 0, 0, 0);
     }
 
     /// Counts the message, once it is known whose it is.
     #[inline(always)]
-    pub(crate) fn classify(&mut self, class: usize, tally: &mut Tally) {
-        if self.scan & want::OWNER == 0 {
-            tally.count(class);
+    pub(crate) fn count_or_defer(&mut self, class: usize, counts: &mut SegmentCounts) {
+        if self.field_state & want::OWNER == 0 {
+            counts.count(class);
         } else {
-            self.seen |= (class as u32 + 1) << CLASS_AT;
+            self.field_values |= (class as u32 + 1) << CLASS_AT;
         }
     }
 
     /// Bytes of the message were jumped over: its fields may be anywhere from here on.
     #[inline(always)]
-    pub(crate) fn jumped(&mut self) {
-        self.held = 0;
-        self.hop = 0;
-        self.scan = self.scan & want::ALL | LONG;
+    pub(crate) fn lose_place(&mut self) {
+        self.partial_bytes = 0;
+        self.data_remaining = 0;
+        self.field_state = self.field_state & want::ALL | LONG;
     }
 
     /// Looks at a whole field of `end` bytes whose tag has `tag` of them.
     #[inline(always)]
-    fn note(&mut self, payload: &mut impl Payload, window: &Words, tag: u32, end: u32, tally: &mut Tally) {
+    fn note(
+        &mut self,
+        payload: &mut impl Payload,
+        window: &Words,
+        tag: u32,
+        end: u32,
+        counts: &mut SegmentCounts,
+    ) {
         let [w0, w1, ..] = *window;
-        if self.scan & want::POSSDUP != 0 && w0 & 0xff_ffff == text(b"43=") {
+        if self.field_state & want::POSSDUP != 0 && w0 & 0xff_ffff == text(b"43=") {
             if w0 & 0xff_ffff_ffff == text(b"43=Y\x01") {
-                self.seen |= DUPLICATE;
+                self.field_values |= DUPLICATE;
             }
-            self.scan &= !want::POSSDUP;
+            self.field_state &= !want::POSSDUP;
         }
-        if self.scan & want::ACTION != 0 && w0 & 0xff_ffff_ffff == text(b"1373=") {
+        if self.field_state & want::ACTION != 0 && w0 & 0xff_ffff_ffff == text(b"1373=") {
             // 1 suspends orders, 3 cancels them; 2 releases them, and any other may do anything.
             let value = w0 >> 40 & 0xffff;
             let reduces = value == text(b"1\x01") || value == text(b"3\x01");
-            self.scan &= !want::ACTION;
-            self.classify(if reduces { Class::Cancel } else { Class::Order } as usize, tally);
+            self.field_state &= !want::ACTION;
+            self.count_or_defer(if reduces { Class::Cancel } else { Class::Order } as usize, counts);
             if reduces {
                 // No order, and so no replay of one.
-                self.scan &= !want::POSSDUP;
-                self.seen &= !DUPLICATE;
+                self.field_state &= !want::POSSDUP;
+                self.field_values &= !DUPLICATE;
             }
         }
-        if self.seen & DUPLICATE != 0 && self.scan & (want::ACTION | want::OWNER) == 0 {
-            tally.replays = tally.replays.wrapping_add(1);
-            self.seen &= !DUPLICATE;
+        if self.field_values & DUPLICATE != 0 && self.field_state & (want::ACTION | want::OWNER) == 0 {
+            counts.replays = counts.replays.wrapping_add(1);
+            self.field_values &= !DUPLICATE;
         }
-        if self.scan & want::REPORT != 0 {
+        if self.field_state & want::REPORT != 0 {
             if w0 & 0xffff_ffff == text(b"150=") {
-                self.seen |= (w0 >> 32 & 0xff) as u32;
+                self.field_values |= (w0 >> 32 & 0xff) as u32;
             }
             if w0 & 0xff_ffff == text(b"39=") {
-                self.seen |= (w0 >> 24 & 0xff) as u32 * 0x100;
+                self.field_values |= (w0 >> 24 & 0xff) as u32 * 0x100;
             }
-            if self.seen & 0xff != 0 && self.seen & 0xff00 != 0 {
-                tally.count(self.reported() as usize);
-                self.scan &= !want::REPORT;
+            if self.field_values & 0xff != 0 && self.field_values & 0xff00 != 0 {
+                counts.count(self.report_class() as usize);
+                self.field_state &= !want::REPORT;
             }
         }
-        if self.scan & want::IDENTITY != 0 {
-            identify(window, tally, |value| payload.comp_id(value));
+        if self.field_state & want::IDENTITY != 0 {
+            identify(window, counts, |value| payload.comp_id(value));
         }
-        if self.scan & want::ALL == 0 {
+        if self.field_state & want::ALL == 0 {
             // What is left of it is hopped over like any message.
-            (self.scan, self.hop, self.seen) = (0, 0, 0);
+            (self.field_state, self.data_remaining, self.field_values) = (0, 0, 0);
         } else if tag < 7 && is_length(w0 & ((1u64 << (8 * tag)) - 1)) {
             // `tag` is 2 to 4 here: the value begins in the first word, and seven digits end in the second.
             let shift = 8 * (tag + 1);
             let value = w0 >> shift | w1 << (64 - shift);
             // Of no length, there need be no data: then the next field is one like any.
-            if let Some(length) = number(value, end.wrapping_sub(tag + 1))
+            if let Some(length) = parse_digits(value, end.wrapping_sub(tag + 1))
                 && length != 0
             {
-                self.hop = length;
-                self.scan |= DATA;
+                self.data_remaining = length;
+                self.field_state |= DATA;
             }
         }
     }
 
     /// What the fields of an execution report that were seen make of it.
     #[inline(always)]
-    fn reported(&self) -> Incoming {
-        let [exec_type, order_status, ..] = self.seen.to_le_bytes();
+    fn report_class(&self) -> InboundClass {
+        let [exec_type, order_status, ..] = self.field_values.to_le_bytes();
         match (exec_type, order_status) {
             // Up to 4.2 a fill is 1 or 2, from 4.3 on F. In 4.0 there is the order's status alone.
-            (b'F' | b'1' | b'2', _) | (0, b'1' | b'2') => Incoming::Fill,
-            (_, b'8') | (b'8', 0) => Incoming::Reject,
-            _ => Incoming::Other,
+            (b'F' | b'1' | b'2', _) | (0, b'1' | b'2') => InboundClass::Fill,
+            (_, b'8') | (b'8', 0) => InboundClass::Reject,
+            _ => InboundClass::Other,
         }
     }
 }
 
 /// Notes the number of a CompID or SubID.
 #[inline(always)]
-fn identify(window: &Words, tally: &mut Tally, mut number: impl FnMut(&Words) -> u32) {
+fn identify(window: &Words, counts: &mut SegmentCounts, mut number: impl FnMut(&Words) -> u32) {
     let position = match window[0] & 0xff_ffff {
         tag if tag == const { text(b"49=") } => 0,
         tag if tag == const { text(b"56=") } => 1,
@@ -285,8 +298,8 @@ fn identify(window: &Words, tally: &mut Tally, mut number: impl FnMut(&Words) ->
         _ => return,
     };
     // The first value of a field counts, as for every engine.
-    if tally.ids[position & 3] == 0 {
-        tally.ids[position & 3] = number(&value(window));
+    if counts.comp_ids[position & 3] == 0 {
+        counts.comp_ids[position & 3] = number(&value(window));
     }
 }
 
@@ -304,7 +317,7 @@ fn value(window: &Words) -> Words {
 /// The bytes of a word before its first SOH, and whether the value ends with it; nothing where it has ended before.
 #[inline(always)]
 fn until_soh(word: u64, ended: bool) -> (u64, bool) {
-    let length = if ended { 0 } else { first(word, SOH) };
+    let length = if ended { 0 } else { find_byte(word, SOH) };
     let kept = if length == 8 { word } else { word & ((1u64 << (8 * length)) - 1) };
     (kept, length != 8)
 }

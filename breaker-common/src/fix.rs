@@ -67,7 +67,7 @@ pub enum Header {
         /// Bytes of the whole message.
         length: u32,
         /// Bytes before the field behind MsgType(35), or before the rest of a type of 8 bytes and more.
-        fields: u32,
+        body_offset: u32,
     },
     /// The beginning of a message may be here, but too little of it to tell.
     Partial,
@@ -124,7 +124,7 @@ fn length_and_type(window: &Words, available: u32, at: u32) -> Header {
         return if available - first < 8 { cut_off(available) } else { Header::Implausible };
     }
     // Zeros alone are a length of 0, which no message has.
-    let Some(body) = number(field, digits) else { return Header::Implausible };
+    let Some(body) = parse_digits(field, digits) else { return Header::Implausible };
     type_field(window, available, first + digits + 1, body)
 }
 
@@ -179,7 +179,7 @@ fn word_at(window: &Words, at: u32) -> u64 {
 ///
 /// For the packet path: with a place known there is nothing to search.
 #[inline(always)]
-pub fn common(window: &Words) -> Option<(MsgType, u32)> {
+pub fn common_header(window: &Words) -> Option<(MsgType, u32)> {
     let [w0, w1, w2, _] = *window;
     let (tag, at) = match w0 {
         FIX4 => (w1 & 0xff_ff_ff_00 ^ 0x3d_39_01_00, 12),
@@ -196,14 +196,15 @@ pub fn common(window: &Words) -> Option<(MsgType, u32)> {
         () if length_field >> 32 & 0xff == SOH as u64 => 4,
         () => return None,
     };
-    let body = number(length_field, digits)?;
+    let body = parse_digits(length_field, digits)?;
     // `35=`, the type, SOH: five bytes from `start` on, which is at most 18.
     let start = at + digits + 1;
     let shift = 8 * (start & 7);
     let (low, high) = if start < 16 { (w1, w2) } else { (w2, 0) };
     let field = low >> shift | (high << 1) << (63 - shift);
     let msg_type = field >> 24 & 0xff;
-    let plain = field & 0xff_00_ff_ff_ff == (SOH as u64) << 32 | 0x3d_35_33 && msg_type != SOH as u64 && body >= 5;
+    let plain =
+        field & 0xff_00_ff_ff_ff == (SOH as u64) << 32 | 0x3d_35_33 && msg_type != SOH as u64 && body >= 5;
     plain.then_some((MsgType(msg_type), start + body + TRAILER))
 }
 
@@ -235,19 +236,19 @@ fn type_field(window: &Words, available: u32, at: u32, body: u32) -> Header {
     }
     let msg_type = if length == 8 { value } else { value & ((1u64 << (8 * length)) - 1) };
     // Of a type as long as the word its SOH has not been seen: whatever is left of it is read as a field of no tag.
-    let fields = at + 3 + length + (length < 8) as u32;
-    Header::Message { msg_type: MsgType(msg_type), length: at + body + TRAILER, fields }
+    let body_offset = at + 3 + length + (length < 8) as u32;
+    Header::Message { msg_type: MsgType(msg_type), length: at + body + TRAILER, body_offset }
 }
 
 /// Position of the first SOH in a word, 8 where there is none.
 #[inline(always)]
 fn first_soh(word: u64) -> u32 {
-    first(word, SOH)
+    find_byte(word, SOH)
 }
 
 /// Position of the first byte of this value in a word, 8 where there is none.
 #[inline(always)]
-pub fn first(word: u64, byte: u8) -> u32 {
+pub fn find_byte(word: u64, byte: u8) -> u32 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     // A byte's top bit is set where it is zero after the XOR; borrows only reach bytes above the first such.
     let zero = word ^ (ONES * byte as u64);
@@ -259,7 +260,7 @@ pub fn first(word: u64, byte: u8) -> u32 {
 
 /// The number in the first `digits` (up to 7) bytes of a word.
 #[inline(always)]
-pub fn number(word: u64, digits: u32) -> Option<u32> {
+pub fn parse_digits(word: u64, digits: u32) -> Option<u32> {
     if digits == 0 || digits > 7 {
         return None;
     }

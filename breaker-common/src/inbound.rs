@@ -5,8 +5,8 @@ use core::hint::cold_path;
 use bytemuck::{Pod, Zeroable};
 
 use crate::fields::want;
-use crate::sequence::MOST_REPEATED;
-use crate::stream::{Framing, Tally, sync};
+use crate::sequence::MAX_REPEATED;
+use crate::stream::{Framing, SegmentCounts, sync};
 
 /// Bytes that were jumped over and may come late, with the framing as it was before them.
 #[repr(C)]
@@ -47,7 +47,7 @@ pub struct NewBytes {
 
 /// Bytes ahead of the next one that a peer may send without an answer. What is further ahead is forged: the socket drops it (RFC 9293,
 /// 3.10.7.4), for no receive window of Linux is larger by default (`tcp_rmem`).
-pub const MOST_AHEAD: u32 = 1 << 23;
+pub const MAX_AHEAD: u32 = 1 << 23;
 
 impl Inbound {
     /// A connection whose first payload byte will have this sequence number.
@@ -58,33 +58,33 @@ impl Inbound {
     /// A connection first seen in mid-stream, at a segment with this sequence number.
     pub fn joined(next_seq: u32) -> Self {
         let mut inbound = Self::at(next_seq);
-        inbound.framing.synced = sync::LOST;
+        inbound.framing.sync = sync::BLIND;
         inbound
     }
 
     /// Takes note of a segment of `length` payload bytes at `seq` and says which of them are new.
     #[inline(always)]
-    pub fn advance(&mut self, seq: u32, length: u32, tally: &mut Tally) -> Option<NewBytes> {
+    pub fn advance(&mut self, seq: u32, length: u32, counts: &mut SegmentCounts) -> Option<NewBytes> {
         let behind = self.next_seq.wrapping_sub(seq) as i32;
         if behind < 0 {
             cold_path();
             let gap = behind.wrapping_neg() as u32;
-            if gap > MOST_AHEAD {
+            if gap > MAX_AHEAD {
                 return None;
             }
-            self.jump(seq, gap, tally);
+            self.jump(seq, gap, counts);
         } else if behind > 0 {
             cold_path();
-            tally.repeated = 1;
+            counts.repeated = 1;
             if behind as u32 >= length {
-                return self.fill(seq, length, tally);
+                return self.fill(seq, length, counts);
             }
             // It may hold late bytes and new ones. Only the new ones can be walked: the late ones are lost.
-            tally.desyncs = tally.desyncs.wrapping_add(self.misses(seq, length));
+            counts.desyncs = counts.desyncs.wrapping_add(self.misses(seq, length));
         }
         let from = if behind > 0 { behind as u32 } else { 0 };
         self.next_seq = seq.wrapping_add(length);
-        if self.next_seq.wrapping_sub(self.gap.end) > MOST_REPEATED {
+        if self.next_seq.wrapping_sub(self.gap.end) > MAX_REPEATED {
             cold_path();
             self.gap.start = self.gap.end;
         }
@@ -101,36 +101,36 @@ impl Inbound {
 
     /// Goes on behind `gap` missing bytes. Inside a message that changes nothing; anywhere else the stream is lost.
     #[inline(always)]
-    fn jump(&mut self, seq: u32, gap: u32, tally: &mut Tally) {
-        if self.framing.scan & (want::ACTION | want::REPORT | want::OWNER) != 0 {
+    fn jump(&mut self, seq: u32, gap: u32, counts: &mut SegmentCounts) {
+        if self.framing.field_state & (want::ACTION | want::REPORT | want::OWNER) != 0 {
             // The field that would tell may be among the missing.
-            self.framing.settle(tally);
+            self.framing.finish_message(counts);
         }
         self.gap = Gap { framing: self.framing, start: self.next_seq, end: seq };
-        if self.framing.synced == sync::YES && self.framing.skip >= gap {
-            self.framing.skip -= gap;
-            if self.framing.scan != 0 {
-                self.framing.jumped();
-                if self.framing.skip == 0 {
-                    self.framing.settle(tally);
+        if self.framing.sync == sync::IN_SYNC && self.framing.body_remaining >= gap {
+            self.framing.body_remaining -= gap;
+            if self.framing.field_state != 0 {
+                self.framing.lose_place();
+                if self.framing.body_remaining == 0 {
+                    self.framing.finish_message(counts);
                 }
             }
             return;
         }
-        if self.framing.synced == sync::YES {
-            tally.desyncs = tally.desyncs.wrapping_add(1);
+        if self.framing.sync == sync::IN_SYNC {
+            counts.desyncs = counts.desyncs.wrapping_add(1);
         }
-        self.framing = Framing { synced: sync::LOST, ..Framing::zeroed() };
+        self.framing = Framing { sync: sync::BLIND, ..Framing::zeroed() };
     }
 
     /// The part of an old segment that fills the beginning of the gap, if any. Late bytes from further on in it cannot be walked, for
     /// what is before them is not known: the stream is lost there.
     #[inline(always)]
-    fn fill(&mut self, seq: u32, length: u32, tally: &mut Tally) -> Option<NewBytes> {
+    fn fill(&mut self, seq: u32, length: u32, counts: &mut SegmentCounts) -> Option<NewBytes> {
         let room = self.gap.end.wrapping_sub(self.gap.start);
         let from = self.gap.start.wrapping_sub(seq);
         if room == 0 || from >= length {
-            tally.desyncs = tally.desyncs.wrapping_add(self.misses(seq, length));
+            counts.desyncs = counts.desyncs.wrapping_add(self.misses(seq, length));
             return None;
         }
         let bytes = if length - from < room { length - from } else { room };

@@ -11,10 +11,11 @@ use core::hint::cold_path;
 use core::ops::Deref;
 
 use crate::abi::{
-    Fences, LIMITS_PER_SCOPE, Limit, METERS_PER_SESSION, Meter, Rules, Session, Slots, Switch, Trip, Window,
+    Fences, LIMITS_PER_SCOPE, LIMITS_PER_SESSION, Limit, LimitRef, RingLayout, Rules, Session, Switch, Trip,
+    Window,
 };
-use crate::class::{self, Class, Incoming, LimitClass};
-use crate::stream::Tally;
+use crate::class::{self, Class, InboundClass, LimitClass};
+use crate::stream::SegmentCounts;
 use crate::window;
 
 /// The scopes of a policy.
@@ -42,19 +43,19 @@ pub trait SharedScope {
     fn issued(&self, i: usize) -> u64;
     /// The first ticket still inside its window at `now`: [`window::tail`] over its ring.
     fn tail(&self, i: usize, limit: &Limit, issued: u64, now: u64) -> u64;
-    /// Writes the time of its tickets: [`window::stamp`] into its ring.
+    /// Writes the time of its tickets: [`window::record_times`] into its ring.
     /// `now` tells it, and is asked only where one is to be written.
-    fn stamp(&self, slots: &Slots, first: u64, more: u64, now: impl FnOnce() -> u64);
+    fn record_times(&self, layout: &RingLayout, first: u64, more: u64, now: impl FnOnce() -> u64);
     /// Adds to its `issued` atomically and returns what that was.
-    fn issue(&self, i: usize, more: u64) -> u64;
+    fn issue_tickets(&self, i: usize, more: u64) -> u64;
     /// Stores its tail.
     fn set_tail(&self, i: usize, tail: u64);
     /// Stores its peak.
     fn set_peak(&self, i: usize, peak: u64);
     /// Its [`Window::calm`], of this policy.
-    fn calm(&self, i: usize) -> u64;
+    fn recheck_at(&self, i: usize) -> u64;
     /// Stores that.
-    fn set_calm(&self, i: usize, calm: u64);
+    fn set_recheck_at(&self, i: usize, recheck_at: u64);
     /// Replaces its level atomically and returns what that was.
     fn swap_level(&self, i: usize, level: u64) -> u64;
     /// Sets cause bits in the switch atomically and returns the causes before.
@@ -72,40 +73,40 @@ pub trait SharedScope {
 }
 
 /// Lists the limits of a session's scopes, of which `of` tells, in the order of the scopes.
-pub fn meter(session: &mut Session, of: impl Fn(u32) -> (Rules, [Limit; LIMITS_PER_SCOPE])) {
+pub fn list_limits(session: &mut Session, of: impl Fn(u32) -> (Rules, [Limit; LIMITS_PER_SCOPE])) {
     let mut count = 0;
-    session.meters = [Meter::default(); METERS_PER_SESSION];
+    session.limit_refs = [LimitRef::default(); LIMITS_PER_SESSION];
     for scope in session.scopes.into_iter().take(session.scope_count as usize) {
         let (rules, limits) = of(scope);
         for (position, limit) in limits.iter().enumerate().filter(|(i, _)| rules.positions >> i & 1 == 1) {
             let (position, counter) = (position as u16, counter(limit.class));
-            session.meters[count] = Meter { scope, position, counter, slots: limit.slots };
+            session.limit_refs[count] = LimitRef { scope, position, counter, ring: limit.ring };
             count += 1;
         }
     }
 }
 
-/// [`Meter::counter`] of a limit of this class.
+/// [`LimitRef::counter`] of a limit of this class.
 fn counter(class: u32) -> u16 {
     let counters = LimitClass::ALL.map(|class| match class {
         LimitClass::Order => Class::Order as u16,
         LimitClass::Cancel => Class::Cancel as u16,
-        LimitClass::Message => class::EVERY as u16,
-        LimitClass::Fill => Incoming::Fill as u16,
-        LimitClass::Reject => Incoming::Reject as u16,
+        LimitClass::Message => class::TOTAL as u16,
+        LimitClass::Fill => InboundClass::Fill as u16,
+        LimitClass::Reject => InboundClass::Reject as u16,
     });
-    1 + counters.get(class as usize).copied().unwrap_or(class::EVERY as u16)
+    1 + counters.get(class as usize).copied().unwrap_or(class::TOTAL as u16)
 }
 
 /// What a segment remembers of the limits of its session between the steps. And while it goes over them: the kernel's verifier follows
 /// every combination of what it knows of registers, and knows nothing of what is here.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Marks {
+pub struct PendingCharge {
     /// When they were judged, CLOCK_MONOTONIC, ns: read after `issued`; 0 where that is still to be.
     now: u64,
     /// `Window::issued` of each.
-    issued: [u64; METERS_PER_SESSION],
+    issued: [u64; LIMITS_PER_SESSION],
     /// Not 0 where any counts any of the messages.
     any: u64,
     /// Bits of those that are to be settled: see [`take`]. Here, for words to be cleared that lie side by side are cleared by a loop over
@@ -117,29 +118,29 @@ pub struct Marks {
 
 /// What may come of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Concern {
+pub enum Precheck {
     /// No limit counts any of the messages.
-    Nobody,
+    NotCounted,
     /// Some do, and none of them can object.
-    Calm,
+    BelowThreshold,
     /// One may.
-    Near,
+    NearLimit,
 }
 
 /// What came of an attempt to charge a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attempt {
     /// No limit counts any of the messages.
-    Nobody,
+    NotCounted,
     /// A limit may object; nothing is taken.
-    Near,
+    NearLimit,
     /// None can: all tickets are taken. Where another CPU came between, this is what [`take`] returns.
-    Taken(u64),
+    Charged(u64),
 }
 
 /// A limit that was passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Passed {
+pub struct LimitExceeded {
     /// The number of its scope.
     pub scope: u32,
     /// Its position in the scope.
@@ -150,7 +151,7 @@ pub struct Passed {
 
 /// A limit whose warning level changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rise {
+pub struct WarningRaised {
     /// Its position in the scope.
     pub limit: u32,
     /// Messages in its window.
@@ -162,53 +163,57 @@ pub struct Rise {
 /// Where the steps are done. The kernel makes each a function that the verifier checks once.
 pub trait Charge {
     /// [`attempt`].
-    fn attempt(&mut self, session: &Session) -> Attempt;
+    fn try_charge(&mut self, session: &Session) -> Attempt;
     /// [`look`].
-    fn look(&mut self, session: &Session) -> Option<Passed>;
+    fn find_exceeded(&mut self, session: &Session) -> Option<LimitExceeded>;
     /// [`take`].
-    fn take(&mut self, session: &Session) -> u64;
+    fn take_tickets(&mut self, session: &Session) -> u64;
     /// [`settle`] for each of these limits ([`take`]). The first of them that is passed.
-    fn settle(&mut self, session: &Session, unsettled: u64) -> Option<Passed>;
+    fn commit(&mut self, session: &Session, unsettled: u64) -> Option<LimitExceeded>;
 }
 
 /// Charges the messages of a segment to every limit of its session, or, where one objects, to none. Returns the limit that objected.
 #[inline(always)]
-pub fn charge(session: &Session, charge: &mut impl Charge) -> Option<Passed> {
-    let unsettled = match charge.attempt(session) {
-        Attempt::Nobody => return None,
-        Attempt::Taken(unsettled) => unsettled,
-        Attempt::Near => {
+pub fn charge(session: &Session, charge: &mut impl Charge) -> Option<LimitExceeded> {
+    let unsettled = match charge.try_charge(session) {
+        Attempt::NotCounted => return None,
+        Attempt::Charged(unsettled) => unsettled,
+        Attempt::NearLimit => {
             cold_path();
-            if let Some(passed) = charge.look(session) {
+            if let Some(passed) = charge.find_exceeded(session) {
                 return Some(passed);
             }
-            charge.take(session)
+            charge.take_tickets(session)
         }
     };
     if unsettled == 0 {
         return None;
     }
     cold_path();
-    charge.settle(session, unsettled)
+    charge.commit(session, unsettled)
 }
 
 /// Charges messages that came in to every limit of their session. None of them is withheld, so each takes its ticket, whatever any
 /// limit says; `trip` is told of each that is passed.
 #[inline(always)]
-pub fn record<C: Charge>(session: &Session, charge: &mut C, mut trip: impl FnMut(&mut C, Passed)) {
-    let unsettled = match charge.attempt(session) {
-        Attempt::Nobody => return,
-        Attempt::Taken(unsettled) => unsettled,
-        Attempt::Near => {
+pub fn charge_inbound<C: Charge>(
+    session: &Session,
+    charge: &mut C,
+    mut trip: impl FnMut(&mut C, LimitExceeded),
+) {
+    let unsettled = match charge.try_charge(session) {
+        Attempt::NotCounted => return,
+        Attempt::Charged(unsettled) => unsettled,
+        Attempt::NearLimit => {
             // Only to find the windows: what it says, the tickets say again.
-            charge.look(session);
-            charge.take(session)
+            charge.find_exceeded(session);
+            charge.take_tickets(session)
         }
     };
     let mut i = 0;
-    while i < METERS_PER_SESSION && unsettled != 0 {
+    while i < LIMITS_PER_SESSION && unsettled != 0 {
         if is_in(unsettled, i)
-            && let Some(passed) = charge.settle(session, unsettled & (1 << RACED | 1) << i)
+            && let Some(passed) = charge.commit(session, unsettled & (1 << RACED | 1) << i)
         {
             trip(charge, passed);
         }
@@ -223,9 +228,9 @@ fn is_in(bits: u64, i: usize) -> bool {
 
 /// Calls `settle` for each of these limits ([`take`]), with its position among the session's and whether another CPU was faster there.
 #[inline(always)]
-pub fn each_unsettled(unsettled: u64, mut settle: impl FnMut(usize, bool)) {
+pub fn for_each_uncommitted(unsettled: u64, mut settle: impl FnMut(usize, bool)) {
     let mut i = 0;
-    while i < METERS_PER_SESSION {
+    while i < LIMITS_PER_SESSION {
         if is_in(unsettled, i) {
             settle(i, is_in(unsettled >> RACED, i));
         }
@@ -236,15 +241,20 @@ pub fn each_unsettled(unsettled: u64, mut settle: impl FnMut(usize, bool)) {
 /// Does something for each limit of a session that counts any of the messages: with its scope, its position among the session's, and how
 /// many of the messages it counts.
 #[inline(always)]
-fn each<S: Scopes>(scopes: &S, session: &Session, tally: &Tally, mut act: impl FnMut(&S::Scope, usize, &Meter, u64)) {
+fn each<S: Scopes>(
+    scopes: &S,
+    session: &Session,
+    counts: &SegmentCounts,
+    mut act: impl FnMut(&S::Scope, usize, &LimitRef, u64),
+) {
     let mut i = 0;
-    while i < METERS_PER_SESSION {
-        let meter = &session.meters[i];
-        let Some(more) = tally.counted(meter.counter) else { break };
+    while i < LIMITS_PER_SESSION {
+        let limit_ref = &session.limit_refs[i];
+        let Some(more) = counts.for_counter(limit_ref.counter) else { break };
         if more != 0
-            && let Some(scope) = scopes.scope(meter.scope)
+            && let Some(scope) = scopes.scope(limit_ref.scope)
         {
-            act(&scope, i, meter, more);
+            act(&scope, i, limit_ref, more);
         }
         i += 1;
     }
@@ -252,72 +262,79 @@ fn each<S: Scopes>(scopes: &S, session: &Session, tally: &Tally, mut act: impl F
 
 /// Marks every limit ([`mark`]), and where none may object, takes the tickets ([`take_calm`]).
 #[inline(always)]
-pub fn attempt(
+pub fn try_charge(
     scopes: &impl Scopes,
     session: &Session,
-    marks: &mut Marks,
-    tally: &Tally,
+    pending: &mut PendingCharge,
+    counts: &SegmentCounts,
     clock: impl FnMut() -> u64,
 ) -> Attempt {
-    match mark(scopes, session, marks, tally) {
-        Concern::Nobody => Attempt::Nobody,
-        Concern::Near => Attempt::Near,
-        Concern::Calm => Attempt::Taken(take_calm(scopes, session, marks, tally, clock)),
+    match precheck(scopes, session, pending, counts) {
+        Precheck::NotCounted => Attempt::NotCounted,
+        Precheck::NearLimit => Attempt::NearLimit,
+        Precheck::BelowThreshold => {
+            Attempt::Charged(charge_below_threshold(scopes, session, pending, counts, clock))
+        }
     }
 }
 
 /// Remembers how many tickets each limit has issued that counts any of the messages, and says whether any of them may object.
 #[inline(always)]
-pub fn mark(scopes: &impl Scopes, session: &Session, marks: &mut Marks, tally: &Tally) -> Concern {
-    (marks.any, marks.near, marks.now) = (0, 0, 0);
-    each(scopes, session, tally, |scope, i, meter, more| {
-        let issued = scope.issued(meter.position as usize);
-        marks.issued[i] = issued;
-        marks.any |= more;
-        marks.near |= beyond(scope.calm(meter.position as usize), issued.wrapping_add(more)) << i;
+pub fn precheck(
+    scopes: &impl Scopes,
+    session: &Session,
+    pending: &mut PendingCharge,
+    counts: &SegmentCounts,
+) -> Precheck {
+    (pending.any, pending.near, pending.now) = (0, 0, 0);
+    each(scopes, session, counts, |scope, i, limit_ref, more| {
+        let issued = scope.issued(limit_ref.position as usize);
+        pending.issued[i] = issued;
+        pending.any |= more;
+        pending.near |= beyond(scope.recheck_at(limit_ref.position as usize), issued.wrapping_add(more)) << i;
     });
-    if marks.near != 0 {
+    if pending.near != 0 {
         cold_path();
-        return Concern::Near;
+        return Precheck::NearLimit;
     }
-    if marks.any == 0 { Concern::Nobody } else { Concern::Calm }
+    if pending.any == 0 { Precheck::NotCounted } else { Precheck::BelowThreshold }
 }
 
 /// [`take`] where all limits are calm. `clock` tells one time for the whole segment, read where it is first asked.
 #[inline(always)]
-pub fn take_calm(
+pub fn charge_below_threshold(
     scopes: &impl Scopes,
     session: &Session,
-    marks: &mut Marks,
-    tally: &Tally,
+    pending: &mut PendingCharge,
+    counts: &SegmentCounts,
     clock: impl FnMut() -> u64,
 ) -> u64 {
-    take_tickets(scopes, session, marks, tally, 0, clock)
+    issue_counted(scopes, session, pending, counts, 0, clock)
 }
 
 /// 1 where so many tickets are more than those up to which a window is calm. Without a branch, for the verifier follows both ways of each.
 #[inline(always)]
-fn beyond(calm: u64, tickets: u64) -> u64 {
-    calm.wrapping_sub(tickets) >> 63
+fn beyond(recheck_at: u64, tickets: u64) -> u64 {
+    recheck_at.wrapping_sub(tickets) >> 63
 }
 
 /// The first limit that the messages would pass, where its scope is armed. Takes nothing, and brings the tails of all that may object up
 /// to date.
 #[inline(always)]
-pub fn look(
+pub fn find_exceeded(
     scopes: &impl Scopes,
     session: &Session,
-    marks: &mut Marks,
-    tally: &Tally,
+    pending: &mut PendingCharge,
+    counts: &SegmentCounts,
     clock: impl FnOnce() -> u64,
-) -> Option<Passed> {
-    marks.now = clock();
+) -> Option<LimitExceeded> {
+    pending.now = clock();
     let mut found = None;
-    each(scopes, session, tally, |scope, i, meter, more| {
-        if is_in(marks.near, i) {
-            let (at, issued) = (meter.position as usize, marks.issued[i]);
+    each(scopes, session, counts, |scope, i, limit_ref, more| {
+        if is_in(pending.near, i) {
+            let (at, issued) = (limit_ref.position as usize, pending.issued[i]);
             let limit = scope.limit(at);
-            let tail = scope.tail(at, &limit, issued, marks.now);
+            let tail = scope.tail(at, &limit, issued, pending.now);
             let window = scope.window(at);
             // Only what changes: another CPU may be about to take tickets of it.
             if tail != window.tail {
@@ -325,8 +342,8 @@ pub fn look(
                 calm_from(scope, at, &limit, &window, tail);
             }
             let used = issued.wrapping_sub(tail).wrapping_add(more);
-            if found.is_none() && used > window::most(&limit, &window) && scope.armed() {
-                found = Some(Passed { scope: meter.scope, limit: at as u32, used });
+            if found.is_none() && used > window::max_messages(&limit, &window) && scope.armed() {
+                found = Some(LimitExceeded { scope: limit_ref.scope, limit: at as u32, used });
             }
         }
     });
@@ -337,43 +354,52 @@ pub fn look(
 #[inline(always)]
 fn calm_from(scope: &impl SharedScope, i: usize, limit: &Limit, window: &Window, tail: u64) {
     // With a warning in force it may also be time to take it back.
-    let calm = if window.level == 0 { tail.wrapping_add(min(window.peak, window::unwarned(limit))) } else { 0 };
-    if calm != scope.calm(i) {
-        scope.set_calm(i, calm);
+    let calm = if window.level == 0 {
+        tail.wrapping_add(min(window.peak, window::max_without_warning(limit)))
+    } else {
+        0
+    };
+    if calm != scope.recheck_at(i) {
+        scope.set_recheck_at(i, calm);
     }
 }
 
-/// Takes the tickets, and marks how many had been issued before. Those of limits that are calm are done with; the others are to be
+/// Takes the tickets, and pending how many had been issued before. Those of limits that are calm are done with; the others are to be
 /// settled, which this returns: bits of their positions, and from [`RACED`] on of those where another CPU was faster.
 #[inline(always)]
-pub fn take(scopes: &impl Scopes, session: &Session, marks: &mut Marks, tally: &Tally) -> u64 {
-    let now = marks.now;
-    take_tickets(scopes, session, marks, tally, marks.near, || now)
+pub fn take_tickets(
+    scopes: &impl Scopes,
+    session: &Session,
+    pending: &mut PendingCharge,
+    counts: &SegmentCounts,
+) -> u64 {
+    let now = pending.now;
+    issue_counted(scopes, session, pending, counts, pending.near, || now)
 }
 
 /// The same, where these limits are not calm.
 #[inline(always)]
-fn take_tickets(
+fn issue_counted(
     scopes: &impl Scopes,
     session: &Session,
-    marks: &mut Marks,
-    tally: &Tally,
+    pending: &mut PendingCharge,
+    counts: &SegmentCounts,
     near: u64,
     mut clock: impl FnMut() -> u64,
 ) -> u64 {
-    marks.unsettled = 0;
-    each(scopes, session, tally, |scope, i, meter, more| {
-        let issued = scope.issue(meter.position as usize, more);
-        let raced = issued != marks.issued[i];
+    pending.unsettled = 0;
+    each(scopes, session, counts, |scope, i, limit_ref, more| {
+        let issued = scope.issue_tickets(limit_ref.position as usize, more);
+        let raced = issued != pending.issued[i];
         if raced || is_in(near, i) {
             cold_path();
-            marks.issued[i] = issued;
-            marks.unsettled |= (1 | (raced as u64) << RACED) << i;
+            pending.issued[i] = issued;
+            pending.unsettled |= (1 | (raced as u64) << RACED) << i;
         } else {
-            scope.stamp(&meter.slots, issued, more, &mut clock);
+            scope.record_times(&limit_ref.ring, issued, more, &mut clock);
         }
     });
-    marks.unsettled
+    pending.unsettled
 }
 
 /// Where they begin.
@@ -383,24 +409,24 @@ const RACED: u32 = 32;
 /// where it is calm from now on. `rose` is told of a warning level that rises. Returns what is passed, where the scope is armed: because
 /// another CPU was faster, or because what is charged has come in and is not to be withheld.
 #[inline(always)]
-pub fn settle(
+pub fn commit(
     scopes: &impl Scopes,
-    (i, meter, raced): (usize, &Meter, bool),
-    (marks, tally): (&Marks, &Tally),
+    (i, limit_ref, raced): (usize, &LimitRef, bool),
+    (pending, counts): (&PendingCharge, &SegmentCounts),
     clock: impl Fn() -> u64,
-    rose: impl FnOnce(Rise),
-) -> Option<Passed> {
-    let issued = marks.issued.get(i).copied().unwrap_or(0);
-    let now = if marks.now == 0 { clock() } else { marks.now };
-    let (i, scope) = (meter.position as usize, scopes.scope(meter.scope)?);
-    let (limit, more) = (scope.limit(i), tally.counted(meter.counter)?);
+    rose: impl FnOnce(WarningRaised),
+) -> Option<LimitExceeded> {
+    let issued = pending.issued.get(i).copied().unwrap_or(0);
+    let now = if pending.now == 0 { clock() } else { pending.now };
+    let (i, scope) = (limit_ref.position as usize, scopes.scope(limit_ref.scope)?);
+    let (limit, more) = (scope.limit(i), counts.for_counter(limit_ref.counter)?);
     // Before their times are written: those take the places of the oldest.
     let tail = scope.tail(i, &limit, issued, now);
     // Raced, the tickets were taken later than `now` tells.
-    scope.stamp(&meter.slots, issued, more, || if raced { clock() } else { now });
+    scope.record_times(&limit_ref.ring, issued, more, || if raced { clock() } else { now });
     let used = issued.wrapping_sub(tail).wrapping_add(more);
     let window = scope.window(i);
-    let most = window::most(&limit, &window);
+    let most = window::max_messages(&limit, &window);
     let passes = used > most && scope.armed();
     if tail != window.tail {
         scope.set_tail(i, tail);
@@ -409,13 +435,13 @@ pub fn settle(
     if peak != window.peak {
         scope.set_peak(i, peak);
     }
-    let level = window::level(&limit, most, used);
+    let level = window::warning_level(&limit, most, used);
     calm_from(&scope, i, &limit, &Window { peak, level, ..window }, tail);
     // Of a limit that trips its scope nothing is left to warn.
     if level != window.level && scope.swap_level(i, level) < level && !passes {
-        rose(Rise { limit: i as u32, used, level });
+        rose(WarningRaised { limit: i as u32, used, level });
     }
-    passes.then_some(Passed { scope: meter.scope, limit: i as u32, used })
+    passes.then_some(LimitExceeded { scope: limit_ref.scope, limit: i as u32, used })
 }
 
 /// Trips a scope: latches the cause and fences every connection that is older. True where the cause is new.
@@ -432,14 +458,14 @@ pub fn trip(scope: &impl SharedScope, trip: Trip) -> bool {
 
 /// Adds fills that came in to every limit of a session that is a ratio to them.
 #[inline(always)]
-pub fn fill(scopes: &impl Scopes, session: &Session, fills: u64) {
+pub fn record_fills(scopes: &impl Scopes, session: &Session, fills: u64) {
     let mut i = 0;
-    while i < METERS_PER_SESSION && session.meters[i].counter != Meter::END {
-        let meter = &session.meters[i];
-        if let Some(scope) = scopes.scope(meter.scope)
-            && scope.limit(meter.position as usize).per_fill != 0
+    while i < LIMITS_PER_SESSION && session.limit_refs[i].counter != LimitRef::END {
+        let limit_ref = &session.limit_refs[i];
+        if let Some(scope) = scopes.scope(limit_ref.scope)
+            && scope.limit(limit_ref.position as usize).per_fill != 0
         {
-            scope.add_fills(meter.position as usize, fills);
+            scope.add_fills(limit_ref.position as usize, fills);
         }
         i += 1;
     }
@@ -453,10 +479,10 @@ const LOOP_NS: u64 = 60_000_000_000;
 /// `raised` is the epoch whose raising fenced it, 0 where its own message did: a trip fences any number of connections that were
 /// there before it, and all of them are one. `resets` is that of all scopes of the session: with a reset all is forgiven.
 #[inline(always)]
-pub fn fence(scope: &impl SharedScope, now: u64, raised: u64, resets: u64) -> bool {
+pub fn record_fence(scope: &impl SharedScope, now: u64, raised: u64, resets: u64) -> bool {
     let mut fences = scope.fences();
-    if fences.life >> 1 != resets {
-        fences = Fences { life: resets << 1, ..Fences::default() };
+    if fences.generation >> 1 != resets {
+        fences = Fences { generation: resets << 1, ..Fences::default() };
     }
     if raised != 0 && fences.epoch == raised {
         return false;
@@ -465,8 +491,8 @@ pub fn fence(scope: &impl SharedScope, now: u64, raised: u64, resets: u64) -> bo
         fences.epoch = raised;
     }
     let third = fences.before_ns != 0 && now.wrapping_sub(fences.before_ns) < LOOP_NS;
-    let isolates = third && fences.life & 1 == 0;
-    fences.life |= third as u64;
+    let isolates = third && fences.generation & 1 == 0;
+    fences.generation |= third as u64;
     (fences.before_ns, fences.last_ns) = (fences.last_ns, now);
     scope.set_fences(fences);
     isolates
@@ -474,6 +500,6 @@ pub fn fence(scope: &impl SharedScope, now: u64, raised: u64, resets: u64) -> bo
 
 /// True where that has isolated the session, and no reset has been since.
 #[inline(always)]
-pub fn isolated(scope: &impl SharedScope, resets: u64) -> bool {
-    scope.fences().life == resets << 1 | 1
+pub fn is_isolated(scope: &impl SharedScope, resets: u64) -> bool {
+    scope.fences().generation == resets << 1 | 1
 }

@@ -7,7 +7,7 @@
 use bytemuck::{Pod, Zeroable};
 use core::hint::cold_path;
 
-use crate::stream::{Framing, Tally, sync};
+use crate::stream::{Framing, SegmentCounts, sync};
 
 /// The state of one direction of a connection.
 #[repr(C)]
@@ -17,7 +17,7 @@ pub struct Stream {
     pub framing: Framing,
     /// Sequence number of the first byte never let through.
     pub next_seq: u32,
-    /// Bytes let through before it, up to [`MOST_REPEATED`]: only these can come again.
+    /// Bytes let through before it, up to [`MAX_REPEATED`]: only these can come again.
     pub sent: u32,
     /// Sequence number of the first byte that took another way, or of none.
     pub gap_start: u32,
@@ -30,10 +30,10 @@ pub struct Stream {
 }
 
 /// No TCP window is larger (RFC 7323, 2.3), so nothing older comes again.
-pub const MOST_REPEATED: u32 = 1 << 30;
+pub const MAX_REPEATED: u32 = 1 << 30;
 /// A segment ahead of a gap that comes so often is what TCP sends first: its peer has the bytes of the gap by another way. A tail loss
 /// probe alone (RFC 8985, 7) sends one again once.
-const MOST_AHEAD: u32 = 4;
+const MAX_AHEAD: u32 = 4;
 
 /// What of a segment is new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl Stream {
     /// A connection first seen in mid-stream, at a segment with this sequence number.
     pub fn joined(next_seq: u32) -> Self {
         let mut stream = Self::at(next_seq);
-        stream.framing.synced = sync::LOST;
+        stream.framing.sync = sync::BLIND;
         stream
     }
 
@@ -70,7 +70,14 @@ impl Stream {
     /// Takes note of a segment of `length` payload bytes at `seq` and says which of them are new. `opened`: the connection's SYN was
     /// seen; `withholds`: one that is out of place may be withheld.
     #[inline(always)]
-    pub fn advance(&mut self, seq: u32, length: u32, opened: bool, withholds: bool, tally: &mut Tally) -> Arrival {
+    pub fn advance(
+        &mut self,
+        seq: u32,
+        length: u32,
+        opened: bool,
+        withholds: bool,
+        counts: &mut SegmentCounts,
+    ) -> Arrival {
         let behind = self.next_seq.wrapping_sub(seq) as i32;
         let mut from = 0;
         if behind < 0 {
@@ -78,7 +85,7 @@ impl Stream {
             if withholds && self.waits(seq, opened) {
                 return Arrival::Ahead;
             }
-            self.jump(seq, tally);
+            self.jump(seq, counts);
         } else if behind > 0 {
             cold_path();
             let behind = behind as u32;
@@ -91,7 +98,7 @@ impl Stream {
                     return Arrival::Foreign;
                 }
             }
-            self.repeat(seq, behind, length, tally);
+            self.repeat(seq, behind, length, counts);
             if behind >= length {
                 return Arrival::Repeated;
             }
@@ -101,19 +108,19 @@ impl Stream {
         if self.ahead | self.gap_start ^ self.gap_end != 0 {
             cold_path();
             self.ahead = 0;
-            if self.next_seq.wrapping_sub(self.gap_end) > MOST_REPEATED {
+            if self.next_seq.wrapping_sub(self.gap_end) > MAX_REPEATED {
                 self.gap_start = self.gap_end;
             }
         }
         let sent = self.sent.wrapping_add(length - from);
-        self.sent = if sent > MOST_REPEATED { MOST_REPEATED } else { sent };
+        self.sent = if sent > MAX_REPEATED { MAX_REPEATED } else { sent };
         Arrival::New(from)
     }
 
     /// Counts the bytes of a repeated segment that were never let through here: those before a connection was joined, and those of a gap.
     #[inline(always)]
-    fn repeat(&mut self, seq: u32, behind: u32, length: u32, tally: &mut Tally) {
-        tally.repeated = 1;
+    fn repeat(&mut self, seq: u32, behind: u32, length: u32, counts: &mut SegmentCounts) {
+        counts.repeated = 1;
         if behind <= self.sent && self.gap_start == self.gap_end {
             return;
         }
@@ -125,11 +132,12 @@ impl Stream {
         let room = self.gap_end.wrapping_sub(self.gap_start);
         let lacking = self.gap_start.wrapping_sub(seq) as i32;
         let (first, last) = (lacking as i64, lacking as i64 + room as i64);
-        let (first, last) = (if first < 0 { 0 } else { first }, if last > end as i64 { end as i64 } else { last });
+        let (first, last) =
+            (if first < 0 { 0 } else { first }, if last > end as i64 { end as i64 } else { last });
         let missed = if room != 0 && last > first { (last - first) as u32 } else { 0 };
         let unread = if unknown > missed { unknown } else { missed };
-        tally.blind = tally.blind.wrapping_add(unread);
-        tally.desyncs = tally.desyncs.wrapping_add((unread != 0) as u32);
+        counts.blind_bytes = counts.blind_bytes.wrapping_add(unread);
+        counts.desyncs = counts.desyncs.wrapping_add((unread != 0) as u32);
     }
 
     /// Whether a segment ahead of a gap is to wait until that is filled. The first byte of a connection is always waited for.
@@ -143,15 +151,15 @@ impl Stream {
             return true;
         }
         self.ahead = self.ahead.wrapping_add(1);
-        self.ahead < MOST_AHEAD
+        self.ahead < MAX_AHEAD
     }
 
     /// Goes on behind bytes that took another way: the stream is blind from here.
     #[inline(always)]
-    fn jump(&mut self, seq: u32, tally: &mut Tally) {
-        tally.desyncs = tally.desyncs.wrapping_add((self.framing.synced == sync::YES) as u32);
-        self.framing.settle(tally);
-        self.framing = Framing { synced: sync::LOST, ..Framing::zeroed() };
+    fn jump(&mut self, seq: u32, counts: &mut SegmentCounts) {
+        counts.desyncs = counts.desyncs.wrapping_add((self.framing.sync == sync::IN_SYNC) as u32);
+        self.framing.finish_message(counts);
+        self.framing = Framing { sync: sync::BLIND, ..Framing::zeroed() };
         if self.gap_start == self.gap_end {
             self.gap_start = self.next_seq;
         }
@@ -159,6 +167,6 @@ impl Stream {
         let gap = seq.wrapping_sub(self.next_seq);
         let sent = self.sent.wrapping_add(gap);
         // What lies in the gap may come again too, and is counted then.
-        self.sent = if sent > MOST_REPEATED || gap > MOST_REPEATED { MOST_REPEATED } else { sent };
+        self.sent = if sent > MAX_REPEATED || gap > MAX_REPEATED { MAX_REPEATED } else { sent };
     }
 }

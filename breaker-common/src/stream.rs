@@ -28,9 +28,9 @@ pub trait Payload {
 /// Values of `Framing::synced`.
 pub mod sync {
     /// It is known where the next message begins.
-    pub const YES: u32 = 0;
+    pub const IN_SYNC: u32 = 0;
     /// It is not: the stream is blind ([`crate::blind`]).
-    pub const LOST: u32 = 1;
+    pub const BLIND: u32 = 1;
 }
 
 /// Where the walk stands between two segments.
@@ -38,32 +38,32 @@ pub mod sync {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Framing {
     /// The beginning of a header, or of a field that is looked at, that a segment cut off.
-    pub head: Words,
+    pub partial: Words,
     /// Bytes of it.
-    pub held: u32,
+    pub partial_bytes: u32,
     /// Bytes of the current message that are still to come.
-    pub skip: u32,
+    pub body_remaining: u32,
     /// One of [`sync`].
-    pub synced: u32,
+    pub sync: u32,
     /// What is looked for in the fields of the current message ([`want`]), and where in them the walk stands; 0: it is hopped over.
-    pub scan: u32,
+    pub field_state: u32,
     /// Bytes of a data field.
-    pub hop: u32,
+    pub data_remaining: u32,
     /// Values that were found in an execution report: ExecType(150), OrdStatus(39); and behind those, what is not yet counted of the
     /// current message.
-    pub seen: u32,
+    pub field_values: u32,
     /// Bytes of the message whose header was read last: those that must be counted otherwise where no message starts behind it.
-    pub last: u32,
-    /// The position of that message's class in [`Tally::messages`].
-    pub last_class: u32,
+    pub message_bytes: u32,
+    /// The position of that message's class in [`SegmentCounts::messages`].
+    pub message_class: u32,
 }
 
 /// What a segment brought.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Tally {
-    /// Messages that started in it, by class: those of [`Class`], behind them those of [`class::Incoming`], and at [`class::EVERY`] what
-    /// [`Self::sum_up`] found.
+pub struct SegmentCounts {
+    /// Messages that started in it, by class: those of [`Class`], behind them those of [`class::InboundClass`], and at [`class::TOTAL`] what
+    /// [`Self::store_total`] found.
     pub messages: [u32; 10],
     /// Times the stream was lost in it.
     pub desyncs: u32,
@@ -74,27 +74,27 @@ pub struct Tally {
     /// Orders in it that PossDupFlag(43) calls possible duplicates, where that is looked at.
     pub replays: u32,
     /// Numbers of the CompIDs and SubIDs in it ([`crate::abi::identity`]), where they are looked at; 0 for those not seen.
-    pub ids: [u32; 4],
+    pub comp_ids: [u32; 4],
     /// 1 where a message ended in it that was looked at for them.
-    pub identified: u32,
+    pub identity_complete: u32,
     /// Bytes that could not be read: in the segment, or in messages before it whose length has turned out to be wrong.
-    pub blind: u32,
+    pub blind_bytes: u32,
     /// Orders that were counted in those messages before that was known.
-    pub counted: u32,
+    pub recounted_orders: u32,
     /// Headers in unread bytes that turned out to begin no message.
-    pub tried: u32,
+    pub false_headers: u32,
 }
 
 /// What becomes of a message whose header was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kind {
-    /// Its class: a position in `Tally::messages`.
+pub struct MessageKind {
+    /// Its class: a position in `SegmentCounts::messages`.
     pub class: usize,
     /// What is looked for in its fields: [`want`] bits.
     pub want: u32,
 }
 
-impl Tally {
+impl SegmentCounts {
     /// Counts a message: a position in `messages`.
     #[inline(always)]
     pub(crate) fn count(&mut self, class: usize) {
@@ -118,52 +118,52 @@ impl Tally {
 
     /// Notes [`Self::total`] for the limits that count every message.
     #[inline(always)]
-    pub fn sum_up(&mut self) -> u32 {
+    pub fn store_total(&mut self) -> u32 {
         let total = self.total();
-        self.messages[class::EVERY] = total;
+        self.messages[class::TOTAL] = total;
         total
     }
 
-    /// Messages that a limit with this counter counts; `None` behind the last limit of a session ([`crate::abi::Meter`]).
+    /// Messages that a limit with this counter counts; `None` behind the last limit of a session ([`crate::abi::LimitRef`]).
     #[inline(always)]
-    pub fn counted(&self, counter: u16) -> Option<u64> {
+    pub fn for_counter(&self, counter: u16) -> Option<u64> {
         self.messages.get((counter as usize).wrapping_sub(1)).map(|count| *count as u64)
     }
 }
 
 impl Framing {
-    /// Hops over messages of the common kind ([`fix::common`]) of which nothing is looked at, up to `most` of them and none longer than
+    /// Hops over messages of the common kind ([`fix::common_header`]) of which nothing is looked at, up to `most` of them and none longer than
     /// `longest` bytes. Returns where to go on: `to` at the end, else at what [`Self::step`] must see.
     ///
     /// `class_of` says what class a type of one character is.
     #[inline(always)]
-    pub fn hop(
+    pub fn skip_common(
         &mut self,
         payload: &mut impl Payload,
         (from, to): (u32, u32),
         (most, longest): (u32, u32),
         class_of: impl Fn(MsgType) -> Class,
-        tally: &mut Tally,
+        counts: &mut SegmentCounts,
     ) -> u32 {
-        if self.synced != sync::YES || self.scan != 0 || self.held != 0 {
+        if self.sync != sync::IN_SYNC || self.field_state != 0 || self.partial_bytes != 0 {
             return from;
         }
-        let mut at = from.wrapping_add(self.skip);
-        let (mut last, mut last_class) = (self.last, self.last_class);
+        let mut at = from.wrapping_add(self.body_remaining);
+        let (mut last, mut last_class) = (self.message_bytes, self.message_class);
         let mut hops = 0;
         while hops < most && at < to && to - at >= WINDOW as u32 {
             let Some(window) = payload.window(at, WINDOW as u32) else { break };
-            let Some((msg_type, length)) = fix::common(&window) else { break };
+            let Some((msg_type, length)) = fix::common_header(&window) else { break };
             if length > longest {
                 break;
             }
             (last, last_class) = (length, class_of(msg_type) as u32);
-            tally.count(last_class as usize);
+            counts.count(last_class as usize);
             at = at.wrapping_add(length);
             hops += 1;
         }
-        (self.last, self.last_class) = (last, last_class);
-        self.skip = at.saturating_sub(to);
+        (self.message_bytes, self.message_class) = (last, last_class);
+        self.body_remaining = at.saturating_sub(to);
         if at < to { at } else { to }
     }
 
@@ -178,54 +178,54 @@ impl Framing {
         payload: &mut impl Payload,
         (from, to): (u32, u32),
         longest: u32,
-        kind_of: impl FnOnce(MsgType) -> Kind,
-        tally: &mut Tally,
+        kind_of: impl FnOnce(MsgType) -> MessageKind,
+        counts: &mut SegmentCounts,
     ) -> u32 {
         let left = to.wrapping_sub(from);
-        if self.scan != 0 {
-            return self.field(payload, from, to, tally);
+        if self.field_state != 0 {
+            return self.read_field(payload, from, to, counts);
         }
-        if self.skip >= left {
-            self.skip -= left;
+        if self.body_remaining >= left {
+            self.body_remaining -= left;
             return to;
         }
-        let from = from + self.skip;
-        let left = left - self.skip;
-        self.skip = 0;
+        let from = from + self.body_remaining;
+        let left = left - self.body_remaining;
+        self.body_remaining = 0;
         // `held` is below WINDOW whenever a header is unfinished; the mask tells the verifier.
-        let held = self.held & (WINDOW as u32 - 1);
+        let held = self.partial_bytes & (WINDOW as u32 - 1);
         let room = WINDOW as u32 - held;
         let length = if left < room { left } else { room };
-        let Some(read) = payload.window(from, length) else { return self.unreadable((from, to), tally) };
-        let window = if held == 0 { read } else { join(&self.head, &read, held) };
+        let Some(read) = payload.window(from, length) else { return self.mark_blind((from, to), counts) };
+        let window = if held == 0 { read } else { join(&self.partial, &read, held) };
         match payload.header(&window, held + length) {
-            Header::Message { msg_type, length: whole, fields } if whole <= longest => {
+            Header::Message { msg_type, length: whole, body_offset } if whole <= longest => {
                 let kind = kind_of(msg_type);
                 let first = want::IDENTITY | want::OWNER;
-                let want = if tally.identified == 0 { kind.want } else { kind.want & !first };
-                (self.held, self.scan) = (0, want);
-                (self.last, self.last_class) = (whole, kind.class as u32);
+                let want = if counts.identity_complete == 0 { kind.want } else { kind.want & !first };
+                (self.partial_bytes, self.field_state) = (0, want);
+                (self.message_bytes, self.message_class) = (whole, kind.class as u32);
                 if want & (want::ACTION | want::REPORT) == 0 {
-                    self.classify(kind.class, tally);
+                    self.count_or_defer(kind.class, counts);
                 }
                 if want == 0 {
                     let rest = whole - held;
-                    self.skip = rest.saturating_sub(left);
+                    self.body_remaining = rest.saturating_sub(left);
                     return if rest < left { from + rest } else { to };
                 }
-                self.skip = whole - fields;
-                from + (fields - held)
+                self.body_remaining = whole - body_offset;
+                from + (body_offset - held)
             }
             Header::Partial => {
-                self.head = window;
-                self.held = held + length;
+                self.partial = window;
+                self.partial_bytes = held + length;
                 to
             }
             Header::Message { .. } | Header::Implausible => {
                 cold_path();
                 // The bytes that were held have crossed as the beginning of a message.
-                tally.blind = tally.blind.wrapping_add(held);
-                self.lose(tally);
+                counts.blind_bytes = counts.blind_bytes.wrapping_add(held);
+                self.lose_sync(counts);
                 from
             }
         }
@@ -250,7 +250,7 @@ pub(crate) fn join(head: &Words, next: &Words, held: u32) -> Words {
 
 /// The class of a type in a session that has this many overrides, and whether it is the session's own opinion.
 #[inline(always)]
-pub fn class_in(session: &crate::abi::Session, msg_type: MsgType) -> (Class, bool) {
+pub fn session_class(session: &crate::abi::Session, msg_type: MsgType) -> (Class, bool) {
     match msg_type.overridden(session) {
         Some(code) => (Class::from_code(code), true),
         None => (class::of(msg_type), false),
@@ -259,7 +259,7 @@ pub fn class_in(session: &crate::abi::Session, msg_type: MsgType) -> (Class, boo
 
 /// What becomes of an outgoing message of this type and class: `any` and `orders` are [`want`] bits for all and for orders.
 #[inline(always)]
-pub fn outgoing(msg_type: MsgType, (class, own): (Class, bool), any: u32, orders: u32) -> Kind {
+pub fn outbound_kind(msg_type: MsgType, (class, own): (Class, bool), any: u32, orders: u32) -> MessageKind {
     let mut want = any;
     if matches!(class, Class::Order) {
         want |= orders;
@@ -267,5 +267,5 @@ pub fn outgoing(msg_type: MsgType, (class, own): (Class, bool), any: u32, orders
             want |= want::ACTION;
         }
     }
-    Kind { class: class as usize, want }
+    MessageKind { class: class as usize, want }
 }

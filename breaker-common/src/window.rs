@@ -13,9 +13,9 @@
 
 use core::cmp::{max, min};
 
-use crate::abi::{Limit, Slots, Window};
+use crate::abi::{Limit, RingLayout, Window};
 
-/// The memory of all rings; a limit's own part is its [`Slots`].
+/// The memory of all rings; a limit's own part is its [`RingLayout`].
 pub trait Ring {
     /// The word in a slot.
     fn read(&self, slot: u64) -> u64;
@@ -24,7 +24,7 @@ pub trait Ring {
 }
 
 /// Most slots that a ring has.
-pub const MOST_SLOTS: u64 = 1 << 11;
+pub const MAX_SLOTS: u64 = 1 << 11;
 /// Steps that a search over any ring takes: one beside the hint, then halves.
 const SEARCH_STEPS: u32 = 12;
 /// Low bits of a slot's word that hold the lap of the ring; above them 60 bits of ns, 36 years.
@@ -33,7 +33,7 @@ const LAP_BITS: u32 = 4;
 /// Messages that share one slot, as a power of two: none for a limit up to 2,046.
 pub const fn granule_bits(max: u64) -> u32 {
     let mut bits = 0;
-    while max >> bits > MOST_SLOTS - 2 {
+    while max >> bits > MAX_SLOTS - 2 {
         bits += 1;
     }
     bits
@@ -62,24 +62,24 @@ fn tail_at_hint(limit: &Limit, window: &Window, ring: &impl Ring, now: u64) -> (
         return (min(window.floor, window.issued), true);
     }
     // The ring remembers this many tickets and no more.
-    let granule_bits = limit.slots.granule_bits & 63;
-    let kept = ((1u64 << (limit.slots.ring_bits & 63)) - 1) << granule_bits;
+    let granule_bits = limit.ring.granule_bits & 63;
+    let kept = ((1u64 << (limit.ring.ring_bits & 63)) - 1) << granule_bits;
     let oldest = max(window.issued.saturating_sub(kept), window.floor);
     let hint = min(max(window.tail, oldest), window.issued);
     let granule = hint >> granule_bits;
-    (hint, granule == window.issued >> granule_bits || !passed(limit, ring, granule, now))
+    (hint, granule == window.issued >> granule_bits || !has_expired(limit, ring, granule, now))
 }
 
 /// The tail behind a ticket that has left the window: in steady traffic the next granule settles it, after a pause a search by halves.
 #[inline(always)]
 fn tail_behind(limit: &Limit, issued: u64, ring: &impl Ring, ticket: u64, now: u64) -> u64 {
-    let granule_bits = limit.slots.granule_bits & 63;
+    let granule_bits = limit.ring.granule_bits & 63;
     // `low` has passed, `high` has not.
     let (mut low, mut high) = (ticket >> granule_bits, issued >> granule_bits);
     let mut middle = low + 1;
     let mut step = 0;
     while step < SEARCH_STEPS && low + 1 < high {
-        if passed(limit, ring, middle, now) {
+        if has_expired(limit, ring, middle, now) {
             low = middle;
         } else {
             high = middle;
@@ -92,30 +92,38 @@ fn tail_behind(limit: &Limit, issued: u64, ring: &impl Ring, ticket: u64, now: u
 
 /// True where the last ticket of this granule was taken a window or more ago.
 #[inline(always)]
-fn passed(limit: &Limit, ring: &impl Ring, granule: u64, now: u64) -> bool {
-    let word = ring.read(slot(&limit.slots, granule));
-    word & LAP_MASK == lap(&limit.slots, granule) && now.wrapping_sub(word >> LAP_BITS) as i64 >= limit.per_ns as i64
+fn has_expired(limit: &Limit, ring: &impl Ring, granule: u64, now: u64) -> bool {
+    let word = ring.read(slot(&limit.ring, granule));
+    word & LAP_MASK == lap(&limit.ring, granule)
+        && now.wrapping_sub(word >> LAP_BITS) as i64 >= limit.per_ns as i64
 }
 
 /// How many granules end among the tickets `first..first + more`: so many words [`stamp`] writes, up to a ring full.
 #[inline(always)]
-pub fn ended(slots: &Slots, first: u64, more: u64) -> u64 {
-    let granule_bits = slots.granule_bits & 63;
+pub fn granules_completed(layout: &RingLayout, first: u64, more: u64) -> u64 {
+    let granule_bits = layout.granule_bits & 63;
     (first.wrapping_add(more) >> granule_bits).wrapping_sub(first >> granule_bits)
 }
 
 /// [`stamp`] where one does.
 #[inline(always)]
-pub fn stamp_one(slots: &Slots, ring: &mut impl Ring, first: u64, now: u64) {
-    let granule = first >> (slots.granule_bits & 63);
-    ring.write(slot(slots, granule), now << LAP_BITS | lap(slots, granule));
+pub fn record_time(layout: &RingLayout, ring: &mut impl Ring, first: u64, now: u64) {
+    let granule = first >> (layout.granule_bits & 63);
+    ring.write(slot(layout, granule), now << LAP_BITS | lap(layout, granule));
 }
 
-/// Writes the time `now` for the tickets `first..first + more`: one word for each granule that ends among them. Writes `most` words
+/// Writes the time `now` for the tickets `first..first + more`: one word for each granule that ends among them. Writes `max` words
 /// at most and returns how many tickets it left out.
 #[inline(always)]
-pub fn stamp(slots: &Slots, ring: &mut impl Ring, first: u64, more: u64, now: u64, most: u64) -> u64 {
-    let granule_bits = slots.granule_bits & 63;
+pub fn record_times(
+    layout: &RingLayout,
+    ring: &mut impl Ring,
+    first: u64,
+    more: u64,
+    now: u64,
+    max_words: u64,
+) -> u64 {
+    let granule_bits = layout.granule_bits & 63;
     let last = first.wrapping_add(more);
     let end = last >> granule_bits;
     let mut granule = first >> granule_bits;
@@ -123,12 +131,12 @@ pub fn stamp(slots: &Slots, ring: &mut impl Ring, first: u64, more: u64, now: u6
         return 0;
     }
     // More than a full ring would only be overwritten again.
-    if end - granule > MOST_SLOTS {
-        granule = end - MOST_SLOTS;
+    if end - granule > MAX_SLOTS {
+        granule = end - MAX_SLOTS;
     }
     let mut written = 0;
-    while written < most && granule < end {
-        ring.write(slot(slots, granule), now << LAP_BITS | lap(slots, granule));
+    while written < max_words && granule < end {
+        ring.write(slot(layout, granule), now << LAP_BITS | lap(layout, granule));
         granule += 1;
         written += 1;
     }
@@ -137,21 +145,21 @@ pub fn stamp(slots: &Slots, ring: &mut impl Ring, first: u64, more: u64, now: u6
 
 /// Where a granule's word stands.
 #[inline(always)]
-fn slot(slots: &Slots, granule: u64) -> u64 {
-    slots.base as u64 + (granule & ((1 << (slots.ring_bits & 63)) - 1))
+fn slot(layout: &RingLayout, granule: u64) -> u64 {
+    layout.base as u64 + (granule & ((1 << (layout.ring_bits & 63)) - 1))
 }
 
 /// Which round of the ring a granule belongs to. Never that of an untouched word of 0, in the first round.
 #[inline(always)]
-fn lap(slots: &Slots, granule: u64) -> u64 {
-    (granule >> (slots.ring_bits & 63)).wrapping_add(1) & LAP_MASK
+fn lap(layout: &RingLayout, granule: u64) -> u64 {
+    (granule >> (layout.ring_bits & 63)).wrapping_add(1) & LAP_MASK
 }
 
 const LAP_MASK: u64 = (1 << LAP_BITS) - 1;
 
 /// How many messages may be in the window: the limit's own figure, or where it is a ratio and that is more, so many for each fill.
 #[inline(always)]
-pub fn most(limit: &Limit, window: &Window) -> u64 {
+pub fn max_messages(limit: &Limit, window: &Window) -> u64 {
     if limit.per_fill == 0 {
         return limit.max;
     }
@@ -161,20 +169,20 @@ pub fn most(limit: &Limit, window: &Window) -> u64 {
 
 /// How many messages may be in the window without a warning or a verdict.
 #[inline(always)]
-pub fn unwarned(limit: &Limit) -> u64 {
+pub fn max_without_warning(limit: &Limit) -> u64 {
     let [first, ..] = limit.warn;
     // A ratio allows `max` and more, and warns at as large a share of it.
     if first != 0 { first - 1 } else { limit.max }
 }
 
-/// How many warning levels this many messages reach; one more than there are where `most`, the limit itself, is passed.
+/// How many warning levels this many messages reach; one more than there are where `max`, the limit itself, is passed.
 #[inline(always)]
-pub fn level(limit: &Limit, most: u64, used: u64) -> u64 {
+pub fn warning_level(limit: &Limit, max: u64, used: u64) -> u64 {
     let [first, second, third] = limit.warn;
     let (all, mut level) = (used, 0);
     // They are shares of `max`. Where fills allow more than that, they are to be the same shares of it: so many messages, scaled
     // down. Both factors stay below 2^32.
-    let used = if most > limit.max { used.wrapping_mul(limit.max) / most } else { used };
+    let used = if max > limit.max { used.wrapping_mul(limit.max) / max } else { used };
     if first != 0 && used >= first {
         level = 1;
     }
@@ -184,7 +192,7 @@ pub fn level(limit: &Limit, most: u64, used: u64) -> u64 {
     if third != 0 && used >= third {
         level = 3;
     }
-    if all > most { EXCEEDED } else { level }
+    if all > max { EXCEEDED } else { level }
 }
 
 /// The level of a limit that is passed.

@@ -15,7 +15,8 @@ use messages::build;
 use venues::{HIDDEN, LONGEST, by_length, by_search, by_trailer, crossed, find, nests};
 
 /// What engines and proxies put between messages, and what looks like one.
-const FILLERS: [&[u8]; 7] = [b"\n", b"\0", b"\r\n", b"8=FIX", b"8=FIX.4.4\x019=5\x0135=0\x01", b"\x01", b"10=000\x01"];
+const FILLERS: [&[u8]; 7] =
+    [b"\n", b"\0", b"\r\n", b"8=FIX", b"8=FIX.4.4\x019=5\x0135=0\x01", b"\x01", b"10=000\x01"];
 
 /// A message as long as an order is at the least.
 fn order(version: &str, figures: usize) -> Vec<u8> {
@@ -60,7 +61,12 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
 const ONE_SEGMENT: [usize; 1] = [1 << 16];
 
 fn sizes() -> impl Strategy<Value = Vec<usize>> {
-    prop_oneof![Just(ONE_SEGMENT.to_vec()), vec(1..10usize, 1..9), vec(1..300usize, 1..9), vec(100..1500usize, 1..9),]
+    prop_oneof![
+        Just(ONE_SEGMENT.to_vec()),
+        vec(1..10usize, 1..9),
+        vec(1..300usize, 1..9),
+        vec(100..1500usize, 1..9),
+    ]
 }
 
 proptest! {
@@ -92,7 +98,7 @@ proptest! {
         for i in 0..orders {
             let claim = claims[i % claims.len()];
             for message in [with_length(&heartbeat, &claim.to_string()), one.clone()] {
-                feed.tally = Default::default();
+                feed.counts = Default::default();
                 feed.segment(seq, &message);
                 used += feed.orders();
                 seq += message.len() as u32;

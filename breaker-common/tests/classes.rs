@@ -6,12 +6,13 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use breaker_common::class::{Class, TABLE, of, of_one};
+use breaker_common::class::{Class, TABLE, of, of_single_char};
 use breaker_common::fix::MsgType;
 
 /// Version, MsgType and name of every message of every dictionary, a line each.
 const DICTIONARIES: &str = include_str!("dictionaries.txt");
-const VERSIONS: [&str; 9] = ["fix40", "fix41", "fix42", "fix43", "fix44", "fix50", "fix50sp1", "fix50sp2", "fixt11"];
+const VERSIONS: [&str; 9] =
+    ["fix40", "fix41", "fix42", "fix43", "fix44", "fix50", "fix50sp1", "fix50sp2", "fixt11"];
 /// Where Debian's libquickfix-dev puts its headers.
 const HEADERS: &str = "/usr/include/quickfix";
 /// Set to write `dictionaries.txt` anew.
@@ -21,7 +22,9 @@ const RENEW: &str = "BREAKER_RENEW_DICTIONARIES";
 fn dictionaries() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
     let mut types: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
     for line in DICTIONARIES.lines().filter(|line| !line.starts_with('#')) {
-        let [version, msg_type, name] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("three words: {line}") };
+        let [version, msg_type, name] = line.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("three words: {line}")
+        };
         assert!(VERSIONS.contains(&version), "{line}");
         types.entry(msg_type).or_default().insert(name);
     }
@@ -39,7 +42,8 @@ fn listed(class: Class) -> BTreeSet<&'static str> {
 #[test]
 fn every_type_of_the_dictionaries_has_a_class_of_its_own() {
     let known: BTreeSet<_> = TABLE.iter().map(|(msg_type, _)| *msg_type).collect();
-    let missing: Vec<_> = dictionaries().into_iter().filter(|(msg_type, _)| !known.contains(msg_type)).collect();
+    let missing: Vec<_> =
+        dictionaries().into_iter().filter(|(msg_type, _)| !known.contains(msg_type)).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 
@@ -161,10 +165,10 @@ fn the_list_of_messages_is_that_of_the_headers() {
 
 #[test]
 fn the_table_of_types_of_one_character_says_what_the_comparison_says() {
-    let differing = |byte: &u64| of_one(MsgType(*byte)) != of(MsgType(*byte));
+    let differing = |byte: &u64| of_single_char(MsgType(*byte)) != of(MsgType(*byte));
     assert_eq!((1..=255).find(differing), None);
     assert_eq!(
-        ["D", "F", "8", "0", "U"].map(|name| of_one(MsgType(name.as_bytes()[0].into()))),
+        ["D", "F", "8", "0", "U"].map(|name| of_single_char(MsgType(name.as_bytes()[0].into()))),
         [Class::Order, Class::Cancel, Class::Query, Class::Admin, Class::Order,]
     );
 }

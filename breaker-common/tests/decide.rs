@@ -197,10 +197,12 @@ fn what_cannot_be_read_is_no_harmless_message() {
     holed.seq += 10;
     assert_eq!(holed.send(&mut model, &bytes), Verdict::Ahead);
     let fragment = Line::open(&mut model, 1, 3);
-    let segment = Segment { seq: fragment.seq, length: bytes.len() as u32, fragment: true, ..Segment::default() };
+    let segment =
+        Segment { seq: fragment.seq, length: bytes.len() as u32, fragment: true, ..Segment::default() };
     assert_eq!(model.packet(&fragment.key, &segment, &bytes), Verdict::Fragmented);
     let urgent = Line::open(&mut model, 1, 4);
-    let segment = Segment { seq: urgent.seq, length: bytes.len() as u32, flags: ACK | URG, ..Segment::default() };
+    let segment =
+        Segment { seq: urgent.seq, length: bytes.len() as u32, flags: ACK | URG, ..Segment::default() };
     assert_eq!(model.packet(&urgent.key, &segment, &bytes), Verdict::Tripped);
 }
 
@@ -314,7 +316,10 @@ fn a_connection_that_never_was_fix_ends_alone_where_a_lost_stream_trips() {
     let mut engine = Line::open(&mut model, 1, 1);
     let mut port_check = Line::open(&mut model, 1, 2);
     assert_eq!(port_check.send(&mut model, b"\n"), Verdict::Desync);
-    assert_eq!((port_check.send(&mut model, b"\n"), engine.fix(&mut model, "D")), (Verdict::Fenced, Verdict::Passed));
+    assert_eq!(
+        (port_check.send(&mut model, b"\n"), engine.fix(&mut model, "D")),
+        (Verdict::Fenced, Verdict::Passed)
+    );
 }
 
 #[test]
@@ -365,7 +370,11 @@ fn a_connection_joined_in_mid_stream_lives_where_nothing_ever_tripped() {
     let mut line = Line::joined(1, 1);
     assert_eq!(line.send(&mut model, b"the end of a message\x01"), Verdict::Passed);
     assert_eq!(line.fix(&mut model, "D"), Verdict::Passed);
-    assert_eq!((model.counters[1].passed[0], model.counters[1].desyncs), (2, 0), "one for what could not be read");
+    assert_eq!(
+        (model.counters[1].passed[0], model.counters[1].desyncs),
+        (2, 0),
+        "one for what could not be read"
+    );
     model.trip(2, cause::MANUAL);
     assert_eq!(line.fix(&mut model, "D"), Verdict::Passed, "another group");
     assert_eq!(Line::joined(3, 1).fix(&mut model, "0"), Verdict::Fenced);

@@ -9,11 +9,11 @@ use std::path::Path;
 use std::{env, fs};
 
 use breaker_common::abi::identity;
-use breaker_common::class::{self, Class, Incoming, TABLE};
+use breaker_common::class::{self, Class, InboundClass, TABLE};
 use breaker_common::fields::{LENGTHS, want};
 use breaker_common::fix::{MsgType, WINDOW, Words};
 use breaker_common::inbound::{Inbound, NewBytes};
-use breaker_common::stream::{self, Framing, Kind, Payload, Tally, sync};
+use breaker_common::stream::{self, Framing, MessageKind, Payload, SegmentCounts, sync};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -50,12 +50,17 @@ fn fields(body: &[u8]) -> Vec<(u32, Vec<u8>)> {
         let equals = rest.iter().position(|byte| *byte == b'=').expect("a field has a tag");
         let tag: u32 = std::str::from_utf8(&rest[..equals]).expect("text").parse().expect("a number");
         rest = &rest[equals + 1..];
-        let end = data.take().unwrap_or_else(|| rest.iter().position(|byte| *byte == 1).expect("a field ends in SOH"));
+        let end = data
+            .take()
+            .unwrap_or_else(|| rest.iter().position(|byte| *byte == 1).expect("a field ends in SOH"));
         assert_eq!(rest[end], 1);
         let value = rest[..end].to_vec();
         rest = &rest[end + 1..];
         if LENGTHS.contains(&tag) {
-            data = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok()).filter(|length| *length != 0);
+            data = std::str::from_utf8(&value)
+                .ok()
+                .and_then(|text| text.parse().ok())
+                .filter(|length| *length != 0);
         }
         fields.push((tag, value));
     }
@@ -112,13 +117,13 @@ fn reference_in(messages: &[(String, Vec<u8>)]) -> Found {
         let fields = fields(body);
         let of = |tag| first(&fields, tag).and_then(|value| value.first()).copied();
         let kind = match &msg_type[..] {
-            "3" | "j" | "9" => Incoming::Reject,
+            "3" | "j" | "9" => InboundClass::Reject,
             "8" => match (of(150), of(39)) {
-                (Some(b'F' | b'1' | b'2'), _) | (None, Some(b'1' | b'2')) => Incoming::Fill,
-                (_, Some(b'8')) | (Some(b'8'), None) => Incoming::Reject,
-                _ => Incoming::Other,
+                (Some(b'F' | b'1' | b'2'), _) | (None, Some(b'1' | b'2')) => InboundClass::Fill,
+                (_, Some(b'8')) | (Some(b'8'), None) => InboundClass::Reject,
+                _ => InboundClass::Other,
             },
-            _ => Incoming::Other,
+            _ => InboundClass::Other,
         };
         found.messages[kind as usize] += 1;
     }
@@ -161,24 +166,28 @@ enum Way {
 }
 
 impl Way {
-    fn kind(self, msg_type: MsgType) -> Kind {
+    fn kind(self, msg_type: MsgType) -> MessageKind {
         match self {
-            Self::Out(any) => stream::outgoing(msg_type, (class::of(msg_type), false), any, want::POSSDUP),
-            Self::In => class::incoming(msg_type),
+            Self::Out(any) => {
+                stream::outbound_kind(msg_type, (class::of(msg_type), false), any, want::POSSDUP)
+            }
+            Self::In => class::inbound_kind(msg_type),
         }
     }
 }
 
 /// Shows the stream a segment. Fails where the walk makes no progress.
-fn show(stream: &mut Inbound, way: Way, seq: u32, bytes: &[u8], tally: &mut Tally) {
-    let Some(new) = stream.advance(seq, bytes.len() as u32, tally) else { return };
+fn show(stream: &mut Inbound, way: Way, seq: u32, bytes: &[u8], counts: &mut SegmentCounts) {
+    let Some(new) = stream.advance(seq, bytes.len() as u32, counts) else { return };
     let framing: &mut Framing = if new.late { &mut stream.gap.framing } else { &mut stream.framing };
     let NewBytes { from, to, .. } = new;
     let (mut payload, mut at, mut steps) = (Bytes(bytes), from, 0);
     while at < to {
-        let next = match framing.synced {
-            sync::YES => framing.step(&mut payload, (at, to), u32::MAX, |msg_type| way.kind(msg_type), tally),
-            _ => framing.seek(&mut payload, (at, to), u32::MAX, tally),
+        let next = match framing.sync {
+            sync::IN_SYNC => {
+                framing.step(&mut payload, (at, to), u32::MAX, |msg_type| way.kind(msg_type), counts)
+            }
+            _ => framing.resync(&mut payload, (at, to), u32::MAX, counts),
         };
         assert!((at..=to).contains(&next), "from {at} to {next}, outside the segment");
         at = next;
@@ -190,15 +199,23 @@ fn show(stream: &mut Inbound, way: Way, seq: u32, bytes: &[u8], tally: &mut Tall
 
 /// What the walk finds in a stream that is cut at these places, and at how many it was lost.
 fn walked(way: Way, bytes: &[u8], cuts: &[usize]) -> (Found, u32) {
-    let (mut stream, mut tally, mut from) = (Inbound::at(7), Tally::default(), 0);
+    let (mut stream, mut counts, mut from) = (Inbound::at(7), SegmentCounts::default(), 0);
     for to in cuts.iter().copied().chain([bytes.len()]) {
-        show(&mut stream, way, 7 + from as u32, &bytes[from..to], &mut tally);
+        show(&mut stream, way, 7 + from as u32, &bytes[from..to], &mut counts);
         from = to;
     }
-    assert_eq!((stream.framing.scan, stream.framing.seen, stream.framing.hop), (0, 0, 0), "something is left open");
+    assert_eq!(
+        (stream.framing.field_state, stream.framing.field_values, stream.framing.data_remaining),
+        (0, 0, 0),
+        "something is left open"
+    );
     (
-        Found { messages: std::array::from_fn(|class| tally.messages[class]), replays: tally.replays, ids: tally.ids },
-        tally.desyncs,
+        Found {
+            messages: std::array::from_fn(|class| counts.messages[class]),
+            replays: counts.replays,
+            ids: counts.comp_ids,
+        },
+        counts.desyncs,
     )
 }
 
@@ -229,7 +246,8 @@ fn data() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn comp_id() -> impl Strategy<Value = String> {
-    let value = prop_oneof![select(&DECLARED[..]).prop_map(str::to_owned), "[ -<>-~]{0,40}", Just("Z".repeat(29))];
+    let value =
+        prop_oneof![select(&DECLARED[..]).prop_map(str::to_owned), "[ -<>-~]{0,40}", Just("Z".repeat(29))];
     (select(&identity::TAGS[..]), value).prop_map(|(tag, value)| format!("{tag}={value}\x01"))
 }
 
@@ -243,8 +261,10 @@ fn some_fields() -> impl Strategy<Value = Vec<u8>> {
         },
     );
     let flag = select(&["43=Y\x01", "43=N\x01", "43=\x01", "43=YES\x01", "143=Y\x01", "97=Y\x01"][..]);
-    let action = select(&["1373=1\x01", "1373=2\x01", "1373=3\x01", "1373=33\x01", "373=3\x01", "13730=3\x01"][..]);
-    let report = select(&["150=F\x01", "150=1\x01", "150=8\x01", "150=0\x01", "39=8\x01", "39=2\x01", "39=0\x01"][..]);
+    let action =
+        select(&["1373=1\x01", "1373=2\x01", "1373=3\x01", "1373=33\x01", "373=3\x01", "13730=3\x01"][..]);
+    let report =
+        select(&["150=F\x01", "150=1\x01", "150=8\x01", "150=0\x01", "39=8\x01", "39=2\x01", "39=0\x01"][..]);
     let one = prop_oneof![
         2 => text.prop_map(String::into_bytes),
         2 => data(),
@@ -261,8 +281,24 @@ fn some_fields() -> impl Strategy<Value = Vec<u8>> {
 
 /// Type, fields, and the message as it is sent.
 fn message() -> impl Strategy<Value = (String, Vec<u8>)> {
-    const TYPES: [&str; 16] =
-        ["D", "G", "CA", "CA", "8", "8", "A", "F", "3", "j", "9", "0", "AB", "U1", "LongType", "LongerThanEight"];
+    const TYPES: [&str; 16] = [
+        "D",
+        "G",
+        "CA",
+        "CA",
+        "8",
+        "8",
+        "A",
+        "F",
+        "3",
+        "j",
+        "9",
+        "0",
+        "AB",
+        "U1",
+        "LongType",
+        "LongerThanEight",
+    ];
     (select(&TYPES[..]).prop_map(str::to_owned), some_fields())
 }
 
@@ -331,16 +367,16 @@ proptest! {
         let starts: Vec<_> = (0..messages.len()).map(|count| sent(&messages[..count]).len()).collect();
         let lookalike = (to..bytes.len()).any(|at| bytes[at..].starts_with(b"8=FIX") && !starts.contains(&at));
         prop_assume!(!lookalike, "a data field that looks like a message would be taken for one");
-        let (mut stream, mut tally) = (Inbound::at(0), Tally::default());
+        let (mut stream, mut counts) = (Inbound::at(0), SegmentCounts::default());
         let way = Way::Out(any);
-        show(&mut stream, way, 0, &bytes[..from], &mut tally);
-        show(&mut stream, way, to as u32, &bytes[to..], &mut tally);
+        show(&mut stream, way, 0, &bytes[..from], &mut counts);
+        show(&mut stream, way, to as u32, &bytes[to..], &mut counts);
         if fill {
-            show(&mut stream, way, from as u32, &bytes[from..to], &mut tally);
+            show(&mut stream, way, from as u32, &bytes[from..to], &mut counts);
         }
-        let total = tally.total() as usize;
+        let total = counts.total() as usize;
         prop_assert!(total <= messages.len(), "{} messages of {}", total, messages.len());
-        prop_assert!(total == messages.len() || tally.desyncs != 0, "{} messages of {}", total, messages.len());
+        prop_assert!(total == messages.len() || counts.desyncs != 0, "{} messages of {}", total, messages.len());
     }
 
     #[test]
@@ -358,11 +394,11 @@ proptest! {
         any in any_wants(), outward in any::<bool>(),
     ) {
         let way = if outward { Way::Out(any) } else { Way::In };
-        let (mut stream, mut tally, mut at) = (Inbound::at(0), Tally::default(), 0u32);
+        let (mut stream, mut counts, mut at) = (Inbound::at(0), SegmentCounts::default(), 0u32);
         for (offset, bytes) in &segments {
-            show(&mut stream, way, at.wrapping_add(*offset).wrapping_sub(100), bytes, &mut tally);
+            show(&mut stream, way, at.wrapping_add(*offset).wrapping_sub(100), bytes, &mut counts);
             at = stream.next_seq;
-            show(&mut stream, way, at, bytes, &mut tally);
+            show(&mut stream, way, at, bytes, &mut counts);
             at = stream.next_seq;
         }
     }
@@ -378,7 +414,8 @@ fn always(way: Way, message: &(String, Vec<u8>)) -> Found {
     let bytes = sent(std::slice::from_ref(message));
     let (whole, lost) = walked(way, &bytes, &[]);
     assert_eq!(lost, 0);
-    (1..bytes.len()).for_each(|cut| assert_eq!(walked(way, &bytes, &[cut]), (whole.clone(), 0), "cut at {cut}"));
+    (1..bytes.len())
+        .for_each(|cut| assert_eq!(walked(way, &bytes, &[cut]), (whole.clone(), 0), "cut at {cut}"));
     whole
 }
 
@@ -401,14 +438,20 @@ fn a_mass_action_that_cancels_is_no_replay() {
 
 #[test]
 fn of_a_message_whose_owner_is_asked_nothing_is_told_before_its_end() {
-    for (msg_type, fields) in [("D", "43=Y|49=FIRM|11=x|"), ("CA", "43=Y|49=FIRM|1373=2|11=x|"), ("A", "49=FIRM|")] {
+    for (msg_type, fields) in
+        [("D", "43=Y|49=FIRM|11=x|"), ("CA", "43=Y|49=FIRM|1373=2|11=x|"), ("A", "49=FIRM|")]
+    {
         let bytes = sent(&[one(msg_type, fields)]);
         let way = Way::Out(want::IDENTITY | want::OWNER);
-        let (mut stream, mut tally) = (Inbound::at(0), Tally::default());
-        show(&mut stream, way, 0, &bytes[..bytes.len() - 1], &mut tally);
-        assert_eq!((tally.total(), tally.replays, tally.identified), (0, 0, 0), "{msg_type}");
-        show(&mut stream, way, bytes.len() as u32 - 1, &bytes[bytes.len() - 1..], &mut tally);
-        assert_eq!((tally.total(), tally.replays, tally.identified), (1, u32::from(msg_type != "A"), 1), "{msg_type}");
+        let (mut stream, mut counts) = (Inbound::at(0), SegmentCounts::default());
+        show(&mut stream, way, 0, &bytes[..bytes.len() - 1], &mut counts);
+        assert_eq!((counts.total(), counts.replays, counts.identity_complete), (0, 0, 0), "{msg_type}");
+        show(&mut stream, way, bytes.len() as u32 - 1, &bytes[bytes.len() - 1..], &mut counts);
+        assert_eq!(
+            (counts.total(), counts.replays, counts.identity_complete),
+            (1, u32::from(msg_type != "A"), 1),
+            "{msg_type}"
+        );
     }
 }
 
@@ -423,7 +466,10 @@ fn a_value_of_28_bytes_is_read_whole_and_a_longer_one_is_nobodys() {
         assert_eq!(id(longest), identity::FIRST + 4);
         assert_eq!(id(&format!("{longest}2")), identity::UNKNOWN);
         assert_eq!(id(&longest.repeat(9)), identity::UNKNOWN);
-        assert_eq!((id("FIRM"), id("FIRM "), id("")), (identity::FIRST, identity::UNKNOWN, identity::UNKNOWN));
+        assert_eq!(
+            (id("FIRM"), id("FIRM "), id("")),
+            (identity::FIRST, identity::UNKNOWN, identity::UNKNOWN)
+        );
     }
 }
 
@@ -440,18 +486,18 @@ fn only_the_first_message_is_asked_who_sent_it() {
 #[test]
 fn a_report_is_what_both_of_its_fields_make_of_it() {
     for (fields, kind) in [
-        ("150=F|39=1|", Incoming::Fill),
-        ("39=2|150=F|", Incoming::Fill),
-        ("150=2|39=2|", Incoming::Fill),
-        ("39=1|", Incoming::Fill),
-        ("150=8|39=8|", Incoming::Reject),
-        ("39=8|150=0|", Incoming::Reject),
-        ("150=8|", Incoming::Reject),
-        ("150=0|39=0|", Incoming::Other),
-        ("150=0|39=2|", Incoming::Other),
-        ("", Incoming::Other),
-        ("354=8|355=x|39=8|x|150=0|39=0|", Incoming::Other),
-        ("58=39=8|150=0|39=0|", Incoming::Other),
+        ("150=F|39=1|", InboundClass::Fill),
+        ("39=2|150=F|", InboundClass::Fill),
+        ("150=2|39=2|", InboundClass::Fill),
+        ("39=1|", InboundClass::Fill),
+        ("150=8|39=8|", InboundClass::Reject),
+        ("39=8|150=0|", InboundClass::Reject),
+        ("150=8|", InboundClass::Reject),
+        ("150=0|39=0|", InboundClass::Other),
+        ("150=0|39=2|", InboundClass::Other),
+        ("", InboundClass::Other),
+        ("354=8|355=x|39=8|x|150=0|39=0|", InboundClass::Other),
+        ("58=39=8|150=0|39=0|", InboundClass::Other),
     ] {
         let found = always(Way::In, &one("8", fields));
         assert_eq!(found.messages[kind as usize], 1, "{fields}");
@@ -463,7 +509,9 @@ fn a_report_is_what_both_of_its_fields_make_of_it() {
 /// Numbers of the fields that give a length, and of the data behind them.
 fn list() -> BTreeMap<u32, Option<u32>> {
     let line = |line: &'static str| {
-        let [number, _, data, _] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("four words: {line}") };
+        let [number, _, data, _] = line.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("four words: {line}")
+        };
         (number.parse().expect("a number"), data.parse().ok())
     };
     LIST.lines().filter(|line| !line.starts_with('#')).map(line).collect()
@@ -480,7 +528,8 @@ fn lengths_of_data_are_those_of_the_dictionaries() {
     assert_eq!(LENGTHS.iter().copied().collect::<BTreeSet<_>>(), listed);
     assert_eq!(LENGTHS.len(), listed.len(), "one is there twice");
     // What no data follow would take the next field for its own.
-    let others: Vec<_> = list().into_iter().filter_map(|(number, data)| data.is_none().then_some(number)).collect();
+    let others: Vec<_> =
+        list().into_iter().filter_map(|(number, data)| data.is_none().then_some(number)).collect();
     assert_eq!(others, [9, 383]);
 }
 
@@ -506,14 +555,18 @@ fn the_list_of_lengths_is_that_of_the_headers() {
         found.expect("a number").parse().expect("digits")
     };
     let mut unpaired = &defined(&kinds, "DEFINE_DATA") | &defined(&kinds, "DEFINE_XMLDATA");
-    let mut lengths: Vec<_> = defined(&kinds, "DEFINE_LENGTH").into_iter().map(|name| (number(name), name)).collect();
+    let mut lengths: Vec<_> =
+        defined(&kinds, "DEFINE_LENGTH").into_iter().map(|name| (number(name), name)).collect();
     lengths.sort_unstable();
     let mut list = format!(
         "# Lengths in the FIX dictionaries and the data they are of, by the headers in {HEADERS}: {RENEW}=1 cargo test -p breaker-common --test fields\n"
     );
     for (place, name) in lengths {
         // The data field is named like its length, without that.
-        let data = ["Length", "Len"].iter().find_map(|end| name.strip_suffix(end)).filter(|data| unpaired.remove(data));
+        let data = ["Length", "Len"]
+            .iter()
+            .find_map(|end| name.strip_suffix(end))
+            .filter(|data| unpaired.remove(data));
         match data {
             Some(data) => writeln!(list, "{place} {name} {} {data}", number(data)),
             None => writeln!(list, "{place} {name} - -"),

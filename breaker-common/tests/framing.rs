@@ -6,7 +6,7 @@ mod messages;
 use breaker_common::class::{Class, TABLE};
 use breaker_common::inbound::Inbound;
 use breaker_common::sequence::Stream;
-use breaker_common::stream::{Framing, Kind, Payload, Tally, sync};
+use breaker_common::stream::{Framing, MessageKind, Payload, SegmentCounts, sync};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -14,8 +14,17 @@ use proptest::sample::select;
 use feed::{Feed, ordinary, walk};
 use messages::build;
 
-const VERSIONS: [&str; 9] =
-    ["FIX.4.0", "FIX.4.1", "FIX.4.2", "FIX.4.3", "FIX.4.4", "FIX.5.0", "FIX.5.0SP1", "FIX.5.0SP2", "FIXT.1.1"];
+const VERSIONS: [&str; 9] = [
+    "FIX.4.0",
+    "FIX.4.1",
+    "FIX.4.2",
+    "FIX.4.3",
+    "FIX.4.4",
+    "FIX.5.0",
+    "FIX.5.0SP1",
+    "FIX.5.0SP2",
+    "FIXT.1.1",
+];
 const UNKNOWN: [&str; 9] = ["O", "5x", "@", "CF", "ZZ", "AAA", "U", "Unlisted", "LongerThanEight"];
 /// What a data field may hold to mislead whoever searches.
 const FAKES: [&str; 6] = [
@@ -61,7 +70,8 @@ fn types(mut stream: &[u8]) -> Vec<String> {
 fn reference(stream: &[u8]) -> [u32; 5] {
     let mut counts = [0; 5];
     for msg_type in types(stream) {
-        let class = TABLE.iter().find(|(name, _)| *name == msg_type).map_or(Class::Order, |(_, class)| *class);
+        let class =
+            TABLE.iter().find(|(name, _)| *name == msg_type).map_or(Class::Order, |(_, class)| *class);
         counts[class as usize] += 1;
     }
     counts
@@ -76,9 +86,11 @@ fn msg_type() -> impl Strategy<Value = String> {
 
 fn fields() -> impl Strategy<Value = Vec<u8>> {
     let text = "58=[ -~]{0,40}\x01".prop_map(String::into_bytes);
-    let data =
-        prop_oneof![vec(any::<u8>(), 0..40), vec(select(&FAKES[..]), 0..4).prop_map(|fakes| fakes.concat().into())]
-            .prop_map(|data| [format!("95={}\x0196=", data.len()).as_bytes(), &data, b"\x01"].concat());
+    let data = prop_oneof![
+        vec(any::<u8>(), 0..40),
+        vec(select(&FAKES[..]), 0..4).prop_map(|fakes| fakes.concat().into())
+    ]
+    .prop_map(|data| [format!("95={}\x0196=", data.len()).as_bytes(), &data, b"\x01"].concat());
     vec(prop_oneof![text, data], 0..4).prop_map(|fields| fields.concat())
 }
 
@@ -141,8 +153,8 @@ fn has_signature(bytes: &[u8]) -> bool {
 }
 
 /// Messages by class, and desyncs.
-fn counts(tally: &Tally) -> ([u32; 5], u32) {
-    (std::array::from_fn(|class| tally.messages[class]), tally.desyncs)
+fn counts(counts: &SegmentCounts) -> ([u32; 5], u32) {
+    (std::array::from_fn(|class| counts.messages[class]), counts.desyncs)
 }
 
 /// One stream that comes in.
@@ -150,24 +162,32 @@ struct Receiver<'a> {
     bytes: &'a [u8],
     first: u32,
     inbound: Inbound,
-    tally: Tally,
+    counts: SegmentCounts,
 }
 
 impl<'a> Receiver<'a> {
     fn new(bytes: &'a [u8], first: u32) -> Self {
-        Self { bytes, first, inbound: Inbound::at(first), tally: Tally::default() }
+        Self { bytes, first, inbound: Inbound::at(first), counts: SegmentCounts::default() }
     }
 
     fn take(&mut self, from: usize, to: usize) {
         let (seq, payload) = (self.first.wrapping_add(from as u32), &self.bytes[from..to]);
-        self.tally.tried = 0;
-        let Some(new) = self.inbound.advance(seq, payload.len() as u32, &mut self.tally) else { return };
+        self.counts.false_headers = 0;
+        let Some(new) = self.inbound.advance(seq, payload.len() as u32, &mut self.counts) else { return };
         let framing = if new.late { &mut self.inbound.gap.framing } else { &mut self.inbound.framing };
-        walk::walk(framing, walk::Bytes(payload, &[]), (new.from, new.to), u32::MAX, ordinary, true, &mut self.tally);
+        walk::walk(
+            framing,
+            walk::Bytes(payload, &[]),
+            (new.from, new.to),
+            u32::MAX,
+            ordinary,
+            true,
+            &mut self.counts,
+        );
     }
 
     fn counts(&self) -> ([u32; 5], u32) {
-        counts(&self.tally)
+        counts(&self.counts)
     }
 }
 
@@ -189,7 +209,7 @@ impl<'a> Sender<'a> {
     }
 
     fn counts(&self) -> ([u32; 5], u32) {
-        counts(&self.feed.tally)
+        counts(&self.feed.counts)
     }
 }
 
@@ -204,9 +224,9 @@ proptest! {
             sender.send(from, to);
         }
         prop_assert_eq!(sender.counts(), (reference(&stream), 0));
-        prop_assert_eq!(sender.feed.tally.repeated, 0);
-        let Framing { head, last, last_class, .. } = sender.feed.stream.framing;
-        prop_assert_eq!(sender.feed.stream.framing, Framing { head, last, last_class, ..Framing::default() });
+        prop_assert_eq!(sender.feed.counts.repeated, 0);
+        let Framing { partial, message_bytes, message_class, .. } = sender.feed.stream.framing;
+        prop_assert_eq!(sender.feed.stream.framing, Framing { partial, message_bytes, message_class, ..Framing::default() });
     }
 
     #[test]
@@ -224,7 +244,7 @@ proptest! {
             sender.send(start, to.min(start + 1 + *length as usize % 300));
         }
         prop_assert_eq!(sender.counts(), (reference(&stream), 0));
-        prop_assert_eq!(sender.feed.tally.repeated, 1);
+        prop_assert_eq!(sender.feed.counts.repeated, 1);
     }
 
     #[test]
@@ -290,16 +310,16 @@ proptest! {
     #[test]
     fn a_gap_is_forgotten_long_before_its_numbers_come_again(first in first_seq()) {
         let mut stream = Inbound::at(first);
-        let mut tally = Tally::default();
-        let _ = stream.advance(first.wrapping_add(100), 50, &mut tally);
-        let before = tally.desyncs;
+        let mut counts = SegmentCounts::default();
+        let _ = stream.advance(first.wrapping_add(100), 50, &mut counts);
+        let before = counts.desyncs;
         let mut seq = stream.next_seq;
         for _ in 0..1_200 {
-            let _ = stream.advance(seq, 1 << 22, &mut tally);
+            let _ = stream.advance(seq, 1 << 22, &mut counts);
             seq = stream.next_seq;
-            let _ = stream.advance(seq.wrapping_sub(1000), 500, &mut tally);
+            let _ = stream.advance(seq.wrapping_sub(1000), 500, &mut counts);
         }
-        prop_assert_eq!(tally.desyncs, before);
+        prop_assert_eq!(counts.desyncs, before);
     }
 
     #[test]
@@ -317,11 +337,11 @@ proptest! {
         receiver.take(0, start);
         receiver.take(end, aligned);
         prop_assert_eq!(receiver.counts(), (reference(&kept.concat()), 1));
-        prop_assert_eq!(receiver.inbound.framing.synced, sync::LOST);
+        prop_assert_eq!(receiver.inbound.framing.sync, sync::BLIND);
         receiver.take(aligned, stream.len());
         let counted = [kept.concat(), after.concat()].concat();
         prop_assert_eq!(receiver.counts(), (reference(&counted), 1));
-        prop_assert_eq!(receiver.inbound.framing.synced, sync::YES);
+        prop_assert_eq!(receiver.inbound.framing.sync, sync::IN_SYNC);
     }
 
     #[test]
@@ -335,7 +355,7 @@ proptest! {
         sender.feed = Feed { opened: false, ..Feed::of(Stream::joined(first.wrapping_add(from as u32))) };
         sender.send(from, stream.len());
         prop_assert_eq!(sender.counts(), (reference(&after.concat()), 0));
-        prop_assert_eq!(sender.feed.tally.blind_orders(), (middle.len() - from).div_ceil(100) as u32);
+        prop_assert_eq!(sender.feed.counts.blind_orders(), (middle.len() - from).div_ceil(100) as u32);
     }
 
     #[test]
@@ -413,9 +433,9 @@ fn what_is_no_message_is_counted_by_its_bytes_and_the_next_message_is_found() {
         sender.send(0, stream.len());
         // The message before it may have had the wrong length: its bytes count too, less the order that it was.
         assert_eq!(sender.counts(), ([2, 0, 0, 0, 0], 1), "{bad:?}");
-        assert_eq!(sender.feed.tally.blind as usize, good.len() + bad.len(), "{bad:?}");
+        assert_eq!(sender.feed.counts.blind_bytes as usize, good.len() + bad.len(), "{bad:?}");
         assert_eq!(sender.feed.orders(), 2, "{bad:?}");
-        assert_eq!(sender.feed.stream.framing.synced, sync::YES);
+        assert_eq!(sender.feed.stream.framing.sync, sync::IN_SYNC);
     }
 }
 
@@ -428,7 +448,7 @@ fn a_message_that_claims_more_than_is_believed_hides_nothing() {
         let mut sender = Sender::new(&stream, 5);
         sender.feed.longest = longest;
         sender.send(0, stream.len());
-        assert_eq!((sender.feed.tally.messages[0], sender.feed.orders()), (20, 21));
+        assert_eq!((sender.feed.counts.messages[0], sender.feed.orders()), (20, 21));
     }
 }
 
@@ -465,10 +485,10 @@ fn payload_that_cannot_be_read_is_a_desync() {
             unreachable!("nothing was read")
         }
     }
-    let (mut framing, mut tally) = (Framing::default(), Tally::default());
-    let kind_of = |_| Kind { class: 0, want: 0 };
-    assert_eq!(framing.step(&mut Unreadable, (0, 100), u32::MAX, kind_of, &mut tally), 100);
-    assert_eq!((tally.total(), tally.desyncs, tally.blind, framing.synced), (0, 1, 100, sync::LOST));
+    let (mut framing, mut counts) = (Framing::default(), SegmentCounts::default());
+    let kind_of = |_| MessageKind { class: 0, want: 0 };
+    assert_eq!(framing.step(&mut Unreadable, (0, 100), u32::MAX, kind_of, &mut counts), 100);
+    assert_eq!((counts.total(), counts.desyncs, counts.blind_bytes, framing.sync), (0, 1, 100, sync::BLIND));
 }
 
 /// What a connection whose first byte has the number 1000 makes of segments: their numbers and lengths, and whether each is let through.
@@ -493,7 +513,7 @@ fn what_lies_ahead_of_a_gap_waits_until_tcp_has_filled_it() {
             (1000, 50, true),
         ],
     );
-    assert_eq!((feed.stream.next_seq, feed.tally.blind), (1200, 200));
+    assert_eq!((feed.stream.next_seq, feed.counts.blind_bytes), (1200, 200));
 }
 
 #[test]
@@ -503,7 +523,7 @@ fn a_gap_that_stays_is_given_up_and_its_bytes_count_when_they_come_after_all() {
         true,
         &[(1000, 50, true), ahead, ahead, ahead, (1100, 50, true), (1060, 30, true), (1000, 50, true)],
     );
-    assert_eq!((feed.stream.next_seq, feed.tally.blind), (1150, 50 + 50 + 30));
+    assert_eq!((feed.stream.next_seq, feed.counts.blind_bytes), (1150, 50 + 50 + 30));
 }
 
 #[test]
@@ -514,12 +534,19 @@ fn the_first_byte_of_a_connection_is_the_one_behind_its_syn() {
     // And what lies before it is of another connection, but for the byte of a keepalive probe.
     let_through(
         true,
-        &[(999, 1, true), (999, 2, false), (900, 50, false), (1000, 50, true), (999, 51, false), (999, 1, true)],
+        &[
+            (999, 1, true),
+            (999, 2, false),
+            (900, 50, false),
+            (1000, 50, true),
+            (999, 51, false),
+            (999, 1, true),
+        ],
     );
 }
 
 #[test]
 fn bytes_from_before_a_connection_was_joined_are_never_taken_for_repeated_ones() {
     let feed = let_through(false, &[(1000, 50, true), (900, 50, true), (980, 50, true), (1000, 50, true)]);
-    assert_eq!(feed.tally.blind, 50 + 50 + 20);
+    assert_eq!(feed.counts.blind_bytes, 50 + 50 + 20);
 }

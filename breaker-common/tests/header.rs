@@ -2,15 +2,24 @@
 
 mod messages;
 
-use breaker_common::fix::{Header, MsgType, WINDOW, Words, common, header};
+use breaker_common::fix::{Header, MsgType, WINDOW, Words, common_header, header};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use messages::build;
 
-const VERSIONS: [&str; 9] =
-    ["FIX.4.0", "FIX.4.1", "FIX.4.2", "FIX.4.3", "FIX.4.4", "FIX.5.0", "FIX.5.0SP1", "FIX.5.0SP2", "FIXT.1.1"];
+const VERSIONS: [&str; 9] = [
+    "FIX.4.0",
+    "FIX.4.1",
+    "FIX.4.2",
+    "FIX.4.3",
+    "FIX.4.4",
+    "FIX.5.0",
+    "FIX.5.0SP1",
+    "FIX.5.0SP2",
+    "FIXT.1.1",
+];
 
 fn words(bytes: &[u8]) -> Words {
     let mut window = [0; WINDOW];
@@ -82,7 +91,7 @@ fn message(window: &[u8]) -> Result<Header, Header> {
     let packed = msg_type.iter().rev().fold(0, |packed, byte| packed << 8 | *byte as u64);
     let length = before_body + body + "10=nnn|".len();
     let fields = before_body + "35=".len() + msg_type.len() + usize::from(msg_type.len() < 8);
-    Ok(Header::Message { msg_type: MsgType(packed), length: length as u32, fields: fields as u32 })
+    Ok(Header::Message { msg_type: MsgType(packed), length: length as u32, body_offset: fields as u32 })
 }
 
 fn reference(window: &[u8]) -> Header {
@@ -118,10 +127,13 @@ fn a_valid_header_is_partial_until_it_is_whole_and_a_message_from_then_on() {
                             + 3
                             + type_length.min(8)
                             + usize::from(type_length < 8);
-                        Header::Message { msg_type, length: bytes.len() as u32, fields: fields as u32 }
+                        Header::Message { msg_type, length: bytes.len() as u32, body_offset: fields as u32 }
                     };
                     let told = read(&bytes[..available]);
-                    assert_eq!(told, expected, "{version}, {digits} digits, type {msg_type}, {available} bytes");
+                    assert_eq!(
+                        told, expected,
+                        "{version}, {digits} digits, type {msg_type}, {available} bytes"
+                    );
                 }
             }
         }
@@ -137,7 +149,7 @@ fn the_length_is_read_digit_by_digit() {
             let whole = 12 + digits.len() as u32 + 1 + length + 7;
             assert_eq!(
                 read(&bytes.as_bytes()[..WINDOW.min(bytes.len())]),
-                Header::Message { msg_type: MsgType(68), length: whole, fields: whole - 7 - length + 5 }
+                Header::Message { msg_type: MsgType(68), length: whole, body_offset: whole - 7 - length + 5 }
             );
         }
     }
@@ -217,7 +229,8 @@ fn nearly_valid() -> impl Strategy<Value = Vec<u8>> {
     let lengths = prop_oneof![0..20u32, 0..10_000_000u32];
     let valid = (select(&VERSIONS[..]), 1..9usize, lengths, "[0-9A-Za-z]{1,10}").prop_map(
         |(version, figures, length, msg_type)| {
-            format!("8={version}\x019={length:0figures$}\x0135={msg_type}\x0149=SENDER\x0156=TARGET\x01").into_bytes()
+            format!("8={version}\x019={length:0figures$}\x0135={msg_type}\x0149=SENDER\x0156=TARGET\x01")
+                .into_bytes()
         },
     );
     let byte = prop_oneof![select(b"\x01\x00\xff=.0189:/358DFT".as_slice()), any::<u8>()];
@@ -237,7 +250,7 @@ fn nearly_valid() -> impl Strategy<Value = Vec<u8>> {
 
 /// Whether a whole window is of the common kind. Where it is, that must be what the reference reads.
 fn is_common(bytes: &[u8]) -> bool {
-    let found = common(&words(bytes));
+    let found = common_header(&words(bytes));
     if let Some((msg_type, length)) = found {
         let Header::Message { msg_type: expected, length: whole, .. } = reference(bytes) else {
             panic!("{bytes:?} is no message")
@@ -250,10 +263,12 @@ fn is_common(bytes: &[u8]) -> bool {
 #[test]
 fn lengths_of_two_to_four_digits_and_types_of_one_character_are_common() {
     for version in VERSIONS {
-        for (figures, msg_type) in (1..=7).flat_map(|figures| ["D", "8", "0", "AE", "ABCDEFGH"].map(|of| (figures, of)))
+        for (figures, msg_type) in
+            (1..=7).flat_map(|figures| ["D", "8", "0", "AE", "ABCDEFGH"].map(|of| (figures, of)))
         {
             let bytes = build(version, figures, msg_type, b"58=some text\x01");
-            let expected = !version.starts_with("FIX.5") && (2..=4).contains(&figures.max(2)) && msg_type.len() == 1;
+            let expected =
+                !version.starts_with("FIX.5") && (2..=4).contains(&figures.max(2)) && msg_type.len() == 1;
             assert_eq!(is_common(&bytes[..WINDOW]), expected, "{version}, {figures} digits, type {msg_type}");
         }
     }

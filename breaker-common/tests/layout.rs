@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use breaker_common::abi::{
-    ABI_VERSION, Connection, ConnectionKey, Counters, Endpoint, Event, Fences, IdentityKey, Interface, Label, Limit,
-    Meta, Meter, Override, Policy, Rules, Scope, Session, Slots, Switch, Trip, UnseenKey, Window,
+    ABI_VERSION, Connection, ConnectionKey, Counters, Endpoint, Event, Fences, IdentityKey, Interface, Label,
+    Limit, LimitRef, Meta, Override, Policy, RingLayout, Rules, Scope, Session, Switch, Trip, UnseenKey,
+    Window,
 };
 use breaker_common::inbound::{Gap, Inbound};
 use breaker_common::sequence::Stream;
@@ -47,33 +48,33 @@ macro_rules! layout {
 
 layout! {
     Meta {
-        magic, abi, side, mode, connections, capacity, slots, loaded_at, version, git, program_tag, inbound,
+        magic, abi, side, mode, connections, capacity, ring_slots, loaded_at, version, git, program_tag, inbound,
         interface_count, interfaces, netns, shared_pages, wired, audit, policies,
     }
     Policy { sha256, name, flags, undeclared, deadman_ns, scopes, sessions }
-    Interface { name, ifindex, hook, link, pad }
+    Interface { name, ifindex, hook, link_header, pad }
     Label { kind, session, name }
     Endpoint { port, pad, local, remote }
-    IdentityKey { place, ids }
+    IdentityKey { endpoint, comp_ids }
     Override { msg_type, class }
     Session {
-        scopes, scope_count, flags, while_tripped, override_count, ids, day_epoch, declared_ns, longest, uid, overrides,
-        meters,
+        scopes, scope_count, flags, while_tripped, override_count, comp_ids, day_epoch, declared_ns, longest, uid, overrides,
+        limit_refs,
     }
-    Slots { base, granule_bits, ring_bits, pad }
-    Meter { scope, position, counter, slots }
-    Limit { max, per_ns, warn, class, per_fill, slots }
+    RingLayout { base, granule_bits, ring_bits, pad }
+    LimitRef { scope, position, counter, ring }
+    Limit { max, per_ns, warn, class, per_fill, ring }
     Rules { positions, pad }
     Switch { causes, epoch, raised_ns, resets }
-    Window { issued, calm, tail, peak, level, fills, floor, fill_floor }
+    Window { issued, recheck_at, tail, peak, level, fills, floor, fill_floor }
     Trip { at_ns, cause, limit, session, used }
-    Fences { before_ns, last_ns, epoch, life }
-    Scope { switch, armed, pad, rules, silent, limits, windows, withheld_ns, trip, fences }
+    Fences { before_ns, last_ns, epoch, generation }
+    Scope { switch, armed, pad, rules, heartbeat_reported, limits, windows, withheld_ns, trip, fences }
     ConnectionKey { local, remote, local_port, remote_port }
-    Connection { epoch, closed_ns, opened_ns, session, isn, opened, place, pending, told, withheld, withheld_seq, contested, blind, events, uid, followed, hops, ids, stream }
+    Connection { epoch, closed_ns, opened_ns, session, isn, opened, shared_endpoint, pending, peer_notified, withheld, withheld_seq, contested, blind, event_count, uid, message_seen, hops, comp_ids, stream }
     UnseenKey { ifindex, kind }
     Inbound { framing, gap, next_seq, pad }
-    Framing { head, held, skip, synced, scan, hop, seen, last, last_class }
+    Framing { partial, partial_bytes, body_remaining, sync, field_state, data_remaining, field_values, message_bytes, message_class }
     Gap { framing, start, end }
     Stream { framing, next_seq, sent, gap_start, gap_end, ahead_seq, ahead }
     Counters {
@@ -116,8 +117,9 @@ fn renew(record: &str, number: u32, layout: &str) -> Result<String, String> {
         }
         _ => numbers.insert(number, hash),
     };
-    let mut text =
-        String::from("Layouts of the maps, a hash for each ABI_VERSION. Lines are added and never altered.\n\n");
+    let mut text = String::from(
+        "Layouts of the maps, a hash for each ABI_VERSION. Lines are added and never altered.\n\n",
+    );
     for (number, hash) in numbers {
         text.push_str(&format!("abi {number} {hash}\n"));
     }

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::Instant;
 
-use breaker_common::abi::{Fences, Limit, Rules, Session, Slots, Switch, Trip, Window, cause};
+use breaker_common::abi::{Fences, Limit, RingLayout, Rules, Session, Switch, Trip, Window, cause};
 use breaker_common::class::{Class, LimitClass};
-use breaker_common::limits::{self, Attempt, Charge, Marks, Passed, Scopes, SharedScope};
-use breaker_common::stream::Tally;
+use breaker_common::limits::{self, Attempt, Charge, LimitExceeded, PendingCharge, Scopes, SharedScope};
+use breaker_common::stream::SegmentCounts;
 use breaker_common::window::{self, Ring};
 
 const THREADS: usize = 4;
@@ -20,12 +20,12 @@ const MS: u64 = 1_000_000;
 /// A scope with one limit, as CPUs share it.
 struct Shared {
     limit: Limit,
-    slots: Vec<AtomicU64>,
+    layout: Vec<AtomicU64>,
     issued: AtomicU64,
     tail: AtomicU64,
     peak: AtomicU64,
     level: AtomicU64,
-    calm: AtomicU64,
+    recheck_at: AtomicU64,
     causes: AtomicU64,
     epoch: AtomicU64,
     start: Instant,
@@ -35,16 +35,16 @@ impl Shared {
     fn new(max: u64, per_ns: u64) -> Self {
         let limit = policy::limit(LimitClass::Order, max, per_ns, 0);
         let zero = || AtomicU64::new(0);
-        let slots = (0..1 << limit.slots.ring_bits).map(|_| zero()).collect();
+        let layout = (0..1 << limit.ring.ring_bits).map(|_| zero()).collect();
         let start = Instant::now();
         Self {
             limit,
-            slots,
+            layout,
             issued: zero(),
             tail: zero(),
             peak: zero(),
             level: zero(),
-            calm: zero(),
+            recheck_at: zero(),
             causes: zero(),
             epoch: zero(),
             start,
@@ -109,14 +109,14 @@ impl SharedScope for &Shared {
     }
 
     fn tail(&self, i: usize, limit: &Limit, issued: u64, now: u64) -> u64 {
-        window::tail(limit, &Window { issued, ..self.window(i) }, &Memory(&self.slots), now)
+        window::tail(limit, &Window { issued, ..self.window(i) }, &Memory(&self.layout), now)
     }
 
-    fn stamp(&self, slots: &Slots, first: u64, more: u64, now: impl FnOnce() -> u64) {
-        window::stamp(slots, &mut Memory(&self.slots), first, more, now(), u64::MAX);
+    fn record_times(&self, layout: &RingLayout, first: u64, more: u64, now: impl FnOnce() -> u64) {
+        window::record_times(layout, &mut Memory(&self.layout), first, more, now(), u64::MAX);
     }
 
-    fn issue(&self, _: usize, more: u64) -> u64 {
+    fn issue_tickets(&self, _: usize, more: u64) -> u64 {
         self.issued.fetch_add(more, SeqCst)
     }
 
@@ -128,12 +128,12 @@ impl SharedScope for &Shared {
         self.peak.store(peak, SeqCst);
     }
 
-    fn calm(&self, _: usize) -> u64 {
-        self.calm.load(SeqCst)
+    fn recheck_at(&self, _: usize) -> u64 {
+        self.recheck_at.load(SeqCst)
     }
 
-    fn set_calm(&self, _: usize, calm: u64) {
-        self.calm.store(calm, SeqCst);
+    fn set_recheck_at(&self, _: usize, recheck_at: u64) {
+        self.recheck_at.store(recheck_at, SeqCst);
     }
 
     fn swap_level(&self, _: usize, level: u64) -> u64 {
@@ -162,30 +162,30 @@ impl SharedScope for &Shared {
 /// One segment on one CPU.
 struct Segment<'a> {
     shared: &'a Shared,
-    tally: Tally,
-    marks: Marks,
+    counts: SegmentCounts,
+    marks: PendingCharge,
 }
 
 impl Charge for Segment<'_> {
-    fn attempt(&mut self, session: &Session) -> Attempt {
+    fn try_charge(&mut self, session: &Session) -> Attempt {
         let read = OnceCell::new();
         let clock = || *read.get_or_init(|| self.shared.now());
-        limits::attempt(&One(self.shared), session, &mut self.marks, &self.tally, clock)
+        limits::try_charge(&One(self.shared), session, &mut self.marks, &self.counts, clock)
     }
 
-    fn look(&mut self, session: &Session) -> Option<Passed> {
-        limits::look(&One(self.shared), session, &mut self.marks, &self.tally, || self.shared.now())
+    fn find_exceeded(&mut self, session: &Session) -> Option<LimitExceeded> {
+        limits::find_exceeded(&One(self.shared), session, &mut self.marks, &self.counts, || self.shared.now())
     }
 
-    fn take(&mut self, session: &Session) -> u64 {
-        limits::take(&One(self.shared), session, &mut self.marks, &self.tally)
+    fn take_tickets(&mut self, session: &Session) -> u64 {
+        limits::take_tickets(&One(self.shared), session, &mut self.marks, &self.counts)
     }
 
-    fn settle(&mut self, session: &Session, unsettled: u64) -> Option<Passed> {
+    fn commit(&mut self, session: &Session, unsettled: u64) -> Option<LimitExceeded> {
         let mut first = None;
-        limits::each_unsettled(unsettled, |i, raced| {
-            let (limit, segment) = ((i, &session.meters[i], raced), (&self.marks, &self.tally));
-            first = first.or(limits::settle(&One(self.shared), limit, segment, || self.shared.now(), |_| ()));
+        limits::for_each_uncommitted(unsettled, |i, raced| {
+            let (limit, segment) = ((i, &session.limit_refs[i], raced), (&self.marks, &self.counts));
+            first = first.or(limits::commit(&One(self.shared), limit, segment, || self.shared.now(), |_| ()));
         });
         first
     }
@@ -202,12 +202,12 @@ struct Crossing {
 /// Charges a segment, and trips as `decide` does.
 fn offer(shared: &Shared, messages: u64) -> Option<Crossing> {
     let began = shared.now();
-    let (tally, marks) = Default::default();
-    let mut segment = Segment { shared, tally, marks };
-    segment.tally.messages[Class::Order as usize] = messages as u32;
+    let (counts, marks) = Default::default();
+    let mut segment = Segment { shared, counts, marks };
+    segment.counts.messages[Class::Order as usize] = messages as u32;
     let mut session = policy::session(&[0]);
     let limits = [shared.limit, Limit::default(), Limit::default(), Limit::default()];
-    limits::meter(&mut session, |_| (Rules { positions: 1, pad: 0 }, limits));
+    limits::list_limits(&mut session, |_| (Rules { positions: 1, pad: 0 }, limits));
     if let Some(passed) = limits::charge(&session, &mut segment) {
         limits::trip(&shared, Trip { cause: cause::RATE, used: passed.used, ..Trip::default() });
         return None;
@@ -246,9 +246,15 @@ fn assert_never_one_more(shared: &Shared, mut crossed: Vec<Crossing>) {
     // In the interval that begins there, one short of a window: all that began and gone inside it.
     for (i, first) in crossed.iter().enumerate() {
         let inside = crossed[i..].iter().take_while(|crossing| crossing.began - first.began < per_ns);
-        let inside: u64 =
-            inside.filter(|crossing| crossing.gone - first.began < per_ns).map(|crossing| crossing.messages).sum();
-        assert!(inside <= max, "{inside} messages crossed in less than {per_ns} ns from {} on: {max} may", first.began);
+        let inside: u64 = inside
+            .filter(|crossing| crossing.gone - first.began < per_ns)
+            .map(|crossing| crossing.messages)
+            .sum();
+        assert!(
+            inside <= max,
+            "{inside} messages crossed in less than {per_ns} ns from {} on: {max} may",
+            first.began
+        );
     }
 }
 
@@ -275,7 +281,11 @@ fn of_a_total_exactly_as_many_cross_as_may_when_they_come_one_by_one() {
         let shared = Shared::new(max, 0);
         let crossed = blast(&shared, 1, untripped);
         assert_eq!(messages(&crossed), max);
-        assert_eq!((&shared).switch(), Switch { causes: cause::RATE, epoch: 1, ..Switch::default() }, "it trips once");
+        assert_eq!(
+            (&shared).switch(),
+            Switch { causes: cause::RATE, epoch: 1, ..Switch::default() },
+            "it trips once"
+        );
         assert!(offer(&shared, 1).is_none());
     }
 }

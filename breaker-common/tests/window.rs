@@ -9,9 +9,11 @@ use std::cell::Cell;
 
 use breaker_common::abi::{Scope, Session};
 use breaker_common::class::{Class, LimitClass};
-use breaker_common::limits::{self, Attempt, Charge, Marks, Passed, Rise, Scopes, SharedScope};
-use breaker_common::stream::Tally;
-use breaker_common::window::{EXCEEDED, MOST_SLOTS};
+use breaker_common::limits::{
+    self, Attempt, Charge, LimitExceeded, PendingCharge, Scopes, SharedScope, WarningRaised,
+};
+use breaker_common::stream::SegmentCounts;
+use breaker_common::window::{EXCEEDED, MAX_SLOTS};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -21,30 +23,30 @@ use scope::{InMemory, add_limit};
 
 const LIMITS: [u64; 13] = [1, 2, 3, 137, 1023, 1024, 1025, 2045, 2046, 2047, 2048, 5000, 100_000];
 /// Up to here every message has a slot of its own.
-const EXACT: u64 = MOST_SLOTS - 2;
+const EXACT: u64 = MAX_SLOTS - 2;
 const MS: u64 = 1_000_000;
 
 /// A segment that brings messages of one class, and what it raised.
 struct Segment<'a> {
     shared: InMemory<'a>,
-    tally: Tally,
+    counts: SegmentCounts,
     now: u64,
-    marks: Marks,
-    rises: Vec<Rise>,
+    marks: PendingCharge,
+    rises: Vec<WarningRaised>,
     /// Another CPU takes this many tickets before the clock is read, and all are voided.
     voided: u64,
 }
 
 impl<'a> Segment<'a> {
     fn new(shared: InMemory<'a>, class: Class, more: u64, now: u64) -> Self {
-        let mut tally = Tally::default();
-        tally.messages[class as usize] = more as u32;
-        tally.sum_up();
-        let marks = Marks::default();
-        Self { shared, tally, now, marks, rises: Vec::new(), voided: 0 }
+        let mut counts = SegmentCounts::default();
+        counts.messages[class as usize] = more as u32;
+        counts.store_total();
+        let marks = PendingCharge::default();
+        Self { shared, counts, now, marks, rises: Vec::new(), voided: 0 }
     }
 
-    fn charge(&mut self) -> Option<Passed> {
+    fn charge(&mut self) -> Option<LimitExceeded> {
         limits::charge(&metered(&self.shared), self)
     }
 }
@@ -52,7 +54,7 @@ impl<'a> Segment<'a> {
 /// A session of that scope alone.
 fn metered(shared: &InMemory<'_>) -> Session {
     let (mut session, scope) = (session(&[0]), shared.scope.get());
-    limits::meter(&mut session, |_| (scope.rules[0], scope.limits[0]));
+    limits::list_limits(&mut session, |_| (scope.rules[0], scope.limits[0]));
     session
 }
 
@@ -68,26 +70,30 @@ impl<'a> Scopes for One<'a> {
 }
 
 impl Charge for Segment<'_> {
-    fn attempt(&mut self, session: &Session) -> Attempt {
+    fn try_charge(&mut self, session: &Session) -> Attempt {
         let (shared, now, voided) = (self.shared, self.now, self.voided);
-        limits::attempt(&One(shared), session, &mut self.marks, &self.tally, || clock(shared, now, voided))
+        limits::try_charge(&One(shared), session, &mut self.marks, &self.counts, || {
+            clock(shared, now, voided)
+        })
     }
 
-    fn look(&mut self, session: &Session) -> Option<Passed> {
+    fn find_exceeded(&mut self, session: &Session) -> Option<LimitExceeded> {
         let (shared, now, voided) = (self.shared, self.now, self.voided);
-        limits::look(&One(shared), session, &mut self.marks, &self.tally, || clock(shared, now, voided))
+        limits::find_exceeded(&One(shared), session, &mut self.marks, &self.counts, || {
+            clock(shared, now, voided)
+        })
     }
 
-    fn take(&mut self, session: &Session) -> u64 {
-        limits::take(&One(self.shared), session, &mut self.marks, &self.tally)
+    fn take_tickets(&mut self, session: &Session) -> u64 {
+        limits::take_tickets(&One(self.shared), session, &mut self.marks, &self.counts)
     }
 
-    fn settle(&mut self, session: &Session, unsettled: u64) -> Option<Passed> {
+    fn commit(&mut self, session: &Session, unsettled: u64) -> Option<LimitExceeded> {
         let mut first = None;
-        limits::each_unsettled(unsettled, |i, raced| {
-            let (limit, segment) = ((i, &session.meters[i], raced), (&self.marks, &self.tally));
+        limits::for_each_uncommitted(unsettled, |i, raced| {
+            let (limit, segment) = ((i, &session.limit_refs[i], raced), (&self.marks, &self.counts));
             let rose = |rise| self.rises.push(rise);
-            first = first.or(limits::settle(&One(self.shared), limit, segment, || self.now, rose));
+            first = first.or(limits::commit(&One(self.shared), limit, segment, || self.now, rose));
         });
         first
     }
@@ -96,7 +102,7 @@ impl Charge for Segment<'_> {
 /// Reads the clock; before that another CPU takes tickets, and all are voided, where it is to be so.
 fn clock(shared: InMemory<'_>, now: u64, voided: u64) -> u64 {
     if voided != 0 {
-        shared.issue(0, voided);
+        shared.issue_tickets(0, voided);
         reset(shared.scope);
     }
     now
@@ -117,15 +123,20 @@ struct Watched {
     times: Vec<Cell<u64>>,
     /// When, and how many.
     log: Vec<(u64, u64)>,
-    rises: Vec<Rise>,
+    rises: Vec<WarningRaised>,
 }
 
 impl Watched {
     fn new(max: u64, per_ns: u64, armed: bool) -> Self {
         let mut scope = Scope { armed: armed as u32, ..Scope::default() };
         add_limit(&mut scope, limit(LimitClass::Order, max, per_ns, 0));
-        let slots = 1 << scope.limits[0][0].slots.ring_bits;
-        Self { scope: Cell::new(scope), times: vec![Cell::new(0); slots], log: Vec::new(), rises: Vec::new() }
+        let layout = 1 << scope.limits[0][0].ring.ring_bits;
+        Self {
+            scope: Cell::new(scope),
+            times: vec![Cell::new(0); layout],
+            log: Vec::new(),
+            rises: Vec::new(),
+        }
     }
 
     fn shared(&self) -> InMemory<'_> {
@@ -133,7 +144,7 @@ impl Watched {
     }
 
     /// Offers some orders; they cross where nothing objects.
-    fn offer(&mut self, more: u64, now: u64) -> Option<Passed> {
+    fn offer(&mut self, more: u64, now: u64) -> Option<LimitExceeded> {
         let mut segment = Segment::new(self.shared(), Class::Order, more, now);
         let passed = segment.charge();
         let rises = segment.rises;
@@ -145,10 +156,10 @@ impl Watched {
     }
 
     /// Orders that came in, as it were: all of them cross. What was passed.
-    fn record(&mut self, more: u64, now: u64) -> Option<Passed> {
+    fn record(&mut self, more: u64, now: u64) -> Option<LimitExceeded> {
         let mut segment = Segment::new(self.shared(), Class::Order, more, now);
         let mut found = None;
-        limits::record(&metered(&self.shared()), &mut segment, |_, passed| found = Some(passed));
+        limits::charge_inbound(&metered(&self.shared()), &mut segment, |_, passed| found = Some(passed));
         self.log.push((now, more));
         found
     }
@@ -156,7 +167,12 @@ impl Watched {
     /// Messages in the window by the log.
     fn logged(&self, now: u64) -> u64 {
         let per_ns = self.scope.get().limits[0][0].per_ns;
-        self.log.iter().rev().take_while(|(at, _)| per_ns == 0 || now - at < per_ns).map(|(_, count)| count).sum()
+        self.log
+            .iter()
+            .rev()
+            .take_while(|(at, _)| per_ns == 0 || now - at < per_ns)
+            .map(|(_, count)| count)
+            .sum()
     }
 
     /// Messages in the window by the ring.
@@ -173,8 +189,8 @@ impl Watched {
     /// Messages that share a slot, and messages that the ring remembers.
     fn granule_and_memory(&self) -> (u64, u64) {
         let limit = self.scope.get().limits[0][0];
-        let granule = 1 << limit.slots.granule_bits;
-        (granule, ((1 << limit.slots.ring_bits) - 1) * granule)
+        let granule = 1 << limit.ring.granule_bits;
+        (granule, ((1 << limit.ring.ring_bits) - 1) * granule)
     }
 }
 
@@ -232,8 +248,11 @@ fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
         6 => Just(Batch::Some(1)), 4 => (1..10u64).prop_map(Batch::Some), 1 => (1..=5000u64).prop_map(Batch::Some),
         6 => (1..=64u64).prop_map(Batch::Part),
     ];
-    let arrival =
-        (pause, batch, prop::bool::weighted(0.02)).prop_map(|(pause, batch, reset)| Arrival { pause, batch, reset });
+    let arrival = (pause, batch, prop::bool::weighted(0.02)).prop_map(|(pause, batch, reset)| Arrival {
+        pause,
+        batch,
+        reset,
+    });
     vec(arrival, 1..300)
 }
 
@@ -251,7 +270,7 @@ proptest! {
             let would_be = watched.logged(now) + more;
             match watched.offer(more, now) {
                 None => prop_assert!(would_be <= max, "{} crossed where {} may", would_be, max),
-                Some(Passed { scope: _, limit, used }) => {
+                Some(LimitExceeded { scope: _, limit, used }) => {
                     prop_assert_eq!(limit, 0);
                     prop_assert!(used > max && (would_be..would_be + granule).contains(&used), "{} for {}", used, would_be);
                 }
@@ -297,7 +316,7 @@ proptest! {
             now += arrival.pause_ns(1000 * MS);
             let more = arrival.messages(max);
             let would_be = watched.logged(now) + more;
-            let expected = (would_be > max).then_some(Passed { scope: 0, limit: 0, used: would_be });
+            let expected = (would_be > max).then_some(LimitExceeded { scope: 0, limit: 0, used: would_be });
             prop_assert_eq!(watched.offer(more, now), expected);
             if arrival.reset {
                 watched.reset();
@@ -313,14 +332,14 @@ fn a_message_may_cross_once_the_one_before_its_limit_is_a_window_ago() {
         for i in 0..max {
             assert_eq!(watched.offer(1, 500 + i), None, "{max}");
         }
-        assert_eq!(watched.offer(1, 500 + MS - 1), Some(Passed { scope: 0, limit: 0, used: max + 1 }));
+        assert_eq!(watched.offer(1, 500 + MS - 1), Some(LimitExceeded { scope: 0, limit: 0, used: max + 1 }));
         assert_eq!(watched.offer(1, 500 + MS), None);
         assert_eq!(
             watched.offer(2, 501 + MS),
             if max == 1 {
-                Some(Passed { scope: 0, limit: 0, used: 3 })
+                Some(LimitExceeded { scope: 0, limit: 0, used: 3 })
             } else {
-                Some(Passed { scope: 0, limit: 0, used: max + 1 })
+                Some(LimitExceeded { scope: 0, limit: 0, used: max + 1 })
             }
         );
     }
@@ -330,11 +349,11 @@ fn a_message_may_cross_once_the_one_before_its_limit_is_a_window_ago() {
 fn every_limit_fits_its_ring() {
     for max in (1..20_000).chain((20_000..50_000_000).step_by(9_973)) {
         let limit = limit(LimitClass::Order, max, MS, 0);
-        let (granule, slots) = (1 << limit.slots.granule_bits, 1 << limit.slots.ring_bits);
-        assert!(slots <= MOST_SLOTS, "{max}: {slots} slots");
+        let (granule, layout) = (1 << limit.ring.granule_bits, 1 << limit.ring.ring_bits);
+        assert!(layout <= MAX_SLOTS, "{max}: {layout} layout");
         assert!(
-            (slots - 1) * granule > max,
-            "{max}: {slots} slots of {granule} do not hold a full window and one more"
+            (layout - 1) * granule > max,
+            "{max}: {layout} layout of {granule} do not hold a full window and one more"
         );
         assert!(granule == 1 || 1000 * granule < max, "{max}: a granule of {granule} is 0.1 % or more");
         assert!(max > EXACT || granule == 1);
@@ -346,7 +365,7 @@ fn a_look_uses_up_nothing() {
     let mut watched = Watched::new(10, MS, true);
     assert_eq!(watched.offer(8, 1), None);
     for now in 2..100 {
-        assert_eq!(watched.offer(3, now), Some(Passed { scope: 0, limit: 0, used: 11 }));
+        assert_eq!(watched.offer(3, now), Some(LimitExceeded { scope: 0, limit: 0, used: 11 }));
     }
     assert_eq!((watched.offer(2, 100), watched.used(100)), (None, 10));
 }
@@ -354,7 +373,9 @@ fn a_look_uses_up_nothing() {
 #[test]
 fn each_warning_level_is_told_once_each_time_it_is_crossed() {
     let mut watched = Watched::new(100, 1000 * MS, true);
-    let told = |watched: &mut Watched| watched.rises.drain(..).map(|rise| (rise.level, rise.used)).collect::<Vec<_>>();
+    let told = |watched: &mut Watched| {
+        watched.rises.drain(..).map(|rise| (rise.level, rise.used)).collect::<Vec<_>>()
+    };
     for round in 0..3 {
         let start = 1 + round * 5000 * MS;
         for i in 0..100 {
@@ -394,11 +415,11 @@ fn all_limits_of_a_scope_are_asked_before_any_is_charged() {
     let shared = InMemory { scope: &scope, times: &times };
     let offer = |class: Class, more: u64| Segment::new(shared, class, more, 7).charge();
     assert_eq!(offer(Class::Order, 3), None);
-    assert_eq!(offer(Class::Order, 1), Some(Passed { scope: 0, limit: 1, used: 4 }));
+    assert_eq!(offer(Class::Order, 1), Some(LimitExceeded { scope: 0, limit: 1, used: 4 }));
     assert_eq!(offer(Class::Cancel, 1), None);
-    assert_eq!(offer(Class::Cancel, 2), Some(Passed { scope: 0, limit: 2, used: 3 }));
+    assert_eq!(offer(Class::Cancel, 2), Some(LimitExceeded { scope: 0, limit: 2, used: 3 }));
     assert_eq!(offer(Class::Admin, 96), None);
-    assert_eq!(offer(Class::Query, 1), Some(Passed { scope: 0, limit: 0, used: 101 }));
+    assert_eq!(offer(Class::Query, 1), Some(LimitExceeded { scope: 0, limit: 0, used: 101 }));
     assert_eq!(scope.get().windows.map(|window| window.issued), [100, 3, 1, 0]);
 }
 
@@ -423,7 +444,7 @@ fn what_comes_in_is_counted_by_the_window_whatever_is_passed() {
         }
         // Far more than the ring remembers.
         for more in [max + 1, 3 * max + 5] {
-            assert_eq!(watched.record(more, now), Some(Passed { scope: 0, limit: 0, used: more }));
+            assert_eq!(watched.record(more, now), Some(LimitExceeded { scope: 0, limit: 0, used: more }));
             now += 100 * MS;
         }
         assert_eq!((watched.record(1, now), watched.used(now)), (None, 1));
@@ -437,12 +458,16 @@ fn a_peak_outlives_a_reload_which_forgets_up_to_where_a_window_is_calm() {
     let mut now = 1;
     assert_eq!(watched.offer(400, now), None);
     let mut scope = watched.scope.get();
-    scope.windows[0].calm = [0; 2];
+    scope.windows[0].recheck_at = [0; 2];
     watched.scope.set(scope);
     for _ in 0..3 {
         now += 100 * MS;
         assert_eq!(watched.offer(5, now), None);
         assert_eq!((watched.used(now), watched.scope.get().windows[0].peak), (5, 400));
     }
-    assert_eq!(watched.scope.get().windows[0].calm[0], 400 + 400, "and is known again, from the tail on");
+    assert_eq!(
+        watched.scope.get().windows[0].recheck_at[0],
+        400 + 400,
+        "and is known again, from the tail on"
+    );
 }

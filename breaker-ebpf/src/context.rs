@@ -7,7 +7,9 @@ use core::hint::black_box;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
-use aya_ebpf::helpers::{bpf_check_mtu, bpf_get_socket_uid, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_xdp_load_bytes};
+use aya_ebpf::helpers::{
+    bpf_check_mtu, bpf_get_socket_uid, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_xdp_load_bytes,
+};
 use breaker_common::abi::Connection;
 use breaker_common::fix::{WINDOW, Words};
 use breaker_common::stream::Framing;
@@ -16,7 +18,7 @@ use crate::forwarded;
 use crate::packet::{self, Packet};
 use crate::pages;
 use crate::payload;
-use crate::work::{self, Work};
+use crate::scratch::{self, Scratch};
 
 /// A packet in the kernel's hands.
 pub trait Access: Copy {
@@ -35,7 +37,7 @@ pub trait Access: Copy {
     /// IPv4's TTL, or IPv6's hop limit, where it is forwarded by this host; else 0.
     fn hops(self, packet: &Packet) -> u32;
     /// Messages that are hopped over at once: as many as most packets hold.
-    fn hops_at_once(self) -> u32;
+    fn max_skips(self) -> u32;
     /// True where not all bytes before this offset are in its linear part.
     #[inline(always)]
     fn is_paged(self, offset: u32) -> bool {
@@ -45,7 +47,7 @@ pub trait Access: Copy {
     /// True where its sender may still change its payload ([`crate::pages`]).
     fn is_shared(self) -> bool;
     /// True where it is forwarded and will not get to its peer, or not be taken there ([`crate::forwarded`]).
-    fn is_lost(self, work: *mut Work, connection: *const Connection) -> bool;
+    fn is_lost(self, scratch: *mut Scratch, connection: *const Connection) -> bool;
     /// Copies bytes of it, at least one, into a buffer.
     ///
     /// # Safety
@@ -78,21 +80,21 @@ pub trait Context: Access {
     /// [`packet::joins_multipath`].
     fn joins_multipath(self, packet: *const Packet) -> u32;
     /// [`crate::judge_segment`].
-    fn judge_segment(self, work: *mut Work, connection: *mut Connection) -> u32;
-    /// [`work::hop`].
-    fn hop(self, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32;
-    /// [`work::walk`].
-    fn walk(self, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32;
-    /// [`work::walk_some`].
-    fn walk_some(self, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32;
-    /// [`work::step`].
-    fn step(self, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32;
-    /// [`work::pass_over`].
-    fn pass_over(self, work: *mut Work, from: u32, to: u32) -> u32;
-    /// [`work::take_up`].
-    fn take_up(self, work: *mut Work, framing: *mut Framing, found: u32, to: u32) -> u32;
-    /// [`work::overrun`].
-    fn overrun(self, work: *mut Work, framing: *mut Framing, from: u32, to: u32) -> u32;
+    fn judge_segment(self, scratch: *mut Scratch, connection: *mut Connection) -> u32;
+    /// [`scratch::skip_common`].
+    fn skip_common(self, scratch: *mut Scratch, framing: *mut Framing, from: u32, to: u32) -> u32;
+    /// [`scratch::walk`].
+    fn walk(self, scratch: *mut Scratch, framing: *mut Framing, from: u32, to: u32) -> u32;
+    /// [`scratch::walk_some`].
+    fn walk_some(self, scratch: *mut Scratch, framing: *mut Framing, from: u32, to: u32) -> u32;
+    /// [`scratch::step`].
+    fn step(self, scratch: *mut Scratch, framing: *mut Framing, from: u32, to: u32) -> u32;
+    /// [`scratch::skip_to_header`].
+    fn skip_to_header(self, scratch: *mut Scratch, from: u32, to: u32) -> u32;
+    /// [`scratch::resume_at`].
+    fn resume_at(self, scratch: *mut Scratch, framing: *mut Framing, found: u32, to: u32) -> u32;
+    /// [`scratch::find_embedded`].
+    fn find_embedded(self, scratch: *mut Scratch, framing: *mut Framing, from: u32, to: u32) -> u32;
     /// [`payload::find`].
     fn find(self, from: u32, to: u32) -> u32;
     /// [`payload::find_in_chunk`].
@@ -135,14 +137,14 @@ globals! {
     step_over_tags as skb_step_over_tags() is packet::step_over_tags;
     step_over_extensions as skb_step_over_extensions(offset: u32, protocol: u32) is packet::step_over_extensions;
     joins_multipath as skb_joins_multipath(packet: *const Packet) is packet::joins_multipath;
-    judge_segment as skb_judge_segment(work: *mut Work, connection: *mut Connection) is crate::judge_segment;
-    hop as skb_hop(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::hop;
-    walk as skb_walk(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::walk;
-    walk_some as skb_walk_some(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::walk_some;
-    step as skb_step(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::step;
-    pass_over as skb_pass_over(work: *mut Work, from: u32, to: u32) is work::pass_over;
-    take_up as skb_take_up(work: *mut Work, framing: *mut Framing, found: u32, to: u32) is work::take_up;
-    overrun as skb_overrun(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::overrun;
+    judge_segment as skb_judge_segment(scratch: *mut Scratch, connection: *mut Connection) is crate::judge_segment;
+    skip_common as skb_skip_common(scratch: *mut Scratch, framing: *mut Framing, from: u32, to: u32) is scratch::skip_common;
+    walk as skb_walk(scratch: *mut Scratch, framing: *mut Framing, from: u32, to: u32) is scratch::walk;
+    walk_some as skb_walk_some(scratch: *mut Scratch, framing: *mut Framing, from: u32, to: u32) is scratch::walk_some;
+    step as skb_step(scratch: *mut Scratch, framing: *mut Framing, from: u32, to: u32) is scratch::step;
+    skip_to_header as skb_skip_to_header(scratch: *mut Scratch, from: u32, to: u32) is scratch::skip_to_header;
+    resume_at as skb_resume_at(scratch: *mut Scratch, framing: *mut Framing, found: u32, to: u32) is scratch::resume_at;
+    find_embedded as skb_find_embedded(scratch: *mut Scratch, framing: *mut Framing, from: u32, to: u32) is scratch::find_embedded;
     find as skb_find(from: u32, to: u32) is payload::find;
     find_in_chunk as skb_find_in_chunk(from: u32, to: u32) is payload::find_in_chunk;
 }
@@ -188,7 +190,7 @@ impl Access for Skb {
     }
 
     #[inline(always)]
-    fn hops_at_once(self) -> u32 {
+    fn max_skips(self) -> u32 {
         32
     }
 
@@ -203,7 +205,7 @@ impl Access for Skb {
     }
 
     #[inline(always)]
-    fn is_lost(self, _: *mut Work, _: *const Connection) -> bool {
+    fn is_lost(self, _: *mut Scratch, _: *const Connection) -> bool {
         false
     }
 
@@ -220,14 +222,14 @@ globals! {
     step_over_tags as frame_step_over_tags() is packet::step_over_tags;
     step_over_extensions as frame_step_over_extensions(offset: u32, protocol: u32) is packet::step_over_extensions;
     joins_multipath as frame_joins_multipath(packet: *const Packet) is packet::joins_multipath;
-    judge_segment as frame_judge_segment(work: *mut Work, connection: *mut Connection) is crate::judge_segment;
-    hop as frame_hop(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::hop;
-    walk as frame_walk(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::walk;
-    walk_some as frame_walk_some(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::walk_some;
-    step as frame_step(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::step;
-    pass_over as frame_pass_over(work: *mut Work, from: u32, to: u32) is work::pass_over;
-    take_up as frame_take_up(work: *mut Work, framing: *mut Framing, found: u32, to: u32) is work::take_up;
-    overrun as frame_overrun(work: *mut Work, framing: *mut Framing, from: u32, to: u32) is work::overrun;
+    judge_segment as frame_judge_segment(scratch: *mut Scratch, connection: *mut Connection) is crate::judge_segment;
+    skip_common as frame_skip_common(scratch: *mut Scratch, framing: *mut Framing, from: u32, to: u32) is scratch::skip_common;
+    walk as frame_walk(scratch: *mut Scratch, framing: *mut Framing, from: u32, to: u32) is scratch::walk;
+    walk_some as frame_walk_some(scratch: *mut Scratch, framing: *mut Framing, from: u32, to: u32) is scratch::walk_some;
+    step as frame_step(scratch: *mut Scratch, framing: *mut Framing, from: u32, to: u32) is scratch::step;
+    skip_to_header as frame_skip_to_header(scratch: *mut Scratch, from: u32, to: u32) is scratch::skip_to_header;
+    resume_at as frame_resume_at(scratch: *mut Scratch, framing: *mut Framing, found: u32, to: u32) is scratch::resume_at;
+    find_embedded as frame_find_embedded(scratch: *mut Scratch, framing: *mut Framing, from: u32, to: u32) is scratch::find_embedded;
     find as frame_find(from: u32, to: u32) is payload::find;
     find_in_chunk as frame_find_in_chunk(from: u32, to: u32) is payload::find_in_chunk;
 }
@@ -287,7 +289,7 @@ impl Access for Frame {
     }
 
     #[inline(always)]
-    fn hops_at_once(self) -> u32 {
+    fn max_skips(self) -> u32 {
         12
     }
 
@@ -307,8 +309,8 @@ impl Access for Frame {
     }
 
     #[inline(always)]
-    fn is_lost(self, work: *mut Work, connection: *const Connection) -> bool {
-        forwarded::is_lost(self, work, connection)
+    fn is_lost(self, scratch: *mut Scratch, connection: *const Connection) -> bool {
+        forwarded::is_lost(self, scratch, connection)
     }
 
     #[inline(always)]

@@ -9,7 +9,7 @@ use aya_ebpf::{
 use breaker_common::abi::{ConnectionKey, Event, kind, reason};
 
 use crate::packet::Packet;
-use crate::{now, work};
+use crate::{now, scratch};
 
 /// Bytes of the ring: 3,000 events.
 const SIZE: u32 = 256 * 1024;
@@ -23,7 +23,7 @@ const RESERVE: u64 = SIZE as u64 / 4;
 /// True for the changes of a switch: they are few, and none of them may be missed for the many of other kinds.
 #[inline(always)]
 fn is_grave(kind: u32) -> bool {
-    matches!(kind, kind::TRIPPED | kind::WOULD_TRIP | kind::ISOLATED | kind::SILENT)
+    matches!(kind, kind::TRIPPED | kind::WOULD_TRIP | kind::ISOLATED | kind::HEARTBEAT_LOST)
 }
 
 /// True where an event is one too many: its kind has used up its share of this moment, or the rest of the ring is reserved.
@@ -33,7 +33,8 @@ fn is_left_out(event: &Event) -> bool {
         return false;
     }
     // SAFETY: the map is a ring buffer.
-    let filled = unsafe { bpf_ringbuf_query((&raw const EVENTS).cast_mut().cast(), BPF_RB_AVAIL_DATA as u64) };
+    let filled =
+        unsafe { bpf_ringbuf_query((&raw const EVENTS).cast_mut().cast(), BPF_RB_AVAIL_DATA as u64) };
     if filled > SIZE as u64 - RESERVE {
         return true;
     }
@@ -44,12 +45,12 @@ fn is_left_out(event: &Event) -> bool {
         *share = Share { since_ns: event.at_ns, events: 0 };
     }
     share.events += 1;
-    share.events > MOST_A_SECOND
+    share.events > MAX_A_SECOND
 }
 
 const SECOND: u64 = 1_000_000_000;
 /// Events of a kind that a CPU may tell in a second. The rest is counted: what floods says the same again and again.
-const MOST_A_SECOND: u64 = 64;
+const MAX_A_SECOND: u64 = 64;
 /// Room for all kinds, as a power of two.
 const KINDS: u32 = 16;
 
@@ -68,7 +69,7 @@ static SHARES: PerCpuArray<Share> = PerCpuArray::with_max_entries(KINDS, 0);
 #[inline(always)]
 pub fn send(event: &Event) {
     if is_left_out(event) {
-        work::count(reason::EVENT_LEFT_OUT);
+        scratch::count(reason::EVENT_LEFT_OUT);
         return;
     }
     match EVENTS.reserve::<Event>(0) {
@@ -76,7 +77,7 @@ pub fn send(event: &Event) {
             entry.write(*event);
             entry.submit(0);
         }
-        None => work::count(reason::EVENT_LOST),
+        None => scratch::count(reason::EVENT_LOST),
     }
 }
 

@@ -14,31 +14,38 @@ use breaker_common::decide::{FIN, RST};
 use crate::connection;
 use crate::context::{Access, Frame};
 use crate::packet::{self, IPPROTO_TCP, Packet};
-use crate::work::{Work, present};
+use crate::scratch::{Scratch, non_null};
 
 /// Bytes that are summed up with one call.
 const CHUNK_BYTES: u32 = 256;
 /// Chunks of the longest packet.
-const MOST_CHUNKS: u32 = (1 << 16) / CHUNK_BYTES;
+const MAX_CHUNKS: u32 = (1 << 16) / CHUNK_BYTES;
 
 #[map]
 static SUMMED: PerCpuArray<[u32; CHUNK_BYTES as usize / 4]> = PerCpuArray::with_max_entries(1, 0);
 
 /// Whether the peer will not take a segment of a connection. Nothing depends on one that has neither payload nor an end to tell.
 #[inline(always)]
-pub fn is_lost(context: Frame, work: *mut Work, connection: *const Connection) -> bool {
-    let Some(checked) = present(work) else { return false };
+pub fn is_lost(context: Frame, scratch: *mut Scratch, connection: *const Connection) -> bool {
+    let Some(checked) = non_null(scratch) else { return false };
     let segment = &checked.packet.segment;
-    (segment.length != 0 || segment.flags & (FIN | RST) != 0) && frame_is_lost(context.0, work, connection) != 0
+    (segment.length != 0 || segment.flags & (FIN | RST) != 0)
+        && frame_is_lost(context.0, scratch, connection) != 0
 }
 
 /// 1 where the peer will not take a segment of a connection. A global function.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn frame_is_lost(context: *mut xdp_md, work: *mut Work, connection: *const Connection) -> u32 {
-    let (Some(work), Some(connection)) = (present(work), present(connection.cast_mut())) else { return 0 };
+extern "C" fn frame_is_lost(
+    context: *mut xdp_md,
+    scratch: *mut Scratch,
+    connection: *const Connection,
+) -> u32 {
+    let (Some(scratch), Some(connection)) = (non_null(scratch), non_null(connection.cast_mut())) else {
+        return 0;
+    };
     let context = Frame(context);
-    let packet = &work.packet;
+    let packet = &scratch.packet;
     if packet::hops(context, packet) < connection.hops {
         return 1;
     }
@@ -78,7 +85,7 @@ fn fold(sum: u64) -> u32 {
 fn sum(context: Frame, packet: &Packet, pseudo: u64) -> u32 {
     let end = packet.payload + packet.segment.length;
     let (mut at, mut sum, mut chunk) = (packet.tcp, fold(pseudo), 0);
-    while chunk < MOST_CHUNKS && at < end {
+    while chunk < MAX_CHUNKS && at < end {
         sum = frame_add_chunk(context.0, at, end, sum);
         at += CHUNK_BYTES;
         chunk += 1;

@@ -19,7 +19,7 @@ mod pages;
 mod payload;
 mod reset;
 mod scope;
-mod work;
+mod scratch;
 
 use core::hint::cold_path;
 
@@ -31,9 +31,9 @@ use breaker_common::abi::{Connection, flag, reason};
 use breaker_common::decide::{self, FIN, RST, SYN};
 
 use crate::context::{Context, Frame, Skb};
-use crate::packet::Plain;
+use crate::packet::FastHeaders;
 use crate::payload::Beginning;
-use crate::work::{Run, Work, present};
+use crate::scratch::{PacketEnv, Scratch, non_null};
 
 /// Verdict of the chain: let the next program decide. `TC_ACT_OK` would end the chain for those behind (kernel `tcx.h`).
 const NEXT: i32 = -1;
@@ -59,11 +59,11 @@ fn send(context: Skb, link: u32) -> i32 {
         Ok(()) => return NEXT,
         Err(exit) => exit,
     };
-    work::count(exit.reason);
+    scratch::count(exit.reason);
     match exit.end {
         End::Pass => NEXT,
         End::Drop => SHOT,
-        End::Reset => match Work::of_this_cpu().map(|work| reset::both_ways(context, &work.packet)) {
+        End::Reset => match Scratch::this_cpu().map(|scratch| reset::both_ways(context, &scratch.packet)) {
             Some(Ok(())) => NEXT,
             Some(Err(_)) | None => SHOT,
         },
@@ -78,7 +78,7 @@ pub fn inline(ctx: XdpContext) -> u32 {
         Ok(()) => return XDP_PASS,
         Err(exit) => exit,
     };
-    work::count(exit.reason);
+    scratch::count(exit.reason);
     match exit.end {
         End::Pass => XDP_PASS,
         End::Drop => XDP_DROP,
@@ -86,11 +86,11 @@ pub fn inline(ctx: XdpContext) -> u32 {
         // retransmits come one by one.
         End::Reset if context.is_merged() => XDP_DROP,
         End::Reset => {
-            let Some(work) = Work::of_this_cpu() else { return XDP_DROP };
+            let Some(scratch) = Scratch::this_cpu() else { return XDP_DROP };
             // A frame is one only: the first one tells the peer, any further one its sender.
-            let (done, sent) = match connection::tell_peer(work) {
-                Some(seq) => (reset::onward(context, &work.packet, seq), XDP_PASS),
-                None => (reset::back(context, &work.packet), XDP_TX),
+            let (done, sent) = match connection::notify_peer(scratch) {
+                Some(seq) => (reset::onward(context, &scratch.packet, seq), XDP_PASS),
+                None => (reset::back(context, &scratch.packet), XDP_TX),
             };
             if done.is_ok() { sent } else { XDP_DROP }
         }
@@ -143,32 +143,34 @@ const fn pass(reason: u32) -> Exit {
 
 #[inline(always)]
 fn judge(context: impl Context, link: u32) -> Result<(), Exit> {
-    let work = Work::of_this_cpu().ok_or(pass(reason::NOT_CONFIGURED))?;
+    let scratch = Scratch::this_cpu().ok_or(pass(reason::NOT_CONFIGURED))?;
     let (side, policy) = connection::in_force().ok_or(pass(reason::NOT_CONFIGURED))?;
-    (work.side, work.packet.link) = (side, link);
-    let plain = if link == packet::ETHERNET { Plain::of(context, &mut work.packet)? } else { None };
-    let looked_up = match plain {
-        Some(plain) => {
-            let looked_up = connection::is_looked_up(plain.remote_port());
+    (scratch.side, scratch.packet.link) = (side, link);
+    let fast = if link == packet::ETHERNET { FastHeaders::of(context, &mut scratch.packet)? } else { None };
+    let port_watched = match fast {
+        Some(fast) => {
+            let port_watched = connection::is_port_watched(fast.remote_port());
             // Most of a host's traffic ends here, before its addresses are written down.
-            if !looked_up && connection::beginning(context, policy.undeclared, &work.packet) == Beginning::Other {
+            if !port_watched
+                && connection::beginning(context, policy.undeclared, &scratch.packet) == Beginning::Other
+            {
                 return Err(pass(reason::NOT_OURS));
             }
-            plain.read(&mut work.packet);
-            looked_up
+            fast.read(&mut scratch.packet);
+            port_watched
         }
         None => {
-            packet::parse(context, &mut work.packet)?;
-            connection::is_looked_up(work.packet.key.remote_port)
+            packet::parse(context, &mut scratch.packet)?;
+            connection::is_port_watched(scratch.packet.key.remote_port)
         }
     };
-    let connection = connection::find(context, work, looked_up)?;
-    if context.is_lost(work, connection) {
+    let connection = connection::find(context, scratch, port_watched)?;
+    if context.is_lost(scratch, connection) {
         cold_path();
         return Err(Exit { reason: reason::UNDELIVERABLE, end: End::Drop });
     }
-    let judged = context.judge_segment(work, connection);
-    let ends = work.packet.segment.flags & (FIN | RST) != 0;
+    let judged = context.judge_segment(scratch, connection);
+    let ends = scratch.packet.segment.flags & (FIN | RST) != 0;
     if !ends && judged == reason::PASSED {
         return Ok(());
     }
@@ -177,7 +179,7 @@ fn judge(context: impl Context, link: u32) -> Result<(), Exit> {
         connection::retire();
     }
     let reason = judged & !(DROP | RESET);
-    if judged & RESET != 0 && !work.packet.encapsulated {
+    if judged & RESET != 0 && !scratch.packet.encapsulated {
         return Err(Exit { reason, end: End::Reset });
     }
     match reason {
@@ -195,53 +197,56 @@ const RESET: u32 = 1 << 30;
 ///
 /// A global function, so that the verifier follows it once and not once a way by which a connection is found.
 #[inline(always)]
-fn judge_segment(context: impl Context, work: *mut Work, connection: *mut Connection) -> u32 {
-    let (Some(work), Some(connection)) = (present(work), present(connection)) else { return reason::NOT_CONFIGURED };
-    work.begin(false);
-    if context.is_paged(work.packet.payload + work.packet.segment.length) {
+fn judge_segment(context: impl Context, scratch: *mut Scratch, connection: *mut Connection) -> u32 {
+    let (Some(scratch), Some(connection)) = (non_null(scratch), non_null(connection)) else {
+        return reason::NOT_CONFIGURED;
+    };
+    scratch.clear(false);
+    if context.is_paged(scratch.packet.payload + scratch.packet.segment.length) {
         cold_path();
-        work.packet.segment.shared = context.is_shared();
+        scratch.packet.segment.shared = context.is_shared();
     }
-    let segment = work.packet.segment;
-    let mut run = Run { context, work };
-    let verdict = decide::decide(&mut run, connection, &segment);
+    let segment = scratch.packet.segment;
+    let mut env = PacketEnv { context, scratch };
+    let verdict = decide::decide(&mut env, connection, &segment);
     let number = connection.session;
-    work::account(number, verdict, &run.work.tally);
+    scratch::count_segment(number, verdict, &env.scratch.counts);
     if !verdict.withheld() {
         return verdict.reason();
     }
     cold_path();
-    let drops = connection::session(number, run.work.side).is_some_and(|session| session.flags & flag::DROP != 0);
+    let drops =
+        connection::session(number, env.scratch.side).is_some_and(|session| session.flags & flag::DROP != 0);
     let withheld = if drops || verdict.spares_connection() { DROP } else { RESET };
     verdict.reason() | withheld
 }
 
 #[inline(always)]
 fn observe(context: Skb, link: u32) -> Result<(), Exit> {
-    let work = Work::of_this_cpu().ok_or(pass(reason::NOT_CONFIGURED))?;
-    work.packet.link = link;
-    let plain = if link == packet::ETHERNET { Plain::of(context, &mut work.packet)? } else { None };
-    match plain {
-        Some(plain) => {
-            plain.read(&mut work.packet);
-            work.packet.segment.ack = plain.ack();
+    let scratch = Scratch::this_cpu().ok_or(pass(reason::NOT_CONFIGURED))?;
+    scratch.packet.link = link;
+    let fast = if link == packet::ETHERNET { FastHeaders::of(context, &mut scratch.packet)? } else { None };
+    match fast {
+        Some(fast) => {
+            fast.read(&mut scratch.packet);
+            scratch.packet.segment.ack = fast.ack();
         }
-        None => packet::parse(context, &mut work.packet)?,
+        None => packet::parse(context, &mut scratch.packet)?,
     }
     // A SYN tells where the stream begins; nothing else without payload tells anything.
-    if work.packet.segment.length == 0 && work.packet.segment.flags & SYN == 0 {
+    if scratch.packet.segment.length == 0 && scratch.packet.segment.flags & SYN == 0 {
         return Err(pass(reason::CONTROL));
     }
-    work.packet.turn();
-    (work.side, _) = connection::in_force().ok_or(pass(reason::NOT_CONFIGURED))?;
-    let (number, connection, inbound) = connection::find_inbound(work).ok_or(pass(reason::NOT_OURS))?;
-    let session = connection::session(number, work.side).ok_or(pass(reason::NOT_CONFIGURED))?;
-    work.begin(true);
-    work.enter(number);
-    let segment = work.packet.segment;
-    let mut run = Run { context, work };
-    decide::observe(&mut run, session, connection, inbound, &segment);
-    work::account_inbound(number, &run.work.tally);
+    scratch.packet.swap_endpoints();
+    (scratch.side, _) = connection::in_force().ok_or(pass(reason::NOT_CONFIGURED))?;
+    let (number, connection, inbound) = connection::find_inbound(scratch).ok_or(pass(reason::NOT_OURS))?;
+    let session = connection::session(number, scratch.side).ok_or(pass(reason::NOT_CONFIGURED))?;
+    scratch.clear(true);
+    scratch.set_session(number);
+    let segment = scratch.packet.segment;
+    let mut env = PacketEnv { context, scratch };
+    decide::observe(&mut env, session, connection, inbound, &segment);
+    scratch::count_inbound(number, &env.scratch.counts);
     Ok(())
 }
 

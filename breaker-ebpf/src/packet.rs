@@ -9,8 +9,8 @@ use breaker_common::abi::{Address, ConnectionKey, mapped, reason, unseen};
 use breaker_common::decide::Segment;
 
 use crate::context::Context;
-use crate::work::present;
-use crate::{End, Exit, connection, work};
+use crate::scratch::non_null;
+use crate::{End, Exit, connection, scratch};
 
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
@@ -32,9 +32,9 @@ const VLAN: u32 = 4;
 const MPLS: u32 = 4;
 const PPPOE: u32 = 8;
 /// VLAN tags and MPLS labels in the packet, of each so many: one more tag may be in its metadata, and never shows here.
-const MOST_TAGS: u32 = 6;
+const MAX_TAGS: u32 = 6;
 pub const IPV6: u32 = 40;
-const MOST_EXTENSIONS: u32 = 12;
+const MAX_EXTENSIONS: u32 = 12;
 pub const IPPROTO_TCP: u8 = 6;
 const IPPROTO_IPIP: u8 = 4;
 const IPPROTO_UDP: u8 = 17;
@@ -51,7 +51,7 @@ const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION: u8 = 60;
 /// Bytes that the headers may take: Ethernet, some tags, IPv4 or IPv6 with all options, TCP with all options.
-const MOST_HEADERS: u32 = 256;
+const MAX_HEADERS: u32 = 256;
 
 /// What the headers say.
 #[repr(C)]
@@ -118,7 +118,7 @@ struct Tcp {
 impl Packet {
     /// A packet that comes in: the peer is who sends it.
     #[inline(always)]
-    pub fn turn(&mut self) {
+    pub fn swap_endpoints(&mut self) {
         let key = &mut self.key;
         core::mem::swap(&mut key.local, &mut key.remote);
         core::mem::swap(&mut key.local_port, &mut key.remote_port);
@@ -127,14 +127,14 @@ impl Packet {
 
 /// The headers of most packets: Ethernet without a tag, IPv4 without options and no fragment, TCP. Read in place and in one piece.
 #[repr(C, packed)]
-pub struct Plain {
+pub struct FastHeaders {
     hardware: [u8; 12],
     ethertype: u16,
     ip: Ipv4,
     tcp: Tcp,
 }
 
-impl Plain {
+impl FastHeaders {
     const IP: u32 = ETHERNET;
     const TCP: u32 = Self::IP + size_of::<Ipv4>() as u32;
 
@@ -145,23 +145,23 @@ impl Plain {
     /// Most UDP, which is nobody's.
     #[inline(always)]
     pub fn of(context: impl Context, packet: &mut Packet) -> Result<Option<&'static Self>, Exit> {
-        let Ok(plain) = header::<Self>(context, 0) else { return Ok(None) };
+        let Ok(fast) = header::<Self>(context, 0) else { return Ok(None) };
         // Neither an offset nor more to follow; "don't fragment" may be said.
-        let kind = (plain.ethertype, plain.ip.version_ihl, plain.ip.fragment & 0xbfff_u16.to_be());
+        let kind = (fast.ethertype, fast.ip.version_ihl, fast.ip.fragment & 0xbfff_u16.to_be());
         if kind != (ETH_P_IP.to_be(), 0x45, 0) {
             return Ok(None);
         }
-        if plain.ip.protocol != IPPROTO_TCP {
-            let tunnel = plain.ip.protocol != IPPROTO_UDP || plain.tcp.destination == VXLAN_PORT.to_be();
+        if fast.ip.protocol != IPPROTO_TCP {
+            let tunnel = fast.ip.protocol != IPPROTO_UDP || fast.tcp.destination == VXLAN_PORT.to_be();
             return if tunnel { Ok(None) } else { Err(crate::pass(reason::NOT_OURS)) };
         }
-        let payload = Self::TCP + (plain.tcp.offset >> 4) as u32 * 4;
-        let end = end(context, Self::IP, u16::from_be(plain.ip.total_length) as u32);
-        if plain.tcp.offset >> 4 < 5 || payload > end {
+        let payload = Self::TCP + (fast.tcp.offset >> 4) as u32 * 4;
+        let end = end(context, Self::IP, u16::from_be(fast.ip.total_length) as u32);
+        if fast.tcp.offset >> 4 < 5 || payload > end {
             return Ok(None);
         }
         (packet.payload, packet.segment.length) = (payload, end - payload);
-        Ok(Some(plain))
+        Ok(Some(fast))
     }
 
     /// The port of who it goes to, network order.
@@ -213,7 +213,7 @@ pub fn parse(context: impl Context, packet: &mut Packet) -> Result<(), Exit> {
     cold_path();
     let (reason, kind) = (found & REASON, found >> KIND_AT & REASON);
     if found & UNSEEN != 0 {
-        work::count_unseen(context.interface(), kind);
+        scratch::count_unseen(context.interface(), kind);
     }
     Err(Exit { reason, end: if found & DROPPED != 0 { End::Drop } else { End::Pass } })
 }
@@ -239,14 +239,14 @@ const fn unseen(kind: u32) -> u32 {
 #[inline(always)]
 pub fn parse_headers(context: impl Context, packet: *mut Packet) -> u32 {
     const CUT_SHORT: u32 = unseen(unseen::MALFORMED);
-    let Some(packet) = present(packet) else { return reason::NOT_CONFIGURED };
+    let Some(packet) = non_null(packet) else { return reason::NOT_CONFIGURED };
     match headers(context, packet) {
         Err(CUT_SHORT) => {}
         Err(found) => return found,
         Ok(()) => return PARSED,
     }
     // Headers that are not linear: raw sockets and tunnels may send such. Once more, with them pulled in.
-    if !context.pull(MOST_HEADERS) {
+    if !context.pull(MAX_HEADERS) {
         return CUT_SHORT;
     }
     headers(context, packet).map_or_else(|found| found, |()| PARSED)
@@ -254,7 +254,8 @@ pub fn parse_headers(context: impl Context, packet: *mut Packet) -> u32 {
 
 #[inline(always)]
 fn headers(context: impl Context, packet: &mut Packet) -> Result<(), u32> {
-    let (ethertype, ip_offset) = if packet.link == 0 { (nibble(context, 0)?, 0) } else { ethernet(context, packet)? };
+    let (ethertype, ip_offset) =
+        if packet.link == 0 { (nibble(context, 0)?, 0) } else { ethernet(context, packet)? };
     packet.encapsulated = ip_offset & ENCAPSULATED != 0;
     let ip_offset = ip_offset & OFFSET;
     let key = &mut packet.key;
@@ -309,7 +310,7 @@ fn nibble(context: impl Context, offset: u32) -> Result<u16, u32> {
 fn ethernet(context: impl Context, packet: &Packet) -> Result<(u16, u32), u32> {
     let ethertype: &[u8; 2] = header(context, packet.link - 2)?;
     match u16::from_be_bytes(*ethertype) {
-        plain @ (ETH_P_IP | ETH_P_IPV6) => Ok((plain, packet.link)),
+        fast @ (ETH_P_IP | ETH_P_IPV6) => Ok((fast, packet.link)),
         _ => match context.step_over_tags() {
             found if found & STOPPED != 0 => Err(found & !STOPPED),
             found => Ok((found as u16, found >> OFFSET_AT)),
@@ -338,7 +339,7 @@ fn tags(context: impl Context) -> Result<(u16, u32), u32> {
     let mut offset = ETHERNET;
     let mut ethertype: &[u8; 2] = header(context, offset - 2)?;
     let mut tag = 0;
-    while tag < MOST_TAGS {
+    while tag < MAX_TAGS {
         match u16::from_be_bytes(*ethertype) {
             ETH_P_8021Q | ETH_P_8021AD | ETH_P_QINQ1 | ETH_P_QINQ2 | ETH_P_QINQ3 => {
                 offset += VLAN;
@@ -372,7 +373,7 @@ fn tags(context: impl Context) -> Result<(u16, u32), u32> {
 fn behind_labels(context: impl Context, offset: u32) -> Result<(u16, u32), u32> {
     let mut offset = offset;
     let mut label = 0;
-    while label < MOST_TAGS {
+    while label < MAX_TAGS {
         let entry: &[u8; 4] = header(context, offset)?;
         let bottom = entry[2] & 1 != 0;
         offset += MPLS;
@@ -410,11 +411,11 @@ pub fn joins_multipath(context: impl Context, packet: *const Packet) -> u32 {
     const MPTCP: u8 = 30;
     const MP_JOIN: u8 = 1;
     const JOIN_BYTES: u32 = 12;
-    const MOST_OPTIONS: u32 = 40;
-    let Some(packet) = present(packet.cast_mut()) else { return 0 };
+    const MAX_OPTIONS: u32 = 40;
+    let Some(packet) = non_null(packet.cast_mut()) else { return 0 };
     let mut offset = packet.tcp + TCP_HEADER;
     let mut i = 0;
-    while i < MOST_OPTIONS && offset + JOIN_BYTES <= packet.payload {
+    while i < MAX_OPTIONS && offset + JOIN_BYTES <= packet.payload {
         let mut option = [0u8; 4];
         // SAFETY: the buffer is as long as said.
         if !unsafe { context.load(offset, option.as_mut_ptr(), 4) } || option[0] == END {
@@ -516,7 +517,7 @@ pub fn step_over_extensions(context: impl Context, offset: u32, protocol: u32) -
     let mut protocol = protocol as u8;
     let mut found = 0;
     let mut i = 0;
-    while i < MOST_EXTENSIONS {
+    while i < MAX_EXTENSIONS {
         let mut bytes = [0u8; 4];
         if protocol == IPPROTO_TCP {
             return if offset <= OFFSET { found | offset } else { TOO_LONG };
@@ -535,7 +536,8 @@ pub fn step_over_extensions(context: impl Context, offset: u32, protocol: u32) -
                 if bytes[0] != IPPROTO_TCP && !is_extension(bytes[0]) {
                     return NO_TCP;
                 }
-                return EARLIER_FRAGMENT | (u16::from_be_bytes([bytes[2], bytes[3]]) as u32 >> 3) << FRAGMENT_AT;
+                return EARLIER_FRAGMENT
+                    | (u16::from_be_bytes([bytes[2], bytes[3]]) as u32 >> 3) << FRAGMENT_AT;
             }
             FRAGMENT => {
                 // Offset and flags are its third and fourth byte (RFC 8200, 4.5).
@@ -601,7 +603,7 @@ unsafe trait Packed {}
 // SAFETY: packed, and made of integers.
 unsafe impl Packed for Ipv4 {}
 // SAFETY: as above.
-unsafe impl Packed for Plain {}
+unsafe impl Packed for FastHeaders {}
 // SAFETY: as above.
 unsafe impl Packed for Ipv6 {}
 // SAFETY: as above.

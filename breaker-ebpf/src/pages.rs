@@ -3,7 +3,7 @@
 use core::arch::asm;
 
 use aya_ebpf::bindings::__sk_buff;
-use breaker_common::abi::marks;
+use breaker_common::abi::relocation;
 
 /// Pages that may be changed after they were handed over (kernel `skbuff.h`, SKBFL_SHARED_FRAG).
 const SHARED_FRAG: u64 = 1 << 1;
@@ -24,12 +24,12 @@ pub fn are_shared(context: *mut __sk_buff) -> bool {
             "call {read}",
             "r0 = *(u8 *)(r0 + {flags})",
             "2:",
-            cast = const marks::CAST,
-            read = const marks::READ,
-            info = const marks::INFO,
-            end = const marks::END,
-            head = const marks::HEAD,
-            flags = const marks::FLAGS,
+            cast = const relocation::CAST,
+            read = const relocation::READ,
+            info = const relocation::INFO,
+            end = const relocation::END,
+            head = const relocation::HEAD,
+            flags = const relocation::FLAGS,
             inlateout("r1") context => _,
             lateout("r0") flags,
             lateout("r2") _, lateout("r3") _, lateout("r4") _, lateout("r5") _,

@@ -21,7 +21,7 @@ const CHUNK_BYTES: u32 = (CHUNK * 8) as u32;
 /// Bytes by which the search goes on: the last word is only looked into for what begins in the one before.
 const STRIDE: u32 = CHUNK_BYTES - 8;
 /// Chunks that one search goes over: 254 KB, more than any segment has (BIG TCP, 512 KB at most, is given up beyond).
-const MOST_CHUNKS: u32 = 1024;
+const MAX_CHUNKS: u32 = 1024;
 
 /// A window, and what its header says.
 #[repr(C)]
@@ -30,13 +30,13 @@ struct Scratch {
     window: Words,
     msg_type: u64,
     length: u32,
-    fields: u32,
+    body_offset: u32,
 }
 
 #[map]
 static HEADERS: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
-/// What [`read_header`] returns: [`Header`] without what it holds.
+/// What [`parse_header`] returns: [`Header`] without what it holds.
 const IMPLAUSIBLE: u32 = 0;
 const PARTIAL: u32 = 1;
 const MESSAGE: u32 = 2;
@@ -44,13 +44,13 @@ const MESSAGE: u32 = 2;
 /// [`fix::header`] of the window in [`HEADERS`]. A global function.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn read_header(available: u32) -> u32 {
+extern "C" fn parse_header(available: u32) -> u32 {
     let Some(scratch) = HEADERS.get_ptr_mut(0) else { return IMPLAUSIBLE };
     // SAFETY: this CPU's own value, and one packet at a time.
     let scratch = unsafe { &mut *scratch };
     match fix::header(&scratch.window, available) {
-        Header::Message { msg_type, length, fields } => {
-            (scratch.msg_type, scratch.length, scratch.fields) = (msg_type.0, length, fields);
+        Header::Message { msg_type, length, body_offset } => {
+            (scratch.msg_type, scratch.length, scratch.body_offset) = (msg_type.0, length, body_offset);
             MESSAGE
         }
         Header::Partial => PARTIAL,
@@ -93,10 +93,12 @@ impl<C: Context> Payload for InPacket<C> {
         // SAFETY: this CPU's own value, and one packet at a time.
         let scratch = unsafe { &mut *scratch };
         scratch.window = *window;
-        match read_header(available) {
-            MESSAGE => {
-                Header::Message { msg_type: MsgType(scratch.msg_type), length: scratch.length, fields: scratch.fields }
-            }
+        match parse_header(available) {
+            MESSAGE => Header::Message {
+                msg_type: MsgType(scratch.msg_type),
+                length: scratch.length,
+                body_offset: scratch.body_offset,
+            },
             PARTIAL => Header::Partial,
             _ => Header::Implausible,
         }
@@ -119,7 +121,7 @@ impl<C: Context> Payload for InPacket<C> {
 pub fn find(context: impl Context, from: u32, to: u32) -> u32 {
     let mut at = from;
     let mut chunk = 0;
-    while chunk < MOST_CHUNKS && at < to {
+    while chunk < MAX_CHUNKS && at < to {
         let next = context.find_in_chunk(at, to);
         if next & FOUND != 0 {
             return next & !FOUND;

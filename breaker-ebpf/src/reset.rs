@@ -15,7 +15,7 @@ use breaker_common::decide::SYN;
 
 use crate::context::{Access, Frame, Skb};
 use crate::packet::{IPPROTO_TCP, IPV6, Packet};
-use crate::work;
+use crate::scratch;
 
 const BPF_F_INGRESS: u64 = 1;
 const RST_ACK: u8 = 0x14;
@@ -102,7 +102,7 @@ impl Writable for Frame {
 pub fn both_ways(context: Skb, packet: &Packet) -> Result<(), Refused> {
     let done = clone_and_rewrite(context, packet);
     if done.is_err() {
-        work::count(reason::RESET_FAILED);
+        scratch::count(reason::RESET_FAILED);
     }
     done
 }
@@ -115,7 +115,7 @@ pub fn onward(context: Frame, packet: &Packet, seq: u32) -> Result<(), Refused> 
         Resets { old, ..resets }.write_onward(context, packet)
     });
     if done.is_err() {
-        work::count(reason::RESET_FAILED);
+        scratch::count(reason::RESET_FAILED);
     }
     done
 }
@@ -125,7 +125,7 @@ pub fn onward(context: Frame, packet: &Packet, seq: u32) -> Result<(), Refused> 
 pub fn back(context: Frame, packet: &Packet) -> Result<(), Refused> {
     let done = Resets::cut(context, packet).and_then(|resets| resets.write_back(context, packet));
     if done.is_err() {
-        work::count(reason::RESET_FAILED);
+        scratch::count(reason::RESET_FAILED);
     }
     done
 }
@@ -136,7 +136,7 @@ fn clone_and_rewrite(context: Skb, packet: &Packet) -> Result<(), Refused> {
     resets.write_back(context, packet)?;
     // SAFETY: a helper on the program's own context.
     if unsafe { bpf_clone_redirect(context.0, (*context.0).ifindex, BPF_F_INGRESS) } != 0 {
-        work::count(reason::RESET_FAILED);
+        scratch::count(reason::RESET_FAILED);
     }
     resets.write_onward(context, packet)
 }
@@ -200,7 +200,11 @@ impl Resets {
         let [m0, m1, m2] = self.macs;
         store(context, macs_at(packet), &[m1 >> 16 | m2 << 16, m2 >> 16 | m0 << 16, m0 >> 16 | m1 << 16])?;
         store_addresses(context, packet, &swapped(&self.addresses, packet.v6))?;
-        store(context, packet.tcp, &finish(back, pseudo(&self.addresses, TCP), self.partial && context.is_local()))
+        store(
+            context,
+            packet.tcp,
+            &finish(back, pseudo(&self.addresses, TCP), self.partial && context.is_local()),
+        )
     }
 }
 

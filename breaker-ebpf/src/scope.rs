@@ -7,12 +7,12 @@ use core::hint::{black_box, cold_path};
 use core::ptr::{addr_of, addr_of_mut};
 
 use aya_ebpf::{macros::map, maps::Array};
-use breaker_common::abi::{Fences, LIMITS_PER_SCOPE, Limit, SIDES, Scope, Slots, Switch, Trip, Window};
+use breaker_common::abi::{Fences, LIMITS_PER_SCOPE, Limit, RingLayout, SIDES, Scope, Switch, Trip, Window};
 use breaker_common::limits::{Scopes, SharedScope};
 use breaker_common::window::{self, Ring};
 
 use crate::atomic;
-use crate::work::present;
+use crate::scratch::non_null;
 
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 
@@ -68,9 +68,11 @@ impl InMap {
     }
 
     #[inline(always)]
-    fn calm_ptr(&self, i: usize) -> *mut u64 {
+    fn recheck_at_ptr(&self, i: usize) -> *mut u64 {
         // SAFETY: the mask keeps it inside the array.
-        unsafe { addr_of_mut!((*self.window_ptr(i)).calm).cast::<u64>().add(self.side as usize & (SIDES - 1)) }
+        unsafe {
+            addr_of_mut!((*self.window_ptr(i)).recheck_at).cast::<u64>().add(self.side as usize & (SIDES - 1))
+        }
     }
 
     /// A limit's position, and the side in the bit above it: the global functions take no more arguments.
@@ -88,9 +90,9 @@ impl InMap {
 
     /// The heartbeat of whose age was told last.
     #[inline(always)]
-    pub fn silent(&self) -> *mut u64 {
+    pub fn heartbeat_reported(&self) -> *mut u64 {
         // SAFETY: a field of the map value.
-        unsafe { addr_of_mut!((*self.scope).silent) }
+        unsafe { addr_of_mut!((*self.scope).heartbeat_reported) }
     }
 }
 
@@ -144,15 +146,15 @@ impl SharedScope for InMap {
     }
 
     #[inline(always)]
-    fn stamp(&self, slots: &Slots, first: u64, more: u64, now: impl FnOnce() -> u64) {
-        let ended = window::ended(slots, first, more);
+    fn record_times(&self, slots: &RingLayout, first: u64, more: u64, now: impl FnOnce() -> u64) {
+        let ended = window::granules_completed(slots, first, more);
         if ended == 0 {
             return;
         }
         let now = now();
         // One word is the common case, and needs no loop.
         if ended == 1 {
-            window::stamp_one(slots, &mut Times, first, now);
+            window::record_time(slots, &mut Times, first, now);
         } else {
             cold_path();
             stamp(slots, first, more, now);
@@ -160,7 +162,7 @@ impl SharedScope for InMap {
     }
 
     #[inline(always)]
-    fn issue(&self, i: usize, more: u64) -> u64 {
+    fn issue_tickets(&self, i: usize, more: u64) -> u64 {
         // SAFETY: see above.
         unsafe { atomic::fetch_add(addr_of_mut!((*self.window_ptr(i)).issued), more) }
     }
@@ -178,15 +180,15 @@ impl SharedScope for InMap {
     }
 
     #[inline(always)]
-    fn calm(&self, i: usize) -> u64 {
+    fn recheck_at(&self, i: usize) -> u64 {
         // SAFETY: see above; the mask keeps it inside the array.
-        unsafe { self.calm_ptr(i).read_volatile() }
+        unsafe { self.recheck_at_ptr(i).read_volatile() }
     }
 
     #[inline(always)]
-    fn set_calm(&self, i: usize, calm: u64) {
+    fn set_recheck_at(&self, i: usize, recheck_at: u64) {
         // SAFETY: as above.
-        unsafe { self.calm_ptr(i).write_volatile(calm) }
+        unsafe { self.recheck_at_ptr(i).write_volatile(recheck_at) }
     }
 
     #[inline(always)]
@@ -244,11 +246,11 @@ extern "C" fn tail(scope: u32, place: u32, issued: u64, now: u64) -> u64 {
     window::tail(scope.limit(i), &Window { issued, ..scope.window(i) }, &Times, now)
 }
 
-/// [`window::stamp`], as a global function, and as another around it for the long runs: the verifier follows loops one after the
+/// [`window::record_times`], as a global function, and as another around it for the long runs: the verifier follows loops one after the
 /// other, not one inside the other.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn stamp(slots: *const Slots, first: u64, more: u64, now: u64) -> u64 {
+extern "C" fn stamp(slots: *const RingLayout, first: u64, more: u64, now: u64) -> u64 {
     let mut left = more;
     let mut call = 0;
     while call < CALLS && left != 0 {
@@ -259,13 +261,13 @@ extern "C" fn stamp(slots: *const Slots, first: u64, more: u64, now: u64) -> u64
 }
 
 const WORDS: u64 = 64;
-const CALLS: u64 = window::MOST_SLOTS / WORDS + 1;
+const CALLS: u64 = window::MAX_SLOTS / WORDS + 1;
 
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn stamp_some(slots: *const Slots, first: u64, more: u64, now: u64) -> u64 {
-    let Some(slots) = present(slots.cast_mut()) else { return 0 };
-    window::stamp(slots, &mut Times, first, more, now, WORDS)
+extern "C" fn stamp_some(slots: *const RingLayout, first: u64, more: u64, now: u64) -> u64 {
+    let Some(slots) = non_null(slots.cast_mut()) else { return 0 };
+    window::record_times(slots, &mut Times, first, more, now, WORDS)
 }
 
 /// The rings of all limits.

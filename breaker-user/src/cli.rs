@@ -10,7 +10,7 @@ use crate::kernel::pins;
 
 /// What `--version` prints.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("BREAKER_GIT"), ")");
-/// What the end of the long help tells: the values of [`crate::fault::Code`].
+/// What the end of the long help tells: the values of [`crate::cli_error::Code`].
 const EXIT_CODES: &str = "\
 Exit codes:
    0  done
@@ -147,7 +147,9 @@ impl TripArgs {
             return ("no reason given".to_owned(), Some(found.to_owned()));
         }
         let found = match (given.to_str(), text.len()) {
-            (_, length) if length > LONGEST_REASON => Some(format!("it has {length} bytes, cut to {LONGEST_REASON}")),
+            (_, length) if length > LONGEST_REASON => {
+                Some(format!("it has {length} bytes, cut to {LONGEST_REASON}"))
+            }
             (None, _) => Some("it is not UTF-8".to_owned()),
             _ => None,
         };
@@ -309,8 +311,12 @@ mod tests {
 
     #[test]
     fn other_verbs_want_a_reason() {
-        for words in [&["reset", "host"][..], &["reset", "host", "--reason"], &["arm", "host", "--reason", "-x"]] {
-            assert!(Cli::try_parse_from(spelled(["breaker"].iter().chain(words).map(OsString::from))).is_err());
+        for words in
+            [&["reset", "host"][..], &["reset", "host", "--reason"], &["arm", "host", "--reason", "-x"]]
+        {
+            assert!(
+                Cli::try_parse_from(spelled(["breaker"].iter().chain(words).map(OsString::from))).is_err()
+            );
         }
     }
 }

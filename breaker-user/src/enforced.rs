@@ -56,7 +56,12 @@ impl What {
     /// Whether a problem of this kind is [`Problem::open`].
     const fn is_open(self) -> bool {
         match self {
-            Self::Detached | Self::Displaced | Self::Unpinned | Self::Route | Self::LinkType | Self::Namespace => true,
+            Self::Detached
+            | Self::Displaced
+            | Self::Unpinned
+            | Self::Route
+            | Self::LinkType
+            | Self::Namespace => true,
             Self::Blind | Self::Unseen | Self::Table | Self::Audit | Self::Disarmed => false,
         }
     }
@@ -157,7 +162,12 @@ impl Enforced {
             problems.push(Problem { what, place: place.to_owned(), found, cure: cure.to_owned(), open });
         };
         if let Some(found) = facts.namespace {
-            put(What::Namespace, HOST, found, "run breaker there: `nsenter --net=/run/netns/NAME breaker status`");
+            put(
+                What::Namespace,
+                HOST,
+                found,
+                "run breaker there: `nsenter --net=/run/netns/NAME breaker status`",
+            );
         }
         for found in &facts.attachments {
             if let Some((what, text)) = standing(found) {
@@ -179,7 +189,12 @@ impl Enforced {
             );
         }
         for (session, found) in facts.blind {
-            put(What::Blind, &session, found, "have the engine reconnect; see `desynced` in `breaker events`");
+            put(
+                What::Blind,
+                &session,
+                found,
+                "have the engine reconnect; see `desynced` in `breaker events`",
+            );
         }
         let mut notes = facts.notes;
         for unread in facts.unread {
@@ -269,9 +284,10 @@ pub fn standing(found: &Attachment) -> Option<(What, String)> {
             },
         )),
         (true, false, _) => Some((What::Displaced, behind(&found.ahead))),
-        (true, true, false) => {
-            Some((What::Unpinned, "attached, but its pin is gone: it detaches when the agent ends".to_owned()))
-        }
+        (true, true, false) => Some((
+            What::Unpinned,
+            "attached, but its pin is gone: it detaches when the agent ends".to_owned(),
+        )),
         (true, true, true) => None,
     }
 }
@@ -280,7 +296,9 @@ pub fn standing(found: &Attachment) -> Option<(What, String)> {
 fn cure(what: What) -> &'static str {
     match what {
         What::Displaced => "remove that program: `bpftool net` and `tc filter show` name it",
-        _ => "`breaker unload --force` and `breaker load`, which starts untripped: trip again what was tripped",
+        _ => {
+            "`breaker unload --force` and `breaker load`, which starts untripped: trip again what was tripped"
+        }
     }
 }
 
@@ -307,8 +325,10 @@ mod tests {
     fn each_thing_that_is_wrong_is_named_alone() {
         let on = |attachment| Facts { attachments: vec![attachment], ..well() };
         let one = || vec![("session/x1".to_owned(), "found".to_owned())];
-        let astray = |taken| vec![Astray { session: "session/x1".to_owned(), found: "found".to_owned(), taken }];
-        let unread = |carries| vec![Unread { interface: "eth1".to_owned(), kind: "gre", packets: 1, carries }];
+        let astray =
+            |taken| vec![Astray { session: "session/x1".to_owned(), found: "found".to_owned(), taken }];
+        let unread =
+            |carries| vec![Unread { interface: "eth1".to_owned(), kind: "gre", packets: 1, carries }];
         let cases = [
             (on(attachment(false, false, true)), What::Detached, true),
             (on(attachment(true, false, true)), What::Displaced, true),
@@ -330,14 +350,20 @@ mod tests {
             assert_eq!(found.problems.iter().map(|problem| problem.what).collect::<Vec<_>>(), [what]);
             assert_eq!((found.ok, found.is_open()), (false, open), "{what:?}");
             assert_eq!(found.is_impaired(), !matches!(what, What::Disarmed | What::Audit));
-            assert!(found.problems.iter().all(|problem| !problem.cure.is_empty() && !problem.place.is_empty()));
+            assert!(
+                found.problems.iter().all(|problem| !problem.cure.is_empty() && !problem.place.is_empty())
+            );
         }
     }
 
     #[test]
     fn what_an_ordinary_host_has_is_told_and_no_problem() {
-        let unread =
-            Unread { interface: "eth1".to_owned(), kind: "vxlan", packets: 9, carries: Some("vx0".to_owned()) };
+        let unread = Unread {
+            interface: "eth1".to_owned(),
+            kind: "vxlan",
+            packets: 9,
+            carries: Some("vx0".to_owned()),
+        };
         let found = Enforced::of(Facts { unread: vec![unread], table: [80, 100], ..well() });
         assert!(found.ok && found.problems.is_empty());
         assert_eq!(found.notes.len(), 2, "{found:?}");

@@ -34,7 +34,9 @@ fn open_with(options: &mut OpenOptions, path: &Path, flags: OFlags) -> Result<Fi
     };
     match other(file.metadata().with_context(opening)?.file_type()) {
         None => Ok(file),
-        Some(found) => Err(io::Error::other(format!("it is {found}: name a regular file"))).with_context(opening),
+        Some(found) => {
+            Err(io::Error::other(format!("it is {found}: name a regular file"))).with_context(opening)
+        }
     }
 }
 

@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::audit::{self, Actor, Entry, Locked};
-use crate::fault::{self, Code, Fault};
+use crate::cli_error::{self, CliError, Code};
 use crate::kernel::Switchboard;
-use crate::kernel::tables::unpadded;
+use crate::kernel::tables::trim_padding;
 
 /// How long a line about what is done already waits for the other writers of the log: a trip must not hang because one of them does.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -59,20 +59,21 @@ pub fn before(path: &Path, doing: &str, entry: Entry) -> Result<()> {
     // Room for the line that says that it failed too.
     let written = audit::reserve(path).and_then(|()| audit::append(path, &[entry]));
     written.map_err(|error| {
-        let code = if fault::is_denied(&error) { Code::Permission } else { Code::Refused };
-        let found = format!("the audit log cannot be written ({error:#}): make room, or see to [agent].audit");
-        Fault::new(code, format!("{doing}: refused, nothing is changed: {found}")).into()
+        let code = if cli_error::is_denied(&error) { Code::Permission } else { Code::Refused };
+        let found =
+            format!("the audit log cannot be written ({error:#}): make room, or see to [agent].audit");
+        CliError::new(code, format!("{doing}: refused, nothing is changed: {found}")).into()
     })
 }
 
 /// Notes what was done. A log that cannot be written is said on standard error: it never stops a trip.
 pub fn note(board: &Switchboard, deed: &Deed) {
-    note_at(&path(board), deed.entry(unpadded(&board.policy().name)));
+    note_at(&path(board), deed.entry(trim_padding(&board.policy().name)));
 }
 
 /// Notes that what the log tells of was not done after all.
 pub fn failed(path: &Path, kind: &str, entry: &Entry, error: &anyhow::Error) {
-    let counts = json!({ "found": fault::text_of(error) });
+    let counts = json!({ "found": cli_error::text_of(error) });
     note_at(path, Entry { time: Timestamp::now(), kind: kind.to_owned(), counts, ..entry.clone() });
 }
 
@@ -122,11 +123,12 @@ fn told(entry: &Entry) -> String {
 
 /// The audit log of a load.
 pub fn path(board: &Switchboard) -> PathBuf {
-    unpadded(&board.meta().audit).into()
+    trim_padding(&board.meta().audit).into()
 }
 
 /// Cause bits by name; `None` for none.
 pub fn names(causes: u64) -> Option<String> {
-    let names: Vec<_> = cause::NAMES.iter().filter(|(bit, _)| causes & bit != 0).map(|(_, name)| *name).collect();
+    let names: Vec<_> =
+        cause::NAMES.iter().filter(|(bit, _)| causes & bit != 0).map(|(_, name)| *name).collect();
     (!names.is_empty()).then(|| names.join(","))
 }

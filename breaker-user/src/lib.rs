@@ -3,16 +3,16 @@
 pub mod agent;
 pub mod audit;
 pub mod cli;
+pub mod cli_error;
 pub mod command;
 pub mod config;
 pub mod drill;
 pub mod enforced;
-pub mod fault;
 mod file;
 pub mod journal;
 pub mod kernel;
-pub mod lab;
 mod netlink;
+pub mod testbed;
 pub mod view;
 
 /// Version of this program.

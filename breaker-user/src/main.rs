@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use breaker_user::cli::{self, Cli};
-use breaker_user::{command, fault};
+use breaker_user::{cli_error, command};
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -14,8 +14,8 @@ fn main() -> ExitCode {
         Err(error) if command::has_no_reader(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing is left to tell if standard error is gone as well.
-            let _ = writeln!(io::stderr(), "breaker: {}", fault::text_of(&error));
-            fault::code_of(&error).into()
+            let _ = writeln!(io::stderr(), "breaker: {}", cli_error::text_of(&error));
+            cli_error::code_of(&error).into()
         }
     }
 }

@@ -54,7 +54,9 @@ impl Log {
     fn wrong(&self, bytes: &[u8]) -> String {
         fs::write(self.path(), bytes).unwrap();
         match verify(&self.path()) {
-            Ok(found) => panic!("taken for whole, {} lines: {:?}", found.lines, String::from_utf8_lossy(bytes)),
+            Ok(found) => {
+                panic!("taken for whole, {} lines: {:?}", found.lines, String::from_utf8_lossy(bytes))
+            }
             Err(error) => error.to_string(),
         }
     }
@@ -87,13 +89,15 @@ fn lines(bytes: &[u8]) -> Vec<Vec<u8>> {
 fn what_is_appended_is_numbered_chained_and_read_back() {
     let log = Log::new("appended");
     log.append(&["loaded", "tripped"]);
-    append(&log.path(), &[entry("reset", "a"), entry("armed", "b\nc \u{1b}"), entry("unloaded", "ü")]).unwrap();
+    append(&log.path(), &[entry("reset", "a"), entry("armed", "b\nc \u{1b}"), entry("unloaded", "ü")])
+        .unwrap();
     append(&log.path(), &[]).unwrap();
     let kinds = ["loaded", "tripped", "reset", "armed", "unloaded"];
     let expected: Vec<_> = (1..).zip(kinds.map(str::to_owned)).collect();
     assert_eq!(log.read(), expected);
     assert_eq!(verify(&log.path()).unwrap().lines, 5);
-    let keys = ["time", "seq", "kind", "scope", "cause", "actor", "reason", "counts", "policy", "prev", "hash"];
+    let keys =
+        ["time", "seq", "kind", "scope", "cause", "actor", "reason", "counts", "policy", "prev", "hash"];
     for line in lines(&log.bytes()) {
         let line: serde_json::Value = serde_json::from_slice(&line).unwrap();
         let found: Vec<_> = line.as_object().unwrap().keys().collect();
@@ -177,7 +181,10 @@ fn a_forged_line_with_a_right_hash_of_its_own_breaks_the_next() {
     log.forget_end();
     append(&log.path(), &[entry("loaded", "something else")]).unwrap();
     let found = log.wrong(&[log.bytes(), honest[1].clone()].concat());
-    assert!(found.contains("line 2: its `prev` is not the hash of the line before: a line was changed"), "{found}");
+    assert!(
+        found.contains("line 2: its `prev` is not the hash of the line before: a line was changed"),
+        "{found}"
+    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ use breaker_common::class;
 use breaker_common::fields::want;
 use breaker_common::fix::MsgType;
 use breaker_common::sequence::Stream;
-use breaker_common::stream::{Kind, outgoing};
+use breaker_common::stream::{MessageKind, outbound_kind};
 use libfuzzer_sys::fuzz_target;
 
 use feed::{Feed, ordinary};
@@ -26,7 +26,9 @@ fuzz_target!(|data: &[u8]| {
     let Some((count, data)) = data.split_last() else { return };
     let (stream, cuts) = data.split_at(data.len().saturating_sub(*count as usize % 16));
     let segments = cut(stream.len(), cuts);
-    for (kind_of, hops) in [(ordinary as Way, true), (ordinary, false), (looking, false), (class::incoming, false)] {
+    for (kind_of, hops) in
+        [(ordinary as Way, true), (ordinary, false), (looking, false), (class::inbound_kind, false)]
+    {
         counts_do_not_depend_on_the_cutting(stream, &segments, (kind_of, hops));
     }
     late_segments_and_a_late_start_are_survived(stream, &segments);
@@ -34,11 +36,11 @@ fuzz_target!(|data: &[u8]| {
 });
 
 /// What becomes of a message.
-type Way = fn(MsgType) -> Kind;
+type Way = fn(MsgType) -> MessageKind;
 
 /// What goes out, looked into for the CompIDs of the first message and for replays in all orders.
-fn looking(msg_type: MsgType) -> Kind {
-    outgoing(msg_type, (class::of(msg_type), false), want::IDENTITY | want::OWNER, want::POSSDUP)
+fn looking(msg_type: MsgType) -> MessageKind {
+    outbound_kind(msg_type, (class::of(msg_type), false), want::IDENTITY | want::OWNER, want::POSSDUP)
 }
 
 /// Where segments begin and end. A byte each, used in turn: its lower six bits are the size, in units of 32 bytes where bit 6 is set;
@@ -58,7 +60,11 @@ fn cut(length: usize, cuts: &[u8]) -> Vec<(usize, usize)> {
     segments
 }
 
-fn counts_do_not_depend_on_the_cutting(stream: &[u8], segments: &[(usize, usize)], (kind_of, hops): (Way, bool)) {
+fn counts_do_not_depend_on_the_cutting(
+    stream: &[u8],
+    segments: &[(usize, usize)],
+    (kind_of, hops): (Way, bool),
+) {
     let feed = || Feed { kind_of, hops, ..Feed::of(Stream::at(FIRST)) };
     let mut whole = feed();
     if !stream.is_empty() {
@@ -69,12 +75,15 @@ fn counts_do_not_depend_on_the_cutting(stream: &[u8], segments: &[(usize, usize)
     // Once lost, a stream is found again inside a segment, and that is a matter of the cutting. So is a message in the body of another,
     // which is believed where a segment begins with it.
     let signatures = stream.windows(5).filter(|window| window == b"8=FIX").count();
-    if whole.tally.desyncs == 0 && signatures as u32 == whole.tally.messages.iter().sum() {
-        assert_eq!(pieces.tally.messages, whole.tally.messages);
-        assert_eq!((pieces.tally.replays, pieces.tally.ids), (whole.tally.replays, whole.tally.ids));
-        assert_eq!(pieces.tally.desyncs, 0);
-        assert_eq!(pieces.stream.framing.synced, whole.stream.framing.synced);
-        assert_eq!(pieces.stream.framing.skip, whole.stream.framing.skip);
+    if whole.counts.desyncs == 0 && signatures as u32 == whole.counts.messages.iter().sum() {
+        assert_eq!(pieces.counts.messages, whole.counts.messages);
+        assert_eq!(
+            (pieces.counts.replays, pieces.counts.comp_ids),
+            (whole.counts.replays, whole.counts.comp_ids)
+        );
+        assert_eq!(pieces.counts.desyncs, 0);
+        assert_eq!(pieces.stream.framing.sync, whole.stream.framing.sync);
+        assert_eq!(pieces.stream.framing.body_remaining, whole.stream.framing.body_remaining);
     }
     assert_eq!(pieces.stream.next_seq, whole.stream.next_seq);
 }

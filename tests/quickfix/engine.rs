@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
-use breaker_user::lab::{Namespace, Wire};
+use breaker_user::testbed::{Namespace, TwoHosts};
 use tempfile::TempDir;
 
 /// How long any event may take on a machine that is busy with something else.
@@ -61,7 +61,7 @@ impl Engine {
     /// The firm: an initiator that connects again a second after its connection has ended. `settings` are lines of
     /// QuickFIX's own.
     pub fn firm(namespace: &Namespace, settings: &str) -> Self {
-        let address = Wire::VENUE;
+        let address = TwoHosts::VENUE;
         let own = format!(
             "ConnectionType=initiator\nSocketConnectHost={address}\nSocketConnectPort=9001\nReconnectInterval=1\n\
              SenderCompID=FIRM\nTargetCompID=VENUE\n{settings}"
@@ -127,13 +127,15 @@ impl Engine {
     /// is whole, if the other end keeps no messages: QuickFIX skips up to its latest message then, and so new orders too.
     pub fn wait_for_logon(&self, since: Mark) -> Mark {
         let up = self.wait_for("logon", since);
-        let asked = self.told.all.lock().expect("a lock")[since.0..up.0].iter().any(|line| line == "out 2 - N");
+        let asked =
+            self.told.all.lock().expect("a lock")[since.0..up.0].iter().any(|line| line == "out 2 - N");
         if asked { self.wait_for("in 4 - Y", since) } else { up }
     }
 
     /// Waits until it has taken `count` different orders from its session layer.
     pub fn wait_for_orders(&self, count: usize, since: Mark) {
-        let ids = |told: &[String]| orders(told, "taken").into_iter().map(|order| order.id).collect::<HashSet<_>>();
+        let ids =
+            |told: &[String]| orders(told, "taken").into_iter().map(|order| order.id).collect::<HashSet<_>>();
         self.wait(since, &format!("{count} orders"), |told| ids(told).len() >= count);
     }
 
@@ -211,7 +213,8 @@ fn compile() -> PathBuf {
     // The headers' exception specifications are no longer C++17.
     compiler.args(["-std=c++14", "-O1", "-Wall", "-Wextra", "-Wno-deprecated"]);
     compiler.arg(&source).arg("-o").arg(&new).args(["-lquickfix", "-lpthread"]);
-    let ran = compiler.output().unwrap_or_else(|error| panic!("running g++: {error}: install the package g++"));
+    let ran =
+        compiler.output().unwrap_or_else(|error| panic!("running g++: {error}: install the package g++"));
     assert!(ran.status.success(), "compiling engine.cpp:\n{}", String::from_utf8_lossy(&ran.stderr));
     std::fs::rename(&new, &program).expect("moving the engine into place");
     program

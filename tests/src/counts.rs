@@ -14,7 +14,7 @@ use aya::programs::{SchedClassifier, Xdp};
 use aya_obj::programs::XdpAttachType;
 use breaker_common::abi::Counters;
 use breaker_common::decide::SYN;
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 
 use crate::bench::order::{order, sized};
 use crate::empty::Empty;
@@ -41,8 +41,8 @@ const GROUPS: [(&str, usize); 8] =
 /// Where the session of [`SHAPES`] goes that all else is counted with.
 const USUAL: u16 = 9003;
 /// Both of its addresses, and both of the trading host's.
-const VENUE: [IpAddr; 2] = [Wire::VENUE, Wire::VENUE_V6];
-const HOST: [IpAddr; 2] = [Wire::FIRM, Wire::FIRM_V6];
+const VENUE: [IpAddr; 2] = [TwoHosts::VENUE, TwoHosts::VENUE_V6];
+const HOST: [IpAddr; 2] = [TwoHosts::FIRM, TwoHosts::FIRM_V6];
 /// Longer than any window.
 const SILENCE: Duration = Duration::from_secs(5);
 /// Where the session goes that is tripped.
@@ -87,7 +87,11 @@ pub fn count() -> Result<Counts> {
         let mut loaded = Empty::open();
         let empty = &*loaded.xdp();
         let inline = Xdp::from_pin(Rig::root().program(), XdpAttachType::Interface)?;
-        outgoing(&mut Bench { path: "inline", empty, program: &inline, counts: &mut counts }, &rig, Gateway::ENGINE)
+        outgoing(
+            &mut Bench { path: "inline", empty, program: &inline, counts: &mut counts },
+            &rig,
+            Gateway::ENGINE,
+        )
     })?;
     Ok(counts)
 }
@@ -105,8 +109,10 @@ fn policy() -> String {
         scope("session", &format!("to-{port}"), &keys, limits)
     };
     let groups: String = GROUPS.iter().map(|&(name, limits)| scope("group", name, "", limits)).collect();
-    let sessions: String = SHAPES.iter().map(|shape| session(shape.port, shape.groups, shape.limits)).collect();
-    let host = format!("inbound = \"watch\"\nlimits = [{{ class = \"order\", max = {FEW}, per = \"1s\" }}]\n");
+    let sessions: String =
+        SHAPES.iter().map(|shape| session(shape.port, shape.groups, shape.limits)).collect();
+    let host =
+        format!("inbound = \"watch\"\nlimits = [{{ class = \"order\", max = {FEW}, per = \"1s\" }}]\n");
     host + &groups + &sessions + &session(TRIPPED, &["g1"], 2)
 }
 
@@ -161,8 +167,9 @@ impl<P: Runs> Bench<'_, P> {
         }
         let zero = settled(&without[WARM..]).with_context(|| format!("{name}: an empty program"))?;
         let all = settled(&with[WARM..]).with_context(|| name.clone())?;
-        let own =
-            all.checked_sub(zero).with_context(|| format!("{name}: less than an empty program: {all}, {zero}"))?;
+        let own = all
+            .checked_sub(zero)
+            .with_context(|| format!("{name}: less than an empty program: {all}, {zero}"))?;
         println!("{name}: {own} above {zero}");
         self.keep(kind, own);
         Ok(own)
@@ -185,8 +192,9 @@ fn settled(runs: &[u64]) -> Result<u64> {
 fn outgoing<P: Runs>(bench: &mut Bench<'_, P>, rig: &Rig<impl Network>, from: [IpAddr; 2]) -> Result<()> {
     let program = bench.program;
     let mut locals = 20_000..;
-    let mut of =
-        |family: usize, port: u16| End::new([from[family], VENUE[family]], [locals.next().unwrap_or_default(), port]);
+    let mut of = |family: usize, port: u16| {
+        End::new([from[family], VENUE[family]], [locals.next().unwrap_or_default(), port])
+    };
     let open = |end: End| {
         run(program, &end.syn(), 1);
         end
@@ -248,8 +256,12 @@ fn outgoing<P: Runs>(bench: &mut Bench<'_, P>, rig: &Rig<impl Network>, from: [I
     let runs = (WARM + RUNS) as u64;
     let counters: Vec<_> = (1..=SHAPES.len() + 1).map(|session| rig.counters(session)).collect();
     let sum = |of: fn(&Counters) -> u64| counters.iter().map(of).sum::<u64>();
-    let found =
-        (sum(|of| of.passed[0]), sum(|of| of.packets_withheld), sum(|of| of.retransmitted), sum(|of| of.desyncs));
+    let found = (
+        sum(|of| of.passed[0]),
+        sum(|of| of.packets_withheld),
+        sum(|of| of.retransmitted),
+        sum(|of| of.desyncs),
+    );
     let passed = runs * (SHAPES.len() as u64 + 14) + 1 + (PEAK * SHAPES.len()) as u64;
     let expected = (passed, 2 * runs, runs, 0);
     ensure!(
@@ -265,9 +277,9 @@ fn next<'a>(ends: &mut impl Iterator<Item = &'a mut End>) -> &'a mut End {
 
 fn incoming(bench: &mut Bench<'_, SchedClassifier>, egress: &SchedClassifier) -> Result<()> {
     let local = 60_000;
-    run(egress, &End::new([Wire::FIRM, Wire::VENUE], [local, USUAL]).syn(), 1);
-    let mut venue = End::new([Wire::VENUE, Wire::FIRM], [USUAL, local]);
-    let mut elsewhere = End::new([Wire::VENUE, Wire::FIRM], [ELSEWHERE, local]);
+    run(egress, &End::new([TwoHosts::FIRM, TwoHosts::VENUE], [local, USUAL]).syn(), 1);
+    let mut venue = End::new([TwoHosts::VENUE, TwoHosts::FIRM], [USUAL, local]);
+    let mut elsewhere = End::new([TwoHosts::VENUE, TwoHosts::FIRM], [ELSEWHERE, local]);
     bench.case("another application's segment", || elsewhere.send(&[b'x'; 200]))?;
     bench.case("pure ACK", || venue.send(b""))?;
     bench.case("heartbeat", || venue.send(&sized("0", 1, 100)))?;

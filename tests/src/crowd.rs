@@ -8,7 +8,7 @@ use aya::maps::MapData;
 use aya::programs::SchedClassifier;
 use breaker_common::decide::SYN;
 use breaker_user::kernel::load::PINNED;
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 
 use crate::frame::{ACK, Frame, order};
 use crate::rig::{Rig, run};
@@ -35,9 +35,12 @@ pub fn policy(sessions: usize, groups: usize) -> String {
     }
     for session in 0..sessions {
         let (port, group) = (PORT + session as u16, session % groups);
-        let remote = SocketAddr::new(Wire::VENUE, port);
-        writeln!(text, "[[session]]\nname = \"s{session}\"\nremote = \"{remote}\"\ngroups = [\"g{group}\"]\n{LIMITS}")
-            .expect("writing to memory");
+        let remote = SocketAddr::new(TwoHosts::VENUE, port);
+        writeln!(
+            text,
+            "[[session]]\nname = \"s{session}\"\nremote = \"{remote}\"\ngroups = [\"g{group}\"]\n{LIMITS}"
+        )
+        .expect("writing to memory");
     }
     text
 }
@@ -57,7 +60,8 @@ impl Crowd {
 
     /// Opens more connections, until there are so many.
     pub fn open(&mut self, connections: usize) {
-        let part = |connection, (seq, flags)| segment(connection, self.sessions, seq, b"").with_flags(flags).bytes();
+        let part =
+            |connection, (seq, flags)| segment(connection, self.sessions, seq, b"").with_flags(flags).bytes();
         let opens = |connection| [(0, SYN), (1, ACK)].map(|step| part(connection, step));
         let handshakes: Vec<_> = (self.next.len()..connections).flat_map(opens).collect();
         self.rig.inject(&handshakes);
@@ -102,7 +106,7 @@ impl Crowd {
 pub fn segment(connection: usize, sessions: usize, seq: u32, payload: &[u8]) -> Frame {
     let host = IpAddr::V4(Ipv4Addr::new(10, 9, 1, (connection / 50_000) as u8));
     let from = SocketAddr::new(host, 10_000 + (connection % 50_000) as u16);
-    let to = SocketAddr::new(Wire::VENUE, PORT + (connection % sessions) as u16);
+    let to = SocketAddr::new(TwoHosts::VENUE, PORT + (connection % sessions) as u16);
     let mut frame = Frame::new(from, to, seq, payload);
     frame.options = 12;
     frame

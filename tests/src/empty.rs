@@ -12,7 +12,8 @@ const BUILT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/bpfel-un
 pub fn object(name: &str) -> Ebpf {
     let place = std::env::var_os("BREAKER_TESTS_OBJECTS").unwrap_or_else(|| BUILT.into());
     let object = std::fs::read(Path::new(&place).join(name));
-    let object = object.unwrap_or_else(|error| panic!("the programs of {name:?}: {error}: `cargo xtask build`"));
+    let object =
+        object.unwrap_or_else(|error| panic!("the programs of {name:?}: {error}: `cargo xtask build`"));
     EbpfLoader::new().load(&object).expect("loading them")
 }
 
@@ -41,13 +42,15 @@ impl Empty {
 
     /// What the kernel says of the one at tc.
     pub fn info(&self) -> ProgramInfo {
-        let program: &SchedClassifier = self.0.program("egress").expect("there is one").try_into().expect("of tc");
+        let program: &SchedClassifier =
+            self.0.program("egress").expect("there is one").try_into().expect("of tc");
         program.info().expect("asking after it")
     }
 
     /// The one at XDP, loaded.
     pub fn xdp(&mut self) -> &mut Xdp {
-        let program: &mut Xdp = self.0.program_mut("inline").expect("there is one").try_into().expect("of XDP");
+        let program: &mut Xdp =
+            self.0.program_mut("inline").expect("there is one").try_into().expect("of XDP");
         program.load().expect("loading it");
         program
     }

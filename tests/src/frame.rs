@@ -37,7 +37,17 @@ impl Frame {
     /// A plain segment.
     pub fn new(from: SocketAddr, to: SocketAddr, seq: u32, payload: &[u8]) -> Self {
         let hardware = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
-        Self { from, to, seq, ack: 1, flags: ACK, options: 0, vlan: None, hardware, payload: payload.to_vec() }
+        Self {
+            from,
+            to,
+            seq,
+            ack: 1,
+            flags: ACK,
+            options: 0,
+            vlan: None,
+            hardware,
+            payload: payload.to_vec(),
+        }
     }
 
     /// The same with these flags.
@@ -82,7 +92,8 @@ impl Frame {
             if self.to.is_ipv4() {
                 let (mut header, payload) = Ipv4Header::from_slice(&whole[ip..]).expect("an IPv4 header");
                 let part = &payload[from..to.min(payload.len())];
-                (header.dont_fragment, header.more_fragments, header.fragment_offset) = (false, !last, offset);
+                (header.dont_fragment, header.more_fragments, header.fragment_offset) =
+                    (false, !last, offset);
                 header.identification = self.seq as u16;
                 header.set_payload_len(part.len()).expect("a legal length");
                 header.header_checksum = header.calc_header_checksum();

@@ -12,7 +12,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use breaker_user::lab::{Namespace, Offload, Result, Wire, veth};
+use breaker_user::testbed::{Namespace, Offload, Result, TwoHosts, veth};
 use serde_json::Value;
 
 use crate::empty::Empty;
@@ -64,8 +64,8 @@ impl Gateway {
     pub const FIRM: [IpAddr; 2] = [v4(8, 1), v6(8, 1)];
     /// Addresses on the trading host that its kernel does not know of: those of an engine that brings its own TCP ([`crate::raw`]).
     pub const ENGINE: [IpAddr; 2] = [v4(8, 9), v6(8, 9)];
-    /// The venue's addresses: those of [`Wire`].
-    pub const VENUE: [IpAddr; 2] = [Wire::VENUE, Wire::VENUE_V6];
+    /// The venue's addresses: those of [`TwoHosts`].
+    pub const VENUE: [IpAddr; 2] = [TwoHosts::VENUE, TwoHosts::VENUE_V6];
 
     /// Makes the namespaces, lays the cables, and waits until they carry packets.
     ///
@@ -78,14 +78,14 @@ impl Gateway {
             namespace.set_sysctl("net/ipv6/conf/all/accept_dad", 0)?;
             namespace.set_sysctl("net/ipv6/conf/default/accept_dad", 0)?;
         }
-        veth(&firm, Wire::INTERFACE, &gateway, Self::INSIDE)?;
-        veth(&gateway, Self::OUTSIDE, &venue, Wire::INTERFACE)?;
+        veth(&firm, TwoHosts::INTERFACE, &gateway, Self::INSIDE)?;
+        veth(&gateway, Self::OUTSIDE, &venue, TwoHosts::INTERFACE)?;
         let (inside, outside) = ([v4(8, 254), v6(8, 0xfe)], [v4(9, 254), v6(9, 0xfe)]);
         let ends = [
-            (&firm, Wire::INTERFACE, Self::FIRM),
+            (&firm, TwoHosts::INTERFACE, Self::FIRM),
             (&gateway, Self::INSIDE, inside),
             (&gateway, Self::OUTSIDE, outside),
-            (&venue, Wire::INTERFACE, Self::VENUE),
+            (&venue, TwoHosts::INTERFACE, Self::VENUE),
         ];
         for (namespace, interface, addresses) in ends {
             let left = if addresses == Self::FIRM { offloads } else { Offloads::None };
@@ -98,12 +98,16 @@ impl Gateway {
         }
         // What XDP sends back over a veth waits until something else comes, unless XDP is at the other end too (kernel
         // `veth_xdp_flush`). Network cards do not wait.
-        let card = firm.run(|| Empty::open().attach(Wire::INTERFACE));
+        let card = firm.run(|| Empty::open().attach(TwoHosts::INTERFACE));
         ends.iter().try_for_each(|(namespace, interface, _)| namespace.wait_until_up(interface))?;
         for (family, prefix) in [(0, 24), (1, 64)] {
             firm.add_route([v4(9, 0), v6(9, 0)][family], prefix, inside[family])?;
             venue.add_route([v4(8, 0), v6(8, 0)][family], prefix, outside[family])?;
-            gateway.add_neighbour(Self::INSIDE, Self::ENGINE[family], firm.hardware_address(Wire::INTERFACE)?)?;
+            gateway.add_neighbour(
+                Self::INSIDE,
+                Self::ENGINE[family],
+                firm.hardware_address(TwoHosts::INTERFACE)?,
+            )?;
         }
         gateway.set_sysctl("net/ipv4/ip_forward", 1)?;
         gateway.set_sysctl("net/ipv6/conf/all/forwarding", 1)?;

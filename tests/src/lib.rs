@@ -29,5 +29,6 @@ pub fn privileged() -> bool {
 /// How many times slower than a processor this machine is: 1, or what `cargo xtask kernels` says of the machine that it emulates.
 /// Tests take that many times fewer cases, and wait that many times longer.
 pub fn slowness() -> u32 {
-    std::env::var("BREAKER_TESTS_SLOWNESS").map_or(1, |text| text.parse().expect("a number in BREAKER_TESTS_SLOWNESS"))
+    std::env::var("BREAKER_TESTS_SLOWNESS")
+        .map_or(1, |text| text.parse().expect("a number in BREAKER_TESTS_SLOWNESS"))
 }

@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use breaker_common::decide::{FIN, RST, SYN};
-use breaker_user::lab::{Namespace, Wire};
+use breaker_user::testbed::{Namespace, TwoHosts};
 use etherparse::{Icmpv4Type, Icmpv6Type, PacketBuilder, SlicedPacket, TransportSlice};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -45,7 +45,7 @@ impl Raw {
     /// A connection from `port` that nobody knows of yet.
     pub fn new(network: &Gateway, port: u16, to: SocketAddr) -> Self {
         let [v4, v6] = Gateway::ENGINE;
-        let own = network.firm.hardware_address(Wire::INTERFACE).expect("an address of its own");
+        let own = network.firm.hardware_address(TwoHosts::INTERFACE).expect("an address of its own");
         let next = network.gateway.hardware_address(Gateway::INSIDE).expect("the gateway's address");
         Self {
             seq: Self::ISN,
@@ -55,7 +55,7 @@ impl Raw {
             from: SocketAddr::new(if to.is_ipv4() { v4 } else { v6 }, port),
             to,
             hardware: [own, next],
-            socket: PacketSocket::open(&network.firm, Wire::INTERFACE),
+            socket: PacketSocket::open(&network.firm, TwoHosts::INTERFACE),
         }
     }
 
@@ -78,7 +78,8 @@ impl Raw {
     /// A segment of the connection, to be altered or sent.
     pub fn segment(&self, seq: u32, payload: &[u8]) -> Frame {
         let mut frame = Frame::new(self.from, self.to, seq, payload).with_flags(ACK | PSH);
-        (frame.ack, frame.options, frame.vlan, frame.hardware) = (self.ack, self.options, self.vlan, self.hardware);
+        (frame.ack, frame.options, frame.vlan, frame.hardware) =
+            (self.ack, self.options, self.vlan, self.hardware);
         frame
     }
 
@@ -126,8 +127,9 @@ impl Raw {
         };
         let heard = self.socket.wait(patience, ours)?;
         if heard.flags & SYN != 0 || heard.seq == self.ack {
-            let space =
-                heard.payload.len() as u32 + u32::from(heard.flags & SYN != 0) + u32::from(heard.flags & FIN != 0);
+            let space = heard.payload.len() as u32
+                + u32::from(heard.flags & SYN != 0)
+                + u32::from(heard.flags & FIN != 0);
             self.ack = heard.seq.wrapping_add(space);
         }
         Some(heard)
@@ -261,7 +263,10 @@ impl PacketSocket {
 
     /// Sends frames with one system call. Returns how many went: where a queue is full, the first that did not is dropped.
     pub fn send_all(&self, frames: &[Vec<u8>]) -> usize {
-        let part = |frame: &Vec<u8>| libc::iovec { iov_base: frame.as_ptr().cast_mut().cast(), iov_len: frame.len() };
+        let part = |frame: &Vec<u8>| libc::iovec {
+            iov_base: frame.as_ptr().cast_mut().cast(),
+            iov_len: frame.len(),
+        };
         let mut parts: Vec<libc::iovec> = frames.iter().map(part).collect();
         let header = |part: &mut libc::iovec| {
             // SAFETY: all zero is a message without parts and without an address.
@@ -271,7 +276,8 @@ impl PacketSocket {
         };
         let mut headers: Vec<libc::mmsghdr> = parts.iter_mut().map(header).collect();
         // SAFETY: each header has one part, which is a frame that is only read; all of them outlive the call.
-        let sent = unsafe { libc::sendmmsg(self.0.as_raw_fd(), headers.as_mut_ptr(), headers.len() as u32, 0) };
+        let sent =
+            unsafe { libc::sendmmsg(self.0.as_raw_fd(), headers.as_mut_ptr(), headers.len() as u32, 0) };
         usize::try_from(sent).unwrap_or(0)
     }
 

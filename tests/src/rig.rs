@@ -8,7 +8,7 @@ use aya::programs::{ProgramError, SchedClassifier, TestRun, TestRunOptions, Test
 use breaker_common::abi::Counters;
 use breaker_user::config::{self, Policy};
 use breaker_user::kernel::{Breaker, PinRoot, load};
-use breaker_user::lab::{Namespace, Wire};
+use breaker_user::testbed::{Namespace, TwoHosts};
 use breaker_user::view::Status;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -23,7 +23,7 @@ const ROOT: &str = "/sys/fs/bpf/breaker";
 pub const PINS: [(&str, &str); 2] = [("BREAKER_PIN_ROOT", ROOT), ("BREAKER_PRIVATE_PINS", "1")];
 
 /// See the module.
-pub struct Rig<N = Wire> {
+pub struct Rig<N = TwoHosts> {
     /// The namespaces.
     pub wire: N,
     directory: TempDir,
@@ -44,7 +44,7 @@ pub trait Network {
     fn host(&self) -> &Namespace;
 }
 
-impl Network for Wire {
+impl Network for TwoHosts {
     const INTERFACE: &str = Self::INTERFACE;
 
     fn host(&self) -> &Namespace {
@@ -73,7 +73,7 @@ impl Rig {
 
     /// The same, with nothing loaded.
     pub fn unloaded(policy: &str) -> Self {
-        Self::on(Wire::new().expect("making namespaces"), policy)
+        Self::on(TwoHosts::new().expect("making namespaces"), policy)
     }
 
     /// Where everything is pinned; a path in the trading host's own BPF file system.
@@ -197,8 +197,12 @@ pub fn run(program: &impl Runs, frame: &[u8], repeat: u32) -> Ran {
 /// The same, where the kernel may refuse the frame: newer ones run programs over whole IP headers only.
 pub fn try_run(program: &impl Runs, frame: &[u8], repeat: u32) -> Result<Ran, ProgramError> {
     let mut packet = vec![0; frame.len() + 256];
-    let options =
-        TestRunOptions { data_in: Some(frame), data_out: Some(&mut packet), repeat, ..TestRunOptions::default() };
+    let options = TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(&mut packet),
+        repeat,
+        ..TestRunOptions::default()
+    };
     let result = program.test_run(options)?;
     let (verdict, ns) = (result.return_value as i32, result.duration.as_nanos() as u64);
     packet.truncate(result.data_size_out as usize);

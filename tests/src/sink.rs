@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
-use breaker_user::lab::Namespace;
+use breaker_user::testbed::Namespace;
 
 use crate::slowness;
 
@@ -199,7 +199,8 @@ pub fn sent(stream: &TcpStream) -> Sent {
     let (mut words, mut length) = ([0u32; 64], 256u32);
     let (socket, place) = (stream.as_raw_fd(), words.as_mut_ptr().cast());
     // SAFETY: a plain system call with a buffer of the length that is said.
-    let failed = unsafe { libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut length) };
+    let failed =
+        unsafe { libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut length) };
     assert!(failed == 0 && length >= 160, "TCP_INFO: {}, {length} bytes", std::io::Error::last_os_error());
     // tcpi_snd_mss, tcpi_total_retrans, tcpi_data_segs_out
     let [mss, again, all] = [4, 25, 39].map(|word| words[word]);

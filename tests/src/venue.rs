@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::scope;
 use std::time::Duration;
 
-use breaker_common::class::Incoming;
-use breaker_user::lab::Namespace;
+use breaker_common::class::InboundClass;
+use breaker_user::testbed::Namespace;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use serde_json::Value;
 
@@ -39,8 +39,8 @@ fn fake(length: u32, data: u32) -> String {
 }
 
 /// Messages of every kind that tells a class, and of some that tell none.
-pub fn kinds() -> Vec<(Vec<u8>, Incoming)> {
-    use Incoming::{Fill, Other, Reject};
+pub fn kinds() -> Vec<(Vec<u8>, InboundClass)> {
+    use InboundClass::{Fill, Other, Reject};
     let text = |msg_type, fields: &str| message("FIX.4.4", msg_type, fields.replace('|', "\x01").as_bytes());
     let long = "x".repeat(3_000);
     vec![
@@ -88,8 +88,8 @@ pub fn any(dice: &mut Dice, count: usize) -> (Vec<u8>, [u64; 3]) {
 }
 
 /// Where a class stands among the counts.
-pub fn position(class: Incoming) -> usize {
-    class as usize - Incoming::Fill as usize
+pub fn position(class: InboundClass) -> usize {
+    class as usize - InboundClass::Fill as usize
 }
 
 /// A connection from the trading host to the venue.

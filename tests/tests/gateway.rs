@@ -9,7 +9,7 @@ use breaker_tests::gateway::{Gateway, Offloads};
 use breaker_tests::privileged;
 use breaker_tests::raw::{PacketSocket, Raw};
 use breaker_tests::sink::{End, Sink};
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 
 const PORT: u16 = 9001;
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -90,7 +90,7 @@ fn an_engine_hears_data_and_resets_and_not_what_has_a_wrong_checksum() {
         return;
     }
     let network = lay(Offloads::None);
-    let venue = SocketAddr::new(Wire::VENUE, PORT);
+    let venue = SocketAddr::new(TwoHosts::VENUE, PORT);
     let listener = network.venue.run(|| std::net::TcpListener::bind(venue)).expect("listening");
     let mut raw = Raw::connect(&network, 40_000, venue);
     let (mut accepted, from) = listener.accept().expect("accepting");
@@ -133,7 +133,7 @@ fn nothing_of_it_shows_on_the_host() {
     drop(gateway);
     // A cable goes with the namespace at its other end, which the kernel takes down in its own time.
     let until = Instant::now() + Duration::from_secs(10);
-    while [&firm, &venue].iter().any(|end| end.index(Wire::INTERFACE).is_ok()) {
+    while [&firm, &venue].iter().any(|end| end.index(TwoHosts::INTERFACE).is_ok()) {
         assert!(Instant::now() < until, "the gateway is still there");
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -89,7 +89,7 @@ fn model() -> Model {
     // The only place that is shared.
     model.share(0, &[(4, ["FIRM", "VENUE-4"]), (5, ["FIRM", "VENUE-5"])]);
     for session in [4, 5] {
-        model.sessions[session].ids = model.identities[session - 4].1;
+        model.sessions[session].comp_ids = model.identities[session - 4].1;
     }
     model
 }
@@ -109,7 +109,15 @@ impl Sender {
     fn new(n: u16) -> Self {
         let session = 1 + u32::from(n % 4);
         let pending = Vec::new();
-        Self { session, port: 40_000 + n, seq: 7_000, pending, last: None, peer_seq: 1, peer_pending: Vec::new() }
+        Self {
+            session,
+            port: 40_000 + n,
+            seq: 7_000,
+            pending,
+            last: None,
+            peer_seq: 1,
+            peer_pending: Vec::new(),
+        }
     }
 
     /// The next packet: sequence number, flags, payload.
@@ -119,9 +127,10 @@ impl Sender {
                 self.seq = dice.below(1 << 32) as u32;
                 self.pending.clear();
                 if self.session == 4 {
-                    let target =
-                        ["VENUE-4", "VENUE-5", "VENUE-6", "A-LONG-NAME-OF-SOME-OTHER-VENUE"][dice.below(4) as usize];
-                    self.pending = spelt(&format!("35=A|34=1|52=20261122-09:30:00|49=FIRM|56={target}|98=0|108=30|"));
+                    let target = ["VENUE-4", "VENUE-5", "VENUE-6", "A-LONG-NAME-OF-SOME-OTHER-VENUE"]
+                        [dice.below(4) as usize];
+                    self.pending =
+                        spelt(&format!("35=A|34=1|52=20261122-09:30:00|49=FIRM|56={target}|98=0|108=30|"));
                 }
                 (self.seq.wrapping_sub(1), SYN, Vec::new())
             }
@@ -140,11 +149,19 @@ impl Sender {
                         2 => message("FIX.4.4", "R", b"131=Q\x01"),
                         3 => message("FIX.4.4", "U77", b"58=own\x01"),
                         4 => message("FIX.4.4", "AE", b""),
-                        5 => message("FIX.4.4", "D", b"34=7\x0195=9\x0196=a\x0143=Y\x01bc\x0143=Y\x0111=R\x01"),
-                        6 => message("FIX.4.4", "D", b"34=7\x0195=9\x0196=a\x0143=Y\x01bc\x0143=N\x0111=R\x01"),
+                        5 => {
+                            message("FIX.4.4", "D", b"34=7\x0195=9\x0196=a\x0143=Y\x01bc\x0143=Y\x0111=R\x01")
+                        }
+                        6 => {
+                            message("FIX.4.4", "D", b"34=7\x0195=9\x0196=a\x0143=Y\x01bc\x0143=N\x0111=R\x01")
+                        }
                         7 => {
                             let action = 1 + dice.below(4);
-                            message("FIXT.1.1", "CA", format!("11=M\x011373={action}\x011374=1\x01").as_bytes())
+                            message(
+                                "FIXT.1.1",
+                                "CA",
+                                format!("11=M\x011373={action}\x011374=1\x01").as_bytes(),
+                            )
                         }
                         _ => order(dice.below(1_000_000) as u32),
                     };
@@ -205,7 +222,7 @@ fn timeless(scope: &Scope) -> Scope {
         *time = (*time != 0) as u64;
     }
     for limit in &mut scope.limits[0] {
-        limit.slots.base = 0;
+        limit.ring.base = 0;
     }
     scope
 }
@@ -227,7 +244,8 @@ fn compare(breaker: &Breaker, model: &Model, case: usize) {
         // The test runs have no socket, and the model no routers.
         (connection.uid, connection.hops) = (0, 0);
     }
-    let order = |(key, connection): &(ConnectionKey, Connection)| (key.remote_port, key.local_port, connection.isn);
+    let order =
+        |(key, connection): &(ConnectionKey, Connection)| (key.remote_port, key.local_port, connection.isn);
     connections.sort_by_key(order);
     expected.sort_by_key(order);
     assert_eq!(connections, expected, "connections after case {case}");
@@ -314,7 +332,8 @@ fn agree(dice: &mut Dice, model: &mut Model, mode: &str) {
             let segment = Segment { seq, length: payload.len() as u32, ack: 0, flags, ..Segment::default() };
             let expected = model.pass(&key, &segment, &payload);
             let frame = Frame::new(from, to, seq, &payload).with_flags(flags);
-            let withheld = expected.map_or_else(|reason| reason == reason::FOREIGN, |verdict| verdict.withheld());
+            let withheld =
+                expected.map_or_else(|reason| reason == reason::FOREIGN, |verdict| verdict.withheld());
             assert_eq!(decides.withholds(&frame.bytes()), withheld, "case {case}: {segment:?} {expected:?}");
             // TCP goes back to what is missing, sooner or later.
             if expected == Ok(Verdict::Ahead) && dice.below(3) != 0 {
@@ -332,8 +351,13 @@ fn agree(dice: &mut Dice, model: &mut Model, mode: &str) {
     if slowness() > 1 {
         return;
     }
-    for kind in [kind::REPLAYED, kind::ISOLATED, kind::UNDECLARED, kind::TRIPPED, kind::DESYNCED, kind::WOULD_TRIP] {
-        assert!(model.events.iter().any(|event| event.kind == kind), "no event {kind}: the cases are too tame");
+    for kind in
+        [kind::REPLAYED, kind::ISOLATED, kind::UNDECLARED, kind::TRIPPED, kind::DESYNCED, kind::WOULD_TRIP]
+    {
+        assert!(
+            model.events.iter().any(|event| event.kind == kind),
+            "no event {kind}: the cases are too tame"
+        );
     }
     assert!(settled, "nobody has told who he is: the cases are too tame");
 }
@@ -401,7 +425,8 @@ fn malformed_and_foreign_frames_pass_untouched_whatever_they_hold() {
     let rig = Rig::new(POLICY);
     rig.trip("host");
     let whole =
-        Frame::new("10.0.0.1:4000".parse().expect("one"), "10.0.0.2:80".parse().expect("one"), 1, b"GET /").bytes();
+        Frame::new("10.0.0.1:4000".parse().expect("one"), "10.0.0.2:80".parse().expect("one"), 1, b"GET /")
+            .bytes();
     let mut dice = Dice(4711);
     let mut short = Vec::new();
     let ran = rig.inside(|| {

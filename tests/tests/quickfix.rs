@@ -59,7 +59,8 @@ fn wait<T>(what: &str, ask: impl Fn() -> Result<T, String>) -> T {
 
 /// Bytes that the trading host's sockets to the venue have queued or not had acknowledged: `tx_queue` in proc_net_tcp(5).
 fn queued(rig: &Rig) -> u64 {
-    let table = rig.inside(|| std::fs::read_to_string("/proc/thread-self/net/tcp")).expect("the table of sockets");
+    let table =
+        rig.inside(|| std::fs::read_to_string("/proc/thread-self/net/tcp")).expect("the table of sockets");
     let of = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let queue = fields.get(4)?.split(':').next()?;
@@ -168,7 +169,10 @@ fn replays_after_the_reset_come_where_the_policy_lets_them() {
             venue.wait_for_orders(10, at_venue);
             firm.order(31, 5);
             venue.wait_for_orders(15, at_venue);
-            assert_eq!(venue.orders_taken(at_venue), [orders(21..=30, true), orders(31..=35, false)].concat());
+            assert_eq!(
+                venue.orders_taken(at_venue),
+                [orders(21..=30, true), orders(31..=35, false)].concat()
+            );
             assert_eq!(causes(&rig), [""; 0]);
             continue;
         }
@@ -211,7 +215,11 @@ fn orders_queued_behind_a_drop_never_arrive_as_they_were() {
     let (at_firm, at_venue) = (firm.mark(), venue.mark());
     rig.trip("session/x1");
     firm.order(21, 100);
-    assert_eq!(firm.orders_out(at_firm), orders(21..=120, false), "the engine believes that it has sent them");
+    assert_eq!(
+        firm.orders_out(at_firm),
+        orders(21..=120, false),
+        "the engine believes that it has sent them"
+    );
     wait("bytes queued", || {
         let bytes = queued(&rig);
         (bytes > 100 * 100).then_some(()).ok_or(format!("{bytes} bytes"))
@@ -252,7 +260,9 @@ fn orders_queued_behind_a_shut_window_never_arrive_as_they_were() {
             let before = queued(&rig);
             std::thread::sleep(Duration::from_millis(50));
             let now = queued(&rig);
-            (before == now && now > 10_000).then_some(now).ok_or(format!("{now} bytes queued, {before} before"))
+            (before == now && now > 10_000)
+                .then_some(now)
+                .ok_or(format!("{now} bytes queued, {before} before"))
         });
         rig.trip("session/x1");
         rig.reset("session/x1");
@@ -268,7 +278,8 @@ fn orders_queued_behind_a_shut_window_never_arrive_as_they_were() {
         assert!(u64::from(first) <= crossed, "{first} came where {crossed} had crossed");
         firm.order(3_021, 5);
         venue.wait_for_orders(3_005, at_venue);
-        let expected = [orders(21..21 + first, false), orders(21 + first..=3_020, true), orders(3_021..=3_025, false)];
+        let expected =
+            [orders(21..21 + first, false), orders(21 + first..=3_020, true), orders(3_021..=3_025, false)];
         assert_eq!(venue.orders_taken(at_venue), expected.concat());
         let stale = venue.orders_in(at_venue).into_iter().filter(|order| !order.poss_dup).count() as u32;
         assert_eq!(stale, first + 5, "a stale order came, though its session layer did not take it");

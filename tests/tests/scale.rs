@@ -12,7 +12,7 @@ use breaker_tests::privileged;
 use breaker_tests::rig::{self, Rig};
 use breaker_tests::sink::Sink;
 use breaker_tests::slowness;
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -77,7 +77,9 @@ fn the_maps_take_no_more_memory_than_check_says() {
     if !privileged() {
         return;
     }
-    for (sessions, groups, more) in [(SESSIONS, GROUPS, ""), (1, 1, ""), (SESSIONS, GROUPS, "inbound = \"watch\"\n")] {
+    for (sessions, groups, more) in
+        [(SESSIONS, GROUPS, ""), (1, 1, ""), (SESSIONS, GROUPS, "inbound = \"watch\"\n")]
+    {
         let mut text = policy(sessions, groups);
         if more.is_empty() {
             text = text.replace(", { class = \"reject\", max = 50, per = \"1m\" }", "");
@@ -90,7 +92,10 @@ fn the_maps_take_no_more_memory_than_check_says() {
         let taken: u64 = load.memory().iter().map(|(_, bytes)| bytes).sum();
         println!("{sessions} sessions {more:?}: {} KiB taken, {} KiB said", taken / 1024, said / 1024);
         assert!(taken <= said, "{taken} bytes are taken where {said} were said");
-        assert!(said < 2 * taken, "{said} bytes were said where {taken} are taken: that tells nobody anything");
+        assert!(
+            said < 2 * taken,
+            "{said} bytes were said where {taken} are taken: that tells nobody anything"
+        );
     }
 }
 
@@ -112,8 +117,12 @@ fn looking_at_it_takes_no_time_to_speak_of() {
     let load = Crowd::new(SESSIONS, GROUPS, CONNECTIONS);
     let (took, status) = fastest(|| load.rig.cli(&["status", "--json"]));
     let status: Value = serde_json::from_slice(&status.stdout).expect("JSON");
-    let live: u64 =
-        status["sessions"].as_array().expect("sessions").iter().filter_map(|one| one["connections"].as_u64()).sum();
+    let live: u64 = status["sessions"]
+        .as_array()
+        .expect("sessions")
+        .iter()
+        .filter_map(|one| one["connections"].as_u64())
+        .sum();
     assert_eq!(live, CONNECTIONS as u64);
     println!("status --json of {SESSIONS} sessions and {CONNECTIONS} connections: {took:?}");
     assert!(took < LOOK, "status took {took:?}");
@@ -134,7 +143,10 @@ fn looking_at_it_takes_no_time_to_speak_of() {
     let (took, answer) = fastest(scrape);
     kill_process(Pid::from_child(&agent), Signal::TERM).expect("stopping it");
     agent.wait().expect("its end");
-    assert!(answer.contains(&format!("breaker_connection_table_used {CONNECTIONS}\n")), "{ready}{answer:.300}");
+    assert!(
+        answer.contains(&format!("breaker_connection_table_used {CONNECTIONS}\n")),
+        "{ready}{answer:.300}"
+    );
     let body = answer.split_once("\r\n\r\n").expect("a body").1;
     println!("/metrics of the same, {} KiB: {took:?}", body.len() / 1024);
     assert!(took < LOOK, "/metrics took {took:?}");
@@ -170,8 +182,10 @@ fn what_cannot_be_read_takes_no_time_to_speak_of() {
     const SENDS: usize = 400;
     const BYTES: usize = 1 << 16;
     let rig = Rig::new("[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n");
-    let sink = Sink::listen(&rig.wire.venue, Wire::venue_socket(9001));
-    for (what, bytes) in [("noise", vec![0xfe; BYTES]), ("beginnings", b"8=FIX.4.4\x019=5\x01".repeat(BYTES / 14))] {
+    let sink = Sink::listen(&rig.wire.venue, TwoHosts::venue_socket(9001));
+    for (what, bytes) in
+        [("noise", vec![0xfe; BYTES]), ("beginnings", b"8=FIX.4.4\x019=5\x01".repeat(BYTES / 14))]
+    {
         let mut line = sink.connect(&rig.wire.firm);
         let _stats = enable_stats(Stats::RunTime).expect("the kernel's own count");
         let taken = || {

@@ -15,7 +15,7 @@ use breaker_common::fix::MsgType;
 use breaker_tests::frame::message;
 use breaker_tests::privileged;
 use breaker_tests::rig::Rig;
-use breaker_user::lab::{Namespace, Wire};
+use breaker_user::testbed::{Namespace, TwoHosts};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -25,8 +25,9 @@ name = "x1"
 remote = ["10.9.0.2:9001", "[fd09::2]:9001"]
 "#;
 /// Every class, types of one and of two letters, and two that no dictionary has.
-const TYPES: [&str; 20] =
-    ["D", "D", "D", "G", "E", "AB", "s", "U1", "UXYZ", "F", "F", "q", "R", "AE", "H", "V", "8", "0", "1", "n"];
+const TYPES: [&str; 20] = [
+    "D", "D", "D", "G", "E", "AB", "s", "U1", "UXYZ", "F", "F", "q", "R", "AE", "H", "V", "8", "0", "1", "n",
+];
 
 /// How many messages there are of each MsgType.
 type Counts = BTreeMap<String, u64>;
@@ -59,7 +60,7 @@ impl Capture {
         command
             .args([
                 "-i",
-                Wire::INTERFACE,
+                TwoHosts::INTERFACE,
                 "-f",
                 "tcp port 9001 or udp port 9001",
                 "-s",
@@ -73,11 +74,15 @@ impl Capture {
             .arg(&file);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let spawned = venue.run(|| command.spawn());
-        let mut child = spawned.unwrap_or_else(|error| panic!("running dumpcap: {error}: install the package tshark"));
+        let mut child =
+            spawned.unwrap_or_else(|error| panic!("running dumpcap: {error}: install the package tshark"));
         let mut told = BufReader::new(child.stderr.take().expect("its messages"));
         let mut so_far = String::new();
         while !so_far.contains("File: ") {
-            assert!(told.read_line(&mut so_far).expect("reading from dumpcap") > 0, "dumpcap ended: {so_far}");
+            assert!(
+                told.read_line(&mut so_far).expect("reading from dumpcap") > 0,
+                "dumpcap ended: {so_far}"
+            );
         }
         Self { child, told, file }
     }
@@ -88,8 +93,11 @@ impl Capture {
         let until = Instant::now() + Duration::from_secs(60);
         while !self.holds(LAST) {
             assert!(Instant::now() < until, "the last datagram is not in the capture");
-            firm.run(|| UdpSocket::bind((Wire::FIRM, 0)).and_then(|socket| socket.send_to(LAST, (Wire::VENUE, 9001))))
-                .expect("sending the last datagram");
+            firm.run(|| {
+                UdpSocket::bind((TwoHosts::FIRM, 0))
+                    .and_then(|socket| socket.send_to(LAST, (TwoHosts::VENUE, 9001)))
+            })
+            .expect("sending the last datagram");
             std::thread::sleep(Duration::from_millis(100));
         }
         kill_process(Pid::from_child(&self.child), Signal::INT).expect("ending dumpcap");
@@ -169,7 +177,9 @@ fn dissected(file: &Path) -> BTreeMap<u32, Counts> {
     command.arg("-r").arg(file).args(["-d", "tcp.port==9001,fix", "-Y", "fix"]);
     command.args(["-o", "tcp.reassemble_out_of_order:TRUE", "-o", "tcp.desegment_tcp_streams:TRUE"]);
     command.args(["-T", "fields", "-E", "occurrence=a", "-e", "tcp.stream", "-e", "fix.MsgType"]);
-    let ran = command.output().unwrap_or_else(|error| panic!("running tshark: {error}: install the package tshark"));
+    let ran = command
+        .output()
+        .unwrap_or_else(|error| panic!("running tshark: {error}: install the package tshark"));
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     let mut streams = BTreeMap::<u32, Counts>::new();
     for line in String::from_utf8(ran.stdout).expect("text").lines() {
@@ -201,14 +211,16 @@ fn wireshark_counts_what_the_kernel_counts_however_the_stream_is_cut() {
         return;
     }
     let cuts = |largest, nodelay, messages| Cuts { largest, nodelay, messages };
-    for cuts in [cuts(20, true, 300), cuts(1_000, true, 5_000), cuts(70_000, true, 20_000), cuts(300, false, 20_000)] {
+    for cuts in
+        [cuts(20, true, 300), cuts(1_000, true, 5_000), cuts(70_000, true, 20_000), cuts(300, false, 20_000)]
+    {
         let rig = Rig::new(POLICY);
         let directory = TempDir::new().expect("a directory");
         let file = directory.path().join("venue.pcapng");
         let capture = Capture::start(&rig.wire.venue, file.clone());
         let mut sent: Vec<Counts> = std::thread::scope(|scope| {
-            let v4 = scope.spawn(|| converse(&rig, Wire::VENUE, cuts, 0x5eed));
-            let v6 = scope.spawn(|| converse(&rig, Wire::VENUE_V6, cuts, 0xfeed));
+            let v4 = scope.spawn(|| converse(&rig, TwoHosts::VENUE, cuts, 0x5eed));
+            let v6 = scope.spawn(|| converse(&rig, TwoHosts::VENUE_V6, cuts, 0xfeed));
             [v4, v6].map(|connection| connection.join().expect("a connection")).into()
         });
         let losses = capture.finish(&rig.wire.firm);

@@ -17,7 +17,7 @@ use breaker_tests::privileged;
 use breaker_tests::raw::PacketSocket;
 use breaker_tests::rig::Rig;
 use breaker_tests::sink::Sink;
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 use rustix::net::{AddressFamily, Protocol, SocketType, bind, connect, ipproto, listen, socket};
 
 /// So long that whatever was to come has come.
@@ -27,7 +27,7 @@ const NOBODY: u32 = 65_534;
 
 fn rig(host: &str, keys: &str) -> (Rig, Sink) {
     let rig = Rig::new(&format!("{host}\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n{keys}"));
-    let sink = Sink::listen(&rig.wire.venue, Wire::venue_socket(9001));
+    let sink = Sink::listen(&rig.wire.venue, TwoHosts::venue_socket(9001));
     (rig, sink)
 }
 
@@ -35,7 +35,10 @@ const FIVE: &str = "limits = [{ class = \"order\", max = 5, per = \"total\" }]";
 
 /// Orders at the venue, on all connections.
 fn orders(sink: &Sink) -> usize {
-    sink.received().iter().map(|one| one.bytes.windows(6).filter(|window| window == b"\x0135=D\x01").count()).sum()
+    sink.received()
+        .iter()
+        .map(|one| one.bytes.windows(6).filter(|window| window == b"\x0135=D\x01").count())
+        .sum()
 }
 
 /// Another account of the trading host connects there, sends this, and closes.
@@ -60,7 +63,9 @@ fn a_second_syn_from_the_same_addresses_takes_nothing_over() {
         let from = line.stream.local_addr().expect("an address");
         for offset in [1 << 20, 1 << 30, u32::MAX / 2 + 9] {
             // As of a second socket with the same four addresses, which Linux lets an account have (SO_BINDTODEVICE).
-            rig.inject(&[Frame::new(from, Wire::venue_socket(9001), offset, b"").with_flags(SYN).bytes()]);
+            rig.inject(&[Frame::new(from, TwoHosts::venue_socket(9001), offset, b"")
+                .with_flags(SYN)
+                .bytes()]);
         }
         for id in 0..50 {
             line.offer(&order(id));
@@ -109,7 +114,9 @@ impl Pages {
         file.write_all(bytes).expect("writing");
         let (length, rights) = (bytes.len(), libc::PROT_READ | libc::PROT_WRITE);
         // SAFETY: a plain system call; the file is as long as said.
-        let memory = unsafe { libc::mmap(std::ptr::null_mut(), length, rights, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+        let memory = unsafe {
+            libc::mmap(std::ptr::null_mut(), length, rights, libc::MAP_SHARED, file.as_raw_fd(), 0)
+        };
         assert_ne!(memory, libc::MAP_FAILED, "mapping it");
         Self { file, memory: memory.cast(), length }
     }
@@ -132,7 +139,8 @@ fn pages_that_are_changed_after_they_were_sent_carry_no_orders() {
         return;
     }
     let orders_to_be: Vec<u8> = (0..40).flat_map(order).collect();
-    let harmless = String::from_utf8(orders_to_be.clone()).expect("text").replace("\x0135=D\x01", "\x0135=0\x01");
+    let harmless =
+        String::from_utf8(orders_to_be.clone()).expect("text").replace("\x0135=D\x01", "\x0135=0\x01");
     for tripped in [false, true] {
         let (rig, sink) = rig("", FIVE);
         if tripped {
@@ -140,16 +148,19 @@ fn pages_that_are_changed_after_they_were_sent_carry_no_orders() {
         }
         // What is sent waits behind the hook.
         rig.inside(|| {
-            let slow =
-                ["qdisc", "add", "dev", "eth1", "root", "tbf", "rate", "100kbit", "burst", "5000", "limit", "1000000"];
+            let slow = [
+                "qdisc", "add", "dev", "eth1", "root", "tbf", "rate", "100kbit", "burst", "5000", "limit",
+                "1000000",
+            ];
             assert!(Command::new("tc").args(slow).status().expect("running tc").success());
         });
         let line = sink.connect(&rig.wire.firm);
         let pages = Pages::of(harmless.as_bytes());
         let mut at = 0;
         // SAFETY: a plain system call with descriptors that are open.
-        let sent =
-            unsafe { libc::sendfile(line.stream.as_raw_fd(), pages.file.as_raw_fd(), &raw mut at, pages.length) };
+        let sent = unsafe {
+            libc::sendfile(line.stream.as_raw_fd(), pages.file.as_raw_fd(), &raw mut at, pages.length)
+        };
         assert!(sent > 0 || tripped, "sending it: {}", std::io::Error::last_os_error());
         sleep(Duration::from_millis(50));
         pages.change(&orders_to_be);
@@ -179,8 +190,9 @@ fn a_further_path_of_multipath_tcp_carries_nothing_past_a_reset() {
     }
     for on_trip in ["reset", "drop"] {
         let limit = "limits = [{ class = \"order\", max = 500, per = \"1s\" }]";
-        let policy =
-            format!("on_trip = {on_trip:?}\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n{limit}\n");
+        let policy = format!(
+            "on_trip = {on_trip:?}\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n{limit}\n"
+        );
         let rig = Rig::new(&policy);
         for namespace in [&rig.wire.firm, &rig.wire.venue] {
             namespace.run(|| ip("mptcp limits set subflow 8 add_addr_accepted 8"));
@@ -189,7 +201,10 @@ fn a_further_path_of_multipath_tcp_carries_nothing_past_a_reset() {
         let at = SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, 2), 9001);
         let listener = rig.wire.venue.run(|| {
             let socket = multipath();
-            bind(&socket, &at).and_then(|()| listen(&socket, 8)).map(|()| TcpListener::from(socket)).expect("listening")
+            bind(&socket, &at)
+                .and_then(|()| listen(&socket, 8))
+                .map(|()| TcpListener::from(socket))
+                .expect("listening")
         });
         let mut firm = rig.inside(|| {
             let socket = multipath();
@@ -246,7 +261,7 @@ fn undeclared_orders_of_another_account_do_not_trip_the_host() {
         return;
     }
     let (rig, sink) = rig("limits = [{ class = \"order\", max = 20, per = \"1s\" }]", "");
-    let other = Sink::listen(&rig.wire.venue, Wire::venue_socket(7777));
+    let other = Sink::listen(&rig.wire.venue, TwoHosts::venue_socket(7777));
     let mut line = sink.connect(&rig.wire.firm);
     line.deliver(&order(1));
     let text = String::from_utf8(order(7)).expect("text").replace('\x01', "\\001");
@@ -262,7 +277,7 @@ fn nothing_takes_a_place_from_a_live_connection() {
         return;
     }
     let (rig, sink) = rig("connections = 64", "");
-    let other = Sink::listen(&rig.wire.venue, Wire::venue_socket(7777));
+    let other = Sink::listen(&rig.wire.venue, TwoHosts::venue_socket(7777));
     let mut first = sink.connect(&rig.wire.firm);
     first.deliver(&order(1));
     // Short connections with a FIX message to another port, short ones to the session itself, and attempts that nobody answers.
@@ -272,9 +287,9 @@ fn nothing_takes_a_place_from_a_live_connection() {
         let mut line = sink.connect(&rig.wire.firm);
         line.deliver(&order(2));
     }
-    let from = |port| SocketAddr::new(Wire::FIRM, port);
-    let syns =
-        (20_000..20_300).map(|port| Frame::new(from(port), Wire::venue_socket(9001), 1, b"").with_flags(SYN).bytes());
+    let from = |port| SocketAddr::new(TwoHosts::FIRM, port);
+    let syns = (20_000..20_300)
+        .map(|port| Frame::new(from(port), TwoHosts::venue_socket(9001), 1, b"").with_flags(SYN).bytes());
     rig.inject(&syns.collect::<Vec<_>>());
     let mut fresh = sink.connect(&rig.wire.firm);
     for id in 0..10 {
@@ -291,13 +306,15 @@ fn a_connection_that_the_peer_opens_is_nobodys() {
         return;
     }
     for answer in [b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), (0..8).flat_map(order).collect()] {
-        let rig =
-            Rig::new(&format!("on_desync = \"trip\"\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n{FIVE}"));
-        let service = rig.inside(|| TcpListener::bind((Wire::FIRM, 22))).expect("listening");
+        let rig = Rig::new(&format!(
+            "on_desync = \"trip\"\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n{FIVE}"
+        ));
+        let service = rig.inside(|| TcpListener::bind((TwoHosts::FIRM, 22))).expect("listening");
         let mut peer = rig.wire.venue.run(|| {
-            let socket = socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::TCP)).expect("a socket");
+            let socket =
+                socket(AddressFamily::INET, SocketType::STREAM, Some(ipproto::TCP)).expect("a socket");
             bind(&socket, &SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, 2), 9001)).expect("the session's port");
-            connect(&socket, &SocketAddr::new(Wire::FIRM, 22)).expect("connecting");
+            connect(&socket, &SocketAddr::new(TwoHosts::FIRM, 22)).expect("connecting");
             TcpStream::from(socket)
         });
         let (mut here, _) = service.accept().expect("accepting");
@@ -324,7 +341,7 @@ fn frames_of_other_kinds_are_read_or_counted_as_unseen() {
     }
     let (rig, _sink) = rig("on_trip = \"drop\"", FIVE);
     rig.trip("session/x1");
-    let (from, to) = (SocketAddr::new(Wire::FIRM, 40_000), Wire::venue_socket(9001));
+    let (from, to) = (SocketAddr::new(TwoHosts::FIRM, 40_000), TwoHosts::venue_socket(9001));
     rig.inject(&[
         Frame::new(from, to, 999, b"").with_flags(SYN).bytes(),
         Frame::new(from, to, 1_000, b"").with_flags(ACK).bytes(),
@@ -346,7 +363,7 @@ fn frames_of_other_kinds_are_read_or_counted_as_unseen() {
         ("a header alone in the first fragment", order.fragments(24)[0].clone()),
         ("eight bytes in the first fragment", order.fragments(8)[0].clone()),
     ];
-    let hook = PacketSocket::deaf(&rig.wire.firm, Wire::INTERFACE);
+    let hook = PacketSocket::deaf(&rig.wire.firm, TwoHosts::INTERFACE);
     for (what, frame) in &read {
         assert!(!hook.send(frame), "{what}: it passes while tripped");
     }
@@ -359,7 +376,10 @@ fn frames_of_other_kinds_are_read_or_counted_as_unseen() {
     vxlan[36..38].copy_from_slice(&4789u16.to_be_bytes());
     let unread = [
         (unseen::VLAN, behind(&order, &[0x81, 0, 0, 1].repeat(7), 0x0800)),
-        (unseen::MPLS, [&behind(&order, &[], 0x8847)[..14], &[0, 1, 0x10, 64].repeat(7)[..], &plain[14..]].concat()),
+        (
+            unseen::MPLS,
+            [&behind(&order, &[], 0x8847)[..14], &[0, 1, 0x10, 64].repeat(7)[..], &plain[14..]].concat(),
+        ),
         (unseen::IP_IN_IP, other(&plain, 4)),
         (unseen::GRE, other(&plain, 47)),
         (unseen::ESP, other(&plain, 50)),
@@ -370,12 +390,13 @@ fn frames_of_other_kinds_are_read_or_counted_as_unseen() {
         assert!(hook.send(frame), "kind {kind} passes");
     }
     let counted = rig.breaker(|breaker| breaker.maps().unseen().expect("the counters"));
-    let index = rig.wire.firm.index(Wire::INTERFACE).expect("the interface");
+    let index = rig.wire.firm.index(TwoHosts::INTERFACE).expect("the interface");
     for (kind, _) in &unread {
         let of = counted.iter().find(|(key, _)| (key.ifindex, key.kind) == (index, *kind));
         assert!(of.is_some_and(|(_, packets)| *packets == 1), "kind {kind}: {counted:?}");
     }
-    let shown: serde_json::Value = serde_json::from_slice(&rig.cli(&["status", "--json"]).stdout).expect("JSON");
+    let shown: serde_json::Value =
+        serde_json::from_slice(&rig.cli(&["status", "--json"]).stdout).expect("JSON");
     let problems = shown["enforced"]["problems"].as_array().expect("problems");
     assert!(problems.iter().any(|problem| problem["what"] == "unseen"), "{problems:?}");
 }
@@ -387,20 +408,24 @@ fn tcp_behind_more_extension_headers_than_are_read_does_not_reach_a_session() {
     }
     let rig = Rig::new("on_trip = \"drop\"\n[[session]]\nname = \"x1\"\nremote = \"[fd09::2]:9001\"\n");
     rig.trip("session/x1");
-    let hook = PacketSocket::deaf(&rig.wire.firm, Wire::INTERFACE);
+    let hook = PacketSocket::deaf(&rig.wire.firm, TwoHosts::INTERFACE);
     let to = |address: &str| SocketAddr::new(address.parse().expect("an address"), 9001);
-    let from = SocketAddr::new(Wire::FIRM_V6, 40_000);
+    let from = SocketAddr::new(TwoHosts::FIRM_V6, 40_000);
     let behind = |to: SocketAddr, headers: usize| {
         let bytes = Frame::new(from, to, 1_000, &order(1)).bytes();
         let next = |n: usize| if n + 1 == headers { 6 } else { 60 };
         let options: Vec<u8> = (0..headers).flat_map(|n| [next(n), 0, 1, 4, 0, 0, 0, 0]).collect();
         let length = (bytes.len() - 54 + options.len()) as u16;
         let ip =
-            [&bytes[14..18], &length.to_be_bytes()[..], &[if headers == 0 { 6 } else { 60 }], &bytes[21..54]].concat();
+            [&bytes[14..18], &length.to_be_bytes()[..], &[if headers == 0 { 6 } else { 60 }], &bytes[21..54]]
+                .concat();
         [&bytes[..14], &ip, &options, &bytes[54..]].concat()
     };
     for headers in [0, 1, 5, 12, 13, 30] {
         assert!(!hook.send(&behind(to("fd09::2"), headers)), "{headers} headers pass");
-        assert!(hook.send(&behind(to("fd09::3"), headers)), "{headers} headers to another address are withheld");
+        assert!(
+            hook.send(&behind(to("fd09::3"), headers)),
+            "{headers} headers to another address are withheld"
+        );
     }
 }

@@ -8,7 +8,7 @@ use breaker_tests::frame::{message, order};
 use breaker_tests::privileged;
 use breaker_tests::rig::Rig;
 use breaker_tests::sink::{Line, Sink};
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 
 const LIMIT: usize = 50;
 
@@ -18,7 +18,7 @@ const QUIET: Duration = Duration::from_millis(400);
 fn rig(keys: &str) -> (Rig, Sink) {
     let limit = format!("limits = [{{ class = \"order\", max = {LIMIT}, per = \"total\" }}]");
     let rig = Rig::new(&format!("[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n{limit}\n{keys}"));
-    let sink = Sink::listen(&rig.wire.venue, Wire::venue_socket(9001));
+    let sink = Sink::listen(&rig.wire.venue, TwoHosts::venue_socket(9001));
     (rig, sink)
 }
 
@@ -78,7 +78,10 @@ fn nothing_hides_behind_what_cannot_be_read() {
             } else {
                 line.offer(&bad);
                 sleep(Duration::from_millis(5));
-                orders.iter().take_while(|order| line.offer(order)).for_each(|_| sleep(Duration::from_micros(300)));
+                orders
+                    .iter()
+                    .take_while(|order| line.offer(order))
+                    .for_each(|_| sleep(Duration::from_micros(300)));
             }
             sleep(QUIET);
             let came = arrived(&line);
@@ -114,10 +117,10 @@ fn forms_that_engines_use_are_read() {
     if !privileged() {
         return;
     }
-    let padded = |message: &[u8]| with_length(message, |length| format!("{length:08}"));
+    let pad_to = |message: &[u8]| with_length(message, |length| format!("{length:08}"));
     let of = |version: &str| message(version, "D", &order(1)[61..order(1).len() - 7]);
     let forms = [
-        ("zero-padded BodyLength", padded(&order(1))),
+        ("zero-pad_to BodyLength", pad_to(&order(1))),
         ("FIX.4.0", of("FIX.4.0")),
         ("FIX.5.0", of("FIX.5.0")),
         ("FIX.5.0SP2", of("FIX.5.0SP2")),
@@ -154,12 +157,16 @@ fn a_blind_stream_counts_by_its_bytes_is_shown_and_is_followed_again() {
     let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("JSON");
     assert_eq!((&shown["sessions"][1]["blind"], &shown["enforced"]["ok"]), (&1.into(), &false.into()));
     let problems = shown["enforced"]["problems"].as_array().expect("problems");
-    assert!(problems.iter().any(|problem| problem["what"] == "blind" && problem["cure"] != ""), "{problems:?}");
+    assert!(
+        problems.iter().any(|problem| problem["what"] == "blind" && problem["cure"] != ""),
+        "{problems:?}"
+    );
     line.deliver(&order(1));
     assert_eq!(rig.counters(1).passed[0], 22);
     let shown = rig.cli(&["status", "--json"]);
     assert_eq!(shown.status.code(), Some(0), "{}", String::from_utf8_lossy(&shown.stdout));
-    let kinds: Vec<_> = rig.told().iter().map(|line| line["kind"].as_str().expect("a kind").to_owned()).collect();
+    let kinds: Vec<_> =
+        rig.told().iter().map(|line| line["kind"].as_str().expect("a kind").to_owned()).collect();
     let told = |kind: &str| kinds.iter().filter(|found| *found == kind).count();
     assert_eq!((told("blind"), told("sighted")), (1, 1), "{kinds:?}");
 }

@@ -9,7 +9,7 @@ use breaker_tests::frame::{message, order};
 use breaker_tests::privileged;
 use breaker_tests::rig::{self, Rig};
 use breaker_tests::sink::{End, Line, Sink};
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
@@ -75,7 +75,8 @@ fn beat(rig: &Rig) -> Duration {
 
 /// When the host tripped, by the kernel's own clock.
 fn tripped_at(rig: &Rig) -> Duration {
-    let host = rig.breaker(|breaker| breaker.scope(breaker.find("host").expect("the host")).expect("its state"));
+    let host =
+        rig.breaker(|breaker| breaker.scope(breaker.find("host").expect("the host")).expect("its state"));
     Duration::from_nanos(host.trip.at_ns)
 }
 
@@ -87,11 +88,15 @@ fn causes(rig: &Rig, name: &str) -> Vec<&'static str> {
 fn told(rig: &Rig) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let about = |line: &Value| line["cause"] == "deadman";
-    rig.told().iter().filter(|line| about(line)).map(|line| (text(&line["kind"]), text(&line["scope"]))).collect()
+    rig.told()
+        .iter()
+        .filter(|line| about(line))
+        .map(|line| (text(&line["kind"]), text(&line["scope"])))
+        .collect()
 }
 
 fn listen(rig: &Rig) -> Sink {
-    Sink::listen(&rig.wire.venue, Wire::venue_socket(9001))
+    Sink::listen(&rig.wire.venue, TwoHosts::venue_socket(9001))
 }
 
 /// Sends an order every millisecond until the connection dies, or a time is over. Returns the longest that two of them were apart.
@@ -129,7 +134,10 @@ fn an_agent_that_is_killed_or_stopped_trips_the_host_after_that_time_and_no_late
         assert!(dead, "the sender is told");
         let took = tripped_at(&rig) - beat(&rig);
         println!("{end:?}: tripped {took:?} after the last heartbeat; orders at most {widest:?} apart");
-        assert!(took > AFTER - LATE && took <= AFTER + LATE + widest, "{took:?}, with {widest:?} between two orders");
+        assert!(
+            took > AFTER - LATE && took <= AFTER + LATE + widest,
+            "{took:?}, with {widest:?} between two orders"
+        );
         // The venue too; and what it has is whole.
         let came = line.reset();
         assert_eq!((came.whole("D"), came.end), (came.count("D"), End::Reset));
@@ -137,7 +145,10 @@ fn an_agent_that_is_killed_or_stopped_trips_the_host_after_that_time_and_no_late
         assert_eq!(came.whole("D") as u64, rig.counters(1).passed[0]);
         assert_eq!(rig.status().packets["deadman"], 1);
         drop(agent);
-        assert_eq!(told(&rig), [("warned", "host"), ("tripped", "host")].map(|(a, b)| (a.to_owned(), b.to_owned())));
+        assert_eq!(
+            told(&rig),
+            [("warned", "host"), ("tripped", "host")].map(|(a, b)| (a.to_owned(), b.to_owned()))
+        );
     }
 }
 
@@ -242,7 +253,7 @@ fn what_is_no_message_finds_nothing_out() {
     // Nor does another application's: it is the next message that finds out.
     let rig = Rig::new(&policy("trip"));
     let sink = listen(&rig);
-    let other = Sink::listen(&rig.wire.venue, Wire::venue_socket(9005));
+    let other = Sink::listen(&rig.wire.venue, TwoHosts::venue_socket(9005));
     let mut line = sink.connect(&rig.wire.firm);
     let (head, rest) = (order(1)[..40].to_vec(), order(1)[40..].to_vec());
     line.deliver(&head);
@@ -259,6 +270,8 @@ fn what_is_no_message_finds_nothing_out() {
     theirs.deliver(b"still here");
     let mut buffer = [0; 1];
     theirs.stream.set_nonblocking(true).expect("not waiting");
-    assert!(theirs.stream.read(&mut buffer).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+    assert!(
+        theirs.stream.read(&mut buffer).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    );
     theirs.stream.flush().expect("a connection that lives");
 }

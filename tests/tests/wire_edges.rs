@@ -9,10 +9,10 @@ use breaker_tests::frame::{Frame, order};
 use breaker_tests::privileged;
 use breaker_tests::rig::Rig;
 use breaker_tests::sink::Sink;
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 
 fn listen(rig: &Rig, port: u16) -> Sink {
-    Sink::listen(&rig.wire.venue, Wire::venue_socket(port))
+    Sink::listen(&rig.wire.venue, TwoHosts::venue_socket(port))
 }
 
 #[test]
@@ -41,7 +41,8 @@ fn a_full_table_withholds_nothing_of_a_disarmed_session() {
     if !privileged() {
         return;
     }
-    let rig = Rig::new("connections = 64\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\narmed = false\n");
+    let rig =
+        Rig::new("connections = 64\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\narmed = false\n");
     let sink = listen(&rig, 9001);
     let mut lines: Vec<_> = (0..80).map(|_| sink.connect(&rig.wire.firm)).collect();
     lines.iter_mut().for_each(|line| line.deliver(&order(1)));
@@ -73,9 +74,10 @@ fn late_segments_of_what_cannot_be_read_are_orders_and_no_desync() {
     if !privileged() {
         return;
     }
-    let rig =
-        Rig::new("on_desync = \"trip\"\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\nwire = \"opaque\"\n");
-    let (from, to) = (SocketAddr::new(Wire::FIRM, 40_000), Wire::venue_socket(9001));
+    let rig = Rig::new(
+        "on_desync = \"trip\"\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\nwire = \"opaque\"\n",
+    );
+    let (from, to) = (SocketAddr::new(TwoHosts::FIRM, 40_000), TwoHosts::venue_socket(9001));
     let frame = |seq, length| Frame::new(from, to, seq, &vec![0x17; length]).bytes();
     let syn = Frame::new(from, to, 999, b"").with_flags(SYN).bytes();
     // The two that are ahead wait for what is missing: TCP sends them again.
@@ -94,10 +96,10 @@ fn a_large_packet_that_does_not_say_its_segments_counts_as_many_as_it_becomes() 
         return;
     }
     let rig = Rig::new("[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\nwire = \"opaque\"\n");
-    let (from, to) = (SocketAddr::new(Wire::FIRM, 40_000), Wire::venue_socket(9001));
+    let (from, to) = (SocketAddr::new(TwoHosts::FIRM, 40_000), TwoHosts::venue_socket(9001));
     rig.inject(&[Frame::new(from, to, 999, b"").with_flags(2).bytes()]);
     let frame = Frame::new(from, to, 1_000, &[0x17; 14_480]).bytes();
-    let index = rig.wire.firm.index(Wire::INTERFACE).expect("the interface");
+    let index = rig.wire.firm.index(TwoHosts::INTERFACE).expect("the interface");
     // As a virtual machine's network card hands it over: `struct virtio_net_hdr` says 1,448 bytes a segment, and not how many.
     let mut packet = vec![1, 1];
     packet.extend([54u16, 1_448, 34, 16].iter().flat_map(|word| word.to_ne_bytes()));
@@ -115,7 +117,8 @@ fn a_large_packet_that_does_not_say_its_segments_counts_as_many_as_it_becomes() 
             to.sll_protocol = 0x0800u16.to_be();
             to.sll_ifindex = index as i32;
             let length = size_of::<libc::sockaddr_ll>() as u32;
-            let sent = libc::sendto(socket, packet.as_ptr().cast(), packet.len(), 0, (&raw const to).cast(), length);
+            let sent =
+                libc::sendto(socket, packet.as_ptr().cast(), packet.len(), 0, (&raw const to).cast(), length);
             assert_eq!(sent, packet.len() as isize, "sending: {}", std::io::Error::last_os_error());
             libc::close(socket);
         }

@@ -9,7 +9,7 @@ use breaker_tests::frame::{message, order};
 use breaker_tests::privileged;
 use breaker_tests::rig::Rig;
 use breaker_tests::sink::{End, Line, Sink};
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 use serde_json::Value;
 
 /// Two sessions, with these keys for the host and for the first of them.
@@ -24,7 +24,7 @@ fn policy(host: &str, keys: &str) -> String {
 const WAYS: [&str; 2] = ["reset", "drop"];
 
 fn listen(rig: &Rig) -> [Sink; 2] {
-    [9001, 9002].map(|port| Sink::listen(&rig.wire.venue, Wire::venue_socket(port)))
+    [9001, 9002].map(|port| Sink::listen(&rig.wire.venue, TwoHosts::venue_socket(port)))
 }
 
 fn connect<'a>(rig: &Rig, sink: &'a Sink) -> Line<'a> {
@@ -33,11 +33,16 @@ fn connect<'a>(rig: &Rig, sink: &'a Sink) -> Line<'a> {
 
 /// Whether a connection to the first session's venue comes about.
 fn opens(rig: &Rig) -> bool {
-    let tried = rig.inside(|| TcpStream::connect_timeout(&Wire::venue_socket(9001), Duration::from_millis(300)));
+    let tried =
+        rig.inside(|| TcpStream::connect_timeout(&TwoHosts::venue_socket(9001), Duration::from_millis(300)));
     match tried {
         Ok(_) => true,
         Err(error) => {
-            assert_eq!(error.kind(), ErrorKind::TimedOut, "its SYN is withheld, and nobody refuses it: {error}");
+            assert_eq!(
+                error.kind(),
+                ErrorKind::TimedOut,
+                "its SYN is withheld, and nobody refuses it: {error}"
+            );
             false
         }
     }

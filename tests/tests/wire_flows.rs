@@ -13,11 +13,11 @@ use breaker_tests::privileged;
 use breaker_tests::rig::Rig;
 use breaker_tests::sink::{End, Line, Sink};
 use breaker_user::kernel::maps::Table;
-use breaker_user::lab::{Offload, Wire};
+use breaker_user::testbed::{Offload, TwoHosts};
 use serde_json::Value;
 
 fn listen(rig: &Rig, port: u16) -> Sink {
-    Sink::listen(&rig.wire.venue, Wire::venue_socket(port))
+    Sink::listen(&rig.wire.venue, TwoHosts::venue_socket(port))
 }
 
 /// Bytes as of TLS records of application data.
@@ -27,7 +27,9 @@ fn sealed(length: usize, dice: &mut Dice) -> Vec<u8> {
 }
 
 fn opaque(limits: &str) -> String {
-    format!("[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\nwire = \"opaque\"\nlimits = [{limits}]\n")
+    format!(
+        "[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\nwire = \"opaque\"\nlimits = [{limits}]\n"
+    )
 }
 
 /// Rules of nftables at the venue, at the place where packets come in.
@@ -47,7 +49,8 @@ const FIRST_WINDOW: usize = 60_000;
 
 /// Segments with payload that came to the venue, as the wire carried them.
 fn came(rig: &Rig) -> u64 {
-    let ran = rig.wire.venue.run(|| Command::new("nft").args(["-j", "list", "counters"]).output()).expect("nft");
+    let ran =
+        rig.wire.venue.run(|| Command::new("nft").args(["-j", "list", "counters"]).output()).expect("nft");
     let found: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
     let objects = found["nftables"].as_array().expect("objects");
     objects.iter().find_map(|object| object["counter"]["packets"].as_u64()).expect("the counter")
@@ -55,7 +58,10 @@ fn came(rig: &Rig) -> u64 {
 
 /// Segments leave as they will be on the wire, not joined, so that the venue can count them. The hook sees them before that.
 fn segment(rig: &Rig) {
-    rig.wire.firm.set_offload(Wire::INTERFACE, Offload::Tso, false).expect("turning segmentation offload off");
+    rig.wire
+        .firm
+        .set_offload(TwoHosts::INTERFACE, Offload::Tso, false)
+        .expect("turning segmentation offload off");
 }
 
 #[test]
@@ -66,7 +72,7 @@ fn what_cannot_be_read_counts_as_one_order_a_segment_on_the_wire() {
     for mtu in [1_500, 576, 9_000] {
         let rig = Rig::unloaded(&opaque(""));
         for end in [&rig.wire.firm, &rig.wire.venue] {
-            end.set_mtu(Wire::INTERFACE, mtu).expect("the MTU");
+            end.set_mtu(TwoHosts::INTERFACE, mtu).expect("the MTU");
         }
         let policy = rig.policy();
         rig.inside(|| breaker_user::kernel::load::load(&policy, &Rig::root())).expect("loading");
@@ -87,7 +93,11 @@ fn what_cannot_be_read_counts_as_one_order_a_segment_on_the_wire() {
             if length < FIRST_WINDOW {
                 assert_eq!(sent.first, expected, "{length} bytes more, MTU {mtu}");
             }
-            assert_eq!((counted, came(&rig)), (sent.first, sent.first + sent.again), "{length} bytes more, MTU {mtu}");
+            assert_eq!(
+                (counted, came(&rig)),
+                (sent.first, sent.first + sent.again),
+                "{length} bytes more, MTU {mtu}"
+            );
             expected = sent.first;
         }
         // More, in as many segments as the windows make of it.
@@ -162,7 +172,9 @@ fn segments_that_were_lost_and_sent_again_are_not_counted_again() {
 
 /// A policy for FIX that no session declares, and a session.
 fn undeclared(policy: &str, limits: &str) -> String {
-    format!("undeclared = \"{policy}\"\nlimits = [{limits}]\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n")
+    format!(
+        "undeclared = \"{policy}\"\nlimits = [{limits}]\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n"
+    )
 }
 
 const CANCEL: &[u8] = b"11=C-1\x0141=R-1\x01";
@@ -334,7 +346,8 @@ fn blocked_undeclared_fix_is_reset_at_its_first_byte_and_nothing_of_it_arrives()
 /// Connections beyond what the table holds: those of `x1` it has, and those that it has not.
 fn overfill<'a>(rig: &Rig, sink: &'a Sink) -> [Vec<Line<'a>>; 2] {
     let lines = (0..80).map(|_| sink.connect(&rig.wire.firm));
-    let lines: Vec<_> = lines.map(|line| (line.stream.local_addr().expect("an address").port(), line)).collect();
+    let lines: Vec<_> =
+        lines.map(|line| (line.stream.local_addr().expect("an address").port(), line)).collect();
     let mut tracked = HashSet::new();
     rig.breaker(|breaker| {
         let note = |table, key: &ConnectionKey, _: &Connection| {
@@ -346,7 +359,12 @@ fn overfill<'a>(rig: &Rig, sink: &'a Sink) -> [Vec<Line<'a>>; 2] {
     });
     let (in_it, out): (Vec<_>, Vec<_>) = lines.into_iter().partition(|(port, _)| tracked.contains(port));
     // Its free places are kept by CPU, so that a few may go unused; but never is there one too many.
-    assert!(tracked.len() <= 64 && in_it.len() >= 40 && out.len() >= 80 - 64, "{} and {}", in_it.len(), out.len());
+    assert!(
+        tracked.len() <= 64 && in_it.len() >= 40 && out.len() >= 80 - 64,
+        "{} and {}",
+        in_it.len(),
+        out.len()
+    );
     [in_it, out].map(|lines| lines.into_iter().map(|(_, line)| line).collect())
 }
 
@@ -371,7 +389,10 @@ fn of_a_connection_that_finds_no_room_nothing_passes_or_all_uncounted_as_the_pol
         if policy == "block" {
             // Longer than TCP waits before it tries again.
             sleep(Duration::from_millis(500));
-            assert!(untracked.iter().all(|line| line.received().bytes.is_empty()), "not one order of theirs arrives");
+            assert!(
+                untracked.iter().all(|line| line.received().bytes.is_empty()),
+                "not one order of theirs arrives"
+            );
         }
         for line in &mut tracked {
             line.deliver(&order(2));

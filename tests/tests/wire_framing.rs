@@ -11,7 +11,7 @@ use breaker_tests::frame::{ACK, Frame, message, order, spelt};
 use breaker_tests::privileged;
 use breaker_tests::rig::Rig;
 use breaker_tests::sink::Sink;
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 
 const POLICY: &str = r#"
 [[session]]
@@ -21,7 +21,7 @@ remote = ["10.9.0.2:9001", "[fd09::2]:9001"]
 const SYN: u8 = 2;
 
 fn at(port: u16) -> SocketAddr {
-    SocketAddr::new(Wire::VENUE, port)
+    SocketAddr::new(TwoHosts::VENUE, port)
 }
 
 /// Orders, cancels, heartbeats, and data fields full of fake messages; with how many of each there are.
@@ -87,8 +87,17 @@ fn the_shortest_messages_fill_the_largest_segments_and_all_are_counted() {
         stream.write_all(&bytes).expect("sending");
         sink.wait("everything", |all| all[0].bytes.len() == bytes.len());
         let counters = rig.counters(1);
-        assert_eq!((counters.passed[0], counters.desyncs), (messages, 0), "{} bytes a pattern", pattern.len());
-        assert!(counters.packets_passed < 200, "{} segments, so none of them is large", counters.packets_passed);
+        assert_eq!(
+            (counters.passed[0], counters.desyncs),
+            (messages, 0),
+            "{} bytes a pattern",
+            pattern.len()
+        );
+        assert!(
+            counters.packets_passed < 200,
+            "{} segments, so none of them is large",
+            counters.packets_passed
+        );
     }
 }
 
@@ -130,7 +139,7 @@ fn duplicated_reordered_and_overlapping_frames_are_counted_once() {
     }
     for vlan in [None, Some(100)] {
         let rig = Rig::new(POLICY);
-        let (from, to) = (SocketAddr::new(Wire::FIRM, 40_000), at(9001));
+        let (from, to) = (SocketAddr::new(TwoHosts::FIRM, 40_000), at(9001));
         let mut frames = vec![Frame::new(from, to, 999, b"").with_flags(SYN)];
         let mut seq = 1_000;
         for id in 0..10 {

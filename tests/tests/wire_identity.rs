@@ -64,7 +64,9 @@ fn desk(name: &str) -> Vec<u8> {
 }
 
 fn order(id: usize) -> Vec<u8> {
-    spelt(&format!("35=D|49=DESK-?|56=VENUE|34=2|52=20261122-09:30:00.000|11=R-{id}|55=IBM|54=1|38=100|40=2|44=1|"))
+    spelt(&format!(
+        "35=D|49=DESK-?|56=VENUE|34=2|52=20261122-09:30:00.000|11=R-{id}|55=IBM|54=1|38=100|40=2|44=1|"
+    ))
 }
 
 fn cancel() -> Vec<u8> {
@@ -106,10 +108,12 @@ fn each_connections_logon_decides_whose_it_is() {
     if !privileged() {
         return;
     }
-    let third = "[[session]]\nname = \"c\"\nremote = \"10.9.0.2:9001\"\nsender = \"DESK-A\"\ntarget = \"OTHER\"\n";
+    let third =
+        "[[session]]\nname = \"c\"\nremote = \"10.9.0.2:9001\"\nsender = \"DESK-A\"\ntarget = \"OTHER\"\n";
     let limit = "limits = [{ class = \"order\", max = 3, per = \"total\" }]";
     let (rig, sink) = rig(&format!("{}{third}", two(limit)));
-    let mut lines = [desk("A"), desk("B"), logon("49=DESK-A|56=OTHER")].map(|logon| logged_on(&rig, &sink, &logon));
+    let mut lines =
+        [desk("A"), desk("B"), logon("49=DESK-A|56=OTHER")].map(|logon| logged_on(&rig, &sink, &logon));
     for id in 0..3 {
         lines.iter_mut().for_each(|line| line.deliver(&order(id)));
     }
@@ -137,7 +141,8 @@ fn sub_ids_alone_tell_sessions_apart() {
     if !privileged() {
         return;
     }
-    let session = |name: &str, subs: &str| format!("[[session]]\nname = {name:?}\nremote = {REMOTE:?}\n{subs}\n");
+    let session =
+        |name: &str, subs: &str| format!("[[session]]\nname = {name:?}\nremote = {REMOTE:?}\n{subs}\n");
     let both = |[sender, target]: [&str; 2]| format!("sender_sub = {sender:?}\ntarget_sub = {target:?}");
     // The same two values, crosswise: what a value is must not be taken for where it stands.
     let (rig, sink) = rig(&[session("a", &both(["X", "Y"])), session("b", &both(["Y", "X"]))].concat());
@@ -196,8 +201,15 @@ fn comp_ids_are_found_wherever_they_stand_and_nowhere_else() {
     for (header, session) in [
         ("49=DESK-A|56=VENUE".to_owned(), A),
         ("56=VENUE|49=DESK-A".to_owned(), A),
-        ("34=1|52=20261122-09:30:00.000|56=VENUE|43=N|97=N|122=20261122-09:30:00.000|49=DESK-A".to_owned(), A),
-        ("49=DESK-A|50=DESK-B|43=Y|57=X|97=Y|52=20261122-09:30:00.000|56=VENUE|122=20261122-09:30:00".to_owned(), A),
+        (
+            "34=1|52=20261122-09:30:00.000|56=VENUE|43=N|97=N|122=20261122-09:30:00.000|49=DESK-A".to_owned(),
+            A,
+        ),
+        (
+            "49=DESK-A|50=DESK-B|43=Y|57=X|97=Y|52=20261122-09:30:00.000|56=VENUE|122=20261122-09:30:00"
+                .to_owned(),
+            A,
+        ),
         ("128=DESK-B|115=DESK-B|49=DESK-A|56=VENUE|116=DESK-B|129=VENUE".to_owned(), A),
         // What a data field holds is data, and what a text says is text.
         (format!("49=DESK-A|56=VENUE|{}", data(95, 96)), A),
@@ -320,7 +332,10 @@ fn a_logon_of_no_session_is_undeclared_and_the_policy_says_what_becomes_of_it() 
             let events = told(&rig, "undeclared");
             assert_eq!(events.len(), usize::from(policy != "ignore"), "{policy} {what}");
             if let Some(event) = events.first() {
-                assert_eq!((&event["scope"], &event["counts"]["session"]), (&"host".into(), &"undeclared".into()));
+                assert_eq!(
+                    (&event["scope"], &event["counts"]["session"]),
+                    (&"host".into(), &"undeclared".into())
+                );
                 let connection = event["counts"]["connection"].as_str().expect("a connection");
                 assert!(connection.ends_with("> 10.9.0.2:9001"), "{connection}");
             }
@@ -350,7 +365,8 @@ fn bytes_that_are_no_fix_are_undeclared() {
         return;
     }
     for policy in ["ignore", "watch", "block"] {
-        for first in [&b"SSH-2.0-OpenSSH\r\n"[..], b"\x16\x03\x01\x02\x00\x01", b"8=FIX.9.9\x019=5\x01", b"G"] {
+        for first in [&b"SSH-2.0-OpenSSH\r\n"[..], b"\x16\x03\x01\x02\x00\x01", b"8=FIX.9.9\x019=5\x01", b"G"]
+        {
             let (rig, sink) = rig(&format!("undeclared = {policy:?}\n{TWO}"));
             let mut line = sink.connect(&rig.wire.firm);
             (0..4).for_each(|_| line.deliver(first));
@@ -462,7 +478,8 @@ fn who_sends_an_order_first_has_a_session_too_however_that_order_is_cut() {
         return;
     }
     let (rig, sink) = rig(TWO);
-    let first = spelt("35=D|49=DESK-A|56=VENUE|34=2|52=20261122-09:30:00.000|11=R-1|55=IBM|54=1|38=100|40=2|44=1|");
+    let first =
+        spelt("35=D|49=DESK-A|56=VENUE|34=2|52=20261122-09:30:00.000|11=R-1|55=IBM|54=1|38=100|40=2|44=1|");
     let [mut whole, mut cut] = [(); 2].map(|()| sink.connect(&rig.wire.firm));
     whole.deliver(&first);
     cut.deliver(&first[..100]);
@@ -517,7 +534,8 @@ fn a_connection_joined_in_mid_stream_is_settled_by_its_next_message() {
     }
     let rig = Rig::unloaded(TWO);
     let sink = listen(&rig, REMOTE);
-    let message = |name: &str| spelt(&format!("35=D|49=DESK-{name}|56=VENUE|34=7|11=R-1|55=IBM|54=1|38=1|40=2|44=1|"));
+    let message =
+        |name: &str| spelt(&format!("35=D|49=DESK-{name}|56=VENUE|34=7|11=R-1|55=IBM|54=1|38=1|40=2|44=1|"));
     let mut lines = ["A", "B", "C"].map(|name| {
         let mut line = logged_on(&rig, &sink, &desk(name));
         line.deliver(&message(name)[..40]);
@@ -574,7 +592,9 @@ fn at_an_address_of_its_own_a_session_only_tells_of_another_name() {
         return;
     }
     let own = |subs: &str| {
-        format!("[[session]]\nname = \"a\"\nremote = {REMOTE:?}\nsender = \"FIRM\"\ntarget = \"VENUE\"\n{subs}")
+        format!(
+            "[[session]]\nname = \"a\"\nremote = {REMOTE:?}\nsender = \"FIRM\"\ntarget = \"VENUE\"\n{subs}"
+        )
     };
     let (plain, desk) = (own(""), own("sender_sub = \"DESK7\"\n"));
     for (policy, header, mismatched) in [

@@ -18,7 +18,7 @@ use breaker_tests::raw::PacketSocket;
 use breaker_tests::rig::{Network, Rig};
 use breaker_tests::sink::sent;
 use breaker_tests::venue::{Pair, any, cut, fill, kinds, position, reject};
-use breaker_user::lab::{Namespace, Offload, Wire};
+use breaker_user::testbed::{Namespace, Offload, TwoHosts};
 
 const POLICY: &str = r#"
 inbound = "watch"
@@ -30,7 +30,7 @@ remote = ["10.9.0.2:9001", "[fd09::2]:9001"]
 name = "x2"
 remote = ["10.9.0.2:9002", "[fd09::2]:9002"]
 "#;
-const BOTH: [IpAddr; 2] = [Wire::VENUE, Wire::VENUE_V6];
+const BOTH: [IpAddr; 2] = [TwoHosts::VENUE, TwoHosts::VENUE_V6];
 
 fn clsact() -> Rig {
     Rig::new(&format!("hook = \"clsact\"\n{POLICY}"))
@@ -94,7 +94,10 @@ fn each_kind_of_message_counts_as_what_it_is() {
     for hook in Hook::ALL {
         let rig = Inline::inline(hook, Offloads::Checksums, POLICY);
         for address in Gateway::VENUE {
-            each_kind(&rig, &mut Pair::connect(&rig.wire.firm, &rig.wire.venue, SocketAddr::new(address, 9001)));
+            each_kind(
+                &rig,
+                &mut Pair::connect(&rig.wire.firm, &rig.wire.venue, SocketAddr::new(address, 9001)),
+            );
         }
     }
 }
@@ -135,14 +138,14 @@ fn blasts_cut_anywhere_and_both_directions_at_once_are_counted_exactly() {
     }
     let mut dice = Dice(0x1b_b0_0d);
     for rig in [Rig::new(POLICY), clsact()] {
-        queued((&rig.wire.venue, Wire::INTERFACE), (&rig.wire.firm, Wire::INTERFACE));
+        queued((&rig.wire.venue, TwoHosts::INTERFACE), (&rig.wire.firm, TwoHosts::INTERFACE));
         for address in BOTH {
             both_ways(&rig, [&rig.wire.firm, &rig.wire.venue], address, 32 << 10, &mut dice);
         }
     }
     for offloads in Offloads::ALL {
         let rig = Inline::inline(Hook::Native, offloads, POLICY);
-        queued((&rig.wire.venue, Wire::INTERFACE), (&rig.wire.gateway, Gateway::OUTSIDE));
+        queued((&rig.wire.venue, TwoHosts::INTERFACE), (&rig.wire.gateway, Gateway::OUTSIDE));
         for address in Gateway::VENUE {
             both_ways(&rig, [&rig.wire.firm, &rig.wire.venue], address, 32 << 10, &mut dice);
         }
@@ -161,7 +164,7 @@ fn one_byte_a_segment_is_counted_like_any_other_cut() {
         return;
     }
     let rig = Rig::new(POLICY);
-    let mut pair = pair(&rig, Wire::VENUE, 9001);
+    let mut pair = pair(&rig, TwoHosts::VENUE, 9001);
     let (mut bytes, mut expected) = (Vec::new(), [0; 3]);
     for (message, class) in kinds().into_iter().filter(|(message, _)| message.len() < 1_000) {
         bytes.extend_from_slice(&message);
@@ -184,9 +187,12 @@ fn what_is_lost_behind_the_hook_and_comes_again_counts_once() {
     // The hook is ahead of netfilter: it sees what the firewall then drops, and sees it again.
     let rig = Rig::new(POLICY);
     nft(&rig.wire.firm, "add table inet t; add chain inet t c { type filter hook input priority 0; }");
-    nft(&rig.wire.firm, "add rule inet t c tcp sport 9001 tcp flags & (syn | psh) == psh numgen inc mod 3 == 0 drop");
+    nft(
+        &rig.wire.firm,
+        "add rule inet t c tcp sport 9001 tcp flags & (syn | psh) == psh numgen inc mod 3 == 0 drop",
+    );
     let mut dice = Dice(0x105e);
-    let mut pair = pair(&rig, Wire::VENUE, 9001);
+    let mut pair = pair(&rig, TwoHosts::VENUE, 9001);
     let (bytes, expected) = any(&mut dice, 2_000);
     pair.report(&cut(&mut dice, &bytes, 5_000));
     let sent = sent(&pair.venue);
@@ -244,8 +250,9 @@ impl<'a> Frames<'a> {
     fn new(rig: &'a Rig, port: u16, venue: SocketAddr) -> Self {
         // The CPU of the one receive queue: a frame has been taken in when sending it returns.
         on_one_cpu();
-        let host: IpAddr = if venue.is_ipv4() { "10.9.0.77" } else { "fd09::77" }.parse().expect("an address");
-        let socket = PacketSocket::deaf(&rig.wire.venue, Wire::INTERFACE);
+        let host: IpAddr =
+            if venue.is_ipv4() { "10.9.0.77" } else { "fd09::77" }.parse().expect("an address");
+        let socket = PacketSocket::deaf(&rig.wire.venue, TwoHosts::INTERFACE);
         Self { rig, firm: SocketAddr::new(host, port), venue, socket, acked: Cell::new(0) }
     }
 
@@ -305,7 +312,11 @@ fn repeated_reordered_and_overlapping_frames_count_once() {
         ("overlapping", PLAIN, &[(0, m3 + 20), (m2, m5 + 7), (m5, all)]),
         ("cut in a header", PLAIN, &[(0, m3 + 4), (m3 + 4, m3 + 9), (m3 + 9, all)]),
         ("swapped, and the second begins with a message", LOST, &[(0, m2), (m4, m6), (m2, m4), (m6, all)]),
-        ("swapped inside a message", LATE, &[(0, m2 + 60), (m2 + 80, m2 + 90), (m2 + 60, m2 + 80), (m2 + 90, all)]),
+        (
+            "swapped inside a message",
+            LATE,
+            &[(0, m2 + 60), (m2 + 80, m2 + 90), (m2 + 60, m2 + 80), (m2 + 90, all)],
+        ),
         ("the late ones twice", LOST, &[(0, m2), (m4, m6), (m2, m4), (m2, m4), (m4, m6), (m6, all)]),
         ("late ones in parts", LOST, &[(0, m2), (m4, m6), (m2, m3 + 9), (m3 + 9, m4), (m6, all)]),
     ];
@@ -330,7 +341,7 @@ fn a_syn_that_comes_again_late_starts_nothing_anew_and_reused_ports_do() {
     }
     let (bytes, starts) = ten();
     let rig = Rig::new(POLICY);
-    let frames = Frames::new(&rig, 40_000, SocketAddr::new(Wire::VENUE, 9001));
+    let frames = Frames::new(&rig, 40_000, SocketAddr::new(TwoHosts::VENUE, 9001));
     frames.open();
     frames.come(&bytes, 0, starts[5]);
     frames.segment(ISN, SYN | ACK, b"");
@@ -355,7 +366,7 @@ fn what_no_session_asked_for_is_not_looked_at() {
     let (bytes, _) = ten();
     let rig = Rig::new(POLICY);
     // From a session's endpoint, but on a connection that the trading host never opened.
-    let stranger = Frames::new(&rig, 40_000, SocketAddr::new(Wire::VENUE, 9001));
+    let stranger = Frames::new(&rig, 40_000, SocketAddr::new(TwoHosts::VENUE, 9001));
     stranger.segment(ISN, SYN | ACK, b"");
     stranger.come(&bytes, 0, bytes.len());
     // From an address, and from a port, where no session goes.
@@ -364,7 +375,7 @@ fn what_no_session_asked_for_is_not_looked_at() {
         frames.open();
         frames.come(&bytes, 0, bytes.len());
     }
-    let mut other = pair(&rig, Wire::VENUE, 9003);
+    let mut other = pair(&rig, TwoHosts::VENUE, 9003);
     other.send(&order(1));
     other.report(&[&bytes]);
     assert_eq!(inbound(&rig, [0, 1, 2]), [([0; 3], 0); 3]);
@@ -382,7 +393,7 @@ fn nothing_that_comes_in_is_withheld_while_tripped() {
         let policy = POLICY.replacen("[[session]]\nname = \"x2\"", limits, 1);
         let rig = Rig::new(&format!("hook = {hook:?}\non_trip = \"drop\"\n{policy}"));
         let mut dice = Dice(0xd0_07);
-        let mut old = pair(&rig, Wire::VENUE, 9001);
+        let mut old = pair(&rig, TwoHosts::VENUE, 9001);
         old.report(&[&reject().repeat(3)]);
         old.report(&[&reject()]);
         let mut expected = [0, 4, 0];
@@ -406,7 +417,7 @@ fn nothing_that_comes_in_is_withheld_while_tripped() {
         sleep(Duration::from_millis(20));
         assert_eq!(rig.status().packets["fenced"], 1);
         come(&mut old, &mut dice);
-        let mut new = pair(&rig, Wire::VENUE, 9001);
+        let mut new = pair(&rig, TwoHosts::VENUE, 9001);
         come(&mut new, &mut dice);
         assert_eq!(rig.counters(1).passed[0], 0);
     }
@@ -425,15 +436,20 @@ fn status_shows_where_it_hangs_and_an_unload_leaves_nothing() {
     let both = [TcAttachType::Ingress, TcAttachType::Egress];
     for (hook, word, each) in [("auto", "tcx", 1), ("clsact", "clsact", 0)] {
         let rig = Rig::new(&format!("hook = {hook:?}\n{POLICY}"));
-        let interfaces: Vec<_> =
-            rig.status().interfaces.into_iter().map(|one| (one.mode, one.hook, one.attached, one.first)).collect();
+        let interfaces: Vec<_> = rig
+            .status()
+            .interfaces
+            .into_iter()
+            .map(|one| (one.mode, one.hook, one.attached, one.first))
+            .collect();
         assert_eq!(interfaces, [("egress", word, true, true), ("inbound", word, true, true)]);
-        let at = |direction| rig.inside(|| programs(Wire::INTERFACE, direction));
+        let at = |direction| rig.inside(|| programs(TwoHosts::INTERFACE, direction));
         assert_eq!(both.map(at), [each; 2]);
         let ran = rig.cli(&["unload"]);
         assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
         assert_eq!(both.map(at), [0; 2]);
-        let tc = rig.inside(|| Command::new("tc").args(["qdisc", "show", "dev", Wire::INTERFACE]).output());
+        let tc =
+            rig.inside(|| Command::new("tc").args(["qdisc", "show", "dev", TwoHosts::INTERFACE]).output());
         let tc = String::from_utf8(tc.expect("running tc").stdout).expect("text");
         assert!(!tc.contains("clsact"), "{tc}");
         assert!(!Rig::root().exists(), "no pin is left");
@@ -456,15 +472,15 @@ fn without_a_need_for_it_nothing_is_read() {
     }
     let quiet = POLICY.replace("inbound = \"watch\"\n", "");
     let rig = Rig::new(&quiet);
-    let mut line = pair(&rig, Wire::VENUE, 9001);
+    let mut line = pair(&rig, TwoHosts::VENUE, 9001);
     line.report(&[&fill()]);
     assert_eq!(inbound(&rig, [1]), [([0; 3], 0)]);
-    assert_eq!(rig.inside(|| programs(Wire::INTERFACE, TcAttachType::Ingress)), 0);
+    assert_eq!(rig.inside(|| programs(TwoHosts::INTERFACE, TcAttachType::Ingress)), 0);
     let status = rig.status_json();
     assert!(status["sessions"][1].get("inbound").is_none(), "{}", status["sessions"][1]);
     // A limit that needs it brings it along.
     let rig = Rig::new(&format!("limits = [{{ class = \"fill\", max = 5, per = \"1s\" }}]\n{quiet}"));
-    let mut line = pair(&rig, Wire::VENUE, 9001);
+    let mut line = pair(&rig, TwoHosts::VENUE, 9001);
     line.report(&[&fill()]);
     assert_eq!(inbound(&rig, [1]), [([1, 0, 0], 0)]);
 }

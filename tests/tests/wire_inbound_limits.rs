@@ -10,7 +10,7 @@ use breaker_tests::privileged;
 use breaker_tests::rig::Rig;
 use breaker_tests::sink::Sink;
 use breaker_tests::venue::{Pair, fill, reject};
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 use breaker_user::view::status::{Limit, Scope};
 use serde_json::Value;
 
@@ -44,7 +44,7 @@ fn at(scope: &str, keys: &str) -> String {
 const SCOPES: [&str; 3] = ["session/x1", "group/desk", "host"];
 
 fn pair(rig: &Rig, port: u16) -> Pair {
-    Pair::connect(&rig.wire.firm, &rig.wire.venue, SocketAddr::new(Wire::VENUE, port))
+    Pair::connect(&rig.wire.firm, &rig.wire.venue, SocketAddr::new(TwoHosts::VENUE, port))
 }
 
 fn scope(rig: &Rig, name: &str) -> Scope {
@@ -57,7 +57,12 @@ fn limit(rig: &Rig, name: &str) -> Limit {
 
 /// Why each scope is tripped, of those that are.
 fn tripped(rig: &Rig) -> Vec<(String, Vec<&'static str>)> {
-    rig.status().scopes.into_iter().filter(|scope| scope.tripped).map(|scope| (scope.scope, scope.causes)).collect()
+    rig.status()
+        .scopes
+        .into_iter()
+        .filter(|scope| scope.tripped)
+        .map(|scope| (scope.scope, scope.causes))
+        .collect()
 }
 
 fn told(rig: &Rig, kind: &str) -> Vec<Value> {
@@ -221,7 +226,7 @@ fn without_a_fill_so_many_orders_pass_and_the_next_one_trips() {
     if !privileged() {
         return;
     }
-    for address in [Wire::VENUE, Wire::VENUE_V6] {
+    for address in [TwoHosts::VENUE, TwoHosts::VENUE_V6] {
         for blast in [false, true] {
             let rig = Rig::new(&at("session/x1", &ratio(10, 3)));
             let sink = Sink::listen(&rig.wire.venue, SocketAddr::new(address, 9001));
@@ -237,7 +242,11 @@ fn without_a_fill_so_many_orders_pass_and_the_next_one_trips() {
             let shown = &rig.status_json()["scopes"];
             let of = shown.as_array().expect("scopes").iter().find(|one| one["scope"] == "session/x1");
             let of = &of.expect("the scope")["limits"][0];
-            assert_eq!((&of["per_fill"], &of["max"], &of["used"]), (&3.into(), &10.into(), &10.into()), "{of}");
+            assert_eq!(
+                (&of["per_fill"], &of["max"], &of["used"]),
+                (&3.into(), &10.into(), &10.into()),
+                "{of}"
+            );
             line.offer(&order(10));
             assert_eq!(line.reset().whole("D"), 10);
             assert_eq!(tripped(&rig), [("session/x1".to_owned(), vec!["rate"])]);

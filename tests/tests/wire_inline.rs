@@ -104,7 +104,10 @@ fn one_by_one_exactly_n_cross_and_both_ends_are_told() {
             assert!(rig.shown().causes("session/x1").is_empty(), "N are within the limit");
             // The first is withheld and tells the venue; the second, were it only its own retransmit, tells the sender.
             let _ = stream.write_all(&order(LIMIT as u32));
-            assert!(is_reset(&mut stream, ONE_RETRANSMIT), "the sender is told ({hook:?}, {offloads:?}, {venue})");
+            assert!(
+                is_reset(&mut stream, ONE_RETRANSMIT),
+                "the sender is told ({hook:?}, {offloads:?}, {venue})"
+            );
             sink.wait("the receiver is told", |all| all[0].end == End::Reset);
             assert_eq!((sink.last().whole("D"), sink.last().count("D")), (LIMIT, LIMIT));
             let shown = rig.shown();
@@ -180,7 +183,10 @@ fn two_sockets_share_one_limit_exactly() {
         assert!(crossed <= LIMIT as u64, "{crossed} crossed");
         let (passed, withheld) = rig.shown().messages("x1", "order");
         assert_eq!(crossed, passed);
-        assert!(passed + withheld > LIMIT as u64, "{passed} crossed and {withheld} were withheld: it tripped early");
+        assert!(
+            passed + withheld > LIMIT as u64,
+            "{passed} crossed and {withheld} were withheld: it tripped early"
+        );
     }
 }
 
@@ -228,7 +234,9 @@ fn nothing_queued_before_a_reset_comes_after_it_even_from_behind_a_shut_window()
     if !privileged() {
         return;
     }
-    for (hook, on_trip) in Hook::ALL.into_iter().flat_map(|hook| ["reset", "drop"].map(|on_trip| (hook, on_trip))) {
+    for (hook, on_trip) in
+        Hook::ALL.into_iter().flat_map(|hook| ["reset", "drop"].map(|on_trip| (hook, on_trip)))
+    {
         let unlimited = POLICY.replace("max = 137", "max = 1000000");
         let rig = Inline::inline(hook, Offloads::Checksums, &format!("on_trip = {on_trip:?}\n{unlimited}"));
         let sink = Sink::listen(&rig.wire.venue, at(9001));
@@ -261,7 +269,10 @@ fn nothing_queued_before_a_reset_comes_after_it_even_from_behind_a_shut_window()
         // Longer than the zero-window probe that would have opened the flood.
         sleep(Duration::from_secs(2));
         let crossed = sink.last().whole("D") as u64;
-        assert!(crossed <= before, "{crossed} came where {before} had crossed before the trip ({hook:?}, {on_trip})");
+        assert!(
+            crossed <= before,
+            "{crossed} came where {before} had crossed before the trip ({hook:?}, {on_trip})"
+        );
         assert_eq!(rig.shown().messages("x1", "order").0, before);
         connect(&rig, at(9001)).write_all(&order(1)).expect("sending");
         sink.wait("the order of the new connection", |all| all.len() == 2 && all[1].whole("D") == 1);
@@ -511,7 +522,12 @@ fn retransmits_after_loss_are_not_counted_again() {
         }
         let until = Instant::now() + Duration::from_secs(60);
         while sink.last().bytes.len() < bytes.len() {
-            assert!(Instant::now() < until, "the receiver has {} of {}", sink.last().bytes.len(), bytes.len());
+            assert!(
+                Instant::now() < until,
+                "the receiver has {} of {}",
+                sink.last().bytes.len(),
+                bytes.len()
+            );
             sleep(Duration::from_millis(20));
         }
         let shown = rig.shown();
@@ -643,11 +659,13 @@ fn isolated_a_tripped_session_gets_no_connection_at_all() {
         return;
     }
     for hook in Hook::ALL {
-        let rig = Inline::inline(hook, Offloads::Checksums, &format!("while_tripped = \"isolate\"\n{POLICY}"));
+        let rig =
+            Inline::inline(hook, Offloads::Checksums, &format!("while_tripped = \"isolate\"\n{POLICY}"));
         for venue in both(9001) {
             let sink = Sink::listen(&rig.wire.venue, venue);
             rig.trip("session/x1");
-            let refused = rig.wire.firm.run(|| TcpStream::connect_timeout(&venue, Duration::from_millis(500)));
+            let refused =
+                rig.wire.firm.run(|| TcpStream::connect_timeout(&venue, Duration::from_millis(500)));
             assert_eq!(refused.expect_err("no connection comes about").kind(), ErrorKind::TimedOut);
             assert!(sink.received().is_empty());
             rig.reset("session/x1");
@@ -659,7 +677,9 @@ fn isolated_a_tripped_session_gets_no_connection_at_all() {
 
 /// Each hook with each kind of checksum, in frames as a wire carries them.
 fn cases() -> impl Iterator<Item = (Hook, Offloads)> {
-    Hook::ALL.into_iter().flat_map(|hook| [Offloads::None, Offloads::Checksums].map(|offloads| (hook, offloads)))
+    Hook::ALL
+        .into_iter()
+        .flat_map(|hook| [Offloads::None, Offloads::Checksums].map(|offloads| (hook, offloads)))
 }
 
 /// Waits until so many orders of the first session have passed.

@@ -9,7 +9,7 @@ use breaker_tests::frame::{message, order};
 use breaker_tests::privileged;
 use breaker_tests::rig::Rig;
 use breaker_tests::sink::{End, Sink};
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 
 const POLICY: &str = r#"
 [[session]]
@@ -38,7 +38,7 @@ fn one_by_one_exactly_n_cross_and_both_ends_are_told() {
     if !privileged() {
         return;
     }
-    for address in [Wire::VENUE, Wire::VENUE_V6] {
+    for address in [TwoHosts::VENUE, TwoHosts::VENUE_V6] {
         let rig = Rig::new(POLICY);
         let sink = Sink::listen(&rig.wire.venue, venue(address));
         let mut stream = connect(&rig, venue(address));
@@ -60,7 +60,10 @@ fn one_by_one_exactly_n_cross_and_both_ends_are_told() {
         let status = rig.status();
         let scope = status.scopes.iter().find(|scope| scope.scope == "session/x1").expect("the scope");
         assert!(scope.tripped);
-        assert_eq!((scope.causes.as_slice(), scope.limits[0].used, scope.limits[0].peak), (&["rate"][..], 137, 137));
+        assert_eq!(
+            (scope.causes.as_slice(), scope.limits[0].used, scope.limits[0].peak),
+            (&["rate"][..], 137, 137)
+        );
     }
 }
 
@@ -70,9 +73,9 @@ fn a_blast_in_a_few_large_writes_never_lets_more_than_n_cross() {
         return;
     }
     let rig = Rig::new(POLICY);
-    let sink = Sink::listen(&rig.wire.venue, venue(Wire::VENUE));
+    let sink = Sink::listen(&rig.wire.venue, venue(TwoHosts::VENUE));
     let orders: Vec<u8> = (0..10_000).flat_map(order).collect();
-    let mut stream = connect(&rig, venue(Wire::VENUE));
+    let mut stream = connect(&rig, venue(TwoHosts::VENUE));
     let mut dead = false;
     for part in orders.chunks(orders.len() / 4) {
         dead |= push(&mut stream, part);
@@ -81,7 +84,11 @@ fn a_blast_in_a_few_large_writes_never_lets_more_than_n_cross() {
     assert!(dead || stream.take_error().expect("an answer").is_some(), "the sender was told");
     let last = sink.last();
     assert!(last.whole("D") <= 137, "{} crossed", last.whole("D"));
-    assert_eq!(last.count("D") as u64, rig.counters(1).passed[0], "what the kernel says crossed is what came");
+    assert_eq!(
+        last.count("D") as u64,
+        rig.counters(1).passed[0],
+        "what the kernel says crossed is what came"
+    );
 }
 
 #[test]
@@ -90,8 +97,8 @@ fn two_connections_on_two_cpus_share_one_limit_exactly() {
         return;
     }
     let rig = Rig::new(&POLICY.replace("max = 137", "max = 1000"));
-    let sink = Sink::listen(&rig.wire.venue, venue(Wire::VENUE));
-    let streams = [connect(&rig, venue(Wire::VENUE)), connect(&rig, venue(Wire::VENUE))];
+    let sink = Sink::listen(&rig.wire.venue, venue(TwoHosts::VENUE));
+    let streams = [connect(&rig, venue(TwoHosts::VENUE)), connect(&rig, venue(TwoHosts::VENUE))];
     std::thread::scope(|scope| {
         for (cpu, mut stream) in streams.into_iter().enumerate() {
             scope.spawn(move || {
@@ -124,9 +131,9 @@ fn a_total_counts_since_the_reset_and_cancels_have_their_own_limit() {
     let limits = r#"limits = [{ class = "order", max = 3, per = "total" }, { class = "cancel", max = 2, per = "1s" }]"#;
     let policy = POLICY.replace(r#"limits = [{ class = "order", max = 137, per = "10s" }]"#, limits);
     let rig = Rig::new(&policy);
-    let sink = Sink::listen(&rig.wire.venue, venue(Wire::VENUE));
+    let sink = Sink::listen(&rig.wire.venue, venue(TwoHosts::VENUE));
     for round in 1..=2 {
-        let mut stream = connect(&rig, venue(Wire::VENUE));
+        let mut stream = connect(&rig, venue(TwoHosts::VENUE));
         for id in 0..5 {
             push(&mut stream, &order(id));
             sleep(Duration::from_millis(5));
@@ -135,7 +142,7 @@ fn a_total_counts_since_the_reset_and_cancels_have_their_own_limit() {
         assert_eq!(sink.last().whole("D"), 3);
         rig.reset("session/x1");
     }
-    let mut stream = connect(&rig, venue(Wire::VENUE));
+    let mut stream = connect(&rig, venue(TwoHosts::VENUE));
     for _ in 0..3 {
         push(&mut stream, &message("FIX.4.4", "F", b"11=C-1\x0141=R-1\x01"));
         sleep(Duration::from_millis(5));
@@ -164,9 +171,10 @@ remote = "10.9.0.2:9002"
 groups = ["desk"]
 "#;
     let rig = Rig::new(policy);
-    let second = SocketAddr::new(Wire::VENUE, 9002);
-    let sinks = [Sink::listen(&rig.wire.venue, venue(Wire::VENUE)), Sink::listen(&rig.wire.venue, second)];
-    let mut streams = [connect(&rig, venue(Wire::VENUE)), connect(&rig, second)];
+    let second = SocketAddr::new(TwoHosts::VENUE, 9002);
+    let sinks =
+        [Sink::listen(&rig.wire.venue, venue(TwoHosts::VENUE)), Sink::listen(&rig.wire.venue, second)];
+    let mut streams = [connect(&rig, venue(TwoHosts::VENUE)), connect(&rig, second)];
     for _ in 0..2 {
         for id in 0..5 {
             for stream in &mut streams {
@@ -176,7 +184,10 @@ groups = ["desk"]
         }
         sleep(Duration::from_millis(320));
     }
-    assert!(!rig.status().scopes.iter().any(|scope| scope.tripped), "20 in two windows of 10 are within the limit");
+    assert!(
+        !rig.status().scopes.iter().any(|scope| scope.tripped),
+        "20 in two windows of 10 are within the limit"
+    );
     // The host's total is next: 10 more, and then one.
     for id in 0..6 {
         for stream in &mut streams {
@@ -200,8 +211,8 @@ fn a_disarmed_scope_counts_warns_and_withholds_nothing() {
         return;
     }
     let rig = Rig::new(&POLICY.replace("name = \"x1\"", "name = \"x1\"\narmed = false"));
-    let sink = Sink::listen(&rig.wire.venue, venue(Wire::VENUE));
-    let mut stream = connect(&rig, venue(Wire::VENUE));
+    let sink = Sink::listen(&rig.wire.venue, venue(TwoHosts::VENUE));
+    let mut stream = connect(&rig, venue(TwoHosts::VENUE));
     for id in 0..300 {
         assert!(!push(&mut stream, &order(id)));
         sleep(Duration::from_micros(200));
@@ -210,6 +221,10 @@ fn a_disarmed_scope_counts_warns_and_withholds_nothing() {
     let status = rig.status();
     let scope = status.scopes.iter().find(|scope| scope.scope == "session/x1").expect("the scope");
     assert!(!scope.armed && !scope.tripped);
-    assert!(scope.limits[0].peak >= 138, "the peak shows that it would have tripped: {}", scope.limits[0].peak);
+    assert!(
+        scope.limits[0].peak >= 138,
+        "the peak shows that it would have tripped: {}",
+        scope.limits[0].peak
+    );
     assert_eq!(rig.cli(&["status"]).status.code(), Some(11));
 }

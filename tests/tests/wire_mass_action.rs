@@ -4,7 +4,7 @@ use breaker_tests::frame::spelt;
 use breaker_tests::privileged;
 use breaker_tests::rig::Rig;
 use breaker_tests::sink::{End, Line, Sink};
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 
 const HEAD: &str = "49=FIRM|56=VENUE|34=7|52=20261122-09:30:00.000|";
 const ORDER: [u64; 5] = [1, 0, 0, 0, 0];
@@ -13,7 +13,7 @@ const CANCEL: [u64; 5] = [0, 1, 0, 0, 0];
 /// A rig with one session with these keys, and the venue's end.
 fn rig(keys: &str) -> (Rig, Sink) {
     let rig = Rig::new(&format!("[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n{keys}\n"));
-    let sink = Sink::listen(&rig.wire.venue, Wire::venue_socket(9001));
+    let sink = Sink::listen(&rig.wire.venue, TwoHosts::venue_socket(9001));
     (rig, sink)
 }
 
@@ -63,7 +63,8 @@ fn it_counts_as_what_it_does() {
         assert_eq!(rig.counters(1).passed, expected, "{fields}");
     }
     // All of them at once, and what follows each is still found.
-    let all: Vec<u8> = actions().iter().flat_map(|(fields, _)| [mass(fields), spelt("35=0|")].concat()).collect();
+    let all: Vec<u8> =
+        actions().iter().flat_map(|(fields, _)| [mass(fields), spelt("35=0|")].concat()).collect();
     line.deliver(&all);
     expected = expected.map(|sum| 2 * sum);
     expected[4] = actions().len() as u64;
@@ -113,7 +114,10 @@ fn while_tripped_it_passes_where_it_reduces_risk() {
     }
     let count = |class| actions().iter().filter(|(_, counts)| *counts == class).count() as u64;
     let counters = rig.counters(1);
-    assert_eq!((counters.passed, counters.withheld), ([0, count(CANCEL), 0, 0, 0], [count(ORDER), 0, 0, 0, 0]));
+    assert_eq!(
+        (counters.passed, counters.withheld),
+        ([0, count(CANCEL), 0, 0, 0], [count(ORDER), 0, 0, 0, 0])
+    );
 }
 
 #[test]
@@ -125,8 +129,10 @@ fn while_tripped_its_end_is_withheld_where_only_that_tells_what_it_does() {
     rig.trip("session/x1");
     for (fields, passes) in [("1373=3|55=A|", true), ("1373=2|55=A|", false), ("55=A|", false)] {
         let message = mass(fields);
-        let tells =
-            message.windows(8).position(|window| window == b"\x011373=2\x01").map_or(message.len(), |at| at + 8);
+        let tells = message
+            .windows(8)
+            .position(|window| window == b"\x011373=2\x01")
+            .map_or(message.len(), |at| at + 8);
         for cut in 1..message.len() {
             let mut line = connect(&rig, &sink);
             if passes {

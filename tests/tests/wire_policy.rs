@@ -7,7 +7,7 @@ use breaker_tests::frame::{message, order};
 use breaker_tests::privileged;
 use breaker_tests::rig::Rig;
 use breaker_tests::sink::{End, Sink};
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 use breaker_user::view::status::Scope;
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ fn session(keys: &str) -> String {
 }
 
 fn listen(rig: &Rig) -> Sink {
-    Sink::listen(&rig.wire.venue, Wire::venue_socket(9001))
+    Sink::listen(&rig.wire.venue, TwoHosts::venue_socket(9001))
 }
 
 /// How `session/x1` stands.
@@ -58,7 +58,8 @@ fn lost_streams() -> Vec<(&'static str, Vec<Piece>)> {
     let behind = [order(2), noise()].concat();
     // With what has shown its length to be wrong, the order before it, so many bytes are unread; one order among them is counted.
     let unread = |bytes: usize| (bytes.div_ceil(100) - 1) as u64;
-    let [one, two, with_noise] = [order(2).len(), 2 * order(2).len(), order(2).len() + noise().len()].map(unread);
+    let [one, two, with_noise] =
+        [order(2).len(), 2 * order(2).len(), order(2).len() + noise().len()].map(unread);
     vec![
         (
             "noise",
@@ -73,7 +74,10 @@ fn lost_streams() -> Vec<(&'static str, Vec<Piece>)> {
         ),
         ("too short", vec![good(1), good(2), piece(lying(3, -10), true, (1, one)), good(4), good(5)]),
         // One that says it is longer than it is takes the next one's header for a part of itself.
-        ("too long", vec![good(1), piece(lying(2, 20), false, (1, 0)), piece(order(3), true, (0, two)), good(4)]),
+        (
+            "too long",
+            vec![good(1), piece(lying(2, 20), false, (1, 0)), piece(order(3), true, (0, two)), good(4)],
+        ),
         (
             "behind an order",
             vec![good(1), piece(behind, true, (1, with_noise)), piece(noise(), false, (0, 1)), good(3)],
@@ -137,7 +141,10 @@ fn a_lost_stream_trips_where_the_policy_says_so_and_the_segment_it_is_lost_in_is
         let withheld = pieces[lost].orders + pieces[lost].blind;
         assert_eq!(counted, (orders(&pieces[..lost]), withheld, 1, 1), "{what}");
         let (status, scope) = (rig.status(), scope(&rig));
-        assert_eq!((scope.tripped, scope.causes.as_slice(), status.packets["desync"]), (true, &["desync"][..], 1));
+        assert_eq!(
+            (scope.tripped, scope.causes.as_slice(), status.packets["desync"]),
+            (true, &["desync"][..], 1)
+        );
         assert_eq!(told(&rig, "desynced").len(), 1, "{what}");
         let tripped = told(&rig, "tripped");
         assert_eq!((tripped.len(), &tripped[0]["cause"]), (1, &"desync".into()), "{what}");
@@ -170,7 +177,7 @@ fn a_session_counts_by_its_own_classes_and_no_other_session_does() {
         return;
     }
     let rig = Rig::new(OWN_CLASSES);
-    let sinks = [9001, 9002].map(|port| Sink::listen(&rig.wire.venue, Wire::venue_socket(port)));
+    let sinks = [9001, 9002].map(|port| Sink::listen(&rig.wire.venue, TwoHosts::venue_socket(port)));
     let [mut own, mut usual] = sinks.each_ref().map(|sink| sink.connect(&rig.wire.firm));
     for msg_type in ["U1", "U2", "UFOREIGN", "D", "8", "F", "UFOREIGM"] {
         own.deliver(&of(msg_type));
@@ -203,7 +210,7 @@ fn while_tripped_a_sessions_own_classes_say_what_passes() {
     ] {
         for last in withheld {
             let rig = Rig::new(&format!("while_tripped = \"{rule}\"\n{OWN_CLASSES}"));
-            let sinks = [9001, 9002].map(|port| Sink::listen(&rig.wire.venue, Wire::venue_socket(port)));
+            let sinks = [9001, 9002].map(|port| Sink::listen(&rig.wire.venue, TwoHosts::venue_socket(port)));
             rig.trip("host");
             let mut own = sinks[0].connect(&rig.wire.firm);
             passing.iter().for_each(|msg_type| own.deliver(&of(msg_type)));
@@ -243,8 +250,10 @@ fn a_warning_is_told_once_for_each_level_that_is_crossed_and_again_after_it_fell
     line.deliver(&(9..16).flat_map(order).collect::<Vec<_>>());
     assert!(!scope(&rig).tripped);
     let warned = told(&rig, "warned");
-    let levels: Vec<_> =
-        warned.iter().map(|line| (line["counts"]["used"].as_u64(), line["counts"]["level"].as_u64())).collect();
+    let levels: Vec<_> = warned
+        .iter()
+        .map(|line| (line["counts"]["used"].as_u64(), line["counts"]["level"].as_u64()))
+        .collect();
     let expected =
         [(10, 1), (15, 2), (18, 3), (10, 1), (15, 2), (16, 2)].map(|(used, level)| (Some(used), Some(level)));
     assert_eq!(levels, expected);
@@ -298,7 +307,9 @@ fn trips_at(keys: &str, msg_type: &str, count: usize, window: Duration) {
         let sink = listen(&rig);
         let filled = fills(&rig, &sink, msg_type, count, window);
         let Counters { passed, withheld, desyncs, .. } = rig.counters(1);
-        filled.then(|| assert_eq!((passed.iter().sum(), withheld.iter().sum(), desyncs), (count as u64, 1u64, 0)))
+        filled.then(|| {
+            assert_eq!((passed.iter().sum(), withheld.iter().sum(), desyncs), (count as u64, 1u64, 0))
+        })
     };
     assert!((0..5).find_map(tried).is_some(), "this host is too slow for {keys}");
 }

@@ -12,12 +12,12 @@ use breaker_tests::rig::Rig;
 use breaker_tests::sink::{End, Sink};
 use breaker_user::config::{self, Policy};
 use breaker_user::kernel::reload::{Reloaded, reload};
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 
 const X1: &str = "[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n";
 
 fn at(port: u16) -> SocketAddr {
-    SocketAddr::new(Wire::VENUE, port)
+    SocketAddr::new(TwoHosts::VENUE, port)
 }
 
 fn connect(rig: &Rig, port: u16) -> TcpStream {
@@ -97,8 +97,12 @@ fn two_hundred_reloads_under_a_blast_lose_no_count_and_no_window() {
         let cancels = "{ class = \"cancel\", max = 9, per = \"1s\" }";
         let x1 = if other { format!("{cancels}, {}", limit(500)) } else { limit(500) };
         let x2 = session("x2", 9002, "a", &limit(if other { 2_100 } else { 1_500 }));
-        let x3 =
-            session("x3", 9003, if other { "b" } else { "a" }, &limit(if other { 12_000_000 } else { 10_000_000 }));
+        let x3 = session(
+            "x3",
+            9003,
+            if other { "b" } else { "a" },
+            &limit(if other { 12_000_000 } else { 10_000_000 }),
+        );
         let x1 = session("x1", 9001, if other { "b" } else { "a" }, &x1);
         let more = if other { session("more", 9009, "b", cancels) } else { String::new() };
         let groups = "[[group]]\nname = \"a\"\n[[group]]\nname = \"b\"\n";
@@ -323,8 +327,9 @@ fn what_is_tripped_stays_tripped_and_what_is_fenced_stays_fenced() {
         (scope.tripped, scope.epoch)
     };
     assert_eq!([state("group/a"), state("group/b"), state("session/x1")], [(true, 1), (true, 1), (false, 0)]);
-    let refused =
-        rig.inside(|| reload(&policy(&rig, &text("\"b\"")), &Rig::root(), |_, _| Ok(()))).expect_err("a refusal");
+    let refused = rig
+        .inside(|| reload(&policy(&rig, &text("\"b\"")), &Rig::root(), |_, _| Ok(())))
+        .expect_err("a refusal");
     assert!(refused.to_string().contains("session/x1: no longer in group/a"), "{refused:#}");
     for group in ["group/a", "group/b"] {
         rig.reset(group);
@@ -389,7 +394,9 @@ fn a_place_that_is_shared_from_now_on_asks_each_new_connection_whose_it_is() {
     after.write_all(&message("FIX.4.4", "A", b"")).expect("logging on");
     send(&mut after, 1);
     let mut other = connect(&rig, 9001);
-    let text = String::from_utf8(message("FIX.4.4", "A", b"")).expect("text").replace("49=FIRM\u{1}", "49=OTHER\u{1}");
+    let text = String::from_utf8(message("FIX.4.4", "A", b""))
+        .expect("text")
+        .replace("49=FIRM\u{1}", "49=OTHER\u{1}");
     let body = text.find("35=").expect("a body")..text.find("10=").expect("a sum");
     let length = body.len();
     let fixed = format!("8=FIX.4.4\u{1}9={length}\u{1}{}10=000\u{1}", &text[body]);

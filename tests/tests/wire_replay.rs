@@ -4,7 +4,7 @@ use breaker_tests::frame::spelt;
 use breaker_tests::privileged;
 use breaker_tests::rig::Rig;
 use breaker_tests::sink::{End, Line, Sink};
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 use serde_json::Value;
 
 /// Two sessions, the first with these keys.
@@ -16,7 +16,7 @@ fn policy(keys: &str) -> String {
 }
 
 fn listen(rig: &Rig) -> Sink {
-    Sink::listen(&rig.wire.venue, Wire::venue_socket(9001))
+    Sink::listen(&rig.wire.venue, TwoHosts::venue_socket(9001))
 }
 
 /// A rig whose first session has tripped and was reset, and the venue's end of that session.
@@ -93,7 +93,7 @@ fn a_replayed_order_is_withheld_and_trips_its_session_again() {
     let mut line = connect(&rig, &sink);
     line.offer(&fresh());
     assert_eq!(line.reset().bytes, b"");
-    let other = Sink::listen(&rig.wire.venue, Wire::venue_socket(9002));
+    let other = Sink::listen(&rig.wire.venue, TwoHosts::venue_socket(9002));
     other.connect(&rig.wire.firm).deliver(&replay());
     // Nor does the guard wear off with the reset.
     rig.reset("session/x1");
@@ -209,7 +209,9 @@ fn what_only_looks_like_the_flag_passes() {
         // One that tells a replay's length from its tag alone would stop here.
         format!("{HEAD}{BODY}95=8|96={decoy}|95=8|96={decoy}|"),
     ];
-    for (length, data) in [(95, 96), (354, 355), (90, 91), (93, 89), (212, 213), (348, 349), (618, 619), (1184, 1185)] {
+    for (length, data) in
+        [(95, 96), (354, 355), (90, 91), (93, 89), (212, 213), (348, 349), (618, 619), (1184, 1185)]
+    {
         looks.push(format!("{HEAD}{BODY}{length}=8|{data}={decoy}|"));
         looks.push(format!("{length}=8|{data}={decoy}|{HEAD}{BODY}"));
     }
@@ -355,7 +357,9 @@ fn at_a_shared_endpoint_the_guard_is_that_of_the_session_that_the_logon_names() 
     let of_session = |name: &str, keys: &str| {
         format!("[[session]]\nname = \"{name}\"\nremote = \"10.9.0.2:9001\"\nsender = \"{name}\"\n{keys}\n")
     };
-    let rig = Rig::new(&[of_session("x1", ""), of_session("x2", ""), of_session("x3", "possdup = \"pass\"")].concat());
+    let rig = Rig::new(
+        &[of_session("x1", ""), of_session("x2", ""), of_session("x3", "possdup = \"pass\"")].concat(),
+    );
     let sink = listen(&rig);
     for session in ["x1", "x3"] {
         rig.trip(&format!("session/{session}"));

@@ -10,7 +10,7 @@ use breaker_tests::frame::{message, order};
 use breaker_tests::privileged;
 use breaker_tests::rig::Rig;
 use breaker_tests::sink::{End, Sink};
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 
 const POLICY: &str = r#"
 [[session]]
@@ -22,7 +22,7 @@ remote = "10.9.0.2:9002"
 "#;
 
 fn at(port: u16) -> SocketAddr {
-    SocketAddr::new(Wire::VENUE, port)
+    SocketAddr::new(TwoHosts::VENUE, port)
 }
 
 fn connect(rig: &Rig, port: u16) -> TcpStream {
@@ -104,7 +104,9 @@ fn while_tripped_cancels_pass_on_a_new_connection_and_the_first_order_fences_it(
     let sink = Sink::listen(&rig.wire.venue, at(9001));
     rig.trip("session/x1");
     let mut stream = connect(&rig, 9001);
-    for (msg_type, fields) in [("A", &b"98=0\x01"[..]), ("0", b""), ("F", b"11=C\x0141=R\x01"), ("H", b"11=R\x01")] {
+    for (msg_type, fields) in
+        [("A", &b"98=0\x01"[..]), ("0", b""), ("F", b"11=C\x0141=R\x01"), ("H", b"11=R\x01")]
+    {
         stream.write_all(&message("FIX.4.4", msg_type, fields)).expect("sending");
         sleep(Duration::from_millis(5));
     }
@@ -155,8 +157,9 @@ fn a_tripped_session_leaves_everything_else_alone() {
     rig.trip("session/x1");
     // ARP anew, a ping by TCP to a port where nobody listens, ssh-like bytes, and the other session's orders.
     rig.inside(|| Command::new("ip").args(["neigh", "flush", "all"]).status()).expect("flushing");
-    let refused =
-        rig.inside(|| TcpStream::connect_timeout(&at(7), Duration::from_secs(2))).expect_err("nobody listens");
+    let refused = rig
+        .inside(|| TcpStream::connect_timeout(&at(7), Duration::from_secs(2)))
+        .expect_err("nobody listens");
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     streams[1].write_all(&order(2)).expect("the other session sends");
     streams[2].write_all(&vec![b'x'; 100_000]).expect("ssh sends");

@@ -57,7 +57,8 @@ fn targets(home: &Path) -> Result<Vec<String>> {
 
 fn build(home: &Path) -> Result<PathBuf> {
     let rustc = process::answer(Command::new("rustc").arg("-vV")).context("asking rustc for its version")?;
-    let host = rustc.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
+    let host =
+        rustc.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
     let target_dir = home.join("target");
     let mut cargo = process::cargo();
     cargo
@@ -83,7 +84,11 @@ fn fuzz(home: &Path, program: &Path, target: &str, seconds: u64) -> Result<u64> 
     prefix.push(artifacts.join(""));
     let mut command = Command::new(program);
     command
-        .args([format!("-max_total_time={seconds}"), format!("-timeout={SLOW}"), "-print_final_stats=1".to_owned()])
+        .args([
+            format!("-max_total_time={seconds}"),
+            format!("-timeout={SLOW}"),
+            "-print_final_stats=1".to_owned(),
+        ])
         .arg(prefix)
         // libFuzzer writes into the first and only reads the second.
         .args([&found, &seeds])

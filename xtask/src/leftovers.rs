@@ -72,7 +72,8 @@ mod tests {
         }
         let mut names = BTreeSet::new();
         own(&directory).for_each(|entry| pin(&entry, &mut names));
-        let found: Vec<_> = names.iter().map(|name| name.trim_start_matches(&*directory.to_string_lossy())).collect();
+        let found: Vec<_> =
+            names.iter().map(|name| name.trim_start_matches(&*directory.to_string_lossy())).collect();
         assert_eq!(found, ["/breaker", "/breaker-drill", "/breaker-drill/pin", "/breaker/pin"]);
         fs::remove_dir_all(&directory).expect("removing it");
     }

@@ -31,7 +31,8 @@ pub fn find_or_build() -> Result<PathBuf> {
 }
 
 fn on_path() -> Option<PathBuf> {
-    packages::program("bpf-linker").filter(|linker| process::answer(Command::new(linker).arg("--version")).is_some())
+    packages::program("bpf-linker")
+        .filter(|linker| process::answer(Command::new(linker).arg("--version")).is_some())
 }
 
 /// Also false where it is there but its LLVM is gone: it must run to say its version.

@@ -12,8 +12,12 @@ use crate::{linker, process, sources, toolchain, workspace};
 const TARGET: &str = "bpfel-unknown-none";
 /// BTF is made from debug info. v3: 32-bit arithmetic and jumps, in every kernel that has what the program needs. Words in packets lie
 /// unaligned, and the processors that this runs on read them so; without the feature each would be read byte by byte.
-const FLAGS: [&str; 4] =
-    ["-Clink-arg=--btf", "-Cdebuginfo=2", "-Ctarget-cpu=v3", "-Ctarget-feature=+allows-misaligned-mem-access"];
+const FLAGS: [&str; 4] = [
+    "-Clink-arg=--btf",
+    "-Cdebuginfo=2",
+    "-Ctarget-cpu=v3",
+    "-Ctarget-feature=+allows-misaligned-mem-access",
+];
 
 /// Builds the object; touches nothing where it is as it was.
 pub fn build() -> Result<()> {

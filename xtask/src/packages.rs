@@ -28,12 +28,20 @@ const fn package(name: &'static str, there: Probe, reason: &'static str) -> Pack
 pub const RUST: &[Package] = &[
     package("rustc-web", File("/usr/bin/rustc"), "compiles the kernel program"),
     package("cargo-web", File("/usr/bin/cargo"), "builds `core` for the kernel program"),
-    package("rust-web-src", File("/usr/lib/rustlib/src/rust/library/core/Cargo.toml"), "the sources of `core`"),
+    package(
+        "rust-web-src",
+        File("/usr/lib/rustlib/src/rust/library/core/Cargo.toml"),
+        "the sources of `core`",
+    ),
 ];
 
 /// What bpf-linker is compiled and linked with: see `linker`.
 pub const LINKER: &[Package] = &[
-    package("llvm-22-dev", File("/usr/lib/llvm-22/lib/libLLVM.so"), "generates the kernel's instructions and BTF"),
+    package(
+        "llvm-22-dev",
+        File("/usr/lib/llvm-22/lib/libLLVM.so"),
+        "generates the kernel's instructions and BTF",
+    ),
     package("libpolly-22-dev", File("/usr/lib/llvm-22/lib/libPolly.a"), "llvm-config names it"),
     package("libzstd-dev", File("/usr/include/zstd.h"), "LLVM links it"),
     package("zlib1g-dev", File("/usr/include/zlib.h"), "LLVM links it"),
@@ -47,7 +55,11 @@ pub const TESTS: &[Package] = &[
     package("ethtool", Program("ethtool"), "turns segmentation offload on and off"),
     package("strace", Program("strace"), "has system calls fail, each in its turn"),
     package("tshark", Program("tshark"), "an independent reader of what was on the wire"),
-    package("libquickfix-dev", File("/usr/include/quickfix/Session.h"), "a real FIX engine to cut off and to recover"),
+    package(
+        "libquickfix-dev",
+        File("/usr/include/quickfix/Session.h"),
+        "a real FIX engine to cut off and to recover",
+    ),
     package("g++", Program("c++"), "compiles the FIX engine's two ends"),
 ];
 
@@ -83,13 +95,18 @@ pub fn ensure(packages: &[Package]) -> Result<()> {
         return Ok(());
     }
     if !can_install() {
-        bail!("packages are missing: {}: install them, or run this as root where there is apt-get", wanted(&missing));
+        bail!(
+            "packages are missing: {}: install them, or run this as root where there is apt-get",
+            wanted(&missing)
+        );
     }
     eprintln!("installing {}", wanted(&missing));
     // A dead third-party repository fails the update though the packages we want are known: the install decides.
     let _ = process::status(apt_get().args(["-q", "update"]))?;
     process::run(
-        apt_get().args(["install", "-q", "-y", "--no-install-recommends"]).args(missing.iter().map(|p| p.name)),
+        apt_get()
+            .args(["install", "-q", "-y", "--no-install-recommends"])
+            .args(missing.iter().map(|p| p.name)),
     )?;
     let missing: Vec<&Package> = missing.into_iter().filter(|package| !package.is_there()).collect();
     if !missing.is_empty() {
@@ -123,7 +140,8 @@ impl Package {
 }
 
 fn wanted(packages: &[&Package]) -> String {
-    let each: Vec<String> = packages.iter().map(|package| format!("{} ({})", package.name, package.reason)).collect();
+    let each: Vec<String> =
+        packages.iter().map(|package| format!("{} ({})", package.name, package.reason)).collect();
     each.join(", ")
 }
 

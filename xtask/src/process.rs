@@ -44,7 +44,10 @@ fn chooses_toolchain(name: &str) -> bool {
         || name.starts_with("CARGO_BUILD_")
         || name.starts_with("CARGO_PROFILE_")
         || name.starts_with("CARGO_TARGET_BPF")
-        || matches!(name, "CARGO" | "CARGO_ENCODED_RUSTFLAGS" | "CARGO_TARGET_DIR" | "RUSTFLAGS" | "RUSTUP_TOOLCHAIN")
+        || matches!(
+            name,
+            "CARGO" | "CARGO_ENCODED_RUSTFLAGS" | "CARGO_TARGET_DIR" | "RUSTFLAGS" | "RUSTUP_TOOLCHAIN"
+        )
 }
 
 /// Runs to the end with our own input and output; anything but success is an error.

@@ -31,7 +31,9 @@ pub fn build() -> Result<PathBuf> {
     if !status.success() {
         bail!("building breaker failed: {status}");
     }
-    breaker.context("building breaker: cargo names no executable `breaker`: see [[bin]] in breaker-user/Cargo.toml")
+    breaker.context(
+        "building breaker: cargo names no executable `breaker`: see [[bin]] in breaker-user/Cargo.toml",
+    )
 }
 
 /// Whether the C library is there as an archive; some distributions have that in a package of its own.
@@ -74,10 +76,8 @@ mod tests {
 
     #[test]
     fn takes_the_path_of_the_binary_alone() {
-        let binary =
-            r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"breaker"},"executable":"/x/breaker"}"#;
-        let library =
-            r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"breaker_user"},"executable":null}"#;
+        let binary = r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"breaker"},"executable":"/x/breaker"}"#;
+        let library = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"breaker_user"},"executable":null}"#;
         assert_eq!(executable(binary), Some(PathBuf::from("/x/breaker")));
         assert_eq!(executable(library), None);
         assert_eq!(executable(r#"{"reason":"build-finished","success":true}"#), None);

@@ -64,15 +64,23 @@ mod tests {
 
     #[test]
     fn a_run_without_tests_is_not_good() {
-        assert!(!tally(&["test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out"]).is_good());
+        assert!(
+            !tally(&["test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out"]).is_good()
+        );
         assert!(!tally(&[]).is_good());
-        assert!(tally(&["test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out"]).is_good());
+        assert!(
+            tally(&["test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out"]).is_good()
+        );
     }
 
     #[test]
     fn other_lines_say_nothing() {
-        let lines =
-            ["test test result: ok. 1 passed", "test result: ok", "test result: ok. many passed", "5 passed; 1 failed"];
+        let lines = [
+            "test test result: ok. 1 passed",
+            "test result: ok",
+            "test result: ok. many passed",
+            "5 passed; 1 failed",
+        ];
         assert_eq!(tally(&lines), Tally::default());
     }
 }

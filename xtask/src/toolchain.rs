@@ -122,7 +122,10 @@ fn two_numbers(version: &str) -> Option<(u32, u32)> {
 impl Version {
     fn parse(text: &str) -> Option<Self> {
         let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
-        Some(Self { release: two_numbers(field("release: ")?)?, llvm: two_numbers(field("LLVM version: ")?)?.0 })
+        Some(Self {
+            release: two_numbers(field("release: ")?)?,
+            llvm: two_numbers(field("LLVM version: ")?)?.0,
+        })
     }
 
     /// A linker reads bitcode of its own LLVM and older, never newer.

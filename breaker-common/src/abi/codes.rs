@@ -41,9 +41,9 @@ pub mod flag {
     /// Orders with PossDupFlag(43)=Y pass even after a trip.
     pub const REPLAYS_PASS: u32 = 1 << 4;
     /// An agent that falls silent trips the host; otherwise it is only told of.
-    pub const SILENCE_TRIPS: u32 = 1 << 5;
+    pub const HEARTBEAT_LOSS_TRIPS: u32 = 1 << 5;
     /// The policy minds the agent's silence: a session's messages are to ask after it.
-    pub const MINDS_SILENCE: u32 = 1 << 6;
+    pub const WATCHES_HEARTBEAT: u32 = 1 << 6;
     /// Bytes that cannot be read are told and not counted; otherwise they count as orders ([`crate::blind`]).
     pub const BLIND_UNCOUNTED: u32 = 1 << 7;
     /// Only sockets of the account [`super::Session::uid`] are the session's.
@@ -113,7 +113,7 @@ pub mod identity {
     /// In the first field of a key: it stands for the session at a position, which is in the second field, in the list of all at its place.
     pub const LISTED: u32 = u32::MAX;
     /// Sessions that one place may have.
-    pub const MOST_AT_PLACE: u32 = 128;
+    pub const MAX_SESSIONS_PER_ENDPOINT: u32 = 128;
 }
 
 /// Where a packet's way ended: positions of the per-CPU reason counters.
@@ -244,7 +244,7 @@ pub mod kind {
     /// An order with PossDupFlag(43)=Y came after a trip.
     pub const REPLAYED: u32 = 8;
     /// The agent's heartbeat is too old.
-    pub const SILENT: u32 = 9;
+    pub const HEARTBEAT_LOST: u32 = 9;
     /// Connections of a tripped session were fenced in quick succession: it is isolated until a reset.
     pub const ISOLATED: u32 = 10;
     /// A Logon at a session's own endpoint has other CompIDs than declared.
@@ -256,7 +256,7 @@ pub mod kind {
 }
 
 /// Marks in the kernel program's instructions: user space writes numbers of the running kernel in their place.
-pub mod marks {
+pub mod relocation {
     /// The function `bpf_cast_to_kern_ctx`,
     pub const CAST: u32 = 0x7fe1_a001;
     /// `bpf_rdonly_cast`,

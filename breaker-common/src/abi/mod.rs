@@ -10,15 +10,17 @@ mod codes;
 mod policy;
 mod state;
 
-pub use codes::{cause, flag, hook, identity, kind, label, marks, mode, reason, undeclared, unseen, while_tripped};
+pub use codes::{
+    cause, flag, hook, identity, kind, label, mode, reason, relocation, undeclared, unseen, while_tripped,
+};
 pub use policy::{
-    Address, CompId, Endpoint, IdentityKey, Interface, Label, Limit, Meta, Meter, Override, Place, Policy, Rules,
-    Session, Slots, Target, mapped,
+    Address, CompId, Endpoint, IdentityKey, Interface, Label, Limit, LimitRef, Meta, Override, Policy,
+    RingLayout, Rules, Session, Target, TargetWords, mapped,
 };
 pub use state::{Connection, ConnectionKey, Counters, Event, Fences, Scope, Switch, Trip, UnseenKey, Window};
 
 /// The layout's number: in the object, in the pinned META map, in `status`. Checked before any other pinned map is opened.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 /// First word of [`Meta`]: "breaker\0".
 pub const MAGIC: u64 = u64::from_le_bytes(*b"breaker\0");
 
@@ -31,10 +33,10 @@ pub const GROUPS_PER_SESSION: usize = SCOPES_PER_SESSION - 2;
 /// Limits a scope may have.
 pub const LIMITS_PER_SCOPE: usize = 4;
 /// So a session is subject to this many limits.
-pub const METERS_PER_SESSION: usize = SCOPES_PER_SESSION * LIMITS_PER_SCOPE;
+pub const LIMITS_PER_SESSION: usize = SCOPES_PER_SESSION * LIMITS_PER_SCOPE;
 /// Warning levels of a limit.
 pub const WARNINGS_PER_LIMIT: usize = 3;
 /// MsgTypes a session may classify by itself.
 pub const OVERRIDES_PER_SESSION: usize = 16;
 /// Interfaces that one load can attach to.
-pub const MOST_INTERFACES: usize = 16;
+pub const MAX_INTERFACES: usize = 16;

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::{
-    LIMITS_PER_SCOPE, METERS_PER_SESSION, MOST_INTERFACES, OVERRIDES_PER_SESSION, SCOPES_PER_SESSION, SIDES,
+    LIMITS_PER_SCOPE, LIMITS_PER_SESSION, MAX_INTERFACES, OVERRIDES_PER_SESSION, SCOPES_PER_SESSION, SIDES,
     WARNINGS_PER_LIMIT,
 };
 
@@ -24,7 +24,7 @@ pub struct Meta {
     /// Scopes and sessions that the maps have room for.
     pub capacity: u32,
     /// Slots of the rings, in use or not.
-    pub slots: u32,
+    pub ring_slots: u32,
     /// CLOCK_REALTIME of the load, in seconds since 1970. Shown, never decided on.
     pub loaded_at: u64,
     /// Version of the program that loaded it, zero-padded.
@@ -38,7 +38,7 @@ pub struct Meta {
     /// Interfaces in use.
     pub interface_count: u32,
     /// Interfaces that the hook was attached to.
-    pub interfaces: [Interface; MOST_INTERFACES],
+    pub interfaces: [Interface; MAX_INTERFACES],
     /// The network namespace that it was loaded in: device and inode of its file in nsfs (proc_pid_ns(5)).
     pub netns: [u64; 2],
     /// 1 where the program is told by this kernel whether a packet's pages are shared.
@@ -82,7 +82,7 @@ pub struct Interface {
     /// One of [`super::hook`].
     pub hook: u32,
     /// Bytes of its packets' link header: 14 of Ethernet, 0 where packets begin with IP.
-    pub link: u32,
+    pub link_header: u32,
     /// Zero.
     pub pad: u32,
 }
@@ -123,19 +123,19 @@ impl Endpoint {
 }
 
 /// Whose the connections to an endpoint are, on each side: 0 is nobody's; see [`Target`].
-pub type Place = [u32; SIDES];
+pub type TargetWords = [u32; SIDES];
 
 /// What is at an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     /// Nothing that this policy declares.
-    Nobody,
+    None,
     /// One session.
     Session(u32),
     /// Several, which a connection's first message tells apart.
     Shared {
         /// The number of their place, as [`IdentityKey`] has it.
-        place: u32,
+        endpoint: u32,
         /// Bits `1 << position` of the fields that do ([`super::identity`]).
         mask: u32,
     },
@@ -148,9 +148,9 @@ impl Target {
     /// As a word of a [`Place`].
     pub const fn pack(self) -> u32 {
         match self {
-            Self::Nobody => 0,
+            Self::None => 0,
             Self::Session(session) => session,
-            Self::Shared { place, mask } => Self::SHARED | mask << Self::MASK | place,
+            Self::Shared { endpoint, mask } => Self::SHARED | mask << Self::MASK | endpoint,
         }
     }
 
@@ -158,10 +158,10 @@ impl Target {
     #[inline(always)]
     pub const fn unpack(word: u32) -> Self {
         if word & Self::SHARED != 0 {
-            return Self::Shared { place: word & ((1 << Self::MASK) - 1), mask: word >> Self::MASK & 0xf };
+            return Self::Shared { endpoint: word & ((1 << Self::MASK) - 1), mask: word >> Self::MASK & 0xf };
         }
         match word {
-            0 => Self::Nobody,
+            0 => Self::None,
             session => Self::Session(session),
         }
     }
@@ -185,9 +185,9 @@ pub type CompId = [u64; 4];
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct IdentityKey {
     /// The place.
-    pub place: u32,
+    pub endpoint: u32,
     /// Numbers of its CompIDs and SubIDs ([`super::identity`]); 0 for a field that does not tell sessions apart there.
-    pub ids: [u32; 4],
+    pub comp_ids: [u32; 4],
 }
 
 /// A MsgType(35) that a session classifies for itself.
@@ -215,7 +215,7 @@ pub struct Session {
     /// How many of `overrides` are in use.
     pub override_count: u32,
     /// Numbers of the CompIDs and SubIDs that its Logon must have ([`super::identity`]); 0 for any.
-    pub ids: [u32; 4],
+    pub comp_ids: [u32; 4],
     /// Sum of its scopes' epochs when the agent's day began: while it is that, nothing has tripped since.
     pub day_epoch: u64,
     /// When it was declared, by a load or a reload, CLOCK_MONOTONIC, ns: a connection of which no SYN was seen is as old as that.
@@ -226,8 +226,8 @@ pub struct Session {
     pub uid: u32,
     /// MsgTypes that this session classifies for itself.
     pub overrides: [Override; OVERRIDES_PER_SESSION],
-    /// The limits of its scopes, in the order they are asked, up to [`Meter::END`]: see [`crate::limits::meter`].
-    pub meters: [Meter; METERS_PER_SESSION],
+    /// The limits of its scopes, in the order they are asked, up to [`LimitRef::END`]: see [`crate::limits::meter`].
+    pub limit_refs: [LimitRef; LIMITS_PER_SESSION],
 }
 
 /// A limit of a scope.
@@ -245,13 +245,13 @@ pub struct Limit {
     /// Messages that may cross for each fill that came in, where that is more than `max`; 0 for no such ratio.
     pub per_fill: u32,
     /// Where the times of its tickets stand.
-    pub slots: Slots,
+    pub ring: RingLayout,
 }
 
 /// A limit's ring: its part of the memory of all rings.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Slots {
+pub struct RingLayout {
     /// The first one.
     pub base: u32,
     /// Messages that share one of them, as a power of two: [`crate::window::granule_bits`].
@@ -262,7 +262,7 @@ pub struct Slots {
     pub pad: u16,
 }
 
-impl Slots {
+impl RingLayout {
     /// Those of a limit without a window: no ticket is ever the last one of its granule, so no time is kept.
     pub const NONE: Self = Self { base: 0, granule_bits: 63, ring_bits: 0, pad: 0 };
 }
@@ -270,18 +270,18 @@ impl Slots {
 /// A limit that a session's messages are subject to: where it is, and what a ticket of it needs. [`Limit`] has the rest.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Meter {
+pub struct LimitRef {
     /// The number of its scope.
     pub scope: u32,
     /// Its position there.
     pub position: u16,
-    /// Which of a segment's messages it counts: 1 and a position in [`crate::stream::Tally::messages`].
+    /// Which of a segment's messages it counts: 1 and a position in [`crate::stream::SegmentCounts::messages`].
     pub counter: u16,
     /// [`Limit::slots`].
-    pub slots: Slots,
+    pub ring: RingLayout,
 }
 
-impl Meter {
+impl LimitRef {
     /// A counter: here a session has no more limits.
     pub const END: u16 = 0;
 }

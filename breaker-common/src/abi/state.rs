@@ -28,7 +28,7 @@ pub struct Window {
     pub issued: u64,
     /// Tickets up to which nothing comes of them: neither a trip nor a warning nor a new peak. By side; the kernel stores it, and
     /// user space a 0 with each new limit.
-    pub calm: [u64; SIDES],
+    pub recheck_at: [u64; SIDES],
     /// First ticket that may still lie inside the window: a hint that only saves looking.
     pub tail: u64,
     /// Most messages that any window has held.
@@ -70,7 +70,7 @@ pub struct Fences {
     /// The epoch whose raising fenced older connections, which together count once.
     pub epoch: u64,
     /// Twice the resets of its scopes at the time, and 1 more where the session is isolated since.
-    pub life: u64,
+    pub generation: u64,
 }
 
 /// A scope: everything, a group, or a session. One value, so that a message looks it up once; each field has one writer.
@@ -86,7 +86,7 @@ pub struct Scope {
     /// Which limits are in use, by side. Written by user space.
     pub rules: [Rules; SIDES],
     /// Of the host's scope the heartbeat of whose age was told; else 0.
-    pub silent: u64,
+    pub heartbeat_reported: u64,
     /// The limits, by side. Written by user space.
     pub limits: Limits,
     /// Their running state.
@@ -131,12 +131,12 @@ pub struct Connection {
     /// 1 where its SYN was seen.
     pub opened: u32,
     /// Where several sessions go to its endpoint: the word of the place ([`super::Place`]). Else 0.
-    pub place: u32,
+    pub shared_endpoint: u32,
     /// Not 0 while its first message is awaited, to tell or to confirm whose it is: 1 and the orders that unread bytes counted as
     /// meanwhile. [`Connection::CANDIDATE`] where it must still show that it is FIX at all.
     pub pending: u32,
     /// 1 where the peer has been told of its end; inline, where the sender is told by the next segment.
-    pub told: u32,
+    pub peer_notified: u32,
     /// 1 where something of it was withheld.
     pub withheld: u32,
     /// Lowest sequence number of that: what its peer waits for.
@@ -146,15 +146,15 @@ pub struct Connection {
     /// 1 where it was told that the stream is blind.
     pub blind: u32,
     /// Events about it, told or left out.
-    pub events: u32,
+    pub event_count: u32,
     /// The account of its socket; [`Connection::NO_USER`] where that is not known.
     pub uid: u32,
     /// 1 where a message was read on it.
-    pub followed: u32,
+    pub message_seen: u32,
     /// Inline, TTL or hop limit of its SYN: what has fewer may not get as far. Else 0.
     pub hops: u32,
     /// Numbers of the CompIDs and SubIDs that it has shown ([`super::identity`]).
-    pub ids: [u32; 4],
+    pub comp_ids: [u32; 4],
     /// Where the walk over its bytes stands.
     pub stream: Stream,
 }

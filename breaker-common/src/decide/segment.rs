@@ -52,12 +52,12 @@ impl Connection {
     ///
     /// Where its SYN was not seen it is live only where nothing has tripped since its session was declared, and its framing is not known.
     pub fn new(word: u32, segment: &Segment) -> Self {
-        let (session, place) = match Target::unpack(word) {
-            Target::Nobody => (0, 0),
+        let (session, shared_endpoint) = match Target::unpack(word) {
+            Target::None => (0, 0),
             Target::Session(session) => (session, 0),
             Target::Shared { .. } => (0, word),
         };
-        let known = Self { session, place, pending: 1, ..Self::zeroed() };
+        let known = Self { session, shared_endpoint, pending: 1, ..Self::zeroed() };
         if segment.flags & SYN == 0 {
             return Self { epoch: Self::JOINED, stream: Stream::joined(segment.seq), ..known };
         }

@@ -3,8 +3,8 @@
 use core::hint::cold_path;
 
 use crate::abi::{Counters, reason};
-use crate::class::Incoming;
-use crate::stream::Tally;
+use crate::class::InboundClass;
+use crate::stream::SegmentCounts;
 
 /// What becomes of a segment, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,27 +90,27 @@ impl Verdict {
 impl Counters {
     /// Counts what came in.
     #[inline(always)]
-    pub fn count_in(&mut self, tally: &Tally) {
-        self.inbound_desyncs += tally.desyncs as u64;
+    pub fn count_in(&mut self, counts: &SegmentCounts) {
+        self.inbound_desyncs += counts.desyncs as u64;
         let mut i = 0;
         while i < self.inbound.len() {
-            self.inbound[i] += tally.messages[Incoming::Fill as usize + i] as u64;
+            self.inbound[i] += counts.messages[InboundClass::Fill as usize + i] as u64;
             i += 1;
         }
     }
 
     /// Counts a segment and what it held.
     #[inline(always)]
-    pub fn count(&mut self, verdict: Verdict, tally: &Tally) {
+    pub fn count(&mut self, verdict: Verdict, counts: &SegmentCounts) {
         if matches!(verdict, Verdict::Control | Verdict::Ignored | Verdict::Unconfigured) {
             return;
         }
-        self.retransmitted += tally.repeated as u64;
-        self.desyncs += tally.desyncs as u64;
-        if tally.unread != 0 {
+        self.retransmitted += counts.repeated as u64;
+        self.desyncs += counts.desyncs as u64;
+        if counts.unread != 0 {
             cold_path();
             self.unread += 1;
-            self.blind_orders += tally.blind_orders() as u64;
+            self.blind_orders += counts.blind_orders() as u64;
         }
         let withheld = verdict.withheld();
         if withheld {
@@ -121,7 +121,7 @@ impl Counters {
         let messages = if withheld { &mut self.withheld } else { &mut self.passed };
         let mut i = 0;
         while i < messages.len() {
-            messages[i] += tally.messages[i] as u64;
+            messages[i] += counts.messages[i] as u64;
             i += 1;
         }
     }

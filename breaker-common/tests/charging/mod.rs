@@ -1,10 +1,10 @@
 //! What is charged to which limit, and what comes of it.
 
-use breaker_common::abi::{Meter, Override, Slots, cause, flag, kind};
+use breaker_common::abi::{LimitRef, Override, RingLayout, cause, flag, kind};
 use breaker_common::class::{Class, LimitClass};
 use breaker_common::decide::{Segment, Verdict};
 use breaker_common::fix::MsgType;
-use breaker_common::stream::Tally;
+use breaker_common::stream::SegmentCounts;
 
 use super::model::HOST;
 use super::{GROUP, Line, SECOND, model, told};
@@ -18,17 +18,26 @@ fn the_message_beyond_a_limit_trips_its_scope_and_is_charged_to_none() {
     model.add_limit(HOST, LimitClass::Order, 100, SECOND);
     let mut line = Line::open(&mut model, 1, 1);
     let mut other = Line::open(&mut model, 2, 1);
-    assert_eq!([(); 3].map(|()| line.fix(&mut model, "D")), [Verdict::Passed, Verdict::Passed, Verdict::Limit]);
+    assert_eq!(
+        [(); 3].map(|()| line.fix(&mut model, "D")),
+        [Verdict::Passed, Verdict::Passed, Verdict::Limit]
+    );
     assert_eq!([own, GROUP, HOST].map(|scope| model.scope(scope).windows[0].issued), [2, 2, 2]);
     assert_eq!([own, GROUP, HOST].map(|scope| model.scope(scope).switch.causes), [cause::RATE, 0, 0]);
     assert_eq!((line.fix(&mut model, "0"), other.fix(&mut model, "D")), (Verdict::Fenced, Verdict::Passed));
     let trip = model.scope(own).trip;
-    assert_eq!((trip.cause, trip.limit, trip.session, trip.used, trip.at_ns), (cause::RATE, 0, 1, 3, model.clock));
+    assert_eq!(
+        (trip.cause, trip.limit, trip.session, trip.used, trip.at_ns),
+        (cause::RATE, 0, 1, 3, model.clock)
+    );
     assert_eq!((told(&model, kind::TRIPPED), told(&model, kind::FENCED)), (vec![own], vec![own]));
     // After the reset the windows of this scope are empty, those of the others are not.
     model.reset(own);
     let mut line = Line::open(&mut model, 1, 2);
-    assert_eq!([(); 3].map(|()| line.fix(&mut model, "D")), [Verdict::Passed, Verdict::Passed, Verdict::Limit]);
+    assert_eq!(
+        [(); 3].map(|()| line.fix(&mut model, "D")),
+        [Verdict::Passed, Verdict::Passed, Verdict::Limit]
+    );
     assert_eq!(model.scope(HOST).windows[0].issued, 5);
 }
 
@@ -40,16 +49,17 @@ fn a_session_lists_the_limits_of_its_scopes_in_the_order_of_the_scopes() {
     model.add_limit(own, LimitClass::Cancel, 2, SECOND);
     model.add_limit(own, LimitClass::Message, 3, 0);
     model.add_limit(GROUP, LimitClass::Reject, 4, SECOND);
-    let meters = model.sessions[1].meters.iter().take_while(|meter| meter.counter != Meter::END);
+    let meters = model.sessions[1].limit_refs.iter().take_while(|meter| meter.counter != LimitRef::END);
     let listed: Vec<_> = meters.map(|meter| (meter.scope, meter.position)).collect();
     assert_eq!(listed, [(own, 0), (own, 1), (GROUP, 0), (HOST, 0)]);
     // What each counts, of a segment with two of each kind of message and so ten that go out.
-    let mut tally = Tally { messages: [2; 10], ..Tally::default() };
-    tally.sum_up();
-    let counted: Vec<_> = model.sessions[1].meters.iter().map_while(|meter| tally.counted(meter.counter)).collect();
+    let mut counts = SegmentCounts { messages: [2; 10], ..SegmentCounts::default() };
+    counts.store_total();
+    let counted: Vec<_> =
+        model.sessions[1].limit_refs.iter().map_while(|meter| counts.for_counter(meter.counter)).collect();
     assert_eq!(counted, [2, 10, 2, 2]);
-    assert_eq!(model.sessions[1].meters[1].slots, Slots::NONE, "a total keeps no times");
-    assert_eq!(model.sessions[2].meters.map(|meter| meter.scope)[..3], [GROUP, HOST, 0]);
+    assert_eq!(model.sessions[1].limit_refs[1].ring, RingLayout::NONE, "a total keeps no times");
+    assert_eq!(model.sessions[2].limit_refs.map(|meter| meter.scope)[..3], [GROUP, HOST, 0]);
 }
 
 #[test]
@@ -86,7 +96,11 @@ fn an_opaque_session_counts_segments_as_they_leave() {
     model.wire_segments = 42;
     let segment = Segment { seq: line.seq, length: 60_000, ..Segment::default() };
     assert_eq!(model.packet(&line.key, &segment, &[0x17; 60_000]), Verdict::Passed);
-    assert_eq!(model.packet(&line.key, &segment, &[0x17; 60_000]), Verdict::Passed, "a retransmit counts nothing");
+    assert_eq!(
+        model.packet(&line.key, &segment, &[0x17; 60_000]),
+        Verdict::Passed,
+        "a retransmit counts nothing"
+    );
     assert_eq!((model.counters[1].passed[0], model.counters[1].retransmitted), (42, 1));
     let ahead = Segment { seq: line.seq + 90_000, ..segment };
     assert_eq!(model.packet(&line.key, &ahead, &[0x17; 60_000]), Verdict::Ahead);
@@ -120,7 +134,10 @@ fn a_limit_passed_while_tripped_is_a_further_cause_and_fences_anew() {
     model.add_limit(GROUP, LimitClass::Cancel, 2, SECOND);
     model.trip(GROUP, cause::MANUAL);
     let [mut first, mut second] = [1, 2].map(|session| Line::open(&mut model, session, 1));
-    assert_eq!([(); 3].map(|()| first.fix(&mut model, "F")), [Verdict::Passed, Verdict::Passed, Verdict::Limit]);
+    assert_eq!(
+        [(); 3].map(|()| first.fix(&mut model, "F")),
+        [Verdict::Passed, Verdict::Passed, Verdict::Limit]
+    );
     assert_eq!(model.scope(GROUP).switch.causes, cause::MANUAL | cause::RATE);
     assert_eq!(second.fix(&mut model, "0"), Verdict::Fenced);
 }

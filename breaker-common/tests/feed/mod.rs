@@ -6,11 +6,11 @@ pub mod walk;
 use breaker_common::class;
 use breaker_common::fix::MsgType;
 use breaker_common::sequence::{Arrival, Stream};
-use breaker_common::stream::{Kind, Tally, outgoing};
+use breaker_common::stream::{MessageKind, SegmentCounts, outbound_kind};
 
 /// What becomes of a message that goes out and is not looked into.
-pub fn ordinary(msg_type: MsgType) -> Kind {
-    outgoing(msg_type, (class::of(msg_type), false), 0, 0)
+pub fn ordinary(msg_type: MsgType) -> MessageKind {
+    outbound_kind(msg_type, (class::of(msg_type), false), 0, 0)
 }
 
 /// A stream under observation.
@@ -18,9 +18,9 @@ pub struct Feed {
     /// Its state.
     pub stream: Stream,
     /// What all segments so far have brought.
-    pub tally: Tally,
+    pub counts: SegmentCounts,
     /// What becomes of a message: of one that goes out, unless it is said otherwise.
-    pub kind_of: fn(MsgType) -> Kind,
+    pub kind_of: fn(MsgType) -> MessageKind,
     /// Whether its SYN was seen.
     pub opened: bool,
     /// Bytes of the longest message that is believed.
@@ -32,19 +32,34 @@ pub struct Feed {
 impl Feed {
     /// Takes up a stream in this state.
     pub fn of(stream: Stream) -> Self {
-        Self { stream, tally: Tally::default(), kind_of: ordinary, opened: true, longest: u32::MAX, hops: true }
+        Self {
+            stream,
+            counts: SegmentCounts::default(),
+            kind_of: ordinary,
+            opened: true,
+            longest: u32::MAX,
+            hops: true,
+        }
     }
 
     /// Shows it a segment. False where it is withheld.
     pub fn segment(&mut self, seq: u32, payload: &[u8]) -> bool {
         let (length, opened) = (payload.len() as u32, self.opened);
         // `tried` is of one segment.
-        self.tally.tried = 0;
-        match self.stream.advance(seq, length, opened, true, &mut self.tally) {
+        self.counts.false_headers = 0;
+        match self.stream.advance(seq, length, opened, true, &mut self.counts) {
             Arrival::New(from) => {
                 let payload = walk::Bytes(payload, &[]);
                 let framing = &mut self.stream.framing;
-                walk::walk(framing, payload, (from, length), self.longest, self.kind_of, self.hops, &mut self.tally);
+                walk::walk(
+                    framing,
+                    payload,
+                    (from, length),
+                    self.longest,
+                    self.kind_of,
+                    self.hops,
+                    &mut self.counts,
+                );
                 true
             }
             Arrival::Repeated => true,
@@ -54,6 +69,6 @@ impl Feed {
 
     /// Orders by now, those among them that unread bytes counted as.
     pub fn orders(&self) -> u32 {
-        self.tally.messages[0] + self.tally.blind_orders()
+        self.counts.messages[0] + self.counts.blind_orders()
     }
 }

@@ -95,7 +95,9 @@ impl Machine {
     }
 
     fn causes(&self, connection: usize) -> u64 {
-        self.scopes(connection).into_iter().fold(0, |causes, scope| causes | self.model.scope(scope).switch.causes)
+        self.scopes(connection)
+            .into_iter()
+            .fold(0, |causes, scope| causes | self.model.scope(scope).switch.causes)
     }
 
     fn packet(&mut self, connection: usize, seq: u32, flags: u8, payload: &[u8]) -> Verdict {
@@ -128,7 +130,8 @@ impl Machine {
         match step {
             Step::Open => {
                 let isn = self.now as u32 * 1_000_003;
-                *line = Line { born: self.now, isn, seq: isn.wrapping_add(1), whole: true, ..Line::default() };
+                *line =
+                    Line { born: self.now, isn, seq: isn.wrapping_add(1), whole: true, ..Line::default() };
                 self.syn(connection, isn);
             }
             Step::SynAgain if line.born != 0 => {
@@ -156,10 +159,14 @@ impl Machine {
     /// A SYN passes, unless three fenced connections within a minute have isolated its session.
     fn syn(&mut self, connection: usize, isn: u32) {
         let own = self.model.scope_of(Self::session(connection));
-        let isolated = self.model.scope(own).fences.life & 1 == 1;
+        let isolated = self.model.scope(own).fences.generation & 1 == 1;
         match self.packet(connection, isn, SYN, &[]) {
-            Verdict::Control => assert!(self.causes(connection) == 0 || !isolated || self.forgiven(connection)),
-            Verdict::Isolated => assert!(self.causes(connection) != 0 && isolated && !self.forgiven(connection)),
+            Verdict::Control => {
+                assert!(self.causes(connection) == 0 || !isolated || self.forgiven(connection))
+            }
+            Verdict::Isolated => {
+                assert!(self.causes(connection) != 0 && isolated && !self.forgiven(connection))
+            }
             other => panic!("{other:?} for a SYN"),
         }
     }
@@ -167,9 +174,12 @@ impl Machine {
     /// True where a scope of the session was reset since it was isolated.
     fn forgiven(&self, connection: usize) -> bool {
         let own = self.model.scope_of(Self::session(connection));
-        let resets =
-            self.scopes(connection).into_iter().map(|scope| self.model.scope(scope).switch.resets).sum::<u64>();
-        self.model.scope(own).fences.life >> 1 != resets
+        let resets = self
+            .scopes(connection)
+            .into_iter()
+            .map(|scope| self.model.scope(scope).switch.resets)
+            .sum::<u64>();
+        self.model.scope(own).fences.generation >> 1 != resets
     }
 
     fn send(&mut self, connection: usize, payload: Payload) {
@@ -196,15 +206,19 @@ impl Machine {
         }
         let seq = line.seq.wrapping_sub(bytes.len() as u32);
         let causes = self.causes(connection);
-        let old =
-            self.scopes(connection).iter().any(|scope| self.changed[*scope as usize] > self.lines[connection].born);
+        let old = self
+            .scopes(connection)
+            .iter()
+            .any(|scope| self.changed[*scope as usize] > self.lines[connection].born);
         let fenced = old || self.lines[connection].withheld;
         let verdict = self.packet(connection, seq, ACK, &bytes);
         let adds_risk = matches!(payload, Payload::Message("D" | "G" | "R" | "U7"));
         match verdict {
             Verdict::Fenced => assert!(fenced, "{connection} is as young as its scopes"),
             _ if fenced => panic!("{connection} is older than a trip or a reset, and yet {verdict:?}"),
-            Verdict::Passed => assert!(causes == 0 || again || !adds_risk, "{payload:?} passed while tripped"),
+            Verdict::Passed => {
+                assert!(causes == 0 || again || !adds_risk, "{payload:?} passed while tripped")
+            }
             Verdict::Tripped => {
                 assert!(causes != 0 && !again);
                 assert!(adds_risk || !self.lines[connection].whole, "{payload:?} is harmless");

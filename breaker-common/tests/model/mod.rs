@@ -9,8 +9,8 @@ mod walk;
 use std::cell::Cell;
 
 use breaker_common::abi::{
-    CompId, Connection, ConnectionKey, Counters, Endpoint, Event, Limit, Scope, Session, Target, identity, kind,
-    reason, undeclared,
+    CompId, Connection, ConnectionKey, Counters, Endpoint, Event, Limit, Scope, Session, Target, identity,
+    kind, reason, undeclared,
 };
 use breaker_common::class::LimitClass;
 use breaker_common::decide::{self, ACK, SYN, Segment, Verdict, decide};
@@ -146,8 +146,8 @@ impl Model {
     /// Gives a scope one more limit.
     pub fn add_limit(&mut self, scope: u32, class: LimitClass, max: u64, per_ns: u64) {
         let limit = policy::limit(class, max, per_ns, self.times.len() as u32);
-        let slots = if per_ns == 0 { 0 } else { 1 << limit.slots.ring_bits };
-        self.times.resize(self.times.len() + slots, Cell::new(0));
+        let layout = if per_ns == 0 { 0 } else { 1 << limit.ring.ring_bits };
+        self.times.resize(self.times.len() + layout, Cell::new(0));
         self.put_limit(scope, limit);
     }
 
@@ -164,7 +164,7 @@ impl Model {
             let scope = scopes[number as usize].get();
             (scope.rules[0], scope.limits[0])
         };
-        self.sessions.iter_mut().for_each(|session| limits::meter(session, of));
+        self.sessions.iter_mut().for_each(|session| limits::list_limits(session, of));
     }
 
     /// Puts sessions to one place, at the port of the first; each shows its SenderCompID(49) and TargetCompID(56).
@@ -177,14 +177,18 @@ impl Model {
             self.identities.push((place, ids, *session));
         }
         let port = (FIRST_PORT + sessions[0].0 as u16).to_be();
-        let word = Target::Shared { place, mask: 0b11 }.pack();
-        self.endpoints.iter_mut().filter(|(_, endpoint, _)| endpoint.port == port).for_each(|known| known.2 = word);
+        let word = Target::Shared { endpoint: place, mask: 0b11 }.pack();
+        self.endpoints
+            .iter_mut()
+            .filter(|(_, endpoint, _)| endpoint.port == port)
+            .for_each(|known| known.2 = word);
     }
 
     /// The number of a CompID, declared now where it was not.
     pub fn comp_id(&mut self, text: &str) -> u32 {
         let byte = |at: usize| text.as_bytes().get(at).copied().unwrap_or_default();
-        let packed: CompId = std::array::from_fn(|i| u64::from_le_bytes(std::array::from_fn(|j| byte(8 * i + j))));
+        let packed: CompId =
+            std::array::from_fn(|i| u64::from_le_bytes(std::array::from_fn(|j| byte(8 * i + j))));
         let at = self.comp_ids.iter().position(|known| *known == packed);
         if at.is_none() {
             self.comp_ids.push(packed);
@@ -251,7 +255,7 @@ impl Model {
         let mut connection = *self.slot(table, key).expect("it was found");
         let mut run = Run::new(self, key, connection.session, payload);
         let verdict = decide(&mut run, &mut connection, segment);
-        let (tally, told) = (run.tally, run.told);
+        let (counts, told) = (run.counts, run.told);
         self.events.extend(told);
         *self.slot(table, key).expect("it was found") = connection;
         // breaker-ebpf's `connection::retire`.
@@ -261,7 +265,7 @@ impl Model {
             self.put(Table::Transient, key, connection);
         }
         if let Some(counters) = self.counters.get_mut(connection.session as usize) {
-            counters.count(verdict, &tally);
+            counters.count(verdict, &counts);
         }
         Ok(verdict)
     }
@@ -273,17 +277,18 @@ impl Model {
         let number = connection.session;
         let place = self.inbound.iter().position(|(known, _)| known == key).unwrap_or_else(|| {
             let syn = segment.flags & SYN != 0;
-            let inbound = if syn { Inbound::at(segment.seq.wrapping_add(1)) } else { Inbound::joined(segment.seq) };
+            let inbound =
+                if syn { Inbound::at(segment.seq.wrapping_add(1)) } else { Inbound::joined(segment.seq) };
             self.inbound.push((*key, inbound));
             self.inbound.len() - 1
         });
         let (session, mut inbound) = (self.sessions[number as usize], self.inbound[place].1);
-        let mut run = Run::new(self, key, number, payload).incoming();
+        let mut run = Run::new(self, key, number, payload).inbound_kind();
         decide::observe(&mut run, &session, &connection, &mut inbound, segment);
-        let (tally, told) = (run.tally, run.told);
+        let (counts, told) = (run.counts, run.told);
         self.events.extend(told);
         self.inbound[place].1 = inbound;
-        self.counters[number as usize].count_in(&tally);
+        self.counters[number as usize].count_in(&counts);
     }
 
     /// breaker-ebpf's `connection::find`.
@@ -311,7 +316,10 @@ impl Model {
             if other.session == Connection::IGNORED {
                 return if live { Ok(Table::Live) } else { Err(reason::NOT_OURS) };
             }
-            if other.closed_ns == 0 && other.session | other.place != 0 && other.is_established_by(segment) {
+            if other.closed_ns == 0
+                && other.session | other.shared_endpoint != 0
+                && other.is_established_by(segment)
+            {
                 return self.establish(key, other);
             }
             if !live {
@@ -359,7 +367,7 @@ impl Model {
 
     fn establish(&mut self, key: &ConnectionKey, connection: Connection) -> Result<Table, u32> {
         if self.slot(Table::Live, key).is_none() && self.connections.len() == self.most_connections {
-            self.tell(kind::TABLE_FULL, connection.session, key);
+            self.emit(kind::TABLE_FULL, connection.session, key);
             return Err(reason::TABLE_FULL);
         }
         if self.slot(Table::Live, key).is_some() {
@@ -395,12 +403,12 @@ impl Model {
         self.put(Table::Transient, key, Connection::undeclared(seq, blocked, whole));
         self.ports.push(key.remote_port);
         if whole {
-            self.tell(kind::UNDECLARED, 0, key);
+            self.emit(kind::UNDECLARED, 0, key);
         }
         Ok(Table::Transient)
     }
 
-    fn tell(&mut self, kind: u32, session: u32, key: &ConnectionKey) {
+    fn emit(&mut self, kind: u32, session: u32, key: &ConnectionKey) {
         self.events.push(run::event(self.clock, kind, HOST, session, key));
     }
 
@@ -409,8 +417,9 @@ impl Model {
     }
 
     fn longest(&self, key: &ConnectionKey, local: [u32; 4]) -> Option<u32> {
-        let remote =
-            |address: [u32; 4]| address.into_iter().fold(0u128, |all, word| all << 32 | u32::from_be(word) as u128);
+        let remote = |address: [u32; 4]| {
+            address.into_iter().fold(0u128, |all, word| all << 32 | u32::from_be(word) as u128)
+        };
         let matches = |(bits, endpoint, _): &&(u32, Endpoint, u32)| {
             let differing = remote(endpoint.remote) ^ remote(key.remote);
             endpoint.port == key.remote_port

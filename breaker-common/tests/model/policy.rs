@@ -1,16 +1,17 @@
 //! Limits and sessions as user space writes them.
 
-use breaker_common::abi::{Limit, SCOPES_PER_SESSION, Session, Slots};
+use breaker_common::abi::{Limit, RingLayout, SCOPES_PER_SESSION, Session};
 use breaker_common::class::LimitClass;
 use breaker_common::window::{granule_bits, ring_bits};
 use bytemuck::Zeroable;
 
 /// A limit whose ring begins at `base`. `per_ns` of 0 is "total".
 pub fn limit(class: LimitClass, max: u64, per_ns: u64, base: u32) -> Limit {
-    let timed = Slots { base, granule_bits: granule_bits(max) as u8, ring_bits: ring_bits(max) as u8, pad: 0 };
-    let slots = if per_ns == 0 { Slots::NONE } else { timed };
+    let timed =
+        RingLayout { base, granule_bits: granule_bits(max) as u8, ring_bits: ring_bits(max) as u8, pad: 0 };
+    let ring = if per_ns == 0 { RingLayout::NONE } else { timed };
     let warn = [50, 75, 90].map(|percent| (max * percent).div_ceil(100));
-    Limit { class: class as u32, max, per_ns, warn, per_fill: 0, slots }
+    Limit { class: class as u32, max, per_ns, warn, per_fill: 0, ring }
 }
 
 /// A session of these scopes, with the defaults for all else.

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use breaker_common::abi::{Fences, Limit, Scope, Slots, Switch, Trip, Window};
+use breaker_common::abi::{Fences, Limit, RingLayout, Scope, Switch, Trip, Window};
 use breaker_common::limits::SharedScope;
 use breaker_common::window::{self, Ring};
 
@@ -72,24 +72,24 @@ impl SharedScope for InMemory<'_> {
     }
 
     /// In as many calls as it takes, like the kernel.
-    fn stamp(&self, slots: &Slots, first: u64, more: u64, now: impl FnOnce() -> u64) {
-        if window::ended(slots, first, more) == 0 {
+    fn record_times(&self, layout: &RingLayout, first: u64, more: u64, now: impl FnOnce() -> u64) {
+        if window::granules_completed(layout, first, more) == 0 {
             return;
         }
         let now = now();
-        if window::ended(slots, first, more) == 1 {
-            return window::stamp_one(slots, &mut Times(self.times), first, now);
+        if window::granules_completed(layout, first, more) == 1 {
+            return window::record_time(layout, &mut Times(self.times), first, now);
         }
         let mut left = more;
         let mut calls = 0;
-        while left != 0 && calls <= window::MOST_SLOTS / 64 {
-            left = window::stamp(slots, &mut Times(self.times), first + (more - left), left, now, 64);
+        while left != 0 && calls <= window::MAX_SLOTS / 64 {
+            left = window::record_times(layout, &mut Times(self.times), first + (more - left), left, now, 64);
             calls += 1;
         }
         assert_eq!(left, 0, "{more} tickets from {first} on are not all stamped");
     }
 
-    fn issue(&self, i: usize, more: u64) -> u64 {
+    fn issue_tickets(&self, i: usize, more: u64) -> u64 {
         self.update(|scope| {
             let before = scope.windows[i].issued;
             scope.windows[i].issued += more;
@@ -105,12 +105,12 @@ impl SharedScope for InMemory<'_> {
         self.update(|scope| scope.windows[i].peak = peak);
     }
 
-    fn calm(&self, i: usize) -> u64 {
-        self.scope.get().windows[i].calm[0]
+    fn recheck_at(&self, i: usize) -> u64 {
+        self.scope.get().windows[i].recheck_at[0]
     }
 
-    fn set_calm(&self, i: usize, calm: u64) {
-        self.update(|scope| scope.windows[i].calm[0] = calm);
+    fn set_recheck_at(&self, i: usize, recheck_at: u64) {
+        self.update(|scope| scope.windows[i].recheck_at[0] = recheck_at);
     }
 
     fn swap_level(&self, i: usize, level: u64) -> u64 {

@@ -3,7 +3,7 @@
 use breaker_common::abi::identity;
 use breaker_common::class;
 use breaker_common::fix::{MsgType, WINDOW, Words};
-use breaker_common::stream::{Framing, Kind, Payload, Tally, sync};
+use breaker_common::stream::{Framing, MessageKind, Payload, SegmentCounts, sync};
 
 /// `8=FIX.4.4|9=5|35=0|10=000|`: no message is shorter, so no segment holds more messages than its length tells.
 const SHORTEST: u32 = 26;
@@ -28,7 +28,10 @@ impl Payload for Bytes<'_> {
     }
 
     fn comp_id(&mut self, value: &Words) -> u32 {
-        self.1.iter().position(|known| known == value).map_or(identity::UNKNOWN, |at| identity::FIRST + at as u32)
+        self.1
+            .iter()
+            .position(|known| known == value)
+            .map_or(identity::UNKNOWN, |at| identity::FIRST + at as u32)
     }
 }
 
@@ -39,15 +42,15 @@ pub fn walk(
     mut payload: Bytes<'_>,
     (from, to): (u32, u32),
     longest: u32,
-    kind_of: impl Fn(MsgType) -> Kind,
+    kind_of: impl Fn(MsgType) -> MessageKind,
     hops: bool,
-    tally: &mut Tally,
+    counts: &mut SegmentCounts,
 ) {
-    let mut at = steps(framing, &mut payload, (from, to), longest, &kind_of, hops, tally);
-    if framing.skip != 0 && framing.synced == sync::YES {
-        at = framing.overrun(&mut payload, (from, to), longest, tally);
-        assert!((from..=to).contains(&at), "overrun from {from} to {at}, outside the segment");
-        at = steps(framing, &mut payload, (at, to), longest, &kind_of, hops, tally);
+    let mut at = steps(framing, &mut payload, (from, to), longest, &kind_of, hops, counts);
+    if framing.body_remaining != 0 && framing.sync == sync::IN_SYNC {
+        at = framing.find_embedded(&mut payload, (from, to), longest, counts);
+        assert!((from..=to).contains(&at), "find_embedded from {from} to {at}, outside the segment");
+        at = steps(framing, &mut payload, (at, to), longest, &kind_of, hops, counts);
     }
     assert_eq!(at, to);
 }
@@ -57,34 +60,34 @@ fn steps(
     payload: &mut Bytes<'_>,
     (from, to): (u32, u32),
     longest: u32,
-    kind_of: impl Fn(MsgType) -> Kind,
+    kind_of: impl Fn(MsgType) -> MessageKind,
     hops: bool,
-    tally: &mut Tally,
+    counts: &mut SegmentCounts,
 ) -> u32 {
-    let (mut at, mut steps, mut looked_at) = (from, 0, framing.scan != 0);
+    let (mut at, mut steps, mut looked_at) = (from, 0, framing.field_state != 0);
     let mut lost = 0;
     while at < to {
         if hops {
-            let next = framing.hop(payload, (at, to), (16, longest), class::of_one, tally);
+            let next = framing.skip_common(payload, (at, to), (16, longest), class::of_single_char, counts);
             assert!((at..=to).contains(&next), "hopped from {at} to {next}, outside the segment");
             at = next;
         }
         if at == to {
             break;
         }
-        let follows = framing.synced == sync::YES;
+        let follows = framing.sync == sync::IN_SYNC;
         let next = match follows {
-            true => framing.step(payload, (at, to), longest, &kind_of, tally),
-            false => framing.seek(payload, (at, to), longest, tally),
+            true => framing.step(payload, (at, to), longest, &kind_of, counts),
+            false => framing.resync(payload, (at, to), longest, counts),
         };
         assert!((at..=to).contains(&next), "from {at} to {next}, outside the segment");
-        lost += u32::from(framing.synced != sync::YES || !follows);
+        lost += u32::from(framing.sync != sync::IN_SYNC || !follows);
         at = next;
         steps += 1;
         // A field that is looked at takes a step or two, and has two bytes at least.
-        let most = (to - from) / if framing.scan == 0 && !looked_at { SHORTEST } else { 1 } + 2;
+        let most = (to - from) / if framing.field_state == 0 && !looked_at { SHORTEST } else { 1 } + 2;
         assert!(steps <= most + lost, "{steps} steps over {from}..{to}");
-        looked_at |= framing.scan != 0;
+        looked_at |= framing.field_state != 0;
     }
     at
 }

@@ -18,7 +18,12 @@ fn shared() -> Model {
 }
 
 fn logon(target: &str) -> Vec<u8> {
-    build("FIX.4.4", 1, "A", format!("34=1\x0149=FIRM\x0152=20261122-09:30:00\x0156={target}\x0198=0\x01").as_bytes())
+    build(
+        "FIX.4.4",
+        1,
+        "A",
+        format!("34=1\x0149=FIRM\x0152=20261122-09:30:00\x0156={target}\x0198=0\x01").as_bytes(),
+    )
 }
 
 fn session_of(model: &Model, line: &Line) -> u32 {
@@ -36,7 +41,11 @@ fn the_first_message_tells_whose_a_connection_is_however_it_is_cut() {
             assert_eq!(session_of(&model, &line), 0, "nobody's yet");
             assert_eq!(line.send(&mut model, &bytes[cut..]), Verdict::Passed);
             assert_eq!(line.fix(&mut model, "D"), Verdict::Passed);
-            assert_eq!((session_of(&model, &line), model.counters[session as usize].passed[0]), (session, 1), "{cut}");
+            assert_eq!(
+                (session_of(&model, &line), model.counters[session as usize].passed[0]),
+                (session, 1),
+                "{cut}"
+            );
         }
     }
 }
@@ -82,7 +91,7 @@ fn a_connection_is_as_old_as_its_syn_whenever_it_tells_whose_it_is() {
 fn comp_ids_at_an_endpoint_of_its_own_are_compared_once() {
     for (target, mismatches) in [("ONE", 0), ("TWO", 1)] {
         let mut model = model();
-        model.sessions[1].ids = [model.comp_id("FIRM"), model.comp_id("ONE"), 0, 0];
+        model.sessions[1].comp_ids = [model.comp_id("FIRM"), model.comp_id("ONE"), 0, 0];
         let mut line = Line::open(&mut model, 1, 1);
         assert_eq!(line.send(&mut model, &logon(target)), Verdict::Passed);
         assert_eq!(line.send(&mut model, &logon("THREE")), Verdict::Passed);
@@ -106,7 +115,10 @@ fn after_a_trip_a_repeated_order_trips_again_and_before_it_does_not() {
     let mut line = Line::open(&mut model, 1, 2);
     assert_eq!(line.fix(&mut model, "D"), Verdict::Passed);
     assert_eq!(line.send(&mut model, &replay()), Verdict::Replay);
-    assert_eq!((model.scope(scope).switch.causes, told(&model, kind::REPLAYED)), (cause::REPLAY, vec![scope]));
+    assert_eq!(
+        (model.scope(scope).switch.causes, told(&model, kind::REPLAYED)),
+        (cause::REPLAY, vec![scope])
+    );
     model.reset(scope);
     // The agent's day begins anew.
     model.sessions[1].day_epoch = (0..7).map(|scope| model.scope(scope).switch.epoch).sum();
@@ -121,7 +133,8 @@ fn a_replay_is_seen_in_whichever_segment_it_is_and_only_where_it_is_minded() {
         let mut model = model();
         model.trip(HOST, cause::MANUAL);
         model.reset(HOST);
-        let [mut guarded, mut passing, mut disarmed] = [1, 2, 3].map(|session| Line::open(&mut model, session, 1));
+        let [mut guarded, mut passing, mut disarmed] =
+            [1, 2, 3].map(|session| Line::open(&mut model, session, 1));
         model.sessions[2].flags = flag::REPLAYS_PASS;
         model.set(model.scope_of(3), |scope| scope.armed = 0);
         let verdicts = [guarded.send(&mut model, &bytes[..cut]), guarded.send(&mut model, &bytes[cut..])];
@@ -151,7 +164,9 @@ fn a_length_before_a_field_without_a_tag_hides_nothing_behind_it() {
 
 #[test]
 fn a_mass_action_is_what_its_field_says_once_that_has_come() {
-    for (action, class) in [("1373=1\x01", 1), ("1373=3\x01", 1), ("1373=2\x01", 0), ("1373=31\x01", 0), ("", 0)] {
+    for (action, class) in
+        [("1373=1\x01", 1), ("1373=3\x01", 1), ("1373=2\x01", 0), ("1373=31\x01", 0), ("", 0)]
+    {
         let bytes = build("FIXT.1.1", 1, "CA", format!("11=M\x01{action}1374=1\x01").as_bytes());
         for cut in 1..bytes.len() {
             let mut model = model();
@@ -178,7 +193,7 @@ fn a_silent_agent_is_told_of_once_or_trips_the_host() {
         let then = if trips { Verdict::Deadman } else { Verdict::Passed };
         assert_eq!(line.fix(&mut model, "0"), then);
         assert_eq!(line.fix(&mut model, "D"), if trips { Verdict::Fenced } else { Verdict::Passed });
-        assert_eq!(told(&model, kind::SILENT), [HOST]);
+        assert_eq!(told(&model, kind::HEARTBEAT_LOST), [HOST]);
         assert_eq!(model.scope(HOST).switch.causes, if trips { cause::DEADMAN } else { 0 });
         // Tripped for that, what adds no risk passes on a new connection.
         assert_eq!(Line::open(&mut model, 1, 2).fix(&mut model, "F"), Verdict::Passed);
@@ -203,7 +218,10 @@ fn three_connections_fenced_within_a_minute_isolate_their_session_until_a_reset(
         }
         let expected = if isolated { Verdict::Isolated } else { Verdict::Control };
         let next = Line::joined(1, 20);
-        assert_eq!((next.control(&mut model, SYN), told(&model, kind::ISOLATED).len()), (expected, isolated.into()));
+        assert_eq!(
+            (next.control(&mut model, SYN), told(&model, kind::ISOLATED).len()),
+            (expected, isolated.into())
+        );
         assert_eq!(Line::joined(2, 20).control(&mut model, SYN), Verdict::Control, "another session");
         model.reset(scope);
         model.trip(scope, cause::MANUAL);
@@ -214,7 +232,8 @@ fn three_connections_fenced_within_a_minute_isolate_their_session_until_a_reset(
 /// Shows a message that comes in on a connection.
 fn comes_in(model: &mut Model, line: &Line, seq: &mut u32, msg_type: &str, fields: &[u8]) {
     let bytes = build("FIX.4.4", 1, msg_type, fields);
-    let segment = Segment { seq: *seq, length: bytes.len() as u32, ack: line.seq, flags: ACK, ..Segment::default() };
+    let segment =
+        Segment { seq: *seq, length: bytes.len() as u32, ack: line.seq, flags: ACK, ..Segment::default() };
     *seq += segment.length;
     model.observe(&line.key, &segment, &bytes);
 }
@@ -236,7 +255,11 @@ fn what_a_forger_sends_who_does_not_see_the_connection_counts_nothing() {
         Segment { seq: seq.wrapping_sub(1 << 24), ..good },
     ] {
         model.observe(&line.key, &forged, &bytes);
-        assert_eq!((model.counters[1].inbound, model.counters[1].inbound_desyncs), ([0, 1, 0], 0), "{forged:?}");
+        assert_eq!(
+            (model.counters[1].inbound, model.counters[1].inbound_desyncs),
+            ([0, 1, 0], 0),
+            "{forged:?}"
+        );
     }
     model.observe(&line.key, &good, &bytes);
     assert_eq!(model.counters[1].inbound, [0, 2, 0]);
@@ -274,7 +297,10 @@ fn beyond_the_first_orders_so_many_cross_for_each_fill() {
     assert_eq!([(); 4].map(|()| line.fix(&mut model, "D")), [Verdict::Passed; 4]);
     comes_in(&mut model, &line, &mut seq, "8", b"150=F\x0139=1\x01");
     comes_in(&mut model, &line, &mut seq, "8", b"150=F\x0139=1\x01");
-    assert_eq!([(); 3].map(|()| line.fix(&mut model, "D")), [Verdict::Passed, Verdict::Passed, Verdict::Limit]);
+    assert_eq!(
+        [(); 3].map(|()| line.fix(&mut model, "D")),
+        [Verdict::Passed, Verdict::Passed, Verdict::Limit]
+    );
     model.reset(scope);
     let mut line = Line::open(&mut model, 1, 2);
     assert_eq!([(); 4].map(|()| line.fix(&mut model, "D")), [Verdict::Passed; 4]);
@@ -291,9 +317,9 @@ fn a_peer_that_was_told_from_further_ahead_is_told_again_where_it_waits() {
         line.seq = first.wrapping_add(ahead);
         assert_eq!(line.fix(&mut model, "D"), Verdict::Fenced);
         let connection = &mut model.transient[0].1;
-        assert_eq!(connection.told, told, "{ahead} bytes ahead");
+        assert_eq!(connection.peer_notified, told, "{ahead} bytes ahead");
         // So does whoever makes the reset.
-        connection.told = 1;
+        connection.peer_notified = 1;
     }
     assert_eq!(model.transient[0].1.withheld_seq, first);
 }

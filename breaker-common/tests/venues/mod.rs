@@ -53,7 +53,9 @@ pub fn by_length(bytes: &[u8]) -> usize {
             None => break,
             Some(None) => at = start + 1,
             Some(Some((length, from))) => {
-                let Some((_, end)) = from.checked_add(length).and_then(|to| trailer(bytes, to - 1)) else { break };
+                let Some((_, end)) = from.checked_add(length).and_then(|to| trailer(bytes, to - 1)) else {
+                    break;
+                };
                 orders += usize::from(is_order(&bytes[start..end]));
                 at = end;
             }
@@ -102,7 +104,7 @@ pub fn crossed(stream: &[u8], sizes: &[usize], most: u32) -> usize {
             break;
         }
         let end = stream.len().min(at + size);
-        feed.tally = Default::default();
+        feed.counts = Default::default();
         feed.segment(1 + at as u32, &stream[at..end]);
         used += feed.orders();
         if used > most {

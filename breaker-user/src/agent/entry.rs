@@ -23,7 +23,7 @@ pub const KINDS: [(u32, &str); 13] = [
     (kind::TABLE_FULL, "table_full"),
     (kind::UNDECLARED, "undeclared"),
     (kind::REPLAYED, "replayed"),
-    (kind::SILENT, "warned"),
+    (kind::HEARTBEAT_LOST, "warned"),
     (kind::ISOLATED, "isolated"),
     (kind::MISMATCHED, "comp_id_mismatch"),
     (kind::BLIND, "blind"),

@@ -83,7 +83,9 @@ impl Events {
             let Some(record) = self.ring.get_mut().next() else { return true };
             match bytemuck::try_pod_read_unaligned::<Event>(&record) {
                 Ok(event) => self.log.take(event),
-                Err(error) => super::say(&format!("an event of {} bytes was passed over: {error}", record.len())),
+                Err(error) => {
+                    super::say(&format!("an event of {} bytes was passed over: {error}", record.len()))
+                }
             }
         }
         false
@@ -93,7 +95,9 @@ impl Events {
     fn tell_losses(&mut self) {
         let now = self.loaded.now();
         let count = |which| now.breaker.reason(which);
-        let (Ok(ring), Ok(left_out)) = (count(reason::EVENT_LOST), count(reason::EVENT_LEFT_OUT)) else { return };
+        let (Ok(ring), Ok(left_out)) = (count(reason::EVENT_LOST), count(reason::EVENT_LEFT_OUT)) else {
+            return;
+        };
         let (told, refused) = (self.told, self.log.refused());
         let lost = ring.saturating_sub(told.0.ring) + refused.saturating_sub(told.1);
         let spared = left_out.saturating_sub(told.0.left_out);

@@ -104,8 +104,10 @@ impl Told {
                 self.cleared.clear();
             }
             "events_lost" if line.counts.get("loaded_at") == Some(&self.loaded_at.into()) => {
-                let figure = |name: &str| line.counts.get(name).and_then(|figure| figure.as_u64()).unwrap_or_default();
-                self.losses = Losses { ring: figure("ring_since_load"), left_out: figure("left_out_since_load") };
+                let figure =
+                    |name: &str| line.counts.get(name).and_then(|figure| figure.as_u64()).unwrap_or_default();
+                self.losses =
+                    Losses { ring: figure("ring_since_load"), left_out: figure("left_out_since_load") };
             }
             _ => {}
         }

@@ -32,8 +32,10 @@ impl Judgement {
 
     /// Whether the breaker is in force now.
     pub fn now(&self) -> Enforced {
-        let failing =
-            self.log.is_failing().then(|| format!("the audit log is not written: {} entries wait", self.log.pending()));
+        let failing = self
+            .log
+            .is_failing()
+            .then(|| format!("the audit log is not written: {} entries wait", self.log.pending()));
         let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let audit = failing.or_else(|| facts.audit.clone());
         let attachments = if facts.namespace.is_some() { Vec::new() } else { self.loaded.attachments() };

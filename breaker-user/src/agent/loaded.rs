@@ -13,12 +13,12 @@ use rustix::io::Errno;
 use serde_json::json;
 
 use crate::audit::{self, Actor, Entry};
+use crate::cli_error::{self, CliError, Code};
 use crate::config::{Policy, Scopes};
-use crate::fault::{self, Code, Fault};
 use crate::journal::{self, Deed};
 use crate::kernel::attachment::{Attachment, Held};
 use crate::kernel::memory::Mapped;
-use crate::kernel::tables::unpadded;
+use crate::kernel::tables::trim_padding;
 use crate::kernel::{Breaker, PinRoot, load, reattach};
 
 /// A load, all maps and links open: it stays readable and attached where somebody removes its pins.
@@ -47,18 +47,22 @@ impl InForce {
     fn open(root: &PinRoot) -> Result<Self> {
         let breaker = Breaker::open(root)?;
         breaker.maps().open_all()?;
-        Ok(Self { names: breaker.all_names()?, policy: unpadded(&breaker.policy().name), breaker })
+        Ok(Self { names: breaker.all_names()?, policy: trim_padding(&breaker.policy().name), breaker })
     }
 }
 
 impl Loaded {
     /// Adopts what is pinned under the root, whatever policy that is, and loads this one where nothing is. What the log could not yet be told of
     /// that comes with it.
-    pub fn adopt_or_load(root: &PinRoot, policy: Result<&Policy, &anyhow::Error>) -> Result<(Self, Option<Entry>)> {
+    pub fn adopt_or_load(
+        root: &PinRoot,
+        policy: Result<&Policy, &anyhow::Error>,
+    ) -> Result<(Self, Option<Entry>)> {
         let adopted = root.exists();
         let mut untold = None;
         if !adopted {
-            let policy = policy.map_err(|error| Fault::new(fault::code_of(error), fault::text_of(error)))?;
+            let policy = policy
+                .map_err(|error| CliError::new(cli_error::code_of(error), cli_error::text_of(error)))?;
             untold = load(root, policy)?;
         }
         let breaker = Breaker::open(root)?;
@@ -156,12 +160,13 @@ fn lock(root: &PinRoot) -> Result<File> {
     match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(directory),
         Err(Errno::WOULDBLOCK) => {
-            let holder = holder(&directory).map_or_else(|| "of unknown pid".to_owned(), |pid| format!("pid {pid}"));
+            let holder =
+                holder(&directory).map_or_else(|| "of unknown pid".to_owned(), |pid| format!("pid {pid}"));
             let text = format!(
                 "starting the agent: one serves {} already, {holder}: stop that one first, or choose another --pin-root",
                 path.display()
             );
-            Err(Fault::new(Code::Refused, text).into())
+            Err(CliError::new(Code::Refused, text).into())
         }
         Err(error) => Err(error).with_context(|| format!("locking {}", path.display())),
     }
@@ -175,7 +180,8 @@ fn holder(file: &File) -> Option<u32> {
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let line = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let of = |words: Vec<&str>| {
-        (words.get(1) == Some(&"FLOCK") && words.get(5) == Some(&place.as_str())).then(|| words[4].parse().ok())?
+        (words.get(1) == Some(&"FLOCK") && words.get(5) == Some(&place.as_str()))
+            .then(|| words[4].parse().ok())?
     };
     line.filter_map(of).find(|pid| *pid != 0)
 }

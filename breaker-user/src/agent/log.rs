@@ -24,9 +24,9 @@ use crate::config::{ScopeIndex, Scopes};
 use crate::journal;
 
 /// Events that may wait: 3 MB.
-const MOST_EVENTS: usize = 32 * 1024;
+const MAX_EVENTS: usize = 32 * 1024;
 /// Entries that may wait in all: room for the agent's own where events have taken theirs.
-const MOST: usize = MOST_EVENTS + 1024;
+const MOST: usize = MAX_EVENTS + 1024;
 /// Entries in one write.
 const AT_ONCE: usize = 4096;
 /// Time between two writes, in which a burst gathers.
@@ -99,7 +99,7 @@ impl Log {
 
     /// False where events should stay in the ring for now.
     pub fn has_room(&self) -> bool {
-        self.waiting().len() < MOST_EVENTS
+        self.waiting().len() < MAX_EVENTS
     }
 
     /// How many wait.

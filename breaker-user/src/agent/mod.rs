@@ -38,19 +38,19 @@ use tokio::sync::{Semaphore, watch as signal};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::cli_error::{self, CliError, Code};
 use crate::config::{self, Policy};
-use crate::fault::{self, Code, Fault};
 use crate::journal;
 use crate::kernel::PinRoot;
 use crate::kernel::netns;
-use crate::kernel::tables::unpadded;
+use crate::kernel::tables::trim_padding;
 use events::Events;
 use history::{History, Losses};
 use judgement::Judgement;
 use loaded::Loaded;
 use log::Log;
 use metrics::{Server, Source};
-use watch::{LastLook, Watch};
+use watch::{LastCheck, Watch};
 
 /// Time that the parts have to come to their end.
 const ENDING: Duration = Duration::from_secs(5);
@@ -60,7 +60,7 @@ pub struct Agent {
     loaded: Arc<Loaded>,
     log: Arc<Log>,
     source: Arc<Source>,
-    last_look: Arc<LastLook>,
+    last_look: Arc<LastCheck>,
     address: SocketAddr,
     config: PathBuf,
     differs: Option<String>,
@@ -95,7 +95,7 @@ impl Agent {
                  --net=/run/netns/NAME breaker agent`",
                 netns::name(meta.netns)
             );
-            return Err(Fault::new(Code::Interface, text).into());
+            return Err(CliError::new(Code::Interface, text).into());
         }
         let log = Arc::new(Log::new(Arc::clone(&loaded)));
         let mut history = History::new(journal::path(&now.breaker), now.breaker.names(), meta.loaded_at);
@@ -103,7 +103,7 @@ impl Agent {
             say(&format!("trips are counted from now on: {error:#}"));
         }
         untold.into_iter().for_each(|entry| log.note(entry));
-        let last_look = Arc::new(LastLook::default());
+        let last_look = Arc::new(LastCheck::default());
         let source = Arc::new(Source {
             loaded: Arc::clone(&loaded),
             log: Arc::clone(&log),
@@ -114,7 +114,10 @@ impl Agent {
         });
         if let Some(found) = &differs {
             let loaded = loaded.now();
-            say(&format!("{found}: policy {} stays in force: `breaker reload` puts a file in force", loaded.policy));
+            say(&format!(
+                "{found}: policy {} stays in force: `breaker reload` puts a file in force",
+                loaded.policy
+            ));
             let counts = json!({ "file": config.display().to_string(), "found": found });
             log.note(source.loaded.entry("policy_refused", counts));
         }
@@ -133,13 +136,16 @@ impl Agent {
         let (stop, stopped) = signal::channel(());
         let told = self.source.history.lock().map_or(Losses::default(), |history| history.losses());
         let events = Events::open(Arc::clone(&self.loaded), Arc::clone(&self.log), told)?;
-        let mut watch = Watch::new(Arc::clone(&self.loaded), Arc::clone(&self.log), Arc::clone(&self.last_look));
+        let mut watch =
+            Watch::new(Arc::clone(&self.loaded), Arc::clone(&self.log), Arc::clone(&self.last_look));
         heartbeat::beat(&self.loaded)?;
         watch.look();
         let (server, metrics) = Server::bind(self.address, Arc::clone(&self.source)).await;
         let started = self.started(metrics);
-        self.log
-            .note(self.loaded.entry("agent_started", json!({ "adopted": started.adopted, "version": crate::VERSION })));
+        self.log.note(
+            self.loaded
+                .entry("agent_started", json!({ "adopted": started.adopted, "version": crate::VERSION })),
+        );
         ready(started);
 
         let mut parts = JoinSet::new();
@@ -171,7 +177,8 @@ impl Agent {
         signal.map(drop).ok_or_else(|| {
             let now = self.loaded.now();
             let what = now.breaker.root().path().display();
-            Fault::new(Code::NotLoaded, format!("serving {what}: it was unloaded meanwhile: load again")).into()
+            CliError::new(Code::NotLoaded, format!("serving {what}: it was unloaded meanwhile: load again"))
+                .into()
         })
     }
 
@@ -179,7 +186,14 @@ impl Agent {
         Started {
             adopted: self.loaded.adopted,
             policy: self.loaded.now().policy.clone(),
-            interfaces: self.loaded.now().breaker.interfaces().iter().map(|found| unpadded(&found.name)).collect(),
+            interfaces: self
+                .loaded
+                .now()
+                .breaker
+                .interfaces()
+                .iter()
+                .map(|found| trim_padding(&found.name))
+                .collect(),
             metrics,
             differs: self.differs.clone(),
         }
@@ -189,7 +203,7 @@ impl Agent {
 /// Why a file is not what is in force, where it is not.
 fn differs(loaded: &Loaded, policy: &Result<Policy>, config: &Path) -> Option<String> {
     match policy {
-        Err(error) => Some(fault::text_of(error)),
+        Err(error) => Some(cli_error::text_of(error)),
         Ok(policy) if *policy.sha256() == loaded.now().breaker.policy().sha256 => None,
         Ok(policy) => Some(format!(
             "{} was changed: it is policy {} with sha256 {}",

@@ -14,8 +14,8 @@ use tokio::task::spawn_blocking;
 use super::loaded::Loaded;
 use super::log::Log;
 use crate::audit::Entry;
+use crate::cli_error::{self, CliError, Code};
 use crate::config::{self, Policy};
-use crate::fault::{self, Code, Fault};
 use crate::kernel::Breaker;
 use crate::kernel::reload::{Reloaded, reload};
 
@@ -84,9 +84,11 @@ impl Reload {
                 }
             }
             Err(error) => {
-                let found = fault::text_of(&error);
+                let found = cli_error::text_of(&error);
                 super::say(&format!("{file} is not put in force, the policy before stays: {found}"));
-                self.log.note(self.loaded.entry("policy_refused", json!({ "file": file.to_string(), "found": found })));
+                self.log.note(
+                    self.loaded.entry("policy_refused", json!({ "file": file.to_string(), "found": found })),
+                );
             }
         }
     }
@@ -95,7 +97,10 @@ impl Reload {
 /// The policy in a file.
 fn read(path: &std::path::Path) -> Result<Policy> {
     let loaded = config::load(path).map_err(|errors| {
-        Fault::new(Code::Usage, format!("the configuration is refused\n{}", errors.diagnostics().render(false)))
+        CliError::new(
+            Code::Usage,
+            format!("the configuration is refused\n{}", errors.diagnostics().render(false)),
+        )
     })?;
     if !loaded.policy.warnings().is_empty() {
         super::say(&loaded.policy.warnings().render(false));

@@ -55,7 +55,9 @@ fn made(events: &[Event]) -> Vec<Entry> {
 
 #[test]
 fn a_trip_is_told_with_its_limit_and_its_connection() {
-    let [entry] = &made(&[Event { cause: cause::RATE, used: 501, ..event(kind::TRIPPED) }])[..] else { panic!("one") };
+    let [entry] = &made(&[Event { cause: cause::RATE, used: 501, ..event(kind::TRIPPED) }])[..] else {
+        panic!("one")
+    };
     assert_eq!(entry.kind, "tripped");
     assert_eq!(entry.scope.as_deref(), Some("session/xnys-1"));
     assert_eq!(entry.cause.as_deref(), Some("rate"));
@@ -69,12 +71,19 @@ fn a_trip_is_told_with_its_limit_and_its_connection() {
 
 #[test]
 fn what_an_event_has_no_figure_for_is_left_out() {
-    let [desync] = &made(&[Event { cause: cause::DESYNC, ..event(kind::TRIPPED) }])[..] else { panic!("one") };
+    let [desync] = &made(&[Event { cause: cause::DESYNC, ..event(kind::TRIPPED) }])[..] else {
+        panic!("one")
+    };
     assert_eq!(desync.counts, json!({ "session": "xnys-1", "connection": "10.9.0.1:4242 > 10.9.0.2:9001" }));
-    let [warned] = &made(&[Event { scope: 0, used: 250, level: 1, ..event(kind::WARNED) }])[..] else { panic!("one") };
+    let [warned] = &made(&[Event { scope: 0, used: 250, level: 1, ..event(kind::WARNED) }])[..] else {
+        panic!("one")
+    };
     assert_eq!((warned.scope.as_deref(), warned.cause.as_deref()), (Some("host"), None));
     let connection = "10.9.0.1:4242 > 10.9.0.2:9001";
-    assert_eq!(warned.counts, json!({ "session": "xnys-1", "connection": connection, "used": 250, "level": 1 }));
+    assert_eq!(
+        warned.counts,
+        json!({ "session": "xnys-1", "connection": connection, "used": 250, "level": 1 })
+    );
     let [strange] = &made(&[Event { scope: 77, session: 77, ..event(99) }])[..] else { panic!("one") };
     assert_eq!((strange.kind.as_str(), strange.scope.as_deref()), ("unknown", None));
     assert_eq!(strange.counts, json!({ "connection": connection }));
@@ -114,7 +123,8 @@ fn every_kind_has_the_name_that_scripts_know() {
 #[test]
 fn a_full_table_is_one_entry_a_session_in_its_place() {
     let full = |session| Event { session, scope: 0, ..event(kind::TABLE_FULL) };
-    let made = made(&[event(kind::FENCED), full(1), full(0), full(1), event(kind::DESYNCED), full(1), full(0)]);
+    let made =
+        made(&[event(kind::FENCED), full(1), full(0), full(1), event(kind::DESYNCED), full(1), full(0)]);
     let told: Vec<_> = made
         .iter()
         .map(|entry| (entry.kind.as_str(), &entry.counts["session"], entry.counts["events"].as_u64()))
@@ -172,7 +182,8 @@ fn trips_are_counted_from_the_log_on_across_restarts_and_rotation() {
     let mut history = History::new(log.clone(), &names(), 7);
     history.read_on().expect("no log is no error");
     let trip = |cause| told("tripped", Some("session/xnys-1"), Some(cause), json!({}));
-    audit::append(&log, &[trip("rate"), told("reset", Some("session/xnys-1"), Some("rate"), json!({}))]).unwrap();
+    audit::append(&log, &[trip("rate"), told("reset", Some("session/xnys-1"), Some("rate"), json!({}))])
+        .unwrap();
     history.read_on().unwrap();
     assert_eq!(history.trips("session/xnys-1"), [0, 1, 0, 0, 0, 0, 0]);
     audit::append(
@@ -247,7 +258,8 @@ fn losses_told_of_are_those_of_this_load() {
     let scratch = Scratch::new("lost");
     let log = scratch.log();
     let lost = |ring: u64, loaded_at: u64| {
-        let counts = json!({ "ring_since_load": ring, "left_out_since_load": 2 * ring, "loaded_at": loaded_at });
+        let counts =
+            json!({ "ring_since_load": ring, "left_out_since_load": 2 * ring, "loaded_at": loaded_at });
         told("events_lost", None, None, counts)
     };
     audit::append(&log, &[lost(900, 6), lost(5, 7), lost(12, 7), lost(800, 8)]).unwrap();

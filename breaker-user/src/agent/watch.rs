@@ -46,12 +46,12 @@ pub enum Found {
 
 /// When the watch last looked, for `/healthz`, and how often it has attached to an interface again.
 #[derive(Debug, Default)]
-pub struct LastLook {
+pub struct LastCheck {
     at_ns: AtomicU64,
     reattached: Mutex<BTreeMap<String, u64>>,
 }
 
-impl LastLook {
+impl LastCheck {
     /// True where that was long ago, or never.
     pub fn is_stale(&self) -> bool {
         clock::now_ns().saturating_sub(self.at_ns.load(Ordering::Relaxed)) > STALE_NS
@@ -73,7 +73,7 @@ impl LastLook {
 pub struct Watch {
     loaded: Arc<Loaded>,
     log: Arc<Log>,
-    last: Arc<LastLook>,
+    last: Arc<LastCheck>,
     /// What is wrong with each attachment.
     standing: Vec<Option<What>>,
     /// When each attachment was seen to be lost.
@@ -86,9 +86,17 @@ pub struct Watch {
 
 impl Watch {
     /// A watch that takes everything to be well, and so tells of what is not at its first look.
-    pub fn new(loaded: Arc<Loaded>, log: Arc<Log>, last: Arc<LastLook>) -> Self {
+    pub fn new(loaded: Arc<Loaded>, log: Arc<Log>, last: Arc<LastCheck>) -> Self {
         let count = loaded.attachments().len();
-        Self { standing: vec![None; count], lost: vec![None; count], tries: Vec::new(), loaded, log, last, stuck: None }
+        Self {
+            standing: vec![None; count],
+            lost: vec![None; count],
+            tries: Vec::new(),
+            loaded,
+            log,
+            last,
+            stuck: None,
+        }
     }
 
     /// Watches until the shutdown, or until the load is unloaded.
@@ -131,7 +139,8 @@ impl Watch {
     /// Attaches the programs again where an interface was made again. True where that was done.
     fn reattach(&mut self, found: &[Attachment]) -> bool {
         let interfaces = self.loaded.now().breaker.interfaces().len();
-        let Some(position) = found.iter().take(interfaces).position(|attachment| attachment.remade.is_some()) else {
+        let Some(position) = found.iter().take(interfaces).position(|attachment| attachment.remade.is_some())
+        else {
             return false;
         };
         self.tries.retain(|tried| tried.elapsed() < MINUTE);
@@ -142,7 +151,9 @@ impl Watch {
         let name = &found[position].name;
         match self.loaded.reattach(position) {
             Ok(ifindex) => {
-                super::say(&format!("{name}: it was made again, and is protected again as interface {ifindex}"));
+                super::say(&format!(
+                    "{name}: it was made again, and is protected again as interface {ifindex}"
+                ));
                 self.last.reattached(name);
                 let gap_ms = self.lost[position].map(|lost| lost.elapsed().as_millis() as u64);
                 let counts = json!({ "interface": name, "ifindex": ifindex, "gap_ms": gap_ms });

@@ -45,7 +45,8 @@ pub fn write(log: &File, path_of_log: &Path, Anchor { end, first }: &Anchor) {
     if anchor.metadata().is_ok_and(|found| (found.uid(), found.gid()) != (of_log.uid(), of_log.gid())) {
         let _ = std::os::unix::fs::fchown(&anchor, Some(of_log.uid()), Some(of_log.gid()));
     }
-    let _ = anchor.write_all_at(format!("{:0DIGITS$} {} {first:0DIGITS$}\n", end.seq, end.hash).as_bytes(), 0);
+    let _ =
+        anchor.write_all_at(format!("{:0DIGITS$} {} {first:0DIGITS$}\n", end.seq, end.hash).as_bytes(), 0);
 }
 
 /// Beside the log, under a name that no pattern for logs finds.

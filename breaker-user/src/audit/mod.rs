@@ -27,7 +27,7 @@ use anchor::Anchor;
 pub use reader::Reader;
 pub use verify::{Verified, verify};
 
-use crate::fault::{Code, Fault};
+use crate::cli_error::{CliError, Code};
 use crate::file;
 
 /// Who did it.
@@ -171,7 +171,7 @@ pub fn require(path: &Path) -> Result<()> {
         "reading the configuration: agent audit: {} is {found}: name a regular file, or none yet",
         path.display()
     );
-    Err(Fault::new(Code::Usage, text).into())
+    Err(CliError::new(Code::Usage, text).into())
 }
 
 /// Sets room aside for an entry: for what must not be done without one.
@@ -294,7 +294,8 @@ fn last(tail: &[u8], whole: bool) -> Option<End> {
     }
     let mut lines = lines.rev().filter(|line| !line.is_empty());
     let Some(last) = lines.next() else { return whole.then(|| End { seq: 0, hash: hash(b"") }) };
-    let number = std::iter::once(last).chain(lines).find_map(|line| serde_json::from_slice::<Line>(line).ok());
+    let number =
+        std::iter::once(last).chain(lines).find_map(|line| serde_json::from_slice::<Line>(line).ok());
     match number {
         None if !whole => None,
         number => Some(End { seq: number.map_or(0, |line| line.seq), hash: hash(last) }),

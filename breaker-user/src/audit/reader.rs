@@ -45,7 +45,11 @@ impl Reader {
             let open = match &mut self.open {
                 Some(open) => open,
                 None if !self.path.exists() => return Ok(()),
-                None => self.open.insert(Open { file: file::open_to_read(&self.path)?, read: 0, head: Vec::new() }),
+                None => self.open.insert(Open {
+                    file: file::open_to_read(&self.path)?,
+                    read: 0,
+                    head: Vec::new(),
+                }),
             };
             open.read_on(&mut take).with_context(|| what.clone())?;
             let own = open.file.metadata().with_context(|| what.clone())?;

@@ -111,7 +111,9 @@ fn part(path: &Path) -> Result<Option<Part>> {
 
 /// A line that is whole and follows the one before, or what is wrong with it.
 fn event(line: &[u8], before: Option<&End>) -> Result<Line, String> {
-    let Some(text) = line.strip_suffix(b"\n") else { return Err("it is unfinished: its end was cut off".to_owned()) };
+    let Some(text) = line.strip_suffix(b"\n") else {
+        return Err("it is unfinished: its end was cut off".to_owned());
+    };
     let Ok(event) = serde_json::from_slice::<Line>(text) else { return Err("it is no event".to_owned()) };
     if !is_sealed(text) {
         return Err("its `hash` is not that of its text: it was changed".to_owned());
@@ -123,7 +125,9 @@ fn event(line: &[u8], before: Option<&End>) -> Result<Line, String> {
         None => return Ok(event),
     };
     if event.prev != prev {
-        return Err("its `prev` is not the hash of the line before: a line was changed, removed or moved".to_owned());
+        return Err(
+            "its `prev` is not the hash of the line before: a line was changed, removed or moved".to_owned()
+        );
     }
     if event.seq != next {
         return Err(format!(
@@ -143,7 +147,10 @@ fn require_all_of(newest: &Part, written: &Anchor) -> Result<()> {
     }
     // It may have been rotated since that was read.
     if written.first != 0 && newest.first > written.first && newest.first <= written.end.seq {
-        bail!("verifying {path}: {}: they were cut off its beginning", missing(written.first, newest.first - 1));
+        bail!(
+            "verifying {path}: {}: they were cut off its beginning",
+            missing(written.first, newest.first - 1)
+        );
     }
     Ok(())
 }
@@ -199,7 +206,8 @@ fn siblings(path: &Path) -> Vec<PathBuf> {
     };
     let is_log = |found: &PathBuf| {
         let mut line = Vec::new();
-        let read = file::open_to_read(found).and_then(|file| Ok(next_line(&mut BufReader::new(file), &mut line)?));
+        let read =
+            file::open_to_read(found).and_then(|file| Ok(next_line(&mut BufReader::new(file), &mut line)?));
         read.is_ok() && serde_json::from_slice::<Line>(&line).is_ok()
     };
     let entries = fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path());

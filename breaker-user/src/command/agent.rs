@@ -26,7 +26,8 @@ pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
         policy => Ok(policy?),
     };
     // One thread, and a few more for what may take its time: disk, large maps.
-    let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(4).build().context("starting")?;
+    let runtime =
+        Builder::new_current_thread().enable_all().max_blocking_threads(4).build().context("starting")?;
     let served = runtime.block_on(async {
         // Before anything is loaded, so that no signal finds the agent without an ear for it.
         let signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -9,9 +9,9 @@ use serde_json::json;
 use super::{say, warn};
 use crate::audit;
 use crate::cli::ConfigArgs;
+use crate::cli_error::{CliError, Code};
 use crate::config::{self, Inbound, Mode, Policy, Word};
 use crate::enforced::{Enforced, Facts};
-use crate::fault::{Code, Fault};
 use crate::kernel::routes::{self, Remote};
 use crate::kernel::{hook, load};
 
@@ -21,7 +21,8 @@ pub fn run(args: &ConfigArgs) -> Result<ExitCode> {
     let tables = load::tables(&policy)?;
     let host = host(&policy);
     // Maps have room for every CPU that may yet be plugged in.
-    let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow!(error).context(format!("reading {path}")))?;
+    let cpus =
+        aya::util::nr_cpus().map_err(|(path, error)| anyhow!(error).context(format!("reading {path}")))?;
     let inbound = policy.host().inbound == Inbound::Watch;
     let memory = tables.room().memory(policy.host().connections.get(), inbound, cpus);
     let limits: usize = policy.scopes().iter().map(|scope| policy.limits(scope).len()).sum();
@@ -68,8 +69,12 @@ fn ways(policy: &Policy) -> Result<ExitCode> {
             local: session.local,
         })
     });
-    let covered =
-        policy.host().interfaces.iter().map(|name| hook::ifindex(name.as_str())).collect::<Result<Vec<_>>>()?;
+    let covered = policy
+        .host()
+        .interfaces
+        .iter()
+        .map(|name| hook::ifindex(name.as_str()))
+        .collect::<Result<Vec<_>>>()?;
     let routes = routes::astray(&remotes.collect::<Vec<_>>(), &covered)?;
     let enforced = Enforced::of(Facts { routes, ..Facts::default() });
     enforced.problems.iter().for_each(|problem| warn(&format!("breaker: {}", problem.line())));
@@ -85,9 +90,13 @@ fn host(policy: &Policy) -> Result<&'static str> {
 
 /// The policy in a file; what it warns of goes to standard error.
 pub fn policy(args: &ConfigArgs) -> Result<Policy> {
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colour =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let loaded = config::load(&args.config).map_err(|errors| {
-        Fault::new(Code::Usage, format!("the configuration is refused\n{}", errors.diagnostics().render(colour)))
+        CliError::new(
+            Code::Usage,
+            format!("the configuration is refused\n{}", errors.diagnostics().render(colour)),
+        )
     })?;
     let policy = loaded.policy;
     if !policy.warnings().is_empty() {

@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 
 use super::say;
 use crate::cli::DrillArgs;
+use crate::cli_error::Code;
 use crate::drill::{self, Scenario};
-use crate::fault::Code;
 
 /// Rehearses, and fails where a promise was broken.
 pub fn run(args: &DrillArgs) -> Result<ExitCode> {

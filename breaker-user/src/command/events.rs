@@ -54,7 +54,10 @@ fn told(path: &Path, found: &Verified) -> String {
         text += &format!(", in {} files", found.files.len());
     }
     if found.first > 1 {
-        text += &format!("; it begins with number {}: what came before is in a file that is not here", found.first);
+        text += &format!(
+            "; it begins with number {}: what came before is in a file that is not here",
+            found.first
+        );
     }
     for apart in &found.apart {
         text += &format!("; {} is no part of it", apart.display());
@@ -65,9 +68,9 @@ fn told(path: &Path, found: &Verified) -> String {
 fn path(root: &PinRoot, args: &LogArgs) -> Result<PathBuf> {
     match &args.audit {
         Some(path) => Ok(path.clone()),
-        None => {
-            Ok(journal::path(&Switchboard::open(root).context("finding the audit log, which --audit FILE names too")?))
-        }
+        None => Ok(journal::path(
+            &Switchboard::open(root).context("finding the audit log, which --audit FILE names too")?,
+        )),
     }
 }
 

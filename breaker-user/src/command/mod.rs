@@ -17,8 +17,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::cli::{Cli, Verb};
+use crate::cli_error::Code;
 use crate::enforced::Enforced;
-use crate::fault::Code;
 use crate::kernel::PinRoot;
 
 /// Does what was typed.

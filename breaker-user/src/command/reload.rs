@@ -7,11 +7,11 @@ use serde_json::json;
 
 use super::{check, say};
 use crate::cli::ConfigArgs;
+use crate::cli_error::{self, Code};
 use crate::config::Policy;
-use crate::fault::{self, Code};
 use crate::journal::{self, Deed};
 use crate::kernel::reload::{Reloaded, reload};
-use crate::kernel::tables::unpadded;
+use crate::kernel::tables::trim_padding;
 use crate::kernel::{Breaker, PinRoot};
 
 /// Puts another configuration in force, and shows what the kernel then says.
@@ -36,7 +36,7 @@ pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
     };
     let breaker = Breaker::open(root)?;
     let sha256: String = breaker.policy().sha256.iter().map(|byte| format!("{byte:02x}")).collect();
-    let name = unpadded(&breaker.policy().name);
+    let name = trim_padding(&breaker.policy().name);
     say(&if args.json {
         serde_json::to_string_pretty(&json!({
             "changed": done.changed,
@@ -54,10 +54,10 @@ pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
 
 /// Notes what was refused: somebody wanted it.
 fn note_refusal(root: &PinRoot, policy: &Policy, error: &anyhow::Error) {
-    if fault::code_of(error) == Code::Refused
+    if cli_error::code_of(error) == Code::Refused
         && let Ok(breaker) = Breaker::open(root)
     {
-        let counts = json!({ "sha256": policy.sha256_hex(), "found": fault::text_of(error) });
+        let counts = json!({ "sha256": policy.sha256_hex(), "found": cli_error::text_of(error) });
         journal::note(&breaker, &Deed::of_all("policy_refused", counts));
     }
 }

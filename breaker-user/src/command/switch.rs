@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 
 use super::{in_force, say};
 use crate::cli::{ResetArgs, SwitchArgs, TripArgs};
+use crate::cli_error::{CliError, Code};
 use crate::config::ScopeIndex;
 use crate::enforced::Enforced;
-use crate::fault::{Code, Fault};
 use crate::journal::{self, Deed};
 use crate::kernel::disconnect::Ended;
-use crate::kernel::tables::unpadded;
+use crate::kernel::tables::trim_padding;
 use crate::kernel::{Breaker, PinRoot, Reset, Switchboard};
 use crate::view::{self, status::causes};
 
@@ -27,7 +27,12 @@ pub fn arm(root: &PinRoot, args: &SwitchArgs, armed: bool) -> Result<ExitCode> {
     let verb = if armed { "arming" } else { "disarming" };
     let held = breaker.scope(scope)?.switch.causes;
     if !armed && held != 0 {
-        return Err(refused(args, verb, &format!("it is tripped ({})", causes(held).join(", ")), "reset it first"));
+        return Err(refused(
+            args,
+            verb,
+            &format!("it is tripped ({})", causes(held).join(", ")),
+            "reset it first",
+        ));
     }
     let (kind, failed) = if armed { ("armed", "arming_failed") } else { ("disarmed", "disarming_failed") };
     let deed = Deed { kind, about: Some((&args.scope, 0)), reason: Some(&args.reason), counts: json!({}) };
@@ -37,7 +42,7 @@ pub fn arm(root: &PinRoot, args: &SwitchArgs, armed: bool) -> Result<ExitCode> {
             return Ok(());
         }
         let text = format!("{verb} {}: the kernel still says otherwise", args.scope);
-        Err(Fault::new(Code::Unexpected, text).into())
+        Err(CliError::new(Code::Unexpected, text).into())
     })?;
     let code = show(&breaker, scope, args.json, json!({}), "")?;
     // A scope that was to be disarmed holds nothing.
@@ -52,7 +57,7 @@ fn logged(
     act: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let path = journal::path(breaker);
-    let entry = deed.entry(unpadded(&breaker.policy().name));
+    let entry = deed.entry(trim_padding(&breaker.policy().name));
     let scope = deed.about.map_or("host", |(scope, _)| scope);
     journal::before(&path, &format!("{doing} {scope}"), entry.clone())?;
     act().inspect_err(|error| journal::failed(&path, failed, &entry, error))
@@ -83,7 +88,9 @@ pub fn trip(root: &PinRoot, args: &TripArgs) -> Result<ExitCode> {
     } else {
         match end(&breaker, scope, Ended::All) {
             Ok(count) => (count, format!("connections ended: {count}")),
-            Err(error) => (0, format!("idle connections were not ended ({error:#}): they are at their next message")),
+            Err(error) => {
+                (0, format!("idle connections were not ended ({error:#}): they are at their next message"))
+            }
         }
     };
     if let Some((text, _)) = &noted {
@@ -93,9 +100,11 @@ pub fn trip(root: &PinRoot, args: &TripArgs) -> Result<ExitCode> {
     let counts = tell(&breaker, json!({ "epoch": switch.epoch, "connections_ended": ended }));
     let shown = show(&breaker, scope, args.json, counts, &told);
     if switch.causes & cause::MANUAL == 0 {
-        let text =
-            format!("tripping {}: it was tripped, and somebody has reset it since: see `breaker events`", args.scope);
-        return Err(Fault::new(Code::Unexpected, text).into());
+        let text = format!(
+            "tripping {}: it was tripped, and somebody has reset it since: see `breaker events`",
+            args.scope
+        );
+        return Err(CliError::new(Code::Unexpected, text).into());
     }
     shown
 }
@@ -149,8 +158,11 @@ pub fn reset(root: &PinRoot, ResetArgs { switch: args, force }: &ResetArgs) -> R
     counts["connections_ended"] = ended.into();
     let shown = show(&breaker, scope, args.json, counts, &told);
     if breaker.switch(scope)?.causes != 0 {
-        let text = format!("resetting {}: it was reset, and has tripped again since: see `breaker status`", args.scope);
-        return Err(Fault::new(Code::Unexpected, text).into());
+        let text = format!(
+            "resetting {}: it was reset, and has tripped again since: see `breaker status`",
+            args.scope
+        );
+        return Err(CliError::new(Code::Unexpected, text).into());
     }
     shown
 }
@@ -171,11 +183,20 @@ fn guarded(breaker: &Breaker, scope: ScopeIndex) -> Result<bool> {
 fn connections(breaker: &Breaker, scope: ScopeIndex) -> Result<u64> {
     let counts = breaker.connection_counts()?;
     let of = breaker.sessions_of(scope)?;
-    Ok(of.iter().filter_map(|session| counts.get(session.get() as usize)).map(|count| count.fenced + count.live).sum())
+    Ok(of
+        .iter()
+        .filter_map(|session| counts.get(session.get() as usize))
+        .map(|count| count.fenced + count.live)
+        .sum())
 }
 
 /// Why a reset is refused, and what to do about it.
-fn objection(breaker: &Breaker, scope: ScopeIndex, held: u64, force: bool) -> Result<Option<(String, String)>> {
+fn objection(
+    breaker: &Breaker,
+    scope: ScopeIndex,
+    held: u64,
+    force: bool,
+) -> Result<Option<(String, String)>> {
     if held == 0 {
         return Ok(Some(("it is not tripped".to_owned(), "`breaker status` lists what is".to_owned())));
     }
@@ -185,16 +206,24 @@ fn objection(breaker: &Breaker, scope: ScopeIndex, held: u64, force: bool) -> Re
     {
         let (after, age) = (view::status::duration(after), age / 1_000_000);
         let found = format!("the agent is still silent, for {age} ms where the policy allows {after}");
-        return Ok(Some((found, "start `breaker agent`, or the next message would trip it again".to_owned())));
+        return Ok(Some((
+            found,
+            "start `breaker agent`, or the next message would trip it again".to_owned(),
+        )));
     }
     let program = breaker.program()?;
     if program.tag() != breaker.meta().program_tag {
-        let found =
-            format!("the program is {:016x}, where {:016x} was armed", program.tag(), breaker.meta().program_tag);
+        let found = format!(
+            "the program is {:016x}, where {:016x} was armed",
+            program.tag(),
+            breaker.meta().program_tag
+        );
         return Ok(Some((found, "unload --force, and load what you trust".to_owned())));
     }
-    let full =
-        breaker.limits(scope)?.into_iter().find(|found| found.limit.per_ns != 0 && found.used >= found.limit.max);
+    let full = breaker
+        .limits(scope)?
+        .into_iter()
+        .find(|found| found.limit.per_ns != 0 && found.used >= found.limit.max);
     // The one objection that a person may know better about. A window that is full of what crossed hours ago is none.
     if let Some(full) = full.filter(|_| !force)
         && let Some(age) = breaker.withheld_age_ns(scope)?.filter(|age| *age < STOPPED_NS)
@@ -219,7 +248,11 @@ fn open(root: &PinRoot, args: &SwitchArgs) -> Result<(Breaker, ScopeIndex)> {
 }
 
 fn refused(args: &SwitchArgs, verb: &str, found: &str, cure: &str) -> anyhow::Error {
-    Fault::new(Code::Refused, format!("{verb} {}: refused, nothing is changed: {found}: {cure}", args.scope)).into()
+    CliError::new(
+        Code::Refused,
+        format!("{verb} {}: refused, nothing is changed: {found}: {cure}", args.scope),
+    )
+    .into()
 }
 
 /// Prints the scope as the kernel now has it.

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::say;
 use crate::cli::UnloadArgs;
-use crate::fault::{Code, Fault};
+use crate::cli_error::{CliError, Code};
 use crate::journal::{self, Deed};
-use crate::kernel::tables::unpadded;
+use crate::kernel::tables::trim_padding;
 use crate::kernel::{Breaker, PinRoot};
 
 /// Detaches and removes every pin, unless something is tripped.
@@ -29,11 +29,11 @@ pub fn run(root: &PinRoot, args: &UnloadArgs) -> Result<ExitCode> {
         let text = format!(
             "unloading: refused, nothing is changed: {found} orders would pass again: reset first, or unload with --force"
         );
-        return Err(Fault::new(Code::Refused, text).into());
+        return Err(CliError::new(Code::Refused, text).into());
     }
-    let names: Vec<_> = breaker.interfaces().iter().map(|interface| unpadded(&interface.name)).collect();
+    let names: Vec<_> = breaker.interfaces().iter().map(|interface| trim_padding(&interface.name)).collect();
     let deed = Deed::of_all("unloaded", json!({ "forced": args.force, "tripped": tripped }));
-    let (path, entry) = (journal::path(&breaker), deed.entry(unpadded(&breaker.policy().name)));
+    let (path, entry) = (journal::path(&breaker), deed.entry(trim_padding(&breaker.policy().name)));
     journal::before(&path, "unloading", entry.clone())?;
     breaker.unload().inspect_err(|error| journal::failed(&path, "unloading_failed", &entry, error))?;
     say(&format!("unloaded: nothing is enforced on {} any more", names.join(", ")))?;

@@ -14,7 +14,7 @@ use super::policy::COMP_IDS;
 use super::read::Read;
 use super::read_session::Declared;
 use super::text::CompId;
-use super::words::{Inbound, Undeclared, Wire};
+use super::words::{Inbound, TwoHosts, Undeclared};
 
 /// Checks the file as a whole.
 pub(super) fn check(read: &mut Read, problems: &mut Problems) {
@@ -34,7 +34,9 @@ fn shared(sessions: &[Declared], problems: &mut Problems) {
         let mut blamed = HashSet::new();
         for (at, remote) in declared.session.remotes.iter().enumerate() {
             let place = places.entry((*remote, declared.session.local)).or_default();
-            let Err(Clash { with: (other, other_at), found, remedy }) = place.add((declared, at)) else { continue };
+            let Err(Clash { with: (other, other_at), found, remedy }) = place.add((declared, at)) else {
+                continue;
+            };
             let name = &other.session.name;
             // Two that go to several places together clash at each of them, for one reason.
             if blamed.insert(name) {
@@ -78,20 +80,23 @@ impl<'a> Sharers<'a> {
             self.by_ids.insert(ids, sharer);
             return Ok(());
         };
-        let opaque = [session, &first.0.session].into_iter().find(|session| session.wire == Wire::Opaque);
+        let opaque = [session, &first.0.session].into_iter().find(|session| session.wire == TwoHosts::Opaque);
         if let Some(opaque) = opaque {
             let found = format!(", and nothing is read of session/{} with wire = \"opaque\"", opaque.name);
-            return Err(Clash { with: first, found, remedy: "give each a remote or a local address of its own" });
+            return Err(Clash {
+                with: first,
+                found,
+                remedy: "give each a remote or a local address of its own",
+            });
         }
         let (keys, others) = (declared_keys(&ids), declared_keys(&first.0.session.comp_ids()));
         if keys != others {
             let found = format!(", with {others} where this one has {keys}");
-            let remedy =
-                "give both the same of the keys sender, target, sender_sub and target_sub, one with values that differ";
+            let remedy = "give both the same of the keys sender, target, sender_sub and target_sub, one with values that differ";
             return Err(Clash { with: first, found, remedy });
         }
-        if self.by_ids.len() >= identity::MOST_AT_PLACE as usize {
-            let found = format!(", and {} sessions are there already", identity::MOST_AT_PLACE);
+        if self.by_ids.len() >= identity::MAX_SESSIONS_PER_ENDPOINT as usize {
+            let found = format!(", and {} sessions are there already", identity::MAX_SESSIONS_PER_ENDPOINT);
             return Err(Clash { with: first, found, remedy: TOO_MANY });
         }
         match self.by_ids.entry(ids) {
@@ -110,11 +115,12 @@ impl<'a> Sharers<'a> {
 
 /// What to do where one more session than can be told apart shares a place.
 const TOO_MANY: &str = "let at most 128 share a remote: give the others a local address of their own";
-const _: () = assert!(identity::MOST_AT_PLACE == 128);
+const _: () = assert!(identity::MAX_SESSIONS_PER_ENDPOINT == 128);
 
 /// The keys of the CompIDs that are there, in words.
 fn declared_keys(ids: &[Option<&CompId>]) -> String {
-    let keys: Vec<_> = COMP_IDS.iter().zip(ids).filter(|(_, id)| id.is_some()).map(|((key, _), _)| *key).collect();
+    let keys: Vec<_> =
+        COMP_IDS.iter().zip(ids).filter(|(_, id)| id.is_some()).map(|((key, _), _)| *key).collect();
     if keys.is_empty() { NO_KEYS.to_owned() } else { keys.join(" and ") }
 }
 
@@ -131,7 +137,8 @@ fn inbound(read: &mut Read, problems: &mut Problems) {
                 None => format!("a limit of class {}", limit.class.name()),
             };
             let found = format!("\"ignore\" does not go with {what} in {scope}");
-            let problem = Problem::new(span.clone(), "host inbound", &found, "write \"watch\", or remove that limit");
+            let problem =
+                Problem::new(span.clone(), "host inbound", &found, "write \"watch\", or remove that limit");
             problems.errors.push(match place {
                 Some(place) => problem.related(place, "the limit is here"),
                 None => problem,
@@ -152,7 +159,8 @@ fn first_inbound(read: &Read) -> Option<(String, Limit, Option<Span>)> {
     let groups = read.groups.iter();
     let groups = groups.map(|(group, span)| (format!("group/{}", group.name), &group.limits, Some(span)));
     let sessions = read.sessions.iter();
-    let sessions = sessions.map(|one| (format!("session/{}", one.session.name), &one.session.limits, Some(&one.span)));
+    let sessions =
+        sessions.map(|one| (format!("session/{}", one.session.name), &one.session.limits, Some(&one.span)));
     host.chain(groups)
         .chain(sessions)
         .find_map(|(scope, limits, span)| first(limits).map(|limit| (scope, limit, span.cloned())))
@@ -168,7 +176,7 @@ fn idle(read: &Read, problems: &mut Problems) {
             problems.warnings.push(Problem::new(span.clone(), &what, "no session is in it", remedy));
         }
     }
-    let opaque = read.sessions.iter().filter(|declared| declared.session.wire == Wire::Opaque);
+    let opaque = read.sessions.iter().filter(|declared| declared.session.wire == TwoHosts::Opaque);
     for Declared { session, span, .. } in opaque {
         // Of several limits of one class the same would be said.
         for (found, remedy) in session.limits.iter().filter_map(idle_on_opaque).collect::<BTreeSet<_>>() {
@@ -176,7 +184,9 @@ fn idle(read: &Read, problems: &mut Problems) {
             problems.warnings.push(Problem::new(span.clone(), &what, found, remedy));
         }
     }
-    if read.sessions.is_empty() && read.host.as_ref().is_some_and(|host| host.undeclared == Undeclared::Ignore) {
+    if read.sessions.is_empty()
+        && read.host.as_ref().is_some_and(|host| host.undeclared == Undeclared::Ignore)
+    {
         let found = "no session, and undeclared = \"ignore\"";
         let remedy = "declare a [[session]], or nothing is counted and nothing is withheld";
         problems.warnings.push(Problem::new(0..0, "configuration", found, remedy));
@@ -193,7 +203,9 @@ fn idle_on_opaque(limit: &Limit) -> Option<(&'static str, &'static str)> {
         LimitClass::Order | LimitClass::Message => return None,
         LimitClass::Cancel => "a limit of class cancel on wire = \"opaque\", where every segment is an order",
         LimitClass::Fill => "a limit of class fill on wire = \"opaque\", where nothing that comes in is read",
-        LimitClass::Reject => "a limit of class reject on wire = \"opaque\", where nothing that comes in is read",
+        LimitClass::Reject => {
+            "a limit of class reject on wire = \"opaque\", where nothing that comes in is read"
+        }
     };
     Some((found, "limit class order"))
 }

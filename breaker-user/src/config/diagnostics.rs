@@ -182,7 +182,9 @@ impl Diagnostics {
         if other.line == place.line {
             return title.element(self.snippet(place).annotation(primary).annotation(context));
         }
-        title.element(self.snippet(place).annotation(primary)).element(self.snippet(other).annotation(context))
+        title
+            .element(self.snippet(place).annotation(primary))
+            .element(self.snippet(other).annotation(context))
     }
 
     fn snippet<'a, T: Clone>(&'a self, place: &Place) -> Snippet<'a, T> {
@@ -227,7 +229,8 @@ pub(super) struct Lines<'a> {
 
 impl<'a> Lines<'a> {
     pub(super) fn new(source: &'a str) -> Self {
-        let after_newline = source.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+        let after_newline =
+            source.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
         Self { source, starts: std::iter::once(0).chain(after_newline).collect() }
     }
 

@@ -91,7 +91,10 @@ pub(super) fn parse_address(text: &str) -> Result<IpAddr, Invalid> {
         ));
     };
     if address.is_unspecified() {
-        return Err(Invalid::new(format!("{address} is no address of a host"), "leave the key out for any address"));
+        return Err(Invalid::new(
+            format!("{address} is no address of a host"),
+            "leave the key out for any address",
+        ));
     }
     refuse_mapped(address).map(|()| address)
 }
@@ -114,7 +117,8 @@ fn split_port(text: &str) -> Result<(&str, &str), Invalid> {
 }
 
 fn parse_prefix(text: &str, brackets: bool) -> Result<Prefix, Invalid> {
-    let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+    let (address, length) =
+        text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
     let parsed = if brackets {
         address.parse::<Ipv6Addr>().map(IpAddr::V6)
     } else {
@@ -123,14 +127,18 @@ fn parse_prefix(text: &str, brackets: bool) -> Result<Prefix, Invalid> {
     let Ok(address) = parsed else {
         let family = if brackets { "IPv6" } else { "IPv4" };
         let found = format!("{} is not an {family} address", quoted(address));
-        return Err(Invalid::new(found, "write it in numbers: names are not looked up, IPv6 goes in brackets"));
+        return Err(Invalid::new(
+            found,
+            "write it in numbers: names are not looked up, IPv6 goes in brackets",
+        ));
     };
     refuse_mapped(address)?;
     let most = width(address);
     let length = match length {
         None if address.is_unspecified() => {
             let found = format!("{address} is no address of a venue");
-            let any = if brackets { "for any address write 2000::/3" } else { "for any address write 0.0.0.0/0" };
+            let any =
+                if brackets { "for any address write 2000::/3" } else { "for any address write 0.0.0.0/0" };
             return Err(Invalid::new(found, any));
         }
         None => most,
@@ -142,19 +150,26 @@ fn parse_prefix(text: &str, brackets: bool) -> Result<Prefix, Invalid> {
     let network = masked(address, length);
     if network != address {
         let found = format!("{address}/{length} has bits set beyond its prefix");
-        return Err(Invalid::new(found, format!("write {network}/{length}, or {address} for this one address")));
+        return Err(Invalid::new(
+            found,
+            format!("write {network}/{length}, or {address} for this one address"),
+        ));
     }
     // Connections are looked up with IPv4 mapped into IPv6.
     if address.is_ipv6() && masked(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), length) == address {
         let found = format!("{address}/{length} would take IPv4 too");
-        return Err(Invalid::new(found, "write the venue's prefix, or 2000::/3 for all global IPv6 addresses"));
+        return Err(Invalid::new(
+            found,
+            "write the venue's prefix, or 2000::/3 for all global IPv6 addresses",
+        ));
     }
     Ok(Prefix { address, length })
 }
 
 fn parse_port(text: &str) -> Result<NonZeroU16, Invalid> {
-    digits(text)
-        .ok_or_else(|| Invalid::new(format!("port {} is out of range", quoted(text)), "write a number from 1 to 65535"))
+    digits(text).ok_or_else(|| {
+        Invalid::new(format!("port {} is out of range", quoted(text)), "write a number from 1 to 65535")
+    })
 }
 
 /// Digits only: the standard parser would take a sign too.

@@ -53,7 +53,10 @@ impl FromStr for Per {
             return Err(Invalid::new(format!("{} is not a time", quoted(text)), remedy));
         };
         if !WINDOW.contains(&length) {
-            return Err(Invalid::new(format!("{} is out of range", quoted(text)), "write a time from 1ms to 24h"));
+            return Err(Invalid::new(
+                format!("{} is out of range", quoted(text)),
+                "write a time from 1ms to 24h",
+            ));
         }
         Ok(Self::Window(length))
     }
@@ -72,8 +75,9 @@ impl WarnLevels {
         let rising = levels.windows(2).all(|pair| pair[0] < pair[1]);
         let in_range = levels.iter().all(|level| (1..=99).contains(level));
         if !rising || !in_range || levels.len() > WARNINGS_PER_LIMIT {
-            let remedy =
-                format!("write at most {WARNINGS_PER_LIMIT} percentages from 1 to 99, each above the one before");
+            let remedy = format!(
+                "write at most {WARNINGS_PER_LIMIT} percentages from 1 to 99, each above the one before"
+            );
             return Err(Invalid::new(format!("{levels:?} are no warning levels"), remedy));
         }
         let mut percents = [0; WARNINGS_PER_LIMIT];
@@ -175,18 +179,22 @@ impl Preset {
                  application messages 500",
                 const { &[(Order, n(500), 3_000), (Cancel, n(1_000), 3_000)] },
             ),
-            Self::EurexHf => {
-                ("transaction limit of a high-frequency session: 150 per second", const { &[(Order, n(150), 1_000)] })
-            }
-            Self::EurexLf => {
-                ("transaction limit of a low-frequency session: 50 per second", const { &[(Order, n(50), 1_000)] })
-            }
-            Self::CboeDigital => {
-                ("standard throttle of a FIX session: 100 messages per second", const { &[(Order, n(100), 1_000)] })
-            }
-            Self::CboeUs => {
-                ("order rate threshold of a port: 10,000 messages per second", const { &[(Order, n(10_000), 1_000)] })
-            }
+            Self::EurexHf => (
+                "transaction limit of a high-frequency session: 150 per second",
+                const { &[(Order, n(150), 1_000)] },
+            ),
+            Self::EurexLf => (
+                "transaction limit of a low-frequency session: 50 per second",
+                const { &[(Order, n(50), 1_000)] },
+            ),
+            Self::CboeDigital => (
+                "standard throttle of a FIX session: 100 messages per second",
+                const { &[(Order, n(100), 1_000)] },
+            ),
+            Self::CboeUs => (
+                "order rate threshold of a port: 10,000 messages per second",
+                const { &[(Order, n(10_000), 1_000)] },
+            ),
             Self::Refinitiv => {
                 ("throttle of a session: 15 messages per five seconds", const { &[(Order, n(15), 5_000)] })
             }

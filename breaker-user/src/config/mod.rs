@@ -38,7 +38,8 @@ pub use policy::{Agent, COMP_IDS, Deadman, Group, Host, METRICS, Place, Policy, 
 pub use scope::{GroupIndex, Scope, ScopeIndex, ScopeLabel, ScopeName, Scopes, SessionIndex, UnknownScope};
 pub use text::{AbsolutePath, CompId, Interface, MessageSize, MsgType, Name, PolicyName, User};
 pub use words::{
-    DeadmanAction, Hook, Inbound, Mode, OnDesync, OnTableFull, OnTrip, PossDup, Undeclared, WhileTripped, Wire, Word,
+    DeadmanAction, Hook, Inbound, Mode, OnDesync, OnTableFull, OnTrip, PossDup, TwoHosts, Undeclared,
+    WhileTripped, Word,
 };
 
 use diagnostics::{Lines, Problem, Problems};
@@ -51,7 +52,7 @@ pub const DEFAULT_PATH: &str = "/etc/breaker/breaker.toml";
 const LONGEST: u64 = 16 << 20;
 
 /// The most errors that are told one by one.
-const MOST_ERRORS: usize = 5_000;
+const MAX_ERRORS: usize = 5_000;
 
 /// A policy and the file it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +83,8 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     let text = std::str::from_utf8(&bytes).map_err(|error| {
         let valid = String::from_utf8_lossy(&bytes);
         let at = error.valid_up_to();
-        let problem = Problem::new(at..at, "configuration", "bytes that are not UTF-8", "save the file as UTF-8");
+        let problem =
+            Problem::new(at..at, "configuration", "bytes that are not UTF-8", "save the file as UTF-8");
         ConfigErrors::new(Diagnostics::new(&name, &valid, Severity::Error, vec![problem]))
     })?;
     parse(&name, text).map(|policy| Loaded { path: path.to_owned(), policy })
@@ -97,7 +99,7 @@ pub fn parse(file_name: &str, text: &str) -> Result<Policy, ConfigErrors> {
     let mut problems = Problems::default();
     let mut read = read::read(Section::new(String::new(), 0..0, document.get_ref()), &mut problems);
     check::check(&mut read, &mut problems);
-    let errors = at_most(MOST_ERRORS, with_syntax_errors(text, &syntax, problems.errors));
+    let errors = at_most(MAX_ERRORS, with_syntax_errors(text, &syntax, problems.errors));
     let (Some(host), []) = (read.host, errors.as_slice()) else {
         return Err(ConfigErrors::new(Diagnostics::new(file_name, text, Severity::Error, errors)));
     };
@@ -124,7 +126,12 @@ fn at_most(most: usize, mut errors: Vec<Problem>) -> Vec<Problem> {
     let more = errors.len().saturating_sub(most);
     if let Some(next) = errors.get(most).map(|next| next.span.clone()) {
         errors.truncate(most);
-        errors.push(Problem::new(next, "configuration", &format!("{more} more errors"), "correct those above first"));
+        errors.push(Problem::new(
+            next,
+            "configuration",
+            &format!("{more} more errors"),
+            "correct those above first",
+        ));
     }
     errors
 }

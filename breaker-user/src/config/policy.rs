@@ -13,11 +13,13 @@ use super::limit::{Limit, Limits};
 use super::scope::{GroupIndex, Scope, ScopeIndex, Scopes, SessionIndex, UnknownScope};
 use super::text::{AbsolutePath, CompId, Interface, MessageSize, MsgType, Name, PolicyName, User};
 use super::words::{
-    DeadmanAction, Hook, Inbound, Mode, OnDesync, OnTableFull, OnTrip, PossDup, Undeclared, WhileTripped, Wire,
+    DeadmanAction, Hook, Inbound, Mode, OnDesync, OnTableFull, OnTrip, PossDup, TwoHosts, Undeclared,
+    WhileTripped,
 };
 
 /// The CompIDs that tell the sessions of a place apart: the key in the file and the tag in the Logon.
-pub const COMP_IDS: [(&str, u32); 4] = [("sender", 49), ("target", 56), ("sender_sub", 50), ("target_sub", 57)];
+pub const COMP_IDS: [(&str, u32); 4] =
+    [("sender", 49), ("target", 56), ("sender_sub", 50), ("target_sub", 57)];
 
 /// A policy. Only [`super::parse`] makes one, and nothing can change it, so whoever holds one may rely on every rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,7 +125,7 @@ pub struct Session {
     /// The account whose sockets are its connections; `None`: any.
     pub user: Option<User>,
     /// What its connections carry.
-    pub wire: Wire,
+    pub wire: TwoHosts,
     /// The longest message that is believed.
     pub longest: MessageSize,
     /// Whether a limit that is passed trips the session from the first load on.

@@ -19,7 +19,7 @@ use super::words::{Hook, Inbound, Mode, Undeclared, Word};
 /// The schemas that this version reads.
 const SCHEMAS: RangeInclusive<u32> = 1..=1;
 /// The most groups.
-pub(super) const MOST_GROUPS: usize = 64;
+pub(super) const MAX_GROUPS: usize = 64;
 /// The sizes that the connection table may have.
 const CONNECTIONS: RangeInclusive<NonZeroU32> = positive(64)..=positive(4_194_304);
 /// Its size where the file gives none.
@@ -133,7 +133,9 @@ fn interfaces(value: &Value<'_>, problems: &mut Problems) -> Option<Vec<Interfac
         let Some(interface) = problems.note(item.text::<Interface>()) else { continue };
         if let Some(first) = seen.get(&interface) {
             let found = format!("{} stands twice", quoted(interface.as_str()));
-            problems.errors.push(item.problem(found, "leave one of the two").related(first.clone(), "the first"));
+            problems
+                .errors
+                .push(item.problem(found, "leave one of the two").related(first.clone(), "the first"));
             continue;
         }
         seen.insert(interface.clone(), item.span);
@@ -144,7 +146,8 @@ fn interfaces(value: &Value<'_>, problems: &mut Problems) -> Option<Vec<Interfac
 
 fn deadman(value: &Value<'_>, problems: &mut Problems) -> Option<Deadman> {
     let mut section = problems.note(value.section("write { after = \"3s\", action = \"warn\" }"))?;
-    let after = section.required("after", "add how old the heartbeat may grow, like after = \"3s\"", problems);
+    let after =
+        section.required("after", "add how old the heartbeat may grow, like after = \"3s\"", problems);
     let action = section.optional("action", problems, Value::word);
     section.end(problems);
     let after = after.and_then(|value| problems.note(after_silence(&value)))?;
@@ -177,7 +180,9 @@ fn agent(section: Option<Section<'_>>, problems: &mut Problems) -> Agent {
         agent.metrics = metrics;
         if !metrics.ip().is_loopback() {
             let found = format!("{metrics} is reachable from other hosts");
-            problems.warnings.push(value.problem(found, "use a loopback address unless a firewall guards it"));
+            problems
+                .warnings
+                .push(value.problem(found, "use a loopback address unless a firewall guards it"));
         }
     }
     if let Some(control) = section.optional("control", problems, socket_path) {
@@ -214,9 +219,9 @@ fn socket_path(value: &Value<'_>) -> Result<AbsolutePath, Problem> {
 }
 
 fn groups(tables: Vec<Section<'_>>, problems: &mut Problems) -> Vec<(Group, Span)> {
-    if let Some(table) = tables.get(MOST_GROUPS) {
+    if let Some(table) = tables.get(MAX_GROUPS) {
         let found = format!("{} groups", tables.len());
-        problems.errors.push(table.problem(found, format!("leave at most {MOST_GROUPS}")));
+        problems.errors.push(table.problem(found, format!("leave at most {MAX_GROUPS}")));
     }
     let mut names = Names::default();
     let mut groups = Vec::new();

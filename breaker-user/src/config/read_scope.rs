@@ -73,7 +73,9 @@ fn limit(value: &Value<'_>, problems: &mut Problems) -> Option<Limit> {
         && word != LimitClass::Order
     {
         let found = format!("{:?} does not go with per_fill", word.name());
-        problems.errors.push(class.problem(found, "write class = \"order\": a ratio is one of orders to fills"));
+        problems
+            .errors
+            .push(class.problem(found, "write class = \"order\": a ratio is one of orders to fills"));
         return None;
     }
     let (max, per, per_fill) = rule?;
@@ -85,7 +87,8 @@ type Rule = (NonZeroU32, Per, Option<NonZeroU32>);
 
 fn window_rule(section: &mut Section<'_>, problems: &mut Problems) -> Option<Rule> {
     let max = section.required("max", "add the most messages that may cross, like max = 500", problems);
-    let per = section.required("per", "add the time they count over, like per = \"3s\", or \"total\"", problems);
+    let per =
+        section.required("per", "add the time they count over, like per = \"3s\", or \"total\"", problems);
     // It is not here; taking it makes it a key that is known when a misspelt one is explained.
     section.take("per_fill");
     if let Some(after) = section.take("after") {
@@ -106,7 +109,8 @@ fn ratio_rule(section: &mut Section<'_>, problems: &mut Problems) -> Option<Rule
             problems.errors.push(value.problem("does not go with per_fill", remedy));
         }
     }
-    let per_fill = section.required("per_fill", "add the most orders for each fill, like per_fill = 100", problems);
+    let per_fill =
+        section.required("per_fill", "add the most orders for each fill, like per_fill = 100", problems);
     let example = "add how many orders may cross before the ratio holds, like after = 1000";
     let after = section.required("after", example, problems);
     let per_fill = per_fill.and_then(|per_fill| problems.note(per_fill.integer(MAX)));
@@ -137,7 +141,8 @@ impl Names {
         section.what = format!("{kind}/{name}");
         if let Some(first) = self.0.get(&name) {
             let found = format!("{:?} is the name of another {kind}", name.as_str());
-            let problem = value.problem(found, "give each a name of its own").related(first.clone(), "the first");
+            let problem =
+                value.problem(found, "give each a name of its own").related(first.clone(), "the first");
             problems.errors.push(problem);
         } else {
             self.0.insert(name.clone(), value.span.clone());

@@ -14,12 +14,12 @@ use super::read_scope::{Names, armed, limits};
 use super::reader::{Section, Value};
 use super::scope::GroupIndex;
 use super::text::{CompId, MessageSize, MsgType, Name, User};
-use super::words::{Mode, Wire};
+use super::words::{Mode, TwoHosts};
 
 /// The most declared sessions.
-pub(super) const MOST_SESSIONS: usize = 4_000;
+pub(super) const MAX_SESSIONS: usize = 4_000;
 /// The most remotes of a session.
-const MOST_REMOTES: usize = 16;
+const MAX_REMOTES: usize = 16;
 
 /// A session and the places that the checks across sessions point at.
 pub(super) struct Declared {
@@ -46,9 +46,9 @@ pub(super) fn sessions(
     host: Option<&Host>,
     problems: &mut Problems,
 ) -> Vec<Declared> {
-    if let Some(table) = tables.get(MOST_SESSIONS) {
+    if let Some(table) = tables.get(MAX_SESSIONS) {
         let found = format!("{} sessions", tables.len());
-        problems.errors.push(table.problem(found, format!("leave at most {MOST_SESSIONS}")));
+        problems.errors.push(table.problem(found, format!("leave at most {MAX_SESSIONS}")));
     }
     let groups = groups.iter().enumerate().map(|(at, name)| (*name, GroupIndex::at(at))).collect();
     let above = Above { groups, host };
@@ -120,9 +120,11 @@ fn name(section: &mut Section<'_>, names: &mut Names, problems: &mut Problems) -
 
 fn remotes(value: &Value<'_>, problems: &mut Problems) -> (Vec<Endpoint>, Vec<Span>) {
     let items = value.one_or_list();
-    if items.is_empty() || items.len() > MOST_REMOTES {
+    if items.is_empty() || items.len() > MAX_REMOTES {
         let found = format!("{} places", items.len());
-        problems.errors.push(value.problem(found, format!("write 1 to {MOST_REMOTES}, each an address and port")));
+        problems
+            .errors
+            .push(value.problem(found, format!("write 1 to {MAX_REMOTES}, each an address and port")));
     }
     let mut seen: HashMap<Endpoint, Span> = HashMap::new();
     let (mut remotes, mut spans) = (Vec::new(), Vec::new());
@@ -130,7 +132,9 @@ fn remotes(value: &Value<'_>, problems: &mut Problems) -> (Vec<Endpoint>, Vec<Sp
         let Some(remote) = problems.note(item.text::<Endpoint>()) else { continue };
         if let Some(first) = seen.get(&remote) {
             let found = format!("{remote} stands twice");
-            problems.errors.push(item.problem(found, "leave one of the two").related(first.clone(), "the first"));
+            problems
+                .errors
+                .push(item.problem(found, "leave one of the two").related(first.clone(), "the first"));
             continue;
         }
         seen.insert(remote, item.span.clone());
@@ -145,13 +149,19 @@ fn local(value: &Value<'_>, remotes: &[Endpoint]) -> Result<IpAddr, Problem> {
     match remotes.iter().find(|remote| remote.prefix().address().is_ipv4() != local.is_ipv4()) {
         Some(remote) => {
             let found = format!("{local} and the remote {remote} are of different families");
-            Err(value.problem(found, "write IPv4 for both or IPv6 for both, in sessions of their own if need be"))
+            Err(value
+                .problem(found, "write IPv4 for both or IPv6 for both, in sessions of their own if need be"))
         }
         None => Ok(local),
     }
 }
 
-fn comp_id(section: &mut Section<'_>, key: &'static str, wire: Wire, problems: &mut Problems) -> Option<CompId> {
+fn comp_id(
+    section: &mut Section<'_>,
+    key: &'static str,
+    wire: TwoHosts,
+    problems: &mut Problems,
+) -> Option<CompId> {
     let value = section.take(key)?;
     refuse_opaque(&value, wire, problems);
     problems.note(value.text())
@@ -165,14 +175,16 @@ fn user(value: &Value<'_>, host: Option<&Host>) -> Result<User, Problem> {
     };
     if host.is_some_and(|host| host.mode == Mode::Inline) {
         let found = "the account of a socket cannot be seen on a gateway";
-        return Err(value.problem(found, "leave this key out, or write mode = \"egress\" on the trading host"));
+        return Err(
+            value.problem(found, "leave this key out, or write mode = \"egress\" on the trading host")
+        );
     }
     Ok(user)
 }
 
 /// What can only be known by reading FIX has no place where nothing is read: the session would never match.
-fn refuse_opaque(value: &Value<'_>, wire: Wire, problems: &mut Problems) {
-    if wire == Wire::Opaque {
+fn refuse_opaque(value: &Value<'_>, wire: TwoHosts, problems: &mut Problems) {
+    if wire == TwoHosts::Opaque {
         let found = "nothing is read of a session with wire = \"opaque\"";
         problems.errors.push(value.problem(found, "leave this key out, or write wire = \"fix\""));
     }
@@ -193,11 +205,15 @@ fn groups(value: &Value<'_>, known: &HashMap<&str, GroupIndex>, problems: &mut P
                 Some(near) => format!("did you mean {near:?}?"),
                 None => "declare it with [[group]]".to_owned(),
             };
-            problems.errors.push(item.problem(format!("there is no group {}", quoted(name)), remedy).absence());
+            problems
+                .errors
+                .push(item.problem(format!("there is no group {}", quoted(name)), remedy).absence());
             continue;
         };
         if !seen.insert(*group) {
-            problems.errors.push(item.problem(format!("{} stands twice", quoted(name)), "leave one of the two"));
+            problems
+                .errors
+                .push(item.problem(format!("{} stands twice", quoted(name)), "leave one of the two"));
             continue;
         }
         groups.push(*group);
@@ -205,9 +221,11 @@ fn groups(value: &Value<'_>, known: &HashMap<&str, GroupIndex>, problems: &mut P
     groups
 }
 
-fn classes(value: &Value<'_>, wire: Wire, problems: &mut Problems) -> Vec<(MsgType, Class)> {
+fn classes(value: &Value<'_>, wire: TwoHosts, problems: &mut Problems) -> Vec<(MsgType, Class)> {
     refuse_opaque(value, wire, problems);
-    let Some(mut section) = problems.note(value.section("write { U1 = \"cancel\" }")) else { return Vec::new() };
+    let Some(mut section) = problems.note(value.section("write { U1 = \"cancel\" }")) else {
+        return Vec::new();
+    };
     let entries = section.drain();
     if entries.len() > OVERRIDES_PER_SESSION {
         let found = format!("{} MsgTypes", entries.len());
@@ -215,8 +233,9 @@ fn classes(value: &Value<'_>, wire: Wire, problems: &mut Problems) -> Vec<(MsgTy
     }
     let mut classes = Vec::new();
     for (key, span, entry) in entries {
-        let msg_type =
-            key.parse::<MsgType>().map_err(|invalid| Problem::new(span, &value.what, &invalid.found, &invalid.remedy));
+        let msg_type = key
+            .parse::<MsgType>()
+            .map_err(|invalid| Problem::new(span, &value.what, &invalid.found, &invalid.remedy));
         let class = problems.note(entry.word());
         let (Some(msg_type), Some(class)) = (problems.note(msg_type), class) else { continue };
         warn_if_looser(&entry, &msg_type, class, problems);

@@ -72,8 +72,11 @@ impl<'t> Value<'t> {
         T: TryFrom<u32> + PartialOrd + Display,
     {
         let remedy = format!("write a whole number from {} to {}", range.start(), range.end());
-        let DeValue::Integer(number) = self.value else { return Err(self.wrong_kind("a whole number", &remedy)) };
-        let parsed = u32::from_str_radix(number.as_str(), number.radix()).ok().and_then(|value| value.try_into().ok());
+        let DeValue::Integer(number) = self.value else {
+            return Err(self.wrong_kind("a whole number", &remedy));
+        };
+        let parsed =
+            u32::from_str_radix(number.as_str(), number.radix()).ok().and_then(|value| value.try_into().ok());
         parsed
             .filter(|parsed| range.contains(parsed))
             .ok_or_else(|| self.problem(format!("{} is out of range", self.shown()), remedy))
@@ -102,7 +105,9 @@ impl<'t> Value<'t> {
     /// The elements of an array; `example` says how to write one.
     pub(super) fn list(&self, example: &str) -> Result<Vec<Value<'t>>, Problem> {
         match self.value {
-            DeValue::Array(array) => Ok(array.iter().map(|item| Value::new(self.what.clone(), item)).collect()),
+            DeValue::Array(array) => {
+                Ok(array.iter().map(|item| Value::new(self.what.clone(), item)).collect())
+            }
             _ => Err(self.wrong_kind("an array", example)),
         }
     }
@@ -175,7 +180,12 @@ impl<'t> Section<'t> {
     }
 
     /// The value of a key that must be there; its absence is a problem that `example` helps with.
-    pub(super) fn required(&mut self, key: &'static str, example: &str, problems: &mut Problems) -> Option<Value<'t>> {
+    pub(super) fn required(
+        &mut self,
+        key: &'static str,
+        example: &str,
+        problems: &mut Problems,
+    ) -> Option<Value<'t>> {
         let value = self.take(key);
         if value.is_none() {
             let missing = Problem::new(self.span(), &self.name(key), "is missing", example);

@@ -154,7 +154,9 @@ impl Scopes {
     pub fn new(groups: Vec<Name>, declared: Vec<Name>) -> Self {
         let sessions = std::iter::once(Name::undeclared()).chain(declared).enumerate();
         let sessions = sessions.map(|(at, name)| ScopeLabel::Session(number(at), name));
-        let labels = std::iter::once(ScopeLabel::Host).chain(groups.into_iter().map(ScopeLabel::Group)).chain(sessions);
+        let labels = std::iter::once(ScopeLabel::Host)
+            .chain(groups.into_iter().map(ScopeLabel::Group))
+            .chain(sessions);
         Self::labelled(labels.map(Some))
     }
 
@@ -252,7 +254,9 @@ impl Scopes {
     pub fn find(&self, text: &str) -> Result<ScopeIndex, UnknownScope> {
         let found = text.parse().ok().and_then(|name| match name {
             ScopeName::Host => Some(ScopeIndex::HOST),
-            ScopeName::Group(name) => self.groups.iter().find(|(own, _)| *own == name).map(|(_, at)| ScopeIndex(*at)),
+            ScopeName::Group(name) => {
+                self.groups.iter().find(|(own, _)| *own == name).map(|(_, at)| ScopeIndex(*at))
+            }
             ScopeName::Session(name) => {
                 self.sessions.iter().find(|(own, at)| *own == name && at.is_some())?.1.map(ScopeIndex)
             }
@@ -306,7 +310,9 @@ impl fmt::Display for UnknownScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "scope: {} is not in the policy: ", quoted(&self.given))?;
         match self.near.as_slice() {
-            [] => f.write_str("write host, group/NAME or session/NAME, with a name that `breaker status` lists"),
+            [] => {
+                f.write_str("write host, group/NAME or session/NAME, with a name that `breaker status` lists")
+            }
             [one] => write!(f, "did you mean {one}?"),
             several => {
                 let names: Vec<String> = several.iter().map(ScopeName::to_string).collect();

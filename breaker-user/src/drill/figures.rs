@@ -92,7 +92,11 @@ impl Report {
         let mut promises = Columns::new(&["PROMISE", "FOUND", ""]);
         for promise in &self.promises {
             let verdict = if promise.kept { "kept" } else { "BROKEN" };
-            promises.row([Cell::new(promise.what.clone()), Cell::new(promise.found.clone()), Cell::new(verdict)]);
+            promises.row([
+                Cell::new(promise.what.clone()),
+                Cell::new(promise.found.clone()),
+                Cell::new(verdict),
+            ]);
         }
         format!("{}\n{}", figures.text(false), promises.text(false).trim_end())
     }

@@ -15,8 +15,8 @@ use anyhow::{Context, Result, ensure};
 use super::figures::Report;
 use super::stage::{PATIENCE, Stage};
 use super::ticker::Ticker;
-use crate::lab::Moment;
-use crate::lab::fix::{Ending, cl_ord_id, cl_ord_ids};
+use crate::testbed::Moment;
+use crate::testbed::fix::{Ending, cl_ord_id, cl_ord_ids};
 
 const POLICY: &str = r#"
 [host]
@@ -47,7 +47,10 @@ pub fn run() -> Result<Report> {
     let mut stage = Stage::set(POLICY)?;
     let mut report = Report::new("knight");
     let written = Arc::new(AtomicU64::new(0));
-    act("the normal morning", &format!("{MORNING} orders at {MORNING_RATE} a second, limit {LIMIT} a second"))?;
+    act(
+        "the normal morning",
+        &format!("{MORNING} orders at {MORNING_RATE} a second, limit {LIMIT} a second"),
+    )?;
     morning(&stage, &written)?;
     act("the runaway", &format!("{RUNAWAY_RATE} orders a second and no end"))?;
     let runaway = runaway(&stage, &written)?;
@@ -92,7 +95,11 @@ fn morning(stage: &Stage, written: &Arc<AtomicU64>) -> Result<()> {
     for n in 0..MORNING {
         pace(start, n, MORNING_RATE);
         let sent = stage.engine.send_order(&cl_ord_id("M", n + 1));
-        ensure!(sent.ending.is_none(), "the normal morning: the connection ended at order {n}: {:?}", sent.ending);
+        ensure!(
+            sent.ending.is_none(),
+            "the normal morning: the connection ended at order {n}: {:?}",
+            sent.ending
+        );
         written.fetch_add(sent.messages, Ordering::Relaxed);
     }
     stage.venue.wait_for_orders(MORNING as usize, PATIENCE)?;
@@ -142,7 +149,8 @@ fn bursts(stage: &Stage, written: &Arc<AtomicU64>) -> Result<u64> {
 fn reset(stage: &Stage, written: &Arc<AtomicU64>) -> Result<()> {
     sleep(STOPPED);
     let output = stage.verb(&["reset", SCOPE, "--reason", "drill: the old code is gone"])?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "the reset was refused: {said}");
     print!("    {said}");
     let _ticker = Ticker::start(written.clone(), stage.venue.clone());
@@ -175,7 +183,10 @@ fn measure(stage: &Stage, runaway: &Runaway, bursts: u64, written: u64, report: 
     report.count("orders that crossed", came.len() as u64);
     report.count("orders withheld", written - came.len() as u64);
     report.count("stale orders after the reset", stale);
-    report.time("order N+1 handed to TCP, to the trip in the kernel", runaway.tripped_at.since(runaway.excess_at));
+    report.time(
+        "order N+1 handed to TCP, to the trip in the kernel",
+        runaway.tripped_at.since(runaway.excess_at),
+    );
     report.time("order N+1 handed to TCP, to the reset at the engine", at_engine);
     report.time("order N+1 handed to TCP, to the reset at the venue", at_venue);
     report.promise_count(
@@ -189,8 +200,16 @@ fn measure(stage: &Stage, runaway: &Runaway, bursts: u64, written: u64, report: 
         crossed,
     );
     report.promise_count("the venue and the kernel count the same", came.len() as u64, counters.passed[0]);
-    report.promise("the engine is told by a reset", format!("{:?}", runaway.engine.how), is_reset(&runaway.engine));
-    report.promise("the venue is told by a reset", format!("{:?}", runaway.venue.how), is_reset(&runaway.venue));
+    report.promise(
+        "the engine is told by a reset",
+        format!("{:?}", runaway.engine.how),
+        is_reset(&runaway.engine),
+    );
+    report.promise(
+        "the venue is told by a reset",
+        format!("{:?}", runaway.venue.how),
+        is_reset(&runaway.venue),
+    );
     let late = at_engine.max(at_venue);
     report.promise(
         "both within 5 ms of order N+1",
@@ -209,5 +228,5 @@ fn measure(stage: &Stage, runaway: &Runaway, bursts: u64, written: u64, report: 
 }
 
 fn is_reset(ending: &Ending) -> bool {
-    ending.how == crate::lab::fix::End::Reset
+    ending.how == crate::testbed::fix::End::Reset
 }

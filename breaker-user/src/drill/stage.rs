@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::fault::{Code, Fault};
+use crate::cli_error::{CliError, Code};
 use crate::kernel::Breaker;
 use crate::kernel::PinRoot;
-use crate::lab::fix::{Acceptor, AcceptorSettings, Initiator, InitiatorSettings};
-use crate::lab::{self, Wire};
+use crate::testbed::fix::{Acceptor, AcceptorSettings, Initiator, InitiatorSettings};
+use crate::testbed::{self, TwoHosts};
 
 /// The port that the venue listens on.
 const PORT: u16 = 9001;
@@ -24,7 +24,7 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// See the module.
 pub struct Stage {
     /// The two namespaces.
-    pub wire: Wire,
+    pub wire: TwoHosts,
     /// The venue's end.
     pub venue: Arc<Acceptor>,
     /// The trading engine.
@@ -39,7 +39,7 @@ const ROOT: &str = "/sys/fs/bpf/breaker";
 impl Stage {
     /// Sets everything up: namespaces, a policy loaded by the agent, the venue listening.
     pub fn set(policy: &str) -> Result<Self> {
-        let wire = Wire::new().map_err(denied)?;
+        let wire = TwoHosts::new().map_err(denied)?;
         let directory = std::env::temp_dir().join(format!("breaker-drill-{}", std::process::id()));
         fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
         let text = format!(
@@ -47,7 +47,7 @@ impl Stage {
             directory.display()
         );
         fs::write(directory.join("breaker.toml"), text).context("writing the drill's policy")?;
-        let at = SocketAddr::new(Wire::VENUE, PORT);
+        let at = SocketAddr::new(TwoHosts::VENUE, PORT);
         let venue = wire.venue.run(|| Acceptor::listen(at, AcceptorSettings::default())).map_err(denied)?;
         let agent = spawn_agent(&wire, &directory)?;
         let engine = Initiator::new(InitiatorSettings::new(at));
@@ -112,7 +112,7 @@ fn breaker(exe: PathBuf) -> Command {
     command
 }
 
-fn spawn_agent(wire: &Wire, directory: &std::path::Path) -> Result<Child> {
+fn spawn_agent(wire: &TwoHosts, directory: &std::path::Path) -> Result<Child> {
     let exe = std::env::current_exe().context("finding this program")?;
     let config = directory.join("breaker.toml");
     let start = || breaker(exe).arg("agent").arg("--config").arg(config).stdout(Stdio::null()).spawn();
@@ -120,9 +120,9 @@ fn spawn_agent(wire: &Wire, directory: &std::path::Path) -> Result<Child> {
 }
 
 /// A laboratory that cannot be had for want of rights has that exit code.
-fn denied(error: lab::Error) -> anyhow::Error {
+fn denied(error: testbed::Error) -> anyhow::Error {
     if error.found.kind() == std::io::ErrorKind::PermissionDenied {
-        return Fault::new(Code::Permission, error.to_string()).into();
+        return CliError::new(Code::Permission, error.to_string()).into();
     }
     error.into()
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::Duration;
 
-use crate::lab::fix::Acceptor;
+use crate::testbed::fix::Acceptor;
 
 const PERIOD: Duration = Duration::from_millis(250);
 

@@ -12,14 +12,16 @@ use crate::kernel::attachment::{self, Attachment};
 use crate::kernel::breaker::ConnectionCount;
 use crate::kernel::links::{self, Link};
 use crate::kernel::netns;
-use crate::kernel::tables::unpadded;
+use crate::kernel::tables::trim_padding;
 use crate::kernel::tunnels;
 
 impl Enforced {
     /// Judges what is loaded. What cannot be read counts against it.
     pub fn read(breaker: &Breaker) -> Self {
         let table = breaker.connection_table();
-        Self::of(breaker.attachments().map_or_else(|error| unknown(&error), |found| read(breaker, found, &table)))
+        Self::of(
+            breaker.attachments().map_or_else(|error| unknown(&error), |found| read(breaker, found, &table)),
+        )
     }
 }
 
@@ -30,7 +32,11 @@ pub fn unknown(error: &anyhow::Error) -> Facts {
 
 /// Reads all facts. What the caller has read already comes from it: the attachments, the connections by session and the entries of
 /// their table.
-pub fn read(breaker: &Breaker, attachments: Vec<Attachment>, table: &Result<(Vec<ConnectionCount>, u64)>) -> Facts {
+pub fn read(
+    breaker: &Breaker,
+    attachments: Vec<Attachment>,
+    table: &Result<(Vec<ConnectionCount>, u64)>,
+) -> Facts {
     let mut facts = Facts { attachments, pins: breaker.root().ends_early(), ..Facts::default() };
     facts.audit = audit::require(&journal::path(breaker)).err().map(|error| format!("{error:#}"));
     let mut unreadable = Vec::new();
@@ -52,7 +58,8 @@ pub fn read(breaker: &Breaker, attachments: Vec<Attachment>, table: &Result<(Vec
 }
 
 fn blind(breaker: &Breaker, connections: &[ConnectionCount]) -> Vec<(String, String)> {
-    let count = |session: SessionIndex| connections.get(session.get() as usize).map_or(0, |count| count.blind);
+    let count =
+        |session: SessionIndex| connections.get(session.get() as usize).map_or(0, |count| count.blind);
     let told = |session| {
         let name = format!("session/{}", breaker.names().session_name(session));
         match count(session) {
@@ -78,7 +85,7 @@ fn disarmed(breaker: &Breaker) -> Result<Vec<String>> {
 fn unread(breaker: &Breaker) -> Result<Vec<Unread>> {
     let name = |ifindex: u32| {
         let found = breaker.interfaces().iter().find(|interface| interface.ifindex == ifindex);
-        found.map(|interface| unpadded(&interface.name))
+        found.map(|interface| trim_padding(&interface.name))
     };
     let found = breaker.maps().unseen()?;
     if found.is_empty() {

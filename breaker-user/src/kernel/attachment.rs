@@ -124,7 +124,8 @@ fn chain(place: &Place) -> io::Result<Vec<Link>> {
     if place.hook == hook::CLSACT && clsact::found(place.ifindex)?.as_deref() != Some(clsact::KIND) {
         return Ok(Vec::new());
     }
-    let of_tcx = || Ok::<_, io::Error>(tcx::chain(place.ifindex, place.direction)?.into_iter().map(Link::Program));
+    let of_tcx =
+        || Ok::<_, io::Error>(tcx::chain(place.ifindex, place.direction)?.into_iter().map(Link::Program));
     if place.hook != hook::CLSACT {
         return Ok(of_tcx()?.collect());
     }

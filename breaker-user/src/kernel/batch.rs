@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use aya::maps::MapData;
 use bytemuck::Pod;
 
-use super::sever::bpf;
+use super::detach_link::bpf;
 
 /// Of bpf(2) (kernel `uapi/linux/bpf.h`), since Linux 5.6.
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;

@@ -10,7 +10,7 @@ use rustix::fs::{major, minor, statfs};
 use rustix::mount::{MountFlags, mount};
 
 use super::pins;
-use crate::fault::{Code, Fault};
+use crate::cli_error::{CliError, Code};
 
 /// `BPF_FS_MAGIC` (kernel `magic.h`).
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
@@ -52,7 +52,7 @@ pub fn mount_missing(place: &Path, private: bool) -> Result<()> {
              {IN_PRIVATE_MOUNTS}",
             place.display()
         );
-        return Err(Fault::new(Code::Interface, text).into());
+        return Err(CliError::new(Code::Interface, text).into());
     }
     if is_own {
         directory(Path::new(RUN), 0o755)?;
@@ -79,7 +79,8 @@ fn in_private_mounts() -> bool {
     // The thread's: another one of the process may be elsewhere. The first word of a line is the number of the mount.
     let mounts = |process: &str| fs::read_to_string(format!("/proc/{process}/mountinfo"));
     let (Ok(first), Ok(own)) = (mounts("1"), mounts("thread-self")) else { return false };
-    let numbers =
-        |text: &str| text.lines().filter_map(|line| line.split(' ').next()?.parse().ok()).collect::<HashSet<u64>>();
+    let numbers = |text: &str| {
+        text.lines().filter_map(|line| line.split(' ').next()?.parse().ok()).collect::<HashSet<u64>>()
+    };
     numbers(&first).is_disjoint(&numbers(&own))
 }

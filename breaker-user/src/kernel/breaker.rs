@@ -90,7 +90,7 @@ impl Breaker {
         let used = |position: usize| {
             let (limit, window) = (state.limits[self.side()][position], state.windows[position]);
             let used = window.issued.saturating_sub(window::tail(&limit, &window, &times, now));
-            Used { position, limit, used, most: window::most(&limit, &window), peak: window.peak }
+            Used { position, limit, used, most: window::max_messages(&limit, &window), peak: window.peak }
         };
         let positions = state.rules[self.side()].positions;
         Ok((0..LIMITS_PER_SCOPE).filter(|i| positions >> i & 1 == 1).map(used).collect())
@@ -113,7 +113,8 @@ impl Breaker {
     /// How long the agent may be silent before the host trips, and how long it has been, ns; `None` where the policy does not mind.
     pub fn silence_ns(&self) -> Result<Option<(u64, u64)>> {
         let beat = self.maps.heartbeat()?.get(0).unwrap_or_default();
-        let minds = self.policy().deadman_ns != 0 && self.policy().flags & abi::flag::SILENCE_TRIPS != 0;
+        let minds =
+            self.policy().deadman_ns != 0 && self.policy().flags & abi::flag::HEARTBEAT_LOSS_TRIPS != 0;
         Ok(minds.then(|| (self.policy().deadman_ns, clock::now_ns().saturating_sub(beat))))
     }
 
@@ -152,7 +153,9 @@ impl Breaker {
     pub fn counters(&self) -> Result<Vec<Counters>> {
         let map = self.maps.counters()?;
         (0..self.policy().sessions)
-            .map(|session| Ok(map.get(&session, 0)?.iter().fold(Counters::default(), |sum, cpu| add(sum, &cpu.0))))
+            .map(|session| {
+                Ok(map.get(&session, 0)?.iter().fold(Counters::default(), |sum, cpu| add(sum, &cpu.0)))
+            })
             .collect()
     }
 
@@ -201,7 +204,7 @@ impl Breaker {
                 count.fenced += 1;
             } else if connection.closed_ns == 0 && !attempt {
                 count.live += 1;
-                count.blind += u64::from(connection.stream.framing.synced != sync::YES);
+                count.blind += u64::from(connection.stream.framing.sync != sync::IN_SYNC);
             }
         })?;
         Ok((counts, taken))
@@ -222,8 +225,10 @@ impl Breaker {
     fn epoch_sum(&self, sessions: &Mapped<Session>, session: u32) -> u64 {
         let Some(found) = sessions.get(self.session_place(session)) else { return 0 };
         let count = (found.scope_count as usize).min(found.scopes.len());
-        let epochs =
-            found.scopes[..count].iter().filter_map(|&scope| self.scopes().get(scope)).map(|scope| scope.switch.epoch);
+        let epochs = found.scopes[..count]
+            .iter()
+            .filter_map(|&scope| self.scopes().get(scope))
+            .map(|scope| scope.switch.epoch);
         // A difference stands there too where a reload has changed the scopes of a session, and it may be below 0.
         epochs.fold(0, u64::wrapping_add)
     }
@@ -234,7 +239,8 @@ impl Breaker {
         for number in 0..self.policy().sessions {
             let Some(found) = sessions.get(self.session_place(number)) else { continue };
             let count = (found.scope_count as usize).min(found.scopes.len());
-            let tripped = |scope: &u32| self.scopes().get(*scope).is_none_or(|scope| scope.switch.causes != 0);
+            let tripped =
+                |scope: &u32| self.scopes().get(*scope).is_none_or(|scope| scope.switch.causes != 0);
             // The sum first: what trips after it was read makes it an old one.
             let epoch = self.epoch_sum(sessions, number);
             if let Some(place) = sessions.place(self.session_place(number))

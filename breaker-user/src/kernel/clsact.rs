@@ -67,7 +67,8 @@ pub fn found(ifindex: u32) -> io::Result<Option<String>> {
     let all = Netlink::GetQueueDiscipline(TcMessage::with_index(ifindex as i32));
     let kind = |answer: Netlink| match answer {
         Netlink::NewQueueDiscipline(found)
-            if found.header.index == ifindex as i32 && found.header.handle.major == TcHandle::CLSACT.major =>
+            if found.header.index == ifindex as i32
+                && found.header.handle.major == TcHandle::CLSACT.major =>
         {
             found.attributes.into_iter().find_map(|attribute| match attribute {
                 TcAttribute::Kind(kind) => Some(kind),

@@ -42,7 +42,8 @@ impl Breaker {
         for socket in diag.connected()? {
             let of = self.session_of(&endpoints, &socket)?;
             let wanted = of.is_some_and(|number| sessions.iter().any(|session| session.get() == number));
-            let wanted = wanted && (which == Ended::All || self.is_fenced(&socket, of.unwrap_or_default())?);
+            let wanted =
+                wanted && (which == Ended::All || self.is_fenced(&socket, of.unwrap_or_default())?);
             ended += usize::from(wanted && diag.destroy(&socket)?);
         }
         Ok(ended)
@@ -66,7 +67,8 @@ impl Breaker {
     /// Open connections of these sessions in the table.
     fn seen(&self, sessions: &[SessionIndex], which: Ended) -> Result<HashSet<Translated>> {
         let mut seen = HashSet::new();
-        let sums: HashMap<u32, u64> = sessions.iter().map(|one| (one.get(), self.epoch_sum_at(one.get()))).collect();
+        let sums: HashMap<u32, u64> =
+            sessions.iter().map(|one| (one.get(), self.epoch_sum_at(one.get()))).collect();
         self.maps().each_connection(|_, key, connection| {
             let Some(sum) = sums.get(&connection.session) else { return };
             if connection.closed_ns == 0 && (which == Ended::All || connection.epoch != *sum) {
@@ -88,7 +90,7 @@ impl Breaker {
     /// that the peer has opened is nobody's.
     fn session_of(&self, endpoints: &Endpoints, socket: &TcpSocket) -> Result<Option<u32>> {
         Ok(match self.target_of(endpoints, socket) {
-            Target::Nobody => None,
+            Target::None => None,
             Target::Session(session) => {
                 let of_nobody = |found: Connection| found.session == Connection::IGNORED;
                 (!self.maps().connection(&key(socket))?.is_some_and(of_nobody)).then_some(session)

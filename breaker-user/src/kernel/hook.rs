@@ -12,12 +12,12 @@ use breaker_common::abi::{Interface, Meta, hook};
 use rustix::io::Errno;
 
 use super::clsact::{self, Filter};
+use super::detach_link::detach_link;
 use super::pins::{PinRoot, directory};
-use super::sever::sever;
-use super::tables::unpadded;
+use super::tables::trim_padding;
 use super::{attachment, links, tcx, xdp};
+use crate::cli_error::{CliError, Code};
 use crate::config::{self, Hook, Host, Mode};
-use crate::fault::{Code, Fault};
 
 /// Our place among the filters of clsact: the first priority, and a handle that an operator is likely to leave free.
 pub(super) const FILTER: clsact::Place = clsact::Place { priority: 1, handle: 0x0b_4e };
@@ -67,13 +67,13 @@ impl Place {
     pub fn deciding(interface: &Interface, root: &PinRoot, position: usize) -> Self {
         let inline = is_xdp(interface.hook);
         Self {
-            name: unpadded(&interface.name),
+            name: trim_padding(&interface.name),
             ifindex: interface.ifindex,
             hook: interface.hook,
             mode: if inline { "inline" } else { "egress" },
             direction: if inline { Direction::In } else { Direction::Out },
             link: root.link(position),
-            program: if inline || interface.link != 0 { root.program() } else { root.program_ip() },
+            program: if inline || interface.link_header != 0 { root.program() } else { root.program_ip() },
             qdisc: root.qdisc(position),
         }
     }
@@ -86,7 +86,11 @@ impl Place {
             mode: "inbound",
             direction: if deciding.direction == Direction::In { Direction::Out } else { Direction::In },
             link: root.inbound_link(position),
-            program: if interface.link != 0 { root.inbound_program() } else { root.inbound_program_ip() },
+            program: if interface.link_header != 0 {
+                root.inbound_program()
+            } else {
+                root.inbound_program_ip()
+            },
             ..deciding
         })
     }
@@ -115,23 +119,30 @@ impl Place {
 pub fn is_card(name: &str) -> bool {
     const PARAVIRTUAL: [&str; 4] = ["virtio_net", "vif", "hv_netvsc", "vmxnet3"];
     let driver = std::fs::read_link(format!("/sys/class/net/{name}/device/driver"));
-    driver.is_ok_and(|path| path.file_name().is_some_and(|driver| PARAVIRTUAL.iter().all(|other| driver != *other)))
+    driver.is_ok_and(|path| {
+        path.file_name().is_some_and(|driver| PARAVIRTUAL.iter().all(|other| driver != *other))
+    })
 }
 
 /// The number of an interface.
 pub fn ifindex(name: &str) -> Result<u32> {
     let socket = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None)?;
     rustix::net::netdevice::name_to_index(&socket, name).map_err(|errno| {
-        let found =
-            if errno == Errno::NODEV { "there is no such interface here".to_owned() } else { errno.to_string() };
-        let text = format!("looking up interface {name}: {found}: see `ip link` and correct [host].interfaces");
-        Fault::new(Code::Interface, text).into()
+        let found = if errno == Errno::NODEV {
+            "there is no such interface here".to_owned()
+        } else {
+            errno.to_string()
+        };
+        let text =
+            format!("looking up interface {name}: {found}: see `ip link` and correct [host].interfaces");
+        CliError::new(Code::Interface, text).into()
     })
 }
 
 /// Refuses where an interface is missing, and names every one that is.
 pub fn require(names: &[config::Interface]) -> Result<()> {
-    let missing: Vec<_> = names.iter().map(config::Interface::as_str).filter(|name| ifindex(name).is_err()).collect();
+    let missing: Vec<_> =
+        names.iter().map(config::Interface::as_str).filter(|name| ifindex(name).is_err()).collect();
     match missing[..] {
         [] => Ok(()),
         // Tells also of what is not a missing interface.
@@ -141,7 +152,7 @@ pub fn require(names: &[config::Interface]) -> Result<()> {
                 "looking up interfaces {}: there are no such interfaces here: see `ip link` and correct [host].interfaces",
                 missing.join(", ")
             );
-            Err(Fault::new(Code::Interface, text).into())
+            Err(CliError::new(Code::Interface, text).into())
         }
     }
 }
@@ -191,7 +202,7 @@ fn require_clsact(name: &str) -> Result<()> {
                  {name} {other}` and `tc qdisc add dev {name} clsact`, and put its filters there; or, on Linux 6.6 and newer, write \
                  [host].hook = \"tcx\""
             );
-            Err(Fault::new(Code::Refused, text).into())
+            Err(CliError::new(Code::Refused, text).into())
         }
         _ => Ok(()),
     }
@@ -215,7 +226,7 @@ fn choose(wanted: Hook, version: KernelVersion) -> Result<u32> {
         (Hook::Clsact, _) => Ok(hook::CLSACT),
         (Hook::Tcx, false) => {
             let text = "attaching: this kernel has no tcx, which came with Linux 6.6: write [host].hook = \"auto\" or \"clsact\"";
-            Err(Fault::new(Code::Kernel, text).into())
+            Err(CliError::new(Code::Kernel, text).into())
         }
         (_, false) => Ok(hook::CLSACT),
         (_, true) => Ok(hook::TCX),
@@ -239,10 +250,10 @@ pub fn attach(program: &mut SchedClassifier, place: &Place) -> Result<()> {
                 FILTER.priority,
                 FILTER.handle
             );
-            return Err(Fault::new(Code::Refused, text).into());
+            return Err(CliError::new(Code::Refused, text).into());
         }
-        let added =
-            clsact::add_qdisc(place.ifindex).with_context(|| format!("adding qdisc clsact to {}", place.name))?;
+        let added = clsact::add_qdisc(place.ifindex)
+            .with_context(|| format!("adding qdisc clsact to {}", place.name))?;
         if added && !place.qdisc.exists() {
             directory(&place.qdisc)?;
         }
@@ -268,7 +279,7 @@ pub fn attach_xdp(program: &mut Xdp, place: &Place, generic_too: bool) -> Result
             place.name,
             attachment::describe(id)
         );
-        return Err(Fault::new(Code::Refused, text).into());
+        return Err(CliError::new(Code::Refused, text).into());
     }
     let modes = match (place.hook, generic_too) {
         (hook::XDP_GENERIC, _) => vec![(XdpMode::Skb, hook::XDP_GENERIC)],
@@ -292,7 +303,7 @@ pub fn attach_xdp(program: &mut Xdp, place: &Place, generic_too: bool) -> Result
         place.name,
         failures.join("; ")
     );
-    Err(Fault::new(Code::Kernel, text).into())
+    Err(CliError::new(Code::Kernel, text).into())
 }
 
 fn pin<E: std::fmt::Display>(link: Result<FdLink, E>, place: &Place) -> Result<()> {
@@ -304,7 +315,7 @@ fn pin<E: std::fmt::Display>(link: Result<FdLink, E>, place: &Place) -> Result<(
 /// Detaches what was attached, if it is there. An interface that is gone took the program with it.
 pub fn detach(place: &Place) -> Result<()> {
     if place.hook != hook::CLSACT {
-        return match sever(&place.link) {
+        return match detach_link(&place.link) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("detaching the link at {}", place.link.display()))
             }
@@ -359,7 +370,7 @@ pub fn is_denied(error: &ProgramError) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::code_of;
+    use crate::cli_error::code_of;
 
     #[test]
     fn a_kernel_without_tcx_gets_clsact_or_says_that_it_has_none() {
@@ -372,7 +383,11 @@ mod tests {
             (Hook::Clsact, old, Ok(hook::CLSACT)),
             (Hook::Clsact, new, Ok(hook::CLSACT)),
         ] {
-            assert_eq!(choose(wanted, version).map_err(|error| code_of(&error)), expected, "{wanted} on {version:?}");
+            assert_eq!(
+                choose(wanted, version).map_err(|error| code_of(&error)),
+                expected,
+                "{wanted} on {version:?}"
+            );
         }
     }
 }

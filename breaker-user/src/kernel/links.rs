@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use netlink_packet_route::RouteNetlinkMessage as Netlink;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
 
+use crate::cli_error::{CliError, Code};
 use crate::config::{Host, Mode};
-use crate::fault::{Code, Fault};
 use crate::netlink;
 
 /// Bytes of an Ethernet header.
@@ -41,7 +41,8 @@ pub fn all() -> io::Result<Vec<Link>> {
 fn of(message: LinkMessage) -> Link {
     let (index, layer) = (message.header.index, message.header.link_layer_type);
     let is_up = message.header.flags.contains(LinkFlags::Up);
-    let mut link = Link { index, name: String::new(), kind: None, is_up, layer, lower: None, controller: None };
+    let mut link =
+        Link { index, name: String::new(), kind: None, is_up, layer, lower: None, controller: None };
     let mut elsewhere = false;
     for attribute in message.attributes {
         match attribute {
@@ -50,8 +51,9 @@ fn of(message: LinkMessage) -> Link {
             LinkAttribute::LinkNetNsId(_) => elsewhere = true,
             LinkAttribute::Controller(controller) => link.controller = Some(controller),
             LinkAttribute::LinkInfo(infos) => {
-                link.kind =
-                    infos.into_iter().find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind) } else { None });
+                link.kind = infos
+                    .into_iter()
+                    .find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind) } else { None });
             }
             _ => {}
         }
@@ -85,8 +87,12 @@ impl Link {
     fn objection(&self, mode: Mode) -> Option<String> {
         match (self.header(), mode) {
             (Some(ETHERNET), _) | (Some(_), Mode::Egress) => None,
-            (Some(_), Mode::Inline) => Some(format!("its packets have no Ethernet header (link type {})", self.layer)),
-            (None, _) => Some(format!("its packets have headers that are not read (link type {})", self.layer)),
+            (Some(_), Mode::Inline) => {
+                Some(format!("its packets have no Ethernet header (link type {})", self.layer))
+            }
+            (None, _) => {
+                Some(format!("its packets have headers that are not read (link type {})", self.layer))
+            }
         }
     }
 
@@ -134,7 +140,7 @@ pub fn headers(host: &Host) -> Result<Vec<u32>> {
     };
     let bad: Vec<_> = bad.into_iter().filter_map(Result::err).collect();
     let text = format!("attaching to {}: take an interface of {cure}", bad.join("; "));
-    Err(Fault::new(Code::Interface, text).into())
+    Err(CliError::new(Code::Interface, text).into())
 }
 
 /// Whether all that leaves by an interface passes one of those that are covered.
@@ -147,7 +153,9 @@ fn covered_within(links: &[Link], covered: &[u32], index: u32, depth: u32) -> bo
     if covered.contains(&index) {
         return true;
     }
-    let Some(link) = links.iter().find(|link| link.index == index).filter(|_| depth != 0) else { return false };
+    let Some(link) = links.iter().find(|link| link.index == index).filter(|_| depth != 0) else {
+        return false;
+    };
     if link.is_layered() {
         return link.lower.is_some_and(|lower| covered_within(links, covered, lower, depth - 1));
     }
@@ -162,7 +170,15 @@ mod tests {
     use super::*;
 
     fn link(index: u32, kind: Option<InfoKind>, lower: Option<u32>, controller: Option<u32>) -> Link {
-        Link { index, name: format!("if{index}"), kind, is_up: true, layer: LinkLayerType::Ether, lower, controller }
+        Link {
+            index,
+            name: format!("if{index}"),
+            kind,
+            is_up: true,
+            layer: LinkLayerType::Ether,
+            lower,
+            controller,
+        }
     }
 
     #[test]

@@ -9,8 +9,8 @@ use aya::programs::{ProgramError, ProgramType};
 use aya::sys::{BpfHelper, is_helper_supported};
 use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
 use breaker_common::abi::{
-    ABI_VERSION, Endpoint, Interface, LIMITS_PER_SCOPE, Label, Limit, MAGIC, MOST_INTERFACES, Meta, Rules, SIDES,
-    Scope, Session, mode,
+    ABI_VERSION, Endpoint, Interface, LIMITS_PER_SCOPE, Label, Limit, MAGIC, MAX_INTERFACES, Meta, Rules,
+    SIDES, Scope, Session, mode,
 };
 use bytemuck::{Pod, Zeroable};
 use rustix::thread::{CapabilitySet, capabilities};
@@ -20,10 +20,10 @@ use super::memory::Mapped;
 use super::pages;
 use super::pins::{Claim, PinRoot};
 use super::programs::Programs;
-use super::tables::{Tables, Taken, padded, transient};
+use super::tables::{Tables, Taken, pad_to, transient};
 use super::{bpffs, clock, hook, netns};
+use crate::cli_error::{CliError, Code};
 use crate::config::{Hook, Inbound, Mode, Policy};
-use crate::fault::{Code, Fault};
 
 /// The kernel program, as `cargo xtask build` made it.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("BREAKER_OBJECT"));
@@ -63,7 +63,8 @@ pub fn load(policy: &Policy, root: &PinRoot) -> Result<()> {
     require_rights()?;
     clear(&claim)?;
     let next = claim.root();
-    let done = next.create().and_then(|()| fill(policy, &tables, &next, &way)).and_then(|()| next.rename(root));
+    let done =
+        next.create().and_then(|()| fill(policy, &tables, &next, &way)).and_then(|()| next.rename(root));
     if done.is_err() {
         // So that nothing half-loaded stays attached. The first error is the one to tell.
         let _ = remove(&next);
@@ -87,19 +88,20 @@ fn require_free(root: &PinRoot) -> Result<()> {
             "loading: refused, nothing is changed: something is loaded at {} already: unload it first, or choose another --pin-root",
             root.path().display()
         );
-        return Err(Fault::new(Code::Refused, text).into());
+        return Err(CliError::new(Code::Refused, text).into());
     }
     if let Some(found) = root.ends_early() {
         let text = format!("loading: refused, nothing is changed: {found}: {}", bpffs::IN_PRIVATE_MOUNTS);
-        return Err(Fault::new(Code::Interface, text).into());
+        return Err(CliError::new(Code::Interface, text).into());
     }
     Ok(())
 }
 
 /// The tables of a policy; what does not fit into the maps is an error in the configuration.
 pub fn tables(policy: &Policy) -> Result<Tables> {
-    let tables = Tables::of(policy, Taken::default()).and_then(|tables| facts(policy, &tables).map(|_| tables));
-    tables.map_err(|error| Fault::new(Code::Usage, format!("reading the configuration: {error:#}")).into())
+    let tables =
+        Tables::of(policy, Taken::default()).and_then(|tables| facts(policy, &tables).map(|_| tables));
+    tables.map_err(|error| CliError::new(Code::Usage, format!("reading the configuration: {error:#}")).into())
 }
 
 /// Detaches and removes what is loaded under a root.
@@ -126,7 +128,9 @@ fn remove(root: &PinRoot) -> Result<()> {
 
 /// Detaches what is attached of a root, whole or not.
 fn detach(root: &PinRoot) -> Result<()> {
-    let Some(meta) = Mapped::<Meta>::open(&root.map("META")).ok().and_then(|meta| meta.get(0)) else { return Ok(()) };
+    let Some(meta) = Mapped::<Meta>::open(&root.map("META")).ok().and_then(|meta| meta.get(0)) else {
+        return Ok(());
+    };
     let places = hook::Place::all(&meta, root)?;
     // Where the namespace of the load is gone, so is what was attached in it.
     netns::within(meta.netns, || places.iter().try_for_each(hook::detach))
@@ -149,8 +153,13 @@ fn fill(policy: &Policy, tables: &Tables, root: &PinRoot, way: &hook::Way) -> Re
     for (position, (interface, link)) in policy.host().interfaces.iter().zip(&way.headers).enumerate() {
         let name = interface.as_str();
         // Told before it is done, so that whoever comes after a crash knows where to look.
-        meta.interfaces[position] =
-            Interface { name: padded(name)?, ifindex: hook::ifindex(name)?, hook: way.kind, link: *link, pad: 0 };
+        meta.interfaces[position] = Interface {
+            name: pad_to(name)?,
+            ifindex: hook::ifindex(name)?,
+            hook: way.kind,
+            link_header: *link,
+            pad: 0,
+        };
         meta.interface_count = position as u32 + 1;
         put(root, "META", &[meta])?;
         let generic_too = policy.host().hook == Hook::Auto;
@@ -168,8 +177,8 @@ fn facts(policy: &Policy, tables: &Tables) -> Result<Meta> {
     let host = policy.host();
     let found = host.interfaces.len();
     ensure!(
-        found <= MOST_INTERFACES,
-        "attaching to {found} interfaces: one load takes {MOST_INTERFACES}: load a second one"
+        found <= MAX_INTERFACES,
+        "attaching to {found} interfaces: one load takes {MAX_INTERFACES}: load a second one"
     );
     let mut meta = Meta {
         magic: MAGIC,
@@ -177,13 +186,13 @@ fn facts(policy: &Policy, tables: &Tables) -> Result<Meta> {
         mode: if host.mode == Mode::Inline { mode::INLINE } else { mode::EGRESS },
         connections: host.connections.get(),
         capacity: tables.room().scopes,
-        slots: tables.room().slots,
+        ring_slots: tables.room().slots,
         loaded_at: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs(),
-        version: padded(crate::VERSION)?,
-        git: padded(crate::GIT)?,
+        version: pad_to(crate::VERSION)?,
+        git: pad_to(crate::GIT)?,
         netns: netns::own()?,
         inbound: (host.inbound == Inbound::Watch) as u32,
-        audit: padded(&policy.agent().audit.as_path().to_string_lossy())?,
+        audit: pad_to(&policy.agent().audit.as_path().to_string_lossy())?,
         ..Meta::zeroed()
     };
     meta.policies[0] = tables.policy;
@@ -228,8 +237,9 @@ pub fn require_rights() -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let text = format!("loading: this process lacks {}: run as root, or grant what is missing", missing.join(", "));
-    Err(Fault::new(Code::Permission, text).into())
+    let text =
+        format!("loading: this process lacks {}: run as root, or grant what is missing", missing.join(", "));
+    Err(CliError::new(Code::Permission, text).into())
 }
 
 /// What loading takes; CAP_SYS_ADMIN includes all of it.
@@ -240,9 +250,8 @@ const RIGHTS: [(CapabilitySet, &str); 3] = [
 ];
 
 fn missing_rights() -> anyhow::Error {
-    let text =
-        "loading: the kernel refused, though no capability is missing: load outside of containers and user namespaces";
-    require_rights().err().unwrap_or_else(|| Fault::new(Code::Permission, text).into())
+    let text = "loading: the kernel refused, though no capability is missing: load outside of containers and user namespaces";
+    require_rights().err().unwrap_or_else(|| CliError::new(Code::Permission, text).into())
 }
 
 /// Why the kernel did not take a program.
@@ -252,16 +261,22 @@ pub fn refused(error: ProgramError) -> anyhow::Error {
     }
     let missing = missing(&error);
     let text = if missing.is_empty() {
-        format!("loading the program: this kernel does not take it: breaker needs Linux 6.1 or newer: {error}")
+        format!(
+            "loading the program: this kernel does not take it: breaker needs Linux 6.1 or newer: {error}"
+        )
     } else {
         format!("loading the program: this kernel lacks {}: boot Linux 6.1 or newer", missing.join(", "))
     };
-    Fault::new(Code::Kernel, text).into()
+    CliError::new(Code::Kernel, text).into()
 }
 
 /// What breaker's programs call that came to Linux after 5.10, by the kind of program that calls it.
 const HELPERS: [(ProgramType, BpfHelper, &str); 3] = [
-    (ProgramType::SchedClassifier, BpfHelper::BPF_FUNC_ktime_get_coarse_ns, "the helper bpf_ktime_get_coarse_ns"),
+    (
+        ProgramType::SchedClassifier,
+        BpfHelper::BPF_FUNC_ktime_get_coarse_ns,
+        "the helper bpf_ktime_get_coarse_ns",
+    ),
     (ProgramType::Xdp, BpfHelper::BPF_FUNC_xdp_load_bytes, "the helper bpf_xdp_load_bytes"),
     (ProgramType::Xdp, BpfHelper::BPF_FUNC_xdp_store_bytes, "the helper bpf_xdp_store_bytes"),
 ];
@@ -270,10 +285,10 @@ const HELPERS: [(ProgramType, BpfHelper, &str); 3] = [
 fn missing(error: &ProgramError) -> Vec<&'static str> {
     // So a verifier before 5.12 calls an atomic operation that returns what was there; there is no other way to ask for those.
     const NO_ATOMICS: &str = "BPF_STX uses reserved fields";
-    let says =
-        |text| matches!(error, ProgramError::LoadError { verifier_log, .. } if verifier_log.to_string().contains(text));
+    let says = |text| matches!(error, ProgramError::LoadError { verifier_log, .. } if verifier_log.to_string().contains(text));
     let atomics = says(NO_ATOMICS).then_some("atomic operations with a result");
-    let helpers = HELPERS.iter().filter(|(kind, helper, _)| matches!(is_helper_supported(*kind, *helper), Ok(false)));
+    let helpers =
+        HELPERS.iter().filter(|(kind, helper, _)| matches!(is_helper_supported(*kind, *helper), Ok(false)));
     atomics.into_iter().chain(helpers.map(|(.., name)| *name)).collect()
 }
 
@@ -298,7 +313,9 @@ fn fill_maps(tables: &Tables, root: &PinRoot) -> Result<()> {
     put(root, "HEARTBEAT", &[clock::now_ns()])?;
     let mut endpoints = maps::endpoints(root)?;
     for (endpoint, bits, word) in &tables.endpoints {
-        endpoints.insert(&Key::new(*bits, EndpointKey(*endpoint)), [*word, 0], 0).context("filling map ENDPOINTS")?;
+        endpoints
+            .insert(&Key::new(*bits, EndpointKey(*endpoint)), [*word, 0], 0)
+            .context("filling map ENDPOINTS")?;
     }
     let mut comp_ids = maps::comp_ids(root)?;
     for (id, number) in &tables.comp_ids {

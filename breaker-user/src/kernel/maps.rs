@@ -8,7 +8,8 @@ use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapType, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf};
 use breaker_common::abi::{
-    self, CompId, Connection, ConnectionKey, Counters, IdentityKey, Label, Meta, Place, SIDES, Session, UnseenKey,
+    self, CompId, Connection, ConnectionKey, Counters, IdentityKey, Label, Meta, SIDES, Session, TargetWords,
+    UnseenKey,
 };
 use breaker_common::inbound::Inbound;
 use breaker_common::window::Ring;
@@ -17,7 +18,7 @@ use super::batch;
 use super::load::EndpointKey;
 use super::memory::{self, Mapped};
 use super::pins::PinRoot;
-use crate::fault::{Code, Fault};
+use crate::cli_error::{CliError, Code};
 
 /// The maps of a load, but for META and SCOPES, which every verb needs.
 pub struct Maps {
@@ -67,7 +68,7 @@ impl Table {
 /// A connection table.
 pub type Connections = HashMap<MapData, PodKey, PodConnection>;
 /// The endpoints, by longest prefix.
-pub type Endpoints = LpmTrie<MapData, EndpointKey, Place>;
+pub type Endpoints = LpmTrie<MapData, EndpointKey, TargetWords>;
 /// What comes in, by connection.
 pub type InboundTable = HashMap<MapData, PodKey, PodInbound>;
 /// Packets that passed unread.
@@ -75,7 +76,7 @@ type UnseenTable = PerCpuHashMap<MapData, PodUnseen, u64>;
 /// Numbers of CompIDs.
 pub type CompIds = HashMap<MapData, CompId, u32>;
 /// Sessions at shared places.
-pub type Identities = HashMap<MapData, PodIdentity, Place>;
+pub type Identities = HashMap<MapData, PodIdentity, TargetWords>;
 
 impl Maps {
     /// The maps under a root. Opens none of them.
@@ -138,7 +139,8 @@ impl Maps {
     /// Counters by session.
     pub fn counters(&self) -> Result<&PerCpuArray<MapData, PodCounters>> {
         once(&self.counters, || {
-            let data = self.open("COUNTERS", MapType::PerCpuArray, size_of::<Counters>(), self.policy().sessions)?;
+            let data =
+                self.open("COUNTERS", MapType::PerCpuArray, size_of::<Counters>(), self.policy().sessions)?;
             Ok(PerCpuArray::try_from(Map::PerCpuArray(data))?)
         })
     }
@@ -181,7 +183,9 @@ impl Maps {
 
     /// Hands out every connection, and where it is.
     pub fn each_connection(&self, mut each: impl FnMut(Table, &ConnectionKey, &Connection)) -> Result<()> {
-        Table::ALL.into_iter().try_for_each(|table| self.each_in(table, |key, connection| each(table, key, connection)))
+        Table::ALL
+            .into_iter()
+            .try_for_each(|table| self.each_in(table, |key, connection| each(table, key, connection)))
     }
 
     /// Hands out every connection of a table.
@@ -205,8 +209,9 @@ impl Maps {
             let data = self.open_keyed("UNSEEN", MapType::PerCpuHash, size_of::<UnseenKey>(), 8, 1)?;
             Ok(PerCpuHashMap::try_from(Map::PerCpuHashMap(data))?)
         })?;
-        let sum =
-            |found: Result<(PodUnseen, PerCpuValues<u64>), _>| found.map(|(key, cpus)| (key.0, cpus.iter().sum()));
+        let sum = |found: Result<(PodUnseen, PerCpuValues<u64>), _>| {
+            found.map(|(key, cpus)| (key.0, cpus.iter().sum()))
+        };
         map.iter()
             .map(sum)
             .collect::<Result<_, aya::maps::MapError>>()
@@ -244,7 +249,14 @@ impl Maps {
     }
 
     /// Opens a map of this shape with at least so many entries.
-    fn open_keyed(&self, name: &str, map_type: MapType, key: usize, value: usize, least: u32) -> Result<MapData> {
+    fn open_keyed(
+        &self,
+        name: &str,
+        map_type: MapType,
+        key: usize,
+        value: usize,
+        least: u32,
+    ) -> Result<MapData> {
         let path = self.root.map(name);
         let data = memory::open(&path, map_type, key, value)?;
         let found = data.info().with_context(|| format!("asking after {}", path.display()))?.max_entries();
@@ -255,13 +267,13 @@ impl Maps {
             "adopting {}: it has {found} entries where {least} are needed: unload it with the program that loaded it",
             path.display()
         );
-        Err(Fault::new(Code::Mismatch, text).into())
+        Err(CliError::new(Code::Mismatch, text).into())
     }
 }
 
 /// The endpoints of a load.
 pub fn endpoints(root: &PinRoot) -> Result<Endpoints> {
-    let (key, value) = (size_of::<Key<EndpointKey>>(), size_of::<Place>());
+    let (key, value) = (size_of::<Key<EndpointKey>>(), size_of::<TargetWords>());
     Ok(LpmTrie::try_from(Map::LpmTrie(memory::open(&root.map("ENDPOINTS"), MapType::LpmTrie, key, value)?))?)
 }
 
@@ -273,7 +285,12 @@ pub fn comp_ids(root: &PinRoot) -> Result<CompIds> {
 
 /// The sessions at shared places of a load.
 pub fn identities(root: &PinRoot) -> Result<Identities> {
-    let data = memory::open(&root.map("IDENTITIES"), MapType::Hash, size_of::<IdentityKey>(), size_of::<Place>())?;
+    let data = memory::open(
+        &root.map("IDENTITIES"),
+        MapType::Hash,
+        size_of::<IdentityKey>(),
+        size_of::<TargetWords>(),
+    )?;
     Ok(HashMap::try_from(Map::HashMap(data))?)
 }
 

@@ -14,7 +14,7 @@ use bytemuck::Pod;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use std::os::fd::AsFd;
 
-use crate::fault::{self, Code, Fault};
+use crate::cli_error::{self, CliError, Code};
 
 /// An array map in memory.
 pub struct Mapped<T> {
@@ -73,7 +73,8 @@ impl<T: Pod> Mapped<T> {
 
     /// Replaces a value. For values that the kernel program does not write.
     pub fn set(&self, index: u32, value: T) -> Result<()> {
-        let place = self.place(index).with_context(|| format!("entry {index} of a map of {}", self.entries))?;
+        let place =
+            self.place(index).with_context(|| format!("entry {index} of a map of {}", self.entries))?;
         // SAFETY: inside the mapping.
         unsafe { place.as_ptr().write_volatile(value) };
         Ok(())
@@ -117,7 +118,7 @@ pub const ORDER: Ordering = Ordering::SeqCst;
 /// Why a pin could not be opened. One that is missing while others are there is no whole load any more.
 pub fn unopened(path: &Path, error: impl Into<anyhow::Error>) -> anyhow::Error {
     let error = error.into().context(format!("opening {}", path.display()));
-    if path.exists() || fault::is_denied(&error) {
+    if path.exists() || cli_error::is_denied(&error) {
         return error;
     }
     let root = path.parent().unwrap_or(path);
@@ -129,7 +130,7 @@ pub fn unopened(path: &Path, error: impl Into<anyhow::Error>) -> anyhow::Error {
     } else {
         (Code::NotLoaded, "it was unloaded in this moment: load first with `breaker load`".to_owned())
     };
-    Fault::new(code, format!("{error:#}: {cure}")).into()
+    CliError::new(code, format!("{error:#}: {cure}")).into()
 }
 
 /// Opens a pinned map and compares its shape with what this program was built for.
@@ -148,5 +149,5 @@ pub fn open(path: &Path, map_type: MapType, key: usize, value: usize) -> Result<
         found.1,
         found.2
     );
-    Err(Fault::new(Code::Mismatch, text).into())
+    Err(CliError::new(Code::Mismatch, text).into())
 }

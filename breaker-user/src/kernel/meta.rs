@@ -6,16 +6,16 @@ use breaker_common::abi::{ABI_VERSION, Label, MAGIC, Meta, SIDES, label};
 
 use super::memory::Mapped;
 use super::pins::PinRoot;
-use super::tables::unpadded;
+use super::tables::trim_padding;
+use crate::cli_error::{self, CliError, Code};
 use crate::config::{Name, ScopeLabel, Scopes};
-use crate::fault::{self, Code, Fault};
 
 /// The facts of a load, once its layout is known to be ours.
 pub fn read(root: &PinRoot) -> Result<Meta> {
     let path = root.map("META");
     let data = MapData::from_pin(&path).map_err(|error| {
         let error = anyhow!(error).context(format!("opening {}", path.display()));
-        if fault::is_denied(&error) {
+        if cli_error::is_denied(&error) {
             return error;
         }
         // It may have been unloaded since.
@@ -26,7 +26,7 @@ pub fn read(root: &PinRoot) -> Result<Meta> {
             "adopting {}: {error:#}: what is pinned there is not breaker's: choose another --pin-root",
             root.path().display()
         );
-        Fault::new(Code::Mismatch, text).into()
+        CliError::new(Code::Mismatch, text).into()
     })?;
     // One of our shape is mapped once and whole, for a trip waits for it. Of any other only the first words can be relied on.
     let (head, meta) = if is_ours(&data) {
@@ -66,25 +66,32 @@ pub fn mismatch(root: &PinRoot, found: String) -> anyhow::Error {
         root.path().display(),
         crate::VERSION
     );
-    Fault::new(Code::Mismatch, text).into()
+    CliError::new(Code::Mismatch, text).into()
 }
 
 /// What is pinned is of this layout, and holds what no load has written.
 pub fn damaged(root: &PinRoot, found: &str) -> anyhow::Error {
     let path = root.path().display();
-    let text = format!("adopting {path}: its maps are damaged: {found}: `rm -r {path}` detaches it, then load again");
-    Fault::new(Code::Mismatch, text).into()
+    let text = format!(
+        "adopting {path}: its maps are damaged: {found}: `rm -r {path}` detaches it, then load again"
+    );
+    CliError::new(Code::Mismatch, text).into()
 }
 
 /// What the numbers of those scopes that are wanted, and of their sessions, stand for.
-pub fn names(root: &PinRoot, meta: &Meta, labels: &Mapped<Label>, wanted: impl Fn(u32) -> bool) -> Result<Scopes> {
+pub fn names(
+    root: &PinRoot,
+    meta: &Meta,
+    labels: &Mapped<Label>,
+    wanted: impl Fn(u32) -> bool,
+) -> Result<Scopes> {
     let side = meta.side as usize & (SIDES - 1);
     let read = |number: u32| -> Result<Option<ScopeLabel>> {
         let found = labels.get(number).with_context(|| format!("scope {number} has no name"))?;
         if !wanted(number) {
             return Ok(None);
         }
-        let text = unpadded(&found.name);
+        let text = trim_padding(&found.name);
         let name = || text.parse().map_err(|_| mismatch(root, format!("a scope named {text:?}")));
         Ok(match found.kind {
             label::HOST => Some(ScopeLabel::Host),

@@ -12,7 +12,7 @@ use std::thread::{self, Builder};
 use anyhow::{Context, Result};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::fault::{Code, Fault};
+use crate::cli_error::{CliError, Code};
 
 /// Device and inode of a namespace's file in nsfs: proc_pid_ns(5).
 pub type Id = [u64; 2];
@@ -61,7 +61,8 @@ pub fn all() -> Vec<Netns> {
 }
 
 fn list(directory: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).map(|entries| entries.flatten().map(|entry| entry.path()).collect());
+    let entries =
+        fs::read_dir(directory).map(|entries| entries.flatten().map(|entry| entry.path()).collect());
     entries.unwrap_or_default()
 }
 
@@ -108,6 +109,6 @@ pub fn find(of: Id) -> Result<Netns> {
              or unload with --force where it is gone",
             name(of)
         );
-        Fault::new(Code::Interface, text).into()
+        CliError::new(Code::Interface, text).into()
     })
 }

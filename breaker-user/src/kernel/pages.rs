@@ -6,7 +6,7 @@
 //! kernel: they are written into the object's instructions, where the program has marks (`breaker-ebpf/src/pages.rs`). Where a kernel has
 //! not got them, the program is told that nothing is known.
 
-use breaker_common::abi::marks;
+use breaker_common::abi::relocation;
 
 /// Where the kernel describes its own types (kernel `Documentation/bpf/btf.rst`).
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -51,12 +51,15 @@ fn fitted(object: &[u8], known: Option<Known>) -> Vec<u8> {
         known.map_or(nothing, |known| instruction(code, registers, offset(&known), 0))
     };
     let replacements = [
-        (instruction(CALL, 0, 0, marks::CAST), call(|known| known.cast)),
-        (instruction(CALL, 0, 0, marks::READ), call(|known| known.read)),
-        (instruction(SET, 0x02, 0, marks::INFO), known.map_or(nothing, |known| instruction(SET, 0x02, 0, known.info))),
-        (instruction(WORD, 0x01, marks::END, 0), load(WORD, 0x01, |known| known.end)),
-        (instruction(POINTER, 0x02, marks::HEAD, 0), load(POINTER, 0x02, |known| known.head)),
-        (instruction(BYTE, 0x00, marks::FLAGS, 0), load(BYTE, 0x00, |known| known.flags)),
+        (instruction(CALL, 0, 0, relocation::CAST), call(|known| known.cast)),
+        (instruction(CALL, 0, 0, relocation::READ), call(|known| known.read)),
+        (
+            instruction(SET, 0x02, 0, relocation::INFO),
+            known.map_or(nothing, |known| instruction(SET, 0x02, 0, known.info)),
+        ),
+        (instruction(WORD, 0x01, relocation::END, 0), load(WORD, 0x01, |known| known.end)),
+        (instruction(POINTER, 0x02, relocation::HEAD, 0), load(POINTER, 0x02, |known| known.head)),
+        (instruction(BYTE, 0x00, relocation::FLAGS, 0), load(BYTE, 0x00, |known| known.flags)),
     ];
     let mut fitted = object.to_vec();
     let mut at = 0;
@@ -114,7 +117,10 @@ impl<'a> Types<'a> {
     }
 
     fn name(&self, at: u32) -> &'a [u8] {
-        self.names.get(at as usize..).and_then(|rest| rest.split(|byte| *byte == 0).next()).unwrap_or_default()
+        self.names
+            .get(at as usize..)
+            .and_then(|rest| rest.split(|byte| *byte == 0).next())
+            .unwrap_or_default()
     }
 
     /// Shows each type: its number, kind, name, and what follows on its beginning. `None` where one is not known.
@@ -167,7 +173,7 @@ mod tests {
     fn each_mark_of_the_object_is_replaced_once() {
         let object = crate::kernel::load::OBJECT;
         let marked = |bytes: &[u8]| {
-            let mark = marks::CAST.to_le_bytes();
+            let mark = relocation::CAST.to_le_bytes();
             bytes.windows(4).filter(|window| *window == mark).count()
         };
         let known = Known { cast: 1, read: 2, info: 3, end: 4, head: 5, flags: 6 };

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use super::{attachment, bpffs};
-use crate::fault::{Code, Fault};
+use crate::cli_error::{CliError, Code};
 
 /// Where a host's breaker is pinned unless said otherwise: a BPF file system of its own, in which nobody else can take a name.
 pub const DEFAULT: &str = "/run/breaker/bpf";
@@ -51,7 +51,10 @@ impl PinRoot {
         if self.private || !bpffs::is_private(parent) {
             return None;
         }
-        Some(format!("{} is in a mount namespace of its own: what is pinned there ends with that", self.path.display()))
+        Some(format!(
+            "{} is in a mount namespace of its own: what is pinned there ends with that",
+            self.path.display()
+        ))
     }
 
     /// Its path.
@@ -128,7 +131,7 @@ impl PinRoot {
             "opening {}: nothing is loaded there{hint}: load first with `breaker load`, or name another place with --pin-root{elsewhere}",
             self.path.display()
         );
-        Err(Fault::new(Code::NotLoaded, text).into())
+        Err(CliError::new(Code::NotLoaded, text).into())
     }
 
     /// Takes the place beside this root where pins come together before a load and go apart after an unload, and keeps every other
@@ -157,7 +160,7 @@ impl PinRoot {
                         "taking {}: another load, unload or reload of it is at work: see `breaker status` when it is done",
                         self.path.display()
                     );
-                    return Err(Fault::new(Code::Refused, text).into());
+                    return Err(CliError::new(Code::Refused, text).into());
                 }
                 Err(error) => return Err(error).with_context(|| format!("locking {}", path.display())),
             }
@@ -176,10 +179,11 @@ impl PinRoot {
                 parent.display(),
                 parent.display()
             );
-            return Err(Fault::new(Code::Usage, text).into());
+            return Err(CliError::new(Code::Usage, text).into());
         }
         if self.path.is_dir() {
-            let directory = File::open(&self.path).with_context(|| format!("opening {}", self.path.display()))?;
+            let directory =
+                File::open(&self.path).with_context(|| format!("opening {}", self.path.display()))?;
             require_own(&directory, &self.path)?;
         }
         let name = self.path.file_name().unwrap_or_default();
@@ -188,7 +192,7 @@ impl PinRoot {
                 "creating {}: the BPF file system takes no dots in names: choose another --pin-root",
                 self.path.display()
             );
-            return Err(Fault::new(Code::Usage, text).into());
+            return Err(CliError::new(Code::Usage, text).into());
         }
         Ok(())
     }
@@ -207,7 +211,8 @@ impl PinRoot {
 
     /// Removes every pin and the directory. Links that nothing else holds detach with it.
     pub fn remove(&self) -> Result<()> {
-        let removed = if self.path.is_dir() { fs::remove_dir_all(&self.path) } else { fs::remove_file(&self.path) };
+        let removed =
+            if self.path.is_dir() { fs::remove_dir_all(&self.path) } else { fs::remove_file(&self.path) };
         removed.with_context(|| format!("removing {}", self.path.display()))
     }
 
@@ -215,7 +220,8 @@ impl PinRoot {
     pub fn lock(&self) -> Result<Lock> {
         let path = self.lock_path();
         let directory = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
-        flock(&directory, FlockOperation::LockExclusive).with_context(|| format!("locking {}", path.display()))?;
+        flock(&directory, FlockOperation::LockExclusive)
+            .with_context(|| format!("locking {}", path.display()))?;
         Ok(Lock { _directory: directory })
     }
 
@@ -283,5 +289,5 @@ fn require_own(directory: &File, path: &Path) -> Result<()> {
         path.display(),
         path.display()
     );
-    Err(Fault::new(Code::Refused, text).into())
+    Err(CliError::new(Code::Refused, text).into())
 }

@@ -43,23 +43,33 @@ impl Programs {
 
     /// The kernel's hash of the program that decides.
     pub fn tag(&mut self) -> Result<u64> {
-        let info: ProgramInfo = if self.inline { self.inline()?.info()? } else { self.classifier("egress")?.info()? };
+        let info: ProgramInfo =
+            if self.inline { self.inline()?.info()? } else { self.classifier("egress")?.info()? };
         Ok(info.tag())
     }
 
     /// Attaches them to an interface, and pins the links where there are some. Tells how the one that decides hangs on it.
     ///
     /// `generic_too`: XDP in the stack will do where the driver has none.
-    pub fn attach(&mut self, interface: &Interface, root: &PinRoot, position: usize, generic_too: bool) -> Result<u32> {
+    pub fn attach(
+        &mut self,
+        interface: &Interface,
+        root: &PinRoot,
+        position: usize,
+        generic_too: bool,
+    ) -> Result<u32> {
         let place = Place::deciding(interface, root, position);
         let kind = if self.inline {
             hook::attach_xdp(self.inline()?, &place, generic_too)?
         } else {
-            hook::attach(self.classifier(if interface.link == 0 { "egress_ip" } else { "egress" })?, &place)?;
+            hook::attach(
+                self.classifier(if interface.link_header == 0 { "egress_ip" } else { "egress" })?,
+                &place,
+            )?;
             interface.hook
         };
         if self.reads {
-            let name = if interface.link == 0 { "inbound_ip" } else { "inbound" };
+            let name = if interface.link_header == 0 { "inbound_ip" } else { "inbound" };
             hook::attach(self.classifier(name)?, &Place::reading(interface, root, position)?)?;
         }
         Ok(kind)

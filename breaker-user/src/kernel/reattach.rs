@@ -12,7 +12,7 @@ use super::hook::{self as place, Place};
 use super::links;
 use super::memory::Mapped;
 use super::pins::PinRoot;
-use super::tables::unpadded;
+use super::tables::trim_padding;
 
 /// Attaches what hung on the interface at this position of [`Meta::interfaces`] to the one that has its name now, and tells the number of
 /// that. Keeps every load, unload and reload out meanwhile, and fails where one is at work.
@@ -22,12 +22,18 @@ pub fn reattach(root: &PinRoot, position: usize) -> Result<u32> {
     let map = Mapped::<Meta>::open(&root.map("META"))?;
     let meta = map.get(0).context("META is empty")?;
     let before = *meta.interfaces.get(position).context("there is no such interface")?;
-    let name = unpadded(&before.name);
+    let name = trim_padding(&before.name);
     let now = Interface { ifindex: place::ifindex(&name)?, ..before };
     // The library opens no pinned XDP program without a type that it keeps to itself.
-    ensure!(!place::is_xdp(now.hook), "attaching to {name}: XDP is not attached again: unload with --force, and load");
+    ensure!(
+        !place::is_xdp(now.hook),
+        "attaching to {name}: XDP is not attached again: unload with --force, and load"
+    );
     let header = links::all()?.iter().find(|link| link.index == now.ifindex).and_then(links::Link::header);
-    ensure!(header == Some(now.link), "attaching to {name}: it is of another link type than before: load anew");
+    ensure!(
+        header == Some(now.link_header),
+        "attaching to {name}: it is of another link type than before: load anew"
+    );
     let reading = if meta.inbound == 0 { None } else { Some(Place::reading(&now, root, position)?) };
     for place in [Some(Place::deciding(&now, root, position)), reading].into_iter().flatten() {
         attach(place)?;

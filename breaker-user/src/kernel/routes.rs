@@ -94,7 +94,10 @@ fn told(remote: &Remote, interface: String, taken: bool) -> String {
 }
 
 fn name(links: &[Link], index: u32) -> String {
-    links.iter().find(|link| link.index == index).map_or_else(|| format!("interface {index}"), |link| link.name.clone())
+    links
+        .iter()
+        .find(|link| link.index == index)
+        .map_or_else(|| format!("interface {index}"), |link| link.name.clone())
 }
 
 /// The interfaces that packets to a remote take now: as the kernel answers for one address, all of the main table for a prefix.
@@ -131,7 +134,8 @@ fn taken(remote: &Remote, routes: &[Route]) -> Result<Vec<u32>> {
     }
     let by = outputs(&answer);
     // Of several next hops the kernel names one, and the next connection may take another.
-    let with = routes.iter().filter(|route| route.overlaps(remote) && by.iter().any(|one| route.by.contains(one)));
+    let with =
+        routes.iter().filter(|route| route.overlaps(remote) && by.iter().any(|one| route.by.contains(one)));
     Ok(with.filter(|route| route.by.len() > 1).flat_map(|route| route.by.clone()).chain(by.clone()).collect())
 }
 

@@ -5,7 +5,9 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail};
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::nlas::Nla;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
@@ -108,13 +110,15 @@ impl SockDiag {
         self.send(request, NLM_F_REQUEST | NLM_F_ACK, Some(SOCK_DESTROY))?;
         let mut buffer = vec![0; BUFFER];
         let size = self.socket.recv(&mut &mut buffer[..], 0).context("waiting for sock_diag")?;
-        let answer =
-            NetlinkMessage::<SockDiagMessage>::deserialize(&buffer[..size]).context("reading sock_diag's answer")?;
+        let answer = NetlinkMessage::<SockDiagMessage>::deserialize(&buffer[..size])
+            .context("reading sock_diag's answer")?;
         match answer.payload {
             NetlinkPayload::Error(error) => match error.code {
                 None => Ok(true),
                 Some(code) if code.get() == -Errno::NOENT.raw_os_error() => Ok(false),
-                Some(code) => bail!("destroying a socket: {}", std::io::Error::from_raw_os_error(-code.get())),
+                Some(code) => {
+                    bail!("destroying a socket: {}", std::io::Error::from_raw_os_error(-code.get()))
+                }
             },
             other => bail!("destroying a socket: sock_diag answered {other:?}"),
         }
@@ -130,8 +134,8 @@ impl SockDiag {
             let size = self.socket.recv(&mut &mut buffer[..], 0).context("waiting for sock_diag")?;
             let mut rest = &buffer[..size];
             while !rest.is_empty() {
-                let message =
-                    NetlinkMessage::<SockDiagMessage>::deserialize(rest).context("reading sock_diag's answer")?;
+                let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest)
+                    .context("reading sock_diag's answer")?;
                 match message.payload {
                     NetlinkPayload::Done(_) => return Ok(found),
                     NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {

@@ -35,15 +35,20 @@ impl Breaker {
         let mut at_place: HashMap<u32, Vec<String>> = HashMap::new();
         for found in maps::identities(self.root())?.iter() {
             let (key, sessions) = found.context("reading map IDENTITIES")?;
-            at_place.entry(key.0.place).or_default().extend(self.session_name(sessions[self.side() & (SIDES - 1)]));
+            at_place
+                .entry(key.0.endpoint)
+                .or_default()
+                .extend(self.session_name(sessions[self.side() & (SIDES - 1)]));
         }
         let mut remotes = Vec::new();
         for found in self.maps().endpoints()?.iter() {
             let (key, words) = found.context("reading map ENDPOINTS")?;
             let sessions = match Target::unpack(words[self.side()]) {
-                Target::Nobody => continue,
+                Target::None => continue,
                 Target::Session(number) => self.session_name(number).into_iter().collect(),
-                Target::Shared { place, .. } => at_place.get(&place).cloned().unwrap_or_else(|| vec![HOST.to_owned()]),
+                Target::Shared { endpoint, .. } => {
+                    at_place.get(&endpoint).cloned().unwrap_or_else(|| vec![HOST.to_owned()])
+                }
             };
             let Endpoint { local, remote, .. } = key.data().0;
             let address = ip(remote);
@@ -68,11 +73,12 @@ impl Breaker {
         for socket in SockDiag::open()?.connected_with_sent()? {
             let target = self.target_of(&endpoints, &socket);
             let session = match target {
-                Target::Nobody => continue,
+                Target::None => continue,
                 Target::Session(number) => self.names().session(number),
                 Target::Shared { .. } => self.names().sessions().nth(1),
             };
-            let Some(declared_ns) = session.and_then(|session| Some(self.session(session).ok()?.declared_ns)) else {
+            let Some(declared_ns) = session.and_then(|session| Some(self.session(session).ok()?.declared_ns))
+            else {
                 continue;
             };
             let age_ns = now.saturating_sub(declared_ns).saturating_sub(SLACK_NS);
@@ -97,6 +103,7 @@ const HOST: &str = "host";
 
 /// Whether a connection that is open both ways has sent data so lately.
 fn has_sent_within(socket: &TcpSocket, age_ns: u64) -> bool {
-    let lately = |sent: super::sockets::Sent| sent.segments != 0 && u64::from(sent.age_ms) * 1_000_000 < age_ns;
+    let lately =
+        |sent: super::sockets::Sent| sent.segments != 0 && u64::from(sent.age_ms) * 1_000_000 < age_ns;
     socket.is_open() && socket.sent().is_some_and(lately)
 }

@@ -11,8 +11,8 @@ use super::memory::{Mapped, ORDER, half, word};
 use super::meta;
 use super::pins::PinRoot;
 use super::tables::labelled;
+use crate::cli_error::{CliError, Code};
 use crate::config::{ScopeIndex, ScopeName, Scopes};
-use crate::fault::{Code, Fault};
 
 /// What came of a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,10 @@ impl Switchboard {
         let labels = Mapped::<Label>::open(&root.map("LABELS"))?;
         let sessions = meta.policies[meta.side as usize & (SIDES - 1)].sessions;
         if sessions > labels.len() {
-            return Err(meta::damaged(root, &format!("{sessions} sessions where there is room for {}", labels.len())));
+            return Err(meta::damaged(
+                root,
+                &format!("{sessions} sessions where there is room for {}", labels.len()),
+            ));
         }
         Ok(Self { root: root.clone(), meta, scopes, labels })
     }
@@ -95,7 +98,9 @@ impl Switchboard {
         match (0..self.policy().scopes).find(is_wanted) {
             Some(number) => Ok(ScopeIndex::labelled(number)),
             // Who errs is told which names are near, and those must be read for it.
-            None => self.names()?.find(text).map_err(|error| Fault::new(Code::Usage, error.to_string()).into()),
+            None => {
+                self.names()?.find(text).map_err(|error| CliError::new(Code::Usage, error.to_string()).into())
+            }
         }
     }
 

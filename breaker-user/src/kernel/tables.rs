@@ -9,8 +9,8 @@ use std::ops::Range;
 
 use anyhow::{Result, bail, ensure};
 use breaker_common::abi::{
-    self, Address, CompId, Endpoint, IdentityKey, LIMITS_PER_SCOPE, Label, Limit, Override, Rules, Scope, Session,
-    Target, flag, identity, label, mapped, undeclared, while_tripped,
+    self, Address, CompId, Endpoint, IdentityKey, LIMITS_PER_SCOPE, Label, Limit, Override, Rules, Scope,
+    Session, Target, flag, identity, label, mapped, undeclared, while_tripped,
 };
 use breaker_common::inbound::Inbound;
 use breaker_common::limits;
@@ -19,7 +19,7 @@ use bytemuck::Zeroable;
 
 use crate::config::{
     self, DeadmanAction, MessageSize, OnDesync, OnTableFull, OnTrip, Per, Place, Policy, PossDup, ScopeIndex,
-    ScopeName, SessionIndex, Undeclared, WhileTripped, Wire,
+    ScopeName, SessionIndex, TwoHosts, Undeclared, WhileTripped,
 };
 
 /// Numbers that are given already, and the limits that have windows. Nothing at a first load.
@@ -112,10 +112,10 @@ impl Tables {
         }
         // What no session declares may come from anyone: it uses up nothing of the host's limits unless the file says so.
         if policy.session(index).is_some() || policy.host().undeclared_trips {
-            limits::meter(&mut made, |scope| self.rules[scope as usize]);
+            limits::list_limits(&mut made, |scope| self.rules[scope as usize]);
         }
         if let Some(session) = policy.session(index) {
-            made.ids = session.comp_ids().map(|id| id.map_or(0, |id| self.comp_id(id)));
+            made.comp_ids = session.comp_ids().map(|id| id.map_or(0, |id| self.comp_id(id)));
         }
         made
     }
@@ -134,14 +134,19 @@ impl Tables {
         let mapped_bits = if prefix.address().is_ipv4() { 96 } else { 0 };
         let bits = Endpoint::FIXED_BITS + mapped_bits + prefix.length() as u32;
         let local = place.local.map_or([0; 4], address);
-        let key = Endpoint { port: place.remote.port().to_be(), pad: 0, local, remote: address(prefix.address()) };
+        let key =
+            Endpoint { port: place.remote.port().to_be(), pad: 0, local, remote: address(prefix.address()) };
         let target = match place.sessions[..] {
             [one] => Target::Session(numbers.session(one)),
             _ => {
-                let known = places.known.iter().find(|(known, _)| *known == (key, bits)).map(|(_, number)| *number);
+                let known =
+                    places.known.iter().find(|(known, _)| *known == (key, bits)).map(|(_, number)| *number);
                 let number = known.unwrap_or(places.next);
                 places.next += u32::from(known.is_none());
-                Target::Shared { place: number, mask: self.share(policy, number, &place.sessions, numbers) }
+                Target::Shared {
+                    endpoint: number,
+                    mask: self.share(policy, number, &place.sessions, numbers),
+                }
             }
         };
         // The address alone, for packets whose port cannot be found.
@@ -161,11 +166,11 @@ impl Tables {
             let Some(session) = policy.session(*index) else { continue };
             let ids = session.comp_ids().map(|id| id.map_or(0, |id| self.comp_id(id)));
             mask = (0..ids.len()).filter(|&i| ids[i] != 0).fold(0, |mask, i| mask | 1 << i);
-            self.identities.push((IdentityKey { place, ids }, numbers.session(*index)));
+            self.identities.push((IdentityKey { endpoint: place, comp_ids: ids }, numbers.session(*index)));
         }
         for (position, index) in sessions.iter().enumerate() {
             let ids = [identity::LISTED, position as u32, 0, 0];
-            self.identities.push((IdentityKey { place, ids }, numbers.session(*index)));
+            self.identities.push((IdentityKey { endpoint: place, comp_ids: ids }, numbers.session(*index)));
         }
         mask
     }
@@ -222,7 +227,8 @@ impl Room {
             let entry = 48 + size_of::<abi::ConnectionKey>().next_multiple_of(8) + value.next_multiple_of(8);
             (entries as usize + cpus) * entry + entries.next_power_of_two() as usize * 16 + PAGE
         };
-        let per_cpu = |entries: u32, value: usize| entries as usize * (value.next_multiple_of(8) * cpus + 8) + PAGE;
+        let per_cpu =
+            |entries: u32, value: usize| entries as usize * (value.next_multiple_of(8) * cpus + 8) + PAGE;
         let bytes = array(1, size_of::<abi::Meta>())
             + array(self.scopes, size_of::<Scope>())
             + array(self.scopes, size_of::<Label>())
@@ -300,19 +306,19 @@ pub(super) fn labelled(name: &ScopeName) -> Result<Label> {
         ScopeName::Group(name) => (label::GROUP, name.as_str()),
         ScopeName::Session(name) => (label::SESSION, name.as_str()),
     };
-    Ok(Label { kind, session: 0, name: padded(text)? })
+    Ok(Label { kind, session: 0, name: pad_to(text)? })
 }
 
 /// UTF-8 of at most `N` bytes, zero-padded.
-pub fn padded<const N: usize>(text: &str) -> Result<[u8; N]> {
+pub fn pad_to<const N: usize>(text: &str) -> Result<[u8; N]> {
     ensure!(text.len() <= N, "storing {text:?}: it has {} bytes where {N} fit: shorten it", text.len());
     let mut bytes = [0; N];
     bytes[..text.len()].copy_from_slice(text.as_bytes());
     Ok(bytes)
 }
 
-/// What [`padded`] stored.
-pub fn unpadded(bytes: &[u8]) -> String {
+/// What [`pad_to`] stored.
+pub fn trim_padding(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
@@ -322,10 +328,10 @@ fn facts(policy: &Policy) -> Result<abi::Policy> {
     let silence_trips = host.deadman.is_some_and(|deadman| deadman.action == DeadmanAction::Trip);
     Ok(abi::Policy {
         sha256: *policy.sha256(),
-        name: padded(policy.name().as_str())?,
+        name: pad_to(policy.name().as_str())?,
         flags: flags([
             (host.on_table_full == OnTableFull::Pass, flag::PASS_WHEN_FULL),
-            (silence_trips, flag::SILENCE_TRIPS),
+            (silence_trips, flag::HEARTBEAT_LOSS_TRIPS),
         ]),
         undeclared: match host.undeclared {
             Undeclared::Ignore => undeclared::IGNORE,
@@ -360,11 +366,11 @@ fn rules(
     let mut placed = [Limit::default(); LIMITS_PER_SCOPE];
     for (mut limit, kept) in made.into_iter().zip(kept) {
         let Some(position) = kept.or_else(|| free.next()) else { continue };
-        let ring = kept.map(|i| &old[i]).filter(|ring| fits(ring, &limit));
+        let ring = kept.map(|i| &old[i]).filter(|old| fits(old, &limit));
         match ring {
-            Some(ring) => limit.slots = ring.slots,
+            Some(ring) => limit.ring = ring.ring,
             None if limit.per_ns == 0 => {}
-            None => limit.slots.base = slots.take(1 << limit.slots.ring_bits)?,
+            None => limit.ring.base = slots.take(1 << limit.ring.ring_bits)?,
         }
         rules.positions |= 1 << position;
         placed[position] = limit;
@@ -426,7 +432,7 @@ pub fn same(old: &Limit, new: &Limit) -> bool {
 
 /// Whether a ring has room for another limit of the same window.
 fn fits(ring: &Limit, limit: &Limit) -> bool {
-    ring.slots.granule_bits == limit.slots.granule_bits && ring.slots.ring_bits >= limit.slots.ring_bits
+    ring.ring.granule_bits == limit.ring.granule_bits && ring.ring.ring_bits >= limit.ring.ring_bits
 }
 
 fn limit(limit: &config::Limit) -> Limit {
@@ -439,10 +445,15 @@ fn limit(limit: &config::Limit) -> Limit {
     for (place, percent) in warn.iter_mut().zip(limit.warn.as_slice()) {
         *place = (max * *percent as u64).div_ceil(100);
     }
-    let timed = abi::Slots { base: 0, granule_bits: granule_bits(max) as u8, ring_bits: ring_bits(max) as u8, pad: 0 };
-    let slots = if per_ns == 0 { abi::Slots::NONE } else { timed };
+    let timed = abi::RingLayout {
+        base: 0,
+        granule_bits: granule_bits(max) as u8,
+        ring_bits: ring_bits(max) as u8,
+        pad: 0,
+    };
+    let ring = if per_ns == 0 { abi::RingLayout::NONE } else { timed };
     let per_fill = limit.per_fill.map_or(0, |ratio| ratio.get());
-    Limit { class: limit.class as u32, max, per_ns, warn, per_fill, slots }
+    Limit { class: limit.class as u32, max, per_ns, warn, per_fill, ring }
 }
 
 /// A session's settings; which scopes and CompIDs it has is for [`Tables::session`].
@@ -459,10 +470,10 @@ fn settings(policy: &Policy, index: SessionIndex) -> Session {
         (on_desync == OnDesync::Trip, flag::DESYNC_TRIPS),
         (on_desync == OnDesync::Warn, flag::BLIND_UNCOUNTED),
         (declared.is_some_and(|session| session.user.is_some()), flag::OF_USER),
-        (declared.is_some_and(|session| session.wire == Wire::Opaque), flag::OPAQUE),
+        (declared.is_some_and(|session| session.wire == TwoHosts::Opaque), flag::OPAQUE),
         // What nobody declares has no Logon of ours to resend after.
         (declared.is_none_or(|session| session.possdup == PossDup::Pass), flag::REPLAYS_PASS),
-        (host.deadman.is_some(), flag::MINDS_SILENCE),
+        (host.deadman.is_some(), flag::WATCHES_HEARTBEAT),
     ]);
     made.longest = declared.map_or(MessageSize::USUAL, |session| session.longest).bytes();
     made.uid = declared.and_then(|session| session.user).map_or(0, |user| user.uid());

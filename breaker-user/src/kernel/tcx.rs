@@ -3,8 +3,8 @@
 
 use std::io;
 
+use super::detach_link::bpf;
 use super::hook::Direction;
-use super::sever::bpf;
 
 /// Of bpf(2) (kernel `uapi/linux/bpf.h`).
 const BPF_PROG_QUERY: libc::c_int = 16;

@@ -19,7 +19,8 @@ pub fn sender(kind: u32, links: &[Link]) -> Option<String> {
     };
     let is = |link: &&Link| link.kind.as_ref().is_some_and(|kind| kinds.contains(&kind.to_string().as_str()));
     // Those that come with the module carry nothing until somebody gives them a peer and brings them up.
-    let names: Vec<_> = links.iter().filter(is).filter(|link| link.is_up).map(|link| link.name.as_str()).collect();
+    let names: Vec<_> =
+        links.iter().filter(is).filter(|link| link.is_up).map(|link| link.name.as_str()).collect();
     (!names.is_empty()).then(|| names.join(", "))
 }
 

@@ -17,7 +17,8 @@ pub fn program(ifindex: u32) -> io::Result<Option<u32>> {
         _ => None,
     });
     let attributes = ours.unwrap_or_default().into_iter();
-    let xdp = attributes.filter_map(|attribute| if let LinkAttribute::Xdp(xdp) = attribute { Some(xdp) } else { None });
+    let xdp = attributes
+        .filter_map(|attribute| if let LinkAttribute::Xdp(xdp) = attribute { Some(xdp) } else { None });
     Ok(xdp.flatten().find_map(|found| match found {
         LinkXdp::ProgId(id) | LinkXdp::DrvProgId(id) | LinkXdp::SkbProgId(id) => Some(id),
         _ => None,

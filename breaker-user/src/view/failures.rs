@@ -1,7 +1,7 @@
 //! What happens in each failure, as the policy in force has it.
 
 use anyhow::Result;
-use breaker_common::abi::{Meter, Session, flag, mode, undeclared};
+use breaker_common::abi::{LimitRef, Session, flag, mode, undeclared};
 use serde::Serialize;
 
 use super::status::duration;
@@ -19,8 +19,11 @@ pub struct Failure {
 /// All of them.
 pub fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
     let policy = breaker.policy();
-    let sessions =
-        breaker.names().sessions().map(|session| breaker.session(session)).collect::<Result<Vec<Session>>>()?;
+    let sessions = breaker
+        .names()
+        .sessions()
+        .map(|session| breaker.session(session))
+        .collect::<Result<Vec<Session>>>()?;
     let trips = sessions.iter().filter(|session| session.flags & flag::DESYNC_TRIPS != 0).count();
     let uncounted = sessions.iter().filter(|session| session.flags & flag::BLIND_UNCOUNTED != 0).count();
     let counted = sessions.len() - trips - uncounted;
@@ -43,14 +46,15 @@ pub fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
     } else {
         "pass: not counted, not limited, and no trip reaches it"
     };
-    let is_limited = sessions.first().is_some_and(|undeclared| undeclared.meters[0].position != Meter::END);
+    let is_limited =
+        sessions.first().is_some_and(|undeclared| undeclared.limit_refs[0].position != LimitRef::END);
     let undeclared = match policy.undeclared {
         undeclared::BLOCK => "block",
         undeclared::WATCH if is_limited => "watch: it passes, counted, under the host's limits",
         undeclared::WATCH => "watch: it passes, counted, under no limit",
         _ => "pass uncounted",
     };
-    let dead = match (policy.deadman_ns, policy.flags & flag::SILENCE_TRIPS != 0) {
+    let dead = match (policy.deadman_ns, policy.flags & flag::HEARTBEAT_LOSS_TRIPS != 0) {
         (0, _) => "enforcement goes on; events wait in the ring".to_owned(),
         (after, trips) => {
             let after = duration(after);
@@ -66,9 +70,10 @@ pub fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
         n => format!("trip, but pass in {n} of {} sessions", declared.len()),
     };
     let (idle, bypass) = match breaker.meta().mode {
-        mode::INLINE => {
-            ("ends at its next message: its sockets are on another host", "seen, where its frames come by this gateway")
-        }
+        mode::INLINE => (
+            "ends at its next message: its sockets are on another host",
+            "seen, where its frames come by this gateway",
+        ),
         _ => ("ended at once by `trip`, by the agent in 1 s, else at its next message", "not seen at all"),
     };
     let pages = match breaker.meta() {

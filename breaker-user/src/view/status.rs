@@ -5,17 +5,17 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow};
 use breaker_common::abi::{self, Counters, cause};
-use breaker_common::class::{Class, Incoming, LimitClass};
+use breaker_common::class::{Class, InboundClass, LimitClass};
 use jiff::{Timestamp, Unit};
 use serde::Serialize;
 
 use super::failures::{Failure, failures};
+use crate::cli_error::Code;
 use crate::config::{self, Per, ScopeIndex};
 use crate::enforced::{Enforced, What, facts};
-use crate::fault::Code;
 use crate::kernel::attachment::Attachment;
 use crate::kernel::breaker::{ConnectionCount, Used};
-use crate::kernel::tables::unpadded;
+use crate::kernel::tables::trim_padding;
 use crate::kernel::{Breaker, clock};
 
 /// Everything.
@@ -248,8 +248,8 @@ fn hex(bytes: &[u8]) -> String {
 fn build(breaker: &Breaker) -> Result<Build> {
     let meta = breaker.meta();
     Ok(Build {
-        version: unpadded(&meta.version),
-        git: unpadded(&meta.git),
+        version: trim_padding(&meta.version),
+        git: trim_padding(&meta.git),
         abi: meta.abi,
         program_tag: format!("{:016x}", breaker.program()?.tag()),
         loaded_at: Timestamp::from_second(meta.loaded_at as i64)?,
@@ -257,7 +257,7 @@ fn build(breaker: &Breaker) -> Result<Build> {
 }
 
 fn policy(policy: &abi::Policy) -> Policy {
-    Policy { name: unpadded(&policy.name), sha256: hex(&policy.sha256) }
+    Policy { name: trim_padding(&policy.name), sha256: hex(&policy.sha256) }
 }
 
 fn interfaces(attachments: &[Attachment]) -> Vec<Interface> {
@@ -312,10 +312,13 @@ pub fn scope(breaker: &Breaker, index: ScopeIndex) -> Result<Scope> {
 
 fn trip(breaker: &Breaker, scope: ScopeIndex, state: &abi::Scope) -> Trip {
     let trip = &state.trip;
-    let session =
-        breaker.names().session(trip.session).map(|session| breaker.names().session_name(session).to_string());
+    let session = breaker
+        .names()
+        .session(trip.session)
+        .map(|session| breaker.names().session_name(session).to_string());
     let at = clock::time_of(trip.at_ns);
-    let limit = breaker.limit(scope, trip.limit as usize).ok().flatten().filter(|_| trip.cause == cause::RATE);
+    let limit =
+        breaker.limit(scope, trip.limit as usize).ok().flatten().filter(|_| trip.cause == cause::RATE);
     Trip {
         // Two clocks are read for it, so that finer digits would differ from one reading to the next.
         at: at.round(Unit::Millisecond).unwrap_or(at),
@@ -388,6 +391,6 @@ fn messages(counters: &Counters) -> BTreeMap<&'static str, Verdicts> {
 }
 
 fn inbound(counters: &Counters) -> BTreeMap<&'static str, u64> {
-    let messages = Incoming::ALL.into_iter().map(Incoming::name).zip(counters.inbound);
+    let messages = InboundClass::ALL.into_iter().map(InboundClass::name).zip(counters.inbound);
     messages.chain([("desyncs", counters.inbound_desyncs)]).collect()
 }

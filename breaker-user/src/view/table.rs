@@ -26,7 +26,8 @@ pub fn status(status: &Status) -> String {
     let _ = writeln!(text, "agent   {agent}");
     let _ = writeln!(text, "in force {}\n", if status.enforced.ok { "yes" } else { "NO" });
     for problem in &status.enforced.problems {
-        let _ = writeln!(text, "{}: {}: {}", problem.what.name().to_uppercase(), problem.place, problem.found);
+        let _ =
+            writeln!(text, "{}: {}: {}", problem.what.name().to_uppercase(), problem.place, problem.found);
         let _ = writeln!(text, "  to do: {}", problem.cure);
     }
     for note in &status.enforced.notes {
@@ -35,8 +36,14 @@ pub fn status(status: &Status) -> String {
     if !(status.enforced.problems.is_empty() && status.enforced.notes.is_empty()) {
         text.push('\n');
     }
-    let tables =
-        [interfaces(status), scopes(status), trips(status), sessions(status), inbound(status), failures(status)];
+    let tables = [
+        interfaces(status),
+        scopes(status),
+        trips(status),
+        sessions(status),
+        inbound(status),
+        failures(status),
+    ];
     let is_coloured = is_coloured();
     for table in tables.iter().filter(|table| !table.is_empty()) {
         let _ = writeln!(text, "{}", table.text(is_coloured));
@@ -47,7 +54,11 @@ pub fn status(status: &Status) -> String {
 
 /// A scope in one line, as the verbs that change it print it.
 pub fn scope(scope: &Scope) -> String {
-    let state = if scope.tripped { format!("TRIPPED ({})", scope.causes.join(", ")) } else { "not tripped".to_owned() };
+    let state = if scope.tripped {
+        format!("TRIPPED ({})", scope.causes.join(", "))
+    } else {
+        "not tripped".to_owned()
+    };
     let armed = if scope.armed { "armed" } else { "DISARMED" };
     format!("{}: {state}, {armed}, epoch {}", scope.scope, scope.epoch)
 }
@@ -126,7 +137,8 @@ fn trips(status: &Status) -> Columns {
 }
 
 fn sessions(status: &Status) -> Columns {
-    let header = ["SESSION", "LIVE", "FENCED", "ORDERS", "WITHHELD", "CANCELS", "OTHER", "RETRANSMITTED", "DESYNCS"];
+    let header =
+        ["SESSION", "LIVE", "FENCED", "ORDERS", "WITHHELD", "CANCELS", "OTHER", "RETRANSMITTED", "DESYNCS"];
     let mut table = Columns::new(&header);
     for session in &status.sessions {
         let passed = |name| session.messages.get(name).map_or(0, |verdicts| verdicts.passed);
@@ -138,7 +150,8 @@ fn sessions(status: &Status) -> Columns {
             packets => Cell::new(format!("{packets} segments")),
         };
         let name = Cell::new(session.name.clone());
-        table.row([name].into_iter().chain(figures.map(Cell::of)).chain([withheld]).chain(rest.map(Cell::of)));
+        table
+            .row([name].into_iter().chain(figures.map(Cell::of)).chain([withheld]).chain(rest.map(Cell::of)));
     }
     table
 }

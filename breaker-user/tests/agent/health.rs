@@ -8,7 +8,7 @@ use aya::programs::links::LinkOrder;
 use aya::programs::tc::TcAttachOptions;
 use aya::programs::{SchedClassifier, TcAttachType};
 use breaker_user::kernel::load::object;
-use breaker_user::lab::{Wire, veth};
+use breaker_user::testbed::{TwoHosts, veth};
 use rustix::mount::{MountFlags, mount};
 
 use crate::host::{Host, ROOT, THREE, eventually, order, pin, privileged, swallow};
@@ -81,8 +81,8 @@ fn an_interface_that_goes_is_seen_and_one_that_is_renamed_is_no_matter() {
     }
     let host = Host::new(THREE);
     let agent = host.agent();
-    host.wire.firm.set_down(Wire::INTERFACE).expect("taking it down");
-    host.wire.firm.rename(Wire::INTERFACE, "eth9").expect("renaming it");
+    host.wire.firm.set_down(TwoHosts::INTERFACE).expect("taking it down");
+    host.wire.firm.rename(TwoHosts::INTERFACE, "eth9").expect("renaming it");
     host.wire.firm.set_up("eth9").expect("bringing it up");
     assert_eq!(host.figure("breaker_interface_attached{interface=\"eth1\"}"), Some(1.0));
     host.wire.firm.remove("eth9").expect("removing it");
@@ -103,10 +103,10 @@ fn an_interface_that_is_made_again_is_protected_again() {
     let host = Host::new(THREE);
     let agent = host.agent();
     host.done(&["trip", "session/x1", "--reason", "test"]);
-    host.wire.firm.remove(Wire::INTERFACE).expect("removing it");
+    host.wire.firm.remove(TwoHosts::INTERFACE).expect("removing it");
     host.wait_for("link_lost", 1);
     wait_for_health(&host, Some("DETACHED: eth1"));
-    veth(&host.wire.firm, Wire::INTERFACE, &host.wire.venue, Wire::INTERFACE).expect("another cable");
+    veth(&host.wire.firm, TwoHosts::INTERFACE, &host.wire.venue, TwoHosts::INTERFACE).expect("another cable");
     let told = &host.wait_for("reattached", 1)[0];
     assert_eq!(told.counts["interface"], "eth1");
     assert!(told.counts["gap_ms"].is_u64(), "{told:?}");
@@ -153,7 +153,9 @@ fn a_full_disk_stops_neither_a_trip_nor_the_agent_and_what_happened_is_told_late
     let directory = host.audit().parent().expect("a directory").to_owned();
     let (log, ballast) = (host.audit(), directory.join("ballast"));
     // Mounted in the host's own mount namespace, and so only seen from inside.
-    host.inside(|| mount("tmpfs", &directory, "tmpfs", MountFlags::empty(), c"size=64k").expect("a small disk"));
+    host.inside(|| {
+        mount("tmpfs", &directory, "tmpfs", MountFlags::empty(), c"size=64k").expect("a small disk")
+    });
     let agent = host.agent();
     let read = || host.inside(|| fs::read_to_string(&log).unwrap_or_default());
     eventually(|| read().contains("agent_started").then_some(())).expect("its start in the log");
@@ -163,7 +165,8 @@ fn a_full_disk_stops_neither_a_trip_nor_the_agent_and_what_happened_is_told_late
     });
     // What room the last page of the log still has is filled by a person who resets what is not tripped.
     let reset = || host.cli(&["reset", "host", "--reason", "filling"]);
-    let full = eventually(|| String::from_utf8_lossy(&reset().stderr).contains("was not written").then_some(()));
+    let full =
+        eventually(|| String::from_utf8_lossy(&reset().stderr).contains("was not written").then_some(()));
     full.expect("a full disk");
     let whole = read();
 

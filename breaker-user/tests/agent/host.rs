@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use breaker_user::audit::{self, Line};
 use breaker_user::kernel::{Breaker, PinRoot};
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// In the BPF file system of the namespace: two hosts do not meet there.
@@ -38,7 +38,7 @@ pub fn privileged() -> bool {
 
 /// A trading host, its venue, and a directory for its files.
 pub struct Host {
-    pub wire: Wire,
+    pub wire: TwoHosts,
     directory: PathBuf,
 }
 
@@ -49,7 +49,7 @@ impl Host {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("breaker-agent-{}-{number}", std::process::id()));
         fs::create_dir_all(directory.join("log")).expect("a directory");
-        let host = Self { wire: Wire::new().expect("namespaces"), directory };
+        let host = Self { wire: TwoHosts::new().expect("namespaces"), directory };
         let agent = format!("[agent]\nmetrics = \"{METRICS}\"\naudit = {:?}\n", host.audit());
         let text = format!("policy = \"test\"\n{agent}[host]\ninterfaces = [\"eth1\"]\n{policy}");
         fs::write(host.config(), text).expect("a configuration");
@@ -131,7 +131,7 @@ impl Host {
 
     /// Connects to the venue.
     pub fn connect(&self, port: u16) -> TcpStream {
-        let stream = self.inside(|| TcpStream::connect(Wire::venue_socket(port))).expect("connecting");
+        let stream = self.inside(|| TcpStream::connect(TwoHosts::venue_socket(port))).expect("connecting");
         stream.set_nodelay(true).expect("no delay");
         stream
     }
@@ -172,7 +172,10 @@ impl Host {
     /// Lines of the audit log that are there now.
     pub fn lines(&self) -> Vec<Line> {
         let lines = fs::read_to_string(self.audit()).unwrap_or_default();
-        lines.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no event: {line}"))).collect()
+        lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no event: {line}")))
+            .collect()
     }
 
     /// Lines of a kind.
@@ -260,7 +263,8 @@ pub fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
 
 /// A new order.
 pub fn order(number: u32) -> Vec<u8> {
-    let body = format!("35=D\x0149=FIRM\x0156=XNYS\x0134={number}\x0111=R{number}\x0155=ACME\x0154=1\x0138=100\x01");
+    let body =
+        format!("35=D\x0149=FIRM\x0156=XNYS\x0134={number}\x0111=R{number}\x0155=ACME\x0154=1\x0138=100\x01");
     let head = format!("8=FIX.4.4\x019={}\x01{body}", body.len());
     let sum = head.bytes().map(u32::from).sum::<u32>() % 256;
     format!("{head}10={sum:03}\x01").into_bytes()
@@ -281,7 +285,8 @@ pub fn promtool(text: &str) -> Option<(bool, String)> {
 
 /// Reads all of a venue's connections and throws it away.
 pub fn swallow(host: &Host, port: u16) {
-    let listener = host.wire.venue.run(|| std::net::TcpListener::bind(Wire::venue_socket(port))).expect("listening");
+    let listener =
+        host.wire.venue.run(|| std::net::TcpListener::bind(TwoHosts::venue_socket(port))).expect("listening");
     host.wire.venue.spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             std::thread::spawn(move || std::io::copy(&mut stream, &mut std::io::sink()));

@@ -18,7 +18,10 @@ fn promtool_is_content_with_it() {
     let (head, open) = host.ask(
         "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n\r\n",
     );
-    assert!(head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"), "{head}");
+    assert!(
+        head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        "{head}"
+    );
     assert!(open.ends_with("\n# EOF\n"));
     if let Some(said) = promtool(&classic) {
         assert_eq!(said, (true, String::new()));
@@ -78,7 +81,8 @@ fn peers_that_say_or_read_nothing_are_let_go() {
     };
     let host = Host::new(&(0..200).map(sessions).collect::<String>());
     // Half a megabyte of figures, and sockets that hold a tenth of that.
-    host.inside(|| std::fs::write("/proc/sys/net/ipv4/tcp_wmem", "4096 16384 32768")).expect("small send buffers");
+    host.inside(|| std::fs::write("/proc/sys/net/ipv4/tcp_wmem", "4096 16384 32768"))
+        .expect("small send buffers");
     let agent = host.agent();
     let whole = host.get("/metrics").1.len();
     let sockets = || {

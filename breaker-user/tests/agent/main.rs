@@ -158,7 +158,10 @@ fn what_is_loaded_is_served_whatever_has_become_of_its_file() {
         }
         let before = host.told("policy_refused").len();
         let agent = host.agent();
-        assert!(agent.line.contains("adopted policy test on eth1") && agent.line.contains("ITS FILE IS NOT IN FORCE"));
+        assert!(
+            agent.line.contains("adopted policy test on eth1")
+                && agent.line.contains("ITS FILE IS NOT IN FORCE")
+        );
         let told = host.wait_for("policy_refused", before + 1).pop().expect("one");
         assert!(told.counts["found"].as_str().is_some_and(|text| text.contains(found)), "{told:?}");
         // Longer than the dead man waits for a beat, with orders on the way.
@@ -262,7 +265,8 @@ fn a_trip_that_no_line_tells_of_is_noted_once() {
     let host = Host::new(THREE);
     let agent = host.agent();
     // As if its event had been lost.
-    host.breaker(|breaker| breaker.trip(breaker.find("session/x1").expect("the session"), 2)).expect("tripping");
+    host.breaker(|breaker| breaker.trip(breaker.find("session/x1").expect("the session"), 2))
+        .expect("tripping");
     let told = host.wait_for("tripped", 1).pop().expect("one");
     assert_eq!((told.scope.as_deref(), told.cause.as_deref()), (Some("session/x1"), Some("rate")));
     assert_eq!(
@@ -278,7 +282,8 @@ fn a_trip_that_no_line_tells_of_is_noted_once() {
     assert_eq!(host.told("tripped").len(), 2);
     // After a reset it is another one.
     host.done(&["reset", "session/x1", "--reason", "x"]);
-    host.breaker(|breaker| breaker.trip(breaker.find("session/x1").expect("the session"), 2)).expect("tripping");
+    host.breaker(|breaker| breaker.trip(breaker.find("session/x1").expect("the session"), 2))
+        .expect("tripping");
     host.wait_for("tripped", 3);
     agent.stop();
     host.verify();

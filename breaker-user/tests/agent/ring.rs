@@ -63,7 +63,8 @@ fn a_million_events_with_the_reader_stopped_are_told_or_counted_each() {
     eventually(|| (sum("table_full", "events") + all_told() == 1_000_000).then_some(()))
         .unwrap_or_else(|| panic!("{} and {}", sum("table_full", "events"), all_told()));
     assert_eq!(all_told(), lost);
-    let figures = ["breaker_events_lost_total", "breaker_events_left_out_total"].map(|name| host.figure(name));
+    let figures =
+        ["breaker_events_lost_total", "breaker_events_left_out_total"].map(|name| host.figure(name));
     assert_eq!(figures.into_iter().flatten().sum::<f64>(), lost as f64);
     assert!(host.told("table_full").len() < 100, "a flood of packets is no flood of lines");
 

@@ -10,8 +10,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use breaker_user::lab::Wire;
-use breaker_user::lab::fix::{Acceptor, AcceptorSettings, Initiator, InitiatorSettings};
+use breaker_user::testbed::TwoHosts;
+use breaker_user::testbed::fix::{Acceptor, AcceptorSettings, Initiator, InitiatorSettings};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -19,13 +19,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// Runs a test in a laboratory, and sees that nothing of it is left.
-fn in_laboratory(test: impl FnOnce(&Wire)) {
+fn in_laboratory(test: impl FnOnce(&TwoHosts)) {
     if !rustix::process::geteuid().is_root() {
         return skip("not root");
     }
     let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let before = Footprint::of_process();
-    test(&Wire::new().unwrap());
+    test(&TwoHosts::new().unwrap());
     let clean = eventually(|| Footprint::of_process() == before);
     assert!(clean, "left behind: {:?}, before: {before:?}", Footprint::of_process());
 }
@@ -52,7 +52,7 @@ impl Footprint {
         let own = |line: &&str| matches!(line.split(' ').nth(4), Some("/sys" | "/sys/fs/bpf"));
         let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| name(task.unwrap()));
         Self {
-            threads: tasks.filter(|name| name.trim() == "breaker-lab").count(),
+            threads: tasks.filter(|name| name.trim() == "breaker-testbed").count(),
             files: fs::read_dir("/proc/self/fd").unwrap().count(),
             mounts: mounts.lines().filter(own).map(str::to_owned).collect(),
         }
@@ -78,25 +78,25 @@ fn eventually(mut met: impl FnMut() -> bool) -> bool {
     true
 }
 
-fn acceptor(wire: &Wire, settings: AcceptorSettings) -> Acceptor {
-    wire.venue.run(|| Acceptor::listen(Wire::venue_socket(9001), settings)).unwrap()
+fn acceptor(wire: &TwoHosts, settings: AcceptorSettings) -> Acceptor {
+    wire.venue.run(|| Acceptor::listen(TwoHosts::venue_socket(9001), settings)).unwrap()
 }
 
-fn engine(wire: &Wire) -> Initiator {
-    let engine = Initiator::new(InitiatorSettings::new(Wire::venue_socket(9001)));
+fn engine(wire: &TwoHosts) -> Initiator {
+    let engine = Initiator::new(InitiatorSettings::new(TwoHosts::venue_socket(9001)));
     log_on(wire, &engine);
     engine
 }
 
 /// An engine that soon gives up where nothing is read.
-fn impatient_engine(wire: &Wire) -> Initiator {
-    let settings = InitiatorSettings::new(Wire::venue_socket(9001));
+fn impatient_engine(wire: &TwoHosts) -> Initiator {
+    let settings = InitiatorSettings::new(TwoHosts::venue_socket(9001));
     let engine = Initiator::new(InitiatorSettings { patience: Duration::from_secs(1), ..settings });
     log_on(wire, &engine);
     engine
 }
 
-fn log_on(wire: &Wire, engine: &Initiator) {
+fn log_on(wire: &TwoHosts, engine: &Initiator) {
     wire.firm.run(|| engine.connect()).unwrap();
     engine.logon().unwrap();
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::{fs, io};
 
-use breaker_user::lab::fix::{Acceptor, AcceptorSettings, Initiator, InitiatorSettings};
-use breaker_user::lab::{Namespace, Offload, Wire, veth};
+use breaker_user::testbed::fix::{Acceptor, AcceptorSettings, Initiator, InitiatorSettings};
+use breaker_user::testbed::{Namespace, Offload, TwoHosts, veth};
 
 use super::{PATIENCE, eventually, in_laboratory, log_on, names, set, skip};
 
@@ -23,8 +23,10 @@ fn a_namespace_has_its_own_interfaces_and_bpf_file_system() {
         assert!(wire.firm.spawn(mine).join().unwrap());
         assert!(wire.firm.run(|| wire.venue.run(|| wire.firm.run(mine))));
         // IPv6 addresses are usable at once, and loopback is up.
-        let at = |namespace: &Namespace, address: IpAddr| namespace.run(|| TcpListener::bind((address, 0)).is_ok());
-        assert!(at(&wire.firm, Wire::FIRM_V6) && at(&wire.venue, Wire::VENUE_V6));
+        let at = |namespace: &Namespace, address: IpAddr| {
+            namespace.run(|| TcpListener::bind((address, 0)).is_ok())
+        };
+        assert!(at(&wire.firm, TwoHosts::FIRM_V6) && at(&wire.venue, TwoHosts::VENUE_V6));
         assert!(at(&wire.firm, [127, 0, 0, 1].into()));
     });
 }
@@ -99,7 +101,10 @@ fn a_vlan_is_laid_on_top() {
 #[test]
 fn a_static_neighbour_is_not_asked_for() {
     in_laboratory(|wire| {
-        let ends = [(&wire.firm, Wire::FIRM, Wire::FIRM_V6), (&wire.venue, Wire::VENUE, Wire::VENUE_V6)];
+        let ends = [
+            (&wire.firm, TwoHosts::FIRM, TwoHosts::FIRM_V6),
+            (&wire.venue, TwoHosts::VENUE, TwoHosts::VENUE_V6),
+        ];
         for (at, (to, v4, v6)) in [(&wire.firm, ends[1]), (&wire.venue, ends[0])] {
             let hardware = to.hardware_address("eth1").unwrap();
             at.add_neighbour("eth1", v4, hardware).unwrap();
@@ -108,7 +113,7 @@ fn a_static_neighbour_is_not_asked_for() {
             let arp = at.run(|| fs::read_to_string("/proc/thread-self/net/arp")).unwrap();
             assert!(arp.contains(" 0x6 "), "{arp}");
         }
-        let address = (Wire::VENUE_V6, 9001).into();
+        let address = (TwoHosts::VENUE_V6, 9001).into();
         let venue = wire.venue.run(|| Acceptor::listen(address, AcceptorSettings::default())).unwrap();
         let engine = Initiator::new(InitiatorSettings::new(address));
         log_on(wire, &engine);
@@ -129,12 +134,12 @@ fn a_route_leads_through_a_gateway() {
         wire.venue.wait_until_up("eth2").unwrap();
         beyond.wait_until_up("eth1").unwrap();
         wire.venue.run(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1")).unwrap();
-        wire.firm.add_route([10, 9, 1, 0].into(), 24, Wire::VENUE).unwrap();
+        wire.firm.add_route([10, 9, 1, 0].into(), 24, TwoHosts::VENUE).unwrap();
         beyond.add_route([0, 0, 0, 0].into(), 0, [10, 9, 1, 1].into()).unwrap();
         let address = "10.9.1.2:9001".parse().unwrap();
         let venue = beyond.run(|| Acceptor::listen(address, AcceptorSettings::default())).unwrap();
         let engine = Initiator::new(InitiatorSettings::new(address));
         log_on(wire, &engine);
-        assert_eq!(venue.connections()[0].peer.ip(), Wire::FIRM);
+        assert_eq!(venue.connections()[0].peer.ip(), TwoHosts::FIRM);
     });
 }

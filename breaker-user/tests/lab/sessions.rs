@@ -5,8 +5,8 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
-use breaker_user::lab::fix::{AcceptorSettings, End, Initiator, InitiatorSettings, cl_ord_ids};
-use breaker_user::lab::{Moment, Wire};
+use breaker_user::testbed::fix::{AcceptorSettings, End, Initiator, InitiatorSettings, cl_ord_ids};
+use breaker_user::testbed::{Moment, TwoHosts};
 
 use super::{PATIENCE, acceptor, engine, impatient_engine, in_laboratory, log_on};
 
@@ -98,8 +98,8 @@ fn a_reset_is_told_from_an_end_of_file() {
 #[test]
 fn a_reset_in_the_middle_of_a_blast_is_the_same_to_who_sends() {
     in_laboratory(|wire| {
-        let listener = wire.venue.run(|| TcpListener::bind(Wire::venue_socket(9001))).unwrap();
-        let engine = Initiator::new(InitiatorSettings::new(Wire::venue_socket(9001)));
+        let listener = wire.venue.run(|| TcpListener::bind(TwoHosts::venue_socket(9001))).unwrap();
+        let engine = Initiator::new(InitiatorSettings::new(TwoHosts::venue_socket(9001)));
         for _ in 0..20 {
             wire.firm.run(|| engine.connect()).unwrap();
             let (mut stream, _) = listener.accept().unwrap();
@@ -128,7 +128,9 @@ fn an_engine_may_log_on_again_at_once() {
         }
         engine.logout().unwrap();
         let connections = venue.connections();
-        assert!(connections[..50].iter().all(|connection| connection.ending.as_ref().unwrap().how == End::Reset));
+        assert!(
+            connections[..50].iter().all(|connection| connection.ending.as_ref().unwrap().how == End::Reset)
+        );
         assert_eq!(engine.rejects(), 0);
     });
 }
@@ -138,14 +140,16 @@ fn a_second_logon_of_a_session_is_refused() {
     in_laboratory(|wire| {
         let venue = acceptor(wire, AcceptorSettings::default());
         let first = engine(wire);
-        let second = Initiator::new(InitiatorSettings::new(Wire::venue_socket(9001)));
+        let second = Initiator::new(InitiatorSettings::new(TwoHosts::venue_socket(9001)));
         wire.firm.run(|| second.connect()).unwrap();
         let refused = second.logon().unwrap_err().to_string();
         assert!(refused.contains("the connection ended: Eof"), "{refused}");
         let why = End::Violation("the session has another connection".to_owned());
         assert_eq!(venue.wait_for_end(1, PATIENCE).unwrap().how, why);
-        let other =
-            InitiatorSettings { sender: "OTHER".to_owned(), ..InitiatorSettings::new(Wire::venue_socket(9001)) };
+        let other = InitiatorSettings {
+            sender: "OTHER".to_owned(),
+            ..InitiatorSettings::new(TwoHosts::venue_socket(9001))
+        };
         log_on(wire, &Initiator::new(other));
         assert_eq!(first.send_order("R-000001").messages, 1);
         venue.wait_for_orders(1, PATIENCE).unwrap();
@@ -156,7 +160,7 @@ fn a_second_logon_of_a_session_is_refused() {
 fn heartbeats_keep_a_session_and_silence_ends_it() {
     in_laboratory(|wire| {
         let venue = acceptor(wire, AcceptorSettings::default());
-        let settings = InitiatorSettings::new(Wire::venue_socket(9001));
+        let settings = InitiatorSettings::new(TwoHosts::venue_socket(9001));
         let engine = Initiator::new(InitiatorSettings { heartbeat: Duration::from_secs(1), ..settings });
         log_on(wire, &engine);
         thread::sleep(Duration::from_millis(2_600));
@@ -191,11 +195,14 @@ fn a_shut_window_stalls_the_sender() {
 fn a_connection_can_have_the_ports_of_an_earlier_one() {
     in_laboratory(|wire| {
         let venue = acceptor(wire, AcceptorSettings::default());
-        let local = Some((Wire::FIRM, 40_001).into());
-        let engine = Initiator::new(InitiatorSettings { local, ..InitiatorSettings::new(Wire::venue_socket(9001)) });
+        let local = Some((TwoHosts::FIRM, 40_001).into());
+        let engine = Initiator::new(InitiatorSettings {
+            local,
+            ..InitiatorSettings::new(TwoHosts::venue_socket(9001))
+        });
         for connection in 0..3 {
             log_on(wire, &engine);
-            assert_eq!(venue.connections()[connection].peer, (Wire::FIRM, 40_001).into());
+            assert_eq!(venue.connections()[connection].peer, (TwoHosts::FIRM, 40_001).into());
             engine.abort();
             assert_eq!(venue.wait_for_end(connection, PATIENCE).unwrap().how, End::Reset);
         }

@@ -63,7 +63,10 @@ const AIMS: &[Aim] = &[
     aim("an order, the stricter aim", Most(87.0), NS, one),
     aim("an order, with limits that keep its time, each run by itself", Most(150.0), NS, |of| {
         let row = |what| of.row("hook", what);
-        Some(above(row("an order, 3 scopes, 4 limits that keep its time, once")?, row("empty program, once")?))
+        Some(above(
+            row("an order, 3 scopes, 4 limits that keep its time, once")?,
+            row("empty program, once")?,
+        ))
     }),
     aim("another application's segment, above an empty program", Most(15.0), NS, |of| {
         Some(above(of.row("hook", "another application's segment")?, of.row("hook", EMPTY)?))
@@ -71,9 +74,15 @@ const AIMS: &[Aim] = &[
     first("each further message in a segment", Most(60.0), NS, further),
     aim("each further message in a segment, the stricter aim", Most(25.0), NS, further),
     first("a round trip's median, against no filter", Most(1.02), TIMES, |of| against(of, "latency", "p50")),
-    aim("a round trip's 99th percentile, against no filter", Most(1.05), TIMES, |of| against(of, "latency", "p99")),
-    aim("one order a send, every order counted", Least(0.97), OF_NOTHING, |of| against(of, "throughput", "one a send")),
-    first("64 KB a send, every order counted", Least(0.6), OF_NOTHING, |of| against(of, "throughput", "64 KB a send")),
+    aim("a round trip's 99th percentile, against no filter", Most(1.05), TIMES, |of| {
+        against(of, "latency", "p99")
+    }),
+    aim("one order a send, every order counted", Least(0.97), OF_NOTHING, |of| {
+        against(of, "throughput", "one a send")
+    }),
+    first("64 KB a send, every order counted", Least(0.6), OF_NOTHING, |of| {
+        against(of, "throughput", "64 KB a send")
+    }),
     first("new segments of an order each through XDP, one core", Told, ("million a second", 1), |of| {
         Some(1e3 / of.row("inline", "breaker: new segments")?.median())
     }),
@@ -91,10 +100,16 @@ const AIMS: &[Aim] = &[
         late.collect::<Option<Vec<_>>>()?.into_iter().reduce(f64::max)
     }),
     aim("an order with 1,000 sessions, against one session", Most(1.25), TIMES, |of| grown(of, 1_000.0)),
-    first("an order among 60,000 connections, against one connection", Most(1.25), TIMES, |of| grown(of, 60_000.0)),
+    first("an order among 60,000 connections, against one connection", Most(1.25), TIMES, |of| {
+        grown(of, 60_000.0)
+    }),
     aim("`breaker status`, 1,000 sessions, p50", Most(20.0), ("ms", 1), |of| look(of, "status", 0)),
-    aim("`breaker status --json`, 1,000 sessions, p50", Most(20.0), ("ms", 1), |of| look(of, "status --json", 0)),
-    aim("`breaker status`, with 60,000 connections too", Most(20.0), ("ms", 1), |of| look(of, "status", 60_000)),
+    aim("`breaker status --json`, 1,000 sessions, p50", Most(20.0), ("ms", 1), |of| {
+        look(of, "status --json", 0)
+    }),
+    aim("`breaker status`, with 60,000 connections too", Most(20.0), ("ms", 1), |of| {
+        look(of, "status", 60_000)
+    }),
     aim("`breaker status --json`, with 60,000 connections too", Most(20.0), ("ms", 1), |of| {
         look(of, "status --json", 60_000)
     }),
@@ -114,7 +129,8 @@ pub fn part(results: &Results, name: &str) -> Option<String> {
 }
 
 fn table(results: &Results, wanted: fn(&Aim) -> bool) -> String {
-    let lines: String = AIMS.iter().filter(|aim| wanted(aim)).map(|aim| aim.line((aim.found)(results))).collect();
+    let lines: String =
+        AIMS.iter().filter(|aim| wanted(aim)).map(|aim| aim.line((aim.found)(results))).collect();
     format!("| | aim | found | |\n|---|---|---|---|\n{lines}")
 }
 
@@ -128,7 +144,11 @@ impl Aim {
             Told => (String::new(), None),
         };
         let met = is_met.map_or("", |is_met| if is_met { "met" } else { "**not met**" });
-        format!("| {} | {wanted} | {} | {met} |\n", self.what, found.map_or("not measured".to_owned(), number))
+        format!(
+            "| {} | {wanted} | {} | {met} |\n",
+            self.what,
+            found.map_or("not measured".to_owned(), number)
+        )
     }
 }
 
@@ -157,7 +177,8 @@ fn trip(of: &Results, share: f64) -> Option<f64> {
 /// What an order of the same connection costs there on a curve of crowds, against the curve's start.
 fn grown(of: &Results, at: f64) -> Option<f64> {
     let tables = &of.sections.get("growth")?.tables;
-    let curves = || tables.iter().take(2).flat_map(|table| table.curves()).filter(|rows| rows[0].what == AGAIN);
+    let curves =
+        || tables.iter().take(2).flat_map(|table| table.curves()).filter(|rows| rows[0].what == AGAIN);
     let curve = curves().find(|rows| rows.last().is_some_and(|last| last.at == Some(at)))?;
     Some(curve.last()?.ratio(curve[0]))
 }

@@ -35,8 +35,9 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
     let head: Vec<&str> = std::iter::once("between").chain(WAYS.iter().map(|way| way.name)).collect();
     let mut table = Table::new(title, &head);
     for kind in Kind::ALL.into_iter().filter(|kind| ![Kind::Nothing, Kind::Again].contains(kind)) {
-        let cells =
-            WAYS.iter().map(|way| cell(kind, way, scale.counts).unwrap_or_else(|why| format!("not available: {why}")));
+        let cells = WAYS
+            .iter()
+            .map(|way| cell(kind, way, scale.counts).unwrap_or_else(|why| format!("not available: {why}")));
         let cells: Vec<String> = std::iter::once(kind.name().to_owned()).chain(cells).collect();
         if kind == Kind::Breaker {
             let right: Vec<String> = WAYS.iter().map(|way| way.orders.to_string()).collect();

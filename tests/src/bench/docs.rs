@@ -31,7 +31,8 @@ fn all(repository: &Path) -> Vec<(PathBuf, String)> {
     let results = Results::read(&repository.join("bench/results.json"));
     let renewed = DOCUMENTS.map(|document| {
         let path = repository.join(document);
-        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("reading {}: {error}", path.display()));
+        let text =
+            fs::read_to_string(&path).unwrap_or_else(|error| panic!("reading {}: {error}", path.display()));
         (path, filled(&text, |name| part(&results, name)))
     });
     let tables = results.sections.values().flat_map(|section| &section.tables);
@@ -48,7 +49,8 @@ fn filled(text: &str, part: impl Fn(&str) -> String) -> String {
     let mut made = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
         let (name, rest) = piece.split_once(" -->").expect("the end of a mark");
-        let (_, after) = rest.split_once(END).unwrap_or_else(|| panic!("no {END} behind the mark of {name:?}"));
+        let (_, after) =
+            rest.split_once(END).unwrap_or_else(|| panic!("no {END} behind the mark of {name:?}"));
         made += &format!("<!-- bench: {name} -->\n{}\n{END}{after}", part(name).trim_end());
     }
     made
@@ -96,7 +98,11 @@ mod tests {
         let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         for (path, text) in all(&repository) {
             let found = fs::read_to_string(&path).unwrap_or_default();
-            assert!(found == text, "{} is not of bench/results.json: `cargo xtask bench --draw`", path.display());
+            assert!(
+                found == text,
+                "{} is not of bench/results.json: `cargo xtask bench --draw`",
+                path.display()
+            );
         }
     }
 
@@ -104,7 +110,10 @@ mod tests {
     fn what_stands_between_the_marks_is_replaced_and_nothing_else() {
         let text = "a\n<!-- bench: one -->\nold\n<!-- end -->\nb <!-- bench: two --><!-- end -->";
         let once = filled(text, |name| format!("new {name}\n"));
-        assert_eq!(once, "a\n<!-- bench: one -->\nnew one\n<!-- end -->\nb <!-- bench: two -->\nnew two\n<!-- end -->");
+        assert_eq!(
+            once,
+            "a\n<!-- bench: one -->\nnew one\n<!-- end -->\nb <!-- bench: two -->\nnew two\n<!-- end -->"
+        );
         assert_eq!(filled(&once, |name| format!("new {name}\n")), once);
     }
 }

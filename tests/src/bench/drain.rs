@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use breaker_user::lab::{Namespace, Wire};
+use breaker_user::testbed::{Namespace, TwoHosts};
 
 use super::peer::PORT;
 use crate::cpu::stay_on;
@@ -20,7 +20,7 @@ const ECHO_CPU: usize = 1;
 impl Drain {
     /// Listens at the venue, for one connection after the other. With `echo` all that comes goes back, from [`ECHO_CPU`].
     pub fn listen(venue: &Namespace, echo: bool) -> Self {
-        let listener = venue.run(|| TcpListener::bind(Wire::venue_socket(PORT))).expect("listening");
+        let listener = venue.run(|| TcpListener::bind(TwoHosts::venue_socket(PORT))).expect("listening");
         let count = Arc::new(AtomicU64::new(0));
         let counted = count.clone();
         venue.spawn(move || {

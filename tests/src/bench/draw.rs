@@ -13,7 +13,8 @@ const FONT: &str = "sans-serif";
 const PAPER: RGBColor = RGBColor(0xff, 0xff, 0xff);
 const INK: RGBColor = RGBColor(0x1f, 0x23, 0x28);
 const GRID: RGBColor = RGBColor(0xd8, 0xde, 0xe4);
-const LINES: [RGBColor; 3] = [RGBColor(0x1f, 0x77, 0xd0), RGBColor(0xe0, 0x6c, 0x10), RGBColor(0x2c, 0xa0, 0x5a)];
+const LINES: [RGBColor; 3] =
+    [RGBColor(0x1f, 0x77, 0xd0), RGBColor(0xe0, 0x6c, 0x10), RGBColor(0x2c, 0xa0, 0x5a)];
 /// For whom prefers dark pages: the same with other paper, ink and grid.
 const DARK: &str = "<style>@media (prefers-color-scheme: dark) { [fill=\"#FFFFFF\"] { fill: #0d1117 } \
                     [fill=\"#1F2328\"] { fill: #e6edf3 } [stroke=\"#1F2328\"] { stroke: #e6edf3 } \
@@ -60,8 +61,9 @@ fn draw(svg: &mut String, picture: &Picture, curves: &[Vec<&Row>]) -> Result<(),
         .draw()?;
     for (rows, colour) in curves.iter().zip(LINES.iter().cycle()) {
         let placed = || rows.iter().filter_map(|row| Some((row.at?, *row)));
-        let dots = placed()
-            .flat_map(|(x, row)| row.rounds.iter().map(move |y| Circle::new((x, *y), 2, colour.mix(0.25).filled())));
+        let dots = placed().flat_map(|(x, row)| {
+            row.rounds.iter().map(move |y| Circle::new((x, *y), 2, colour.mix(0.25).filled()))
+        });
         chart.draw_series(dots)?;
         let medians = || placed().map(|(x, row)| (x, row.beside(base)));
         let line = chart.draw_series(LineSeries::new(medians(), colour.stroke_width(2)))?;

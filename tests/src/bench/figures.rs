@@ -52,7 +52,8 @@ impl Row {
     pub fn json(&self) -> Value {
         let short = |figure: f64| (figure * 1e3).round() / 1e3;
         let rounds: Vec<f64> = self.rounds.iter().copied().map(short).collect();
-        let mut all = json!({ "what": self.what, "unit": self.unit, "rounds": rounds, "median": short(self.median()) });
+        let mut all =
+            json!({ "what": self.what, "unit": self.unit, "rounds": rounds, "median": short(self.median()) });
         if let Some(at) = self.at {
             all["at"] = json!(at);
         }
@@ -107,7 +108,8 @@ mod tests {
 
     #[test]
     fn a_spread_shows_what_differs() {
-        let spread = |found: &[&str]| super::spread(&found.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let spread =
+            |found: &[&str]| super::spread(&found.iter().map(ToString::to_string).collect::<Vec<_>>());
         assert_eq!(spread(&["7", "7"]), "7");
         assert_eq!(spread(&["7", "12", "9"]), "7 to 12");
         assert_eq!(spread(&["trades", "withheld", "trades"]), "trades or withheld");

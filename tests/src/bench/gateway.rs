@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use breaker_user::lab::{Namespace, Wire};
+use breaker_user::testbed::{Namespace, TwoHosts};
 
 use super::figures::{Row, median};
 use super::hook::{POLICY, segment};
@@ -76,10 +76,13 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
          past the qdisc); sender, gateway and arrival on one core",
         scale.frames
     );
-    let mut table =
-        Table::new(title, &["on the gateway", "frames/s arrived", "ratio", "ns a frame above nothing", "arrived"]);
-    let above =
-        |row: &Row| median(row.rounds.iter().zip(&rates[0].rounds).map(|(one, zero)| 1e9 / one - 1e9 / zero).collect());
+    let mut table = Table::new(
+        title,
+        &["on the gateway", "frames/s arrived", "ratio", "ns a frame above nothing", "arrived"],
+    );
+    let above = |row: &Row| {
+        median(row.rounds.iter().zip(&rates[0].rounds).map(|(one, zero)| 1e9 / one - 1e9 / zero).collect())
+    };
     for (rate, arrived) in rates.iter().zip(&arrivals) {
         let (per_second, above) = (rate.median(), above(rate));
         let ratio = rate.ratio(&rates[0]);
@@ -101,8 +104,10 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
 
 fn lanes() -> Vec<Lane> {
     let new = || Gateway::new(Offloads::None).expect("making namespaces");
-    let mut lanes =
-        vec![Lane::new("nothing", Guard::Nothing(new())), Lane::new("nothing again (A/A)", Guard::Nothing(new()))];
+    let mut lanes = vec![
+        Lane::new("nothing", Guard::Nothing(new())),
+        Lane::new("nothing again (A/A)", Guard::Nothing(new())),
+    ];
     let network = new();
     let empty = network.gateway.run(|| Empty::open().attach(Gateway::INSIDE));
     lanes.push(Lane::new("empty XDP", Guard::Empty(network, empty)));
@@ -143,11 +148,12 @@ impl Lane {
         // The venue's kernel knows of no such connection: what came is counted, and goes no further.
         let quiet = "table netdev bench { chain quiet { type filter hook ingress device eth1 priority 0; ip protocol tcp drop; }; }";
         fed(&network.venue, "nft -f -", quiet).expect("loading the rules");
-        let own = network.firm.hardware_address(Wire::INTERFACE).expect("an address of its own");
+        let own = network.firm.hardware_address(TwoHosts::INTERFACE).expect("an address of its own");
         let next = network.gateway.hardware_address(Gateway::INSIDE).expect("the gateway's address");
-        let socket = PacketSocket::blaster(&network.firm, Wire::INTERFACE);
+        let socket = PacketSocket::blaster(&network.firm, TwoHosts::INTERFACE);
         let frame = |seq, payload: &[u8], flags| {
-            let mut frame = segment(SocketAddr::new(Gateway::ENGINE[0], 40_000), 9001, seq, payload).with_flags(flags);
+            let mut frame =
+                segment(SocketAddr::new(Gateway::ENGINE[0], 40_000), 9001, seq, payload).with_flags(flags);
             frame.hardware = [own, next];
             frame.bytes()
         };
@@ -188,7 +194,8 @@ impl Lane {
                 self.what
             );
         } else if self.what.starts_with("nftables") {
-            let rules = fed(&self.guard.network().gateway, "nft list ruleset", "").expect("listing the rules");
+            let rules =
+                fed(&self.guard.network().gateway, "nft list ruleset", "").expect("listing the rules");
             assert!(!rules.contains("counter packets 0 "), "nftables saw no order: {rules}");
         }
     }
@@ -196,7 +203,7 @@ impl Lane {
 
 /// Frames that came at the venue's interface.
 fn received(venue: &Namespace) -> u64 {
-    let path = format!("/sys/class/net/{}/statistics/rx_packets", Wire::INTERFACE);
+    let path = format!("/sys/class/net/{}/statistics/rx_packets", TwoHosts::INTERFACE);
     venue.run(|| std::fs::read_to_string(path)).expect("reading a counter").trim().parse().expect("a number")
 }
 

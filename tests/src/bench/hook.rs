@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use aya::programs::SchedClassifier;
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 
 use super::figures::{Row, median};
 use super::order::{order, sized};
@@ -37,7 +37,7 @@ const KEPT: u32 = 2_000;
 
 /// A segment of a session, as a Linux host sends it: with time stamps.
 pub fn segment(from: SocketAddr, port: u16, seq: u32, payload: &[u8]) -> Frame {
-    let mut frame = Frame::new(from, SocketAddr::new(Wire::VENUE, port), seq, payload);
+    let mut frame = Frame::new(from, SocketAddr::new(TwoHosts::VENUE, port), seq, payload);
     frame.options = 12;
     frame
 }
@@ -57,7 +57,10 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
         vec![hot(scale, empty, &program), single(scale, empty, &program)]
     });
     let (counters, runs) = (rig.counters(1), scale.rounds as u64 * u64::from(scale.repeat));
-    assert!(counters.passed[0] >= 11 * runs && counters.passed[4] >= runs, "segments were not new: {counters:?}");
+    assert!(
+        counters.passed[0] >= 11 * runs && counters.passed[4] >= runs,
+        "segments were not new: {counters:?}"
+    );
     let rig = Rig::new(&kept());
     tables.push(rig.inside(|| {
         let program = SchedClassifier::from_pin(Rig::root().program()).expect("opening the program");
@@ -67,7 +70,7 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
 }
 
 fn local(port: u16, seq: u32, payload: &[u8]) -> Frame {
-    segment(SocketAddr::new(Wire::FIRM, 40_000), port, seq, payload)
+    segment(SocketAddr::new(TwoHosts::FIRM, 40_000), port, seq, payload)
 }
 
 fn hot(scale: &Scale, empty: &SchedClassifier, program: &SchedClassifier) -> Table {
@@ -123,8 +126,10 @@ fn single(scale: &Scale, empty: &SchedClassifier, program: &SchedClassifier) -> 
             seq = seq.wrapping_add(length.wrapping_mul(scale.repeat));
         }
     }
-    let title =
-        format!("tc egress: {} segments, each the next one of its connection (BPF_PROG_TEST_RUN)", scale.repeat);
+    let title = format!(
+        "tc egress: {} segments, each the next one of its connection (BPF_PROG_TEST_RUN)",
+        scale.repeat
+    );
     let mut table = Table::new(title, &["packet", "ns", "above empty"]);
     let zero = rows[0].median();
     for row in &rows {

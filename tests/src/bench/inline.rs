@@ -7,7 +7,7 @@ use std::net::{SocketAddr, SocketAddrV4};
 
 use aya::programs::Xdp;
 use aya_obj::programs::XdpAttachType;
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 
 use super::figures::Row;
 use super::hook::{POLICY, mean, segment};
@@ -26,7 +26,7 @@ const FROM: SocketAddr = SocketAddr::new(Gateway::ENGINE[0], 40_000);
 
 /// Where the session of the policy goes.
 pub fn venue() -> SocketAddrV4 {
-    match Wire::venue_socket(9001) {
+    match TwoHosts::venue_socket(9001) {
         SocketAddr::V4(place) => place,
         SocketAddr::V6(place) => panic!("{place} is not IPv4"),
     }
@@ -37,10 +37,15 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
     let rig = Inline::inline(Hook::Native, Offloads::None, POLICY);
     let (mut empty, mut allow) = (Empty::open(), Allow::open(venue()));
     let table = rig.inside(|| {
-        let program = Xdp::from_pin(Rig::root().program(), XdpAttachType::Interface).expect("opening the program");
+        let program =
+            Xdp::from_pin(Rig::root().program(), XdpAttachType::Interface).expect("opening the program");
         measure(
             scale,
-            [("empty", empty.xdp()), ("allow-list of ports and addresses", allow.xdp()), ("breaker", &program)],
+            [
+                ("empty", empty.xdp()),
+                ("allow-list of ports and addresses", allow.xdp()),
+                ("breaker", &program),
+            ],
         )
     });
     let expected = scale.rounds as u64 * u64::from(scale.repeat);
@@ -54,14 +59,20 @@ fn measure(scale: &Scale, programs: [(&str, &Xdp); 3]) -> Table {
     let frame = |seq| segment(FROM, 9001, seq, &order(1));
     let mut rows: Vec<[Row; 2]> = programs
         .iter()
-        .map(|(what, _)| ["new segments", "the same frame again"].map(|of| Row::new(format!("{what}: {of}"), "ns")))
+        .map(|(what, _)| {
+            ["new segments", "the same frame again"].map(|of| Row::new(format!("{what}: {of}"), "ns"))
+        })
         .collect();
     for round in 0..scale.rounds as u32 {
         let start = 1 + round.wrapping_mul(scale.repeat).wrapping_mul(LENGTH as u32);
         for ((row, fresh), (_, program)) in rows.iter_mut().zip(&fresh).zip(&programs) {
             open(program, start);
             // The first segment that `fresh` makes is the one behind the frame that it is given.
-            row[0].rounds.push(mean(fresh.xdp(), &frame(start.wrapping_sub(LENGTH as u32)).bytes(), scale.repeat));
+            row[0].rounds.push(mean(
+                fresh.xdp(),
+                &frame(start.wrapping_sub(LENGTH as u32)).bytes(),
+                scale.repeat,
+            ));
             row[1].rounds.push(mean(*program, &frame(start).bytes(), scale.repeat));
         }
     }
@@ -70,8 +81,15 @@ fn measure(scale: &Scale, programs: [(&str, &Xdp); 3]) -> Table {
          the next sequence number, and the cost of giving it one is in all rows; the same frame again is a retransmit",
         scale.repeat
     );
-    let head =
-        ["program", "new segments, ns", "above empty", "million/s", "same frame again, ns", "above empty", "million/s"];
+    let head = [
+        "program",
+        "new segments, ns",
+        "above empty",
+        "million/s",
+        "same frame again, ns",
+        "above empty",
+        "million/s",
+    ];
     let mut table = Table::new(title, &head);
     for ((what, _), row) in programs.iter().zip(&rows) {
         let cells = row.iter().zip(&rows[0]).flat_map(|(row, zero)| {

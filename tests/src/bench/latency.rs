@@ -27,7 +27,10 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
         .iter()
         .map(|peer| {
             Drain::listen(peer.venue(), true);
-            (peer.connect(), SHARES.map(|(share, _)| Row::new(format!("{}: {share}", peer.kind.name()), "us")))
+            (
+                peer.connect(),
+                SHARES.map(|(share, _)| Row::new(format!("{}: {share}", peer.kind.name()), "us")),
+            )
         })
         .collect();
     for round in 0..=scale.short_rounds {
@@ -46,7 +49,11 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
         table.keep(rows);
         // Each but nothing, and what knows nothing of orders, has seen them.
         if let Ok(counted) = peer.counted() {
-            assert!(counted as usize >= scale.short_rounds * scale.pings, "{}: {counted} orders", peer.kind.name());
+            assert!(
+                counted as usize >= scale.short_rounds * scale.pings,
+                "{}: {counted} orders",
+                peer.kind.name()
+            );
         }
     }
     absent.into_iter().for_each(|line| table.line(line));

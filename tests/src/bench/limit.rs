@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 
 use super::figures::spread;
 use super::order::{LENGTH, order, orders};
@@ -41,7 +41,8 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
     let mut table = Table::new(title, &head);
     for kind in Kind::ALL.into_iter().filter(|kind| ![Kind::Nothing, Kind::Again].contains(kind)) {
         let found: Vec<[String; 5]> = (0..scale.counts).map(|_| once(kind)).collect();
-        let cells = (0..5).map(|column| spread(&found.iter().map(|cells| cells[column].clone()).collect::<Vec<_>>()));
+        let cells =
+            (0..5).map(|column| spread(&found.iter().map(|cells| cells[column].clone()).collect::<Vec<_>>()));
         table.line(std::iter::once(kind.name().to_owned()).chain(cells));
     }
     vec![table]
@@ -49,7 +50,8 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
 
 fn once(kind: Kind) -> [String; 5] {
     let unable = |why: Unable| format!("not available: {why}");
-    let [first, more, anew] = one_by_one(kind).unwrap_or_else(|why| [unable(why), "-".to_owned(), "-".to_owned()]);
+    let [first, more, anew] =
+        one_by_one(kind).unwrap_or_else(|why| [unable(why), "-".to_owned(), "-".to_owned()]);
     let blast = in_a_blast(kind).unwrap_or_else(|_| "-".to_owned());
     let stale = stale(kind).unwrap_or_else(unable);
     if kind == Kind::Breaker {
@@ -69,7 +71,7 @@ fn limited(kind: Kind) -> Result<Peer, Unable> {
 }
 
 fn listen(peer: &Peer) -> Sink {
-    Sink::listen(peer.venue(), Wire::venue_socket(super::peer::PORT))
+    Sink::listen(peer.venue(), TwoHosts::venue_socket(super::peer::PORT))
 }
 
 /// Orders that have come on all connections.
@@ -107,11 +109,16 @@ fn one_by_one(kind: Kind) -> Result<[String; 3], Unable> {
     std::thread::sleep(LATER);
     let second = come(&sink);
     drop(stream);
-    let anew = peer.firm().run(|| std::net::TcpStream::connect_timeout(&peer.place(), Duration::from_millis(500)));
+    let anew =
+        peer.firm().run(|| std::net::TcpStream::connect_timeout(&peer.place(), Duration::from_millis(500)));
     let crossed = anew.is_ok_and(|mut anew| {
         anew.write_all(&order(2_000)).is_ok() && comes(&sink, second + 1, Duration::from_millis(300))
     });
-    Ok([first.to_string(), (second - first).to_string(), if crossed { "trades" } else { "withheld" }.to_owned()])
+    Ok([
+        first.to_string(),
+        (second - first).to_string(),
+        if crossed { "trades" } else { "withheld" }.to_owned(),
+    ])
 }
 
 fn in_a_blast(kind: Kind) -> Result<String, Unable> {

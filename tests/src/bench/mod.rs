@@ -55,10 +55,13 @@ const SECTIONS: &[Section] = &[
 /// Runs the sections of these names, or all; writes what they found into the results and documents of a repository where there is one.
 pub fn run(names: &[String], smoke: bool, repository: Option<&Path>) {
     let scale = if smoke { Scale::SMOKE } else { Scale::FULL };
-    let unknown: Vec<_> = names.iter().filter(|name| SECTIONS.iter().all(|section| section.name != **name)).collect();
+    let unknown: Vec<_> =
+        names.iter().filter(|name| SECTIONS.iter().all(|section| section.name != **name)).collect();
     let known: Vec<_> = SECTIONS.iter().map(|section| section.name).collect();
     assert!(unknown.is_empty(), "no such section: {unknown:?}: there are {known:?}");
-    for section in SECTIONS.iter().filter(|section| names.is_empty() || names.iter().any(|name| name == section.name)) {
+    for section in
+        SECTIONS.iter().filter(|section| names.is_empty() || names.iter().any(|name| name == section.name))
+    {
         let start = std::time::Instant::now();
         let tables = (section.run)(&scale);
         report::print(&tables);

@@ -116,7 +116,8 @@ impl Section {
 impl Results {
     /// What earlier runs have left in a file.
     pub fn read(path: &Path) -> Self {
-        let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("reading {}: {error}", path.display()));
+        let text =
+            fs::read_to_string(path).unwrap_or_else(|error| panic!("reading {}: {error}", path.display()));
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("reading {}: {error}", path.display()))
     }
 
@@ -146,8 +147,7 @@ pub fn write(path: &Path, section: &str, tables: &[Table]) {
     let tables: Vec<Value> = tables.iter().map(Table::json).collect();
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let command = format!("cargo xtask bench {section}");
-    let found =
-        json!({ "kernel": release, "machine": machine(), "date": today(), "command": command, "tables": tables });
+    let found = json!({ "kernel": release, "machine": machine(), "date": today(), "command": command, "tables": tables });
     all.insert(section.to_owned(), found);
     let text = serde_json::to_string_pretty(&json!({ "command": "cargo xtask bench", "sections": all }));
     fs::write(path, in_rows(&text.expect("JSON"))).expect("writing the results");
@@ -174,7 +174,8 @@ fn in_rows(text: &str) -> String {
 /// The processor's name, and how many of it there are.
 fn machine() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
+    let name =
+        text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
     let count = std::thread::available_parallelism().map_or(0, usize::from);
     format!("{count} x {}", name.unwrap_or("a processor without a name"))
 }

@@ -29,7 +29,8 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
         .map(|peer| {
             let drain = Drain::listen(peer.venue(), false);
             let name = peer.kind.name();
-            let rows = ["one a send", "64 KB a send"].map(|how| Row::new(format!("{name}: {how}"), "orders/s"));
+            let rows =
+                ["one a send", "64 KB a send"].map(|how| Row::new(format!("{name}: {how}"), "orders/s"));
             (drain, peer.connect(), rows)
         })
         .collect();
@@ -40,10 +41,9 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
         }
     }
     for (peer, (.., rows)) in peers.iter().zip(&lines) {
-        let cells = rows
-            .iter()
-            .zip(&lines[0].2)
-            .flat_map(|(row, zero)| [format!("{:.0}", row.median() / 1e3), format!("{:.3}", row.ratio(zero))]);
+        let cells = rows.iter().zip(&lines[0].2).flat_map(|(row, zero)| {
+            [format!("{:.0}", row.median() / 1e3), format!("{:.3}", row.ratio(zero))]
+        });
         table.line(std::iter::once(peer.kind.name().to_owned()).chain(cells));
         table.keep(rows);
     }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use breaker_user::lab::Namespace;
+use breaker_user::testbed::Namespace;
 
 /// Runs a command line, its words parted by blanks. What it prints, or why it failed.
 pub fn sh(namespace: &Namespace, line: &str) -> Result<String, String> {
@@ -38,7 +38,10 @@ pub fn here(line: &str, input: &str) -> Result<String, String> {
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(usual).map(|directory| directory.join(program)).find(|file| file.is_file())
+    std::env::split_paths(&path)
+        .chain(usual)
+        .map(|directory| directory.join(program))
+        .find(|file| file.is_file())
 }
 
 /// The line of a complaint that says what is wrong, for a cell of a table.

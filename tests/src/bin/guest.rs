@@ -16,7 +16,7 @@ use breaker_tests::frame::order;
 use breaker_tests::rig::Rig;
 use breaker_tests::sink::{End, Sink};
 use breaker_user::kernel::load;
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, finit_module, reboot};
 use serde_json::{Value, json};
@@ -34,7 +34,9 @@ const KERNEL_LACKS: Option<i32> = Some(7);
 
 fn main() {
     if std::process::id() != 1 {
-        eprintln!("guest: only as the first process of a machine that is to be powered off: see `cargo xtask kernels`");
+        eprintln!(
+            "guest: only as the first process of a machine that is to be powered off: see `cargo xtask kernels`"
+        );
         std::process::exit(2);
     }
     match prepare().and_then(|plan| carry_out(&plan)) {
@@ -47,7 +49,8 @@ fn main() {
 /// Mounts, loads modules, and says what is to be done.
 fn prepare() -> Result<Value> {
     for (kind, path) in MOUNTS {
-        mount(kind, path, kind, MountFlags::empty(), None).with_context(|| format!("mounting {kind} at {path}"))?;
+        mount(kind, path, kind, MountFlags::empty(), None)
+            .with_context(|| format!("mounting {kind} at {path}"))?;
     }
     let plan: Value = serde_json::from_str(&fs::read_to_string("/plan.json").context("reading the plan")?)?;
     for module in strings(&plan["modules"]) {
@@ -86,8 +89,10 @@ fn strings(list: &Value) -> impl Iterator<Item = &str> {
 
 /// Loads every program of the object and says how many instructions the verifier went through for each.
 fn load_each() -> Result<Value> {
-    let mut object =
-        EbpfLoader::new().verifier_log_level(VerifierLogLevel::STATS).load(&load::object()).context("the maps")?;
+    let mut object = EbpfLoader::new()
+        .verifier_log_level(VerifierLogLevel::STATS)
+        .load(&load::object())
+        .context("the maps")?;
     let mut verified = json!({});
     for (name, program) in object.programs_mut() {
         match program {
@@ -112,7 +117,7 @@ fn survives_its_loader() -> Result<Value> {
     for promise in ["attached", "first", "pinned"] {
         ensure!(interface[promise] == true, "after the loader's end: not {promise}: {interface}");
     }
-    let venue = SocketAddr::new(Wire::VENUE, 9001);
+    let venue = SocketAddr::new(TwoHosts::VENUE, 9001);
     let sink = Sink::listen(&rig.wire.venue, venue);
     let mut stream = rig.inside(|| TcpStream::connect(venue))?;
     stream.write_all(&order(1))?;
@@ -145,7 +150,11 @@ fn refusal() -> Result<String> {
     let ran = rig.cli(&["load", "--config", &rig.config().to_string_lossy()]);
     let said = String::from_utf8_lossy(&ran.stderr).trim().to_owned();
     println!("breaker load: {}: {said}", ran.status);
-    ensure!(ran.status.code() == KERNEL_LACKS, "breaker load on a kernel that is too old: {}: {said}", ran.status);
+    ensure!(
+        ran.status.code() == KERNEL_LACKS,
+        "breaker load on a kernel that is too old: {}: {said}",
+        ran.status
+    );
     ensure!(said.contains("this kernel lacks "), "it does not name what is missing: {said}");
     ensure!(!rig.inside(|| Rig::root().exists()), "a refused load left something");
     Ok(said)

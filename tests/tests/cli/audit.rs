@@ -10,13 +10,14 @@ use breaker_tests::frame::order;
 use breaker_tests::privileged;
 use breaker_tests::rig::{self, Rig};
 use breaker_tests::sink::Sink;
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 use serde_json::{Value, json};
 
 use super::host::{Host, POLICY, Said, breaker};
 
 fn logged(rig: &Rig) -> Vec<Value> {
-    let said = Said::of(rig.cli(&["events", "--json", "--audit", rig.audit().to_str().expect("UTF-8")])).ended(0);
+    let said = Said::of(rig.cli(&["events", "--json", "--audit", rig.audit().to_str().expect("UTF-8")]))
+        .expect_exit(0);
     said.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
@@ -24,13 +25,13 @@ fn logged(rig: &Rig) -> Vec<Value> {
 fn busy() -> Rig {
     let rig = Rig::unloaded(&format!("{POLICY}\n"));
     rig.load();
-    rig.switch("disarm", "group/desk").ended(0);
-    rig.switch("arm", "group/desk").ended(0);
+    rig.switch("disarm", "group/desk").expect_exit(0);
+    rig.switch("arm", "group/desk").expect_exit(0);
     rig.cli(&["trip", "session/x1", "--reason", "  runaway \"x\"\n\u{1b}[31mred ü "]);
-    rig.switch("reset", "session/x2").ended(4);
-    rig.switch("reset", "session/x1").ended(0);
-    rig.switch("trip", "host").ended(0);
-    rig.types("unload --force").ended(0);
+    rig.switch("reset", "session/x2").expect_exit(4);
+    rig.switch("reset", "session/x1").expect_exit(0);
+    rig.switch("trip", "host").expect_exit(0);
+    rig.types("unload --force").expect_exit(0);
     rig
 }
 
@@ -41,8 +42,10 @@ fn events_tell_what_was_done_in_order_by_whom_and_why() {
     }
     let rig = busy();
     let lines = logged(&rig);
-    let told: Vec<_> =
-        lines.iter().map(|line| json!([line["kind"], line["scope"], line["cause"], line["reason"]])).collect();
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| json!([line["kind"], line["scope"], line["cause"], line["reason"]]))
+        .collect();
     let runaway = "runaway \"x\"\n\u{1b}[31mred ü";
     let expected = [
         json!(["loaded", null, null, null]),
@@ -72,7 +75,7 @@ fn events_tell_what_was_done_in_order_by_whom_and_why() {
     assert_eq!(lines[4]["counts"]["found"], "it is not tripped");
     assert_eq!(lines[7]["counts"], json!({ "forced": true, "tripped": ["host"] }));
     // For people: a line each, nothing in it that a terminal would obey.
-    let said = Said::of(rig.cli(&["events", "--audit", rig.audit().to_str().expect("UTF-8")])).ended(0);
+    let said = Said::of(rig.cli(&["events", "--audit", rig.audit().to_str().expect("UTF-8")])).expect_exit(0);
     assert_eq!(said.out.lines().count(), expected.len());
     assert!(said.out.contains(r#"session/x1 (manual) by "#) && !said.out.contains('\u{1b}'), "{said:?}");
     assert!(said.out.contains(r#""runaway \"x\"\n\u{1b}[31mred ü""#), "{said:?}");
@@ -89,15 +92,17 @@ fn a_variable_does_not_make_somebody_else_of_the_actor() {
     rig.load();
     let as_user = |variable: &str| {
         let args = ["trip", "host", "--reason", "x"];
-        let ran = rig.inside(|| rig::command().args(args).env_remove("SUDO_USER").env(variable, "mallory").output());
-        Said::of(ran.expect("running breaker")).ended(0);
+        let ran = rig
+            .inside(|| rig::command().args(args).env_remove("SUDO_USER").env(variable, "mallory").output());
+        Said::of(ran.expect("running breaker")).expect_exit(0);
         logged(&rig).pop().expect("a line")["actor"]["user"].clone()
     };
     for variable in ["USER", "LOGNAME", "USERNAME"] {
         assert_ne!(as_user(variable), "mallory", "{variable}");
     }
     // sudo says who called it, where the kernel knows of no login.
-    let unknown = std::fs::read_to_string("/proc/self/loginuid").map_or(true, |uid| uid.trim() == u32::MAX.to_string());
+    let unknown =
+        std::fs::read_to_string("/proc/self/loginuid").map_or(true, |uid| uid.trim() == u32::MAX.to_string());
     if unknown {
         assert_eq!(as_user("SUDO_USER"), "mallory");
     }
@@ -112,19 +117,24 @@ fn followed_events_come_as_they_happen() {
     rig.load();
     let mut follow = rig.inside(|| {
         let mut command = rig::command();
-        command.args(["events", "--follow", "--json"]).stdout(Stdio::piped()).spawn().expect("starting breaker")
+        command
+            .args(["events", "--follow", "--json"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("starting breaker")
     });
     let mut lines = BufReader::new(follow.stdout.take().expect("its output")).lines();
-    let mut next = || -> Value { serde_json::from_str(&lines.next().expect("a line").expect("UTF-8")).expect("JSON") };
+    let mut next =
+        || -> Value { serde_json::from_str(&lines.next().expect("a line").expect("UTF-8")).expect("JSON") };
     assert_eq!(next()["kind"], "loaded");
     for (verb, kind) in [("trip", "tripped"), ("reset", "reset"), ("disarm", "disarmed")] {
-        rig.switch(verb, "session/x1").ended(0);
+        rig.switch(verb, "session/x1").expect_exit(0);
         let line = next();
         assert_eq!((&line["kind"], &line["scope"]), (&json!(kind), &json!("session/x1")));
     }
     // A rotated log goes on in the new file.
     std::fs::rename(rig.audit(), rig.audit().with_extension("old")).expect("rotating");
-    rig.switch("arm", "session/x1").ended(0);
+    rig.switch("arm", "session/x1").expect_exit(0);
     let line = next();
     assert_eq!((&line["kind"], &line["seq"]), (&json!("armed"), &json!(5)));
     follow.kill().expect("ending it");
@@ -138,7 +148,7 @@ fn a_connection_that_cannot_be_followed_is_told_of_and_so_is_that_it_can_again()
     }
     let rig = Rig::unloaded(POLICY);
     rig.load();
-    let venue = SocketAddr::new(Wire::VENUE, 9002);
+    let venue = SocketAddr::new(TwoHosts::VENUE, 9002);
     let sink = Sink::listen(&rig.wire.venue, venue);
     let mut stream = rig.inside(|| TcpStream::connect(venue)).expect("connecting");
     for bytes in [order(1), vec![b'?'; 300], order(2)] {
@@ -151,7 +161,9 @@ fn a_connection_that_cannot_be_followed_is_told_of_and_so_is_that_it_can_again()
         let of: Vec<_> = told.iter().filter(|line| line["kind"] == kind).collect();
         assert_eq!(of.len(), 1, "{kind}: {told:#?}");
         assert_eq!((&of[0]["scope"], &of[0]["counts"]["session"]), (&json!("session/x2"), &json!("x2")));
-        assert!(of[0]["counts"]["connection"].as_str().is_some_and(|text| text.ends_with(" > 10.9.0.2:9002")));
+        assert!(
+            of[0]["counts"]["connection"].as_str().is_some_and(|text| text.ends_with(" > 10.9.0.2:9002"))
+        );
     }
 }
 
@@ -163,19 +175,19 @@ fn verify_accepts_what_was_written_and_tells_its_end() {
     let rig = busy();
     let path = rig.audit();
     let path = path.to_str().expect("UTF-8");
-    let said = breaker(&["audit", "verify", "--audit", path]).ended(0);
+    let said = breaker(&["audit", "verify", "--audit", path]).expect_exit(0);
     assert!(
         said.out.starts_with(&format!("{path}: 8 lines, none changed, removed or moved; the last has hash ")),
         "{said:?}"
     );
-    let found = breaker(&["audit", "verify", "--json", "--audit", path]).ended(0).json();
+    let found = breaker(&["audit", "verify", "--json", "--audit", path]).expect_exit(0).json();
     assert_eq!(found["lines"], 8);
     let hash = found["hash"].as_str().expect("a hash");
     assert!(said.out.contains(hash));
     // And whoever has no breaker finds the same.
     let sum = rig.shell(&format!("tail -n1 {path} | tr -d '\\n' | sha256sum"));
     assert_eq!(sum.split(' ').next(), Some(hash));
-    breaker(&["audit", "verify", "--audit", "/nonexistent"]).ended(1).because("opening /nonexistent");
+    breaker(&["audit", "verify", "--audit", "/nonexistent"]).expect_exit(1).because("opening /nonexistent");
 }
 
 #[test]
@@ -187,14 +199,17 @@ fn a_changed_log_fails_and_the_line_is_named() {
     let text = std::fs::read_to_string(rig.audit()).expect("the log");
     let forged = text.replacen("\"reason\":\"test\"", "\"reason\":\"text\"", 1);
     std::fs::write(rig.audit(), &forged).expect("forging");
-    let said = breaker(&["audit", "verify", "--audit", rig.audit().to_str().expect("UTF-8")]).ended(1);
+    let said = breaker(&["audit", "verify", "--audit", rig.audit().to_str().expect("UTF-8")]).expect_exit(1);
     said.because("line 2: its `hash` is not that of its text: it was changed");
     // It is shown all the same.
     assert_eq!(logged(&rig).len(), 8);
     // A line that is no event hides none of the others.
-    std::fs::write(rig.audit(), format!("{}garbage\n{}", &text[..text.find('\n').expect("a line") + 1], forged))
-        .expect("forging");
-    let said = breaker(&["events", "--json", "--audit", rig.audit().to_str().expect("UTF-8")]).ended(0);
+    std::fs::write(
+        rig.audit(),
+        format!("{}garbage\n{}", &text[..text.find('\n').expect("a line") + 1], forged),
+    )
+    .expect("forging");
+    let said = breaker(&["events", "--json", "--audit", rig.audit().to_str().expect("UTF-8")]).expect_exit(0);
     assert_eq!(said.out.lines().count(), 9);
     said.because("\"garbage\" is no event: see `breaker audit verify`");
 }

@@ -33,19 +33,28 @@ fn another_layout_is_refused_by_every_verb_and_goes_on_enforcing() {
         });
     };
     change(|meta| meta.abi += 1);
-    let found =
-        format!("it has layout {}, where breaker {} has layout {ABI_VERSION}", ABI_VERSION + 1, breaker_user::VERSION);
+    let found = format!(
+        "it has layout {}, where breaker {} has layout {ABI_VERSION}",
+        ABI_VERSION + 1,
+        breaker_user::VERSION
+    );
     for verb in VERBS {
-        let said = rig.types(verb).ended(5).because(&found).because("unload it with the version that loaded it");
+        let said = rig
+            .types(verb)
+            .expect_exit(5)
+            .because(&found)
+            .because("unload it with the version that loaded it");
         assert_eq!((said.out.as_str(), said.err.lines().count()), ("", 1), "{said:?}");
     }
     change(|meta| (meta.abi, meta.magic) = (ABI_VERSION, 7));
-    VERBS.iter().for_each(|verb| drop(rig.types(verb).ended(5).because("it has no layout of breaker")));
+    VERBS.iter().for_each(|verb| drop(rig.types(verb).expect_exit(5).because("it has no layout of breaker")));
     change(|meta| (meta.magic, meta.policies[0].scopes) = (breaker_common::abi::MAGIC, 1 << 20));
-    VERBS.iter().for_each(|verb| drop(rig.types(verb).ended(5).because("scopes where META says 1048576")));
+    VERBS
+        .iter()
+        .for_each(|verb| drop(rig.types(verb).expect_exit(5).because("scopes where META says 1048576")));
     assert_eq!(chain(&rig, "eth1"), 1, "it is still attached");
     change(|meta| meta.policies[0].scopes = 5);
-    rig.types("unload").ended(0);
+    rig.types("unload").expect_exit(0);
     rig.is_clean();
 }
 
@@ -58,7 +67,8 @@ fn wild_numbers_in_the_maps_are_told_and_ask_for_no_memory() {
     let damage = |session: u32| {
         rig.inside(|| {
             let map = Mapped::<Label>::open(&Rig::root().map("LABELS")).expect("LABELS");
-            let number = (0..map.len()).rfind(|n| map.get(*n).is_some_and(|label| label.kind == label::SESSION));
+            let number =
+                (0..map.len()).rfind(|n| map.get(*n).is_some_and(|label| label.kind == label::SESSION));
             let number = number.expect("a session's scope");
             let before = map.get(number).expect("a value");
             map.set(number, Label { session, ..before }).expect("writing");
@@ -69,21 +79,26 @@ fn wild_numbers_in_the_maps_are_told_and_ask_for_no_memory() {
         let before = damage(wild);
         // The log's path is not among what they name.
         for verb in VERBS.into_iter().filter(|verb| *verb != "events") {
-            let said = rig.types(verb).ended(5).because(&format!("its maps are damaged: session number {wild} where"));
+            let said = rig
+                .types(verb)
+                .expect_exit(5)
+                .because(&format!("its maps are damaged: session number {wild} where"));
             assert_eq!(said.out, "", "{said:?}");
         }
         damage(before);
     }
     // The button was there all the same.
-    assert_eq!(scope(&rig.types("status --json").ended(10).json(), "host")["tripped"], true);
-    rig.types("reset host --reason x").ended(0);
+    assert_eq!(scope(&rig.types("status --json").expect_exit(10).json(), "host")["tripped"], true);
+    rig.types("reset host --reason x").expect_exit(0);
     rig.inside(|| {
         let map = Mapped::<Meta>::open(&Rig::root().map("META")).expect("META");
         let mut meta = map.get(0).expect("a value");
         meta.policies[0].sessions = 1 << 31;
         map.set(0, meta).expect("writing");
     });
-    VERBS.iter().for_each(|verb| drop(rig.types(verb).ended(5).because("its maps are damaged: 2147483648 sessions")));
+    VERBS.iter().for_each(|verb| {
+        drop(rig.types(verb).expect_exit(5).because("its maps are damaged: 2147483648 sessions"))
+    });
 }
 
 #[test]
@@ -106,8 +121,8 @@ fn a_pin_directory_of_something_else_is_left_alone() {
             let object = aya::EbpfLoader::new().load(&object()).expect("the object");
             object.map(map).expect("a map").pin(Rig::root().path().join(name)).expect("pinning");
         });
-        VERBS.iter().for_each(|verb| drop(rig.types(verb).ended(5).because("/sys/fs/bpf/breaker")));
-        rig.types(&format!("load --config {}", rig.config().display())).ended(4);
+        VERBS.iter().for_each(|verb| drop(rig.types(verb).expect_exit(5).because("/sys/fs/bpf/breaker")));
+        rig.types(&format!("load --config {}", rig.config().display())).expect_exit(4);
         assert_eq!(rig.shell("ls /sys/fs/bpf/breaker").trim(), name, "nothing of it is touched");
         rig.shell("rm -r /sys/fs/bpf/breaker");
     }
@@ -126,14 +141,13 @@ fn a_map_of_another_shape_is_named() {
         std::fs::remove_file(&path).expect("unpinning");
         object.map("PORTS").expect("a map").pin(&path).expect("pinning");
     });
-    let found =
-        "/sys/fs/bpf/breaker/sessions: it is a Array with keys of 4 and values of 8 bytes, where this program needs";
-    rig.types("status").ended(5).because(found);
+    let found = "/sys/fs/bpf/breaker/sessions: it is a Array with keys of 4 and values of 8 bytes, where this program needs";
+    rig.types("status").expect_exit(5).because(found);
     // What needs no sessions still works, and a trip needs none to be one.
-    let said = rig.switch("trip", "session/x1").ended(0);
+    let said = rig.switch("trip", "session/x1").expect_exit(0);
     assert!(said.out.contains("session/x1: TRIPPED (manual)"), "{said:?}");
     assert!(said.out.contains("idle connections were not ended"), "{said:?}");
-    rig.types("unload --force").ended(0);
+    rig.types("unload --force").expect_exit(0);
     rig.is_clean();
 }
 
@@ -144,8 +158,8 @@ fn a_missing_pin_is_named_and_ends_with_5() {
     }
     let rig = Rig::new(POLICY);
     rig.shell("rm /sys/fs/bpf/breaker/scopes");
-    rig.types("status").ended(5).because("/sys/fs/bpf/breaker/scopes");
-    rig.types("trip host --reason x").ended(5).because("/sys/fs/bpf/breaker/scopes");
+    rig.types("status").expect_exit(5).because("/sys/fs/bpf/breaker/scopes");
+    rig.types("trip host --reason x").expect_exit(5).because("/sys/fs/bpf/breaker/scopes");
     assert_eq!(chain(&rig, "eth1"), 1);
 }
 
@@ -163,8 +177,10 @@ fn a_pin_root_outside_of_a_bpf_file_system_is_wrong_usage() {
         ("/", "--pin-root"),
     ] {
         let words = format!("load --config {} --pin-root {root}", config.display());
-        rig.types(&words).ended(2).because(found);
+        rig.types(&words).expect_exit(2).because(found);
     }
-    rig.types("status --pin-root /tmp/no-bpffs").ended(3).because("no BPF file system is mounted there");
+    rig.types("status --pin-root /tmp/no-bpffs")
+        .expect_exit(3)
+        .because("no BPF file system is mounted there");
     rig.is_clean();
 }

@@ -32,7 +32,11 @@ fn with(rig: &Rig, capabilities: &str, words: &str) -> Said {
 /// Lets anyone read the configuration.
 fn readable(rig: &Rig) -> String {
     let config = rig.config();
-    rig.shell(&format!("chmod 755 {} && chmod 644 {}", config.parent().expect("a parent").display(), config.display()));
+    rig.shell(&format!(
+        "chmod 755 {} && chmod 644 {}",
+        config.parent().expect("a parent").display(),
+        config.display()
+    ));
     config.display().to_string()
 }
 
@@ -43,18 +47,18 @@ fn loading_without_rights_ends_with_6_and_leaves_nothing() {
     }
     let rig = Rig::unloaded(POLICY);
     let config = readable(&rig);
-    let lacks =
-        "loading: this process lacks CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON: run as root, or grant what is missing";
-    as_nobody(&rig, &format!("load --config {config}")).ended(6).because(lacks);
+    let lacks = "loading: this process lacks CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON: run as root, or grant what is missing";
+    as_nobody(&rig, &format!("load --config {config}")).expect_exit(6).because(lacks);
     rig.is_clean();
     // Nor may just anyone mount.
     rig.inside(|| unmount("/sys/fs/bpf", UnmountFlags::empty())).expect("unmounting");
-    let found = "mounting the BPF file system at /sys/fs/bpf: Operation not permitted (os error 1): run as root";
-    as_nobody(&rig, &format!("load --config {config}")).ended(6).because(found);
+    let found =
+        "mounting the BPF file system at /sys/fs/bpf: Operation not permitted (os error 1): run as root";
+    as_nobody(&rig, &format!("load --config {config}")).expect_exit(6).because(found);
     // The file is checked all the same.
-    let said = as_nobody(&rig, &format!("check --config {config}")).ended(6).because(lacks);
+    let said = as_nobody(&rig, &format!("check --config {config}")).expect_exit(6).because(lacks);
     assert!(said.out.contains("is valid"), "{said:?}");
-    let said = with(&rig, "+bpf,+net_admin", &format!("check --config {config}")).ended(6);
+    let said = with(&rig, "+bpf,+net_admin", &format!("check --config {config}")).expect_exit(6);
     assert!(said.err.contains("lacks CAP_PERFMON:"), "{said:?}");
     // One that is missing is enough, and it is that one that is named, not the kernel.
     rig.inside(|| mount("bpf", "/sys/fs/bpf", "bpf", MountFlags::empty(), None)).expect("mounting");
@@ -68,7 +72,7 @@ fn loading_without_rights_ends_with_6_and_leaves_nothing() {
         ("+bpf,+perfmon", "lacks CAP_NET_ADMIN:"),
     ] {
         for verb in ["load", "agent"] {
-            with(&rig, held, &format!("{verb} --config {config}")).ended(6).because(lacked);
+            with(&rig, held, &format!("{verb} --config {config}")).expect_exit(6).because(lacked);
         }
     }
     assert!(!rig.audit().exists(), "nothing was done, and nothing is told");
@@ -80,10 +84,18 @@ fn what_cannot_be_seen_is_not_taken_for_not_loaded() {
         return;
     }
     let rig = Rig::new(POLICY);
-    let verbs = ["status", "unload", "events", "trip host --reason x", "reset host --reason x", "arm host --reason x"];
+    let verbs = [
+        "status",
+        "unload",
+        "events",
+        "trip host --reason x",
+        "reset host --reason x",
+        "arm host --reason x",
+    ];
     let all_denied = || {
         for words in verbs {
-            let said = as_nobody(&rig, words).ended(6).because("ermission denied").because("run as root");
+            let said =
+                as_nobody(&rig, words).expect_exit(6).because("ermission denied").because("run as root");
             assert_eq!((said.out.as_str(), said.err.lines().count()), ("", 1), "{said:?}");
         }
     };
@@ -94,7 +106,7 @@ fn what_cannot_be_seen_is_not_taken_for_not_loaded() {
     // A directory that can be seen, and pins that cannot be opened.
     rig.shell("chmod 755 /sys/fs/bpf /sys/fs/bpf/breaker");
     all_denied();
-    rig.types("status").ended(0);
+    rig.types("status").expect_exit(0);
 }
 
 #[test]
@@ -106,17 +118,19 @@ fn the_owner_with_the_three_capabilities_needs_no_root() {
     let config = readable(&rig);
     rig.shell(&format!("chown -R nobody {}", rig.config().parent().expect("a parent").display()));
     let enough = "+bpf,+net_admin,+perfmon";
-    let said = with(&rig, enough, &format!("load --config {config}")).ended(0);
+    let said = with(&rig, enough, &format!("load --config {config}")).expect_exit(0);
     assert!(said.out.contains("attached, first in its chain"), "{said:?}");
-    with(&rig, enough, "status").ended(0);
-    with(&rig, enough, "trip session/x1 --reason x").ended(0);
-    with(&rig, enough, "status").ended(10);
-    with(&rig, enough, "reset session/x1 --reason x").ended(0);
+    with(&rig, enough, "status").expect_exit(0);
+    with(&rig, enough, "trip session/x1 --reason x").expect_exit(0);
+    with(&rig, enough, "status").expect_exit(10);
+    with(&rig, enough, "reset session/x1 --reason x").expect_exit(0);
     // Who may not ask what is attached is not told that nothing is.
-    with(&rig, "+bpf,+perfmon", "status").ended(6).because("asking what is attached to eth1: Operation not permitted");
-    let said = with(&rig, enough, "events").ended(0);
+    with(&rig, "+bpf,+perfmon", "status")
+        .expect_exit(6)
+        .because("asking what is attached to eth1: Operation not permitted");
+    let said = with(&rig, enough, "events").expect_exit(0);
     assert!(said.out.contains("by nobody via cli"), "{said:?}");
-    with(&rig, enough, "unload").ended(0);
+    with(&rig, enough, "unload").expect_exit(0);
     rig.is_clean();
     assert_eq!(chain(&rig, "eth1"), 0);
 }

@@ -10,7 +10,7 @@ use breaker_tests::frame::order;
 use breaker_tests::privileged;
 use breaker_tests::rig::Rig;
 use breaker_tests::sink::{End, Sink};
-use breaker_user::lab::{Namespace, Wire, veth};
+use breaker_user::testbed::{Namespace, TwoHosts, veth};
 use serde_json::Value;
 
 use super::host::{Host, POLICY};
@@ -41,20 +41,20 @@ fn a_session_that_is_routed_past_the_hook_is_told_by_each_verb() {
     second(&rig);
     let file = on(&rig, "\"eth2\"", POLICY);
     let found = "ROUTE: session/x1: 10.9.0.2 is routed over eth1, where there is no hook";
-    rig.types(&format!("check --config {file}")).ended(8).because(found);
-    rig.types(&format!("load --config {file}")).ended(8).because(found);
-    let status = rig.types("status --json").ended(11).json();
+    rig.types(&format!("check --config {file}")).expect_exit(8).because(found);
+    rig.types(&format!("load --config {file}")).expect_exit(8).because(found);
+    let status = rig.types("status --json").expect_exit(11).json();
     assert_eq!(problems(&status), [("route", "session/x1"), ("route", "session/x2")]);
     assert_eq!(status["enforced"]["ok"], false);
-    rig.switch("trip", "session/x1").ended(8).because(found);
+    rig.switch("trip", "session/x1").expect_exit(8).because(found);
     // Sockets tell too, whatever the tables say.
-    let venue = SocketAddr::new(Wire::VENUE, 9001);
+    let venue = SocketAddr::new(TwoHosts::VENUE, 9001);
     let sink = Sink::listen(&rig.wire.venue, venue);
     let mut stream = rig.inside(|| TcpStream::connect(venue)).expect("connecting");
     std::thread::sleep(Duration::from_millis(700));
     stream.write_all(&order(1)).expect("sending");
     sink.wait("the order", |all| all[0].whole("D") == 1);
-    let said = rig.types("status").ended(11);
+    let said = rig.types("status").expect_exit(11);
     assert!(said.out.contains("has sent data that no hook has seen"), "{said:?}");
 }
 
@@ -64,26 +64,29 @@ fn a_route_that_is_not_taken_is_named_and_a_switch_holds_all_the_same() {
         return;
     }
     let rig = Rig::new(POLICY);
-    rig.types("status").ended(0);
+    rig.types("status").expect_exit(0);
     second(&rig);
-    rig.types("status").ended(0);
+    rig.types("status").expect_exit(0);
     for (add, remove) in [
         ("ip route add default via 10.19.0.2 metric 500", "ip route del default"),
         ("ip route add 10.9.0.0/16 via 10.19.0.2 table 77", "ip route flush table 77"),
     ] {
         rig.shell(add);
-        let said = rig.types("status").ended(11);
-        assert!(said.out.contains("10.9.0.2 can be reached over eth2 too, where there is no hook"), "{add}: {said:?}");
-        rig.switch("trip", "session/x1").ended(0);
-        rig.switch("arm", "session/x1").ended(0);
+        let said = rig.types("status").expect_exit(11);
+        assert!(
+            said.out.contains("10.9.0.2 can be reached over eth2 too, where there is no hook"),
+            "{add}: {said:?}"
+        );
+        rig.switch("trip", "session/x1").expect_exit(0);
+        rig.switch("arm", "session/x1").expect_exit(0);
         rig.shell(remove);
-        rig.types("status").ended(10);
-        rig.types("reset session/x1 --force --reason test").ended(0);
-        rig.types("status").ended(0);
+        rig.types("status").expect_exit(10);
+        rig.types("reset session/x1 --force --reason test").expect_exit(0);
+        rig.types("status").expect_exit(0);
     }
     // A default route over what is covered is no way past it.
     rig.shell("ip route add default via 10.9.0.2");
-    rig.types("status").ended(0);
+    rig.types("status").expect_exit(0);
 }
 
 #[test]
@@ -97,13 +100,16 @@ fn packets_that_pass_unread_are_a_problem_unless_a_tunnel_of_the_host_sends_them
     frame.extend([0x45, 0, 0, 36, 0, 0, 0, 0, 64, 17, 0, 0, 10, 9, 0, 1, 10, 9, 0, 2]);
     frame.extend([0x12, 0x34, 0x12, 0xb5, 0, 16, 0, 0, 8, 0, 0, 0, 0, 0, 5, 0]);
     rig.inject(&[frame]);
-    let status = rig.types("status --json").ended(11).json();
+    let status = rig.types("status --json").expect_exit(11).json();
     assert_eq!(problems(&status), [("unseen", "eth1")]);
-    rig.switch("trip", "session/x1").ended(0);
-    rig.types("reset session/x1 --force --reason test").ended(0);
+    rig.switch("trip", "session/x1").expect_exit(0);
+    rig.types("reset session/x1 --force --reason test").expect_exit(0);
     rig.shell("ip link add vx0 type vxlan id 5 remote 10.9.0.2 dstport 4789; ip link set vx0 up");
-    let said = rig.types("status").ended(0);
-    assert!(said.out.contains("note: eth1: ") && said.out.contains("of kind vxlan passed unread (vx0)"), "{said:?}");
+    let said = rig.types("status").expect_exit(0);
+    assert!(
+        said.out.contains("note: eth1: ") && said.out.contains("of kind vxlan passed unread (vx0)"),
+        "{said:?}"
+    );
 }
 
 /// A tun device in a namespace: what is written to the file comes in there, and what leaves there is read from it.
@@ -112,7 +118,8 @@ fn tun(namespace: &Namespace) -> File {
     const SET: libc::c_ulong = 0x4004_54ca;
     const FLAGS: i16 = 0x1001;
     namespace.run(|| {
-        let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun").expect("opening /dev/net/tun");
+        let file =
+            OpenOptions::new().read(true).write(true).open("/dev/net/tun").expect("opening /dev/net/tun");
         let mut request = [0u8; 40];
         request[..4].copy_from_slice(b"tun0");
         request[16..18].copy_from_slice(&FLAGS.to_ne_bytes());
@@ -143,7 +150,10 @@ fn a_device_whose_packets_begin_with_ip_is_enforced() {
     let (firm, venue) = (tun(&rig.wire.firm), tun(&rig.wire.venue));
     let up = |address: &str| format!("ip address add {address}/24 dev tun0; ip link set tun0 up");
     rig.shell(&up("10.8.0.1"));
-    rig.wire.venue.run(|| std::process::Command::new("sh").args(["-c", &up("10.8.0.2")]).status()).expect("running sh");
+    rig.wire
+        .venue
+        .run(|| std::process::Command::new("sh").args(["-c", &up("10.8.0.2")]).status())
+        .expect("running sh");
     // Only a device that is up can be read from.
     let copy = |file: &File| file.try_clone().expect("a descriptor");
     carry(copy(&firm), copy(&venue));
@@ -157,8 +167,8 @@ fn a_device_whose_packets_begin_with_ip_is_enforced() {
             &format!("\"tun0\"]\nhook = {hook:?}\ninbound = \"watch\"\nundeclared = \"ignore\"\nlimits = ["),
             session,
         );
-        rig.types(&format!("load --config {file}")).ended(0);
-        assert_eq!(rig.types("status --json").ended(0).json()["interfaces"][0]["hook"], name);
+        rig.types(&format!("load --config {file}")).expect_exit(0);
+        assert_eq!(rig.types("status --json").expect_exit(0).json()["interfaces"][0]["hook"], name);
         let mut stream = rig.inside(|| TcpStream::connect(at)).expect("connecting");
         for id in 1..=10 {
             // The sixth finds the connection reset.
@@ -167,13 +177,15 @@ fn a_device_whose_packets_begin_with_ip_is_enforced() {
         }
         sink.wait("the reset", |all| all.get(turn).is_some_and(|one| one.end == End::Reset));
         assert_eq!(sink.last().whole("D"), 5, "{name}");
-        rig.types("status").ended(10);
-        rig.types("unload --force").ended(0);
+        rig.types("status").expect_exit(10);
+        rig.types("unload --force").expect_exit(0);
     }
     // XDP reads Ethernet.
     let file = on(&rig, "\"tun0\"]\nmode = \"inline\"\nlimits = [", session);
     for verb in ["check", "load"] {
-        rig.types(&format!("{verb} --config {file}")).ended(8).because("tun0: its packets have no Ethernet header");
+        rig.types(&format!("{verb} --config {file}"))
+            .expect_exit(8)
+            .because("tun0: its packets have no Ethernet header");
     }
 }
 
@@ -185,8 +197,9 @@ fn an_ingress_qdisc_in_the_place_of_clsact_is_refused() {
     let rig = Rig::unloaded(&format!("hook = \"clsact\"\n{POLICY}"));
     rig.shell("tc qdisc add dev eth1 ingress");
     for verb in ["check", "load"] {
-        let said = rig.types(&format!("{verb} --config {}", rig.config().display())).ended(4);
-        said.because("it has a qdisc \"ingress\" in the place of clsact").because("tc qdisc add dev eth1 clsact");
+        let said = rig.types(&format!("{verb} --config {}", rig.config().display())).expect_exit(4);
+        said.because("it has a qdisc \"ingress\" in the place of clsact")
+            .because("tc qdisc add dev eth1 clsact");
     }
     rig.shell("tc qdisc del dev eth1 ingress");
     rig.load();
@@ -199,9 +212,9 @@ fn on_a_veth_the_stack_runs_xdp_and_a_busy_hook_is_named() {
     }
     let rig = Rig::unloaded(&format!("mode = \"inline\"\n{POLICY}"));
     rig.load();
-    assert_eq!(rig.types("status --json").ended(0).json()["interfaces"][0]["hook"], "generic");
+    assert_eq!(rig.types("status --json").expect_exit(0).json()["interfaces"][0]["hook"], "generic");
     let words = format!("load --pin-root /sys/fs/bpf/second --config {}", rig.config().display());
-    rig.types(&words).ended(4).because("another XDP program is there (program \"inline\"");
+    rig.types(&words).expect_exit(4).because("another XDP program is there (program \"inline\"");
 }
 
 #[test]
@@ -210,7 +223,7 @@ fn another_network_namespace_judges_and_switches_as_the_one_of_the_load() {
         return;
     }
     let rig = Rig::new(POLICY);
-    let venue = SocketAddr::new(Wire::VENUE, 9001);
+    let venue = SocketAddr::new(TwoHosts::VENUE, 9001);
     let sink = Sink::listen(&rig.wire.venue, venue);
     let _idle = rig.inside(|| TcpStream::connect(venue)).expect("connecting");
     sink.wait("the connection", |all| all.len() == 1);
@@ -235,7 +248,7 @@ fn a_reset_ends_the_connections_that_it_fences() {
         return;
     }
     let rig = Rig::new(POLICY);
-    let venue = SocketAddr::new(Wire::VENUE, 9002);
+    let venue = SocketAddr::new(TwoHosts::VENUE, 9002);
     let sink = Sink::listen(&rig.wire.venue, venue);
     let _idle = rig.inside(|| TcpStream::connect(venue)).expect("connecting");
     sink.wait("the connection", |all| all.len() == 1);
@@ -244,7 +257,7 @@ fn a_reset_ends_the_connections_that_it_fences() {
         let scope = breaker.find("group/desk").expect("the group");
         breaker.trip(scope, breaker_common::abi::cause::RATE).expect("tripping it");
     });
-    let said = rig.switch("reset", "group/desk").ended(0);
+    let said = rig.switch("reset", "group/desk").expect_exit(0);
     assert!(said.out.contains("connections ended: 1"), "{said:?}");
     sink.wait("the reset", |all| all[0].end == End::Reset);
     let mut fresh = rig.inside(|| TcpStream::connect(venue)).expect("connecting");
@@ -273,16 +286,17 @@ fn a_trip_ends_an_idle_connection_of_a_container() {
         "ip address add 172.17.0.2/24 dev eth0; ip link set eth0 up; ip route add default via 172.17.0.1",
     );
     in_namespace(&rig.wire.venue, "ip route add 172.17.0.0/24 via 10.9.0.1");
-    let venue = SocketAddr::new(Wire::VENUE, 9001);
+    let venue = SocketAddr::new(TwoHosts::VENUE, 9001);
     let sink = Sink::listen(&rig.wire.venue, venue);
     let mut idle = container.run(|| TcpStream::connect(venue)).expect("connecting");
     idle.write_all(&order(1)).expect("sending");
     sink.wait("the order", |all| all[0].whole("D") == 1);
     // A namespace is found by a process in it: the thread of this one is none.
-    let mut held = container.run(|| std::process::Command::new("sleep").arg("60").spawn()).expect("a process");
+    let mut held =
+        container.run(|| std::process::Command::new("sleep").arg("60").spawn()).expect("a process");
     let said = rig.switch("trip", "session/x1");
     held.kill().expect("ending it");
     held.wait().expect("its end");
-    assert!(said.ended(0).out.contains("connections ended: 1"));
+    assert!(said.expect_exit(0).out.contains("connections ended: 1"));
     sink.wait("the reset", |all| all[0].end == End::Reset);
 }

@@ -55,7 +55,10 @@ fn never_unseen(rig: &Rig, verb: &str, kind: &str, prepare: impl Fn(), done: imp
             assert_ne!(said.code, Some(0), "not done: {what}");
             // A process that finds no memory at all has no further word.
             let corrected = told.last().is_some_and(|last| last != kind);
-            assert!(!noted || corrected || said.code.is_none(), "not done, and the log says that it was: {what}");
+            assert!(
+                !noted || corrected || said.code.is_none(),
+                "not done, and the log says that it was: {what}"
+            );
         }
         failed += 1;
     }
@@ -72,7 +75,7 @@ fn a_verb_of_which_a_system_call_fails_does_nothing_unseen() {
     let loaded = || rig.inside(|| Rig::root().exists());
     let unloaded = || {
         if loaded() {
-            rig.types("unload --force").ended(0);
+            rig.types("unload --force").expect_exit(0);
         }
     };
     never_unseen(&rig, &load, "loaded", unloaded, loaded);
@@ -96,8 +99,10 @@ fn a_verb_of_which_a_system_call_fails_does_nothing_unseen() {
         || state("tripped") == Some(false.into()),
     );
     rig.types("reset session/x1 --reason x --force");
-    let arm = || drop(rig.switch("arm", "session/x1").ended(0));
-    never_unseen(&rig, "disarm session/x1 --reason x", "disarmed", arm, || state("armed") == Some(false.into()));
+    let arm = || drop(rig.switch("arm", "session/x1").expect_exit(0));
+    never_unseen(&rig, "disarm session/x1 --reason x", "disarmed", arm, || {
+        state("armed") == Some(false.into())
+    });
     arm();
     // A trip is made first. Where it could not be, it does not say that it was.
     for (call, turn) in CALLS.into_iter().flat_map(|call| TURNS.map(|turn| (call, turn))) {
@@ -118,7 +123,7 @@ fn a_reload_of_which_a_system_call_fails_does_nothing_unseen() {
     let text = std::fs::read_to_string(rig.config()).expect("the configuration");
     let other = rig.configure("other.toml", &text.replace("max = 5,", "max = 4,"));
     let verb = format!("reload --config {}", other.display());
-    let back = || drop(rig.types(&format!("reload --config {}", rig.config().display())).ended(0));
+    let back = || drop(rig.types(&format!("reload --config {}", rig.config().display())).expect_exit(0));
     let most = || scope(&rig.types("status --json").json(), "session/x1")["limits"][0]["max"].clone();
     never_unseen(&rig, &verb, "policy_changed", back, || most() == 4);
 }

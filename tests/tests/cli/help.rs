@@ -24,7 +24,7 @@ const VERBS: [(&[&str], &[&str]); 14] = [
 fn every_verb_has_help_that_names_its_arguments_and_fits_a_terminal() {
     for (verb, words) in VERBS {
         for help in ["--help", "-h"] {
-            let said = breaker(&[verb, &[help]].concat()).ended(0);
+            let said = breaker(&[verb, &[help]].concat()).expect_exit(0);
             assert_eq!(said.err, "");
             let usage = format!("Usage: breaker {}", verb.join(" "));
             for word in words.iter().chain(&["--pin-root <DIR>", usage.as_str()]) {
@@ -37,10 +37,12 @@ fn every_verb_has_help_that_names_its_arguments_and_fits_a_terminal() {
 
 #[test]
 fn the_overview_lists_every_verb_and_every_exit_code() {
-    let said = breaker(&["--help"]).ended(0);
+    let said = breaker(&["--help"]).expect_exit(0);
     fits(&said.out);
-    let listed = |line: &str| line.strip_prefix("  ").and_then(|line| line.split(' ').next().map(str::to_owned));
-    let listed: Vec<_> = said.out.lines().skip_while(|line| *line != "Commands:").filter_map(listed).collect();
+    let listed =
+        |line: &str| line.strip_prefix("  ").and_then(|line| line.split(' ').next().map(str::to_owned));
+    let listed: Vec<_> =
+        said.out.lines().skip_while(|line| *line != "Commands:").filter_map(listed).collect();
     for (verb, _) in VERBS {
         assert!(listed.iter().any(|name| name == verb[0]), "{verb:?} is not listed:\n{}", said.out);
     }
@@ -57,8 +59,8 @@ fn the_overview_lists_every_verb_and_every_exit_code() {
 #[test]
 fn version_names_the_version_and_the_commit() {
     let expected = format!("breaker {} ({})\n", breaker_user::VERSION, breaker_user::GIT);
-    assert_eq!(breaker(&["--version"]).ended(0).out, expected);
-    assert_eq!(breaker(&["-V"]).ended(0).out, expected);
+    assert_eq!(breaker(&["--version"]).expect_exit(0).out, expected);
+    assert_eq!(breaker(&["-V"]).expect_exit(0).out, expected);
 }
 
 /// What goes into a pipe is at most 100 columns wide.

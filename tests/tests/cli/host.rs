@@ -40,7 +40,7 @@ impl Said {
 
     /// Asserts the exit code. The messages are what a person reads: one line that begins with the program's name.
     #[track_caller]
-    pub fn ended(self, code: i32) -> Self {
+    pub fn expect_exit(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self:#?}");
         self
     }
@@ -84,7 +84,7 @@ impl Host for Rig {
     }
 
     fn load(&self) {
-        self.types(&format!("load --config {}", self.config().display())).ended(0);
+        self.types(&format!("load --config {}", self.config().display())).expect_exit(0);
     }
 
     fn switch(&self, verb: &str, scope: &str) -> Said {
@@ -108,8 +108,9 @@ impl Host for Rig {
     }
 
     fn shell(&self, command: &str) -> String {
-        let ran =
-            self.inside(|| Command::new("sh").args(["-c", command]).envs(rig::PINS).output().expect("running sh"));
+        let ran = self.inside(|| {
+            Command::new("sh").args(["-c", command]).envs(rig::PINS).output().expect("running sh")
+        });
         assert!(ran.status.success(), "{command}: {}", String::from_utf8_lossy(&ran.stderr));
         String::from_utf8(ran.stdout).expect("UTF-8")
     }
@@ -118,13 +119,17 @@ impl Host for Rig {
 /// How many programs tcx runs at the egress of an interface; none where there is no such interface.
 pub fn chain(rig: &Rig, interface: &str) -> usize {
     use aya::programs::{SchedClassifier, TcAttachType};
-    rig.inside(|| SchedClassifier::query_tcx(interface, TcAttachType::Egress)).map_or(0, |(_, programs)| programs.len())
+    rig.inside(|| SchedClassifier::query_tcx(interface, TcAttachType::Egress))
+        .map_or(0, |(_, programs)| programs.len())
 }
 
 /// The state of a scope in what `status --json` says.
 pub fn scope<'a>(status: &'a Value, name: &str) -> &'a Value {
     let scopes = status["scopes"].as_array().expect("scopes");
-    scopes.iter().find(|scope| scope["scope"] == name).unwrap_or_else(|| panic!("{name} is not in {scopes:?}"))
+    scopes
+        .iter()
+        .find(|scope| scope["scope"] == name)
+        .unwrap_or_else(|| panic!("{name} is not in {scopes:?}"))
 }
 
 /// Another pin root on the same host.

@@ -38,7 +38,11 @@ fn conforms(found: &Value, sample: &Value, path: &str) {
         (Value::Object(found), Value::Object(sample)) => {
             let at = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
             for (key, sample) in sample {
-                conforms(found.get(key).unwrap_or_else(|| panic!("{} is missing", at(key))), sample, &at(key));
+                conforms(
+                    found.get(key).unwrap_or_else(|| panic!("{} is missing", at(key))),
+                    sample,
+                    &at(key),
+                );
             }
             for key in found.keys().filter(|key| !sample.contains_key(*key)) {
                 assert!(ADDED.contains(&at(key).as_str()), "{} is not documented", at(key));
@@ -47,7 +51,9 @@ fn conforms(found: &Value, sample: &Value, path: &str) {
         (Value::Array(found), Value::Array(sample)) => {
             found.iter().for_each(|one| conforms(one, &sample[0], &format!("{path}[]")));
         }
-        (Value::String(_), Value::String(_)) | (Value::Bool(_), Value::Bool(_)) | (Value::Null, Value::Null) => {}
+        (Value::String(_), Value::String(_))
+        | (Value::Bool(_), Value::Bool(_))
+        | (Value::Null, Value::Null) => {}
         (Value::Number(found), Value::Number(_)) => assert!(found.is_u64(), "{path} is {found}"),
         (found, sample) => panic!("{path} is {found} where {sample} has another type"),
     }
@@ -59,14 +65,22 @@ fn status_as_json_has_the_documented_keys_and_no_others() {
         return;
     }
     let rig = Rig::new(POLICY);
-    conforms(&rig.types("status --json").ended(0).json(), &contract(), "");
+    conforms(&rig.types("status --json").expect_exit(0).json(), &contract(), "");
     rig.trip("session/x1");
-    let status = rig.types("status --json").ended(10).json();
+    let status = rig.types("status --json").expect_exit(10).json();
     conforms(&status, &contract(), "");
     let names = |key: &str, name: &str| -> Vec<String> {
-        status[key].as_array().expect(key).iter().map(|one| one[name].as_str().expect(name).to_owned()).collect()
+        status[key]
+            .as_array()
+            .expect(key)
+            .iter()
+            .map(|one| one[name].as_str().expect(name).to_owned())
+            .collect()
     };
-    assert_eq!(names("scopes", "scope"), ["host", "group/desk", "session/undeclared", "session/x1", "session/x2"]);
+    assert_eq!(
+        names("scopes", "scope"),
+        ["host", "group/desk", "session/undeclared", "session/x1", "session/x2"]
+    );
     assert_eq!(names("sessions", "name"), ["undeclared", "x1", "x2"]);
     assert_eq!(status["interfaces"][0]["hook"], "tcx");
     assert_eq!(scope(&status, "session/x1")["causes"], json!(["manual"]));
@@ -78,13 +92,17 @@ fn status_as_json_has_the_documented_keys_and_no_others() {
     let at = status["breaker"]["loaded_at"].as_str().expect("a time");
     assert!(at.len() == 20 && at.as_bytes()[10] == b'T' && at.ends_with('Z'), "{at} is RFC 3339 UTC");
     // Of one scope: that scope and the sessions it holds.
-    let status = rig.types("status group/desk --json").ended(0).json();
+    let status = rig.types("status group/desk --json").expect_exit(0).json();
     conforms(&status, &contract(), "");
     assert_eq!(status["scopes"].as_array().map(Vec::len), Some(1));
     assert_eq!(status["sessions"].as_array().map(Vec::len), Some(2));
-    rig.types("unload --force").ended(0);
+    rig.types("unload --force").expect_exit(0);
     let config = rig.config();
-    conforms(&rig.types(&format!("load --json --config {}", config.display())).ended(0).json(), &contract(), "");
+    conforms(
+        &rig.types(&format!("load --json --config {}", config.display())).expect_exit(0).json(),
+        &contract(),
+        "",
+    );
 }
 
 #[test]
@@ -94,11 +112,13 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     }
     let rig = Rig::new(POLICY);
     rig.trip("host");
-    for args in [&["status"][..], &["status", "--json"], &["--help"], &["trip", "host", "--reason", "x"], &["events"]] {
+    for args in
+        [&["status"][..], &["status", "--json"], &["--help"], &["trip", "host", "--reason", "x"], &["events"]]
+    {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
         let ran = rig.inside(|| rig::command().args(args).stdout(writer).output().expect("running breaker"));
-        let said = Said::of(ran).ended(0);
+        let said = Said::of(ran).expect_exit(0);
         assert_eq!(said.err, "", "{args:?}");
     }
     assert_eq!(rig.shell(&format!("{} status | head -1", binary().display())).lines().count(), 1);
@@ -111,7 +131,7 @@ fn colour_is_for_terminals_only_and_not_where_no_color_says_so() {
     }
     let rig = Rig::new(POLICY);
     rig.trip("session/x1");
-    rig.switch("disarm", "session/x2").ended(0);
+    rig.switch("disarm", "session/x2").expect_exit(0);
     let status = format!("{} status", binary().display());
     // Into a pipe, whatever the terminal and the environment promise.
     let piped = format!("env -u NO_COLOR TERM=xterm-256color CLICOLOR_FORCE=1 {status} || true");
@@ -120,7 +140,10 @@ fn colour_is_for_terminals_only_and_not_where_no_color_says_so() {
         |environment: &str| rig.shell(&format!("script -qc 'env {environment} {status}' /dev/null || true"));
     let coloured = on_a_terminal("-u NO_COLOR TERM=xterm");
     for shout in ["TRIPPED: manual", "DISARMED"] {
-        assert!(coloured.lines().any(|line| line.contains(shout) && line.contains("\u{1b}[")), "{shout}: {coloured:?}");
+        assert!(
+            coloured.lines().any(|line| line.contains(shout) && line.contains("\u{1b}[")),
+            "{shout}: {coloured:?}"
+        );
     }
     let plain = on_a_terminal("NO_COLOR=1 TERM=xterm");
     assert!(plain.contains("TRIPPED: manual") && !plain.contains('\u{1b}'), "{plain:?}");
@@ -137,7 +160,7 @@ fn tables_are_narrow_enough_to_read_and_have_no_trailing_blanks() {
         let scope = breaker.find("session/x1").expect("a scope");
         breaker.trip(scope, (1 << 7) - 1).expect("tripping");
     });
-    let said = rig.types("status").ended(10);
+    let said = rig.types("status").expect_exit(10);
     for line in said.out.lines() {
         assert_eq!(line, line.trim_end(), "{line:?}");
         assert!(line.chars().count() <= 120, "{line:?} is too wide");

@@ -62,10 +62,10 @@ fn concurrent_trips_and_resets_leave_one_state_that_all_agree_on() {
     let state = scope(&status, "session/x1");
     assert!(state["epoch"].as_u64() >= Some((3 * EACH + done) as u64), "{state}");
     // Whoever comes last, alone, has their way.
-    rig.switch("trip", "session/x1").ended(0);
-    rig.types("status").ended(10);
-    rig.switch("reset", "session/x1").ended(0);
-    rig.types("status").ended(0);
+    rig.switch("trip", "session/x1").expect_exit(0);
+    rig.types("status").expect_exit(10);
+    rig.switch("reset", "session/x1").expect_exit(0);
+    rig.types("status").expect_exit(0);
 }
 
 #[test]
@@ -90,7 +90,10 @@ fn a_trip_after_the_last_reset_stays() {
             assert_eq!(now.causes, 1, "a trip was lost; the reset said {cleared:?}");
             // A trip that finds its cause cleared under its hands raises it again.
             let raised = now.epoch - seen.epoch;
-            assert!(if cleared == Reset::Refused { raised == 1 } else { raised >= 2 }, "{raised}: {cleared:?}");
+            assert!(
+                if cleared == Reset::Refused { raised == 1 } else { raised >= 2 },
+                "{raised}: {cleared:?}"
+            );
         }
     });
 }

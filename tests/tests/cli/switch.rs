@@ -30,7 +30,7 @@ fn each_verb_prints_the_state_read_back() {
         ("trip", true, true, 2, 10),
         ("reset", true, false, 3, 0),
     ] {
-        let said = rig.types(&format!("{verb} session/x1 --reason test --json")).ended(0);
+        let said = rig.types(&format!("{verb} session/x1 --reason test --json")).expect_exit(0);
         assert_eq!(said.err, "");
         let printed = said.json();
         let causes = if tripped { json!(["manual"]) } else { json!([]) };
@@ -43,19 +43,22 @@ fn each_verb_prints_the_state_read_back() {
         ] {
             assert_eq!(printed["scope"][key], expected, "{verb} {key}");
         }
-        let status = rig.types("status --json").ended(code).json();
+        let status = rig.types("status --json").expect_exit(code).json();
         assert_eq!(printed["scope"], *scope(&status, "session/x1"), "{verb}");
-        assert_eq!(rig.breaker(|breaker| breaker.switch(breaker.find("session/x1")?)).expect("a switch").epoch, epoch);
+        assert_eq!(
+            rig.breaker(|breaker| breaker.switch(breaker.find("session/x1")?)).expect("a switch").epoch,
+            epoch
+        );
     }
-    let said = rig.switch("trip", "group/desk").ended(0);
+    let said = rig.switch("trip", "group/desk").expect_exit(0);
     assert_eq!(said.out, "group/desk: TRIPPED (manual), armed, epoch 1; connections ended: 0\n");
-    let said = rig.switch("reset", "group/desk").ended(0);
+    let said = rig.switch("reset", "group/desk").expect_exit(0);
     let expected = "group/desk: not tripped, armed, epoch 2; connections fenced: 0, and what they had queued is dead; connections ended: 0\n";
     assert!(said.out.starts_with(expected), "{said:?}");
     for way in ["PossDupFlag=Y", "sequence reset", "possdup = \"pass\""] {
         assert!(said.out.contains(way), "{said:?}");
     }
-    assert_eq!(rig.switch("disarm", "host").ended(0).out, "host: not tripped, DISARMED, epoch 0\n");
+    assert_eq!(rig.switch("disarm", "host").expect_exit(0).out, "host: not tripped, DISARMED, epoch 0\n");
 }
 
 #[test]
@@ -88,49 +91,57 @@ fn a_trip_works_with_no_disk_for_its_log_and_says_so_and_a_reset_waits_for_one()
     let log = rig.config().with_file_name("log");
     std::fs::create_dir(&log).expect("a directory");
     let text = std::fs::read_to_string(rig.config()).expect("the configuration");
-    let text = text.replace(&rig.audit().display().to_string(), &log.join("audit.jsonl").display().to_string());
+    let text =
+        text.replace(&rig.audit().display().to_string(), &log.join("audit.jsonl").display().to_string());
     let config = rig.configure("log.toml", &text);
-    rig.inside(|| mount("tmpfs", &log, "tmpfs", MountFlags::empty(), Some(c"size=1m"))).expect("a small disk");
-    rig.types(&format!("load --config {}", config.display())).ended(0);
+    rig.inside(|| mount("tmpfs", &log, "tmpfs", MountFlags::empty(), Some(c"size=1m")))
+        .expect("a small disk");
+    rig.types(&format!("load --config {}", config.display())).expect_exit(0);
     let fill = || rig.shell(&format!("cat /dev/zero > {}/full 2> /dev/null || true", log.display()));
     fill();
     // What is left of the page that the log has begun is used first.
     let mut full = false;
     for _ in 0..40 {
-        let said = rig.switch("trip", "session/x1").ended(0);
+        let said = rig.switch("trip", "session/x1").expect_exit(0);
         assert!(said.out.contains("session/x1: TRIPPED (manual)"), "{said:?}");
         full = said.err.contains("No space left on device");
         if full {
             assert!(said.err.starts_with("breaker: the audit log was not written: "), "{said:?}");
-            assert!(said.err.contains("note by hand: ") && said.err.contains(" tripped session/x1 by "), "{said:?}");
+            assert!(
+                said.err.contains("note by hand: ") && said.err.contains(" tripped session/x1 by "),
+                "{said:?}"
+            );
             break;
         }
     }
     assert!(full, "the disk was not full");
     let refused = "the audit log cannot be written (setting room aside in";
-    rig.switch("reset", "session/x1").ended(4).because(refused).because("No space left on device");
-    assert_eq!(scope(&rig.types("status --json").ended(10).json(), "session/x1")["tripped"], true);
+    rig.switch("reset", "session/x1").expect_exit(4).because(refused).because("No space left on device");
+    assert_eq!(scope(&rig.types("status --json").expect_exit(10).json(), "session/x1")["tripped"], true);
     // Nothing that is let loose, or changed at all, goes unseen.
     for verb in ["disarm session/x2 --reason x", "arm session/x2 --reason x", "unload --force"] {
-        rig.types(verb).ended(4).because("the audit log cannot be written (").because("No space left on device");
+        rig.types(verb)
+            .expect_exit(4)
+            .because("the audit log cannot be written (")
+            .because("No space left on device");
     }
     rig.types(&format!("load --pin-root /sys/fs/bpf/other --config {}", config.display()))
-        .ended(4)
+        .expect_exit(4)
         .because("No space left on device");
-    assert_eq!(scope(&rig.types("status --json").ended(10).json(), "session/x2")["armed"], true);
+    assert_eq!(scope(&rig.types("status --json").expect_exit(10).json(), "session/x2")["armed"], true);
     rig.shell(&format!("rm {}/full", log.display()));
-    let said = rig.switch("reset", "session/x1").ended(0);
+    let said = rig.switch("reset", "session/x1").expect_exit(0);
     assert_eq!(said.err, "");
     // Half a line was never left behind.
-    rig.types("audit verify").ended(0);
+    rig.types("audit verify").expect_exit(0);
 
     rig.inside(|| mount_remount(&log, MountFlags::RDONLY, c"")).expect("making it read-only");
-    let said = rig.switch("trip", "session/x1").ended(0);
+    let said = rig.switch("trip", "session/x1").expect_exit(0);
     assert!(said.err.contains("Read-only file system"), "{said:?}");
-    rig.switch("reset", "session/x1").ended(4).because("Read-only file system");
-    rig.types("unload --force").ended(4).because("Read-only file system");
+    rig.switch("reset", "session/x1").expect_exit(4).because("Read-only file system");
+    rig.types("unload --force").expect_exit(4).because("Read-only file system");
     rig.inside(|| mount_remount(&log, MountFlags::empty(), c"")).expect("making it writable");
-    rig.types("unload --force").ended(0);
+    rig.types("unload --force").expect_exit(0);
     rig.is_clean();
 }
 
@@ -144,10 +155,11 @@ fn a_trip_does_not_wait_for_whoever_holds_the_log() {
     let log = File::open(rig.audit()).expect("the log");
     flock(&log, FlockOperation::LockExclusive).expect("locking it");
     let start = Instant::now();
-    let said = rig.switch("trip", "session/x1").ended(0);
+    let said = rig.switch("trip", "session/x1").expect_exit(0);
     assert!(said.err.contains("another process has held its lock for 50ms"), "{said:?}");
     assert!(start.elapsed() < Duration::from_secs(1));
-    let lines = || std::fs::read_to_string(rig.audit()).expect("the log").matches("\"kind\":\"tripped\"").count();
+    let lines =
+        || std::fs::read_to_string(rig.audit()).expect("the log").matches("\"kind\":\"tripped\"").count();
     assert_eq!(lines(), 0);
     drop(log);
     // Its line comes when the log is free.
@@ -155,8 +167,8 @@ fn a_trip_does_not_wait_for_whoever_holds_the_log() {
         assert!(start.elapsed() < Duration::from_secs(10), "the line did not come");
         sleep(Duration::from_millis(10));
     }
-    assert_eq!(rig.switch("trip", "session/x1").ended(0).err, "");
-    rig.types("audit verify").ended(0);
+    assert_eq!(rig.switch("trip", "session/x1").expect_exit(0).err, "");
+    rig.types("audit verify").expect_exit(0);
 }
 
 #[test]
@@ -177,13 +189,19 @@ fn a_trip_with_nobody_listening_is_a_trip() {
         command.args(["trip", "session/x1", "--reason", "x"]).stdout(deaf()).stderr(deaf()).status()
     });
     assert_eq!(ran.expect("running breaker").code(), Some(0));
-    rig.types("status").ended(10);
+    rig.types("status").expect_exit(10);
     // The same where there is nothing to write to at all.
-    let full =
-        || Stdio::from(File::create("/dev/full").expect("/dev/full").as_fd().try_clone_to_owned().expect("a copy"));
-    let ran = rig.inside(|| rig::command().args(["trip", "session/x2", "--reason", "x"]).stdout(full()).output());
-    Said::of(ran.expect("running breaker")).ended(1).because("writing to standard output: No space left on device");
-    assert_eq!(scope(&rig.types("status --json").ended(10).json(), "session/x2")["tripped"], true);
+    let full = || {
+        Stdio::from(
+            File::create("/dev/full").expect("/dev/full").as_fd().try_clone_to_owned().expect("a copy"),
+        )
+    };
+    let ran =
+        rig.inside(|| rig::command().args(["trip", "session/x2", "--reason", "x"]).stdout(full()).output());
+    Said::of(ran.expect("running breaker"))
+        .expect_exit(1)
+        .because("writing to standard output: No space left on device");
+    assert_eq!(scope(&rig.types("status --json").expect_exit(10).json(), "session/x2")["tripped"], true);
     // That it does not hold is told by its code also then.
     rig.shell("rm /sys/fs/bpf/breaker/link_0");
     let ran = rig.inside(|| rig::command().args(["trip", "session/x1"]).stdout(deaf()).status());
@@ -202,19 +220,24 @@ fn a_trip_takes_any_reason_and_tells_what_it_made_of_it() {
         (&[][..], "no reason given", Some("it is missing")),
         (&[OsStr::new("--reason")], "no reason given", Some("it is empty")),
         (&[OsStr::new("--reason"), OsStr::new("")], "no reason given", Some("it is empty")),
-        (&[OsStr::new("--reason"), OsStr::new(&long)], &long[..1000], Some("it has 100000 bytes, cut to 1000")),
+        (
+            &[OsStr::new("--reason"), OsStr::new(&long)],
+            &long[..1000],
+            Some("it has 100000 bytes, cut to 1000"),
+        ),
         (&[OsStr::new("--reason"), OsStr::from_bytes(b"\xff!")], "\u{fffd}!", Some("it is not UTF-8")),
         (&[OsStr::new("--reason"), OsStr::new("-x")], "-x", None),
     ] {
         let ran = rig.inside(|| rig::command().args(["trip", "session/x1"]).args(reason).output());
-        let said = Said::of(ran.expect("running breaker")).ended(0);
+        let said = Said::of(ran.expect("running breaker")).expect_exit(0);
         assert_eq!((said.out.contains("TRIPPED (manual)"), said.err.as_str()), (true, ""), "{said:?}");
         let log = std::fs::read_to_string(rig.audit()).expect("the log");
-        let line: serde_json::Value = serde_json::from_str(log.lines().last().expect("a line")).expect("JSON");
+        let line: serde_json::Value =
+            serde_json::from_str(log.lines().last().expect("a line")).expect("JSON");
         assert_eq!((&line["kind"], &line["reason"]), (&json!("tripped"), &json!(noted)));
         assert_eq!(line["counts"]["reason_replaced"].as_str(), found);
         assert_eq!(found.is_some_and(|found| said.out.contains(found)), found.is_some(), "{said:?}");
-        rig.switch("reset", "session/x1").ended(0);
+        rig.switch("reset", "session/x1").expect_exit(0);
     }
 }
 
@@ -226,10 +249,10 @@ fn no_verb_needs_or_starts_a_process() {
     let rig = Rig::unloaded(POLICY);
     rig.load();
     for (verb, code) in [("disarm", 11), ("arm", 0), ("trip", 10), ("reset", 0)] {
-        rig.switch(verb, "session/x1").ended(0);
-        let status = rig.types("status --json").ended(code).json();
+        rig.switch(verb, "session/x1").expect_exit(0);
+        let status = rig.types("status --json").expect_exit(code).json();
         assert_eq!(status["agent"], json!({ "running": false, "heartbeat_age_ms": null }));
     }
-    let said = rig.types("status").ended(0);
+    let said = rig.types("status").expect_exit(0);
     assert!(said.out.contains("agent   none since the load; enforcement needs none"), "{said:?}");
 }

@@ -28,11 +28,13 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         (&["audit"], "Usage: breaker audit"),
         (&["unload", "--force=yes"], "unexpected value 'yes'"),
     ] {
-        let said = breaker(args).ended(2).because(found);
+        let said = breaker(args).expect_exit(2).because(found);
         assert_eq!(said.out, "", "{args:?}");
     }
     let long = "x".repeat(1001);
-    breaker(&["reset", "host", "--reason", &long]).ended(2).because("it has 1001 bytes: write at most 1000");
+    breaker(&["reset", "host", "--reason", &long])
+        .expect_exit(2)
+        .because("it has 1001 bytes: write at most 1000");
 }
 
 #[test]
@@ -40,10 +42,10 @@ fn bytes_that_are_no_text_are_wrong_usage_and_no_panic() {
     let bytes = OsStr::from_bytes(b"session/\xff\xfe");
     for verb in ["trip", "status"] {
         let ran = rig::command().arg(verb).arg(bytes).output().expect("running breaker");
-        Said::of(ran).ended(2).because("invalid UTF-8");
+        Said::of(ran).expect_exit(2).because("invalid UTF-8");
     }
     let ran = rig::command().arg("check").arg("--config").arg(bytes).output().expect("running breaker");
-    Said::of(ran).ended(2).because("cannot be read");
+    Said::of(ran).expect_exit(2).because("cannot be read");
 }
 
 #[test]
@@ -54,7 +56,7 @@ fn every_error_of_a_configuration_is_told_at_once_with_its_place() {
     std::fs::write(&file, text).expect("writing");
     let file = file.to_str().expect("UTF-8");
     for verb in ["check", "load", "agent"] {
-        let mut said = breaker(&[verb, "--config", file]).ended(2);
+        let mut said = breaker(&[verb, "--config", file]).expect_exit(2);
         for place in ["2:15", "3:8", "4:8", "8:10", "9:1"] {
             said = said.because(&format!("{file}:{place}\n"));
         }
@@ -68,12 +70,14 @@ fn every_error_of_a_configuration_is_told_at_once_with_its_place() {
 #[test]
 fn a_configuration_that_cannot_be_read_ends_with_2() {
     for verb in ["check", "load", "agent"] {
-        breaker(&[verb, "--config", "/nonexistent.toml"]).ended(2).because("/nonexistent.toml: cannot be read");
-        breaker(&[verb, "--config", "/tmp"]).ended(2).because("/tmp: cannot be read");
+        breaker(&[verb, "--config", "/nonexistent.toml"])
+            .expect_exit(2)
+            .because("/nonexistent.toml: cannot be read");
+        breaker(&[verb, "--config", "/tmp"]).expect_exit(2).because("/tmp: cannot be read");
     }
     // The usual file, on a machine that has none.
     if !std::path::Path::new("/etc/breaker/breaker.toml").exists() {
-        breaker(&["check"]).ended(2).because("/etc/breaker/breaker.toml: cannot be read");
+        breaker(&["check"]).expect_exit(2).because("/etc/breaker/breaker.toml: cannot be read");
     }
 }
 
@@ -94,11 +98,11 @@ fn what_is_no_regular_file_is_refused_at_once() {
         (Path::new("/tmp"), "it is a directory"),
     ] {
         for verb in ["check", "load", "reload", "agent"] {
-            rig.types(&format!("{verb} --config {}", path.display())).ended(2).because(found);
+            rig.types(&format!("{verb} --config {}", path.display())).expect_exit(2).because(found);
         }
         if path != link {
-            rig.types(&format!("events --audit {}", path.display())).ended(1).because(found);
-            rig.types(&format!("audit verify --audit {}", path.display())).ended(1).because(found);
+            rig.types(&format!("events --audit {}", path.display())).expect_exit(1).because(found);
+            rig.types(&format!("audit verify --audit {}", path.display())).expect_exit(1).because(found);
         }
     }
     // And as the log of a policy.
@@ -107,15 +111,15 @@ fn what_is_no_regular_file_is_refused_at_once() {
     let config = rig.configure("fifo.toml", &text);
     for verb in ["check", "load", "agent"] {
         let found = format!("agent audit: {} is a FIFO: name a regular file", fifo.display());
-        rig.types(&format!("{verb} --config {}", config.display())).ended(2).because(&found);
+        rig.types(&format!("{verb} --config {}", config.display())).expect_exit(2).because(&found);
     }
     rig.is_clean();
     // One that took the log's place keeps no trip back.
     rig.load();
     rig.shell(&format!("rm {0}; mkfifo {0}", rig.audit().display()));
-    rig.switch("trip", "host").ended(0).because("it is a FIFO");
-    rig.switch("reset", "host").ended(4).because("it is a FIFO");
-    rig.types("events").ended(1).because("it is a FIFO");
+    rig.switch("trip", "host").expect_exit(0).because("it is a FIFO");
+    rig.switch("reset", "host").expect_exit(4).because("it is a FIFO");
+    rig.types("events").expect_exit(1).because("it is a FIFO");
 }
 
 #[test]
@@ -125,13 +129,16 @@ fn what_does_not_fit_the_maps_is_an_error_of_the_configuration() {
         let file = directory.path().join("large.toml");
         std::fs::write(&file, text).expect("writing");
         for verb in ["check", "load"] {
-            breaker(&[verb, "--config", file.to_str().expect("UTF-8")]).ended(2).because(found);
+            breaker(&[verb, "--config", file.to_str().expect("UTF-8")]).expect_exit(2).because(found);
         }
     };
     let names: Vec<_> = (0..17).map(|n| format!("\"eth{n}\"")).collect();
     refused(&format!("[host]\ninterfaces = [{}]\n", names.join(", ")), "attaching to 17 interfaces");
     let audit = format!("/{}", "a".repeat(256));
-    refused(&format!("[host]\ninterfaces = [\"lo\"]\n[agent]\naudit = {audit:?}\n"), "it has 257 bytes where 256 fit");
+    refused(
+        &format!("[host]\ninterfaces = [\"lo\"]\n[agent]\naudit = {audit:?}\n"),
+        "it has 257 bytes where 256 fit",
+    );
 }
 
 #[test]
@@ -140,7 +147,7 @@ fn an_unknown_scope_lists_the_near_ones_and_changes_nothing() {
         return;
     }
     let rig = Rig::new(POLICY);
-    let scopes = || rig.types("status --json").ended(0).json()["scopes"].clone();
+    let scopes = || rig.types("status --json").expect_exit(0).json()["scopes"].clone();
     let before = scopes();
     for (scope, near) in [
         ("x1", "did you mean one of session/x1, session/x2?"),
@@ -152,10 +159,10 @@ fn an_unknown_scope_lists_the_near_ones_and_changes_nothing() {
         ("session/../host", "is not in the policy"),
     ] {
         for verb in ["trip", "reset", "arm", "disarm"] {
-            let said = rig.switch(verb, scope).ended(2).because(near);
+            let said = rig.switch(verb, scope).expect_exit(2).because(near);
             assert_eq!(said.out, "");
         }
-        rig.types(&format!("status {scope}")).ended(2).because(near);
+        rig.types(&format!("status {scope}")).expect_exit(2).because(near);
     }
     assert_eq!(scopes(), before);
     assert!(!rig.audit().exists(), "nothing to tell");

@@ -69,7 +69,8 @@ pub fn build(cache: &Path, suites: &[Suite]) -> Result<BTreeMap<String, Vec<u8>>
         Ok((name, fs::read(path).with_context(|| format!("reading {}", path.display()))?))
     };
     let programs = names.into_iter().map(|name| {
-        let path = paths.get(name).with_context(|| format!("building static programs: cargo names no {name}"))?;
+        let path =
+            paths.get(name).with_context(|| format!("building static programs: cargo names no {name}"))?;
         read(name.to_owned(), path)
     });
     let objects = USED.iter().map(|name| read(format!("{OBJECTS}/{name}"), &object::built(name)));
@@ -90,7 +91,8 @@ mod tests {
     #[test]
     fn takes_name_and_path_of_programs_alone() {
         let test = r#"{"reason":"compiler-artifact","target":{"kind":["test"],"name":"program"},"executable":"/x/program-1f"}"#;
-        let library = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"program"},"executable":null}"#;
+        let library =
+            r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"program"},"executable":null}"#;
         assert_eq!(executable(test), Some(("program".to_owned(), "/x/program-1f".into())));
         assert_eq!(executable(library), None);
     }

@@ -21,7 +21,8 @@ pub struct Found {
 impl Found {
     /// Of nothing yet.
     pub fn new(renew: bool) -> Result<Self> {
-        let recorded = if renew { None } else { Some([Record::read(&VERIFIED)?, Record::read(&INSTRUCTIONS)?]) };
+        let recorded =
+            if renew { None } else { Some([Record::read(&VERIFIED)?, Record::read(&INSTRUCTIONS)?]) };
         let (verified, instructions) = (Record::new(&VERIFIED), Record::new(&INSTRUCTIONS));
         Ok(Self { recorded, verified, instructions, rows: Vec::new(), counted: Vec::new() })
     }
@@ -47,7 +48,8 @@ impl Found {
                 let counts = INSTRUCTIONS.counts(&outcome.found);
                 ensure!(!counts.is_empty(), "no packet was counted");
                 println!("{kernel}: {} kinds of packet counted, {} s", counts.len(), outcome.took.as_secs());
-                let complaints = instructions.map(|record| record.complaints(kernel, &counts)).unwrap_or_default();
+                let complaints =
+                    instructions.map(|record| record.complaints(kernel, &counts)).unwrap_or_default();
                 self.instructions.keep(kernel, release, &counts);
                 // Shown whatever is to be said of it.
                 self.counted.push((release.clone(), counts));
@@ -60,7 +62,8 @@ impl Found {
     /// All of it, in Markdown.
     pub fn tables(&self) -> String {
         let tests = (!self.rows.is_empty()).then(|| report::tests(&self.rows));
-        let counts = self.counted.iter().map(|(release, counts)| format!("{release}:\n{}", report::counts(counts)));
+        let counts =
+            self.counted.iter().map(|(release, counts)| format!("{release}:\n{}", report::counts(counts)));
         tests.into_iter().chain(counts).collect::<Vec<_>>().join("\n\n")
     }
 

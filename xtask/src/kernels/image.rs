@@ -56,8 +56,9 @@ pub fn fetch(wanted: &[String], cache: &Path) -> Result<Vec<Image>> {
         };
         index.image(series, cache)
     };
-    let named =
-        |series| image(series).with_context(|| format!("kernel {series} of Debian's {}", suite_of(series).name));
+    let named = |series| {
+        image(series).with_context(|| format!("kernel {series} of Debian's {}", suite_of(series).name))
+    };
     wanted.iter().map(named).collect()
 }
 
@@ -75,8 +76,10 @@ impl Index {
     fn update(suite: Suite, cache: &Path) -> Result<Self> {
         let apt = Apt::new(suite, &cache.join("suites").join(suite.name))?;
         process::run(apt.command("apt-get", "update").arg("-qq"))?;
-        let names = apt.command("apt-cache", "pkgnames").arg("linux-").output().context("starting apt-cache")?;
-        let packages: Vec<String> = String::from_utf8_lossy(&names.stdout).lines().map(str::to_owned).collect();
+        let names =
+            apt.command("apt-cache", "pkgnames").arg("linux-").output().context("starting apt-cache")?;
+        let packages: Vec<String> =
+            String::from_utf8_lossy(&names.stdout).lines().map(str::to_owned).collect();
         if packages.is_empty() {
             bail!("its index has no packages of a kernel: could it be fetched?");
         }
@@ -126,7 +129,8 @@ struct Apt {
 impl Apt {
     fn new(suite: Suite, home: &Path) -> Result<Self> {
         for directory in ["lists/partial", "cache/archives/partial"] {
-            fs::create_dir_all(home.join(directory)).with_context(|| format!("creating {}", home.display()))?;
+            fs::create_dir_all(home.join(directory))
+                .with_context(|| format!("creating {}", home.display()))?;
         }
         let archive = archive(suite);
         let list = format!("deb [arch=amd64 signed-by={KEYS}] {archive} {} main\n", suite.name);

@@ -64,14 +64,20 @@ pub fn run(image: &Image, task: Task, programs: &BTreeMap<String, Vec<u8>>, log:
     if run.crashed() {
         let kept = log.with_extension("crashed.log");
         fs::rename(log, &kept).with_context(|| format!("keeping {}", kept.display()))?;
-        eprintln!("xtask: {} crashed after {} s: once more: see {}", image.release, run.took.as_secs(), kept.display());
+        eprintln!(
+            "xtask: {} crashed after {} s: once more: see {}",
+            image.release,
+            run.took.as_secs(),
+            kept.display()
+        );
         run = once(image, task, &archive, log)?;
     }
     fs::remove_file(&archive).with_context(|| format!("removing {}", archive.display()))?;
     let Run { console, took, hangs } = run;
     // QEMU ends with 0 after a panic too: only the guest's own line tells.
     let Some(found) = closing(&console) else {
-        let what = if hangs { format!("not done after {} s", PATIENCE.as_secs()) } else { "failed".to_owned() };
+        let what =
+            if hangs { format!("not done after {} s", PATIENCE.as_secs()) } else { "failed".to_owned() };
         let tail = text(&console[console.len().saturating_sub(TAIL)..]);
         bail!("{what}; the end of its console, all of which is in {}:\n{tail}", log.display());
     };
@@ -121,7 +127,9 @@ fn boot(image: &Image, task: Task, archive: &Path) -> Result<Child> {
         // A warning of the kernel is a panic, a panic is the end, and nothing less comes between the lines of the tests.
         // What the kernel does not know goes on into the environment of all programs.
         .arg("-append")
-        .arg(format!("console=ttyS0 loglevel=1 panic=-1 oops=panic panic_on_warn=1 BREAKER_TESTS_OBJECTS=/{OBJECTS}"))
+        .arg(format!(
+            "console=ttyS0 loglevel=1 panic=-1 oops=panic panic_on_warn=1 BREAKER_TESTS_OBJECTS=/{OBJECTS}"
+        ))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     qemu.spawn().with_context(|| format!("starting {QEMU}"))
@@ -199,7 +207,8 @@ mod tests {
     #[test]
     fn a_crash_is_of_the_kernel_alone() {
         let crashed = |lines: &[&str]| {
-            let console = lines.iter().map(|text| Line { at: Duration::ZERO, text: text.to_string() }).collect();
+            let console =
+                lines.iter().map(|text| Line { at: Duration::ZERO, text: text.to_string() }).collect();
             Run { console, took: Duration::ZERO, hangs: false }.crashed()
         };
         let panic = "Kernel panic - not syncing: Fatal exception in interrupt";
@@ -216,8 +225,9 @@ mod tests {
     fn a_silent_machine_is_not_waited_for_longer_than_said() {
         let (sender, lines) = mpsc::channel();
         sender.send("one".to_owned()).expect("a listener");
-        let started =
-            Instant::now().checked_sub(PATIENCE - Duration::from_millis(20)).expect("a machine up for longer");
+        let started = Instant::now()
+            .checked_sub(PATIENCE - Duration::from_millis(20))
+            .expect("a machine up for longer");
         assert_eq!(follow(&lines, started)[0].text, "one");
     }
 }

@@ -41,7 +41,8 @@ pub fn run(wanted: &[String], counts: bool, renew: bool) -> Result<ExitCode> {
     let cache = workspace::root().join("target/kernels");
     fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
     let usual = if counts { &[COUNTED][..] } else { &USUAL };
-    let wanted = if wanted.is_empty() { usual.iter().map(ToString::to_string).collect() } else { wanted.to_vec() };
+    let wanted =
+        if wanted.is_empty() { usual.iter().map(ToString::to_string).collect() } else { wanted.to_vec() };
     // The network and the compiler do not wait for each other.
     let (images, programs) = thread::scope(|scope| {
         let images = scope.spawn(|| image::fetch(&wanted, &cache));

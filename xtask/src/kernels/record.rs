@@ -103,7 +103,8 @@ impl Record {
     fn text(&self) -> Result<String> {
         let Kind { key, command, .. } = self.kind;
         let entry = |entry: &Entry| json!({ "release": entry.release, *key: entry.counts });
-        let kernels: BTreeMap<_, _> = self.kernels.iter().map(|(kernel, found)| (kernel, entry(found))).collect();
+        let kernels: BTreeMap<_, _> =
+            self.kernels.iter().map(|(kernel, found)| (kernel, entry(found))).collect();
         Ok(serde_json::to_string_pretty(&json!({ "command": command, "kernels": kernels }))? + "\n")
     }
 
@@ -147,7 +148,9 @@ impl Kind {
 /// The programs that are too near to where the verifier gives up.
 pub fn too_large(verified: &Counts) -> Vec<String> {
     let large = verified.iter().filter(|(_, count)| **count > LIMIT);
-    large.map(|(program, count)| format!("{program} takes {count} verified instructions, more than {LIMIT}")).collect()
+    large
+        .map(|(program, count)| format!("{program} takes {count} verified instructions, more than {LIMIT}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -171,7 +174,11 @@ mod tests {
         for kind in BOTH {
             let record = record(kind, &[("egress", 1000)]);
             for (count, complaints) in [(1, 0), (1050, 0), (1051, 1)] {
-                assert_eq!(record.complaints(COUNTED, &counts(&[("egress", count)])).len(), complaints, "{count}");
+                assert_eq!(
+                    record.complaints(COUNTED, &counts(&[("egress", count)])).len(),
+                    complaints,
+                    "{count}"
+                );
             }
         }
         assert_eq!(too_large(&counts(&[("egress", 500_000), ("inline", 500_001)])).len(), 1);

@@ -41,7 +41,8 @@ pub fn tests(rows: &[Row]) -> String {
         vec![line("kernel", "hook", programs.iter().map(|name| format!("`{name}`, verified")), "tests", "s")];
     lines.push(line("---", "---", programs.iter().map(|_| "---:".to_owned()), "---:", "---:"));
     for row in rows {
-        let counts = programs.iter().map(|name| row.verified.get(*name).map_or("–".to_owned(), u64::to_string));
+        let counts =
+            programs.iter().map(|name| row.verified.get(*name).map_or("–".to_owned(), u64::to_string));
         let (hook, passed) = match row.refusal {
             Some(_) => ("refused", "–".to_owned()),
             None => (row.hook.as_str(), row.passed.to_string()),
@@ -51,7 +52,13 @@ pub fn tests(rows: &[Row]) -> String {
     lines.join("\n")
 }
 
-fn line(kernel: &str, hook: &str, counts: impl Iterator<Item = String>, tests: &str, seconds: &str) -> String {
+fn line(
+    kernel: &str,
+    hook: &str,
+    counts: impl Iterator<Item = String>,
+    tests: &str,
+    seconds: &str,
+) -> String {
     let counts: String = counts.map(|count| format!(" {count} |")).collect();
     format!("| {kernel} | {hook} |{counts} {tests} | {seconds} |")
 }

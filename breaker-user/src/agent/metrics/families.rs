@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use breaker_common::abi::cause;
-use breaker_common::class::{Class, Incoming};
+use breaker_common::class::{Class, InboundClass};
 
 use super::figures::{Figures, Limit, Scope};
 
@@ -54,14 +54,24 @@ const fn family(
 
 /// All of them, in the order in which they are served.
 pub const FAMILIES: &[Family] = &[
-    family("breaker_build_info", &["version", "git", "abi", "program_tag"], "What is loaded; always 1.", |of, sink| {
-        let [version, git, abi, tag] = &of.build;
-        sink(&[version, git, abi, tag], Value::Count(1));
-    }),
-    family("breaker_policy_info", &["policy", "sha256"], "The policy that is in force; always 1.", |of, sink| {
-        let [policy, sha256] = &of.policy;
-        sink(&[policy, sha256], Value::Count(1));
-    }),
+    family(
+        "breaker_build_info",
+        &["version", "git", "abi", "program_tag"],
+        "What is loaded; always 1.",
+        |of, sink| {
+            let [version, git, abi, tag] = &of.build;
+            sink(&[version, git, abi, tag], Value::Count(1));
+        },
+    ),
+    family(
+        "breaker_policy_info",
+        &["policy", "sha256"],
+        "The policy that is in force; always 1.",
+        |of, sink| {
+            let [policy, sha256] = &of.policy;
+            sink(&[policy, sha256], Value::Count(1));
+        },
+    ),
     family(
         "breaker_armed",
         &["scope"],
@@ -70,11 +80,16 @@ pub const FAMILIES: &[Family] = &[
             of.scopes.iter().for_each(|scope| sink(&[&scope.name], Value::Count(scope.armed.into())));
         },
     ),
-    family("breaker_tripped", &["scope", "cause"], "1 where the scope is tripped for this cause.", |of, sink| {
-        each_cause(of, |scope, (bit, name), _| {
-            sink(&[&scope.name, name], Value::Count((scope.causes & bit != 0).into()));
-        });
-    }),
+    family(
+        "breaker_tripped",
+        &["scope", "cause"],
+        "1 where the scope is tripped for this cause.",
+        |of, sink| {
+            each_cause(of, |scope, (bit, name), _| {
+                sink(&[&scope.name, name], Value::Count((scope.causes & bit != 0).into()));
+            });
+        },
+    ),
     family("breaker_epoch", &["scope"], "Raised by each trip and each reset of the scope.", |of, sink| {
         of.scopes.iter().for_each(|scope| sink(&[&scope.name], Value::Count(scope.epoch)));
     }),
@@ -107,7 +122,7 @@ pub const FAMILIES: &[Family] = &[
         "Messages that came in, where that is read.",
         |of, sink| {
             for session in of.sessions.iter().filter(|_| of.inbound) {
-                for (kind, count) in Incoming::ALL.into_iter().zip(session.counters.inbound) {
+                for (kind, count) in InboundClass::ALL.into_iter().zip(session.counters.inbound) {
                     sink(&[&session.name, kind.name()], Value::Count(count));
                 }
             }
@@ -134,24 +149,40 @@ pub const FAMILIES: &[Family] = &[
         &["session"],
         "Segments that held bytes seen before.",
         |of, sink| {
-            of.sessions.iter().for_each(|session| sink(&[&session.name], Value::Count(session.counters.retransmitted)));
+            of.sessions
+                .iter()
+                .for_each(|session| sink(&[&session.name], Value::Count(session.counters.retransmitted)));
         },
     ),
-    family("breaker_desyncs_total", &["session"], "Times that the stream of a connection was lost.", |of, sink| {
-        of.sessions.iter().for_each(|session| sink(&[&session.name], Value::Count(session.counters.desyncs)));
-    }),
-    family("breaker_connections", &["session", "state"], "Connections, by whether they are fenced.", |of, sink| {
-        for session in &of.sessions {
-            sink(&[&session.name, "live"], Value::Count(session.connections.live));
-            sink(&[&session.name, "fenced"], Value::Count(session.connections.fenced));
-        }
-    }),
+    family(
+        "breaker_desyncs_total",
+        &["session"],
+        "Times that the stream of a connection was lost.",
+        |of, sink| {
+            of.sessions
+                .iter()
+                .for_each(|session| sink(&[&session.name], Value::Count(session.counters.desyncs)));
+        },
+    ),
+    family(
+        "breaker_connections",
+        &["session", "state"],
+        "Connections, by whether they are fenced.",
+        |of, sink| {
+            for session in &of.sessions {
+                sink(&[&session.name, "live"], Value::Count(session.connections.live));
+                sink(&[&session.name, "fenced"], Value::Count(session.connections.fenced));
+            }
+        },
+    ),
     family(
         "breaker_blind_connections",
         &["session"],
         "Live connections that cannot be followed right now: their bytes count as orders.",
         |of, sink| {
-            of.sessions.iter().for_each(|session| sink(&[&session.name], Value::Count(session.connections.blind)));
+            of.sessions
+                .iter()
+                .for_each(|session| sink(&[&session.name], Value::Count(session.connections.blind)));
         },
     ),
     family(
@@ -159,7 +190,9 @@ pub const FAMILIES: &[Family] = &[
         &["session"],
         "Segments of which something could not be read.",
         |of, sink| {
-            of.sessions.iter().for_each(|session| sink(&[&session.name], Value::Count(session.counters.unread)));
+            of.sessions
+                .iter()
+                .for_each(|session| sink(&[&session.name], Value::Count(session.counters.unread)));
         },
     ),
     family("breaker_limit", LIMIT, "Messages that may cross in any interval of this length.", |of, sink| {
@@ -168,9 +201,14 @@ pub const FAMILIES: &[Family] = &[
     family("breaker_limit_used", LIMIT, "Messages in the window now.", |of, sink| {
         each_limit(of, sink, |limit| limit.used);
     }),
-    family("breaker_limit_peak", LIMIT, "Most messages that any window has held since the load.", |of, sink| {
-        each_limit(of, sink, |limit| limit.peak);
-    }),
+    family(
+        "breaker_limit_peak",
+        LIMIT,
+        "Most messages that any window has held since the load.",
+        |of, sink| {
+            each_limit(of, sink, |limit| limit.peak);
+        },
+    ),
     family(
         "breaker_warning",
         LIMIT,
@@ -192,7 +230,9 @@ pub const FAMILIES: &[Family] = &[
         &["interface", "kind"],
         "Packets that passed unread, because of their headers.",
         |of, sink| {
-            of.unseen.iter().for_each(|(interface, kind, count)| sink(&[interface, kind], Value::Count(*count)));
+            of.unseen
+                .iter()
+                .for_each(|(interface, kind, count)| sink(&[interface, kind], Value::Count(*count)));
         },
     ),
     family(
@@ -204,11 +244,20 @@ pub const FAMILIES: &[Family] = &[
     family("breaker_enforced", &[], "1 where the breaker is in force: see breaker_problem.", |of, sink| {
         sink(&[], Value::Count(of.enforced.ok.into()));
     }),
-    family("breaker_problem", &["what", "where"], "1 for each thing that keeps it from being in force.", |of, sink| {
-        let found: BTreeSet<_> =
-            of.enforced.problems.iter().map(|problem| (problem.what.name(), problem.place.as_str())).collect();
-        found.into_iter().for_each(|(what, place)| sink(&[what, place], Value::Count(1)));
-    }),
+    family(
+        "breaker_problem",
+        &["what", "where"],
+        "1 for each thing that keeps it from being in force.",
+        |of, sink| {
+            let found: BTreeSet<_> = of
+                .enforced
+                .problems
+                .iter()
+                .map(|problem| (problem.what.name(), problem.place.as_str()))
+                .collect();
+            found.into_iter().for_each(|(what, place)| sink(&[what, place], Value::Count(1)));
+        },
+    ),
     family("breaker_heartbeat_age_seconds", &[], "Time since the agent's last sign of life.", |of, sink| {
         of.heartbeat_age_ns.into_iter().for_each(|age| sink(&[], Value::Seconds(age as f64 / 1e9)));
     }),
@@ -220,9 +269,14 @@ pub const FAMILIES: &[Family] = &[
             sink(&[], Value::Count(of.table[0]));
         },
     ),
-    family("breaker_connection_table_size", &[], "Entries that the table of live connections has.", |of, sink| {
-        sink(&[], Value::Count(of.table[1]));
-    }),
+    family(
+        "breaker_connection_table_size",
+        &[],
+        "Entries that the table of live connections has.",
+        |of, sink| {
+            sink(&[], Value::Count(of.table[1]));
+        },
+    ),
     family(
         "breaker_events_lost_total",
         &[],
@@ -239,9 +293,14 @@ pub const FAMILIES: &[Family] = &[
             sink(&[], Value::Count(of.events_left_out));
         },
     ),
-    family("breaker_audit_pending", &[], "Events in memory that the audit log does not have yet.", |of, sink| {
-        sink(&[], Value::Count(of.audit_pending));
-    }),
+    family(
+        "breaker_audit_pending",
+        &[],
+        "Events in memory that the audit log does not have yet.",
+        |of, sink| {
+            sink(&[], Value::Count(of.audit_pending));
+        },
+    ),
     family(
         "breaker_audit_failures_total",
         &[],

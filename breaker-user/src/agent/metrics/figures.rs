@@ -13,7 +13,7 @@ use crate::enforced::Enforced;
 use crate::kernel::Breaker;
 use crate::kernel::breaker::ConnectionCount;
 use crate::kernel::breaker::Used;
-use crate::kernel::tables::unpadded;
+use crate::kernel::tables::trim_padding;
 use crate::view::status::{class_name, per};
 
 /// The figures of one scrape.
@@ -108,12 +108,15 @@ impl Figures {
         let interfaces = of.loaded.attachments();
         Ok(Self {
             build: [
-                unpadded(&meta.version),
-                unpadded(&meta.git),
+                trim_padding(&meta.version),
+                trim_padding(&meta.git),
                 meta.abi.to_string(),
                 format!("{:016x}", of.loaded.tag),
             ],
-            policy: [now.policy.clone(), breaker.policy().sha256.iter().map(|byte| format!("{byte:02x}")).collect()],
+            policy: [
+                now.policy.clone(),
+                breaker.policy().sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
+            ],
             scopes: names.iter().map(|index| scope(breaker, history, index)).collect::<Result<_>>()?,
             // Sessions that a reload has removed leave holes among the numbers.
             sessions: names
@@ -133,7 +136,7 @@ impl Figures {
             reattached: breaker
                 .interfaces()
                 .iter()
-                .map(|found| unpadded(&found.name))
+                .map(|found| trim_padding(&found.name))
                 .map(|name| (name.clone(), of.last_look.reattachments(&name)))
                 .collect(),
             enforced: of.judgement.now(),
@@ -153,9 +156,10 @@ fn unseen(breaker: &Breaker) -> Result<Vec<(String, &'static str, u64)>> {
     let counted: HashMap<_, _> =
         breaker.maps().unseen()?.into_iter().map(|(key, count)| ((key.ifindex, key.kind), count)).collect();
     let of = |interface: &Interface| {
-        let (name, ifindex) = (unpadded(&interface.name), interface.ifindex);
+        let (name, ifindex) = (trim_padding(&interface.name), interface.ifindex);
         let count = |kind: usize| counted.get(&(ifindex, kind as u32)).copied().unwrap_or_default();
-        let kinds: Vec<_> = unseen::NAMES.into_iter().enumerate().map(|(kind, word)| (word, count(kind))).collect();
+        let kinds: Vec<_> =
+            unseen::NAMES.into_iter().enumerate().map(|(kind, word)| (word, count(kind))).collect();
         kinds.into_iter().map(move |(word, count)| (name.clone(), word, count))
     };
     Ok(breaker.interfaces().iter().flat_map(of).collect())
@@ -171,7 +175,8 @@ fn scope(breaker: &Breaker, history: &History, index: ScopeIndex) -> Result<Scop
         max: found.most,
         used: found.used,
         peak: found.peak,
-        warning: window::level(&found.limit, found.most, found.used).min(WARNINGS_PER_LIMIT as u64 + 1),
+        warning: window::warning_level(&found.limit, found.most, found.used)
+            .min(WARNINGS_PER_LIMIT as u64 + 1),
     };
     Ok(Scope {
         armed: state.armed != 0,

@@ -20,7 +20,7 @@ use super::history::History;
 use super::judgement::Judgement;
 use super::loaded::Loaded;
 use super::log::Log;
-use super::watch::LastLook;
+use super::watch::LastCheck;
 use crate::enforced::Problem;
 use figures::Figures;
 use text::Format;
@@ -36,7 +36,7 @@ pub struct Source {
     /// One scrape at a time: each takes megabytes where there are many sessions.
     pub turn: Arc<Semaphore>,
     /// When the watch last looked.
-    pub last_look: Arc<LastLook>,
+    pub last_look: Arc<LastCheck>,
     /// Whether the breaker is in force.
     pub judgement: Arc<Judgement>,
 }
@@ -63,12 +63,12 @@ impl Source {
     }
 
     /// What keeps the breaker from being in force, and what is not well with the agent; empty where all is. A tripped scope is no illness.
-    fn ailments(&self) -> Vec<String> {
+    fn health_problems(&self) -> Vec<String> {
         let enforced = self.judgement.now();
-        let mut ailments: Vec<_> = enforced.problems.iter().map(Problem::line).collect();
+        let mut health_problems: Vec<_> = enforced.problems.iter().map(Problem::line).collect();
         if self.last_look.is_stale() {
-            ailments.push("the watch has not looked for two seconds".to_owned());
+            health_problems.push("the watch has not looked for two seconds".to_owned());
         }
-        ailments
+        health_problems
     }
 }

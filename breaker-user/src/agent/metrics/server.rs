@@ -27,7 +27,7 @@ use super::text::Format;
 /// Connections at a time. Of more, the one that has lasted longest has to go: whoever connects and says nothing keeps nobody waiting.
 const CONNECTIONS: usize = 256;
 /// Bytes that request line and headers may have: the least that hyper takes.
-const MOST_HEADERS: usize = 8192;
+const MAX_HEADERS: usize = 8192;
 /// Time in which a request must have come, and as much again for its answer to be taken.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Time in which the figures must have been read: a disk may hang.
@@ -103,8 +103,8 @@ async fn exchange(stream: TcpStream, source: Arc<Source>) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(PATIENCE)
-        .max_buf_size(MOST_HEADERS)
-        .max_header_size(MOST_HEADERS)
+        .max_buf_size(MAX_HEADERS)
+        .max_header_size(MAX_HEADERS)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
@@ -152,11 +152,11 @@ fn metrics(source: &Source, format: Format) -> Response<Full<Bytes>> {
 }
 
 fn health(source: &Source) -> Response<Full<Bytes>> {
-    let ailments = source.ailments();
-    if ailments.is_empty() {
+    let health_problems = source.health_problems();
+    if health_problems.is_empty() {
         return plain(StatusCode::OK, "ok\n");
     }
-    plain(StatusCode::SERVICE_UNAVAILABLE, &(ailments.join("\n") + "\n"))
+    plain(StatusCode::SERVICE_UNAVAILABLE, &(health_problems.join("\n") + "\n"))
 }
 
 fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {

@@ -65,7 +65,14 @@ fn figures() -> Figures {
             causes: cause::RATE | cause::MANUAL,
             epoch: 3,
             trips: [1, 2, 0, 0, 0, 0, 0],
-            limits: vec![Limit { class: "order", per: "3s".to_owned(), max: 500, used: 12, peak: 77, warning: 2 }],
+            limits: vec![Limit {
+                class: "order",
+                per: "3s".to_owned(),
+                max: 500,
+                used: 12,
+                peak: 77,
+                warning: 2,
+            }],
         }],
         sessions: vec![Session {
             name: "xnys-1".to_owned(),
@@ -119,8 +126,9 @@ fn what_comes_in_is_served_only_where_it_is_read() {
 fn the_formats_differ_in_what_they_call_a_counter_and_nothing_else() {
     let classic = text(figures(), Format::Classic).unwrap();
     let open = text(figures(), Format::OpenMetrics).unwrap();
-    let samples =
-        |text: &str| text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>();
+    let samples = |text: &str| {
+        text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>()
+    };
     assert_eq!(samples(&classic), samples(&open));
     assert_eq!(open.lines().last(), Some("# EOF"));
     for family in FAMILIES {

@@ -41,14 +41,20 @@ fn tables_that_must_be_there_or_must_be_tables() {
 
 #[test]
 fn unknown_keys() {
-    refused(&format!("¦polcy = \"x\"\n{HOST}"), &["configuration: unknown key \"polcy\": did you mean policy?"]);
+    refused(
+        &format!("¦polcy = \"x\"\n{HOST}"),
+        &["configuration: unknown key \"polcy\": did you mean policy?"],
+    );
     let known = "known here are schema, policy, host, agent, group, session";
     refused(&format!("¦foo = 1\n{HOST}"), &[&format!("configuration: unknown key \"foo\": {known}")]);
     refused_in_host("¦limit = []", "host: unknown key \"limit\": did you mean limits?");
     refused_in_host("¦Mode = \"egress\"", "host: unknown key \"Mode\": did you mean mode?");
     let limit = "limits = [{ class = \"order\", max = 1, per = \"1s\", ¦wran = [] }]";
     refused_in_host(limit, "host limits: unknown key \"wran\": did you mean warn?");
-    refused(&format!("{HOST}[agent]\n¦metric = 1\n"), &["agent: unknown key \"metric\": did you mean metrics?"]);
+    refused(
+        &format!("{HOST}[agent]\n¦metric = 1\n"),
+        &["agent: unknown key \"metric\": did you mean metrics?"],
+    );
 }
 
 #[test]
@@ -60,8 +66,7 @@ fn choices() {
     let what = "host hook: \"tc\" is not a hook: \
                 write \"auto\" or \"tcx\" or \"clsact\" or \"native\" or \"generic\"; did you mean \"tcx\"?";
     refused_in_host("hook = ¦\"tc\"", what);
-    let what =
-        "host undeclared: \"\" is not a treatment of undeclared flow: write \"ignore\" or \"watch\" or \"block\"";
+    let what = "host undeclared: \"\" is not a treatment of undeclared flow: write \"ignore\" or \"watch\" or \"block\"";
     refused_in_host("undeclared = ¦\"\"", what);
     let what = "host inbound: \"drop\" is not a treatment of what comes in: write \"watch\" or \"ignore\"";
     refused_in_host("inbound = ¦\"drop\"", what);
@@ -76,7 +81,10 @@ fn choices() {
     );
     let what = "host on_table_full: \"drop\" is not an action: write \"block\" or \"pass\"";
     refused_in_host("on_table_full = ¦\"drop\"", what);
-    refused_in_host("armed = ¦\"yes\"", "host armed: \"yes\" is not a boolean: write true or false, without quotes");
+    refused_in_host(
+        "armed = ¦\"yes\"",
+        "host armed: \"yes\" is not a boolean: write true or false, without quotes",
+    );
 }
 
 #[test]
@@ -128,21 +136,27 @@ fn inbound() {
     ] {
         assert_eq!(of(&needed), Inbound::Watch, "{needed}");
         assert_eq!(of(&format!("inbound = \"watch\"\n{needed}")), Inbound::Watch);
-        let what = format!("host inbound: \"ignore\" does not go with {what}: write \"watch\", or remove that limit");
+        let what = format!(
+            "host inbound: \"ignore\" does not go with {what}: write \"watch\", or remove that limit"
+        );
         refused_in_host(&format!("inbound = ¦\"ignore\"\n{needed}"), &what);
     }
 }
 
 #[test]
 fn interfaces() {
-    let refused = |value: &str, messages: &[&str]| refused(&format!("[host]\ninterfaces = {value}\n"), messages);
+    let refused =
+        |value: &str, messages: &[&str]| refused(&format!("[host]\ninterfaces = {value}\n"), messages);
     accepted("[host]\ninterfaces = [\"eth1\", \"bond0.100\", \"fifteen-bytes-x\"]\n");
     refused("¦[]", &["host interfaces: is empty: name at least one interface, like [\"eth1\"]"]);
     refused("¦\"eth1\"", &["host interfaces: \"eth1\" is not an array: write a list, like [\"eth1\"]"]);
     let remedy = "write 1 to 15 bytes without '/', ':' or space, as `ip link` shows it";
     for bad in ["", "sixteen-bytes-xy", "a/b", "a b", "a:1", "..", "a\u{7f}"] {
         let what = format!("host interfaces: {bad:?} is not an interface name: {remedy}");
-        refused(&format!("[\"eth0\", ¦\"{}\"]", bad.escape_default().to_string().replace("{7f}", "007f")), &[&what]);
+        refused(
+            &format!("[\"eth0\", ¦\"{}\"]", bad.escape_default().to_string().replace("{7f}", "007f")),
+            &[&what],
+        );
     }
     let twice = "host interfaces: \"a\" stands twice: leave one of the two";
     refused("[\"a\", ¦\"a\", ¦7]", &[twice, "host interfaces: 7 is not a string: write a string in quotes"]);
@@ -154,7 +168,8 @@ fn connections() {
         accepted(&format!("{HOST}connections = {good}\n"));
     }
     for bad in ["63", "4194305", "-1", "99999999999999999999"] {
-        let what = format!("host connections: {bad} is out of range: write a whole number from 64 to 4194304");
+        let what =
+            format!("host connections: {bad} is out of range: write a whole number from 64 to 4194304");
         refused_in_host(&format!("connections = ¦{bad}"), &what);
     }
     let what = "host connections: 1.5 is not a whole number: write a whole number from 64 to 4194304";
@@ -168,7 +183,10 @@ fn deadman() {
         "deadman = ¦{ action = \"warn\" }",
         "host deadman after: is missing: add how old the heartbeat may grow, like after = \"3s\"",
     );
-    refused_in_host("deadman = { after = ¦\"3\" }", &format!("host deadman after: \"3\" is not a time: {remedy}"));
+    refused_in_host(
+        "deadman = { after = ¦\"3\" }",
+        &format!("host deadman after: \"3\" is not a time: {remedy}"),
+    );
     refused_in_host(
         "deadman = { after = ¦\"99ms\" }",
         &format!("host deadman after: \"99ms\" is out of range: {remedy}"),
@@ -188,7 +206,8 @@ fn deadman() {
 #[test]
 fn limits() {
     refused_in_host("limits = ¦5", "host limits: 5 is not an array: write a list of limits in [ ]");
-    let what = "host limits: 5 is not a table: write a limit like { class = \"order\", max = 500, per = \"3s\" }";
+    let what =
+        "host limits: 5 is not a table: write a limit like { class = \"order\", max = 500, per = \"3s\" }";
     refused_in_host("limits = [¦5]", what);
     let missing = [
         "host limits class: is missing: add class = \"order\", \"cancel\", \"message\", \"fill\" or \"reject\"",
@@ -202,7 +221,8 @@ fn limits() {
                 write \"order\" or \"cancel\" or \"message\" or \"fill\" or \"reject\"; did you mean \"order\"?";
     refused_in_host("limits = [{ class = ¦\"orders\", max = 1, per = \"1s\" }]", what);
     for bad in ["0", "-5", "1000000001"] {
-        let what = format!("host limits max: {bad} is out of range: write a whole number from 1 to 1000000000");
+        let what =
+            format!("host limits max: {bad} is out of range: write a whole number from 1 to 1000000000");
         refused_in_host(&format!("limits = [{{ class = \"order\", max = ¦{bad}, per = \"1s\" }}]"), &what);
     }
     accepted(&format!("{HOST}limits = [{{ class = \"message\", max = 1_000_000_000, per = \"24h\" }}]\n"));
@@ -211,7 +231,10 @@ fn limits() {
 #[test]
 fn ratios() {
     let limit = |text: &str| format!("limits = [{{ {text} }}]");
-    let policy = accepted(&format!("{HOST}{}\n", limit("class = \"order\", per_fill = 100, after = 1_000, warn = []")));
+    let policy = accepted(&format!(
+        "{HOST}{}\n",
+        limit("class = \"order\", per_fill = 100, after = 1_000, warn = []")
+    ));
     let [ratio] = policy.host().limits[..] else { panic!("one limit") };
     assert_eq!((ratio.class, ratio.max.get(), ratio.per), (LimitClass::Order, 1_000, Per::Total));
     assert_eq!((ratio.per_fill.map(NonZeroU32::get), ratio.warn.as_slice()), (Some(100), &[][..]));
@@ -289,7 +312,8 @@ fn times_of_limits() {
 
 #[test]
 fn warning_levels() {
-    let line = |levels: &str| format!("limits = [{{ class = \"order\", max = 1, per = \"1s\", warn = {levels} }}]");
+    let line =
+        |levels: &str| format!("limits = [{{ class = \"order\", max = 1, per = \"1s\", warn = {levels} }}]");
     for good in ["[]", "[1]", "[98, 99]", "[1, 2, 3]"] {
         accepted(&format!("{HOST}{}\n", line(good)));
     }
@@ -307,7 +331,8 @@ fn warning_levels() {
 
 #[test]
 fn number_of_limits() {
-    let limit = |class: &str, seconds: u32| format!("{{ class = \"{class}\", max = 1, per = \"{seconds}s\" }}");
+    let limit =
+        |class: &str, seconds: u32| format!("{{ class = \"{class}\", max = 1, per = \"{seconds}s\" }}");
     let four = (1..=4).map(|seconds| limit("order", seconds)).collect::<Vec<_>>().join(", ");
     accepted(&format!("{HOST}limits = [{four}]\n"));
     let what = "host limits: 5 limits: leave at most 4 in a scope";
@@ -347,7 +372,6 @@ fn agent() {
     let what = "agent control: 108 bytes are too many for a socket's path: write a path of at most 107 bytes";
     refused(&format!("control = ¦\"{long}\""), what);
     accepted(&format!("{HOST}[agent]\ncontrol = \"{}\"\nmetrics = \"[::1]:1\"\n", &long[..107]));
-    let what =
-        "agent metrics: 0.0.0.0:9469 is reachable from other hosts: use a loopback address unless a firewall guards it";
+    let what = "agent metrics: 0.0.0.0:9469 is reachable from other hosts: use a loopback address unless a firewall guards it";
     assert_eq!(warnings(&format!("{HOST}[agent]\nmetrics = \"0.0.0.0:9469\"\n")), [(4, 11, what.to_owned())]);
 }

@@ -26,7 +26,10 @@ fn refused(marked: &str, messages: &[&str]) {
     assert_eq!(places, marks(marked), "\n{errors}");
     let shown = errors.to_string();
     for (line, column) in places {
-        assert!(shown.contains(&format!("breaker.toml:{line}:{column}\n")), "{line}:{column} is not in\n{shown}");
+        assert!(
+            shown.contains(&format!("breaker.toml:{line}:{column}\n")),
+            "{line}:{column} is not in\n{shown}"
+        );
     }
 }
 

@@ -97,7 +97,12 @@ fn check(text: &str) {
         Err(errors) => {
             let lines = text.split('\n').count();
             assert!(!errors.diagnostics().is_empty());
-            assert!(errors.diagnostics().iter().all(|error| (1..=lines).contains(&error.line()) && error.column() > 0));
+            assert!(
+                errors
+                    .diagnostics()
+                    .iter()
+                    .all(|error| (1..=lines).contains(&error.line()) && error.column() > 0)
+            );
             assert!(!errors.to_string().contains('\u{1b}') && !errors.diagnostics().render(true).is_empty());
         }
     }

@@ -58,7 +58,7 @@ fn the_sample_says_what_is_documented() {
     assert_eq!(session.sender_sub.as_ref().map(CompId::as_str), Some("DESK7"));
     assert_eq!(session.target_sub, None);
     assert_eq!(session.groups.iter().map(|group| group.get()).collect::<Vec<_>>(), [0]);
-    assert_eq!(session.wire, Wire::Fix);
+    assert_eq!(session.wire, TwoHosts::Fix);
     assert!(session.armed);
     assert_eq!(session.possdup, PossDup::Block);
     // Own limits of both classes of the preset, so nothing of it is left.
@@ -94,8 +94,14 @@ fn a_session_takes_from_the_host_what_it_does_not_say() {
          [[session]]\nname = \"b\"\nremote = \"10.0.0.1:2\"\n{own}"
     ));
     let [a, b] = policy.sessions() else { panic!("two sessions") };
-    assert_eq!((a.on_trip, a.while_tripped, a.on_desync), (OnTrip::Drop, WhileTripped::AdminOnly, OnDesync::Trip));
-    assert_eq!((b.on_trip, b.while_tripped, b.on_desync), (OnTrip::Reset, WhileTripped::Isolate, OnDesync::Warn));
+    assert_eq!(
+        (a.on_trip, a.while_tripped, a.on_desync),
+        (OnTrip::Drop, WhileTripped::AdminOnly, OnDesync::Trip)
+    );
+    assert_eq!(
+        (b.on_trip, b.while_tripped, b.on_desync),
+        (OnTrip::Reset, WhileTripped::Isolate, OnDesync::Warn)
+    );
 }
 
 #[test]

@@ -4,7 +4,8 @@ use super::{HOST, accepted};
 use crate::config::*;
 
 fn policy() -> Policy {
-    let groups = ["us-equities", "desk"].map(|name| format!("[[group]]\nname = \"{name}\"\narmed = false\n")).concat();
+    let groups =
+        ["us-equities", "desk"].map(|name| format!("[[group]]\nname = \"{name}\"\narmed = false\n")).concat();
     let session = |(at, name): (usize, &str)| {
         format!("[[session]]\nname = \"{name}\"\nremote = \"10.0.0.1:{}\"\ngroups = [\"desk\"]\n", at + 1)
     };
@@ -70,9 +71,15 @@ fn unknown_scopes_list_the_near_ones() {
             "session/xnsy-1",
             "scope: \"session/xnsy-1\" is not in the policy: did you mean one of session/xnys-1, session/xnys-2?",
         ),
-        ("xnys-1", "scope: \"xnys-1\" is not in the policy: did you mean one of session/xnys-1, session/xnys-2?"),
+        (
+            "xnys-1",
+            "scope: \"xnys-1\" is not in the policy: did you mean one of session/xnys-1, session/xnys-2?",
+        ),
         ("desk", "scope: \"desk\" is not in the policy: did you mean one of group/desk, session/desk?"),
-        ("group/us-equites", "scope: \"group/us-equites\" is not in the policy: did you mean group/us-equities?"),
+        (
+            "group/us-equites",
+            "scope: \"group/us-equites\" is not in the policy: did you mean group/us-equities?",
+        ),
         ("xny", "scope: \"xny\" is not in the policy: did you mean one of session/xnys-1, session/xnys-2?"),
         ("Host", "scope: \"Host\" is not in the policy: did you mean host?"),
         (
@@ -98,7 +105,10 @@ fn what_is_no_scope_name() {
         ("grup/x", "\"grup/x\" is not a scope: did you mean group/NAME?"),
         ("sessions/x", "\"sessions/x\" is not a scope: did you mean session/NAME?"),
         ("host/x", "\"host/x\" is not a scope: did you mean host?"),
-        ("group/", "\"\" is not a name: write 1 to 63 of a-z, 0-9, '_', '.' and '-', a letter or digit first"),
+        (
+            "group/",
+            "\"\" is not a name: write 1 to 63 of a-z, 0-9, '_', '.' and '-', a letter or digit first",
+        ),
     ] {
         assert_eq!(given.parse::<ScopeName>().unwrap_err().to_string(), message);
     }

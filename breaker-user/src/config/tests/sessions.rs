@@ -33,11 +33,12 @@ fn names() {
         );
         refused(&format!("{HOST}[[session]]\nname = ¦\"{bad}\"\nremote = \"10.0.0.1:1\"\n"), &[&what]);
     }
-    let what =
-        "session name: \"undeclared\" is reserved: choose another: under this one counts what no session declares";
+    let what = "session name: \"undeclared\" is reserved: choose another: under this one counts what no session declares";
     refused(&format!("{HOST}[[session]]\nname = ¦\"undeclared\"\nremote = \"10.0.0.1:1\"\n"), &[what]);
-    let two =
-        [session("a", "remote = \"10.0.0.1:1\""), "[[session]]\nname = ¦\"a\"\nremote = \"10.0.0.1:2\"\n".to_owned()];
+    let two = [
+        session("a", "remote = \"10.0.0.1:1\""),
+        "[[session]]\nname = ¦\"a\"\nremote = \"10.0.0.1:2\"\n".to_owned(),
+    ];
     let what = "session name: \"a\" is the name of another session: give each a name of its own";
     refused(&format!("{HOST}{}", two.concat()), &[what]);
     // Scope names keep the two apart.
@@ -60,11 +61,14 @@ fn remotes_that_are_places() {
         let policy = accepted(&format!("{HOST}{}", session("x", &format!("remote = \"{text}\""))));
         assert_eq!(policy.sessions()[0].remotes[0].to_string(), written);
     }
-    let policy = accepted(&format!("{HOST}{}", session("x", "remote = [\"10.9.0.0/24:9001\", \"[fd00::/8]:9002\"]")));
+    let policy =
+        accepted(&format!("{HOST}{}", session("x", "remote = [\"10.9.0.0/24:9001\", \"[fd00::/8]:9002\"]")));
     let [v4, v6] = policy.sessions()[0].remotes[..] else { panic!("two remotes") };
     assert_eq!((v4.prefix().length(), v4.port(), v6.prefix().length(), v6.port()), (24, 9001, 8, 9002));
     assert!(v4.prefix().contains([10, 9, 0, 255].into()) && !v4.prefix().contains([10, 9, 1, 0].into()));
-    assert!(v6.prefix().contains("fd12::1".parse().unwrap()) && !v6.prefix().contains("fe00::".parse().unwrap()));
+    assert!(
+        v6.prefix().contains("fd12::1".parse().unwrap()) && !v6.prefix().contains("fe00::".parse().unwrap())
+    );
     assert!(!v4.prefix().contains("::ffff:10.9.0.1".parse().unwrap()));
 }
 
@@ -118,9 +122,13 @@ fn lists_of_remotes() {
     let refused = |value: &str, messages: &[&str]| {
         refused(&format!("{HOST}{}", session("x", &format!("remote = {value}"))), messages);
     };
-    let ports = |count: u32| (1..=count).map(|port| format!("\"10.0.0.1:{port}\"")).collect::<Vec<_>>().join(", ");
+    let ports =
+        |count: u32| (1..=count).map(|port| format!("\"10.0.0.1:{port}\"")).collect::<Vec<_>>().join(", ");
     accepted(&format!("{HOST}{}", session("x", &format!("remote = [{}]", ports(16)))));
-    refused(&format!("¦[{}]", ports(17)), &["session/x remote: 17 places: write 1 to 16, each an address and port"]);
+    refused(
+        &format!("¦[{}]", ports(17)),
+        &["session/x remote: 17 places: write 1 to 16, each an address and port"],
+    );
     refused("¦[]", &["session/x remote: 0 places: write 1 to 16, each an address and port"]);
     refused("¦9001", &["session/x remote: 9001 is not a string: write a string in quotes"]);
     let twice = "session/x remote: 10.0.0.1:1 stands twice: leave one of the two";
@@ -150,14 +158,18 @@ fn comp_ids() {
     let remedy = "write 1 to 28 printable ASCII characters";
     let long = "T".repeat(28);
     let longer = format!("{long}T");
-    let bad = [("", "\"\""), ("a\\u0001b", "\"a\\u{1}b\""), ("é", "\"é\""), (&longer, &format!("{longer:?}"))];
+    let bad =
+        [("", "\"\""), ("a\\u0001b", "\"a\\u{1}b\""), ("é", "\"é\""), (&longer, &format!("{longer:?}"))];
     for (key, _) in COMP_IDS {
         for (text, shown) in &bad {
             let what = format!("session/x {key}: {shown} is not a CompID: {remedy}");
             refused_in_session(&format!("{key} = ¦\"{text}\""), &what);
         }
         for good in [long.as_str(), "a b", "a=b", "~", " "] {
-            accepted(&format!("{HOST}{}", session("x", &format!("remote = \"10.0.0.1:1\"\n{key} = \"{good}\""))));
+            accepted(&format!(
+                "{HOST}{}",
+                session("x", &format!("remote = \"10.0.0.1:1\"\n{key} = \"{good}\""))
+            ));
         }
     }
     let all = COMP_IDS.map(|(key, tag)| format!("\n{key} = \"{tag}\"")).concat();
@@ -168,19 +180,30 @@ fn comp_ids() {
 
 #[test]
 fn groups() {
-    let five: String = ["a", "b", "c", "d", "e"].map(|name| format!("[[group]]\nname = \"{name}\"\n")).concat();
-    let text =
-        |groups: &str| format!("{HOST}{five}{}", session("x", &format!("remote = \"10.0.0.1:1\"\ngroups = {groups}")));
+    let five: String =
+        ["a", "b", "c", "d", "e"].map(|name| format!("[[group]]\nname = \"{name}\"\n")).concat();
+    let text = |groups: &str| {
+        format!("{HOST}{five}{}", session("x", &format!("remote = \"10.0.0.1:1\"\ngroups = {groups}")))
+    };
     let policy = accepted(&text("[\"d\", \"a\", \"c\", \"b\"]"));
     assert_eq!(policy.sessions()[0].groups.iter().map(|group| group.get()).collect::<Vec<_>>(), [3, 0, 2, 1]);
     let what = "session/x groups: 5 groups: leave at most 4";
     refused(&text("¦[\"a\", \"b\", \"c\", \"d\", \"e\"]"), &[what]);
     refused(&text("[\"a\", ¦\"a\"]"), &["session/x groups: \"a\" stands twice: leave one of the two"]);
-    refused(&text("[¦\"desk\"]"), &["session/x groups: there is no group \"desk\": declare it with [[group]]"]);
-    refused(&text("¦\"a\""), &["session/x groups: \"a\" is not an array: write a list, like [\"us-equities\"]"]);
+    refused(
+        &text("[¦\"desk\"]"),
+        &["session/x groups: there is no group \"desk\": declare it with [[group]]"],
+    );
+    refused(
+        &text("¦\"a\""),
+        &["session/x groups: \"a\" is not an array: write a list, like [\"us-equities\"]"],
+    );
     let us = "[[group]]\nname = \"us-equities\"\n";
     let what = "session/x groups: there is no group \"us-equites\": did you mean \"us-equities\"?";
-    refused(&format!("{HOST}{}{us}", session("x", "remote = \"10.0.0.1:1\"\ngroups = [¦\"us-equites\"]")), &[what]);
+    refused(
+        &format!("{HOST}{}{us}", session("x", "remote = \"10.0.0.1:1\"\ngroups = [¦\"us-equites\"]")),
+        &[what],
+    );
 }
 
 #[test]
@@ -189,7 +212,10 @@ fn choices() {
         "wire = ¦\"fixt\"",
         "session/x wire: \"fixt\" is not a wire: write \"fix\" or \"opaque\"; did you mean \"fix\"?",
     );
-    refused_in_session("possdup = ¦true", "session/x possdup: true is not an action: write \"block\" or \"pass\"");
+    refused_in_session(
+        "possdup = ¦true",
+        "session/x possdup: true is not an action: write \"block\" or \"pass\"",
+    );
     refused_in_session(
         "¦interfaces = []",
         "session/x: unknown key \"interfaces\": known here are name, remote, local, wire, longest, user, sender, target, sender_sub, target_sub, groups, armed, preset, limits, possdup, on_trip, while_tripped, on_desync, classes",
@@ -215,8 +241,9 @@ fn opaque_sessions_have_no_use_for_fix_keys() {
 
 #[test]
 fn classes() {
-    let text =
-        |classes: &str| format!("{HOST}{}", session("x", &format!("remote = \"10.0.0.1:1\"\nclasses = {classes}")));
+    let text = |classes: &str| {
+        format!("{HOST}{}", session("x", &format!("remote = \"10.0.0.1:1\"\nclasses = {classes}")))
+    };
     let policy = accepted(&text("{ U1 = \"cancel\", \"8BYTES!!\" = \"admin\", D = \"order\" }"));
     let mut classes: Vec<_> =
         policy.sessions()[0].classes.iter().map(|(name, class)| (name.as_str(), *class)).collect();
@@ -224,21 +251,31 @@ fn classes() {
     assert_eq!(classes, [("8BYTES!!", Class::Admin), ("D", Class::Order), ("U1", Class::Cancel)]);
     assert_eq!("AB".parse::<MsgType>().unwrap().packed().0, u64::from(u16::from_le_bytes(*b"AB")));
     let remedy = "write 1 to 8 printable ASCII characters without space and '='";
-    refused(&text("{ ¦\"\" = \"order\" }"), &[&format!("session/x classes: \"\" is not a MsgType: {remedy}")]);
+    refused(
+        &text("{ ¦\"\" = \"order\" }"),
+        &[&format!("session/x classes: \"\" is not a MsgType: {remedy}")],
+    );
     refused(
         &text("{ ¦\"9BYTES!!!\" = \"order\" }"),
         &[&format!("session/x classes: \"9BYTES!!!\" is not a MsgType: {remedy}")],
     );
-    refused(&text("{ ¦\"U 1\" = \"order\" }"), &[&format!("session/x classes: \"U 1\" is not a MsgType: {remedy}")]);
+    refused(
+        &text("{ ¦\"U 1\" = \"order\" }"),
+        &[&format!("session/x classes: \"U 1\" is not a MsgType: {remedy}")],
+    );
     let what = "session/x classes U1: \"message\" is not a message class: \
                 write \"order\" or \"cancel\" or \"interest\" or \"query\" or \"admin\"";
     refused(&text("{ U1 = ¦\"message\" }"), &[what]);
-    let entries = |count: u32| (0..count).map(|at| format!("U{at} = \"query\"")).collect::<Vec<_>>().join(", ");
+    let entries =
+        |count: u32| (0..count).map(|at| format!("U{at} = \"query\"")).collect::<Vec<_>>().join(", ");
     accepted(&text(&format!("{{ {} }}", entries(16))));
     let what = "session/x classes: 17 MsgTypes: leave at most 16";
     refused(&text(&format!("¦{{ {} }}", entries(17))), &[what]);
     // As a table of its own, too.
-    accepted(&format!("{HOST}{}[session.classes]\nU1 = \"query\"\n", session("x", "remote = \"10.0.0.1:1\"")));
+    accepted(&format!(
+        "{HOST}{}[session.classes]\nU1 = \"query\"\n",
+        session("x", "remote = \"10.0.0.1:1\"")
+    ));
     let what = "session/x classes D: MsgType D of class order counts as query here: \
                 it passes while the session is tripped: be sure of it";
     assert_eq!(warnings(&text("{ D = \"query\", 8 = \"admin\" }")), [(6, 17, what.to_owned())]);
@@ -289,9 +326,11 @@ fn sessions_that_share_a_place() {
         let policy = accepted(&format!("{HOST}{}{}", session("a", &sharing(a)), session("b", &sharing(b))));
         let [place] = &policy.places()[..] else { panic!("one place") };
         assert_eq!(place.sessions.iter().map(|session| session.get()).collect::<Vec<_>>(), [1, 2]);
-        let given = |one: &[(&str, &str)]| one.iter().map(|(_, id)| (*id).to_owned()).collect::<BTreeSet<_>>();
+        let given =
+            |one: &[(&str, &str)]| one.iter().map(|(_, id)| (*id).to_owned()).collect::<BTreeSet<_>>();
         for (ids, session) in [a, b].into_iter().zip(policy.sessions()) {
-            let kept = session.comp_ids().into_iter().flatten().map(CompId::to_string).collect::<BTreeSet<_>>();
+            let kept =
+                session.comp_ids().into_iter().flatten().map(CompId::to_string).collect::<BTreeSet<_>>();
             assert_eq!(kept, given(ids));
         }
     }
@@ -320,7 +359,10 @@ fn a_place_has_its_sessions_in_the_order_of_the_file() {
         ("10.0.0.1:1", true, &[3]),
         ("10.0.0.9:1", true, &[3]),
     ];
-    assert_eq!(places, expected.map(|(remote, local, sessions)| (remote.to_owned(), local, sessions.to_vec())));
+    assert_eq!(
+        places,
+        expected.map(|(remote, local, sessions)| (remote.to_owned(), local, sessions.to_vec()))
+    );
     assert!(accepted(HOST).places().is_empty());
 }
 
@@ -329,10 +371,8 @@ fn sessions_that_cannot_share_a_place() {
     let two = |a: &str, b: &str| format!("{HOST}{}{}", session("a", a), session("b", b));
     let marked = |ids: &[(&str, &str)]| sharing(ids).replace("= \"10", "= ¦\"10");
     let claimed = "session/b remote: 10.0.0.1:1 is claimed by session/a too";
-    let differ =
-        "give both a sender, target, sender_sub or target_sub, with values that differ, or each a local address";
-    let same_keys =
-        "give both the same of the keys sender, target, sender_sub and target_sub, one with values that differ";
+    let differ = "give both a sender, target, sender_sub or target_sub, with values that differ, or each a local address";
+    let same_keys = "give both the same of the keys sender, target, sender_sub and target_sub, one with values that differ";
 
     // No Logon tells them apart.
     for (a, b) in [
@@ -358,7 +398,11 @@ fn sessions_that_cannot_share_a_place() {
         (&[("sender", "A")][..], &[][..], "sender where this one has no CompID"),
         (&[], &[("target", "A")], "no CompID where this one has target"),
         (&[("sender", "A")], &[("target", "B")], "sender where this one has target"),
-        (&[("sender", "A")], &[("sender", "B"), ("target", "B")], "sender where this one has sender and target"),
+        (
+            &[("sender", "A")],
+            &[("sender", "B"), ("target", "B")],
+            "sender where this one has sender and target",
+        ),
     ] {
         refused(&two(&sharing(a), &marked(b)), &[&format!("{claimed}, with {keys}: {same_keys}")]);
     }
@@ -384,8 +428,12 @@ fn each_session_that_cannot_share_is_blamed_with_the_one_it_clashes_with() {
              give both the same of the keys sender, target, sender_sub and target_sub, one with values that differ";
     refused(&text, &[c, d]);
     // A CompID that cannot be read is the one error.
-    let text = [HOST, &of("a", &[("sender", "A")], ""), &session("b", "remote = \"10.0.0.1:1\"\nsender = ¦\"\"")];
-    refused(&text.concat(), &["session/b sender: \"\" is not a CompID: write 1 to 28 printable ASCII characters"]);
+    let text =
+        [HOST, &of("a", &[("sender", "A")], ""), &session("b", "remote = \"10.0.0.1:1\"\nsender = ¦\"\"")];
+    refused(
+        &text.concat(),
+        &["session/b sender: \"\" is not a CompID: write 1 to 28 printable ASCII characters"],
+    );
 }
 
 #[test]
@@ -406,7 +454,11 @@ fn opaque_sessions_share_no_place() {
 
 #[test]
 fn a_clash_shows_both_lines() {
-    let text = format!("{HOST}{}{}", session("a", "remote = \"10.0.0.1:1\""), session("b", "remote = \"10.0.0.1:1\""));
+    let text = format!(
+        "{HOST}{}{}",
+        session("a", "remote = \"10.0.0.1:1\""),
+        session("b", "remote = \"10.0.0.1:1\"")
+    );
     let errors = crate::config::parse("breaker.toml", &text).unwrap_err();
     let shown = "\
 error: session/b remote: 10.0.0.1:1 is claimed by session/a too: give both a sender, target, sender_sub or target_sub, with values that differ, or each a local address
@@ -427,7 +479,8 @@ fn what_has_no_effect_is_warned_of() {
     let text = format!("{HOST}[[group]]\nname = \"g\"\n");
     let what = "group/g: no session is in it: name it in the groups of a session, or remove it";
     assert_eq!(warnings(&text), [(3, 1, what.to_owned())]);
-    let text = format!("{HOST}{}", session("x", "remote = \"10.0.0.1:1\"\nwire = \"opaque\"\npreset = \"cme\""));
+    let text =
+        format!("{HOST}{}", session("x", "remote = \"10.0.0.1:1\"\nwire = \"opaque\"\npreset = \"cme\""));
     let what = "session/x limits: a limit of class cancel on wire = \"opaque\", where every segment is an order: limit class order";
     assert_eq!(warnings(&text), [(3, 1, what.to_owned())]);
     let limits = [
@@ -454,7 +507,8 @@ fn what_has_no_effect_is_warned_of() {
 #[test]
 fn so_many_sessions_may_share_a_remote() {
     let sessions = |count: u32| -> String {
-        let one = |n: u32| format!("[[session]]\nname = \"x{n}\"\nremote = \"10.9.0.2:9001\"\nsender = \"S{n}\"\n");
+        let one =
+            |n: u32| format!("[[session]]\nname = \"x{n}\"\nremote = \"10.9.0.2:9001\"\nsender = \"S{n}\"\n");
         std::iter::once("[host]\ninterfaces = [\"eth1\"]\n".to_owned()).chain((0..count).map(one)).collect()
     };
     accepted(&sessions(128));

@@ -58,7 +58,8 @@ fn syntax_errors_have_their_place() {
 fn what_stands_above_a_syntax_error_is_checked_and_nothing_is_said_to_be_missing() {
     let syntax = "TOML syntax: string values must be quoted, expected literal string: correct this line";
     let size = "host connections: 1 is out of range: write a whole number from 64 to 4194304";
-    let text = "[host]\nconnections = ¦1\nmode = ¦egress\non_trip = \"what\"\n[[session]]\ngroups = [\"later\"]\n";
+    let text =
+        "[host]\nconnections = ¦1\nmode = ¦egress\non_trip = \"what\"\n[[session]]\ngroups = [\"later\"]\n";
     refused(text, &[size, syntax]);
 }
 
@@ -119,7 +120,10 @@ fn the_most_sessions_and_one_more() {
     assert_eq!(accepted(&text).sessions().len(), 4_000);
     text.push_str("[[session]]\nname = \"more\"\nremote = \"10.1.0.0:9001\"\n");
     let errors = parse("f", &text).unwrap_err();
-    assert!(errors.to_string().starts_with("error: session: 4001 sessions: leave at most 4000\n"), "{errors}");
+    assert!(
+        errors.to_string().starts_with("error: session: 4001 sessions: leave at most 4000\n"),
+        "{errors}"
+    );
     assert_eq!(errors.diagnostics().iter().map(Diagnostic::line).collect::<Vec<_>>(), [12_003]);
 }
 

@@ -44,13 +44,19 @@ pub fn settle(breaker: &Breaker, now: &InForce, next: &Tables) -> Result<()> {
     let undeclared = sums::epoch(now, 0);
     each(breaker, |key, connection| {
         let orphan = match connection.session {
-            0 => connection.place == 0 && Some(connection.epoch) == undeclared,
+            0 => connection.shared_endpoint == 0 && Some(connection.epoch) == undeclared,
             session => {
-                now.declares_session(session) && !declares(next, session) && connection.epoch != Connection::FENCED
+                now.declares_session(session)
+                    && !declares(next, session)
+                    && connection.epoch != Connection::FENCED
             }
         };
         let endpoint = Endpoint { port: key.remote_port, pad: 0, local: key.local, remote: key.remote };
-        if orphan && places.whose(&endpoint, Endpoint::BITS, |word| word) != 0 { Deed::Forget } else { Deed::Leave }
+        if orphan && places.whose(&endpoint, Endpoint::BITS, |word| word) != 0 {
+            Deed::Forget
+        } else {
+            Deed::Leave
+        }
     })
 }
 
@@ -69,7 +75,13 @@ fn each(breaker: &Breaker, deed: impl Fn(&ConnectionKey, &Connection) -> Deed) -
             Deed::Leave => {}
             Deed::Fence => {
                 let closed_ns = if found.closed_ns == 0 { clock::now_ns() } else { found.closed_ns };
-                let fenced = Connection { session: 0, place: 0, epoch: Connection::FENCED, closed_ns, ..found };
+                let fenced = Connection {
+                    session: 0,
+                    shared_endpoint: 0,
+                    epoch: Connection::FENCED,
+                    closed_ns,
+                    ..found
+                };
                 table.insert(PodKey(key), PodConnection(fenced), EXISTING)?;
             }
             // Gone meanwhile is as good.

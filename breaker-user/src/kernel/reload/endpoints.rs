@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use breaker_common::abi::{Endpoint, IdentityKey, Place};
+use breaker_common::abi::{Endpoint, IdentityKey, TargetWords};
 
 /// An endpoint: key, bits of it that count, and whose it is on each side.
-pub type Entry = (Endpoint, u32, Place);
+pub type Entry = (Endpoint, u32, TargetWords);
 
 /// A key whose bits beyond its length are 0.
 pub type Masked = ([u8; size_of::<Endpoint>()], u32);
@@ -46,7 +46,10 @@ impl<T: Copy> Trie<T> {
     /// The value of the longest prefix of so many bits of an endpoint, at most.
     pub fn get(&self, endpoint: &Endpoint, bits: u32) -> Option<T> {
         // Port and local address count whole: nothing shorter is a prefix.
-        self.lengths.range(..=bits).rev().find_map(|&length| self.entries.get(&masked(endpoint, length)).copied())
+        self.lengths
+            .range(..=bits)
+            .rev()
+            .find_map(|&length| self.entries.get(&masked(endpoint, length)).copied())
     }
 
     /// What the kernel program finds: at the local address, and else at any.
@@ -64,15 +67,17 @@ impl<T: Copy> Trie<T> {
 pub fn merged(known: &[Entry], new: &[(Endpoint, u32, u32)], side: usize) -> Vec<Entry> {
     let before = Trie::of(known.iter().map(|(endpoint, bits, place)| (*endpoint, *bits, place[1 - side])));
     let after = Trie::of(new.iter().copied());
-    let keys =
-        known.iter().map(|(endpoint, bits, _)| (*endpoint, *bits)).chain(new.iter().map(|(e, bits, _)| (*e, *bits)));
+    let keys = known
+        .iter()
+        .map(|(endpoint, bits, _)| (*endpoint, *bits))
+        .chain(new.iter().map(|(e, bits, _)| (*e, *bits)));
     let mut keys: Vec<_> = keys.collect();
     keys.sort_by_key(|(endpoint, bits)| (*bits, masked(endpoint, *bits).0));
     keys.dedup_by_key(|(endpoint, bits)| masked(endpoint, *bits));
     let mut made = Trie::default();
     let mut merged = Vec::new();
     for (endpoint, bits) in keys {
-        let mut place = Place::default();
+        let mut place = TargetWords::default();
         place[side] = after.get(&endpoint, bits).unwrap_or(0);
         place[1 - side] = before.get(&endpoint, bits).unwrap_or(0);
         if made.get(&endpoint, bits).unwrap_or_default() != place {
@@ -85,7 +90,7 @@ pub fn merged(known: &[Entry], new: &[(Endpoint, u32, u32)], side: usize) -> Vec
 
 /// Entries of `after` that `before` does not have so, and those of `before` that `after` does not have at all.
 pub fn changes(before: &[Entry], after: &[Entry]) -> (Vec<Entry>, Vec<(Endpoint, u32)>) {
-    let index = |entries: &[Entry]| -> HashMap<Masked, Place> {
+    let index = |entries: &[Entry]| -> HashMap<Masked, TargetWords> {
         entries.iter().map(|(endpoint, bits, place)| (masked(endpoint, *bits), *place)).collect()
     };
     let (old, new) = (index(before), index(after));
@@ -96,25 +101,25 @@ pub fn changes(before: &[Entry], after: &[Entry]) -> (Vec<Entry>, Vec<(Endpoint,
 
 /// The same of the sessions at shared places: what to put, and what to remove.
 pub fn identities(
-    known: &[(IdentityKey, Place)],
+    known: &[(IdentityKey, TargetWords)],
     new: &[(IdentityKey, u32)],
     side: usize,
-) -> (Vec<(IdentityKey, Place)>, Vec<IdentityKey>) {
-    let key = |key: &IdentityKey| (key.place, key.ids);
+) -> (Vec<(IdentityKey, TargetWords)>, Vec<IdentityKey>) {
+    let key = |key: &IdentityKey| (key.endpoint, key.comp_ids);
     let wanted: HashMap<_, _> = new.iter().map(|(found, session)| (key(found), *session)).collect();
     let had: HashMap<_, _> = known.iter().map(|(found, place)| (key(found), *place)).collect();
     let (mut put, mut gone) = (Vec::new(), Vec::new());
     for (found, place) in known {
         let mut now = *place;
         now[side] = wanted.get(&key(found)).copied().unwrap_or(0);
-        if now == Place::default() {
+        if now == TargetWords::default() {
             gone.push(*found);
         } else if now != *place {
             put.push((*found, now));
         }
     }
     for (found, session) in new.iter().filter(|(found, _)| !had.contains_key(&key(found))) {
-        let mut now = Place::default();
+        let mut now = TargetWords::default();
         now[side] = *session;
         put.push((*found, now));
     }
@@ -155,8 +160,10 @@ mod tests {
             vec![entry(at([0, 0, 0, 0], 0, 0), 9)],
             vec![entry(at([10, 9, 3, 7], 32, 0), 7), entry(at([10, 9, 0, 0], 16, 5), 8)],
         ];
-        let remotes = [[10, 9, 0, 1], [10, 9, 0, 2], [10, 9, 3, 7], [10, 9, 3, 8], [10, 9, 200, 1], [10, 8, 0, 1]];
-        let mut known: Vec<Entry> = policies[0].iter().map(|(e, bits, word)| (*e, *bits, [*word, 0])).collect();
+        let remotes =
+            [[10, 9, 0, 1], [10, 9, 0, 2], [10, 9, 3, 7], [10, 9, 3, 8], [10, 9, 200, 1], [10, 8, 0, 1]];
+        let mut known: Vec<Entry> =
+            policies[0].iter().map(|(e, bits, word)| (*e, *bits, [*word, 0])).collect();
         let (mut in_force, mut side) = (&policies[0], 0);
         for round in 1..40 {
             let next = &policies[(round * 7 + round / 5) % policies.len()];
@@ -164,10 +171,22 @@ mod tests {
             for remote in remotes {
                 for local in [0, 5, 6] {
                     let alone = |policy: &[(Endpoint, u32, u32)]| {
-                        Trie::of(policy.iter().copied()).whose(&at(remote, 32, local).0, Endpoint::BITS, |word| word)
+                        Trie::of(policy.iter().copied()).whose(
+                            &at(remote, 32, local).0,
+                            Endpoint::BITS,
+                            |word| word,
+                        )
                     };
-                    assert_eq!(found(&merged, remote, local, side), alone(in_force), "{remote:?} {local} in force");
-                    assert_eq!(found(&merged, remote, local, 1 - side), alone(next), "{remote:?} {local} next");
+                    assert_eq!(
+                        found(&merged, remote, local, side),
+                        alone(in_force),
+                        "{remote:?} {local} in force"
+                    );
+                    assert_eq!(
+                        found(&merged, remote, local, 1 - side),
+                        alone(next),
+                        "{remote:?} {local} next"
+                    );
                 }
             }
             assert!(merged.len() <= in_force.len() + next.len(), "{}", merged.len());
@@ -177,15 +196,15 @@ mod tests {
             for (endpoint, bits, place) in put {
                 between.retain(|(e, b, _)| masked(e, *b) != masked(&endpoint, bits));
                 between.push((endpoint, bits, place));
-                remotes
-                    .iter()
-                    .for_each(|remote| assert_eq!(found(&between, *remote, 5, side), found(&known, *remote, 5, side)));
+                remotes.iter().for_each(|remote| {
+                    assert_eq!(found(&between, *remote, 5, side), found(&known, *remote, 5, side))
+                });
             }
             for (endpoint, bits) in gone {
                 between.retain(|(e, b, _)| masked(e, *b) != masked(&endpoint, bits));
-                remotes
-                    .iter()
-                    .for_each(|remote| assert_eq!(found(&between, *remote, 5, side), found(&known, *remote, 5, side)));
+                remotes.iter().for_each(|remote| {
+                    assert_eq!(found(&between, *remote, 5, side), found(&known, *remote, 5, side))
+                });
             }
             assert_eq!(between.len(), merged.len());
             (known, in_force, side) = (merged, next, 1 - side);
@@ -194,7 +213,7 @@ mod tests {
 
     #[test]
     fn identities_keep_the_side_in_force_and_forget_what_nobody_has() {
-        let key = |place| IdentityKey { place, ids: [2, 0, 0, 0] };
+        let key = |place| IdentityKey { endpoint: place, comp_ids: [2, 0, 0, 0] };
         let known = [(key(0), [1, 0]), (key(1), [2, 2]), (key(2), [0, 3])];
         let (put, gone) = identities(&known, &[(key(1), 7), (key(5), 8)], 1);
         assert_eq!(put, [(key(1), [2, 7]), (key(5), [0, 8])]);

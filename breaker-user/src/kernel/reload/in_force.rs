@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use breaker_common::abi::{
-    self, CompId, IdentityKey, LIMITS_PER_SCOPE, Label, Limit, Place, Rules, Scope, Session, Target, label,
+    self, CompId, IdentityKey, LIMITS_PER_SCOPE, Label, Limit, Rules, Scope, Session, Target, TargetWords,
+    label,
 };
 
 use super::endpoints::Entry;
 use crate::kernel::Breaker;
 use crate::kernel::maps;
 use crate::kernel::memory::Mapped;
-use crate::kernel::tables::{Taken, unpadded};
+use crate::kernel::tables::{Taken, trim_padding};
 
 /// See the module.
 pub struct InForce {
@@ -30,7 +31,7 @@ pub struct InForce {
     /// The numbers of CompIDs.
     pub comp_ids: BTreeMap<CompId, u32>,
     /// The sessions at shared places, with both sides' numbers.
-    pub identities: Vec<(IdentityKey, Place)>,
+    pub identities: Vec<(IdentityKey, TargetWords)>,
 }
 
 impl InForce {
@@ -41,11 +42,14 @@ impl InForce {
         let sessions = breaker.maps().sessions()?;
         let place = |session: u32| session * abi::SIDES as u32 + side as u32;
         let endpoints = maps::endpoints(root)?;
-        let endpoints = endpoints.iter().map(|entry| entry.map(|(key, place)| (key.data().0, key.prefix_len(), place)));
+        let endpoints =
+            endpoints.iter().map(|entry| entry.map(|(key, place)| (key.data().0, key.prefix_len(), place)));
         let comp_ids = maps::comp_ids(root)?;
         let identities = maps::identities(root)?;
         Ok(Self {
-            labels: (0..policy.scopes).map(|n| labels.get(n).context("reading LABELS")).collect::<Result<_>>()?,
+            labels: (0..policy.scopes)
+                .map(|n| labels.get(n).context("reading LABELS"))
+                .collect::<Result<_>>()?,
             scopes: (0..policy.scopes)
                 .map(|n| breaker.scopes().get(n).context("reading SCOPES"))
                 .collect::<Result<_>>()?,
@@ -66,24 +70,31 @@ impl InForce {
 
     /// What a new policy must leave as it is.
     pub fn taken(&self) -> Taken {
-        let shared = |(endpoint, bits, place): &Entry| match Target::unpack(place[self.side]) {
-            Target::Shared { place, .. } => Some(((*endpoint, *bits), place)),
-            Target::Nobody | Target::Session(_) => None,
+        let shared = |(endpoint, bits, words): &Entry| match Target::unpack(words[self.side]) {
+            Target::Shared { endpoint: number, .. } => Some(((*endpoint, *bits), number)),
+            Target::None | Target::Session(_) => None,
         };
-        let rings = (0..self.scopes.len()).flat_map(|scope| self.limits(scope)).filter(|(_, limit)| limit.per_ns != 0);
+        let rings = (0..self.scopes.len())
+            .flat_map(|scope| self.limits(scope))
+            .filter(|(_, limit)| limit.per_ns != 0);
         Taken {
             labels: self.labels.clone(),
             rules: (0..self.scopes.len()).map(|scope| self.rules(scope)).collect(),
             sessions: self.policy.sessions,
             comp_ids: self.comp_ids.clone(),
             places: self.endpoints.iter().filter_map(shared).collect(),
-            rings: rings.map(|(_, limit)| limit.slots.base..limit.slots.base + (1 << limit.slots.ring_bits)).collect(),
+            rings: rings
+                .map(|(_, limit)| limit.ring.base..limit.ring.base + (1 << limit.ring.ring_bits))
+                .collect(),
         }
     }
 
     /// Which limits a scope has.
     pub fn rules(&self, scope: usize) -> (Rules, [Limit; LIMITS_PER_SCOPE]) {
-        self.scopes.get(scope).map(|found| (found.rules[self.side], found.limits[self.side])).unwrap_or_default()
+        self.scopes
+            .get(scope)
+            .map(|found| (found.rules[self.side], found.limits[self.side]))
+            .unwrap_or_default()
     }
 
     /// The limits of a scope, with their positions.
@@ -112,8 +123,8 @@ pub fn limits((rules, limits): &(Rules, [Limit; LIMITS_PER_SCOPE])) -> Vec<(usiz
 pub fn named(found: &Label) -> String {
     match found.kind {
         label::HOST => "host".to_owned(),
-        label::GROUP => format!("group/{}", unpadded(&found.name)),
-        label::SESSION => format!("session/{}", unpadded(&found.name)),
+        label::GROUP => format!("group/{}", trim_padding(&found.name)),
+        label::SESSION => format!("session/{}", trim_padding(&found.name)),
         _ => "nothing".to_owned(),
     }
 }

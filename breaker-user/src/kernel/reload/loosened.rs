@@ -68,14 +68,17 @@ fn host(now: &InForce, next: &Tables) -> Vec<String> {
     if gains(old.flags, new.flags, flag::PASS_WHEN_FULL) {
         found.push("on_table_full: block becomes pass".to_owned());
     }
-    let silence =
-        |policy: &breaker_common::abi::Policy| match (policy.deadman_ns, policy.flags & flag::SILENCE_TRIPS != 0) {
-            (0, _) => "nothing".to_owned(),
-            (after, true) => format!("trip after {}", duration(after)),
-            (after, false) => format!("warn after {}", duration(after)),
-        };
-    let weaker =
-        new.deadman_ns == 0 || new.deadman_ns > old.deadman_ns || gains(new.flags, old.flags, flag::SILENCE_TRIPS);
+    let silence = |policy: &breaker_common::abi::Policy| match (
+        policy.deadman_ns,
+        policy.flags & flag::HEARTBEAT_LOSS_TRIPS != 0,
+    ) {
+        (0, _) => "nothing".to_owned(),
+        (after, true) => format!("trip after {}", duration(after)),
+        (after, false) => format!("warn after {}", duration(after)),
+    };
+    let weaker = new.deadman_ns == 0
+        || new.deadman_ns > old.deadman_ns
+        || gains(new.flags, old.flags, flag::HEARTBEAT_LOSS_TRIPS);
     if old.deadman_ns != 0 && weaker {
         found.push(format!("deadman: {} becomes {}", silence(old), silence(new)));
     }
@@ -110,7 +113,9 @@ fn covers(new: &Limit, old: &Limit) -> bool {
 fn session(now: &InForce, next: &Tables, known: &Label) -> Vec<String> {
     const TRIPPED: [&str; 3] = ["reduce-only", "admin-only", "isolate"];
     let number = known.session as usize;
-    let (Some(old), Some(new)) = (now.sessions.get(number), next.sessions.get(number)) else { return Vec::new() };
+    let (Some(old), Some(new)) = (now.sessions.get(number), next.sessions.get(number)) else {
+        return Vec::new();
+    };
     let mut found = Vec::new();
     for scope in scopes(old).iter().filter(|scope| !scopes(new).contains(scope)) {
         if let Some(group) = now.labels.get(*scope as usize).filter(|found| found.kind == label::GROUP) {
@@ -163,7 +168,8 @@ fn scopes(session: &Session) -> &[u32] {
 
 /// MsgTypes that count for less than before.
 fn classes(old: &Session, new: &Session) -> Vec<String> {
-    let types: BTreeSet<u64> = [old, new].into_iter().flat_map(|session| own(session).map(|own| own.0)).collect();
+    let types: BTreeSet<u64> =
+        [old, new].into_iter().flat_map(|session| own(session).map(|own| own.0)).collect();
     let of = |session: &Session, msg_type: u64| {
         let own = own(session).find(|own| own.0 == msg_type).map(|own| Class::from_code(own.1));
         own.unwrap_or_else(|| class::of(MsgType(msg_type)))
@@ -218,7 +224,7 @@ fn lost(now: &InForce, next: &Tables) -> BTreeMap<u32, BTreeSet<(String, &'stati
 fn by_place<'a>(identities: impl Iterator<Item = (&'a IdentityKey, u32)>) -> HashMap<u32, BTreeSet<u32>> {
     let mut found: HashMap<u32, BTreeSet<u32>> = HashMap::new();
     for (key, session) in identities.filter(|(_, session)| *session != 0) {
-        found.entry(key.place).or_default().insert(session);
+        found.entry(key.endpoint).or_default().insert(session);
     }
     found
 }
@@ -226,9 +232,9 @@ fn by_place<'a>(identities: impl Iterator<Item = (&'a IdentityKey, u32)>) -> Has
 /// The sessions that a word of an endpoint stands for.
 fn owners(word: u32, sharing: &HashMap<u32, BTreeSet<u32>>) -> BTreeSet<u32> {
     match Target::unpack(word) {
-        Target::Nobody => BTreeSet::new(),
+        Target::None => BTreeSet::new(),
         Target::Session(session) => BTreeSet::from([session]),
-        Target::Shared { place, .. } => sharing.get(&place).cloned().unwrap_or_default(),
+        Target::Shared { endpoint, .. } => sharing.get(&endpoint).cloned().unwrap_or_default(),
     }
 }
 
@@ -238,5 +244,9 @@ pub fn place(endpoint: &Endpoint, bits: u32) -> String {
     let length = bits.saturating_sub(Endpoint::FIXED_BITS + if address.is_ipv4() { 96 } else { 0 });
     let whole = if address.is_ipv4() { 32 } else { 128 };
     let length = if length == whole { String::new() } else { format!("/{length}") };
-    if address.is_ipv4() { format!("{address}{length}:{port}") } else { format!("[{address}{length}]:{port}") }
+    if address.is_ipv4() {
+        format!("{address}{length}:{port}")
+    } else {
+        format!("[{address}{length}]:{port}")
+    }
 }

@@ -35,8 +35,8 @@ use super::memory::{Mapped, ORDER, half, word};
 use super::pins::PinRoot;
 use super::tables::{Room, Tables, same};
 use super::{Breaker, clock};
+use crate::cli_error::{CliError, Code};
 use crate::config::Policy;
-use crate::fault::{Code, Fault};
 use crate::{audit, journal};
 
 /// What a reload has done.
@@ -83,7 +83,8 @@ pub fn reload(
     }
     let now = InForce::read(&breaker)?;
     let made = Tables::of(policy, now.taken());
-    let mut next = made.map_err(|error| Fault::new(Code::Usage, format!("reading the configuration: {error:#}")))?;
+    let mut next =
+        made.map_err(|error| CliError::new(Code::Usage, format!("reading the configuration: {error:#}")))?;
     let sums = sums::keep(&now, &mut next);
     let sums = sums.map_err(|found| refused(&format!("{found}: `breaker unload`, then `breaker load`")))?;
     let side = Side { breaker: &breaker, now: &now, next: &next, side: 1 - now.side };
@@ -97,7 +98,7 @@ pub fn reload(
     side.turn()?;
     let found = Breaker::open(root)?;
     if found.policy().sha256 != *policy.sha256() {
-        return Err(Fault::new(Code::Unexpected, "reloading: the kernel still says otherwise").into());
+        return Err(CliError::new(Code::Unexpected, "reloading: the kernel still says otherwise").into());
     }
     Ok(done)
 }
@@ -110,18 +111,21 @@ fn allow(breaker: &Breaker, now: &InForce, loosened: &[String]) -> Result<()> {
     let tripped = now.tripped();
     if !tripped.is_empty() {
         let are = if tripped.len() == 1 { "is" } else { "are" };
-        let found = format!("{} {are} tripped, and it would loosen: {}", tripped.join(", "), loosened.join("; "));
+        let found =
+            format!("{} {are} tripped, and it would loosen: {}", tripped.join(", "), loosened.join("; "));
         return Err(refused(&format!("{found}: reset first, or only tighten")));
     }
     audit::reserve(&journal::path(breaker)).map_err(|error| {
-        let found =
-            format!("the audit log cannot be written ({error:#}), and it would loosen: {}", loosened.join("; "));
+        let found = format!(
+            "the audit log cannot be written ({error:#}), and it would loosen: {}",
+            loosened.join("; ")
+        );
         refused(&format!("{found}: make room, or see to [agent].audit"))
     })
 }
 
 fn refused(found: &str) -> anyhow::Error {
-    Fault::new(Code::Refused, format!("reloading: refused, nothing is changed: {found}")).into()
+    CliError::new(Code::Refused, format!("reloading: refused, nothing is changed: {found}")).into()
 }
 
 /// A policy on its way into force.
@@ -153,11 +157,14 @@ impl Side<'_> {
         let (put, _) = endpoints::changes(&self.now.endpoints, &self.endpoints());
         let known: HashSet<_> =
             self.now.endpoints.iter().map(|(endpoint, bits, _)| endpoints::masked(endpoint, *bits)).collect();
-        let places =
-            put.iter().filter(|(endpoint, bits, _)| !known.contains(&endpoints::masked(endpoint, *bits))).count();
+        let places = put
+            .iter()
+            .filter(|(endpoint, bits, _)| !known.contains(&endpoints::masked(endpoint, *bits)))
+            .count();
         let (put, _) = endpoints::identities(&self.now.identities, &self.next.identities, self.side);
-        let known: HashSet<_> = self.now.identities.iter().map(|(key, _)| (key.place, key.ids)).collect();
-        let identities = put.iter().filter(|(key, _)| !known.contains(&(key.place, key.ids))).count();
+        let known: HashSet<_> =
+            self.now.identities.iter().map(|(key, _)| (key.endpoint, key.comp_ids)).collect();
+        let identities = put.iter().filter(|(key, _)| !known.contains(&(key.endpoint, key.comp_ids))).count();
         let needed = Room {
             scopes: self.next.labels.len() as u32,
             sessions: self.next.sessions.len() as u32,
@@ -232,7 +239,7 @@ impl Side<'_> {
             (&raw mut (*place).rules[self.side]).write_volatile(rules);
             (&raw mut (*place).limits[self.side]).write_volatile(limits);
             for window in 0..LIMITS_PER_SCOPE {
-                (&raw mut (*place).windows[window].calm[self.side]).write_volatile(0);
+                (&raw mut (*place).windows[window].recheck_at[self.side]).write_volatile(0);
             }
         }
         if !self.now.declares(number as usize) {
@@ -313,7 +320,8 @@ impl Side<'_> {
 
     /// Where the agent's silence trips from now on its time begins now: nobody may have come yet.
     fn start_silence(&self) -> Result<()> {
-        let trips = |policy: &abi::Policy| policy.deadman_ns != 0 && policy.flags & flag::SILENCE_TRIPS != 0;
+        let trips =
+            |policy: &abi::Policy| policy.deadman_ns != 0 && policy.flags & flag::HEARTBEAT_LOSS_TRIPS != 0;
         if trips(&self.next.policy) && !trips(&self.now.policy) {
             self.breaker.maps().heartbeat()?.set(0, clock::now_ns())?;
         }
@@ -327,8 +335,9 @@ impl Side<'_> {
             let old = self.now.limits(scope);
             for position in (0..limits.len()).filter(|i| rules.positions >> i & 1 == 1) {
                 let limit = &limits[position];
-                let before = old.iter().find(|(i, old)| *i == position && same(old, limit)).map(|(_, old)| *old);
-                if before.is_none_or(|before| limit.per_ns != 0 && before.slots != limit.slots) {
+                let before =
+                    old.iter().find(|(i, old)| *i == position && same(old, limit)).map(|(_, old)| *old);
+                if before.is_none_or(|before| limit.per_ns != 0 && before.ring != limit.ring) {
                     moved.push(Moved { scope: scope as u32, position, limit, before });
                 }
             }
@@ -380,7 +389,10 @@ struct Times(Mapped<u64>);
 
 impl Times {
     fn put(&self, slot: u64, value: u64) -> Result<()> {
-        let place = u32::try_from(slot).ok().and_then(|slot| self.0.place(slot)).context("a slot beyond the rings")?;
+        let place = u32::try_from(slot)
+            .ok()
+            .and_then(|slot| self.0.place(slot))
+            .context("a slot beyond the rings")?;
         // SAFETY: inside the mapping, which self holds.
         unsafe { word(place.as_ptr()) }.store(value, ORDER);
         Ok(())

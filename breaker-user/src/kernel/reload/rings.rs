@@ -34,12 +34,12 @@ impl Ring for Noted {
 
 /// Where the time of a granule stands, and as what.
 fn word(limit: &Limit, granule: u64, time: u64) -> Word {
-    let mut noted = Noted(Word { slot: limit.slots.base.into(), word: 0 });
-    window::stamp(
-        &limit.slots,
+    let mut noted = Noted(Word { slot: limit.ring.base.into(), word: 0 });
+    window::record_times(
+        &limit.ring,
         &mut noted,
-        granule << limit.slots.granule_bits,
-        1 << limit.slots.granule_bits,
+        granule << limit.ring.granule_bits,
+        1 << limit.ring.granule_bits,
         time,
         1,
     );
@@ -60,14 +60,14 @@ pub fn fill(limit: &Limit, issued: u64, before: Option<(&Limit, &impl Ring)>, no
     if limit.per_ns == 0 {
         return Vec::new();
     }
-    let slots = 1u64 << limit.slots.ring_bits;
-    let base = u64::from(limit.slots.base);
+    let slots = 1u64 << limit.ring.ring_bits;
+    let base = u64::from(limit.ring.base);
     let mut words: Vec<_> = (base..base + slots).map(|slot| Word { slot, word: 0 }).collect();
-    let end = issued >> limit.slots.granule_bits;
+    let end = issued >> limit.ring.granule_bits;
     let mut bound = if before.is_some() { now } else { 0 };
     for granule in (end.saturating_sub(slots)..end).rev() {
         if let Some((old, ring)) = before {
-            let last = ((granule + 1) << limit.slots.granule_bits) - 1;
+            let last = ((granule + 1) << limit.ring.granule_bits) - 1;
             bound = taken(old, ring, issued, last, (bound, now));
         }
         let made = word(limit, granule, bound);
@@ -78,11 +78,11 @@ pub fn fill(limit: &Limit, issued: u64, before: Option<(&Limit, &impl Ring)>, no
 
 /// When a ticket was taken, or later: `bound` is that of a later ticket.
 fn taken(old: &Limit, ring: &impl Ring, issued: u64, ticket: u64, (bound, now): (u64, u64)) -> u64 {
-    let (granule, end) = (ticket >> old.slots.granule_bits, issued >> old.slots.granule_bits);
+    let (granule, end) = (ticket >> old.ring.granule_bits, issued >> old.ring.granule_bits);
     if granule >= end {
         return now;
     }
-    let slots = 1u64 << old.slots.ring_bits;
+    let slots = 1u64 << old.ring.ring_bits;
     // A slot that another has taken over may show the same lap, once in sixteen rounds.
     let found = if granule + slots < end { None } else { time(old, ring, granule) };
     match found {
@@ -100,8 +100,8 @@ pub fn missing(limit: &Limit, ring: &impl Ring, (from, to): (u64, u64), now: u64
     if limit.per_ns == 0 {
         return Vec::new();
     }
-    let (first, end) = (from >> limit.slots.granule_bits, to >> limit.slots.granule_bits);
-    let first = first.max(end.saturating_sub(1 << limit.slots.ring_bits));
+    let (first, end) = (from >> limit.ring.granule_bits, to >> limit.ring.granule_bits);
+    let first = first.max(end.saturating_sub(1 << limit.ring.ring_bits));
     let unwritten = (first..end).filter(|&granule| time(limit, ring, granule).is_none());
     let words = unwritten.map(|granule| word(limit, granule, now));
     words.map(|word| (ring.read(word.slot), word)).collect()
@@ -109,7 +109,7 @@ pub fn missing(limit: &Limit, ring: &impl Ring, (from, to): (u64, u64), now: u64
 
 #[cfg(test)]
 mod tests {
-    use breaker_common::abi::{Slots, Window};
+    use breaker_common::abi::{RingLayout, Window};
     use breaker_common::window::{granule_bits, ring_bits, tail};
 
     use super::*;
@@ -130,8 +130,13 @@ mod tests {
     const PER: u64 = 1_000 * MS;
 
     fn limit(max: u64, base: u32) -> Limit {
-        let slots = Slots { base, granule_bits: granule_bits(max) as u8, ring_bits: ring_bits(max) as u8, pad: 0 };
-        Limit { max, per_ns: PER, slots, ..Limit::default() }
+        let ring = RingLayout {
+            base,
+            granule_bits: granule_bits(max) as u8,
+            ring_bits: ring_bits(max) as u8,
+            pad: 0,
+        };
+        Limit { max, per_ns: PER, ring, ..Limit::default() }
     }
 
     fn memory() -> Memory {
@@ -141,7 +146,9 @@ mod tests {
 
     fn fresh(limit: &Limit) -> Memory {
         let mut memory = memory();
-        fill(limit, 0, None::<(&Limit, &Memory)>, 0).iter().for_each(|word| memory.write(word.slot, word.word));
+        fill(limit, 0, None::<(&Limit, &Memory)>, 0)
+            .iter()
+            .for_each(|word| memory.write(word.slot, word.word));
         memory
     }
 
@@ -152,7 +159,7 @@ mod tests {
     /// Takes tickets one a step, in one ring.
     fn take(limit: &Limit, memory: &mut Memory, tickets: std::ops::Range<u64>, at: impl Fn(u64) -> u64) {
         tickets.for_each(|ticket| {
-            window::stamp(&limit.slots, memory, ticket, 1, at(ticket), 1);
+            window::record_times(&limit.ring, memory, ticket, 1, at(ticket), 1);
         });
     }
 
@@ -162,11 +169,11 @@ mod tests {
             let (limit, mut memory) = (limit(max, 7), memory());
             for granule in [0u64, 1, 2_047, 2_048, 70_001] {
                 let made = word(&limit, granule, 12_345);
-                window::stamp(
-                    &limit.slots,
+                window::record_times(
+                    &limit.ring,
                     &mut memory,
-                    granule << limit.slots.granule_bits,
-                    1 << limit.slots.granule_bits,
+                    granule << limit.ring.granule_bits,
+                    1 << limit.ring.granule_bits,
                     12_345,
                     1,
                 );
@@ -179,9 +186,15 @@ mod tests {
 
     #[test]
     fn a_window_goes_on_in_another_ring() {
-        for (before, after) in
-            [(500, 600), (500, 2_046), (1_000, 5_000), (3_000, 50_000), (5_000, 500), (50_000, 3_000), (10, 11)]
-        {
+        for (before, after) in [
+            (500, 600),
+            (500, 2_046),
+            (1_000, 5_000),
+            (3_000, 50_000),
+            (5_000, 500),
+            (50_000, 3_000),
+            (10, 11),
+        ] {
             for issued in [0, 1, 9, 700, 1_023, 1_024, 4_096, 40_001, 70_000] {
                 let (old, new) = (limit(before, 0), limit(after, 8_192));
                 let mut memory = fresh(&old);
@@ -190,20 +203,24 @@ mod tests {
                 take(&old, &mut memory, 0..issued, at);
                 let now = at(issued);
                 let words = fill(&new, issued, Some((&old, &memory)), now);
-                assert_eq!(words.len(), 1 << new.slots.ring_bits);
+                assert_eq!(words.len(), 1 << new.ring.ring_bits);
                 words.iter().for_each(|word| memory.write(word.slot, word.word));
                 for later in [0, 1, 250, 500, 998, 999, 1_000, 2_000] {
                     let now = now + later * MS;
                     let within = |ticket: u64| at(ticket) + PER > now;
                     let real = (0..issued).filter(|ticket| within(*ticket)).count() as u64;
-                    let holds = |limit: &Limit| ((1u64 << limit.slots.ring_bits) - 1) << limit.slots.granule_bits;
+                    let holds =
+                        |limit: &Limit| ((1u64 << limit.ring.ring_bits) - 1) << limit.ring.granule_bits;
                     let found = used(&new, &memory, issued, 0, now);
                     let told = format!("{before} {after} {issued} {later}: {found} of {real}");
                     // A ring tells of no more than it holds, and by whole granules.
-                    assert!(found >= real.min(holds(&new)).saturating_sub(1 << new.slots.granule_bits), "{told}");
+                    assert!(
+                        found >= real.min(holds(&new)).saturating_sub(1 << new.ring.granule_bits),
+                        "{told}"
+                    );
                     // What the old one could not remember, of a disarmed scope, counts as long as the oldest that it could.
                     if !within(issued.saturating_sub(holds(&old))) || issued <= holds(&old) {
-                        let grain = (1 << old.slots.granule_bits) + (1 << new.slots.granule_bits);
+                        let grain = (1 << old.ring.granule_bits) + (1 << new.ring.granule_bits);
                         assert!(found <= real + grain, "{told}");
                     }
                 }
@@ -218,8 +235,11 @@ mod tests {
         let at = |ticket| 5_000 * MS + ticket * 3 * MS;
         take(&old, &mut memory, 0..5_000, at);
         let now = at(5_000);
-        let before: Vec<_> = (0..1_200).map(|later| used(&old, &memory, 5_000, 0, now + later * MS)).collect();
-        fill(&new, 5_000, Some((&old, &memory)), now).iter().for_each(|word| memory.write(word.slot, word.word));
+        let before: Vec<_> =
+            (0..1_200).map(|later| used(&old, &memory, 5_000, 0, now + later * MS)).collect();
+        fill(&new, 5_000, Some((&old, &memory)), now)
+            .iter()
+            .for_each(|word| memory.write(word.slot, word.word));
         let after: Vec<_> = (0..1_200).map(|later| used(&new, &memory, 5_000, 0, now + later * MS)).collect();
         assert_eq!(before, after);
         assert_eq!((after[0], after[1_100]), (333, 0));
@@ -238,7 +258,7 @@ mod tests {
                     take(&new, &mut memory, issued + more - 1..issued + more, |_| now);
                     assert_eq!(used(&new, &memory, issued + more, issued, now), more, "{max} {issued}");
                 }
-                assert!(used(&new, &memory, issued + max, issued, now + PER) < 1 << new.slots.granule_bits);
+                assert!(used(&new, &memory, issued + max, issued, now + PER) < 1 << new.ring.granule_bits);
             }
         }
     }
@@ -248,7 +268,9 @@ mod tests {
         // A left-over word of the right lap would say otherwise: a ticket just taken would pass for an old one.
         let (new, mut memory) = (limit(500, 8_192), memory());
         let now = 9_000_000 * MS;
-        fill(&new, 10_000, None::<(&Limit, &Memory)>, now).iter().for_each(|word| memory.write(word.slot, word.word));
+        fill(&new, 10_000, None::<(&Limit, &Memory)>, now)
+            .iter()
+            .for_each(|word| memory.write(word.slot, word.word));
         for issued in 10_001..10_500 {
             assert_eq!(used(&new, &memory, issued, 10_000, now), issued - 10_000);
         }
@@ -278,7 +300,7 @@ mod tests {
             }
             assert!(missing(&new, &memory, (3_000, 3_060), now).is_empty());
             let left = used(&new, &memory, 3_060, 0, now + PER);
-            assert!(left < 1 << new.slots.granule_bits.max(1), "{left}");
+            assert!(left < 1 << new.ring.granule_bits.max(1), "{left}");
         }
     }
 

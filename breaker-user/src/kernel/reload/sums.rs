@@ -5,7 +5,9 @@
 //! one that was fenced would live again. So a scope of no name and no limit takes its place among the others: its epoch is the
 //! difference, below 0 too, for sums wrap.
 
-use breaker_common::abi::{LIMITS_PER_SCOPE, Label, Limit, Rules, SCOPES_PER_SESSION, Scope, Session, Switch, label};
+use breaker_common::abi::{
+    LIMITS_PER_SCOPE, Label, Limit, Rules, SCOPES_PER_SESSION, Scope, Session, Switch, label,
+};
 use bytemuck::Zeroable;
 
 use super::in_force::{InForce, named};
@@ -59,8 +61,10 @@ fn scopes(session: &Session) -> Vec<u32> {
 
 /// The sums of a session's scopes; one that is new has none.
 fn sum(now: &InForce, session: &Session) -> Switch {
-    let switches =
-        scopes(session).into_iter().filter_map(|scope| now.scopes.get(scope as usize)).map(|scope| scope.switch);
+    let switches = scopes(session)
+        .into_iter()
+        .filter_map(|scope| now.scopes.get(scope as usize))
+        .map(|scope| scope.switch);
     switches.fold(Switch::default(), |sum, switch| Switch {
         epoch: sum.epoch.wrapping_add(switch.epoch),
         resets: sum.resets.wrapping_add(switch.resets),

@@ -4,7 +4,7 @@ use breaker_common::abi::{Meta, mode};
 
 use crate::config::{Hook, Inbound, Mode, Policy, Word};
 use crate::kernel::hook;
-use crate::kernel::tables::{Room, unpadded};
+use crate::kernel::tables::{Room, trim_padding};
 
 /// Each key that differs, with what is loaded and what the file says.
 pub fn differences(meta: &Meta, policy: &Policy) -> Vec<String> {
@@ -21,7 +21,7 @@ pub fn differences(meta: &Meta, policy: &Policy) -> Vec<String> {
     };
     compare(
         "[host].interfaces",
-        interfaces(attached.iter().map(|interface| unpadded(&interface.name)).collect()),
+        interfaces(attached.iter().map(|interface| trim_padding(&interface.name)).collect()),
         interfaces(host.interfaces.iter().map(|interface| interface.as_str().to_owned()).collect()),
     );
     compare("[host].mode", mode.word().to_owned(), host.mode.word().to_owned());
@@ -33,7 +33,7 @@ pub fn differences(meta: &Meta, policy: &Policy) -> Vec<String> {
         compare("[host].inbound", Inbound::Ignore.word().to_owned(), host.inbound.word().to_owned());
     }
     compare("[host].connections", meta.connections.to_string(), host.connections.to_string());
-    compare("[agent].audit", unpadded(&meta.audit), audit);
+    compare("[agent].audit", trim_padding(&meta.audit), audit);
     found
 }
 

@@ -25,7 +25,8 @@ use crate::rig::Rig;
 
 /// Where the first session goes.
 const PORT: u16 = 9001;
-const SERIES: [&str; 2] = ["connections of one session, all limits shared", "sessions of their own, no limit shared"];
+const SERIES: [&str; 2] =
+    ["connections of one session, all limits shared", "sessions of their own, no limit shared"];
 
 /// As many limits as in [`POLICY`] in the way of each session, but none that two of them share.
 fn apart(sessions: usize) -> String {
@@ -34,8 +35,11 @@ fn apart(sessions: usize) -> String {
     for number in 0..sessions {
         let (name, port) = (format!("a{number}"), PORT + number as u16);
         writeln!(text, "[[group]]\nname = \"{name}\"\n{limits}").expect("writing to memory");
-        writeln!(text, "[[session]]\nname = \"{name}\"\nremote = \"10.9.0.2:{port}\"\ngroups = [\"{name}\"]\n{limits}")
-            .expect("writing to memory");
+        writeln!(
+            text,
+            "[[session]]\nname = \"{name}\"\nremote = \"10.9.0.2:{port}\"\ngroups = [\"{name}\"]\n{limits}"
+        )
+        .expect("writing to memory");
     }
     text
 }
@@ -88,7 +92,8 @@ struct Lane {
 
 impl Lane {
     fn of(rig: &Inline) -> Self {
-        let pinned = || Xdp::from_pin(Rig::root().program(), XdpAttachType::Interface).expect("opening the program");
+        let pinned =
+            || Xdp::from_pin(Rig::root().program(), XdpAttachType::Interface).expect("opening the program");
         let program = rig.inside(pinned);
         let apart = rig.policy().sessions().len() > 1;
         Self { fresh: Fresh::before_xdp(&program), program, apart }

@@ -61,7 +61,8 @@ fn measure<const N: usize>(
     for _ in 0..scale.short_rounds {
         let zero = crowds[0].rig.inside(|| {
             let order = order(1);
-            let times = (0..singles as u32).map(|number| mean(empty, &segment(0, 1, number, &order).bytes(), 1));
+            let times =
+                (0..singles as u32).map(|number| mean(empty, &segment(0, 1, number, &order).bytes(), 1));
             median(times.collect())
         });
         for (place, (crowd, count)) in crowds.iter_mut().zip(counts).enumerate() {

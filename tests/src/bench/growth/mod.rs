@@ -47,7 +47,8 @@ impl Curve {
     fn table(self, title: String, picture: Picture) -> Table {
         let series: Vec<&[Row]> = self.rows.chunks(self.places).collect();
         let names = series.iter().map(|rows| rows[0].what.as_str());
-        let mut table = Table::new(title, &std::iter::once(picture.x.as_str()).chain(names).collect::<Vec<_>>());
+        let mut table =
+            Table::new(title, &std::iter::once(picture.x.as_str()).chain(names).collect::<Vec<_>>());
         for place in 0..self.places {
             let at = series[0][place].at.expect("a place on the curve");
             let cell = |rows: &&[Row]| {
@@ -82,7 +83,10 @@ mod tests {
             figures.into_iter().for_each(|figure| curve.push(series, place, figure));
         }
         let table = curve.table("title".to_owned(), picture("name", "things", "ns", "why"));
-        assert_eq!(table.lines, [["1", "5 (5 to 5)", "16 (8 to 16)"], ["100", "6 (6 to 6)", "24 (12 to 24)"]]);
+        assert_eq!(
+            table.lines,
+            [["1", "5 (5 to 5)", "16 (8 to 16)"], ["100", "6 (6 to 6)", "24 (12 to 24)"]]
+        );
         assert_eq!(table.cell("100", "other"), Some("24 (12 to 24)"));
         assert_eq!(table.rows[3].at, Some(100.0));
     }

@@ -8,7 +8,7 @@ use std::thread::yield_now;
 
 use aya::programs::ProgramInfo;
 use aya::sys::{Stats, enable_stats};
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 
 use super::{Curve, note, picture};
 use crate::bench::drain::Drain;
@@ -52,7 +52,11 @@ pub fn tables(scale: &Scale) -> [Table; 2] {
     }
     let whole = LENGTHS.len() + MESSAGES.iter().sum::<usize>();
     let counted = track.rig.counters(1).passed[0];
-    assert_eq!(counted, (WARM + scale.short_rounds * scale.sends * whole) as u64, "each order was counted once");
+    assert_eq!(
+        counted,
+        (WARM + scale.short_rounds * scale.sends * whole) as u64,
+        "each order was counted once"
+    );
     let shape = "tc egress over veth, three scopes, four limits";
     let method = format!("kernel run-time statistics, {} sends", scale.sends);
     let note = note(scale.short_rounds, shape, &method);
@@ -101,7 +105,12 @@ impl Track {
     fn lay() -> Self {
         let rig = Rig::new(POLICY);
         let drain = Drain::listen(&rig.wire.venue, false);
-        let connect = || (Empty::open().attach_behind(Wire::INTERFACE), TcpStream::connect(Wire::venue_socket(PORT)));
+        let connect = || {
+            (
+                Empty::open().attach_behind(TwoHosts::INTERFACE),
+                TcpStream::connect(TwoHosts::venue_socket(PORT)),
+            )
+        };
         let (empty, stream) = rig.inside(connect);
         let stream = stream.expect("connecting");
         stream.set_nodelay(true).expect("no delay");

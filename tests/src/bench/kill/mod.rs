@@ -18,7 +18,8 @@ use super::scale::Scale;
 
 /// The section.
 pub fn tables(scale: &Scale) -> Vec<Table> {
-    let arenas: Vec<(Weapon, Result<Arena, String>)> = Weapon::ALL.map(|weapon| (weapon, Arena::lay(weapon))).into();
+    let arenas: Vec<(Weapon, Result<Arena, String>)> =
+        Weapon::ALL.map(|weapon| (weapon, Arena::lay(weapon))).into();
     [Flood::Backlog, Flood::OneByOne].map(|flood| table(scale, flood, &arenas)).into()
 }
 
@@ -83,13 +84,21 @@ fn line(table: &mut Table, weapon: Weapon, shots: &[Shot]) {
     let at = |row: &Row, share| format!("{:.3}", quantile(row.rounds.clone(), share));
     let told = |row: &Row| match row.rounds.len() {
         0 => ["never".to_owned(), String::new()],
-        some if some < shots.len() => [at(row, 0.5), format!("{} of {} never", shots.len() - some, shots.len())],
+        some if some < shots.len() => {
+            [at(row, 0.5), format!("{} of {} never", shots.len() - some, shots.len())]
+        }
         _ => [at(row, 0.5), at(row, 1.0)],
     };
     let most = |figure: fn(&Shot) -> usize| shots.iter().map(figure).max().unwrap_or(0);
     let (left_after, after) = (most(|shot| shot.left_after), most(|shot| shot.after));
     let mut cells = vec![weapon.name().to_owned(), at(&last, 0.5), at(&last, 0.99), at(&last, 1.0)];
-    cells.extend([at(&left, 0.5), at(&left, 0.99), at(&took, 0.5), left_after.to_string(), after.to_string()]);
+    cells.extend([
+        at(&left, 0.5),
+        at(&left, 0.99),
+        at(&took, 0.5),
+        left_after.to_string(),
+        after.to_string(),
+    ]);
     cells.extend(told(&sender).into_iter().chain(told(&venue)));
     table.line(cells);
     table.keep([&last, &left, &took, &sender, &venue]);

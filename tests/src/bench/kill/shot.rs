@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 use rustix::net::sockopt::set_socket_linger;
 use rustix::process::Pid;
 
@@ -35,7 +35,7 @@ pub struct Arena {
 }
 
 enum Place {
-    Plain(Wire),
+    Plain(TwoHosts),
     Breaker(Rig),
 }
 
@@ -80,10 +80,10 @@ impl Arena {
         let place = if weapon.is_breaker() {
             Place::Breaker(Rig::new(POLICY))
         } else {
-            Place::Plain(Wire::new().expect("making namespaces"))
+            Place::Plain(TwoHosts::new().expect("making namespaces"))
         };
         let wire = place.wire();
-        let listener = wire.venue.run(|| TcpListener::bind(Wire::venue_socket(PORT))).expect("listening");
+        let listener = wire.venue.run(|| TcpListener::bind(TwoHosts::venue_socket(PORT))).expect("listening");
         stamp::enable(listener.as_raw_fd());
         let tap = Tap::at(&wire.firm);
         for (line, input) in weapon.prepared() {
@@ -97,7 +97,7 @@ impl Arena {
         let firm = &self.place.wire().firm;
         let shot = firm.run(|| self.shoot_here(weapon, flood, number));
         if weapon == Weapon::Link {
-            firm.wait_until_up(Wire::INTERFACE).expect("the link comes up");
+            firm.wait_until_up(TwoHosts::INTERFACE).expect("the link comes up");
         }
         shot
     }
@@ -132,7 +132,8 @@ impl Arena {
                 sleep(QUIET);
             }
             let told = |at: &AtomicU64| Some(at.load(Ordering::Acquire)).filter(|at| *at != 0);
-            let times = Times { start, returned, sender_told: told(&sender_told), venue_told: told(&venue_told) };
+            let times =
+                Times { start, returned, sender_told: told(&sender_told), venue_told: told(&venue_told) };
             // What goes and ends from here on is not of the weapon.
             let left = self.tap.passed();
             sender.end();
@@ -146,7 +147,7 @@ impl Arena {
 }
 
 impl Place {
-    fn wire(&self) -> &Wire {
+    fn wire(&self) -> &TwoHosts {
         match self {
             Self::Plain(wire) => wire,
             Self::Breaker(rig) => &rig.wire,
@@ -181,7 +182,7 @@ impl Sender {
             let sender = Command::new(own).args(["--blast", flood.name()]).spawn();
             return Self::Process(sender.expect("starting a sender"));
         }
-        let stream = TcpStream::connect(Wire::venue_socket(PORT)).expect("connecting");
+        let stream = TcpStream::connect(TwoHosts::venue_socket(PORT)).expect("connecting");
         // What is still queued when it is closed goes with it, and does not come in the next shot.
         set_socket_linger(&stream, Some(Duration::ZERO)).expect("no lingering");
         Self::Here(stream)
@@ -209,7 +210,7 @@ impl Sender {
 /// A process that only sends, till it is killed. The argument names the flood.
 pub fn blast(flood: &str) {
     let flood = Flood::named(flood).expect("a flood of that name");
-    flood.write_on(&mut TcpStream::connect(Wire::venue_socket(PORT)).expect("connecting"));
+    flood.write_on(&mut TcpStream::connect(TwoHosts::venue_socket(PORT)).expect("connecting"));
 }
 
 /// Reads until the end, and says when that came.

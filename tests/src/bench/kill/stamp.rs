@@ -16,13 +16,19 @@ pub fn now() -> u64 {
 pub fn enable(socket: RawFd) {
     let on: libc::c_int = 1;
     // SAFETY: a plain system call with a value of the length that is said.
-    let done = unsafe { libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, (&raw const on).cast(), 4) };
+    let done = unsafe {
+        libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, (&raw const on).cast(), 4)
+    };
     assert_eq!(done, 0, "SO_TIMESTAMPNS: {}", io::Error::last_os_error());
 }
 
 /// Reads what there is: how much, and when the last segment of it came. Where segments wait as one, that is the last one's time.
 /// `flags` are those of recv(2).
-pub fn read(socket: &impl AsRawFd, buffer: &mut [u8], flags: libc::c_int) -> io::Result<(usize, Option<u64>)> {
+pub fn read(
+    socket: &impl AsRawFd,
+    buffer: &mut [u8],
+    flags: libc::c_int,
+) -> io::Result<(usize, Option<u64>)> {
     let mut control = MaybeUninit::<[u64; 16]>::uninit();
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     // SAFETY: all zero is a message without parts.
@@ -38,6 +44,7 @@ pub fn read(socket: &impl AsRawFd, buffer: &mut [u8], flags: libc::c_int) -> io:
         (!first.is_null() && (*first).cmsg_type == libc::SCM_TIMESTAMPNS)
             .then(|| libc::CMSG_DATA(first).cast::<libc::timespec>().read_unaligned())
     };
-    let nanos = |time: libc::timespec| time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs();
+    let nanos =
+        |time: libc::timespec| time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs();
     Ok((length, stamp.map(nanos)))
 }

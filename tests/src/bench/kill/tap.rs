@@ -4,7 +4,7 @@
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use breaker_user::lab::{Namespace, Wire};
+use breaker_user::testbed::{Namespace, TwoHosts};
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 
 use super::stamp;
@@ -26,7 +26,7 @@ pub type Segment = (u64, usize);
 impl Tap {
     /// At the trading host's interface.
     pub fn at(firm: &Namespace) -> Self {
-        let socket = PacketSocket::open(firm, Wire::INTERFACE);
+        let socket = PacketSocket::open(firm, TwoHosts::INTERFACE);
         stamp::enable(socket.as_raw_fd());
         // SAFETY: the socket is open for as long as it is borrowed.
         let borrowed = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
@@ -61,8 +61,9 @@ impl Tap {
         let mut length = size_of_val(&found) as libc::socklen_t;
         let (place, length) = ((&raw mut found).cast(), &raw mut length);
         // SAFETY: the kernel writes no more than the length that is said.
-        let done =
-            unsafe { libc::getsockopt(self.0.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_STATISTICS, place, length) };
+        let done = unsafe {
+            libc::getsockopt(self.0.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_STATISTICS, place, length)
+        };
         assert_eq!(done, 0, "PACKET_STATISTICS: {}", io::Error::last_os_error());
         found.tp_drops
     }

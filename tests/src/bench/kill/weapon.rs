@@ -2,7 +2,7 @@
 
 use breaker_common::abi::cause;
 use breaker_user::kernel::{Breaker, Reset};
-use breaker_user::lab::Wire;
+use breaker_user::testbed::TwoHosts;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::bench::peer::PORT;
@@ -89,7 +89,10 @@ impl Weapon {
             // Nobody sends to port 9.
             Self::Filter => vec![
                 ("tc qdisc add dev eth1 clsact", ""),
-                ("tc filter add dev eth1 egress prio 2 protocol ip u32 match ip dport 9 0xffff action drop", ""),
+                (
+                    "tc filter add dev eth1 egress prio 2 protocol ip u32 match ip dport 9 0xffff action drop",
+                    "",
+                ),
             ],
             Self::Sockets => vec![("ss -V", "")],
             Self::Link => vec![("ip link", "")],
@@ -99,9 +102,11 @@ impl Weapon {
 
     /// Readies it in this thread's namespace.
     pub fn ready(self, sender: Option<Pid>) -> Ready {
-        let interface = Wire::INTERFACE;
+        let interface = TwoHosts::INTERFACE;
         let ready = match self {
-            Self::Write => Ready::Switch(Box::new(Breaker::open(&Rig::root()).expect("opening what is loaded"))),
+            Self::Write => {
+                Ready::Switch(Box::new(Breaker::open(&Rig::root()).expect("opening what is loaded")))
+            }
             Self::Trip => Ready::Command(format!(
                 "{} trip session/x1 --reason bench --private-pins --pin-root {}",
                 binary().display(),
@@ -113,7 +118,7 @@ impl Weapon {
             Self::Filter => Ready::Command(format!(
                 "tc filter add dev {interface} egress prio 1 protocol ip u32 match ip dport {PORT} 0xffff action drop"
             )),
-            Self::Sockets => Ready::Command(format!("ss -K dst {}", Wire::venue_socket(PORT))),
+            Self::Sockets => Ready::Command(format!("ss -K dst {}", TwoHosts::venue_socket(PORT))),
             Self::Link => Ready::Command(format!("ip link set {interface} down")),
             Self::Process => Ready::Process(sender.expect("the sender is a process")),
         };
@@ -141,8 +146,8 @@ impl Weapon {
             }
             Self::Nftables => "nft flush chain ip bench output".to_owned(),
             Self::Iptables => "iptables -F OUTPUT".to_owned(),
-            Self::Filter => format!("tc filter del dev {} egress prio 1", Wire::INTERFACE),
-            Self::Link => format!("ip link set {} up", Wire::INTERFACE),
+            Self::Filter => format!("tc filter del dev {} egress prio 1", TwoHosts::INTERFACE),
+            Self::Link => format!("ip link set {} up", TwoHosts::INTERFACE),
             Self::Sockets | Self::Process => return,
         };
         here(&line, "").expect("undoing it");

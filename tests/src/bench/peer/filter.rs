@@ -1,6 +1,6 @@
 //! The packet filters of the machine, each as near to an order limit as it comes.
 
-use breaker_user::lab::{Namespace, Wire};
+use breaker_user::testbed::{Namespace, TwoHosts};
 
 use super::{FAR, Kind, PORT, Unable};
 use crate::bench::order::TYPE_AT;
@@ -9,13 +9,15 @@ use crate::bench::tool::{fed, sh};
 /// IPv4 and TCP as a Linux host sends them: without options, and with time stamps.
 const HEADERS: usize = 20 + 32;
 /// The most that `hashlimit` takes.
-const MOST_A_SECOND: u32 = 1_000_000;
+const MAX_A_SECOND: u32 = 1_000_000;
 
 /// Puts the rules in place.
 pub fn set_up(kind: Kind, firm: &Namespace, limit: u32) -> Result<(), Unable> {
     match kind {
         Kind::Nftables => fed(firm, "nft -f -", &nftables(limit)).map(drop),
-        Kind::Iptables => iptables(limit.min(MOST_A_SECOND)).iter().try_for_each(|line| sh(firm, line).map(drop)),
+        Kind::Iptables => {
+            iptables(limit.min(MAX_A_SECOND)).iter().try_for_each(|line| sh(firm, line).map(drop))
+        }
         Kind::Tc => tc(limit).iter().try_for_each(|line| sh(firm, line).map(drop)),
         Kind::Nothing | Kind::Again => Ok(()),
         Kind::Haproxy | Kind::Proxy | Kind::Breaker => unreachable!("no rules of the machine"),
@@ -24,7 +26,7 @@ pub fn set_up(kind: Kind, firm: &Namespace, limit: u32) -> Result<(), Unable> {
 
 /// What passes the limit puts its port into a set, and what goes to a port of the set is dropped: so it latches.
 fn nftables(limit: u32) -> String {
-    let (burst, at) = (limit.min(MOST_A_SECOND), TYPE_AT * 8);
+    let (burst, at) = (limit.min(MAX_A_SECOND), TYPE_AT * 8);
     format!(
         "table ip bench {{
             counter orders {{ }}
@@ -59,7 +61,7 @@ fn iptables(limit: u32) -> [String; 4] {
 
 /// A class counts, and shapes by bytes; to drop by a number of packets takes `police`, which not every kernel has.
 fn tc(limit: u32) -> [String; 4] {
-    let (interface, at) = (Wire::INTERFACE, HEADERS + TYPE_AT);
+    let (interface, at) = (TwoHosts::INTERFACE, HEADERS + TYPE_AT);
     let police = format!("police pkts_rate {limit} pkts_burst {limit} conform-exceed drop/pass");
     let action = if limit == FAR { "" } else { &police };
     [
@@ -78,7 +80,7 @@ pub fn counted(kind: Kind, firm: &Namespace) -> Result<u64, Unable> {
     let (line, before) = match kind {
         Kind::Nftables => ("nft list counter ip bench orders".to_owned(), "packets "),
         Kind::Iptables => ("iptables -nvxL ORDERS".to_owned(), "destination"),
-        Kind::Tc => (format!("tc -s class show dev {} classid 1:10", Wire::INTERFACE), " bytes "),
+        Kind::Tc => (format!("tc -s class show dev {} classid 1:10", TwoHosts::INTERFACE), " bytes "),
         _ => return Err("counts nothing".to_owned()),
     };
     let text = sh(firm, &line)?;
@@ -92,8 +94,9 @@ pub fn stop(kind: Kind, firm: &Namespace) -> Result<(), Unable> {
         Kind::Nftables => sh(firm, &format!("nft add element ip bench tripped {{ {PORT} }}")).map(drop),
         Kind::Iptables => sh(firm, &format!("iptables -I OUTPUT -p tcp --dport {PORT} -j DROP")).map(drop),
         Kind::Tc => {
-            let (interface, to) = (Wire::INTERFACE, format!("u32 match ip dport {PORT} 0xffff"));
-            sh(firm, &format!("tc filter add dev {interface} parent 1: protocol ip prio 1 {to} action drop")).map(drop)
+            let (interface, to) = (TwoHosts::INTERFACE, format!("u32 match ip dport {PORT} 0xffff"));
+            sh(firm, &format!("tc filter add dev {interface} parent 1: protocol ip prio 1 {to} action drop"))
+                .map(drop)
         }
         _ => Err("cannot stop anything".to_owned()),
     }
@@ -104,7 +107,9 @@ pub fn lift(kind: Kind, firm: &Namespace) -> Result<(), Unable> {
     match kind {
         Kind::Nftables => sh(firm, "nft flush set ip bench tripped").map(drop),
         Kind::Iptables => sh(firm, &format!("iptables -D OUTPUT -p tcp --dport {PORT} -j DROP")).map(drop),
-        Kind::Tc => sh(firm, &format!("tc filter del dev {} parent 1: prio 1", Wire::INTERFACE)).map(drop),
+        Kind::Tc => {
+            sh(firm, &format!("tc filter del dev {} parent 1: prio 1", TwoHosts::INTERFACE)).map(drop)
+        }
         _ => Ok(()),
     }
 }

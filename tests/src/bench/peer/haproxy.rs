@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use breaker_user::lab::{Namespace, Wire};
+use breaker_user::testbed::{Namespace, TwoHosts};
 use tempfile::TempDir;
 
 use super::{PORT, Unable};
@@ -76,7 +76,7 @@ fn socket(directory: &TempDir) -> PathBuf {
 }
 
 fn text(directory: &TempDir) -> String {
-    let (socket, venue) = (socket(directory), Wire::venue_socket(PORT));
+    let (socket, venue) = (socket(directory), TwoHosts::venue_socket(PORT));
     format!(
         "global\n stats socket {} mode 600 level admin\n\
          defaults\n mode tcp\n timeout connect 5s\n timeout client 1h\n timeout server 1h\n\

@@ -9,7 +9,7 @@ mod proxy;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use breaker_user::lab::{Namespace, Wire};
+use breaker_user::testbed::{Namespace, TwoHosts};
 
 use self::haproxy::Haproxy;
 use self::proxy::Proxy;
@@ -78,10 +78,10 @@ pub struct Peer {
 }
 
 enum Stand {
-    Host(Wire),
+    Host(TwoHosts),
     Breaker(Rig),
-    Haproxy(Haproxy, Wire),
-    Proxy(Proxy, Wire),
+    Haproxy(Haproxy, TwoHosts),
+    Proxy(Proxy, TwoHosts),
 }
 
 /// What does not work, and why, in a few words for a cell.
@@ -94,7 +94,7 @@ impl Peer {
             let policy = if limit == FAR { POLICY.to_owned() } else { limited(limit) };
             return Ok(Self { kind, stand: Stand::Breaker(Rig::new(&policy)) });
         }
-        let wire = Wire::new().expect("making namespaces");
+        let wire = TwoHosts::new().expect("making namespaces");
         let stand = match kind {
             Kind::Haproxy => Stand::Haproxy(Haproxy::start(&wire.firm)?, wire),
             Kind::Proxy => Stand::Proxy(Proxy::start(&wire.firm, limit), wire),
@@ -119,7 +119,7 @@ impl Peer {
     }
 
     /// The namespaces.
-    pub fn wire(&self) -> &Wire {
+    pub fn wire(&self) -> &TwoHosts {
         match &self.stand {
             Stand::Host(wire) | Stand::Haproxy(_, wire) | Stand::Proxy(_, wire) => wire,
             Stand::Breaker(rig) => &rig.wire,
@@ -140,7 +140,7 @@ impl Peer {
     pub fn place(&self) -> SocketAddr {
         match &self.stand {
             Stand::Haproxy(..) | Stand::Proxy(..) => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), PORT),
-            Stand::Host(_) | Stand::Breaker(_) => Wire::venue_socket(PORT),
+            Stand::Host(_) | Stand::Breaker(_) => TwoHosts::venue_socket(PORT),
         }
     }
 

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use breaker_common::class::Class;
-use breaker_user::lab::{Namespace, Wire};
+use breaker_user::testbed::{Namespace, TwoHosts};
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::fd::OwnedFd;
 use rustix::net::sockopt::set_socket_linger;
@@ -138,7 +138,10 @@ impl Relay {
                     LISTENER => self.accept(),
                     ORDER_FROM_OUTSIDE => {
                         rustix::io::read(&self.shared.wake, &mut [0; 8]).expect("reading what woke us");
-                        self.pairs.iter_mut().filter(|_| self.shared.stopped.load(Ordering::SeqCst)).for_each(end);
+                        self.pairs
+                            .iter_mut()
+                            .filter(|_| self.shared.stopped.load(Ordering::SeqCst))
+                            .for_each(end);
                     }
                     side => self.carry(side as usize / 2, side as usize % 2),
                 }
@@ -149,7 +152,7 @@ impl Relay {
     fn accept(&mut self) {
         let Ok((firm, _)) = self.listener.accept() else { return };
         // Where the venue takes no connection, the application is told by the end of its own.
-        let Ok(venue) = TcpStream::connect(Wire::venue_socket(PORT)) else { return };
+        let Ok(venue) = TcpStream::connect(TwoHosts::venue_socket(PORT)) else { return };
         let sides = [firm, venue];
         let number = self.pairs.len() as u64;
         for (side, token) in sides.iter().zip([number * 2, number * 2 + 1]) {

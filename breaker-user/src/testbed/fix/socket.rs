@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
 
-use crate::lab::clock::Moment;
+use crate::testbed::clock::Moment;
 
 /// How a connection ended, as this side saw it. The man page is `tcp(7)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,5 +120,8 @@ pub(super) fn write(mut stream: &TcpStream, bytes: &[u8]) -> Result<(), (usize, 
 }
 
 fn timespec(duration: Duration) -> Timespec {
-    Timespec { tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: duration.subsec_nanos().into() }
+    Timespec {
+        tv_sec: duration.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
 }

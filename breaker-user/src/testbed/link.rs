@@ -12,7 +12,9 @@ use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
-use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType};
+use netlink_packet_route::route::{
+    RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
 use rustix::net::{SocketFlags, SocketType, netdevice, socket_with};
 
 use super::error::{Error, Result};
@@ -167,7 +169,8 @@ impl Namespace {
                 kind: RouteType::Unicast,
                 ..RouteHeader::default()
             };
-            message.attributes = vec![RouteAttribute::Destination(to.into()), RouteAttribute::Gateway(gateway.into())];
+            message.attributes =
+                vec![RouteAttribute::Destination(to.into()), RouteAttribute::Gateway(gateway.into())];
             netlink::create(Netlink::NewRoute(message))
         })
     }
@@ -179,8 +182,11 @@ impl Namespace {
     pub fn hardware_address(&self, interface: &str) -> Result<[u8; 6]> {
         self.ask(&format!("reading the hardware address of {interface}"), || {
             let text = fs::read_to_string(format!("/sys/class/net/{interface}/address"))?;
-            let bytes: Option<Vec<u8>> = text.trim().split(':').map(|b| u8::from_str_radix(b, 16).ok()).collect();
-            bytes.and_then(|b| b.try_into().ok()).ok_or_else(|| io::Error::other(format!("{:?}", text.trim())))
+            let bytes: Option<Vec<u8>> =
+                text.trim().split(':').map(|b| u8::from_str_radix(b, 16).ok()).collect();
+            bytes
+                .and_then(|b| b.try_into().ok())
+                .ok_or_else(|| io::Error::other(format!("{:?}", text.trim())))
         })
     }
 
@@ -225,7 +231,8 @@ fn found(interface: &str) -> io::Result<LinkMessage> {
 }
 
 fn index(interface: &str) -> io::Result<u32> {
-    let socket = socket_with(rustix::net::AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    let socket =
+        socket_with(rustix::net::AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     Ok(netdevice::name_to_index(&socket, interface)?)
 }
 

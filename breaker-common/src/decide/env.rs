@@ -3,8 +3,8 @@
 use core::ops::Deref;
 
 use crate::abi::Session;
-use crate::limits::{Charge, Passed};
-use crate::stream::{Framing, Tally};
+use crate::limits::{Charge, LimitExceeded};
+use crate::stream::{Framing, SegmentCounts};
 
 use super::segment::Segment;
 
@@ -19,7 +19,7 @@ pub struct Switches {
 
 /// What the scopes of a session tell beside: rarely asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Past {
+pub struct ScopeHistory {
     /// When the last of their epochs was raised, CLOCK_MONOTONIC, ns; 0 for never.
     pub raised_ns: u64,
     /// Sum of their resets.
@@ -28,7 +28,7 @@ pub struct Past {
 
 /// What the scopes of all sessions at a shared place tell together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AtPlace {
+pub struct SharedEndpointState {
     /// All causes.
     pub causes: u64,
     /// When the last of their epochs was raised, CLOCK_MONOTONIC, ns; 0 for never.
@@ -36,21 +36,21 @@ pub struct AtPlace {
 }
 
 /// What a decision asks of the place where it is made. Scopes and sessions are named by their number.
-pub trait World: Charge {
+pub trait Env: Charge {
     /// How a session is held.
     type Session: Deref<Target = Session>;
     /// A session of the policy in force, which all that is told is about from here on.
     fn session(&mut self, number: u32) -> Option<Self::Session>;
     /// The session at a shared place that shows these CompIDs; 0 where there is none.
-    fn session_at(&mut self, place: u32, ids: [u32; 4]) -> u32;
+    fn session_by_comp_ids(&mut self, place: u32, ids: [u32; 4]) -> u32;
     /// What the scopes of the sessions at a shared place tell.
-    fn at_place(&mut self, place: u32) -> AtPlace;
+    fn shared_endpoint_state(&mut self, place: u32) -> SharedEndpointState;
     /// What becomes of FIX that no session declares: one of [`undeclared`].
     fn undeclared(&mut self) -> u32;
     /// Epoch sum and causes of a session.
     fn switches(&mut self, session: &Session) -> Switches;
     /// What else its scopes tell.
-    fn past(&mut self, session: &Session) -> Past;
+    fn history(&mut self, session: &Session) -> ScopeHistory;
     /// Whether what is passed in a scope trips it.
     fn armed(&mut self, scope: u32) -> bool;
     /// CLOCK_MONOTONIC, ns.
@@ -58,24 +58,24 @@ pub trait World: Charge {
     /// Segments that this one will leave as, at least 1.
     fn wire_segments(&mut self, segment: &Segment) -> u32;
     /// What the segment has brought so far.
-    fn tally(&mut self) -> &mut Tally;
+    fn counts(&mut self) -> &mut SegmentCounts;
     /// Reads the bytes `from..to` of the segment into the tally; looks for `any` in every message and for `orders` in orders ([`want`]),
     /// and believes no message that is longer than `longest` bytes.
     fn walk(&mut self, framing: &mut Framing, bytes: (u32, u32), longest: u32, want: (u32, u32));
     /// Trips a scope and tells of it: [`crate::limits::trip`].
-    fn trip(&mut self, scope: u32, cause: u64, passed: Passed);
+    fn trip(&mut self, scope: u32, cause: u64, exceeded: LimitExceeded);
     /// Tells of a change at a connection: one of [`kind`]. `count`: of how many of its events this is the last, where some are left out.
-    fn tell(&mut self, kind: u32, scope: u32, count: u32);
+    fn emit(&mut self, kind: u32, scope: u32, count: u32);
     /// Whether the agent has been silent for longer than the policy allows; and then, whether that trips the host.
-    fn silence(&mut self, session: &Session) -> Option<bool>;
+    fn heartbeat_lost(&mut self, session: &Session) -> Option<bool>;
     /// Tells of that once, and not at each message.
-    fn tell_silence(&mut self);
+    fn emit_heartbeat_lost(&mut self);
     /// Notes in a session's own scope that a segment was withheld, and when.
-    fn note_withheld(&mut self, scope: u32);
-    /// Takes note of a fenced connection of a tripped session: [`crate::limits::fence`].
-    fn fence(&mut self, scope: u32, raised: u64, resets: u64);
-    /// Whether that has isolated it: [`crate::limits::isolated`].
-    fn isolated(&mut self, scope: u32, resets: u64) -> bool;
-    /// Counts fills for the limits of a session that are ratios to them: [`crate::limits::fill`].
-    fn fill(&mut self, session: &Session, fills: u64);
+    fn set_withheld_time(&mut self, scope: u32);
+    /// Takes note of a fenced connection of a tripped session: [`crate::limits::record_fence`].
+    fn record_fence(&mut self, scope: u32, raised: u64, resets: u64);
+    /// Whether that has isolated it: [`crate::limits::is_isolated`].
+    fn is_isolated(&mut self, scope: u32, resets: u64) -> bool;
+    /// Counts fills for the limits of a session that are ratios to them: [`crate::limits::record_fills`].
+    fn record_fills(&mut self, session: &Session, fills: u64);
 }

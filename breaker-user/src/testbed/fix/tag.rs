@@ -46,7 +46,9 @@ pub(super) const fn data_of(length: u32) -> Option<u32> {
         // SignatureLength, Signature
         93 => Some(89),
         // RawDataLength, XmlDataLen and the Encoded…Len; SecureDataLen
-        90 | 95 | 212 | 348 | 350 | 352 | 354 | 356 | 358 | 360 | 362 | 364 | 445 | 618 | 621 => Some(length + 1),
+        90 | 95 | 212 | 348 | 350 | 352 | 354 | 356 | 358 | 360 | 362 | 364 | 445 | 618 | 621 => {
+            Some(length + 1)
+        }
         _ => None,
     }
 }

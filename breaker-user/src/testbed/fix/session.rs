@@ -14,8 +14,8 @@ use super::encode::{Encoder, Fields, Header};
 use super::order::Report;
 use super::socket::End;
 use super::tag;
-use crate::lab::clock::Moment;
-use crate::lab::watched::lock;
+use crate::testbed::clock::Moment;
+use crate::testbed::watched::lock;
 
 /// What is to be sent because of what was received, or was not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,7 +126,8 @@ impl Inbound {
             }
             b"2" => {
                 let bound = |tag| message.number(tag).ok_or("a bound of a ResendRequest is missing");
-                replies.push(Reply::GapFill { first: bound(tag::BEGIN_SEQ_NO)?, last: bound(tag::END_SEQ_NO)? });
+                replies
+                    .push(Reply::GapFill { first: bound(tag::BEGIN_SEQ_NO)?, last: bound(tag::END_SEQ_NO)? });
                 Ok(Incoming::Handled)
             }
             b"3" => Ok(Incoming::Reject),

@@ -46,7 +46,8 @@ impl Namespace {
     pub fn run<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
         let inside = || self.enter().map(|()| f());
         let result = thread::scope(|scope| {
-            let thread = Builder::new().name(THREAD.to_owned()).spawn_scoped(scope, inside).map_err(thread_error)?;
+            let thread =
+                Builder::new().name(THREAD.to_owned()).spawn_scoped(scope, inside).map_err(thread_error)?;
             thread.join().unwrap_or_else(|panic| resume_unwind(panic))
         });
         result.unwrap_or_else(|error: Error| panic!("{error}"))
@@ -86,12 +87,14 @@ impl Namespace {
             move_into_link_name_space(self.mounts.as_fd(), Some(LinkNameSpaceType::Mount))?;
             move_into_link_name_space(self.network.as_fd(), Some(LinkNameSpaceType::Network))
         };
-        enter().map_err(|found| Error::of_kernel("entering a network namespace", found, "close some threads or files"))
+        enter().map_err(|found| {
+            Error::of_kernel("entering a network namespace", found, "close some threads or files")
+        })
     }
 }
 
 /// The name that the threads of the laboratory have in `ps` and `top`.
-const THREAD: &str = "breaker-lab";
+const THREAD: &str = "breaker-testbed";
 
 /// Starts a thread of the laboratory in the namespaces of the caller.
 pub(super) fn spawn_thread<R: Send + 'static>(
@@ -101,7 +104,11 @@ pub(super) fn spawn_thread<R: Send + 'static>(
 }
 
 fn thread_error(found: std::io::Error) -> Error {
-    Error::new("starting a thread", found, "raise the limits on threads and memory (ulimit -u, cgroup pids.max)")
+    Error::new(
+        "starting a thread",
+        found,
+        "raise the limits on threads and memory (ulimit -u, cgroup pids.max)",
+    )
 }
 
 /// Makes the namespaces for the calling thread.
@@ -112,8 +119,9 @@ fn unshare() -> Result<Namespace> {
         Error::of_kernel("making a network namespace", found, "build the kernel with CONFIG_NET_NS")
     })?;
     // Without this the mounts below would show, and stay, on the host.
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .map_err(|found| Error::of_kernel("making the mounts private", found, "look at /proc/self/mountinfo"))?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).map_err(|found| {
+        Error::of_kernel("making the mounts private", found, "look at /proc/self/mountinfo")
+    })?;
     // A sysfs shows the network of the thread that mounts it.
     mount_at("/sys", "sysfs")?;
     mount_at("/sys/fs/bpf", "bpf")?;

@@ -27,13 +27,20 @@ pub fn new_order(fields: &mut Fields<'_>, cl_ord_id: &str) {
     let (symbol, side, quantity, cents) = terms(cl_ord_id);
     fields.text(tag::ACCOUNT, "RETAIL-1").text(tag::CL_ORD_ID, cl_ord_id).text(tag::HANDL_INST, "1");
     fields.number(tag::ORDER_QTY, quantity).text(tag::ORD_TYPE, "2").cents(tag::PRICE, cents);
-    fields.text(tag::SIDE, side).text(tag::SYMBOL, symbol).text(tag::TIME_IN_FORCE, "0").now(tag::TRANSACT_TIME);
+    fields
+        .text(tag::SIDE, side)
+        .text(tag::SYMBOL, symbol)
+        .text(tag::TIME_IN_FORCE, "0")
+        .now(tag::TRANSACT_TIME);
 }
 
 /// Fills in an OrderCancelRequest(F) of the order `original`.
 pub fn cancel(fields: &mut Fields<'_>, cl_ord_id: &str, original: &str) {
     let (symbol, side, quantity, _) = terms(original);
-    fields.text(tag::CL_ORD_ID, cl_ord_id).number(tag::ORDER_QTY, quantity).text(tag::ORIG_CL_ORD_ID, original);
+    fields
+        .text(tag::CL_ORD_ID, cl_ord_id)
+        .number(tag::ORDER_QTY, quantity)
+        .text(tag::ORIG_CL_ORD_ID, original);
     fields.text(tag::SIDE, side).text(tag::SYMBOL, symbol).now(tag::TRANSACT_TIME);
 }
 

@@ -150,15 +150,18 @@ fn split(bytes: &[u8], fields: &mut Vec<Field>) -> Result<(), &'static str> {
     let mut data = None;
     while at < bytes.len() {
         let equals = bytes[at..].iter().position(|byte| *byte == b'=').ok_or("a field has no '='")?;
-        let tag =
-            number(&bytes[at..at + equals]).and_then(|tag| u32::try_from(tag).ok()).ok_or("a tag is not a number")?;
+        let tag = number(&bytes[at..at + equals])
+            .and_then(|tag| u32::try_from(tag).ok())
+            .ok_or("a tag is not a number")?;
         let start = at + equals + 1;
         let length = match data.take() {
             Some((expected, length)) if expected == tag => length,
             _ => bytes[start..].iter().position(|byte| *byte == SOH).ok_or("a field has no end")?,
         };
-        let end =
-            start.checked_add(length).filter(|end| bytes.get(*end) == Some(&SOH)).ok_or("a data field is too long")?;
+        let end = start
+            .checked_add(length)
+            .filter(|end| bytes.get(*end) == Some(&SOH))
+            .ok_or("a data field is too long")?;
         if let Some(expected) = tag::data_of(tag) {
             data = number(&bytes[start..end]).map(|length| (expected, length as usize));
         }

@@ -16,10 +16,10 @@ use super::order;
 use super::session::{Incoming, Outbound, Reply, Session};
 use super::socket::{self, End, Ending};
 use super::tag;
-use crate::lab::clock::Moment;
-use crate::lab::error::{Error, Result};
-use crate::lab::netns::spawn_thread;
-use crate::lab::watched::{Watched, lock};
+use crate::testbed::clock::Moment;
+use crate::testbed::error::{Error, Result};
+use crate::testbed::netns::spawn_thread;
+use crate::testbed::watched::{Watched, lock};
 
 /// About how many bytes of orders one write holds.
 const CHUNK: usize = 128 << 10;
@@ -115,11 +115,14 @@ impl Initiator {
             let stream = Arc::new(socket::connect(self.settings.local, self.settings.venue, patience)?);
             stream.set_write_timeout(Some(patience))?;
             lock(&self.shared.session.pending).clear();
-            self.shared.state.change(|state| (state.logged_on, state.logging_out, state.ending) = (false, false, None));
+            self.shared
+                .state
+                .change(|state| (state.logged_on, state.logging_out, state.ending) = (false, false, None));
             let (shared, reading) = (self.shared.clone(), stream.clone());
             Ok(Connection { stream, reader: spawn_thread(move || shared.read(&reading))? })
         };
-        let connection = open().map_err(|found| self.error("connecting to", found, "start the acceptor first"))?;
+        let connection =
+            open().map_err(|found| self.error("connecting to", found, "start the acceptor first"))?;
         *lock(&self.connection) = Some(connection);
         Ok(())
     }
@@ -190,7 +193,11 @@ impl Initiator {
             Some(how) => format!("the connection ended before: {how:?}"),
             None => format!("no Logout came within {:?}", self.settings.patience),
         };
-        Err(self.error("logging out of", std::io::Error::other(how), "nothing: the session goes on at the next Logon"))
+        Err(self.error(
+            "logging out of",
+            std::io::Error::other(how),
+            "nothing: the session goes on at the next Logon",
+        ))
     }
 
     /// Closes the connection with a FIN and no Logout, as an engine that is stopped does.
@@ -258,7 +265,10 @@ impl Initiator {
     ) -> Sent {
         let stream = lock(&self.connection).as_ref().map(|connection| connection.stream.clone());
         let Some(stream) = stream.filter(|_| self.ending().is_none()) else {
-            return Sent { messages: 0, ending: Some(self.ending().unwrap_or_else(|| Ending::now(End::Closed))) };
+            return Sent {
+                messages: 0,
+                ending: Some(self.ending().unwrap_or_else(|| Ending::now(End::Closed))),
+            };
         };
         let mut outbound = lock(&self.shared.session.outbound);
         let mut out = Vec::new();

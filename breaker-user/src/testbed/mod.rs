@@ -37,4 +37,4 @@ pub use error::{Error, Result};
 pub use ethtool::Offload;
 pub use link::veth;
 pub use netns::Namespace;
-pub use wire::Wire;
+pub use wire::TwoHosts;

@@ -49,7 +49,10 @@ impl Encoder {
         if header.poss_dup {
             fields.text(tag::POSS_DUP_FLAG, "Y");
         }
-        fields.text(tag::SENDER_COMP_ID, &self.sender).now(tag::SENDING_TIME).text(tag::TARGET_COMP_ID, &self.target);
+        fields
+            .text(tag::SENDER_COMP_ID, &self.sender)
+            .now(tag::SENDING_TIME)
+            .text(tag::TARGET_COMP_ID, &self.target);
         if header.poss_dup {
             fields.now(tag::ORIG_SENDING_TIME);
         }

@@ -8,14 +8,14 @@ use super::netns::Namespace;
 
 /// Two namespaces that reach each other, over IPv4 and IPv6, through a veth pair. All of it goes when this goes.
 #[derive(Debug)]
-pub struct Wire {
+pub struct TwoHosts {
     /// The trading host: `eth1` has 10.9.0.1/24 and fd09::1/64.
     pub firm: Namespace,
     /// The venue: `eth1` has 10.9.0.2/24 and fd09::2/64.
     pub venue: Namespace,
 }
 
-impl Wire {
+impl TwoHosts {
     /// The interface at each end.
     pub const INTERFACE: &str = "eth1";
     /// The trading host's address.

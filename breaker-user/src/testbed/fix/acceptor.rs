@@ -20,10 +20,10 @@ use super::order::Report;
 use super::session::{Incoming, Reply, Session};
 use super::socket::{End, Ending};
 use super::tag;
-use crate::lab::clock::Moment;
-use crate::lab::error::{Error, Result};
-use crate::lab::netns::spawn_thread;
-use crate::lab::watched::{Watched, lock};
+use crate::testbed::clock::Moment;
+use crate::testbed::error::{Error, Result};
+use crate::testbed::netns::spawn_thread;
+use crate::testbed::watched::{Watched, lock};
 
 /// How often a Logon asks for its session before it is refused, and the time between: a quarter of a second in all.
 const CLAIMS: u32 = 25;
@@ -175,7 +175,10 @@ impl Drop for Acceptor {
 
 impl fmt::Debug for Acceptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Acceptor").field("address", &self.address).field("orders", &self.order_count()).finish()
+        f.debug_struct("Acceptor")
+            .field("address", &self.address)
+            .field("orders", &self.order_count())
+            .finish()
     }
 }
 
@@ -213,7 +216,8 @@ impl Shared {
             ledger.connections.push(Connection { peer, opened, session: None, orders: 0, ending: None });
             ledger.connections.len() - 1
         });
-        let clerk = Clerk { shared: self, connection, session: None, logged_out: None, new: Ledger::default() };
+        let clerk =
+            Clerk { shared: self, connection, session: None, logged_out: None, new: Ledger::default() };
         let (clerk, mut ending) = Conversation::new(stream, clerk).hold();
         // The other end may have done so already.
         _ = stream.shutdown(Shutdown::Both);
@@ -262,11 +266,14 @@ impl Side for Clerk<'_> {
         if first.msg_type() != b"A" {
             return Err("the first message is not a Logon".to_owned());
         }
-        let (sender, target) = (first.text(tag::SENDER_COMP_ID).to_owned(), first.text(tag::TARGET_COMP_ID).to_owned());
+        let (sender, target) =
+            (first.text(tag::SENDER_COMP_ID).to_owned(), first.text(tag::TARGET_COMP_ID).to_owned());
         let encoder = Encoder::new(&target, &sender);
         let mut sessions = lock(&self.shared.sessions);
-        let session =
-            sessions.entry((sender.clone(), target)).or_insert_with(|| Arc::new(Session::new(encoder))).clone();
+        let session = sessions
+            .entry((sender.clone(), target))
+            .or_insert_with(|| Arc::new(Session::new(encoder)))
+            .clone();
         drop(sessions);
         // A connection that has just broken may still be read to its end by its thread.
         let claimed = (0..CLAIMS).any(|attempt| {

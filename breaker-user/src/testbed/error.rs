@@ -21,7 +21,11 @@ impl Error {
     }
 
     /// An error whose cure is root's rights where those are missing, else `cure`.
-    pub(super) fn of_kernel(what: impl Into<String>, found: impl Into<io::Error>, cure: &'static str) -> Self {
+    pub(super) fn of_kernel(
+        what: impl Into<String>,
+        found: impl Into<io::Error>,
+        cure: &'static str,
+    ) -> Self {
         let found = found.into();
         let forbidden = found.kind() == io::ErrorKind::PermissionDenied;
         Self::new(what, found, if forbidden { "run as root (CAP_SYS_ADMIN and CAP_NET_ADMIN)" } else { cure })

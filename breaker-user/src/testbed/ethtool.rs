@@ -50,8 +50,9 @@ impl Namespace {
     /// Where there is no such interface, or it does not have the offload.
     pub fn set_offload(&self, interface: &str, offload: Offload, on: bool) -> Result<()> {
         let what = || format!("setting {offload:?} of {interface}");
-        self.run(|| ask(interface, offload as u32, on.into()).map(drop))
-            .map_err(|found| Error::of_kernel(what(), found, "look at `ethtool -k`: not each device has each offload"))
+        self.run(|| ask(interface, offload as u32, on.into()).map(drop)).map_err(|found| {
+            Error::of_kernel(what(), found, "look at `ethtool -k`: not each device has each offload")
+        })
     }
 }
 

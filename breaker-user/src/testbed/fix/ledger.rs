@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::socket::Ending;
-use crate::lab::clock::Moment;
+use crate::testbed::clock::Moment;
 
 /// An order or a cancel that arrived whole.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use super::encode::{Encoder, Header};
 use super::order;
 use super::session::{Incoming, Reply, Session};
 use super::tag;
-use crate::lab::watched::lock;
+use crate::testbed::watched::lock;
 
 /// Logon of the cTrader FIX API's documentation.
 const LOGON: &str = "8=FIX.4.4|9=126|35=A|49=theBroker.12345|56=CSERVER|34=1|52=20170117-08:03:04|57=TRADE|\
@@ -45,8 +45,9 @@ fn order_of(id: &str) -> Vec<u8> {
 
 #[test]
 fn a_message_of_another_engine_is_read() {
-    let seen =
-        read_all(&[&bytes(LOGON)], |m| (m.text(tag::SENDER_COMP_ID).to_owned(), m.number(tag::HEART_BT_INT), m.seq()));
+    let seen = read_all(&[&bytes(LOGON)], |m| {
+        (m.text(tag::SENDER_COMP_ID).to_owned(), m.number(tag::HEART_BT_INT), m.seq())
+    });
     assert_eq!(seen, Ok(vec![("theBroker.12345".to_owned(), Some(30), Some(1))]));
 }
 
@@ -71,7 +72,8 @@ fn an_order_is_as_long_as_real_ones() {
 
 #[test]
 fn any_cut_gives_the_same_messages() {
-    let stream = [bytes(LOGON), order_of("R-000001"), order_of("R-000002"), written("0", 9, false, &[])].concat();
+    let stream =
+        [bytes(LOGON), order_of("R-000001"), order_of("R-000002"), written("0", 9, false, &[])].concat();
     let read = |m: &Message<'_>| m.bytes().to_vec();
     let whole = read_all(&[&stream], read).unwrap();
     assert_eq!(whole.len(), 4);
@@ -101,7 +103,8 @@ fn a_damaged_message_is_refused() {
 fn a_data_field_may_hold_anything() {
     let data = "a\x0111=EVIL\x0110=000\x01";
     let length = data.len().to_string();
-    let message = written("B", 1, false, &[(354, length.as_str()), (355, data), (tag::CL_ORD_ID, "R-000001")]);
+    let message =
+        written("B", 1, false, &[(354, length.as_str()), (355, data), (tag::CL_ORD_ID, "R-000001")]);
     let seen = read_all(&[&message], |m| (m.text(355).to_owned(), m.text(tag::CL_ORD_ID).to_owned()));
     assert_eq!(seen, Ok(vec![(data.to_owned(), "R-000001".to_owned())]));
     let too_long = written("B", 1, false, &[(354, "999"), (355, data)]);
@@ -129,7 +132,10 @@ fn sequence_numbers_have_no_gaps() {
     let fill = [(tag::GAP_FILL_FLAG, "Y"), (tag::NEW_SEQ_NO, "12")];
     assert_eq!(receive(7, &written("4", 7, true, &fill)), (Ok(Incoming::Handled), vec![], 12));
     assert_eq!(receive(20, &written("4", 7, true, &fill)), (Ok(Incoming::Handled), vec![], 20));
-    assert_eq!(receive(7, &written("4", 1, false, &[(tag::NEW_SEQ_NO, "3")])), (Ok(Incoming::Handled), vec![], 3));
+    assert_eq!(
+        receive(7, &written("4", 1, false, &[(tag::NEW_SEQ_NO, "3")])),
+        (Ok(Incoming::Handled), vec![], 3)
+    );
     let reset = [(tag::RESET_SEQ_NUM_FLAG, "Y")];
     assert_eq!(receive(7, &written("A", 1, false, &reset)), (Ok(Incoming::Logon), vec![], 2));
 }
@@ -151,7 +157,9 @@ fn orders_are_never_sent_again() {
     let mut answer = |first, last| {
         let mut out = Vec::new();
         outbound.reply(&mut out, Reply::GapFill { first, last });
-        let read = |m: &Message<'_>| (m.seq(), m.poss_dup(), m.is_yes(tag::GAP_FILL_FLAG), m.number(tag::NEW_SEQ_NO));
+        let read = |m: &Message<'_>| {
+            (m.seq(), m.poss_dup(), m.is_yes(tag::GAP_FILL_FLAG), m.number(tag::NEW_SEQ_NO))
+        };
         read_all(&[&out], read).unwrap()
     };
     assert_eq!(answer(3, 0), [(Some(3), true, true, Some(10))]);

@@ -8,8 +8,8 @@ use super::decode::{Decoder, Message};
 use super::session::{Incoming, Pulse, Reply, Session};
 use super::socket::{self, End, Ending};
 use super::tag;
-use crate::lab::clock::Moment;
-use crate::lab::watched::{lock, try_lock};
+use crate::testbed::clock::Moment;
+use crate::testbed::watched::{lock, try_lock};
 
 /// How long a connection waits for the other side where it has something to do by itself: to answer, or to read again.
 const SOON: Duration = Duration::from_millis(10);
@@ -116,7 +116,8 @@ impl<'a, S: Side> Conversation<'a, S> {
             let mut replies = Vec::new();
             let incoming = lock(&session.inbound).receive(&message, &mut replies).map_err(End::Violation)?;
             if incoming == Incoming::Logon {
-                self.pulse.interval = Duration::from_secs(message.number(tag::HEART_BT_INT).unwrap_or_default());
+                self.pulse.interval =
+                    Duration::from_secs(message.number(tag::HEART_BT_INT).unwrap_or_default());
             }
             let taken = self.side.take(incoming, &message, at, &mut replies);
             lock(&session.pending).append(&mut replies);

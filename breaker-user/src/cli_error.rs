@@ -39,29 +39,29 @@ impl From<Code> for ExitCode {
 
 /// An error that has an exit code of its own. Its text says what failed, what was found and what to do.
 #[derive(Debug)]
-pub struct Fault {
+pub struct CliError {
     code: Code,
     text: String,
 }
 
-impl Fault {
+impl CliError {
     /// A fault of this kind.
     pub fn new(code: Code, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for CliError {}
 
 /// The exit code for an error: that of the first fault in its chain; a right that the kernel found missing needs no fault for its own.
 pub fn code_of(error: &anyhow::Error) -> Code {
-    match error.chain().find_map(|cause| cause.downcast_ref::<Fault>()) {
+    match error.chain().find_map(|cause| cause.downcast_ref::<CliError>()) {
         Some(fault) => fault.code,
         None if is_denied(error) => Code::Permission,
         None => Code::Unexpected,
@@ -70,12 +70,13 @@ pub fn code_of(error: &anyhow::Error) -> Code {
 
 /// An error in words, with the cure where it is a missing right that no fault has explained.
 pub fn text_of(error: &anyhow::Error) -> String {
-    let explained = error.chain().any(|cause| cause.is::<Fault>());
+    let explained = error.chain().any(|cause| cause.is::<CliError>());
     let cure = if !explained && is_denied(error) { RIGHTS } else { "" };
     format!("{error:#}{cure}")
 }
 
-const RIGHTS: &str = ": run as root, or as the user who loaded it, with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
+const RIGHTS: &str =
+    ": run as root, or as the user who loaded it, with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
 
 /// True where the kernel refused for want of a right: EACCES or EPERM.
 pub fn is_denied(error: &anyhow::Error) -> bool {

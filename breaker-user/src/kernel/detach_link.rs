@@ -26,7 +26,7 @@ struct LinkDetach {
 }
 
 /// Detaches the link that is pinned there. A link whose interface is gone is detached already.
-pub fn sever(pin: &Path) -> io::Result<()> {
+pub fn detach_link(pin: &Path) -> io::Result<()> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let mut get = ObjGet { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
     // SAFETY: the path lives until the call returns.
