@@ -10,24 +10,17 @@
 
 use bytemuck::Zeroable;
 
-use crate::class::Class;
+use crate::abi::Framing;
+use crate::counts::{BYTES_PER_ORDER, SegmentCounts};
 use crate::fix::{Header, WINDOW};
-use crate::stream::{Framing, Payload, SegmentCounts, sync};
+use crate::payload::Payload;
 
-/// No order is shorter: its fields alone (header, ClOrdID, Side, OrderQty, OrdType, TransactTime, trailer) take more.
-pub const BYTES_PER_ORDER: u32 = 100;
 /// Headers in the unread bytes of a segment that may turn out to begin no message before the rest of the segment is given up.
 const MAX_TRIED: u32 = 256;
 /// Bytes of a trailer, `10=nnn|`.
 const TRAILER: u32 = 7;
 
 impl SegmentCounts {
-    /// Orders that the unread bytes count as.
-    #[inline(always)]
-    pub fn blind_orders(&self) -> u32 {
-        self.blind_bytes.div_ceil(BYTES_PER_ORDER).saturating_sub(self.recounted_orders)
-    }
-
     /// The first half of [`Framing::seek`]: counts what lies before the next header as unread. Returns where that is; `to` where there is none.
     #[inline(always)]
     pub fn skip_to_header(&mut self, payload: &mut impl Payload, (from, to): (u32, u32)) -> u32 {
@@ -39,33 +32,6 @@ impl SegmentCounts {
 }
 
 impl Framing {
-    /// No message begins where one must. The message before it had a wrong length, or is of no use to tell where the next one is.
-    #[inline(always)]
-    pub fn lose_sync(&mut self, counts: &mut SegmentCounts) {
-        counts.desyncs = counts.desyncs.wrapping_add(1);
-        self.finish_message(counts);
-        self.recount(self.message_bytes, counts);
-        *self = Self { sync: sync::BLIND, ..Self::zeroed() };
-    }
-
-    /// Counts so many bytes of the last message as unread.
-    #[inline(always)]
-    fn recount(&self, bytes: u32, counts: &mut SegmentCounts) {
-        counts.blind_bytes = counts.blind_bytes.wrapping_add(bytes);
-        let counted = self.message_bytes != 0 && self.message_class == Class::Order as u32;
-        counts.recounted_orders = counts.recounted_orders.wrapping_add(counted as u32);
-    }
-
-    /// Bytes that are there and cannot be read, or not be relied on: blind from `from` to `to`. Returns `to`.
-    #[inline(always)]
-    pub fn mark_blind(&mut self, (from, to): (u32, u32), counts: &mut SegmentCounts) -> u32 {
-        counts.desyncs = counts.desyncs.wrapping_add((self.sync == sync::IN_SYNC) as u32);
-        self.finish_message(counts);
-        counts.blind_bytes = counts.blind_bytes.wrapping_add(to.wrapping_sub(from));
-        *self = Self { sync: sync::BLIND, ..Self::zeroed() };
-        to
-    }
-
     /// Goes on to the next header in a blind stream, and follows it from there where a message begins with it. Returns where to go on.
     #[inline(always)]
     pub fn resync(

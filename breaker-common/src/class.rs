@@ -2,84 +2,9 @@
 //!
 //! Types and names are those of the FIX dictionaries 4.0 to 5.0SP2; the table is tested against them.
 
-use crate::fields::want;
+use crate::abi::{OVERRIDES_PER_SESSION, Session};
 use crate::fix::MsgType;
-use crate::stream::MessageKind;
-
-/// What a message does to the risk of the firm that sends it. The codes index counters and never change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Class {
-    /// Adds risk: new orders, replacements, and every type that no dictionary knows.
-    Order = 0,
-    /// Reduces risk: cancels.
-    Cancel = 1,
-    /// Shows an interest that a counterparty may take up.
-    Interest = 2,
-    /// Asks or reports.
-    Query = 3,
-    /// Session level: logon, heartbeat, resend.
-    Admin = 4,
-}
-
-impl Class {
-    /// All classes, by code.
-    pub const ALL: [Self; 5] = [Self::Order, Self::Cancel, Self::Interest, Self::Query, Self::Admin];
-
-    /// The class with this code; anything else is an order, as an unknown type is.
-    pub const fn from_code(code: u64) -> Self {
-        match code {
-            1 => Self::Cancel,
-            2 => Self::Interest,
-            3 => Self::Query,
-            4 => Self::Admin,
-            _ => Self::Order,
-        }
-    }
-
-    /// The name in the configuration, the metrics and the events.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Order => "order",
-            Self::Cancel => "cancel",
-            Self::Interest => "interest",
-            Self::Query => "query",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-/// Which messages a limit counts. The codes are those of `Limit::class`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum LimitClass {
-    /// Class order.
-    Order = 0,
-    /// Class cancel.
-    Cancel = 1,
-    /// Every message of every class that goes out.
-    Message = 2,
-    /// Executions that come in: ExecutionReport (8) with ExecType(150)=F, before FIX 4.3 with 1 or 2.
-    Fill = 3,
-    /// Rejections that come in: MsgType 3, j or 9, and ExecutionReport (8) with OrdStatus(39)=8.
-    Reject = 4,
-}
-
-impl LimitClass {
-    /// All of them, by code.
-    pub const ALL: [Self; 5] = [Self::Order, Self::Cancel, Self::Message, Self::Fill, Self::Reject];
-
-    /// The name in the configuration, the metrics and the events.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Order => "order",
-            Self::Cancel => "cancel",
-            Self::Message => "message",
-            Self::Fill => "fill",
-            Self::Reject => "reject",
-        }
-    }
-}
+use crate::message::{Class, InboundClass, MessageKind, want};
 
 /// Declares the table once: for the kernel a comparison of packed types, for everyone else a list.
 macro_rules! table {
@@ -140,35 +65,6 @@ pub fn of_single_char(msg_type: MsgType) -> Class {
 /// OrderMassActionRequest: an order or a cancel, by MassActionType(1373).
 pub const MASS_ACTION: MsgType = MsgType(packed("CA"));
 
-/// What comes in. The codes follow those of [`Class`], as positions of `SegmentCounts::messages`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum InboundClass {
-    /// ExecutionReport (8) of a fill: ExecType(150) is F, or 1 or 2 before FIX 4.3.
-    Fill = 5,
-    /// A reject: Reject (3), BusinessMessageReject (j), OrderCancelReject (9), or ExecutionReport with OrdStatus(39)=8.
-    Reject = 6,
-    /// Anything else.
-    Other = 7,
-}
-
-impl InboundClass {
-    /// All of them, by code.
-    pub const ALL: [Self; 3] = [Self::Fill, Self::Reject, Self::Other];
-
-    /// The name in the metrics and in `status`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Fill => "fill",
-            Self::Reject => "reject",
-            Self::Other => "other",
-        }
-    }
-}
-
-/// All that goes out, of whatever class: behind those of [`Class`] and [`InboundClass`] in `SegmentCounts::messages`.
-pub const TOTAL: usize = 8;
-
 /// What becomes of an incoming message of this type.
 #[inline(always)]
 pub fn inbound_kind(msg_type: MsgType) -> MessageKind {
@@ -181,4 +77,41 @@ pub fn inbound_kind(msg_type: MsgType) -> MessageKind {
         }
         _ => MessageKind { class: InboundClass::Other as usize, want: 0 },
     }
+}
+
+/// The class of a type in a session that has this many overrides, and whether it is the session's own opinion.
+#[inline(always)]
+pub fn session_class(session: &Session, msg_type: MsgType) -> (Class, bool) {
+    match override_of(session, msg_type) {
+        Some(code) => (Class::from_code(code), true),
+        None => (of(msg_type), false),
+    }
+}
+
+/// What becomes of an outgoing message of this type and class: `any` and `orders` are [`want`] bits for all and for orders.
+#[inline(always)]
+pub fn outbound_kind(msg_type: MsgType, (class, own): (Class, bool), any: u32, orders: u32) -> MessageKind {
+    let mut want = any;
+    if matches!(class, Class::Order) {
+        want |= orders;
+        if !own && msg_type.0 == MASS_ACTION.0 {
+            want |= want::ACTION;
+        }
+    }
+    MessageKind { class: class as usize, want }
+}
+
+/// The class code that the session gives to this type; `None` where it gives none.
+fn override_of(session: &Session, msg_type: MsgType) -> Option<u64> {
+    let mut i = 0;
+    while i < OVERRIDES_PER_SESSION {
+        if i as u32 >= session.override_count {
+            return None;
+        }
+        if session.overrides[i].msg_type == msg_type.0 {
+            return Some(session.overrides[i].class);
+        }
+        i += 1;
+    }
+    None
 }

@@ -5,34 +5,15 @@
 //! ExecType(150) and OrdStatus(39). Such a message is walked field by field instead; one window a field, however the fields are cut
 //! over segments. Data fields are hopped over by the length in the field before them, so what they hold cannot mislead.
 
-use crate::class::{Class, InboundClass};
+use crate::abi::{Framing, identity};
+use crate::counts::SegmentCounts;
 use crate::fix::{SOH, WINDOW, Words, find_byte, parse_digits};
-use crate::stream::{Framing, Payload, SegmentCounts, join};
+use crate::framing::{DUPLICATE, LONG};
+use crate::message::{Class, want};
+use crate::payload::{Payload, concat};
 
-/// What is looked for in a message: bits of `Framing::scan`.
-pub mod want {
-    /// Whether it is a possible duplicate: PossDupFlag(43).
-    pub const POSSDUP: u32 = 1 << 0;
-    /// What a mass action does: MassActionType(1373). Until that is known the message is not counted.
-    pub const ACTION: u32 = 1 << 1;
-    /// Who sends it to whom: CompIDs and SubIDs.
-    pub const IDENTITY: u32 = 1 << 2;
-    /// What an execution report reports: ExecType(150) and OrdStatus(39). Until that is known the message is not counted.
-    pub const REPORT: u32 = 1 << 3;
-    /// Whose it is, where its CompIDs must tell. Until that is known, at its end, the message is not counted.
-    pub const OWNER: u32 = 1 << 4;
-    /// All of them.
-    pub const ALL: u32 = POSSDUP | ACTION | IDENTITY | REPORT | OWNER;
-}
-
-/// The walk is inside a value that is longer than the window.
-const LONG: u32 = 1 << 8;
 /// The next field is data, of the length in `Framing::hop`.
 const DATA: u32 = 1 << 9;
-/// In `Framing::seen`: it is a possible duplicate, and not yet counted as such.
-const DUPLICATE: u32 = 1 << 16;
-/// From this bit on: 1 more than the class of a message that is not yet counted.
-const CLASS_AT: u32 = 24;
 
 /// The first bytes of a field as they lie in a word.
 const fn text<const N: usize>(text: &[u8; N]) -> u64 {
@@ -116,7 +97,7 @@ impl Framing {
         let room = WINDOW as u32 - held;
         let length = if left < room { left } else { room };
         let Some(read) = payload.window(from, length) else { return self.mark_blind((from, to), counts) };
-        let window = if held == 0 { read } else { join(&self.partial, &read, held) };
+        let window = if held == 0 { read } else { concat(&self.partial, &read, held) };
         let have = held + length;
         let end = end(&window);
         // Behind the bytes that there are, all is zero.
@@ -156,7 +137,7 @@ impl Framing {
         // A value longer than any that is looked for, or a message that ends without an SOH.
         self.field_state |= LONG;
         if self.field_state & want::IDENTITY != 0 {
-            identify(&window, counts, |_| crate::abi::identity::UNKNOWN);
+            identify(&window, counts, |_| identity::UNKNOWN);
         }
         self.consume(length, from, counts)
     }
@@ -169,44 +150,6 @@ impl Framing {
             self.finish_message(counts);
         }
         from + bytes
-    }
-
-    /// The message is over, or can be read no further: what was not found is taken as its absence is.
-    #[inline(always)]
-    pub(crate) fn finish_message(&mut self, counts: &mut SegmentCounts) {
-        if self.field_state & want::ACTION != 0 {
-            counts.count(Class::Order as usize);
-        }
-        if self.field_state & want::REPORT != 0 {
-            counts.count(self.report_class() as usize);
-        }
-        let class = self.field_values >> CLASS_AT;
-        if class != 0 {
-            counts.count(class as usize - 1);
-        }
-        counts.replays = counts.replays.wrapping_add((self.field_values & DUPLICATE != 0) as u32);
-        if self.field_state & want::IDENTITY != 0 {
-            counts.identity_complete = 1;
-        }
-        (self.field_state, self.data_remaining, self.field_values, self.partial_bytes) = (0, 0, 0, 0);
-    }
-
-    /// Counts the message, once it is known whose it is.
-    #[inline(always)]
-    pub(crate) fn count_or_defer(&mut self, class: usize, counts: &mut SegmentCounts) {
-        if self.field_state & want::OWNER == 0 {
-            counts.count(class);
-        } else {
-            self.field_values |= (class as u32 + 1) << CLASS_AT;
-        }
-    }
-
-    /// Bytes of the message were jumped over: its fields may be anywhere from here on.
-    #[inline(always)]
-    pub(crate) fn lose_place(&mut self) {
-        self.partial_bytes = 0;
-        self.data_remaining = 0;
-        self.field_state = self.field_state & want::ALL | LONG;
     }
 
     /// Looks at a whole field of `end` bytes whose tag has `tag` of them.
@@ -271,18 +214,6 @@ impl Framing {
                 self.data_remaining = length;
                 self.field_state |= DATA;
             }
-        }
-    }
-
-    /// What the fields of an execution report that were seen make of it.
-    #[inline(always)]
-    fn report_class(&self) -> InboundClass {
-        let [exec_type, order_status, ..] = self.field_values.to_le_bytes();
-        match (exec_type, order_status) {
-            // Up to 4.2 a fill is 1 or 2, from 4.3 on F. In 4.0 there is the order's status alone.
-            (b'F' | b'1' | b'2', _) | (0, b'1' | b'2') => InboundClass::Fill,
-            (_, b'8') | (b'8', 0) => InboundClass::Reject,
-            _ => InboundClass::Other,
         }
     }
 }

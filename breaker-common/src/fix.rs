@@ -4,8 +4,6 @@
 //! So one small window holds all that counting needs, and LENGTH says where the next message begins: the body is not read (but
 //! for the few messages that [`crate::fields`] is for), and what a data field holds cannot mislead.
 
-use crate::abi;
-
 /// Bytes in which the start of any message shows its length and type: 11 of `8=FIXT.1.1|`, `9=`, 7 digits, `|35=`, 8 of the type.
 pub const WINDOW: usize = 32;
 /// A window as little-endian words: the kernel's verifier follows registers better than bytes in memory.
@@ -39,21 +37,6 @@ impl MsgType {
             packed = packed << 8 | bytes[i] as u64;
         }
         Some(Self(packed))
-    }
-
-    /// What an override of the session says of this type, as a class code.
-    pub fn overridden(self, session: &abi::Session) -> Option<u64> {
-        let mut i = 0;
-        while i < abi::OVERRIDES_PER_SESSION {
-            if i as u32 >= session.override_count {
-                return None;
-            }
-            if session.overrides[i].msg_type == self.0 {
-                return Some(session.overrides[i].class);
-            }
-            i += 1;
-        }
-        None
     }
 }
 

@@ -2,37 +2,12 @@
 
 use core::hint::cold_path;
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::Zeroable;
 
-use crate::fields::want;
+use crate::abi::{Framing, Gap, Inbound, sync};
+use crate::counts::SegmentCounts;
+use crate::message::want;
 use crate::sequence::MAX_REPEATED;
-use crate::stream::{Framing, SegmentCounts, sync};
-
-/// Bytes that were jumped over and may come late, with the framing as it was before them.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Gap {
-    /// The framing at its start.
-    pub framing: Framing,
-    /// Sequence number of its first byte.
-    pub start: u32,
-    /// Sequence number behind its last byte; equal to `start` where there is no gap.
-    pub end: u32,
-}
-
-/// What comes in on a connection; one packet at a time.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Inbound {
-    /// The framing at `next_seq`.
-    pub framing: Framing,
-    /// The latest gap.
-    pub gap: Gap,
-    /// Sequence number (RFC 9293) of the first byte never seen.
-    pub next_seq: u32,
-    /// Zero.
-    pub pad: u32,
-}
 
 /// The new bytes of a segment's payload: from `from` up to `to`, and whether they belong into the gap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

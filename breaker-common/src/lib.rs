@@ -7,11 +7,15 @@
 pub mod abi;
 pub mod blind;
 pub mod class;
+pub mod counts;
 pub mod decide;
 pub mod fields;
 pub mod fix;
+pub mod framing;
 pub mod inbound;
 pub mod limits;
+pub mod message;
+pub mod payload;
 pub mod sequence;
-pub mod stream;
+pub mod walk;
 pub mod window;

@@ -14,8 +14,8 @@ use crate::abi::{
     Fences, LIMITS_PER_SCOPE, LIMITS_PER_SESSION, Limit, LimitRef, RingLayout, Rules, Session, Switch, Trip,
     Window,
 };
-use crate::class::{self, Class, InboundClass, LimitClass};
-use crate::stream::SegmentCounts;
+use crate::counts::SegmentCounts;
+use crate::message::{Class, InboundClass, LimitClass, TOTAL};
 use crate::window;
 
 /// The scopes of a policy.
@@ -91,11 +91,11 @@ fn counter(class: u32) -> u16 {
     let counters = LimitClass::ALL.map(|class| match class {
         LimitClass::Order => Class::Order as u16,
         LimitClass::Cancel => Class::Cancel as u16,
-        LimitClass::Message => class::TOTAL as u16,
+        LimitClass::Message => TOTAL as u16,
         LimitClass::Fill => InboundClass::Fill as u16,
         LimitClass::Reject => InboundClass::Reject as u16,
     });
-    1 + counters.get(class as usize).copied().unwrap_or(class::TOTAL as u16)
+    1 + counters.get(class as usize).copied().unwrap_or(TOTAL as u16)
 }
 
 /// What a segment remembers of the limits of its session between the steps. And while it goes over them: the kernel's verifier follows

@@ -4,30 +4,12 @@
 //! connection is of another one, and what lies ahead of a gap is withheld until the gap is filled: TCP sends both again. So every byte
 //! is read in its order, and a stream is lost to a gap only where the gap stays, because its bytes took another way.
 
-use bytemuck::{Pod, Zeroable};
 use core::hint::cold_path;
 
-use crate::stream::{Framing, SegmentCounts, sync};
+use bytemuck::Zeroable;
 
-/// The state of one direction of a connection.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Stream {
-    /// The framing at `next_seq`.
-    pub framing: Framing,
-    /// Sequence number of the first byte never let through.
-    pub next_seq: u32,
-    /// Bytes let through before it, up to [`MAX_REPEATED`]: only these can come again.
-    pub sent: u32,
-    /// Sequence number of the first byte that took another way, or of none.
-    pub gap_start: u32,
-    /// Sequence number behind the last one; equal to `gap_start` where there is none.
-    pub gap_end: u32,
-    /// Lowest sequence number of the segments that were withheld ahead of a gap.
-    pub ahead_seq: u32,
-    /// How often a segment has come with it; 0 where nothing is ahead.
-    pub ahead: u32,
-}
+use crate::abi::{Framing, Stream, sync};
+use crate::counts::SegmentCounts;
 
 /// No TCP window is larger (RFC 7323, 2.3), so nothing older comes again.
 pub const MAX_REPEATED: u32 = 1 << 30;

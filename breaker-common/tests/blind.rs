@@ -4,8 +4,9 @@ mod feed;
 mod messages;
 mod venues;
 
-use breaker_common::blind::{BYTES_PER_ORDER, first_signature};
-use breaker_common::sequence::Stream;
+use breaker_common::abi::Stream;
+use breaker_common::blind::first_signature;
+use breaker_common::counts::BYTES_PER_ORDER;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};

@@ -6,8 +6,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use breaker_common::class::{Class, TABLE, of, of_single_char};
+use breaker_common::class::{TABLE, of, of_single_char};
 use breaker_common::fix::MsgType;
+use breaker_common::message::Class;
 
 /// Version, MsgType and name of every message of every dictionary, a line each.
 const DICTIONARIES: &str = include_str!("dictionaries.txt");

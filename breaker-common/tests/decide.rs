@@ -7,8 +7,8 @@ mod model;
 mod rare;
 
 use breaker_common::abi::{Connection, ConnectionKey, cause, flag, kind, reason, undeclared, while_tripped};
-use breaker_common::class::{Class, LimitClass};
 use breaker_common::decide::{ACK, FIN, RST, SYN, Segment, URG, Verdict};
+use breaker_common::message::{Class, LimitClass};
 
 use messages::build;
 use model::{HOST, Model, key};

@@ -8,12 +8,18 @@ use std::io::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
+use breaker_common::abi::Inbound;
 use breaker_common::abi::identity;
-use breaker_common::class::{self, Class, InboundClass, TABLE};
-use breaker_common::fields::{LENGTHS, want};
+use breaker_common::abi::{Framing, sync};
+use breaker_common::class::{self, TABLE};
+use breaker_common::counts::SegmentCounts;
+use breaker_common::fields::LENGTHS;
 use breaker_common::fix::{MsgType, WINDOW, Words};
-use breaker_common::inbound::{Inbound, NewBytes};
-use breaker_common::stream::{self, Framing, MessageKind, Payload, SegmentCounts, sync};
+use breaker_common::inbound::NewBytes;
+use breaker_common::message::MessageKind;
+use breaker_common::message::want;
+use breaker_common::message::{Class, InboundClass};
+use breaker_common::payload::Payload;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -169,7 +175,7 @@ impl Way {
     fn kind(self, msg_type: MsgType) -> MessageKind {
         match self {
             Self::Out(any) => {
-                stream::outbound_kind(msg_type, (class::of(msg_type), false), any, want::POSSDUP)
+                class::outbound_kind(msg_type, (class::of(msg_type), false), any, want::POSSDUP)
             }
             Self::In => class::inbound_kind(msg_type),
         }

@@ -3,10 +3,14 @@
 mod feed;
 mod messages;
 
-use breaker_common::class::{Class, TABLE};
-use breaker_common::inbound::Inbound;
-use breaker_common::sequence::Stream;
-use breaker_common::stream::{Framing, MessageKind, Payload, SegmentCounts, sync};
+use breaker_common::abi::Inbound;
+use breaker_common::abi::Stream;
+use breaker_common::abi::{Framing, sync};
+use breaker_common::class::TABLE;
+use breaker_common::counts::SegmentCounts;
+use breaker_common::message::Class;
+use breaker_common::message::MessageKind;
+use breaker_common::payload::Payload;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;

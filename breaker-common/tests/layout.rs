@@ -8,14 +8,14 @@ use std::mem::{align_of, offset_of, size_of};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use breaker_common::abi::Framing;
+use breaker_common::abi::Stream;
 use breaker_common::abi::{
     ABI_VERSION, Connection, ConnectionKey, Counters, Endpoint, Event, Fences, IdentityKey, Interface, Label,
     Limit, LimitRef, Meta, Override, Policy, RingLayout, Rules, Scope, Session, Switch, Trip, UnseenKey,
     Window,
 };
-use breaker_common::inbound::{Gap, Inbound};
-use breaker_common::sequence::Stream;
-use breaker_common::stream::Framing;
+use breaker_common::abi::{Gap, Inbound};
 
 /// Set to add the current number to the record.
 const RENEW: &str = "BREAKER_RENEW_LAYOUT";

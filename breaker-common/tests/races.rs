@@ -9,9 +9,9 @@ use std::thread;
 use std::time::Instant;
 
 use breaker_common::abi::{Fences, Limit, RingLayout, Rules, Session, Switch, Trip, Window, cause};
-use breaker_common::class::{Class, LimitClass};
+use breaker_common::counts::SegmentCounts;
 use breaker_common::limits::{self, Attempt, Charge, LimitExceeded, PendingCharge, Scopes, SharedScope};
-use breaker_common::stream::SegmentCounts;
+use breaker_common::message::{Class, LimitClass};
 use breaker_common::window::{self, Ring};
 
 const THREADS: usize = 4;

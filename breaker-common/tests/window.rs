@@ -8,11 +8,11 @@ mod scope;
 use std::cell::Cell;
 
 use breaker_common::abi::{Scope, Session};
-use breaker_common::class::{Class, LimitClass};
+use breaker_common::counts::SegmentCounts;
 use breaker_common::limits::{
     self, Attempt, Charge, LimitExceeded, PendingCharge, Scopes, SharedScope, WarningRaised,
 };
-use breaker_common::stream::SegmentCounts;
+use breaker_common::message::{Class, LimitClass};
 use breaker_common::window::{EXCEEDED, MAX_SLOTS};
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -16,12 +16,12 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LpmTrie, LruHashMap, lpm_trie::Key},
 };
+use breaker_common::abi::Inbound;
 use breaker_common::abi::{
     Address, Connection, ConnectionKey, Endpoint, IdentityKey, Label, Meta, Policy, SIDES, Session,
     TargetWords, flag, reason, undeclared,
 };
 use breaker_common::decide::{ACK, SYN};
-use breaker_common::inbound::Inbound;
 use breaker_common::limits::SharedScope;
 
 use crate::context::Context;

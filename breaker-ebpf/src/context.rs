@@ -11,8 +11,8 @@ use aya_ebpf::helpers::{
     bpf_check_mtu, bpf_get_socket_uid, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_xdp_load_bytes,
 };
 use breaker_common::abi::Connection;
+use breaker_common::abi::Framing;
 use breaker_common::fix::{WINDOW, Words};
-use breaker_common::stream::Framing;
 
 use crate::forwarded;
 use crate::packet::{self, Packet};

@@ -10,7 +10,7 @@ use aya_ebpf::{
 use breaker_common::abi::{CompId, identity};
 use breaker_common::blind::first_signature;
 use breaker_common::fix::{self, Header, MsgType, SIGNATURE, WINDOW, Words};
-use breaker_common::stream::Payload;
+use breaker_common::payload::Payload;
 
 use crate::context::Context;
 use crate::packet::Packet;

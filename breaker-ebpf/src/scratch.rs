@@ -9,18 +9,20 @@ use aya_ebpf::{
     macros::map,
     maps::{PerCpuArray, PerCpuHashMap},
 };
+use breaker_common::abi::Inbound;
 use breaker_common::abi::{
     Connection, Counters, Event, SCOPES_PER_SESSION, Session, Target, Trip, UnseenKey, cause, flag, identity,
     kind, reason,
 };
-use breaker_common::class::{self, Class};
+use breaker_common::abi::{Framing, sync};
+use breaker_common::class::{self};
+use breaker_common::counts::SegmentCounts;
 use breaker_common::decide::{Env, HOST, ScopeHistory, Segment, SharedEndpointState, Switches, Verdict};
 use breaker_common::fix::MsgType;
-use breaker_common::inbound::Inbound;
 use breaker_common::limits::{
     self, Attempt, Charge, LimitExceeded, PendingCharge, Precheck, SharedScope, WarningRaised,
 };
-use breaker_common::stream::{self, Framing, SegmentCounts, sync};
+use breaker_common::message::Class;
 use breaker_common::window::EXCEEDED;
 
 use crate::context::Context;
@@ -437,7 +439,7 @@ pub fn step(context: impl Context, scratch: *mut Scratch, framing: *mut Framing,
         } else {
             (class::of(msg_type), false)
         };
-        stream::outbound_kind(msg_type, class, any, orders)
+        class::outbound_kind(msg_type, class, any, orders)
     };
     framing.step(&mut payload, (from, to), scratch.longest, kind_of, &mut scratch.counts)
 }
@@ -519,12 +521,12 @@ extern "C" fn add_session(scratch: *mut Scratch, number: u32) -> u32 {
     0
 }
 
-/// [`stream::session_class`] as a word: see [`unpack_class`].
+/// [`class::session_class`] as a word: see [`unpack_class`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn class_in(session: u32, side: u32, msg_type: u64) -> u64 {
     let Some(session) = connection::session(session, side) else { return Class::Order as u64 };
-    let (class, own) = stream::session_class(session, MsgType(msg_type));
+    let (class, own) = class::session_class(session, MsgType(msg_type));
     class as u64 | (own as u64) << 8
 }
 

@@ -10,10 +10,11 @@ mod feed;
 mod venues;
 
 use breaker_common::class;
-use breaker_common::fields::want;
+use breaker_common::message::{want};
 use breaker_common::fix::MsgType;
-use breaker_common::sequence::Stream;
-use breaker_common::stream::{MessageKind, outbound_kind};
+use breaker_common::abi::Stream;
+use breaker_common::class::{outbound_kind};
+use breaker_common::message::{MessageKind};
 use libfuzzer_sys::fuzz_target;
 
 use feed::{Feed, ordinary};

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::scope;
 use std::time::Duration;
 
-use breaker_common::class::InboundClass;
+use breaker_common::message::InboundClass;
 use breaker_user::testbed::Namespace;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use serde_json::Value;

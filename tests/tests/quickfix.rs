@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use breaker_common::class::Class;
+use breaker_common::message::Class;
 use breaker_tests::privileged;
 use breaker_tests::rig::Rig;
 

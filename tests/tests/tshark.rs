@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use breaker_common::class::{self, Class};
+use breaker_common::class::{self};
 use breaker_common::fix::MsgType;
+use breaker_common::message::Class;
 use breaker_tests::frame::message;
 use breaker_tests::privileged;
 use breaker_tests::rig::Rig;

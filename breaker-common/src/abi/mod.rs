@@ -9,6 +9,7 @@
 mod codes;
 mod policy;
 mod state;
+mod stream;
 
 pub use codes::{
     cause, flag, hook, identity, kind, label, mode, reason, relocation, undeclared, unseen, while_tripped,
@@ -18,6 +19,7 @@ pub use policy::{
     RingLayout, Rules, Session, Target, TargetWords, mapped,
 };
 pub use state::{Connection, ConnectionKey, Counters, Event, Fences, Scope, Switch, Trip, UnseenKey, Window};
+pub use stream::{Framing, Gap, Inbound, Stream, sync};
 
 /// The layout's number: in the object, in the pinned META map, in `status`. Checked before any other pinned map is opened.
 pub const ABI_VERSION: u32 = 5;

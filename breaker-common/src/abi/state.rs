@@ -3,8 +3,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::policy::{Address, Limits, Rules};
+use super::stream::Stream;
 use super::{LIMITS_PER_SCOPE, SIDES};
-use crate::sequence::Stream;
 
 /// The switch of a scope. Kernel and user space both write it, by atomic operations alone.
 #[repr(C)]

@@ -2,9 +2,9 @@
 
 use core::ops::Deref;
 
-use crate::abi::Session;
+use crate::abi::{Framing, Session};
+use crate::counts::SegmentCounts;
 use crate::limits::{Charge, LimitExceeded};
-use crate::stream::{Framing, SegmentCounts};
 
 use super::segment::Segment;
 

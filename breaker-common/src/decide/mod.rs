@@ -8,12 +8,11 @@ mod verdict;
 
 use core::hint::cold_path;
 
-use crate::abi::{Connection, Session, cause, flag, kind, undeclared, while_tripped};
-use crate::class::Class;
-use crate::fields::want;
+use crate::abi::{Connection, Session, cause, flag, kind, sync, undeclared, while_tripped};
+use crate::counts::SegmentCounts;
 use crate::limits::{self, LimitExceeded};
+use crate::message::{Class, want};
 use crate::sequence::Arrival;
-use crate::stream::{SegmentCounts, sync};
 
 use identity::{assign_session, awaits_identity, record_comp_ids, unidentified_verdict};
 

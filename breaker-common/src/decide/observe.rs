@@ -1,9 +1,8 @@
 //! What comes in: read and counted, never withheld.
 
-use crate::abi::{Connection, Session, cause, flag};
-use crate::class::InboundClass;
-use crate::inbound::Inbound;
+use crate::abi::{Connection, Inbound, Session, cause, flag};
 use crate::limits;
+use crate::message::InboundClass;
 
 use super::env::Env;
 use super::segment::{ACK, SYN, Segment};

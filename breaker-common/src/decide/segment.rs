@@ -2,8 +2,7 @@
 
 use bytemuck::Zeroable;
 
-use crate::abi::{Connection, Target};
-use crate::sequence::Stream;
+use crate::abi::{Connection, Stream, Target};
 
 /// A TCP segment that a session sends, as its headers tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

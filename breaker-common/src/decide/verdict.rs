@@ -3,8 +3,8 @@
 use core::hint::cold_path;
 
 use crate::abi::{Counters, reason};
-use crate::class::InboundClass;
-use crate::stream::SegmentCounts;
+use crate::counts::SegmentCounts;
+use crate::message::InboundClass;
 
 /// What becomes of a segment, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

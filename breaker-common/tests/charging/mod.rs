@@ -1,10 +1,10 @@
 //! What is charged to which limit, and what comes of it.
 
 use breaker_common::abi::{LimitRef, Override, RingLayout, cause, flag, kind};
-use breaker_common::class::{Class, LimitClass};
+use breaker_common::counts::SegmentCounts;
 use breaker_common::decide::{Segment, Verdict};
 use breaker_common::fix::MsgType;
-use breaker_common::stream::SegmentCounts;
+use breaker_common::message::{Class, LimitClass};
 
 use super::model::HOST;
 use super::{GROUP, Line, SECOND, model, told};

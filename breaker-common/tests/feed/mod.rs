@@ -3,10 +3,13 @@
 #[path = "../model/walk.rs"]
 pub mod walk;
 
+use breaker_common::abi::Stream;
 use breaker_common::class;
+use breaker_common::class::outbound_kind;
+use breaker_common::counts::SegmentCounts;
 use breaker_common::fix::MsgType;
-use breaker_common::sequence::{Arrival, Stream};
-use breaker_common::stream::{MessageKind, SegmentCounts, outbound_kind};
+use breaker_common::message::MessageKind;
+use breaker_common::sequence::Arrival;
 
 /// What becomes of a message that goes out and is not looked into.
 pub fn ordinary(msg_type: MsgType) -> MessageKind {

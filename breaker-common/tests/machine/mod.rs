@@ -2,8 +2,8 @@
 //! passes again; and nothing else is fenced.
 
 use breaker_common::abi::{cause, reason};
-use breaker_common::class::LimitClass;
 use breaker_common::decide::{ACK, FIN, SYN, Segment, Verdict};
+use breaker_common::message::LimitClass;
 use proptest::collection::vec;
 use proptest::prelude::*;
 

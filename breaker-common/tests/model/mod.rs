@@ -8,15 +8,15 @@ mod walk;
 
 use std::cell::Cell;
 
+use breaker_common::abi::Inbound;
 use breaker_common::abi::{
     CompId, Connection, ConnectionKey, Counters, Endpoint, Event, Limit, Scope, Session, Target, identity,
     kind, reason, undeclared,
 };
-use breaker_common::class::LimitClass;
 use breaker_common::decide::{self, ACK, SYN, Segment, Verdict, decide};
 use breaker_common::fix::SIGNATURE;
-use breaker_common::inbound::Inbound;
 use breaker_common::limits::{self, Scopes};
+use breaker_common::message::LimitClass;
 
 use run::Run;
 use scope::InMemory;

@@ -1,7 +1,7 @@
 //! Limits and sessions as user space writes them.
 
 use breaker_common::abi::{Limit, RingLayout, SCOPES_PER_SESSION, Session};
-use breaker_common::class::LimitClass;
+use breaker_common::message::LimitClass;
 use breaker_common::window::{granule_bits, ring_bits};
 use bytemuck::Zeroable;
 

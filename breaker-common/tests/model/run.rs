@@ -1,13 +1,16 @@
 //! A packet under judgement: breaker-ebpf's `work`.
 
+use breaker_common::abi::Framing;
 use breaker_common::abi::{ConnectionKey, Event, Scope, Session, Target, Trip, cause, kind};
-use breaker_common::class::{self, Class};
+use breaker_common::class::{self};
+use breaker_common::class::{outbound_kind, session_class};
+use breaker_common::counts::SegmentCounts;
 use breaker_common::decide::{Env, HOST, ScopeHistory, Segment, SharedEndpointState, Switches};
 use breaker_common::fix::MsgType;
 use breaker_common::limits::{
     self, Attempt, Charge, LimitExceeded, PendingCharge, SharedScope, WarningRaised,
 };
-use breaker_common::stream::{Framing, SegmentCounts, outbound_kind, session_class};
+use breaker_common::message::Class;
 use breaker_common::window::EXCEEDED;
 
 use super::Model;

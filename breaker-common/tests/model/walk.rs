@@ -1,9 +1,12 @@
 //! Payload in memory, and the walk over a segment of it: what breaker-ebpf does in `payload` and `work::walk`.
 
 use breaker_common::abi::identity;
+use breaker_common::abi::{Framing, sync};
 use breaker_common::class;
+use breaker_common::counts::SegmentCounts;
 use breaker_common::fix::{MsgType, WINDOW, Words};
-use breaker_common::stream::{Framing, MessageKind, Payload, SegmentCounts, sync};
+use breaker_common::message::MessageKind;
+use breaker_common::payload::Payload;
 
 /// `8=FIX.4.4|9=5|35=0|10=000|`: no message is shorter, so no segment holds more messages than its length tells.
 const SHORTEST: u32 = 26;

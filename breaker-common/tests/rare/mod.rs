@@ -1,8 +1,8 @@
 //! What only some connections meet: a shared endpoint, a replay, a silent agent, a reconnect loop, limits on what comes in.
 
 use breaker_common::abi::{Connection, cause, flag, kind, reason, undeclared};
-use breaker_common::class::LimitClass;
 use breaker_common::decide::{ACK, FIN, SYN, Segment, Verdict};
+use breaker_common::message::LimitClass;
 
 use super::messages::build;
 use super::model::{HOST, Model};

@@ -3,8 +3,8 @@
 //! wrong (as QuickFIX/J does), and one ignores lengths and takes all up to a trailer for a message. Where a wrong length
 //! goes on behind its segment each may take what it hides before it has turned out to be wrong: at most [`HIDDEN`] orders.
 
-use breaker_common::blind::BYTES_PER_ORDER;
-use breaker_common::sequence::Stream;
+use breaker_common::abi::Stream;
+use breaker_common::counts::BYTES_PER_ORDER;
 
 use crate::feed::Feed;
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use breaker_common::abi::identity;
-use breaker_common::class::LimitClass;
+use breaker_common::message::LimitClass;
 
 use super::diagnostics::{Problem, Problems, Span};
 use super::endpoint::Endpoint;

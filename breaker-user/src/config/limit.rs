@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use breaker_common::abi::WARNINGS_PER_LIMIT;
-use breaker_common::class::LimitClass;
+use breaker_common::message::LimitClass;
 
 use super::invalid::{Invalid, quoted};
 use super::text::{duration, write_duration};

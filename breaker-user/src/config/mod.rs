@@ -29,7 +29,7 @@ use toml::de::DeTable;
 
 use crate::file;
 
-pub use breaker_common::class::{Class, LimitClass};
+pub use breaker_common::message::{Class, LimitClass};
 pub use diagnostics::{ConfigErrors, Diagnostic, Diagnostics, Severity};
 pub use endpoint::{Endpoint, Prefix};
 pub use invalid::Invalid;

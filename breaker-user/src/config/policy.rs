@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use breaker_common::class::Class;
+use breaker_common::message::Class;
 
 use super::diagnostics::Diagnostics;
 use super::endpoint::Endpoint;

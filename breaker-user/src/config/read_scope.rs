@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 
 use breaker_common::abi::LIMITS_PER_SCOPE;
-use breaker_common::class::LimitClass;
+use breaker_common::message::LimitClass;
 
 use super::diagnostics::{Problem, Problems, Span};
 use super::limit::{Limit, Limits, MAX, Per, Preset, WarnLevels};

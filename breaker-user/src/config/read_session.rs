@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use breaker_common::abi::{GROUPS_PER_SESSION, OVERRIDES_PER_SESSION};
-use breaker_common::class::Class;
+use breaker_common::message::Class;
 
 use super::diagnostics::{Problem, Problems, Span};
 use super::endpoint::{Endpoint, parse_address};

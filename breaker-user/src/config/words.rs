@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use breaker_common::class::{Class, LimitClass};
+use breaker_common::message::{Class, LimitClass};
 
 /// A choice that is written as one of a few words.
 pub trait Word: Copy + 'static {

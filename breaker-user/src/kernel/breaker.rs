@@ -5,8 +5,8 @@ use std::ops::Deref;
 use anyhow::{Context, Result};
 use aya::maps::MapData;
 use aya::programs::ProgramInfo;
+use breaker_common::abi::sync;
 use breaker_common::abi::{self, Connection, ConnectionKey, Counters, LIMITS_PER_SCOPE, SIDES, Session};
-use breaker_common::stream::sync;
 use breaker_common::window;
 
 use super::attachment::{self, Attachment, Held};

@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapType, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf};
+use breaker_common::abi::Inbound;
 use breaker_common::abi::{
     self, CompId, Connection, ConnectionKey, Counters, IdentityKey, Label, Meta, SIDES, Session, TargetWords,
     UnseenKey,
 };
-use breaker_common::inbound::Inbound;
 use breaker_common::window::Ring;
 
 use super::batch;

@@ -8,11 +8,11 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use anyhow::{Result, bail, ensure};
+use breaker_common::abi::Inbound;
 use breaker_common::abi::{
     self, Address, CompId, Endpoint, IdentityKey, LIMITS_PER_SCOPE, Label, Limit, Override, Rules, Scope,
     Session, Target, flag, identity, label, mapped, undeclared, while_tripped,
 };
-use breaker_common::inbound::Inbound;
 use breaker_common::limits;
 use breaker_common::window::{granule_bits, ring_bits};
 use bytemuck::Zeroable;

@@ -5,7 +5,7 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow};
 use breaker_common::abi::{self, Counters, cause};
-use breaker_common::class::{Class, InboundClass, LimitClass};
+use breaker_common::message::{Class, InboundClass, LimitClass};
 use jiff::{Timestamp, Unit};
 use serde::Serialize;
 

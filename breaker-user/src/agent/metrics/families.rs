@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use breaker_common::abi::cause;
-use breaker_common::class::{Class, InboundClass};
+use breaker_common::message::{Class, InboundClass};
 
 use super::figures::{Figures, Limit, Scope};
 

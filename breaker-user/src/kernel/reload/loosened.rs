@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use breaker_common::abi::{
     Endpoint, IdentityKey, Label, Limit, Rules, Session, Target, flag, label, undeclared, while_tripped,
 };
-use breaker_common::class::{self, Class, LimitClass};
+use breaker_common::class::{self};
 use breaker_common::fix::MsgType;
+use breaker_common::message::{Class, LimitClass};
 
 use super::endpoints::Trie;
 use super::in_force::{InForce, limits, named};

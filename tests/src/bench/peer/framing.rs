@@ -1,7 +1,8 @@
 //! FIX over a stream that comes in pieces, in user space: what a proxy needs to count rightly.
 
-use breaker_common::class::{self, Class};
+use breaker_common::class::{self};
 use breaker_common::fix::{Header, WINDOW, Words, header};
+use breaker_common::message::Class;
 
 /// Where in a stream one stands.
 #[derive(Default)]
