@@ -6,11 +6,11 @@ use serde::{Serialize, Serializer};
 
 use crate::kernel::attachment::Attachment;
 use crate::kernel::bpffs::IN_PRIVATE_MOUNTS;
-use crate::kernel::routes::Astray;
+use crate::kernel::routes::Bypass;
 
 /// What can keep the breaker from being in force. The names are a contract with scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum ProblemKind {
     /// The program is not attached.
     Detached,
     /// Another program decides before it.
@@ -35,7 +35,7 @@ pub enum What {
     Disarmed,
 }
 
-impl What {
+impl ProblemKind {
     /// Its name.
     pub const fn name(self) -> &'static str {
         match self {
@@ -67,7 +67,7 @@ impl What {
     }
 }
 
-impl Serialize for What {
+impl Serialize for ProblemKind {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(self.name())
     }
@@ -77,10 +77,11 @@ impl Serialize for What {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
     /// What it is.
-    pub what: What,
+    #[serde(rename = "what")]
+    pub kind: ProblemKind,
     /// The interface, the session or the scope that has it: a configured name, or `host`.
     #[serde(rename = "where")]
-    pub place: String,
+    pub location: String,
     /// What was found.
     pub found: String,
     /// What to do.
@@ -92,7 +93,7 @@ pub struct Problem {
 impl Problem {
     /// In one line.
     pub fn line(&self) -> String {
-        format!("{}: {}: {}: {}", self.what.name().to_uppercase(), self.place, self.found, self.cure)
+        format!("{}: {}: {}: {}", self.kind.name().to_uppercase(), self.location, self.found, self.cure)
     }
 }
 
@@ -128,11 +129,11 @@ pub struct Facts {
     /// Why the pins end before the host does.
     pub pins: Option<String>,
     /// Why what is pinned is not what was loaded.
-    pub strange: Option<String>,
+    pub pin_mismatch: Option<String>,
     /// Why the load's network namespace cannot be looked into; nothing else is known of it then.
     pub namespace: Option<String>,
     /// Ways past the hook.
-    pub routes: Vec<Astray>,
+    pub routes: Vec<Bypass>,
     /// Interfaces, and why their packets cannot be read.
     pub links: Vec<(String, String)>,
     /// Sessions, and what of them cannot be followed or read.
@@ -154,35 +155,46 @@ const FILLING: u64 = 80;
 
 impl Enforced {
     /// Judges.
-    pub fn of(facts: Facts) -> Self {
+    pub fn judge(facts: Facts) -> Self {
         let mut problems = Vec::new();
         problems.extend(facts.routes.into_iter().map(route));
-        let mut put = |what: What, place: &str, found: String, cure: &str| {
+        let mut put = |what: ProblemKind, place: &str, found: String, cure: &str| {
             let open = what.is_open();
-            problems.push(Problem { what, place: place.to_owned(), found, cure: cure.to_owned(), open });
+            problems.push(Problem {
+                kind: what,
+                location: place.to_owned(),
+                found,
+                cure: cure.to_owned(),
+                open,
+            });
         };
         if let Some(found) = facts.namespace {
             put(
-                What::Namespace,
+                ProblemKind::Namespace,
                 HOST,
                 found,
                 "run breaker there: `nsenter --net=/run/netns/NAME breaker status`",
             );
         }
         for found in &facts.attachments {
-            if let Some((what, text)) = standing(found) {
+            if let Some((what, text)) = attachment_problem(found) {
                 put(what, &found.name, text, cure(what));
             }
         }
         if let Some(found) = facts.pins {
-            put(What::Unpinned, HOST, found, IN_PRIVATE_MOUNTS);
+            put(ProblemKind::Unpinned, HOST, found, IN_PRIVATE_MOUNTS);
         }
-        if let Some(found) = facts.strange {
-            put(What::Displaced, HOST, found, "`breaker unload --force`, and `breaker load` what you trust");
+        if let Some(found) = facts.pin_mismatch {
+            put(
+                ProblemKind::Displaced,
+                HOST,
+                found,
+                "`breaker unload --force`, and `breaker load` what you trust",
+            );
         }
         for (interface, found) in facts.links {
             put(
-                What::LinkType,
+                ProblemKind::LinkType,
                 &interface,
                 found,
                 "take an interface that carries IP or Ethernet: see `breaker check`",
@@ -190,7 +202,7 @@ impl Enforced {
         }
         for (session, found) in facts.blind {
             put(
-                What::Blind,
+                ProblemKind::Blind,
                 &session,
                 found,
                 "have the engine reconnect; see `desynced` in `breaker events`",
@@ -200,7 +212,7 @@ impl Enforced {
         for unread in facts.unread {
             match unread.carries {
                 None => put(
-                    What::Unseen,
+                    ProblemKind::Unseen,
                     &unread.interface,
                     format!(
                         "{} packets with headers of kind {} passed unread since the load",
@@ -217,16 +229,16 @@ impl Enforced {
         let [taken, size] = facts.table;
         if size != 0 && taken >= size {
             let found = format!("all {size} entries of the connection table are taken: see `on_table_full`");
-            put(What::Table, HOST, found, "close connections, or load with more [host].connections");
+            put(ProblemKind::Table, HOST, found, "close connections, or load with more [host].connections");
         } else if taken * 100 >= size * FILLING && taken != 0 {
             notes.push(format!("the connection table is filling: {taken} of {size} entries are taken"));
         }
         if let Some(found) = facts.audit {
-            put(What::Audit, HOST, found, "make room, or see to [agent].audit");
+            put(ProblemKind::Audit, HOST, found, "make room, or see to [agent].audit");
         }
         for scope in facts.disarmed {
             let found = "its limits only warn: they do not trip it".to_owned();
-            put(What::Disarmed, &scope, found, "`breaker arm` it");
+            put(ProblemKind::Disarmed, &scope, found, "`breaker arm` it");
         }
         Self { ok: problems.is_empty(), problems, notes }
     }
@@ -238,12 +250,14 @@ impl Enforced {
 
     /// True where something else is wrong than a disarmed scope or the audit log, neither of which keeps a switch from anything.
     pub fn is_impaired(&self) -> bool {
-        self.problems.iter().any(|problem| !matches!(problem.what, What::Disarmed | What::Audit))
+        self.problems
+            .iter()
+            .any(|problem| !matches!(problem.kind, ProblemKind::Disarmed | ProblemKind::Audit))
     }
 
     /// True where there is a problem of this kind.
-    pub fn has(&self, what: What) -> bool {
-        self.problems.iter().any(|problem| problem.what == what)
+    pub fn has(&self, what: ProblemKind) -> bool {
+        self.problems.iter().any(|problem| problem.kind == what)
     }
 
     /// The problems for which a switch does not hold, a line each.
@@ -253,10 +267,10 @@ impl Enforced {
 }
 
 /// A way past the hook. One that no packet takes by itself is a problem, but a switch holds for those that do.
-fn route(found: Astray) -> Problem {
+fn route(found: Bypass) -> Problem {
     Problem {
-        what: What::Route,
-        place: found.session,
+        kind: ProblemKind::Route,
+        location: found.session,
         found: found.found,
         cure: "add that interface to [host].interfaces, or remove that route".to_owned(),
         open: found.taken,
@@ -267,14 +281,14 @@ fn route(found: Astray) -> Problem {
 const HOST: &str = "host";
 
 /// How an attachment stands, where it does not stand well.
-pub fn standing(found: &Attachment) -> Option<(What, String)> {
+pub fn attachment_problem(found: &Attachment) -> Option<(ProblemKind, String)> {
     let behind = |ahead: &[String]| match ahead {
         [] => "another program decides before it".to_owned(),
         ahead => format!("another program decides before it ({})", ahead.join(", ")),
     };
     match (found.attached, found.first, found.pinned) {
         (false, ..) => Some((
-            What::Detached,
+            ProblemKind::Detached,
             match found.remade {
                 Some(now) => format!(
                     "detached: the interface was made again (it is number {now}, and was {}): nothing is enforced there",
@@ -283,9 +297,9 @@ pub fn standing(found: &Attachment) -> Option<(What, String)> {
                 None => "detached: nothing is enforced there".to_owned(),
             },
         )),
-        (true, false, _) => Some((What::Displaced, behind(&found.ahead))),
+        (true, false, _) => Some((ProblemKind::Displaced, behind(&found.ahead))),
         (true, true, false) => Some((
-            What::Unpinned,
+            ProblemKind::Unpinned,
             "attached, but its pin is gone: it detaches when the agent ends".to_owned(),
         )),
         (true, true, true) => None,
@@ -293,9 +307,9 @@ pub fn standing(found: &Attachment) -> Option<(What, String)> {
 }
 
 /// What to do where an attachment does not stand well.
-fn cure(what: What) -> &'static str {
+fn cure(what: ProblemKind) -> &'static str {
     match what {
-        What::Displaced => "remove that program: `bpftool net` and `tc filter show` name it",
+        ProblemKind::Displaced => "remove that program: `bpftool net` and `tc filter show` name it",
         _ => {
             "`breaker unload --force` and `breaker load`, which starts untripped: trip again what was tripped"
         }
@@ -318,40 +332,40 @@ mod tests {
 
     #[test]
     fn a_host_on_which_nothing_is_wrong_is_in_force() {
-        assert_eq!(Enforced::of(well()), Enforced { ok: true, ..Enforced::default() });
+        assert_eq!(Enforced::judge(well()), Enforced { ok: true, ..Enforced::default() });
     }
 
     #[test]
     fn each_thing_that_is_wrong_is_named_alone() {
         let on = |attachment| Facts { attachments: vec![attachment], ..well() };
         let one = || vec![("session/x1".to_owned(), "found".to_owned())];
-        let astray =
-            |taken| vec![Astray { session: "session/x1".to_owned(), found: "found".to_owned(), taken }];
+        let bypass =
+            |taken| vec![Bypass { session: "session/x1".to_owned(), found: "found".to_owned(), taken }];
         let unread =
             |carries| vec![Unread { interface: "eth1".to_owned(), kind: "gre", packets: 1, carries }];
         let cases = [
-            (on(attachment(false, false, true)), What::Detached, true),
-            (on(attachment(true, false, true)), What::Displaced, true),
-            (on(attachment(true, true, false)), What::Unpinned, true),
-            (Facts { pins: Some("found".to_owned()), ..well() }, What::Unpinned, true),
-            (Facts { strange: Some("found".to_owned()), ..well() }, What::Displaced, true),
-            (Facts { namespace: Some("found".to_owned()), ..well() }, What::Namespace, true),
-            (Facts { routes: astray(true), ..well() }, What::Route, true),
-            (Facts { routes: astray(false), ..well() }, What::Route, false),
-            (Facts { links: one(), ..well() }, What::LinkType, true),
-            (Facts { blind: one(), ..well() }, What::Blind, false),
-            (Facts { unread: unread(None), ..well() }, What::Unseen, false),
-            (Facts { table: [100, 100], ..well() }, What::Table, false),
-            (Facts { audit: Some("found".to_owned()), ..well() }, What::Audit, false),
-            (Facts { disarmed: vec!["host".to_owned()], ..well() }, What::Disarmed, false),
+            (on(attachment(false, false, true)), ProblemKind::Detached, true),
+            (on(attachment(true, false, true)), ProblemKind::Displaced, true),
+            (on(attachment(true, true, false)), ProblemKind::Unpinned, true),
+            (Facts { pins: Some("found".to_owned()), ..well() }, ProblemKind::Unpinned, true),
+            (Facts { pin_mismatch: Some("found".to_owned()), ..well() }, ProblemKind::Displaced, true),
+            (Facts { namespace: Some("found".to_owned()), ..well() }, ProblemKind::Namespace, true),
+            (Facts { routes: bypass(true), ..well() }, ProblemKind::Route, true),
+            (Facts { routes: bypass(false), ..well() }, ProblemKind::Route, false),
+            (Facts { links: one(), ..well() }, ProblemKind::LinkType, true),
+            (Facts { blind: one(), ..well() }, ProblemKind::Blind, false),
+            (Facts { unread: unread(None), ..well() }, ProblemKind::Unseen, false),
+            (Facts { table: [100, 100], ..well() }, ProblemKind::Table, false),
+            (Facts { audit: Some("found".to_owned()), ..well() }, ProblemKind::Audit, false),
+            (Facts { disarmed: vec!["host".to_owned()], ..well() }, ProblemKind::Disarmed, false),
         ];
         for (facts, what, open) in cases {
-            let found = Enforced::of(facts);
-            assert_eq!(found.problems.iter().map(|problem| problem.what).collect::<Vec<_>>(), [what]);
+            let found = Enforced::judge(facts);
+            assert_eq!(found.problems.iter().map(|problem| problem.kind).collect::<Vec<_>>(), [what]);
             assert_eq!((found.ok, found.is_open()), (false, open), "{what:?}");
-            assert_eq!(found.is_impaired(), !matches!(what, What::Disarmed | What::Audit));
+            assert_eq!(found.is_impaired(), !matches!(what, ProblemKind::Disarmed | ProblemKind::Audit));
             assert!(
-                found.problems.iter().all(|problem| !problem.cure.is_empty() && !problem.place.is_empty())
+                found.problems.iter().all(|problem| !problem.cure.is_empty() && !problem.location.is_empty())
             );
         }
     }
@@ -364,7 +378,7 @@ mod tests {
             packets: 9,
             carries: Some("vx0".to_owned()),
         };
-        let found = Enforced::of(Facts { unread: vec![unread], table: [80, 100], ..well() });
+        let found = Enforced::judge(Facts { unread: vec![unread], table: [80, 100], ..well() });
         assert!(found.ok && found.problems.is_empty());
         assert_eq!(found.notes.len(), 2, "{found:?}");
     }

@@ -355,7 +355,7 @@ fn overfill<'a>(rig: &Rig, sink: &'a Sink) -> [Vec<Line<'a>>; 2] {
                 tracked.insert(u16::from_be(key.local_port));
             }
         };
-        breaker.maps().each_connection(note).expect("the tables");
+        breaker.maps().for_each_connection(note).expect("the tables");
     });
     let (in_it, out): (Vec<_>, Vec<_>) = lines.into_iter().partition(|(port, _)| tracked.contains(port));
     // Its free places are kept by CPU, so that a few may go unused; but never is there one too many.

@@ -400,14 +400,14 @@ fn a_new_day_forgives_what_was_reset_and_not_what_is_still_tripped() {
     }
     let (rig, sink) = guarded("");
     rig.trip("session/x1");
-    rig.breaker(|breaker| breaker.begin_day().expect("a new day"));
+    rig.breaker(|breaker| breaker.start_trading_day().expect("a new day"));
     rig.reset("session/x1");
     let mut line = connect(&rig, &sink);
     line.offer(&replay());
     line.reset();
     assert_eq!(causes(&rig), ["replay"], "it was tripped at midnight");
     rig.reset("session/x1");
-    rig.breaker(|breaker| breaker.begin_day().expect("a new day"));
+    rig.breaker(|breaker| breaker.start_trading_day().expect("a new day"));
     connect(&rig, &sink).deliver(&replay());
     assert!(causes(&rig).is_empty());
     // What trips on the new day puts it on guard again.

@@ -29,7 +29,7 @@ pub async fn run(loaded: Arc<Loaded>, shutdown: impl Future<Output = ()>) {
             continue;
         }
         next = midnight_after(Timestamp::now());
-        if let Err(error) = loaded.now().breaker.begin_day() {
+        if let Err(error) = loaded.now().breaker.start_trading_day() {
             super::say(&format!("the day was not begun, replays stay guarded against: {error:#}"));
         }
     }

@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::loaded::Loaded;
 use super::log::Log;
 use crate::kernel::Breaker;
-use crate::kernel::disconnect::Ended;
+use crate::kernel::disconnect::Selection;
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -50,5 +50,5 @@ fn end(breaker: &Breaker) -> Result<usize> {
     if fenced.is_empty() || breaker.meta().mode == mode::INLINE {
         return Ok(0);
     }
-    breaker.end_sockets(&breaker.with_resets(fenced)?, Ended::Fenced)
+    breaker.disconnect(&breaker.with_tcp_resets(fenced)?, Selection::Fenced)
 }

@@ -28,7 +28,7 @@ pub async fn run(loaded: Arc<Loaded>, shutdown: impl Future<Output = ()>) {
         // A full table takes a tenth of a second to walk: not on the thread of the heartbeat.
         let of = Arc::clone(&loaded);
         let forgotten =
-            spawn_blocking(move || of.now().breaker.forget_closed(CLOSED_FOR.as_nanos() as u64)).await;
+            spawn_blocking(move || of.now().breaker.evict_closed(CLOSED_FOR.as_nanos() as u64)).await;
         if let Ok(Err(error)) = forgotten {
             super::say(&format!("closed connections were not forgotten: {error:#}"));
         }

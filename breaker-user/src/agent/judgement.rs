@@ -39,7 +39,7 @@ impl Judgement {
         let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let audit = failing.or_else(|| facts.audit.clone());
         let attachments = if facts.namespace.is_some() { Vec::new() } else { self.loaded.attachments() };
-        Enforced::of(Facts { attachments, audit, ..facts })
+        Enforced::judge(Facts { attachments, audit, ..facts })
     }
 
     /// Reads the facts again and again until the shutdown.

@@ -16,7 +16,7 @@ use crate::audit::{self, Actor, Entry};
 use crate::cli_error::{self, CliError, Code};
 use crate::config::{Policy, Scopes};
 use crate::journal::{self, Deed};
-use crate::kernel::attachment::{Attachment, Held};
+use crate::kernel::attachment::{Attachment, HeldAttachment};
 use crate::kernel::memory::Mapped;
 use crate::kernel::tables::trim_padding;
 use crate::kernel::{Breaker, PinRoot, load, reattach};
@@ -29,7 +29,7 @@ pub struct Loaded {
     pub adopted: bool,
     now: RwLock<Arc<InForce>>,
     meta: Mapped<Meta>,
-    hooks: RwLock<Vec<Held>>,
+    hooks: RwLock<Vec<HeldAttachment>>,
     _lock: File,
 }
 
@@ -70,7 +70,7 @@ impl Loaded {
         let lock = lock(root)?;
         let program = breaker.program()?;
         let made = Self {
-            hooks: RwLock::new(breaker.hooks()?),
+            hooks: RwLock::new(breaker.hold_attachments()?),
             tag: program.tag(),
             meta: Mapped::open(&root.map("META"))?,
             now: RwLock::new(Arc::new(now)),
@@ -118,7 +118,12 @@ impl Loaded {
 
     /// What is attached, as the kernel has it now.
     pub fn attachments(&self) -> Vec<Attachment> {
-        self.hooks.read().unwrap_or_else(PoisonError::into_inner).iter().map(Held::inspect).collect()
+        self.hooks
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(HeldAttachment::inspect)
+            .collect()
     }
 
     /// Attaches the programs to an interface that was made again: by its position in [`Meta::interfaces`].
@@ -127,7 +132,7 @@ impl Loaded {
         ensure!(before.breaker.is_pinned(), "its pins are not there any more");
         let ifindex = reattach::reattach(before.breaker.root(), position)?;
         let now = InForce::open(before.breaker.root()).context("following the attachment")?;
-        *self.hooks.write().unwrap_or_else(PoisonError::into_inner) = now.breaker.hooks()?;
+        *self.hooks.write().unwrap_or_else(PoisonError::into_inner) = now.breaker.hold_attachments()?;
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(now);
         Ok(ifindex)
     }
@@ -143,7 +148,7 @@ impl Loaded {
 /// Loads a policy, and notes it first. A host whose log cannot be written is protected all the same: then the entry is still to be told.
 fn load(root: &PinRoot, policy: &Policy) -> Result<Option<Entry>> {
     audit::require(policy.agent().audit.as_path())?;
-    load::require(policy, root)?;
+    load::preflight(policy, root)?;
     let path = policy.agent().audit.as_path();
     let deed = Deed::of_all("loaded", json!({ "abi": ABI_VERSION }));
     let entry = Entry { actor: Actor::this("agent"), ..deed.entry(policy.name().to_string()) };

@@ -89,7 +89,7 @@ impl Agent {
         let loaded = Arc::new(loaded);
         let now = loaded.now();
         let meta = now.breaker.meta();
-        if now.breaker.is_elsewhere()? {
+        if now.breaker.is_in_other_netns()? {
             let text = format!(
                 "starting the agent: it serves what was loaded in the network namespace {}, and is in another one: start it there, with `nsenter \
                  --net=/run/netns/NAME breaker agent`",

@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::loaded::Loaded;
 use super::log::Log;
-use crate::enforced::{What, standing};
+use crate::enforced::{ProblemKind, attachment_problem};
 use crate::kernel::attachment::Attachment;
 use crate::kernel::clock;
 
@@ -27,10 +27,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 const STALE_NS: u64 = 2_000_000_000;
 
 /// The kind of event when an attachment comes to stand so.
-fn kind(standing: Option<What>) -> &'static str {
+fn kind(standing: Option<ProblemKind>) -> &'static str {
     match standing {
         None => "link_restored",
-        Some(What::Displaced) => "displaced",
+        Some(ProblemKind::Displaced) => "displaced",
         Some(_) => "link_lost",
     }
 }
@@ -75,7 +75,7 @@ pub struct Watch {
     log: Arc<Log>,
     last: Arc<LastCheck>,
     /// What is wrong with each attachment.
-    standing: Vec<Option<What>>,
+    standing: Vec<Option<ProblemKind>>,
     /// When each attachment was seen to be lost.
     lost: Vec<Option<Instant>>,
     /// When interfaces were attached to again, of late.
@@ -188,7 +188,7 @@ impl Watch {
     /// Tells of each attachment that stands otherwise than at the last look.
     fn tell(&mut self, found: &[Attachment]) {
         for ((before, lost), attachment) in self.standing.iter_mut().zip(&mut self.lost).zip(found) {
-            let (now, words) = match standing(attachment) {
+            let (now, words) = match attachment_problem(attachment) {
                 None => (None, "attached, first in its chain".to_owned()),
                 Some((what, words)) => (Some(what), words),
             };

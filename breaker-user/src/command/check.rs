@@ -75,8 +75,8 @@ fn ways(policy: &Policy) -> Result<ExitCode> {
         .iter()
         .map(|name| hook::ifindex(name.as_str()))
         .collect::<Result<Vec<_>>>()?;
-    let routes = routes::astray(&remotes.collect::<Vec<_>>(), &covered)?;
-    let enforced = Enforced::of(Facts { routes, ..Facts::default() });
+    let routes = routes::bypasses(&remotes.collect::<Vec<_>>(), &covered)?;
+    let enforced = Enforced::judge(Facts { routes, ..Facts::default() });
     enforced.problems.iter().for_each(|problem| warn(&format!("breaker: {}", problem.line())));
     Ok(if enforced.is_open() { Code::Interface.into() } else { ExitCode::SUCCESS })
 }
@@ -85,7 +85,7 @@ fn ways(policy: &Policy) -> Result<ExitCode> {
 fn host(policy: &Policy) -> Result<&'static str> {
     audit::require(policy.agent().audit.as_path())?;
     load::require_rights()?;
-    Ok(hook::word(hook::Way::of(policy.host())?.kind))
+    Ok(hook::name(hook::AttachPlan::new(policy.host())?.hook))
 }
 
 /// The policy in a file; what it warns of goes to standard error.

@@ -17,7 +17,7 @@ use crate::view;
 pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
     let policy = check::policy(args)?;
     audit::require(policy.agent().audit.as_path())?;
-    load::require(&policy, root)?;
+    load::preflight(&policy, root)?;
     let path = policy.agent().audit.as_path();
     let entry = Deed::of_all("loaded", json!({ "abi": ABI_VERSION })).entry(policy.name().to_string());
     journal::before(path, "loading", entry.clone())?;

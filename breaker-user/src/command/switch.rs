@@ -13,7 +13,7 @@ use crate::cli_error::{CliError, Code};
 use crate::config::ScopeIndex;
 use crate::enforced::Enforced;
 use crate::journal::{self, Deed};
-use crate::kernel::disconnect::Ended;
+use crate::kernel::disconnect::Selection;
 use crate::kernel::tables::trim_padding;
 use crate::kernel::{Breaker, PinRoot, Reset, Switchboard};
 use crate::view::{self, status::causes};
@@ -77,7 +77,7 @@ pub fn trip(root: &PinRoot, args: &TripArgs) -> Result<ExitCode> {
         journal::note(board, &Deed { kind: "tripped", about, reason: Some(&reason), counts: counts.clone() });
         counts
     };
-    let breaker = Breaker::of(board).inspect_err(|_| {
+    let breaker = Breaker::from_switchboard(board).inspect_err(|_| {
         if let Ok(board) = Switchboard::open(root) {
             tell(&board, json!({}));
         }
@@ -86,7 +86,7 @@ pub fn trip(root: &PinRoot, args: &TripArgs) -> Result<ExitCode> {
     let (ended, mut told) = if breaker.meta().mode == mode::INLINE {
         (0, "connections end at their next message".to_owned())
     } else {
-        match end(&breaker, scope, Ended::All) {
+        match end(&breaker, scope, Selection::All) {
             Ok(count) => (count, format!("connections ended: {count}")),
             Err(error) => {
                 (0, format!("idle connections were not ended ({error:#}): they are at their next message"))
@@ -110,9 +110,9 @@ pub fn trip(root: &PinRoot, args: &TripArgs) -> Result<ExitCode> {
 }
 
 /// Ends connections of a scope's sessions, and returns how many.
-fn end(breaker: &Breaker, scope: ScopeIndex, which: Ended) -> Result<usize> {
-    let sessions = breaker.with_resets(breaker.sessions_of(scope)?)?;
-    breaker.end_sockets(&sessions, which)
+fn end(breaker: &Breaker, scope: ScopeIndex, which: Selection) -> Result<usize> {
+    let sessions = breaker.with_tcp_resets(breaker.sessions_of(scope)?)?;
+    breaker.disconnect(&sessions, which)
 }
 
 /// Throws a scope's switch, before anything else is opened or read.
@@ -147,7 +147,7 @@ pub fn reset(root: &PinRoot, ResetArgs { switch: args, force }: &ResetArgs) -> R
         }
     })?;
     let inline = breaker.meta().mode == mode::INLINE;
-    let (ended, told) = match if inline { Ok(0) } else { end(&breaker, scope, Ended::Fenced) } {
+    let (ended, told) = match if inline { Ok(0) } else { end(&breaker, scope, Selection::Fenced) } {
         Ok(count) => (count, format!("connections ended: {count}")),
         Err(error) => (0, format!("none was ended ({error:#}): they are at their next message")),
     };
@@ -200,7 +200,7 @@ fn objection(
     if held == 0 {
         return Ok(Some(("it is not tripped".to_owned(), "`breaker status` lists what is".to_owned())));
     }
-    if let Some((after, age)) = breaker.silence_ns()?
+    if let Some((after, age)) = breaker.heartbeat_silence_ns()?
         && held & cause::DEADMAN != 0
         && age > after
     {

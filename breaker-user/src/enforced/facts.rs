@@ -19,7 +19,7 @@ impl Enforced {
     /// Judges what is loaded. What cannot be read counts against it.
     pub fn read(breaker: &Breaker) -> Self {
         let table = breaker.connection_table();
-        Self::of(
+        Self::judge(
             breaker.attachments().map_or_else(|error| unknown(&error), |found| read(breaker, found, &table)),
         )
     }
@@ -37,7 +37,7 @@ pub fn read(
     attachments: Vec<Attachment>,
     table: &Result<(Vec<ConnectionCount>, u64)>,
 ) -> Facts {
-    let mut facts = Facts { attachments, pins: breaker.root().ends_early(), ..Facts::default() };
+    let mut facts = Facts { attachments, pins: breaker.root().private_mount_problem(), ..Facts::default() };
     facts.audit = audit::require(&journal::path(breaker)).err().map(|error| format!("{error:#}"));
     let mut unreadable = Vec::new();
     match table {
@@ -48,10 +48,10 @@ pub fn read(
         Err(error) => unreadable.push(format!("{error:#}")),
     }
     let mut keep = |read: Result<()>| unreadable.extend(read.err().map(|error| format!("{error:#}")));
-    keep(breaker.strange().map(|found| facts.strange = found));
+    keep(breaker.pin_mismatch().map(|found| facts.pin_mismatch = found));
     keep(unread(breaker).map(|found| facts.unread = found));
     keep(disarmed(breaker).map(|found| facts.disarmed = found));
-    keep(breaker.strays().map(|found| facts.routes = found));
+    keep(breaker.bypasses().map(|found| facts.routes = found));
     keep(notes(breaker).map(|found| facts.notes = found));
     facts.blind.extend(unreadable.into_iter().map(|found| ("host".to_owned(), found)));
     facts
@@ -112,7 +112,7 @@ fn carries(kind: u32, links: &[Link]) -> Option<String> {
 }
 
 fn notes(breaker: &Breaker) -> Result<Vec<String>> {
-    let places = breaker.places()?;
+    let places = breaker.attach_points()?;
     let others = breaker.within(|| attachment::other_breakers(&places))?;
     let told = |(interface, id): (String, u32)| {
         format!(
@@ -121,7 +121,7 @@ fn notes(breaker: &Breaker) -> Result<Vec<String>> {
             attachment::describe(id)
         )
     };
-    let entered = breaker.is_elsewhere()?.then(|| {
+    let entered = breaker.is_in_other_netns()?.then(|| {
         format!(
             "judged in the network namespace of the load, {}, which is not the one of this process",
             netns::name(breaker.meta().netns)

@@ -37,14 +37,14 @@ pub struct Attachment {
 }
 
 /// A hook as it was attached, with its link held open: removing the pin does not detach it then.
-pub struct Held {
+pub struct HeldAttachment {
     place: Place,
     program: u32,
     /// None of clsact, or where the pin was gone already.
     _link: Option<FdLink>,
 }
 
-impl Held {
+impl HeldAttachment {
     /// Holds the link of an attachment.
     pub fn open(place: &Place) -> Result<Self> {
         let link = PinnedLink::from_pin(&place.link).map(FdLink::from);
@@ -78,7 +78,7 @@ fn found(place: &Place, program_id: u32) -> Attachment {
         name: place.name.clone(),
         ifindex: place.ifindex,
         mode: place.mode,
-        hook: place::word(place.hook),
+        hook: place::name(place.hook),
         attached: position.is_some(),
         first: position == Some(0),
         pinned: place.hook == hook::CLSACT || place.link.exists(),

@@ -9,7 +9,7 @@ use breaker_common::abi::sync;
 use breaker_common::abi::{self, Connection, ConnectionKey, Counters, LIMITS_PER_SCOPE, SIDES, Session};
 use breaker_common::window;
 
-use super::attachment::{self, Attachment, Held};
+use super::attachment::{self, Attachment, HeldAttachment};
 use super::clock;
 use super::hook::{self, Place};
 use super::load;
@@ -37,7 +37,7 @@ impl Deref for Breaker {
 
 /// A limit and what is in its window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Used {
+pub struct LimitUse {
     /// Its position in the scope.
     pub position: usize,
     /// The limit.
@@ -45,7 +45,7 @@ pub struct Used {
     /// Messages in its window now.
     pub used: u64,
     /// Messages that may be: of a ratio that changes with the fills.
-    pub most: u64,
+    pub max_messages: u64,
     /// Most that any window has held.
     pub peak: u64,
 }
@@ -64,11 +64,11 @@ pub struct ConnectionCount {
 impl Breaker {
     /// Opens what is pinned under a root. Compares the layout before it opens anything of it.
     pub fn open(root: &PinRoot) -> Result<Self> {
-        Self::of(Switchboard::open(root)?)
+        Self::from_switchboard(Switchboard::open(root)?)
     }
 
     /// All that belongs to a switchboard.
-    pub fn of(board: Switchboard) -> Result<Self> {
+    pub fn from_switchboard(board: Switchboard) -> Result<Self> {
         Ok(Self { names: board.names()?, maps: Maps::new(board.root(), board.meta()), board })
     }
 
@@ -83,14 +83,20 @@ impl Breaker {
     }
 
     /// The limits that a scope has, and what is in their windows now.
-    pub fn limits(&self, scope: ScopeIndex) -> Result<Vec<Used>> {
+    pub fn limits(&self, scope: ScopeIndex) -> Result<Vec<LimitUse>> {
         let times = self.maps.times()?;
         let now = clock::now_ns();
         let state = self.scope(scope)?;
         let used = |position: usize| {
             let (limit, window) = (state.limits[self.side()][position], state.windows[position]);
             let used = window.issued.saturating_sub(window::tail(&limit, &window, &times, now));
-            Used { position, limit, used, most: window::max_messages(&limit, &window), peak: window.peak }
+            LimitUse {
+                position,
+                limit,
+                used,
+                max_messages: window::max_messages(&limit, &window),
+                peak: window.peak,
+            }
         };
         let positions = state.rules[self.side()].positions;
         Ok((0..LIMITS_PER_SCOPE).filter(|i| positions >> i & 1 == 1).map(used).collect())
@@ -111,7 +117,7 @@ impl Breaker {
     }
 
     /// How long the agent may be silent before the host trips, and how long it has been, ns; `None` where the policy does not mind.
-    pub fn silence_ns(&self) -> Result<Option<(u64, u64)>> {
+    pub fn heartbeat_silence_ns(&self) -> Result<Option<(u64, u64)>> {
         let beat = self.maps.heartbeat()?.get(0).unwrap_or_default();
         let minds =
             self.policy().deadman_ns != 0 && self.policy().flags & abi::flag::HEARTBEAT_LOSS_TRIPS != 0;
@@ -172,14 +178,14 @@ impl Breaker {
     /// Every connection in the table.
     pub fn connections(&self) -> Result<Vec<(ConnectionKey, Connection)>> {
         let mut all = Vec::new();
-        self.maps.each_connection(|_, key, connection| all.push((*key, *connection)))?;
+        self.maps.for_each_connection(|_, key, connection| all.push((*key, *connection)))?;
         Ok(all)
     }
 
     /// How many entries of the table of live connections are taken.
     pub fn live_connections(&self) -> Result<u64> {
         let mut taken = 0;
-        self.maps.each_in(Table::Live, |_, _| taken += 1)?;
+        self.maps.for_each_in(Table::Live, |_, _| taken += 1)?;
         Ok(taken)
     }
 
@@ -194,7 +200,7 @@ impl Breaker {
         let sessions = self.maps.sessions()?;
         let epochs: Vec<u64> = (0..self.policy().sessions).map(|n| self.epoch_sum(sessions, n)).collect();
         let mut taken = 0;
-        self.maps.each_connection(|table, _, connection| {
+        self.maps.for_each_connection(|table, _, connection| {
             taken += u64::from(table == Table::Live);
             let session = connection.session as usize;
             let Some(count) = counts.get_mut(session) else { return };
@@ -234,7 +240,7 @@ impl Breaker {
     }
 
     /// Lets replays pass again where nothing is tripped: of each such session what has happened so far is of another day.
-    pub fn begin_day(&self) -> Result<()> {
+    pub fn start_trading_day(&self) -> Result<()> {
         let sessions = self.maps.sessions()?;
         for number in 0..self.policy().sessions {
             let Some(found) = sessions.get(self.session_place(number)) else { continue };
@@ -254,10 +260,10 @@ impl Breaker {
     }
 
     /// Forgets connections that sent their FIN or RST more than `age_ns` ago.
-    pub fn forget_closed(&self, age_ns: u64) -> Result<usize> {
+    pub fn evict_closed(&self, age_ns: u64) -> Result<usize> {
         let now = clock::now_ns();
         let mut old = Vec::new();
-        self.maps.each_connection(|table, key, connection| {
+        self.maps.for_each_connection(|table, key, connection| {
             let closed = connection.closed_ns;
             if closed != 0 && now.saturating_sub(closed) > age_ns {
                 old.push((table, PodKey(*key)));
@@ -280,7 +286,7 @@ impl Breaker {
 
     /// What is attached, as the kernel has it now: the program that decides first.
     pub fn attachments(&self) -> Result<Vec<Attachment>> {
-        let places = self.places()?;
+        let places = self.attach_points()?;
         self.within(|| {
             // Who may not look would see nothing attached.
             places.iter().try_for_each(hook::require_sight)?;
@@ -289,7 +295,7 @@ impl Breaker {
     }
 
     /// This thread is in another network namespace than the load.
-    pub fn is_elsewhere(&self) -> Result<bool> {
+    pub fn is_in_other_netns(&self) -> Result<bool> {
         Ok(self.meta().netns != netns::Id::default() && self.meta().netns != netns::own()?)
     }
 
@@ -299,13 +305,13 @@ impl Breaker {
     }
 
     /// The places that the programs were attached to.
-    pub fn places(&self) -> Result<Vec<Place>> {
+    pub fn attach_points(&self) -> Result<Vec<Place>> {
         Place::all(self.meta(), self.root())
     }
 
     /// The hooks, their links held open for as long as the caller wants.
-    pub fn hooks(&self) -> Result<Vec<Held>> {
-        self.places()?.iter().map(Held::open).collect()
+    pub fn hold_attachments(&self) -> Result<Vec<HeldAttachment>> {
+        self.attach_points()?.iter().map(HeldAttachment::open).collect()
     }
 
     /// The interfaces as they were at the load.
@@ -321,7 +327,7 @@ impl Breaker {
     }
 
     /// Why what is pinned is not what was loaded: another program, or maps that the program does not use.
-    pub fn strange(&self) -> Result<Option<String>> {
+    pub fn pin_mismatch(&self) -> Result<Option<String>> {
         let program = self.program()?;
         if program.tag() != self.meta().program_tag {
             let (now, then) = (program.tag(), self.meta().program_tag);

@@ -17,7 +17,7 @@ use crate::config::SessionIndex;
 
 /// Which sockets of a session are ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum Selection {
     /// All of them.
     All,
     /// Those of fenced connections.
@@ -29,13 +29,13 @@ type Translated = (IpAddr, u16, u16);
 
 impl Breaker {
     /// Ends connections of these sessions, idle ones too, where their sockets are on this host. Returns how many.
-    pub fn end_sockets(&self, sessions: &[SessionIndex], which: Ended) -> Result<usize> {
+    pub fn disconnect(&self, sessions: &[SessionIndex], which: Selection) -> Result<usize> {
         let ended = self.within(|| self.end_own(sessions, which))??;
         Ok(ended + self.end_in_containers(sessions, which)?)
     }
 
     /// In the namespace of the load.
-    fn end_own(&self, sessions: &[SessionIndex], which: Ended) -> Result<usize> {
+    fn end_own(&self, sessions: &[SessionIndex], which: Selection) -> Result<usize> {
         let endpoints = self.maps().endpoints()?;
         let mut diag = SockDiag::open()?;
         let mut ended = 0;
@@ -43,14 +43,14 @@ impl Breaker {
             let of = self.session_of(&endpoints, &socket)?;
             let wanted = of.is_some_and(|number| sessions.iter().any(|session| session.get() == number));
             let wanted =
-                wanted && (which == Ended::All || self.is_fenced(&socket, of.unwrap_or_default())?);
+                wanted && (which == Selection::All || self.is_fenced(&socket, of.unwrap_or_default())?);
             ended += usize::from(wanted && diag.destroy(&socket)?);
         }
         Ok(ended)
     }
 
     /// In all other namespaces: connections that the hook has seen. What else has these addresses there takes another way.
-    fn end_in_containers(&self, sessions: &[SessionIndex], which: Ended) -> Result<usize> {
+    fn end_in_containers(&self, sessions: &[SessionIndex], which: Selection) -> Result<usize> {
         let load = if self.meta().netns == netns::Id::default() { netns::own()? } else { self.meta().netns };
         let others: Vec<_> = netns::all().into_iter().filter(|netns| netns.id != load).collect();
         if others.is_empty() {
@@ -65,13 +65,13 @@ impl Breaker {
     }
 
     /// Open connections of these sessions in the table.
-    fn seen(&self, sessions: &[SessionIndex], which: Ended) -> Result<HashSet<Translated>> {
+    fn seen(&self, sessions: &[SessionIndex], which: Selection) -> Result<HashSet<Translated>> {
         let mut seen = HashSet::new();
         let sums: HashMap<u32, u64> =
             sessions.iter().map(|one| (one.get(), self.epoch_sum_at(one.get()))).collect();
-        self.maps().each_connection(|_, key, connection| {
+        self.maps().for_each_connection(|_, key, connection| {
             let Some(sum) = sums.get(&connection.session) else { return };
-            if connection.closed_ns == 0 && (which == Ended::All || connection.epoch != *sum) {
+            if connection.closed_ns == 0 && (which == Selection::All || connection.epoch != *sum) {
                 let ports = (u16::from_be(key.remote_port), u16::from_be(key.local_port));
                 seen.insert((super::tables::ip(key.remote), ports.0, ports.1));
             }
@@ -109,7 +109,7 @@ impl Breaker {
     }
 
     /// Sessions of these whose connections are ended by a reset and not by silence.
-    pub fn with_resets(&self, sessions: Vec<SessionIndex>) -> Result<Vec<SessionIndex>> {
+    pub fn with_tcp_resets(&self, sessions: Vec<SessionIndex>) -> Result<Vec<SessionIndex>> {
         let mut found = Vec::new();
         for session in sessions {
             if self.session(session)?.flags & flag::DROP == 0 {

@@ -158,7 +158,7 @@ pub fn require(names: &[config::Interface]) -> Result<()> {
 }
 
 /// What a hook is called.
-pub fn word(kind: u32) -> &'static str {
+pub fn name(kind: u32) -> &'static str {
     match kind {
         hook::CLSACT => "clsact",
         hook::XDP_NATIVE => "native",
@@ -173,23 +173,23 @@ pub const fn is_xdp(kind: u32) -> bool {
 }
 
 /// How a policy is to be attached, where this host can do that.
-pub struct Way {
+pub struct AttachPlan {
     /// One of [`hook`]. Whether an interface has native XDP only attaching tells.
-    pub kind: u32,
+    pub hook: u32,
     /// Bytes of the link header at each interface, in the order of the policy.
-    pub headers: Vec<u32>,
+    pub link_headers: Vec<u32>,
 }
 
-impl Way {
+impl AttachPlan {
     /// The way for a policy's host. Refuses one on which an interface is missing, or cannot be judged.
-    pub fn of(host: &Host) -> Result<Self> {
+    pub fn new(host: &Host) -> Result<Self> {
         let kind = kind(host)?;
         require(&host.interfaces)?;
         let headers = links::headers(host)?;
         if kind == hook::CLSACT {
             host.interfaces.iter().try_for_each(|name| require_clsact(name.as_str()))?;
         }
-        Ok(Self { kind, headers })
+        Ok(Self { hook: kind, link_headers: headers })
     }
 }
 
@@ -295,7 +295,7 @@ pub fn attach_xdp(program: &mut Xdp, place: &Place, generic_too: bool) -> Result
                 pin(program.take_link(id)?.try_into(), place)?;
                 return Ok(kind);
             }
-            Err(error) => failures.push(format!("{} XDP: {:#}", word(kind), anyhow!(error))),
+            Err(error) => failures.push(format!("{} XDP: {:#}", name(kind), anyhow!(error))),
         }
     }
     let text = format!(

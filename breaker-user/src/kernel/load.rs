@@ -20,7 +20,7 @@ use super::memory::Mapped;
 use super::pages;
 use super::pins::{Claim, PinRoot};
 use super::programs::Programs;
-use super::tables::{Tables, Taken, pad_to, transient};
+use super::tables::{Allocated, Tables, pad_to, transient};
 use super::{bpffs, clock, hook, netns};
 use crate::cli_error::{CliError, Code};
 use crate::config::{Hook, Inbound, Mode, Policy};
@@ -57,7 +57,7 @@ pub fn object() -> Vec<u8> {
 /// Loads a policy under a pin root, which must be free.
 pub fn load(policy: &Policy, root: &PinRoot) -> Result<()> {
     let tables = tables(policy)?;
-    let way = hook::Way::of(policy.host())?;
+    let way = hook::AttachPlan::new(policy.host())?;
     let claim = root.claim()?;
     require_free(root)?;
     require_rights()?;
@@ -73,9 +73,9 @@ pub fn load(policy: &Policy, root: &PinRoot) -> Result<()> {
 }
 
 /// Refuses what is known to fail before anything is done for it.
-pub fn require(policy: &Policy, root: &PinRoot) -> Result<()> {
+pub fn preflight(policy: &Policy, root: &PinRoot) -> Result<()> {
     tables(policy)?;
-    hook::Way::of(policy.host())?;
+    hook::AttachPlan::new(policy.host())?;
     let _claim = root.claim()?;
     require_free(root)?;
     require_rights()
@@ -90,7 +90,7 @@ fn require_free(root: &PinRoot) -> Result<()> {
         );
         return Err(CliError::new(Code::Refused, text).into());
     }
-    if let Some(found) = root.ends_early() {
+    if let Some(found) = root.private_mount_problem() {
         let text = format!("loading: refused, nothing is changed: {found}: {}", bpffs::IN_PRIVATE_MOUNTS);
         return Err(CliError::new(Code::Interface, text).into());
     }
@@ -100,7 +100,7 @@ fn require_free(root: &PinRoot) -> Result<()> {
 /// The tables of a policy; what does not fit into the maps is an error in the configuration.
 pub fn tables(policy: &Policy) -> Result<Tables> {
     let tables =
-        Tables::of(policy, Taken::default()).and_then(|tables| facts(policy, &tables).map(|_| tables));
+        Tables::of(policy, Allocated::default()).and_then(|tables| facts(policy, &tables).map(|_| tables));
     tables.map_err(|error| CliError::new(Code::Usage, format!("reading the configuration: {error:#}")).into())
 }
 
@@ -137,7 +137,7 @@ fn detach(root: &PinRoot) -> Result<()> {
         .unwrap_or_else(|_| places.iter().filter(|place| place.is_link()).try_for_each(hook::detach))
 }
 
-fn fill(policy: &Policy, tables: &Tables, root: &PinRoot, way: &hook::Way) -> Result<()> {
+fn fill(policy: &Policy, tables: &Tables, root: &PinRoot, way: &hook::AttachPlan) -> Result<()> {
     let mut meta = facts(policy, tables)?;
     let (object, sees) = pages::fit(OBJECT);
     meta.shared_pages = sees as u32;
@@ -147,16 +147,16 @@ fn fill(policy: &Policy, tables: &Tables, root: &PinRoot, way: &hook::Way) -> Re
         map.pin(root.map(name)).with_context(|| format!("pinning map {name}"))?;
     }
     fill_maps(tables, root)?;
-    let mut programs = Programs::load(object, &meta, root, way.headers.contains(&0))?;
+    let mut programs = Programs::load(object, &meta, root, way.link_headers.contains(&0))?;
     meta.program_tag = programs.tag()?;
     let mut wired = true;
-    for (position, (interface, link)) in policy.host().interfaces.iter().zip(&way.headers).enumerate() {
+    for (position, (interface, link)) in policy.host().interfaces.iter().zip(&way.link_headers).enumerate() {
         let name = interface.as_str();
         // Told before it is done, so that whoever comes after a crash knows where to look.
         meta.interfaces[position] = Interface {
             name: pad_to(name)?,
             ifindex: hook::ifindex(name)?,
-            hook: way.kind,
+            hook: way.hook,
             link_header: *link,
             pad: 0,
         };

@@ -182,14 +182,17 @@ impl Maps {
     }
 
     /// Hands out every connection, and where it is.
-    pub fn each_connection(&self, mut each: impl FnMut(Table, &ConnectionKey, &Connection)) -> Result<()> {
+    pub fn for_each_connection(
+        &self,
+        mut each: impl FnMut(Table, &ConnectionKey, &Connection),
+    ) -> Result<()> {
         Table::ALL
             .into_iter()
-            .try_for_each(|table| self.each_in(table, |key, connection| each(table, key, connection)))
+            .try_for_each(|table| self.for_each_in(table, |key, connection| each(table, key, connection)))
     }
 
     /// Hands out every connection of a table.
-    pub fn each_in(&self, table: Table, each: impl FnMut(&ConnectionKey, &Connection)) -> Result<()> {
+    pub fn for_each_in(&self, table: Table, each: impl FnMut(&ConnectionKey, &Connection)) -> Result<()> {
         batch::walk(self.table(table)?, each).context("reading the connection table")
     }
 

@@ -46,7 +46,7 @@ impl PinRoot {
     }
 
     /// Why what is pinned here ends before the host does, unless that is allowed: its file system is in a mount namespace of its own.
-    pub fn ends_early(&self) -> Option<String> {
+    pub fn private_mount_problem(&self) -> Option<String> {
         let parent = self.path.parent().unwrap_or(&self.path);
         if self.private || !bpffs::is_private(parent) {
             return None;

@@ -29,7 +29,7 @@ pub struct Remote {
 
 /// A way past the hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Astray {
+pub struct Bypass {
     /// The session.
     pub session: String,
     /// What was found.
@@ -53,7 +53,7 @@ const LOOPBACK: u32 = 1;
 
 /// Every way past those interfaces that a table has to a remote: the one that is taken, and those that a socket takes that is bound to an
 /// interface, or all do when a route goes.
-pub fn astray(remotes: &[Remote], covered: &[u32]) -> Result<Vec<Astray>> {
+pub fn bypasses(remotes: &[Remote], covered: &[u32]) -> Result<Vec<Bypass>> {
     let links = links::all().context("listing the interfaces")?;
     let (routes, own) = all().context("listing the routes")?;
     let mut found = BTreeMap::new();
@@ -80,7 +80,7 @@ pub fn astray(remotes: &[Remote], covered: &[u32]) -> Result<Vec<Astray>> {
             }
         }
     }
-    Ok(found.into_iter().map(|((session, _), (found, taken))| Astray { session, found, taken }).collect())
+    Ok(found.into_iter().map(|((session, _), (found, taken))| Bypass { session, found, taken }).collect())
 }
 
 fn told(remote: &Remote, interface: String, taken: bool) -> String {

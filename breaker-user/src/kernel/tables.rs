@@ -1,6 +1,6 @@
 //! A policy as the values of the kernel program's maps. Pure: what it makes is what is loaded, and what tests look at.
 //!
-//! A policy that replaces another keeps the numbers of all that stays ([`Taken`]), so that connections keep their session, and limits
+//! A policy that replaces another keeps the numbers of all that stays ([`Allocated`]), so that connections keep their session, and limits
 //! their window.
 
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ use crate::config::{
 
 /// Numbers that are given already, and the limits that have windows. Nothing at a first load.
 #[derive(Default)]
-pub struct Taken {
+pub struct Allocated {
     /// What each scope number stands for.
     pub labels: Vec<Label>,
     /// Which limits each scope has now.
@@ -65,7 +65,7 @@ pub struct Tables {
 
 impl Tables {
     /// The tables of a policy, beside what is taken.
-    pub fn of(policy: &Policy, taken: Taken) -> Result<Self> {
+    pub fn of(policy: &Policy, taken: Allocated) -> Result<Self> {
         let numbers = Numbers::of(policy, &taken)?;
         let mut tables = Self {
             policy: facts(policy)?,
@@ -260,7 +260,7 @@ struct Numbers {
 
 impl Numbers {
     /// Those that are taken for what stays, and the next ones for what is new.
-    fn of(policy: &Policy, taken: &Taken) -> Result<Self> {
+    fn of(policy: &Policy, taken: &Allocated) -> Result<Self> {
         let scopes = policy.scopes();
         let mut made = Self {
             labels: taken.labels.clone(),

@@ -12,9 +12,9 @@ use serde::Serialize;
 use super::failures::{Failure, failures};
 use crate::cli_error::Code;
 use crate::config::{self, Per, ScopeIndex};
-use crate::enforced::{Enforced, What, facts};
+use crate::enforced::{Enforced, ProblemKind, facts};
 use crate::kernel::attachment::Attachment;
-use crate::kernel::breaker::{ConnectionCount, Used};
+use crate::kernel::breaker::{ConnectionCount, LimitUse};
 use crate::kernel::tables::trim_padding;
 use crate::kernel::{Breaker, clock};
 
@@ -196,7 +196,7 @@ impl Status {
             let counters = breaker.counters()?;
             let attachments = breaker.attachments()?;
             let table = walk.join().map_err(|_| anyhow!("walking over the connections panicked"))?;
-            let enforced = Enforced::of(facts::read(breaker, attachments.clone(), &table));
+            let enforced = Enforced::judge(facts::read(breaker, attachments.clone(), &table));
             let (connections, _) = table?;
             Ok(Self {
                 breaker: build(breaker)?,
@@ -218,7 +218,7 @@ impl Status {
     /// The exit code that `status` ends with: what is not enforced comes before a trip, and that before a scope that is disarmed.
     pub fn code(&self) -> Option<Code> {
         let tripped = self.scopes.iter().any(|scope| scope.tripped);
-        let lesser = self.scopes.iter().any(|scope| !scope.armed) || self.enforced.has(What::Audit);
+        let lesser = self.scopes.iter().any(|scope| !scope.armed) || self.enforced.has(ProblemKind::Audit);
         match (self.enforced.is_impaired(), tripped, lesser) {
             (true, ..) | (false, false, true) => Some(Code::Unprotected),
             (false, true, _) => Some(Code::Tripped),
@@ -289,7 +289,7 @@ fn scopes(breaker: &Breaker, only: Option<ScopeIndex>) -> Result<Vec<Scope>> {
 /// A scope as it stands now.
 pub fn scope(breaker: &Breaker, index: ScopeIndex) -> Result<Scope> {
     let state = breaker.scope(index)?;
-    let limit = |found: Used| Limit {
+    let limit = |found: LimitUse| Limit {
         class: class_name(found.limit.class),
         max: found.limit.max,
         per: per(&found.limit),

@@ -27,7 +27,7 @@ pub fn status(status: &Status) -> String {
     let _ = writeln!(text, "in force {}\n", if status.enforced.ok { "yes" } else { "NO" });
     for problem in &status.enforced.problems {
         let _ =
-            writeln!(text, "{}: {}: {}", problem.what.name().to_uppercase(), problem.place, problem.found);
+            writeln!(text, "{}: {}: {}", problem.kind.name().to_uppercase(), problem.location, problem.found);
         let _ = writeln!(text, "  to do: {}", problem.cure);
     }
     for note in &status.enforced.notes {

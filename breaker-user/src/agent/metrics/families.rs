@@ -253,7 +253,7 @@ pub const FAMILIES: &[Family] = &[
                 .enforced
                 .problems
                 .iter()
-                .map(|problem| (problem.what.name(), problem.place.as_str()))
+                .map(|problem| (problem.kind.name(), problem.location.as_str()))
                 .collect();
             found.into_iter().for_each(|(what, place)| sink(&[what, place], Value::Count(1)));
         },

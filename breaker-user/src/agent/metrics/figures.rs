@@ -12,7 +12,7 @@ use crate::config::ScopeIndex;
 use crate::enforced::Enforced;
 use crate::kernel::Breaker;
 use crate::kernel::breaker::ConnectionCount;
-use crate::kernel::breaker::Used;
+use crate::kernel::breaker::LimitUse;
 use crate::kernel::tables::trim_padding;
 use crate::view::status::{class_name, per};
 
@@ -168,14 +168,14 @@ fn unseen(breaker: &Breaker) -> Result<Vec<(String, &'static str, u64)>> {
 fn scope(breaker: &Breaker, history: &History, index: ScopeIndex) -> Result<Scope> {
     let name = breaker.names().name(index).to_string();
     let state = breaker.scope(index)?;
-    let limit = |found: Used| Limit {
+    let limit = |found: LimitUse| Limit {
         class: class_name(found.limit.class),
         // A ratio may stand beside a total of the same class.
         per: if found.limit.per_fill == 0 { per(&found.limit) } else { "fill".to_owned() },
-        max: found.most,
+        max: found.max_messages,
         used: found.used,
         peak: found.peak,
-        warning: window::warning_level(&found.limit, found.most, found.used)
+        warning: window::warning_level(&found.limit, found.max_messages, found.used)
             .min(WARNINGS_PER_LIMIT as u64 + 1),
     };
     Ok(Scope {

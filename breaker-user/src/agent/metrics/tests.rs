@@ -5,7 +5,7 @@ use breaker_common::abi::{Counters, cause};
 use super::FAMILIES;
 use super::figures::{Figures, Limit, Scope, Session};
 use super::text::{Format, text};
-use crate::enforced::{Enforced, Problem, What};
+use crate::enforced::{Enforced, Problem, ProblemKind};
 use crate::kernel::breaker::ConnectionCount;
 
 /// The contract with dashboards: name and labels.
@@ -85,8 +85,8 @@ fn figures() -> Figures {
         enforced: Enforced {
             ok: false,
             problems: vec![Problem {
-                what: What::Displaced,
-                place: "eth2".to_owned(),
+                kind: ProblemKind::Displaced,
+                location: "eth2".to_owned(),
                 found: "another".to_owned(),
                 cure: "remove it".to_owned(),
                 open: true,

@@ -62,7 +62,7 @@ pub fn settle(breaker: &Breaker, now: &InForce, next: &Tables) -> Result<()> {
 
 fn each(breaker: &Breaker, deed: impl Fn(&ConnectionKey, &Connection) -> Deed) -> Result<()> {
     let mut found = Vec::new();
-    breaker.maps().each_connection(|table, key, connection| {
+    breaker.maps().for_each_connection(|table, key, connection| {
         if deed(key, connection) != Deed::Leave {
             found.push((table, *key));
         }

@@ -12,7 +12,7 @@ use super::endpoints::Entry;
 use crate::kernel::Breaker;
 use crate::kernel::maps;
 use crate::kernel::memory::Mapped;
-use crate::kernel::tables::{Taken, trim_padding};
+use crate::kernel::tables::{Allocated, trim_padding};
 
 /// See the module.
 pub struct InForce {
@@ -69,7 +69,7 @@ impl InForce {
     }
 
     /// What a new policy must leave as it is.
-    pub fn taken(&self) -> Taken {
+    pub fn allocated(&self) -> Allocated {
         let shared = |(endpoint, bits, words): &Entry| match Target::unpack(words[self.side]) {
             Target::Shared { endpoint: number, .. } => Some(((*endpoint, *bits), number)),
             Target::None | Target::Session(_) => None,
@@ -77,7 +77,7 @@ impl InForce {
         let rings = (0..self.scopes.len())
             .flat_map(|scope| self.limits(scope))
             .filter(|(_, limit)| limit.per_ns != 0);
-        Taken {
+        Allocated {
             labels: self.labels.clone(),
             rules: (0..self.scopes.len()).map(|scope| self.rules(scope)).collect(),
             sessions: self.policy.sessions,

@@ -82,7 +82,7 @@ pub fn reload(
         return Err(refused(&format!("{}: `breaker unload`, then `breaker load`", differences.join("; "))));
     }
     let now = InForce::read(&breaker)?;
-    let made = Tables::of(policy, now.taken());
+    let made = Tables::of(policy, now.allocated());
     let mut next =
         made.map_err(|error| CliError::new(Code::Usage, format!("reading the configuration: {error:#}")))?;
     let sums = sums::keep(&now, &mut next);

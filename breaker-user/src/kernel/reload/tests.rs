@@ -7,7 +7,7 @@ use super::in_force::{InForce, named};
 use super::loosened::{added_and_removed, armed, loosened};
 use super::{sums, unchangeable};
 use crate::config;
-use crate::kernel::tables::{Room, Tables, Taken};
+use crate::kernel::tables::{Allocated, Room, Tables};
 
 /// What is written for what, and what that loosens.
 type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
@@ -37,7 +37,7 @@ remote = "10.9.0.2:9002"
 groups = ["desk"]
 "#;
 
-fn tables(text: &str, taken: Taken) -> Tables {
+fn tables(text: &str, taken: Allocated) -> Tables {
     let policy = config::parse("test", text).unwrap_or_else(|errors| panic!("{errors}"));
     Tables::of(&policy, taken).unwrap()
 }
@@ -72,11 +72,11 @@ fn in_force(tables: &Tables, side: usize, scopes: &[Scope]) -> InForce {
 }
 
 fn first() -> InForce {
-    in_force(&tables(POLICY, Taken::default()), 0, &[])
+    in_force(&tables(POLICY, Allocated::default()), 0, &[])
 }
 
 fn next(now: &InForce, text: &str) -> Tables {
-    tables(text, now.taken())
+    tables(text, now.allocated())
 }
 
 fn number(labels: &[Label], name: &str) -> usize {
@@ -138,15 +138,15 @@ fn limits_keep_their_position_and_their_ring_where_it_is_large_enough() {
             if round % 2 == 0 { POLICY.replace("max = 5000", "max = 1000") } else { POLICY.to_owned() };
         let made = next(&state, &text);
         let after = in_force(&made, round % 2, &state.scopes);
-        let kept = state.taken().rings;
-        let mut rings = after.taken().rings;
+        let kept = state.allocated().rings;
+        let mut rings = after.allocated().rings;
         rings.sort_by_key(|ring| ring.start);
         assert!(rings.windows(2).all(|pair| pair[0].end <= pair[1].start), "{rings:?}");
         let fresh = rings.iter().filter(|ring| !kept.contains(ring));
         fresh.for_each(|ring| {
             assert!(kept.iter().all(|other| ring.end <= other.start || other.end <= ring.start))
         });
-        assert!(made.slots <= tables(POLICY, Taken::default()).room().slots, "{}", made.slots);
+        assert!(made.slots <= tables(POLICY, Allocated::default()).room().slots, "{}", made.slots);
         state = after;
     }
 }
@@ -320,7 +320,7 @@ fn a_shared_place_keeps_its_number_and_a_new_one_gets_another() {
         names.map(session).concat()
     };
     let host = "[host]\ninterfaces = [\"eth1\"]\n[[session]]\nname = \"alone\"\nremote = \"10.9.0.2:8000\"\n";
-    let now = in_force(&tables(&format!("{host}{}", shared(9001, ["a", "b"])), Taken::default()), 0, &[]);
+    let now = in_force(&tables(&format!("{host}{}", shared(9001, ["a", "b"])), Allocated::default()), 0, &[]);
     let text = format!("{host}{}{}", shared(9002, ["c", "d"]), shared(9001, ["b", "a"]));
     let made = next(&now, &text);
     let places = |tables: &[(breaker_common::abi::Endpoint, u32, u32)], port: u16| {

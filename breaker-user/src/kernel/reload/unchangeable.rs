@@ -27,7 +27,7 @@ pub fn differences(meta: &Meta, policy: &Policy) -> Vec<String> {
     compare("[host].mode", mode.word().to_owned(), host.mode.word().to_owned());
     // `auto` is content with what it got, and a hook of another mode has been told of.
     if let Some(interface) = attached.first().filter(|_| host.hook != Hook::Auto && host.mode == mode) {
-        compare("[host].hook", hook::word(interface.hook).to_owned(), host.hook.word().to_owned());
+        compare("[host].hook", hook::name(interface.hook).to_owned(), host.hook.word().to_owned());
     }
     if host.inbound == Inbound::Watch && meta.inbound == 0 {
         compare("[host].inbound", Inbound::Ignore.word().to_owned(), host.inbound.word().to_owned());

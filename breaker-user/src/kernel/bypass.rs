@@ -7,7 +7,7 @@ use breaker_common::abi::{Endpoint, SIDES, Target, mapped, mode};
 
 use super::disconnect::key;
 use super::maps;
-use super::routes::{self, Astray, Remote};
+use super::routes::{self, Bypass, Remote};
 use super::sockets::{SockDiag, TcpSocket};
 use super::tables::ip;
 use super::{Breaker, clock};
@@ -17,14 +17,14 @@ const SLACK_NS: u64 = 500_000_000;
 
 impl Breaker {
     /// Ways past the hook. Empty on a gateway, whose traffic comes in by the interface that the program hangs on.
-    pub fn strays(&self) -> Result<Vec<Astray>> {
+    pub fn bypasses(&self) -> Result<Vec<Bypass>> {
         if self.meta().mode == mode::INLINE {
             return Ok(Vec::new());
         }
         let remotes = self.remotes()?;
         let covered: Vec<u32> = self.interfaces().iter().map(|interface| interface.ifindex).collect();
         self.within(|| {
-            let mut found = routes::astray(&remotes, &covered)?;
+            let mut found = routes::bypasses(&remotes, &covered)?;
             found.extend(self.unseen_sockets()?);
             Ok(found)
         })?
@@ -66,7 +66,7 @@ impl Breaker {
     }
 
     /// Connections to declared endpoints that have sent data since those were declared, and that the hook has not seen.
-    fn unseen_sockets(&self) -> Result<Vec<Astray>> {
+    fn unseen_sockets(&self) -> Result<Vec<Bypass>> {
         let endpoints = self.maps().endpoints()?;
         let now = clock::now_ns();
         let mut found = Vec::new();
@@ -92,7 +92,7 @@ impl Breaker {
             let ((local, own), (remote, port)) = (socket.local(), socket.remote());
             let (from, to) = (std::net::SocketAddr::new(local, own), std::net::SocketAddr::new(remote, port));
             let told = format!("connection {from} > {to} has sent data that no hook has seen");
-            found.push(Astray { session: name.unwrap_or_else(|| HOST.to_owned()), found: told, taken: true });
+            found.push(Bypass { session: name.unwrap_or_else(|| HOST.to_owned()), found: told, taken: true });
         }
         Ok(found)
     }
