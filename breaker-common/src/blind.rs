@@ -12,7 +12,7 @@ use bytemuck::Zeroable;
 
 use crate::abi::Framing;
 use crate::counts::{BYTES_PER_ORDER, SegmentCounts};
-use crate::fix::{Header, WINDOW};
+use crate::fix::{CHUNK, Header};
 use crate::payload::Payload;
 
 /// Headers in the unread bytes of a segment that may turn out to begin no message before the rest of the segment is given up.
@@ -124,8 +124,8 @@ fn message(payload: &mut impl Payload, (from, to): (u32, u32), longest: u32) -> 
 #[inline(always)]
 fn header_at(payload: &mut impl Payload, (at, to): (u32, u32)) -> Header {
     let left = to - at;
-    let length = if left < WINDOW as u32 { left } else { WINDOW as u32 };
-    match payload.window(at, length) {
+    let length = if left < CHUNK as u32 { left } else { CHUNK as u32 };
+    match payload.chunk(at, length) {
         Some(window) => payload.header(&window, length),
         None => Header::Implausible,
     }
@@ -136,7 +136,7 @@ fn header_at(payload: &mut impl Payload, (at, to): (u32, u32)) -> Header {
 fn ends_in_trailer(payload: &mut impl Payload, at: u32) -> bool {
     const PATTERN: u64 = 0x01_00_00_00_3d_30_31;
     const MASK: u64 = 0xff_00_00_00_ff_ff_ff;
-    at >= TRAILER && payload.window(at - TRAILER, TRAILER).is_some_and(|[first, ..]| first & MASK == PATTERN)
+    at >= TRAILER && payload.chunk(at - TRAILER, TRAILER).is_some_and(|[first, ..]| first & MASK == PATTERN)
 }
 
 /// Offset of the first `8=FIX` in a word and the one behind it, by its first byte; 8 where none begins in the word.

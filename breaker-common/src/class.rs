@@ -14,7 +14,7 @@ macro_rules! table {
 
         /// The class of a message of this type.
         #[inline(always)]
-        pub const fn of(msg_type: MsgType) -> Class {
+        pub const fn default_class(msg_type: MsgType) -> Class {
             $(if $(msg_type.0 == const { packed($name) })||+ {
                 return Class::$class;
             })+
@@ -46,15 +46,15 @@ table! {
     Admin: "0" "1" "2" "3" "4" "5" "A";
 }
 
-/// The class of a message whose type has one character: [`of`], from a table.
+/// The class of a message whose type has one character: [`default_class`], from a table.
 #[inline(always)]
-pub fn of_single_char(msg_type: MsgType) -> Class {
+pub fn single_char_class(msg_type: MsgType) -> Class {
     // All that have one are among these; the kernel's verifier is shown it.
     static CLASSES: [Class; 128] = {
         let mut classes = [Class::Order; 128];
         let mut byte = 1;
         while byte < 128 {
-            classes[byte] = of(MsgType(byte as u64));
+            classes[byte] = default_class(MsgType(byte as u64));
             byte += 1;
         }
         classes
@@ -84,7 +84,7 @@ pub fn inbound_kind(msg_type: MsgType) -> MessageKind {
 pub fn session_class(session: &Session, msg_type: MsgType) -> (Class, bool) {
     match override_of(session, msg_type) {
         Some(code) => (Class::from_code(code), true),
-        None => (of(msg_type), false),
+        None => (default_class(msg_type), false),
     }
 }
 

@@ -47,7 +47,7 @@ impl SegmentCounts {
 
     /// Messages of one class.
     #[inline(always)]
-    pub fn of(&self, class: Class) -> u32 {
+    pub fn class_count(&self, class: Class) -> u32 {
         self.messages[class as usize]
     }
 

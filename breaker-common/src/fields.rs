@@ -7,7 +7,7 @@
 
 use crate::abi::{Framing, identity};
 use crate::counts::SegmentCounts;
-use crate::fix::{SOH, WINDOW, Words, find_byte, parse_digits};
+use crate::fix::{CHUNK, Chunk, SOH, find_byte, parse_digits};
 use crate::framing::{DUPLICATE, LONG};
 use crate::message::{Class, want};
 use crate::payload::{Payload, concat};
@@ -55,10 +55,10 @@ const fn digits(tag: u32) -> u64 {
     packed
 }
 
-/// Position of the first SOH in a window, [`WINDOW`] where there is none.
+/// Position of the first SOH in a window, [`CHUNK`] where there is none.
 #[inline(always)]
-fn end(window: &Words) -> u32 {
-    let mut at = WINDOW as u32;
+fn end(window: &Chunk) -> u32 {
+    let mut at = CHUNK as u32;
     let [w0, w1, w2, w3] = *window;
     let (w0, w1, w2, w3) = (find_byte(w0, SOH), find_byte(w1, SOH), find_byte(w2, SOH), find_byte(w3, SOH));
     if w3 < 8 {
@@ -93,10 +93,10 @@ impl Framing {
             self.data_remaining -= bytes;
             return self.consume(bytes, from, counts);
         }
-        let held = self.partial_bytes & (WINDOW as u32 - 1);
-        let room = WINDOW as u32 - held;
+        let held = self.partial_bytes & (CHUNK as u32 - 1);
+        let room = CHUNK as u32 - held;
         let length = if left < room { left } else { room };
-        let Some(read) = payload.window(from, length) else { return self.mark_blind((from, to), counts) };
+        let Some(read) = payload.chunk(from, length) else { return self.mark_blind((from, to), counts) };
         let window = if held == 0 { read } else { concat(&self.partial, &read, held) };
         let have = held + length;
         let end = end(&window);
@@ -109,7 +109,7 @@ impl Framing {
             return self.consume(if whole { end + 1 } else { length }, from, counts);
         }
         let tag = find_byte(window[0], b'=');
-        let cut = have < WINDOW as u32 && length < self.body_remaining;
+        let cut = have < CHUNK as u32 && length < self.body_remaining;
         if self.field_state & DATA != 0 {
             if tag < 8 && tag < end {
                 self.field_state &= !DATA;
@@ -157,7 +157,7 @@ impl Framing {
     fn note(
         &mut self,
         payload: &mut impl Payload,
-        window: &Words,
+        window: &Chunk,
         tag: u32,
         end: u32,
         counts: &mut SegmentCounts,
@@ -220,7 +220,7 @@ impl Framing {
 
 /// Notes the number of a CompID or SubID.
 #[inline(always)]
-fn identify(window: &Words, counts: &mut SegmentCounts, mut number: impl FnMut(&Words) -> u32) {
+fn identify(window: &Chunk, counts: &mut SegmentCounts, mut number: impl FnMut(&Chunk) -> u32) {
     let position = match window[0] & 0xff_ffff {
         tag if tag == const { text(b"49=") } => 0,
         tag if tag == const { text(b"56=") } => 1,
@@ -236,7 +236,7 @@ fn identify(window: &Words, counts: &mut SegmentCounts, mut number: impl FnMut(&
 
 /// The value of a field with a tag of two digits, zero-padded.
 #[inline(always)]
-fn value(window: &Words) -> Words {
+fn value(window: &Chunk) -> Chunk {
     let [a, b, c, d] = *window;
     let (a, a_ends) = until_soh(a >> 24 | b << 40, false);
     let (b, b_ends) = until_soh(b >> 24 | c << 40, a_ends);

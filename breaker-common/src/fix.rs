@@ -5,9 +5,9 @@
 //! for the few messages that [`crate::fields`] is for), and what a data field holds cannot mislead.
 
 /// Bytes in which the start of any message shows its length and type: 11 of `8=FIXT.1.1|`, `9=`, 7 digits, `|35=`, 8 of the type.
-pub const WINDOW: usize = 32;
+pub const CHUNK: usize = 32;
 /// A window as little-endian words: the kernel's verifier follows registers better than bytes in memory.
-pub type Words = [u64; WINDOW / 8];
+pub type Chunk = [u64; CHUNK / 8];
 
 /// The byte behind each field.
 pub const SOH: u8 = 0x01;
@@ -62,7 +62,7 @@ pub enum Header {
 ///
 /// Accepts `FIX.4.x`, `FIX.5.0` with or without `SPn`, and `FIXT.1.x`, and a BodyLength with leading zeros as far as the window reaches.
 #[inline(always)]
-pub fn header(window: &Words, available: u32) -> Header {
+pub fn header(window: &Chunk, available: u32) -> Header {
     let [w0, w1, ..] = *window;
     if available < 8 {
         let seen = (1u64 << (8 * available)) - 1;
@@ -92,7 +92,7 @@ pub fn header(window: &Words, available: u32) -> Header {
 
 /// The rest of [`header`], from the digits of BodyLength(9) on, which stand `at` bytes in (12, 13 or 15).
 #[inline(always)]
-fn length_and_type(window: &Words, available: u32, at: u32) -> Header {
+fn length_and_type(window: &Chunk, available: u32, at: u32) -> Header {
     let zeros = leading_zeros(word_at(window, at));
     // A second word of zeros, and no more: behind those there is no room for a type.
     let zeros = if zeros == 8 { 8 + leading_zeros(word_at(window, at + 8)) } else { zeros };
@@ -114,7 +114,7 @@ fn length_and_type(window: &Words, available: u32, at: u32) -> Header {
 /// A header of which this many bytes are too few: more may follow, unless they fill the window.
 #[inline(always)]
 fn cut_off(available: u32) -> Header {
-    if available < WINDOW as u32 { Header::Partial } else { Header::Implausible }
+    if available < CHUNK as u32 { Header::Partial } else { Header::Implausible }
 }
 
 /// How many characters `0` a word begins with, at most 8.
@@ -143,7 +143,7 @@ fn first_other(word: u64) -> u32 {
 
 /// Eight bytes of a window from `at` on; what lies behind the window is zero.
 #[inline(always)]
-fn word_at(window: &Words, at: u32) -> u64 {
+fn word_at(window: &Chunk, at: u32) -> u64 {
     let [w0, w1, w2, w3] = *window;
     let (low, high) = match at >> 3 {
         0 => (w0, w1),
@@ -162,7 +162,7 @@ fn word_at(window: &Words, at: u32) -> u64 {
 ///
 /// For the packet path: with a place known there is nothing to search.
 #[inline(always)]
-pub fn common_header(window: &Words) -> Option<(MsgType, u32)> {
+pub fn common_header(window: &Chunk) -> Option<(MsgType, u32)> {
     let [w0, w1, w2, _] = *window;
     let (tag, at) = match w0 {
         FIX4 => (w1 & 0xff_ff_ff_00 ^ 0x3d_39_01_00, 12),
@@ -193,7 +193,7 @@ pub fn common_header(window: &Words) -> Option<(MsgType, u32)> {
 
 /// The rest of [`header`], from `35=` on, which stands `at` bytes in.
 #[inline(always)]
-fn type_field(window: &Words, available: u32, at: u32, body: u32) -> Header {
+fn type_field(window: &Chunk, available: u32, at: u32, body: u32) -> Header {
     if at >= available {
         return cut_off(available);
     }

@@ -45,7 +45,7 @@ impl Stream {
 
     /// Whether a segment neither goes on where the stream is nor repeats what was sent, so that it may be one to withhold.
     #[inline(always)]
-    pub fn is_out_of_place(&self, seq: u32) -> bool {
+    pub fn is_out_of_order(&self, seq: u32) -> bool {
         self.next_seq.wrapping_sub(seq) > self.sent
     }
 

@@ -7,7 +7,7 @@ use core::hint::cold_path;
 
 use crate::abi::{Framing, sync};
 use crate::counts::SegmentCounts;
-use crate::fix::{self, Header, MsgType, WINDOW};
+use crate::fix::{self, CHUNK, Header, MsgType};
 use crate::message::{Class, MessageKind, want};
 use crate::payload::{Payload, concat};
 
@@ -31,8 +31,8 @@ impl Framing {
         let mut at = from.wrapping_add(self.body_remaining);
         let (mut last, mut last_class) = (self.message_bytes, self.message_class);
         let mut hops = 0;
-        while hops < most && at < to && to - at >= WINDOW as u32 {
-            let Some(window) = payload.window(at, WINDOW as u32) else { break };
+        while hops < most && at < to && to - at >= CHUNK as u32 {
+            let Some(window) = payload.chunk(at, CHUNK as u32) else { break };
             let Some((msg_type, length)) = fix::common_header(&window) else { break };
             if length > longest {
                 break;
@@ -72,11 +72,11 @@ impl Framing {
         let from = from + self.body_remaining;
         let left = left - self.body_remaining;
         self.body_remaining = 0;
-        // `held` is below WINDOW whenever a header is unfinished; the mask tells the verifier.
-        let held = self.partial_bytes & (WINDOW as u32 - 1);
-        let room = WINDOW as u32 - held;
+        // `held` is below CHUNK whenever a header is unfinished; the mask tells the verifier.
+        let held = self.partial_bytes & (CHUNK as u32 - 1);
+        let room = CHUNK as u32 - held;
         let length = if left < room { left } else { room };
-        let Some(read) = payload.window(from, length) else { return self.mark_blind((from, to), counts) };
+        let Some(read) = payload.chunk(from, length) else { return self.mark_blind((from, to), counts) };
         let window = if held == 0 { read } else { concat(&self.partial, &read, held) };
         match payload.header(&window, held + length) {
             Header::Message { msg_type, length: whole, body_offset } if whole <= longest => {

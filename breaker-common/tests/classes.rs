@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use breaker_common::class::{TABLE, of, of_single_char};
+use breaker_common::class::{TABLE, default_class, single_char_class};
 use breaker_common::fix::MsgType;
 use breaker_common::message::Class;
 
@@ -33,7 +33,7 @@ fn dictionaries() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
 }
 
 fn class(msg_type: &str) -> Class {
-    of(MsgType::new(msg_type).expect("a MsgType of 1 to 8 bytes"))
+    default_class(MsgType::new(msg_type).expect("a MsgType of 1 to 8 bytes"))
 }
 
 fn listed(class: Class) -> BTreeSet<&'static str> {
@@ -113,7 +113,7 @@ fn every_type_that_no_dictionary_knows_is_an_order() {
     let two = printable().flat_map(|low| printable().map(move |high| (low, high)));
     let two = two.filter(|(low, high)| !known.contains(&*format!("{}{}", *low as char, *high as char)));
     for packed in one.chain(two.map(|(low, high)| u64::from_le_bytes([low, high, 0, 0, 0, 0, 0, 0]))) {
-        assert_eq!(of(MsgType(packed)), Class::Order, "{packed:#x}");
+        assert_eq!(default_class(MsgType(packed)), Class::Order, "{packed:#x}");
     }
     // What is longer than eight bytes is named by its first eight: no listed type is that long.
     assert!(TABLE.iter().all(|(msg_type, _)| msg_type.len() < 8));
@@ -166,10 +166,10 @@ fn the_list_of_messages_is_that_of_the_headers() {
 
 #[test]
 fn the_table_of_types_of_one_character_says_what_the_comparison_says() {
-    let differing = |byte: &u64| of_single_char(MsgType(*byte)) != of(MsgType(*byte));
+    let differing = |byte: &u64| single_char_class(MsgType(*byte)) != default_class(MsgType(*byte));
     assert_eq!((1..=255).find(differing), None);
     assert_eq!(
-        ["D", "F", "8", "0", "U"].map(|name| of_single_char(MsgType(name.as_bytes()[0].into()))),
+        ["D", "F", "8", "0", "U"].map(|name| single_char_class(MsgType(name.as_bytes()[0].into()))),
         [Class::Order, Class::Cancel, Class::Query, Class::Admin, Class::Order,]
     );
 }

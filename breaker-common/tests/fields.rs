@@ -14,7 +14,7 @@ use breaker_common::abi::{Framing, sync};
 use breaker_common::class::{self, TABLE};
 use breaker_common::counts::SegmentCounts;
 use breaker_common::fields::LENGTHS;
-use breaker_common::fix::{MsgType, WINDOW, Words};
+use breaker_common::fix::{CHUNK, Chunk, MsgType};
 use breaker_common::inbound::NewBytes;
 use breaker_common::message::MessageKind;
 use breaker_common::message::want;
@@ -142,10 +142,10 @@ fn reference_in(messages: &[(String, Vec<u8>)]) -> Found {
 struct Bytes<'a>(&'a [u8]);
 
 impl Payload for Bytes<'_> {
-    fn window(&mut self, offset: u32, length: u32) -> Option<Words> {
+    fn chunk(&mut self, offset: u32, length: u32) -> Option<Chunk> {
         let length = length as usize;
-        assert!((1..=WINDOW).contains(&length), "{length} bytes asked for");
-        let mut window = [0; WINDOW];
+        assert!((1..=CHUNK).contains(&length), "{length} bytes asked for");
+        let mut window = [0; CHUNK];
         window[..length].copy_from_slice(&self.0[offset as usize..][..length]);
         let word = |i: usize| u64::from_le_bytes(std::array::from_fn(|j| window[8 * i + j]));
         Some(std::array::from_fn(word))
@@ -156,7 +156,7 @@ impl Payload for Bytes<'_> {
         bytes.windows(5).position(|window| window == b"8=FIX").map_or(to, |at| from + at as u32)
     }
 
-    fn comp_id(&mut self, value: &Words) -> u32 {
+    fn comp_id(&mut self, value: &Chunk) -> u32 {
         let bytes = value.map(u64::to_le_bytes).concat();
         let length = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         number(&bytes[..length])
@@ -175,7 +175,7 @@ impl Way {
     fn kind(self, msg_type: MsgType) -> MessageKind {
         match self {
             Self::Out(any) => {
-                class::outbound_kind(msg_type, (class::of(msg_type), false), any, want::POSSDUP)
+                class::outbound_kind(msg_type, (class::default_class(msg_type), false), any, want::POSSDUP)
             }
             Self::In => class::inbound_kind(msg_type),
         }

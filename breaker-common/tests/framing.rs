@@ -477,7 +477,7 @@ fn orders_inside_a_message_that_claims_them_count_where_a_segment_begins_with_on
 fn payload_that_cannot_be_read_is_a_desync() {
     struct Unreadable;
     impl Payload for Unreadable {
-        fn window(&mut self, _: u32, _: u32) -> Option<[u64; 4]> {
+        fn chunk(&mut self, _: u32, _: u32) -> Option<[u64; 4]> {
             None
         }
 

@@ -2,7 +2,7 @@
 
 mod messages;
 
-use breaker_common::fix::{Header, MsgType, WINDOW, Words, common_header, header};
+use breaker_common::fix::{CHUNK, Chunk, Header, MsgType, common_header, header};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -21,8 +21,8 @@ const VERSIONS: [&str; 9] = [
     "FIXT.1.1",
 ];
 
-fn words(bytes: &[u8]) -> Words {
-    let mut window = [0; WINDOW];
+fn words(bytes: &[u8]) -> Chunk {
+    let mut window = [0; CHUNK];
     window[..bytes.len()].copy_from_slice(bytes);
     let word = |i: usize| u64::from_le_bytes(std::array::from_fn(|j| window[8 * i + j]));
     std::array::from_fn(word)
@@ -97,7 +97,7 @@ fn message(window: &[u8]) -> Result<Header, Header> {
 fn reference(window: &[u8]) -> Header {
     match message(window).unwrap_or_else(|told| told) {
         // What does not fit a window is never waited for.
-        Header::Partial if window.len() == WINDOW => Header::Implausible,
+        Header::Partial if window.len() == CHUNK => Header::Implausible,
         told => told,
     }
 }
@@ -111,8 +111,8 @@ fn a_valid_header_is_partial_until_it_is_whole_and_a_message_from_then_on() {
                 let bytes = build(version, figures, msg_type, b"58=some text\x01");
                 let digits = figures.max(2);
                 let whole = 2 + version.len() + 1 + 2 + digits + 1 + 3 + (type_length + 1).min(8);
-                for available in 1..=WINDOW.min(bytes.len()) {
-                    let expected = if available < whole && available == WINDOW {
+                for available in 1..=CHUNK.min(bytes.len()) {
+                    let expected = if available < whole && available == CHUNK {
                         Header::Implausible
                     } else if available < whole {
                         Header::Partial
@@ -148,7 +148,7 @@ fn the_length_is_read_digit_by_digit() {
             let bytes = format!("8=FIX.4.2\x019={digits}\x0135=D\x0149=ABCDEF");
             let whole = 12 + digits.len() as u32 + 1 + length + 7;
             assert_eq!(
-                read(&bytes.as_bytes()[..WINDOW.min(bytes.len())]),
+                read(&bytes.as_bytes()[..CHUNK.min(bytes.len())]),
                 Header::Message { msg_type: MsgType(68), length: whole, body_offset: whole - 7 - length + 5 }
             );
         }
@@ -236,14 +236,14 @@ fn nearly_valid() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![select(b"\x01\x00\xff=.0189:/358DFT".as_slice()), any::<u8>()];
     (valid, vec((any::<Index>(), byte, 0..3u8), 0..3)).prop_map(|(mut bytes, mutations)| {
         for (at, byte, how) in mutations {
-            let at = at.index(WINDOW);
+            let at = at.index(CHUNK);
             match how {
                 0 => bytes[at] = byte,
                 1 => bytes.insert(at, byte),
                 _ => drop(bytes.remove(at)),
             }
         }
-        bytes.truncate(WINDOW);
+        bytes.truncate(CHUNK);
         bytes
     })
 }
@@ -269,7 +269,7 @@ fn lengths_of_two_to_four_digits_and_types_of_one_character_are_common() {
             let bytes = build(version, figures, msg_type, b"58=some text\x01");
             let expected =
                 !version.starts_with("FIX.5") && (2..=4).contains(&figures.max(2)) && msg_type.len() == 1;
-            assert_eq!(is_common(&bytes[..WINDOW]), expected, "{version}, {figures} digits, type {msg_type}");
+            assert_eq!(is_common(&bytes[..CHUNK]), expected, "{version}, {figures} digits, type {msg_type}");
         }
     }
     assert!(!is_common(b"8=FIX.4.4\x019=04\x0135=D\x0149=ABCDEFGH\x01"), "longer than the body says");
@@ -284,7 +284,7 @@ proptest! {
         for available in 1..=bytes.len() {
             prop_assert_eq!(read(&bytes[..available]), reference(&bytes[..available]), "{} bytes", available);
         }
-        if bytes.len() == WINDOW {
+        if bytes.len() == CHUNK {
             is_common(&bytes);
         }
     }
@@ -292,12 +292,12 @@ proptest! {
     #[test]
     fn any_window_reads_as_the_reference_reads_it(
         start in select(&["", "8=FIX.4.", "8=FIXT.1.1\x019=", "8=FIX.4.4\x019=1", "8=FIX.4.4\x019=123\x0135="][..]),
-        tail in vec(prop_oneof![any::<u8>(), select(b"\x0189=.135D".as_slice())], 1..=WINDOW),
+        tail in vec(prop_oneof![any::<u8>(), select(b"\x0189=.135D".as_slice())], 1..=CHUNK),
     ) {
         let mut bytes = [start.as_bytes(), &tail].concat();
-        bytes.truncate(WINDOW);
+        bytes.truncate(CHUNK);
         prop_assert_eq!(read(&bytes), reference(&bytes));
-        if bytes.len() == WINDOW {
+        if bytes.len() == CHUNK {
             is_common(&bytes);
         }
     }

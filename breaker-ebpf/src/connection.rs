@@ -250,7 +250,7 @@ extern "C" fn locate(port_watched: u32, beginning: u32, uid: u32, joins: u32) ->
     // Looked up again, and not handed over: up to 6.1 a map takes no key from a global function's argument.
     let Some(scratch) = Scratch::this_cpu() else { return reason::NOT_CONFIGURED };
     let segment = &scratch.packet.segment;
-    if segment.opens() {
+    if segment.opens_connection() {
         return open(port_watched, beginning, uid, joins);
     }
     let live = CONNECTIONS.get_ptr_mut(&scratch.packet.key);
@@ -367,7 +367,7 @@ extern "C" fn join(port_watched: u32, beginning: u32, uid: u32) -> u32 {
     if word != 0 {
         if segment.flags & (SYN | ACK) == SYN | ACK {
             // The peer has opened it, to a service of this host.
-            scratch.connection = Connection::of_nobody();
+            scratch.connection = Connection::ignored();
             let _ = TRANSIENT.insert(&scratch.packet.key, &scratch.connection, 0);
             return reason::NOT_OURS;
         }
@@ -439,7 +439,7 @@ fn lookup_endpoint(scratch: &Scratch, uid: u32) -> u32 {
     if is_shared || word == 0 {
         return word;
     }
-    let others = |session: &Session| session.flags & flag::OF_USER != 0 && session.uid != uid;
+    let others = |session: &Session| session.flags & flag::MATCH_UID != 0 && session.uid != uid;
     if session(number, scratch.side).is_some_and(others) { 0 } else { word }
 }
 

@@ -12,7 +12,7 @@ use aya_ebpf::helpers::{
 };
 use breaker_common::abi::Connection;
 use breaker_common::abi::Framing;
-use breaker_common::fix::{WINDOW, Words};
+use breaker_common::fix::{CHUNK, Chunk};
 
 use crate::forwarded;
 use crate::packet::{self, Packet};
@@ -56,16 +56,16 @@ pub trait Access: Copy {
 
     /// A whole window of it, from here on.
     #[inline(always)]
-    fn window(self, offset: u32) -> Option<Words> {
+    fn chunk(self, offset: u32) -> Option<Chunk> {
         self.copied(offset)
     }
 
     /// The same, by copy.
     #[inline(always)]
-    fn copied(self, offset: u32) -> Option<Words> {
-        let mut window = MaybeUninit::<Words>::uninit();
-        // SAFETY: the buffer is WINDOW bytes long, and whole once they are loaded.
-        unsafe { self.load(offset, window.as_mut_ptr().cast(), WINDOW as u32).then(|| window.assume_init()) }
+    fn copied(self, offset: u32) -> Option<Chunk> {
+        let mut window = MaybeUninit::<Chunk>::uninit();
+        // SAFETY: the buffer is CHUNK bytes long, and whole once they are loaded.
+        unsafe { self.load(offset, window.as_mut_ptr().cast(), CHUNK as u32).then(|| window.assume_init()) }
     }
 }
 
@@ -321,19 +321,19 @@ impl Access for Frame {
 
     /// In place: a frame is all linear.
     #[inline(always)]
-    fn window(self, offset: u32) -> Option<Words> {
+    fn chunk(self, offset: u32) -> Option<Chunk> {
         /// The verifier follows no offsets of 64 KiB and more.
-        const MOST: u32 = 0xffff - WINDOW as u32;
+        const MOST: u32 = 0xffff - CHUNK as u32;
         let offset = black_box(offset);
         if offset > MOST {
             return self.copied(offset);
         }
         let (start, end) = self.bounds();
         let from = start + offset as usize;
-        if from + WINDOW > end {
+        if from + CHUNK > end {
             return None;
         }
         // SAFETY: inside the packet, as just compared (the verifier checks it again), and of alignment 1.
-        Some(unsafe { (from as *const Words).read_unaligned() })
+        Some(unsafe { (from as *const Chunk).read_unaligned() })
     }
 }

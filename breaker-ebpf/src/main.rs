@@ -204,7 +204,7 @@ fn judge_segment(context: impl Context, scratch: *mut Scratch, connection: *mut 
     scratch.clear(false);
     if context.is_paged(scratch.packet.payload + scratch.packet.segment.length) {
         cold_path();
-        scratch.packet.segment.shared = context.is_shared();
+        scratch.packet.segment.shared_pages = context.is_shared();
     }
     let segment = scratch.packet.segment;
     let mut env = PacketEnv { context, scratch };

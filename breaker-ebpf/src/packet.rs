@@ -186,7 +186,7 @@ impl FastHeaders {
         key.remote_port = self.tcp.destination;
         let segment = &mut packet.segment;
         (segment.seq, segment.flags) = (u32::from_be(self.tcp.seq), self.tcp.flags);
-        (segment.fragment, segment.shared) = (false, false);
+        (segment.fragment, segment.shared_pages) = (false, false);
         (packet.ip, packet.tcp, packet.fragment, packet.v6) = (Self::IP, Self::TCP, 0, false);
         packet.encapsulated = false;
     }
@@ -283,7 +283,7 @@ fn headers(context: impl Context, packet: &mut Packet) -> Result<(), u32> {
         ack: u32::from_be(tcp.ack),
         flags: tcp.flags,
         fragment: ip.fragment != 0,
-        shared: false,
+        shared_pages: false,
     };
     packet.ip = ip_offset;
     packet.fragment = ip.fragment;

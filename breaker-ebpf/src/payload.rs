@@ -9,25 +9,25 @@ use aya_ebpf::{
 };
 use breaker_common::abi::{CompId, identity};
 use breaker_common::blind::first_signature;
-use breaker_common::fix::{self, Header, MsgType, SIGNATURE, WINDOW, Words};
+use breaker_common::fix::{self, CHUNK, Chunk, Header, MsgType, SIGNATURE};
 use breaker_common::payload::Payload;
 
 use crate::context::Context;
 use crate::packet::Packet;
 
 /// Words of payload that are searched at a time.
-const CHUNK: usize = 32;
-const CHUNK_BYTES: u32 = (CHUNK * 8) as u32;
+const SEARCH_WORDS: usize = 32;
+const SEARCH_BYTES: u32 = (SEARCH_WORDS * 8) as u32;
 /// Bytes by which the search goes on: the last word is only looked into for what begins in the one before.
-const STRIDE: u32 = CHUNK_BYTES - 8;
+const STRIDE: u32 = SEARCH_BYTES - 8;
 /// Chunks that one search goes over: 254 KB, more than any segment has (BIG TCP, 512 KB at most, is given up beyond).
-const MAX_CHUNKS: u32 = 1024;
+const MAX_SEARCHES: u32 = 1024;
 
 /// A window, and what its header says.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Scratch {
-    window: Words,
+    window: Chunk,
     msg_type: u64,
     length: u32,
     body_offset: u32,
@@ -59,7 +59,7 @@ extern "C" fn parse_header(available: u32) -> u32 {
 }
 
 #[map]
-static CHUNKS: PerCpuArray<[u64; CHUNK]> = PerCpuArray::with_max_entries(1, 0);
+static CHUNKS: PerCpuArray<[u64; SEARCH_WORDS]> = PerCpuArray::with_max_entries(1, 0);
 
 /// Numbers of the CompIDs and SubIDs that sessions declare.
 #[map]
@@ -75,20 +75,20 @@ pub struct InPacket<C> {
 
 impl<C: Context> Payload for InPacket<C> {
     #[inline(always)]
-    fn window(&mut self, offset: u32, length: u32) -> Option<Words> {
+    fn chunk(&mut self, offset: u32, length: u32) -> Option<Chunk> {
         let offset = self.start.wrapping_add(offset);
-        if length >= WINDOW as u32 {
-            return self.context.window(offset);
+        if length >= CHUNK as u32 {
+            return self.context.chunk(offset);
         }
-        let mut window: Words = [0; 4];
-        // The verifier must see 1 to WINDOW here; what the compiler knows of `length` it would leave out.
-        let length = (black_box(length).wrapping_sub(1) & (WINDOW as u32 - 1)) + 1;
+        let mut window: Chunk = [0; 4];
+        // The verifier must see 1 to CHUNK here; what the compiler knows of `length` it would leave out.
+        let length = (black_box(length).wrapping_sub(1) & (CHUNK as u32 - 1)) + 1;
         // SAFETY: `length` is at most the buffer's.
         unsafe { self.context.load(offset, window.as_mut_ptr().cast(), length) }.then_some(window)
     }
 
     #[inline(always)]
-    fn header(&mut self, window: &Words, available: u32) -> Header {
+    fn header(&mut self, window: &Chunk, available: u32) -> Header {
         let Some(scratch) = HEADERS.get_ptr_mut(0) else { return Header::Implausible };
         // SAFETY: this CPU's own value, and one packet at a time.
         let scratch = unsafe { &mut *scratch };
@@ -110,7 +110,7 @@ impl<C: Context> Payload for InPacket<C> {
     }
 
     #[inline(always)]
-    fn comp_id(&mut self, value: &Words) -> u32 {
+    fn comp_id(&mut self, value: &Chunk) -> u32 {
         // SAFETY: a number that user space sets once.
         unsafe { COMP_IDS.get(value) }.map_or(identity::UNKNOWN, |number| *number)
     }
@@ -121,7 +121,7 @@ impl<C: Context> Payload for InPacket<C> {
 pub fn find(context: impl Context, from: u32, to: u32) -> u32 {
     let mut at = from;
     let mut chunk = 0;
-    while chunk < MAX_CHUNKS && at < to {
+    while chunk < MAX_SEARCHES && at < to {
         let next = context.find_in_chunk(at, to);
         if next & FOUND != 0 {
             return next & !FOUND;
@@ -140,15 +140,15 @@ const FOUND: u32 = 1 << 31;
 pub fn find_in_chunk(context: impl Context, from: u32, to: u32) -> u32 {
     let Some(words) = CHUNKS.get_ptr_mut(0) else { return to };
     let left = to.wrapping_sub(from);
-    let length = if left < CHUNK_BYTES { left } else { CHUNK_BYTES };
-    // The verifier must see 1 to CHUNK_BYTES here; what the compiler knows of `length` it would leave out.
-    let length = (black_box(length).wrapping_sub(1) & (CHUNK_BYTES - 1)) + 1;
-    // SAFETY: this CPU's own value, of CHUNK_BYTES.
+    let length = if left < SEARCH_BYTES { left } else { SEARCH_BYTES };
+    // The verifier must see 1 to SEARCH_BYTES here; what the compiler knows of `length` it would leave out.
+    let length = (black_box(length).wrapping_sub(1) & (SEARCH_BYTES - 1)) + 1;
+    // SAFETY: this CPU's own value, of SEARCH_BYTES.
     if !unsafe { context.load(from, words.cast(), length) } {
         return to;
     }
     let mut i = 0;
-    while i < CHUNK - 1 {
+    while i < SEARCH_WORDS - 1 {
         // SAFETY: inside the value.
         let (word, next) = unsafe { ((*words)[i], (*words)[i + 1]) };
         let found = first_signature(word, next);

@@ -119,7 +119,7 @@ pub fn count_segment(session: u32, verdict: Verdict, counts: &SegmentCounts) {
 pub fn count_inbound(session: u32, counts: &SegmentCounts) {
     if let Some(counters) = COUNTERS.get_ptr_mut(session) {
         // SAFETY: this CPU's own value.
-        unsafe { (*counters).count_in(counts) };
+        unsafe { (*counters).count_inbound(counts) };
     }
 }
 
@@ -392,7 +392,7 @@ pub fn skip_common(
         &mut payload,
         (from, to),
         (context.max_skips(), scratch.longest),
-        class::of_single_char,
+        class::single_char_class,
         &mut scratch.counts,
     )
 }
@@ -437,7 +437,7 @@ pub fn step(context: impl Context, scratch: *mut Scratch, framing: *mut Framing,
         let class = if overrides != 0 {
             unpack_class(class_in(number, side, msg_type.0))
         } else {
-            (class::of(msg_type), false)
+            (class::default_class(msg_type), false)
         };
         class::outbound_kind(msg_type, class, any, orders)
     };

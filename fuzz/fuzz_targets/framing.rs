@@ -41,7 +41,7 @@ type Way = fn(MsgType) -> MessageKind;
 
 /// What goes out, looked into for the CompIDs of the first message and for replays in all orders.
 fn looking(msg_type: MsgType) -> MessageKind {
-    outbound_kind(msg_type, (class::of(msg_type), false), want::IDENTITY | want::OWNER, want::POSSDUP)
+    outbound_kind(msg_type, (class::default_class(msg_type), false), want::IDENTITY | want::OWNER, want::POSSDUP)
 }
 
 /// Where segments begin and end. A byte each, used in turn: its lower six bits are the size, in units of 32 bytes where bit 6 is set;

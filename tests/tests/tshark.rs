@@ -196,7 +196,7 @@ fn dissected(file: &Path) -> BTreeMap<u32, Counts> {
 fn by_class(counts: &Counts) -> [u64; 5] {
     let mut classes = [0; 5];
     for (msg_type, count) in counts {
-        let class: Class = class::of(MsgType::new(msg_type).expect("a type of up to 8 bytes"));
+        let class: Class = class::default_class(MsgType::new(msg_type).expect("a type of up to 8 bytes"));
         classes[class as usize] += count;
     }
     classes

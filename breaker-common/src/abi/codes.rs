@@ -47,7 +47,7 @@ pub mod flag {
     /// Bytes that cannot be read are told and not counted; otherwise they count as orders ([`crate::blind`]).
     pub const BLIND_UNCOUNTED: u32 = 1 << 7;
     /// Only sockets of the account [`super::Session::uid`] are the session's.
-    pub const OF_USER: u32 = 1 << 8;
+    pub const MATCH_UID: u32 = 1 << 8;
 }
 
 /// What may pass on a new connection of a tripped scope: values of `Session::while_tripped`.

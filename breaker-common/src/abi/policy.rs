@@ -222,7 +222,7 @@ pub struct Session {
     pub declared_ns: u64,
     /// Bytes of the longest message that is believed.
     pub longest: u32,
-    /// With [`super::flag::OF_USER`]: the account whose sockets are the session's.
+    /// With [`super::flag::MATCH_UID`]: the account whose sockets are the session's.
     pub uid: u32,
     /// MsgTypes that this session classifies for itself.
     pub overrides: [Override; OVERRIDES_PER_SESSION],

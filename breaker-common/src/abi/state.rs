@@ -167,7 +167,7 @@ impl Connection {
     /// Another: its SYN was not seen, so that it is as old as the declaration of its session.
     pub const JOINED: u64 = u64::MAX - 2;
     /// An epoch that no sum reaches either: older than a trip or a reset, which is still to be told.
-    pub const OLD: u64 = u64::MAX - 3;
+    pub const FENCE_PENDING: u64 = u64::MAX - 3;
     /// A session number: its Logon is of no declared session, and the policy says not to look at such; or it is no session's connection.
     pub const IGNORED: u32 = u32::MAX;
     /// An account that no socket has (`(uid_t) -1`).

@@ -68,7 +68,7 @@ pub(super) fn assign_session<W: Env>(
     }
     let number = env.session_by_comp_ids(endpoint, ids);
     let session = env.session(number).ok_or(Verdict::Unconfigured)?;
-    let other_user = session.flags & flag::OF_USER != 0 && session.uid != connection.uid;
+    let other_user = session.flags & flag::MATCH_UID != 0 && session.uid != connection.uid;
     if number == 0 || other_user {
         let session = env.session(0).ok_or(Verdict::Unconfigured)?;
         return undeclared_verdict(env, connection).map_or(Ok((session, undeclared)), Err);
@@ -78,7 +78,7 @@ pub(super) fn assign_session<W: Env>(
     let (history, switches) = (env.history(&session), env.switches(&session));
     let born = if connection.opened == 1 { connection.opened_ns } else { session.declared_ns };
     let young = is_before(history.raised_ns, born);
-    connection.epoch = if young { switches.epoch } else { Connection::OLD };
+    connection.epoch = if young { switches.epoch } else { Connection::FENCE_PENDING };
     if young && switches.causes != 0 && env.is_isolated(session.scopes[0], history.resets) {
         return Err(Verdict::Tripped);
     }

@@ -129,7 +129,7 @@ fn evaluate<W: Env>(env: &mut W, connection: &mut Connection, segment: &Segment)
 #[inline(always)]
 fn assign_epoch<W: Env>(env: &mut W, session: &Session, connection: &mut Connection, switches: Switches) {
     connection.epoch = match connection.epoch {
-        Connection::JOINED if !is_newer_than_trips(env, session, connection) => Connection::OLD,
+        Connection::JOINED if !is_newer_than_trips(env, session, connection) => Connection::FENCE_PENDING,
         _ => switches.epoch,
     };
     if connection.opened == 1 && connection.shared_endpoint != 0 {
@@ -239,14 +239,14 @@ fn read_new_bytes<W: Env>(
     let opened = connection.opened == 1;
     let stream = &mut connection.stream;
     // What is disarmed withholds nothing.
-    let withholds = stream.is_out_of_place(seq) && env.armed(session.scopes[0]);
+    let withholds = stream.is_out_of_order(seq) && env.armed(session.scopes[0]);
     let from = match stream.advance(seq, segment.length, opened, withholds, env.counts()) {
         Arrival::New(from) => from,
         Arrival::Repeated => {
             let counts = env.counts();
             // What is sent again from pages that may be changed may be something else by now. Without a branch, each way behind which the
             // verifier would follow anew.
-            counts.blind_bytes |= segment.length & (segment.shared as u32).wrapping_neg();
+            counts.blind_bytes |= segment.length & (segment.shared_pages as u32).wrapping_neg();
             if counts.blind_bytes == 0 {
                 return None;
             }
@@ -356,8 +356,11 @@ pub const HOST: u32 = 0;
 /// True where a segment adds no risk, by what the policy lets pass while tripped. What could not be read may be anything.
 #[inline(always)]
 fn allowed_while_tripped(session: &Session, counts: &SegmentCounts) -> bool {
-    let adds_risk = counts.of(Class::Order) | counts.of(Class::Interest) | counts.desyncs | counts.unread;
-    let not_admin = adds_risk | counts.of(Class::Cancel) | counts.of(Class::Query);
+    let adds_risk = counts.class_count(Class::Order)
+        | counts.class_count(Class::Interest)
+        | counts.desyncs
+        | counts.unread;
+    let not_admin = adds_risk | counts.class_count(Class::Cancel) | counts.class_count(Class::Query);
     match session.while_tripped {
         while_tripped::REDUCE_ONLY => adds_risk == 0,
         while_tripped::ADMIN_ONLY => not_admin == 0,

@@ -18,7 +18,7 @@ pub struct Segment {
     /// It is the first of several IP fragments, so its payload is not whole.
     pub fragment: bool,
     /// Its payload lies in pages that the sender may still change.
-    pub shared: bool,
+    pub shared_pages: bool,
 }
 
 /// TCP flag: no more data from the sender.
@@ -36,12 +36,12 @@ impl Segment {
     /// True where the bytes of the payload are not those that the peer's application reads.
     #[inline(always)]
     pub fn is_unreadable(&self) -> bool {
-        self.fragment | self.shared || self.flags & URG != 0
+        self.fragment | self.shared_pages || self.flags & URG != 0
     }
 
     /// True where it opens a connection.
     #[inline(always)]
-    pub fn opens(&self) -> bool {
+    pub fn opens_connection(&self) -> bool {
         self.flags & (SYN | ACK) == SYN
     }
 }
@@ -74,7 +74,7 @@ impl Connection {
     }
 
     /// A connection that is no session's: one that the peer opened, to a service of this host.
-    pub fn of_nobody() -> Self {
+    pub fn ignored() -> Self {
         Self { session: Self::IGNORED, ..Self::zeroed() }
     }
 

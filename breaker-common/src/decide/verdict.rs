@@ -90,7 +90,7 @@ impl Verdict {
 impl Counters {
     /// Counts what came in.
     #[inline(always)]
-    pub fn count_in(&mut self, counts: &SegmentCounts) {
+    pub fn count_inbound(&mut self, counts: &SegmentCounts) {
         self.inbound_desyncs += counts.desyncs as u64;
         let mut i = 0;
         while i < self.inbound.len() {

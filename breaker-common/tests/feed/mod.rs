@@ -13,7 +13,7 @@ use breaker_common::sequence::Arrival;
 
 /// What becomes of a message that goes out and is not looked into.
 pub fn ordinary(msg_type: MsgType) -> MessageKind {
-    outbound_kind(msg_type, (class::of(msg_type), false), 0, 0)
+    outbound_kind(msg_type, (class::default_class(msg_type), false), 0, 0)
 }
 
 /// A stream under observation.

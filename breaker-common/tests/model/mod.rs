@@ -288,7 +288,7 @@ impl Model {
         let (counts, told) = (run.counts, run.told);
         self.events.extend(told);
         self.inbound[place].1 = inbound;
-        self.counters[number as usize].count_in(&counts);
+        self.counters[number as usize].count_inbound(&counts);
     }
 
     /// breaker-ebpf's `connection::find`.
@@ -309,7 +309,7 @@ impl Model {
             return Err(reason::NOT_OURS);
         }
         let word = if looked_up { self.whose(key) } else { 0 };
-        if segment.opens() {
+        if segment.opens_connection() {
             return self.open(key, segment, word, beginning);
         }
         if let Some(other) = self.slot(Table::Transient, key).copied() {
@@ -387,7 +387,7 @@ impl Model {
     ) -> Result<Table, u32> {
         if word != 0 {
             if segment.flags & (SYN | ACK) == SYN | ACK {
-                self.put(Table::Transient, key, Connection::of_nobody());
+                self.put(Table::Transient, key, Connection::ignored());
                 return Err(reason::NOT_OURS);
             }
             if segment.length == 0 {

@@ -4,7 +4,7 @@ use breaker_common::abi::identity;
 use breaker_common::abi::{Framing, sync};
 use breaker_common::class;
 use breaker_common::counts::SegmentCounts;
-use breaker_common::fix::{MsgType, WINDOW, Words};
+use breaker_common::fix::{CHUNK, Chunk, MsgType};
 use breaker_common::message::MessageKind;
 use breaker_common::payload::Payload;
 
@@ -12,14 +12,14 @@ use breaker_common::payload::Payload;
 const SHORTEST: u32 = 26;
 
 /// The payload of a segment, and the CompIDs that are declared, by number from [`identity::FIRST`] on.
-pub struct Bytes<'a>(pub &'a [u8], pub &'a [Words]);
+pub struct Bytes<'a>(pub &'a [u8], pub &'a [Chunk]);
 
 impl Payload for Bytes<'_> {
-    fn window(&mut self, offset: u32, length: u32) -> Option<Words> {
+    fn chunk(&mut self, offset: u32, length: u32) -> Option<Chunk> {
         let length = length as usize;
-        assert!((1..=WINDOW).contains(&length), "{length} bytes asked for");
+        assert!((1..=CHUNK).contains(&length), "{length} bytes asked for");
         let bytes = &self.0[offset as usize..][..length];
-        let mut window = [0; WINDOW];
+        let mut window = [0; CHUNK];
         window[..length].copy_from_slice(bytes);
         let word = |i: usize| u64::from_le_bytes(std::array::from_fn(|j| window[8 * i + j]));
         Some(std::array::from_fn(word))
@@ -30,7 +30,7 @@ impl Payload for Bytes<'_> {
         bytes.windows(5).position(|window| window == b"8=FIX").map_or(to, |at| from + at as u32)
     }
 
-    fn comp_id(&mut self, value: &Words) -> u32 {
+    fn comp_id(&mut self, value: &Chunk) -> u32 {
         self.1
             .iter()
             .position(|known| known == value)
@@ -71,7 +71,8 @@ fn steps(
     let mut lost = 0;
     while at < to {
         if hops {
-            let next = framing.skip_common(payload, (at, to), (16, longest), class::of_single_char, counts);
+            let next =
+                framing.skip_common(payload, (at, to), (16, longest), class::single_char_class, counts);
             assert!((at..=to).contains(&next), "hopped from {at} to {next}, outside the segment");
             at = next;
         }

@@ -469,7 +469,7 @@ fn settings(policy: &Policy, index: SessionIndex) -> Session {
         (on_trip == OnTrip::Drop, flag::DROP),
         (on_desync == OnDesync::Trip, flag::DESYNC_TRIPS),
         (on_desync == OnDesync::Warn, flag::BLIND_UNCOUNTED),
-        (declared.is_some_and(|session| session.user.is_some()), flag::OF_USER),
+        (declared.is_some_and(|session| session.user.is_some()), flag::MATCH_UID),
         (declared.is_some_and(|session| session.wire == TwoHosts::Opaque), flag::OPAQUE),
         // What nobody declares has no Logon of ours to resend after.
         (declared.is_none_or(|session| session.possdup == PossDup::Pass), flag::REPLAYS_PASS),

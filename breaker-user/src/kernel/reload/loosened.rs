@@ -137,7 +137,7 @@ fn session(now: &InForce, next: &Tables, known: &Label) -> Vec<String> {
     if new.longest > old.longest {
         found.push(format!("longest: {} bytes become {}", old.longest, new.longest));
     }
-    let of_user = |session: &Session| (session.flags & flag::OF_USER != 0).then_some(session.uid);
+    let of_user = |session: &Session| (session.flags & flag::MATCH_UID != 0).then_some(session.uid);
     if of_user(new).is_some() && of_user(new) != of_user(old) {
         found.push(format!("user: sockets of others than account {} become undeclared", new.uid));
     }
@@ -173,7 +173,7 @@ fn classes(old: &Session, new: &Session) -> Vec<String> {
         [old, new].into_iter().flat_map(|session| own(session).map(|own| own.0)).collect();
     let of = |session: &Session, msg_type: u64| {
         let own = own(session).find(|own| own.0 == msg_type).map(|own| Class::from_code(own.1));
-        own.unwrap_or_else(|| class::of(MsgType(msg_type)))
+        own.unwrap_or_else(|| class::default_class(MsgType(msg_type)))
     };
     let told = |msg_type: u64| {
         let (old, new) = (of(old, msg_type), of(new, msg_type));

@@ -1,7 +1,7 @@
 //! FIX over a stream that comes in pieces, in user space: what a proxy needs to count rightly.
 
 use breaker_common::class::{self};
-use breaker_common::fix::{Header, WINDOW, Words, header};
+use breaker_common::fix::{CHUNK, Chunk, Header, header};
 use breaker_common::message::Class;
 
 /// Where in a stream one stands.
@@ -27,7 +27,7 @@ impl Framing {
             let rest = &bytes[at..];
             let (window, available) = window(&self.head, rest);
             match header(&window, available as u32) {
-                Header::Message { msg_type, .. } if !allow(class::of(msg_type)) => return at,
+                Header::Message { msg_type, .. } if !allow(class::default_class(msg_type)) => return at,
                 Header::Message { length, .. } => {
                     self.skip = length as usize - self.head.len();
                     self.head.clear();
@@ -44,12 +44,12 @@ impl Framing {
 }
 
 /// The first bytes of what was kept and what came, and how many they are.
-fn window(head: &[u8], rest: &[u8]) -> (Words, usize) {
-    let mut bytes = [0; WINDOW];
-    let from_rest = rest.len().min(WINDOW - head.len());
+fn window(head: &[u8], rest: &[u8]) -> (Chunk, usize) {
+    let mut bytes = [0; CHUNK];
+    let from_rest = rest.len().min(CHUNK - head.len());
     bytes[..head.len()].copy_from_slice(head);
     bytes[head.len()..head.len() + from_rest].copy_from_slice(&rest[..from_rest]);
-    let mut words = Words::default();
+    let mut words = Chunk::default();
     for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
         *word = u64::from_le_bytes(*bytes);
     }
@@ -77,7 +77,7 @@ mod tests {
                 }
             }
             assert_eq!(seen, 11, "cut into {size}");
-            assert!((2_000..2_000 + WINDOW).contains(&passed), "cut into {size}: {passed} bytes");
+            assert!((2_000..2_000 + CHUNK).contains(&passed), "cut into {size}: {passed} bytes");
         }
     }
 }
