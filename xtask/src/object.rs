@@ -47,7 +47,8 @@ pub fn built(name: &str) -> PathBuf {
 fn compile(root: &Path, rust: &Toolchain, linker: &Path) -> Result<()> {
     let mut cargo = rust.cargo();
     cargo
-        .args(["build", "--locked", "--package", "breaker-ebpf", "--profile", "bpf"])
+        .args(["build", "--locked", "--profile", "bpf"])
+        .args(["--package", "breaker-ebpf", "--package", "breaker-tests-ebpf"])
         .args(["--target", TARGET, "-Z", "build-std=core"])
         .arg("--target-dir")
         .arg(root.join("target/bpf"))

@@ -1,4 +1,4 @@
-//! Programs that do nothing: what the others' cost is measured against.
+//! Programs that pass every packet: the cost of a hook alone, as the zero of a measurement.
 #![no_std]
 #![no_main]
 
@@ -6,19 +6,22 @@ use aya_ebpf::bindings::xdp_action::XDP_PASS;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 
-/// Lets every packet pass.
+/// tc verdict: continue with the next program (`TCX_NEXT`).
+const NEXT: i32 = -1;
+
+/// Passes every packet at tc.
 #[classifier]
 pub fn egress(_: TcContext) -> i32 {
-    -1
+    NEXT
 }
 
-/// Lets every frame pass.
+/// Passes every frame at XDP.
 #[xdp]
 pub fn inline(_: XdpContext) -> u32 {
     XDP_PASS
 }
 
-/// Nothing here panics.
+/// Never runs: nothing here panics.
 #[cfg(target_arch = "bpf")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {

@@ -1,5 +1,7 @@
-//! Makes each repeat of a test run a new segment. BPF_PROG_TEST_RUN gives the same buffer to each repeat, with what the one before
-//! wrote in it: this raises the sequence number by the payload's length, puts the checksum right and goes on into the program that is measured.
+//! Turns each repetition of a test run into a new segment.
+//!
+//! BPF_PROG_TEST_RUN passes one buffer to all repetitions, with the changes of the repetition before. These programs add the
+//! payload's length to the sequence number, update the checksum and tail-call the program under measurement.
 #![no_std]
 #![no_main]
 
@@ -8,53 +10,52 @@ use aya_ebpf::macros::{classifier, map, xdp};
 use aya_ebpf::maps::ProgramArray;
 use aya_ebpf::programs::{TcContext, XdpContext};
 
-/// Ethernet and IPv4 without options, as the frame that is given has them.
+/// Offset of the TCP header: the given frame has an Ethernet header and an IPv4 header without options.
 const TCP: usize = 34;
 
-/// Verdict of tc: drop.
-const SHOT: i32 = 2;
+/// tc verdict: drop (`TC_ACT_SHOT`).
+const DROP: i32 = 2;
 
-/// The program that is measured: at XDP,
+/// The program under measurement at XDP.
 #[map]
 static NEXT: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
-/// and at tc.
+/// The program under measurement at tc.
 #[map]
 static NEXT_CLASSIFIER: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
-/// For programs at XDP.
+/// Calls the program at XDP with the next segment. Returns `XDP_ABORTED` only if there is no such program.
 #[xdp]
 pub fn fresh(ctx: XdpContext) -> u32 {
-    // SAFETY: the kernel's own structure, valid for the length of the call.
+    // SAFETY: the program's own context.
     let (data, end) = unsafe { ((*ctx.ctx).data as usize, (*ctx.ctx).data_end as usize) };
-    if renew(data, end) {
-        // SAFETY: a program of the same kind.
+    if make_next_segment(data, end) {
+        // SAFETY: a program of the same type.
         let _ = unsafe { NEXT.tail_call(&ctx, 0) };
     }
-    // Only where there is no program to go on into.
     XDP_ABORTED
 }
 
-/// For programs at tc.
+/// Calls the program at tc with the next segment. Returns [`DROP`] only if there is no such program.
 #[classifier]
 pub fn fresh_classifier(ctx: TcContext) -> i32 {
-    // SAFETY: the kernel's own structure, valid for the length of the call.
+    // SAFETY: the program's own context.
     let (data, end) = unsafe { ((*ctx.skb.skb).data as usize, (*ctx.skb.skb).data_end as usize) };
-    if renew(data, end) {
-        // SAFETY: a program of the same kind.
+    if make_next_segment(data, end) {
+        // SAFETY: a program of the same type.
         let _ = unsafe { NEXT_CLASSIFIER.tail_call(&ctx, 0) };
     }
-    SHOT
+    DROP
 }
 
-/// Takes the frame for a segment of TCP in IPv4 without options, and makes it the next one. False where it is too short.
+/// Turns a TCP segment over IPv4 without options into the segment that follows. Returns false if the frame is too short.
 #[inline(always)]
-fn renew(data: usize, end: usize) -> bool {
+fn make_next_segment(data: usize, end: usize) -> bool {
     if data + TCP + 20 > end {
         return false;
     }
     let seq = (data + TCP + 4) as *mut u32;
-    // SAFETY: inside the packet, as just compared (the verifier checks it again).
+    // SAFETY: inside the packet by the comparison above, which the verifier checks too.
     unsafe {
         let header = (*((data + TCP + 12) as *const u8) >> 4) as usize * 4;
         let payload = (end - data - TCP - header) as u32;
@@ -62,20 +63,20 @@ fn renew(data: usize, end: usize) -> bool {
         let new = u32::from_be(old).wrapping_add(payload).to_be();
         seq.write_unaligned(new);
         let checksum = (data + TCP + 16) as *mut u16;
-        checksum.write_unaligned(renewed(checksum.read_unaligned(), old, new));
+        checksum.write_unaligned(updated_checksum(checksum.read_unaligned(), old, new));
     }
     true
 }
 
-/// A checksum after a word under it has changed (RFC 1624, 3), as the bytes lie in memory.
+/// Updates a checksum in network order after one 32-bit word under it has changed (RFC 1624, 3).
 #[inline(always)]
-fn renewed(checksum: u16, old: u32, new: u32) -> u16 {
+fn updated_checksum(checksum: u16, old: u32, new: u32) -> u16 {
     let halves = |word: u32| (word & 0xffff) + (word >> 16);
     let sum = (!checksum) as u32 + halves(!old) + halves(new);
     !halves(halves(sum)) as u16
 }
 
-/// Nothing here panics.
+/// Never runs: nothing here panics.
 #[cfg(target_arch = "bpf")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {

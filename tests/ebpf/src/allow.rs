@@ -1,5 +1,7 @@
-//! An allow-list in the manner of xdp-filter (xdp-tools): a frame of TCP in IPv4 passes where its destination's port and address are
-//! both listed, each in a map with a count of hits, and is dropped else. What comparing breaker with less takes.
+//! An allow-list at XDP like xdp-filter's (xdp-tools), to compare breaker with.
+//!
+//! A TCP frame over IPv4 passes if its destination port and its destination address are both listed, and is dropped otherwise.
+//! Each list is a map with a hit counter for each entry. All other frames pass.
 #![no_std]
 #![no_main]
 
@@ -12,28 +14,27 @@ const ETH_P_IP: [u8; 2] = [0x08, 0x00];
 const ETHERNET: usize = 14;
 const IPPROTO_TCP: u8 = 6;
 
-/// Ports that may be reached, as in the packet, and how often they were.
+/// Listed destination ports in network order, each with its number of hits.
 #[map]
 static PORTS: PerCpuHashMap<u16, u64> = PerCpuHashMap::with_max_entries(1024, 0);
-/// Addresses that may be reached, as in the packet, and how often they were.
+/// Listed destination addresses in network order, each with its number of hits.
 #[map]
 static ADDRESSES: PerCpuHashMap<u32, u64> = PerCpuHashMap::with_max_entries(1024, 0);
 
 /// XDP on the inside interface of a gateway.
 #[xdp]
 pub fn allow(ctx: XdpContext) -> u32 {
-    // SAFETY: the kernel's own structure, valid for the length of the call.
+    // SAFETY: the program's own context.
     let (data, end) = unsafe { ((*ctx.ctx).data as usize, (*ctx.ctx).data_end as usize) };
-    match listed(data, end) {
+    match is_listed(data, end) {
         Some(false) => XDP_DROP,
-        // Not TCP in IPv4, or listed.
         None | Some(true) => XDP_PASS,
     }
 }
 
-/// Whether the destination is listed; nothing where the frame is not TCP in IPv4.
+/// Returns whether the destination is listed; `None` if the frame is not TCP over IPv4.
 #[inline(always)]
-fn listed(data: usize, end: usize) -> Option<bool> {
+fn is_listed(data: usize, end: usize) -> Option<bool> {
     let ethertype: [u8; 2] = read(data, end, 12)?;
     if ethertype != ETH_P_IP {
         return None;
@@ -45,27 +46,29 @@ fn listed(data: usize, end: usize) -> Option<bool> {
     }
     let address = u32::from_ne_bytes(read(data, end, ETHERNET + 16)?);
     let port = u16::from_ne_bytes(read(data, end, ETHERNET + (first & 0x0f) as usize * 4 + 2)?);
-    Some(hit(PORTS.get_ptr_mut(port)) && hit(ADDRESSES.get_ptr_mut(address)))
+    Some(count_hit(PORTS.get_ptr_mut(port)) && count_hit(ADDRESSES.get_ptr_mut(address)))
 }
 
+/// Counts a hit of a list entry, and returns whether the entry exists.
 #[inline(always)]
-fn hit(found: Option<*mut u64>) -> bool {
-    let Some(count) = found else { return false };
-    // SAFETY: this CPU's own value, which the map keeps alive; a program is not moved to another CPU.
+fn count_hit(entry: Option<*mut u64>) -> bool {
+    let Some(count) = entry else { return false };
+    // SAFETY: this CPU's own value, valid while the program runs; a program does not move to another CPU.
     unsafe { *count += 1 };
     true
 }
 
+/// Copies `N` bytes of the frame; `None` if the frame ends before them.
 #[inline(always)]
 fn read<const N: usize>(data: usize, end: usize, offset: usize) -> Option<[u8; N]> {
     if data + offset + N > end {
         return None;
     }
-    // SAFETY: inside the packet, as just compared (the verifier checks it again).
+    // SAFETY: inside the packet by the comparison above, which the verifier checks too.
     Some(unsafe { ((data + offset) as *const [u8; N]).read_unaligned() })
 }
 
-/// Nothing here panics.
+/// Never runs: nothing here panics.
 #[cfg(target_arch = "bpf")]
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo) -> ! {
