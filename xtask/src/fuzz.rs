@@ -1,5 +1,7 @@
-//! The fuzz targets, on stable Rust: coverage comes from a pass of LLVM that every rustc has, and libFuzzer itself is
-//! compiled along. `cargo fuzz run TARGET` works on them too, where cargo-fuzz and a nightly are there.
+//! Runs the fuzz targets on stable Rust.
+//!
+//! Coverage comes from an LLVM pass that every rustc has, and libFuzzer is compiled with the targets. With
+//! cargo-fuzz and a nightly toolchain, `cargo fuzz run TARGET` works too.
 
 use std::ffi::OsString;
 use std::fs;
@@ -11,7 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{packages, process, workspace};
 
-/// What cargo-fuzz passes to rustc, without a sanitizer: those need a nightly.
+/// The flags of cargo-fuzz without a sanitizer, because sanitizers need a nightly toolchain.
 const FLAGS: [&str; 8] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
@@ -22,10 +24,10 @@ const FLAGS: [&str; 8] = [
     "-Ccodegen-units=1",
     "--cfg=fuzzing",
 ];
-/// An input that takes longer than this many seconds is a finding.
-const SLOW: u32 = 10;
+/// The longest time for one input, in seconds. A slower input is a failure.
+const TIMEOUT: u32 = 10;
 
-/// Runs every target for an equal part of the time.
+/// Runs every target for an equal part of `seconds`.
 pub fn run(seconds: u64) -> Result<()> {
     packages::ensure(packages::FUZZ)?;
     let home = workspace::root().join("fuzz");
@@ -56,14 +58,16 @@ fn targets(home: &Path) -> Result<Vec<String>> {
 }
 
 fn build(home: &Path) -> Result<PathBuf> {
-    let rustc = process::answer(Command::new("rustc").arg("-vV")).context("asking rustc for its version")?;
+    let rustc =
+        process::stdout_of(Command::new("rustc").arg("-vV")).context("asking rustc for its version")?;
     let host =
         rustc.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
     let target_dir = home.join("target");
     let mut cargo = process::cargo();
     cargo
         .args(["build", "--release", "--locked", "--manifest-path", "fuzz/Cargo.toml"])
-        // Naming the host as the target keeps the flags from build scripts, which are not linked with libFuzzer.
+        // With an explicit target, cargo does not apply the flags to build scripts, which libFuzzer is not
+        // linked to.
         .args(["--target", host])
         .arg("--target-dir")
         .arg(&target_dir)
@@ -72,7 +76,7 @@ fn build(home: &Path) -> Result<PathBuf> {
     Ok(target_dir.join(host).join("release"))
 }
 
-/// Runs one target and returns how many inputs it tried.
+/// Runs one target and returns the number of executed inputs.
 fn fuzz(home: &Path, program: &Path, target: &str, seconds: u64) -> Result<u64> {
     let found = home.join("target/corpus").join(target);
     let seeds = home.join("corpus").join(target);
@@ -86,28 +90,28 @@ fn fuzz(home: &Path, program: &Path, target: &str, seconds: u64) -> Result<u64> 
     command
         .args([
             format!("-max_total_time={seconds}"),
-            format!("-timeout={SLOW}"),
+            format!("-timeout={TIMEOUT}"),
             "-print_final_stats=1".to_owned(),
         ])
         .arg(prefix)
-        // libFuzzer writes into the first and only reads the second.
+        // libFuzzer writes into the first directory and only reads the second one.
         .args([&found, &seeds])
         .stderr(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("starting {}", program.display()))?;
-    let executions = child.stderr.take().map(follow).transpose()?.flatten();
+    let executions = child.stderr.take().map(forward).transpose()?.flatten();
     let status = child.wait()?;
     if !status.success() {
         bail!(
-            "fuzz target {target} failed: {status}: the input is in {}: run {} with it",
+            "fuzz target {target} failed: {status}: the input is in {}: run {} with this input",
             artifacts.display(),
             program.display()
         );
     }
-    executions.with_context(|| format!("fuzz target {target}: it did not say how many inputs it tried"))
+    executions.with_context(|| format!("fuzz target {target} printed no number of executions"))
 }
 
-/// Passes on all but the progress and returns the number of executions.
-fn follow(from: impl Read) -> Result<Option<u64>> {
+/// Forwards all lines but the progress and returns the number of executions.
+fn forward(from: impl Read) -> Result<Option<u64>> {
     let mut from = BufReader::new(from);
     let mut executions = None;
     let mut line = Vec::new();
@@ -116,13 +120,13 @@ fn follow(from: impl Read) -> Result<Option<u64>> {
         if !text.starts_with('#') {
             eprint!("{text}");
         }
-        executions = executed(&text).or(executions);
+        executions = parse_executions(&text).or(executions);
         line.clear();
     }
     Ok(executions)
 }
 
-fn executed(line: &str) -> Option<u64> {
+fn parse_executions(line: &str) -> Option<u64> {
     line.strip_prefix("stat::number_of_executed_units:")?.trim().parse().ok()
 }
 
@@ -131,9 +135,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_number_of_executions() {
-        assert_eq!(executed("stat::number_of_executed_units: 213456\n"), Some(213_456));
-        assert_eq!(executed("stat::average_exec_per_sec:     0\n"), None);
+    fn the_number_of_executions_is_read() {
+        assert_eq!(parse_executions("stat::number_of_executed_units: 213456\n"), Some(213_456));
+        assert_eq!(parse_executions("stat::average_exec_per_sec:     0\n"), None);
     }
 
     #[test]

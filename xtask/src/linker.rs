@@ -1,4 +1,4 @@
-//! bpf-linker: one on PATH is used as it is; else one is built here, once, on the distribution's LLVM.
+//! Finds bpf-linker on PATH, or builds one on the LLVM of the distribution.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,36 +8,38 @@ use anyhow::{Context, Result};
 use crate::{packages, process, workspace};
 
 const VERSION: &str = "0.13.0";
-/// The LLVM that ours is built on.
+/// The LLVM version that the linker of this repository is built on.
 const LLVM: u32 = 22;
 
-/// The newest LLVM whose bitcode the linker will read, where we know: one on PATH does not say.
+/// Returns the newest LLVM version with bitcode that the linker can read.
+///
+/// The version is unknown (`None`) for a linker on PATH.
 pub fn newest_llvm() -> Option<u32> {
     on_path().is_none().then_some(LLVM)
 }
 
-/// The linker to use, built first where there is none.
+/// Returns the path of the linker, and builds the linker first if there is none.
 pub fn find_or_build() -> Result<PathBuf> {
     if let Some(linker) = on_path() {
         return Ok(linker);
     }
     let linker = workspace::tools().join("bin/bpf-linker");
-    if !is_ours(&linker) {
-        build().context(
-            "bpf-linker: none that runs is on PATH, where one would be used as it is, and building it failed",
-        )?;
+    if !is_current(&linker) {
+        build().context("building bpf-linker failed, and PATH has no bpf-linker that runs")?;
     }
     Ok(linker)
 }
 
 fn on_path() -> Option<PathBuf> {
-    packages::program("bpf-linker")
-        .filter(|linker| process::answer(Command::new(linker).arg("--version")).is_some())
+    packages::find_program("bpf-linker")
+        .filter(|linker| process::stdout_of(Command::new(linker).arg("--version")).is_some())
 }
 
-/// Also false where it is there but its LLVM is gone: it must run to say its version.
-fn is_ours(linker: &Path) -> bool {
-    process::answer(Command::new(linker).arg("--version")).is_some_and(|said| said.ends_with(VERSION))
+/// Returns true if the linker runs and has the wanted version.
+///
+/// A linker without its LLVM library does not run.
+fn is_current(linker: &Path) -> bool {
+    process::stdout_of(Command::new(linker).arg("--version")).is_some_and(|output| output.ends_with(VERSION))
 }
 
 fn build() -> Result<()> {
@@ -50,7 +52,7 @@ fn build() -> Result<()> {
         .arg("--root")
         .arg(workspace::tools())
         .env("LLVM_PREFIX", format!("/usr/lib/llvm-{LLVM}"))
-        // Its intermediate files belong into a temporary directory that cargo removes, not into ours.
+        // Without this variable `cargo install` builds in a temporary directory and removes the directory.
         .env_remove("CARGO_TARGET_DIR");
     process::run(&mut install)
 }

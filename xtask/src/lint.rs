@@ -1,10 +1,10 @@
-//! Formatting and clippy.
+//! The static checks: formatting and clippy.
 
 use anyhow::Result;
 
 use crate::{object, process};
 
-/// Formatting of every crate, the kernel program and the fuzz targets too; clippy over the default members.
+/// Checks the formatting of every crate and of the fuzz targets, and runs clippy over the default members.
 pub fn run() -> Result<()> {
     process::run(process::cargo().args(["fmt", "--all", "--", "--check"]))?;
     process::run(process::cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--", "--check"]))?;

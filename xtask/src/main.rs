@@ -1,4 +1,5 @@
-//! `cargo xtask`: everything one does with a checkout of breaker. No logic of the product is here.
+//! `cargo xtask`: builds, tests, measures and demonstrates breaker in a checkout. This crate has no logic of
+//! the product.
 
 mod fuzz;
 mod kernels;
@@ -10,8 +11,8 @@ mod packages;
 mod process;
 mod program;
 mod sources;
-mod tally;
 mod test;
+mod test_counts;
 mod toolchain;
 mod workspace;
 
@@ -22,10 +23,10 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
-/// Build, test and show breaker from its repository.
+/// Build, test and demonstrate breaker from its repository.
 ///
-/// What a verb needs and the machine lacks is installed first, as root on a machine with apt-get; elsewhere one sentence
-/// says what to install.
+/// Run as root on a system with apt-get, a command installs missing packages first. Elsewhere an error names
+/// the packages to install.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
 struct Cli {
@@ -35,55 +36,58 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Install what building, testing and the demo need, and say what was found
+    /// Install the packages and tools for building, testing and the demo, and print their versions
     Setup,
     /// Build the kernel program and target/release/breaker, one file with the kernel program inside
     Build {
-        /// Only the kernel program, target/bpf/breaker.o: all that cargo check, clippy and an editor need
+        /// Build only the kernel program, target/bpf/breaker.o, which cargo check, clippy and an editor need
         #[arg(long)]
         object_only: bool,
     },
     /// Set up, build and run every test; the last line is `N passed, N failed, N skipped`
     Test {
-        /// Given to cargo test as they are, e.g. a filter, or `-- --nocapture`
+        /// Arguments for cargo test, such as a filter or `-- --nocapture`
         #[arg(last = true)]
         args: Vec<OsString>,
     },
-    /// Set up, build and rehearse the kill in throw-away network namespaces on this machine's kernel
+    /// Set up, build and rehearse the kill in temporary network namespaces on the kernel of this machine
     Demo {
-        /// Given to `breaker drill` as they are
+        /// Arguments for `breaker drill`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Measure what breaker costs and does, beside what else one could use; write bench/results.json, and the tables and pictures of it
-    /// in docs/performance.md and the README
+    /// Measure the cost and the effect of breaker and of alternatives; write bench/results.json and the
+    /// tables and pictures in docs/performance.md and the README
     Bench {
-        /// So few of everything that no figure means anything, and no file is written: only to see that it works
+        /// Run every measurement with very few repetitions and write no file, to check that the bench works
         #[arg(long)]
         smoke: bool,
-        /// Measure nothing: write the documents anew from bench/results.json
+        /// Measure nothing; write the tables and pictures again from bench/results.json
         #[arg(long, conflicts_with_all = ["smoke", "sections"])]
         draw: bool,
-        /// Only these: hook, inline, gateway, latency, throughput, count, limit, kill, growth, size; all where none is named
+        /// Sections to run: hook, inline, gateway, latency, throughput, count, limit, kill, growth, size;
+        /// default all
         sections: Vec<String>,
     },
-    /// Run the tests on other kernels, Debian's cloud kernels emulated in QEMU, and count the instructions that packets take on one
+    /// Run tests on other kernels (Debian cloud kernels in QEMU) and count the instructions per packet on one
+    /// of them
     Kernels {
-        /// Only these: series as in 6.1, or `newest`
+        /// Kernel series to run, such as 6.1 or `newest`
         #[arg(long, value_delimiter = ',', value_parser = kernels::series)]
         kernel: Vec<String>,
-        /// No tests: only count, and compare with bench/instructions.json
+        /// Run no tests; only count instructions and compare them with bench/instructions.json
         #[arg(long)]
         counts: bool,
-        /// Write the records in bench/, docs/kernels.md and docs/instructions.md anew with what is found; with --counts those of counting
+        /// Write the results to bench/, docs/kernels.md and docs/instructions.md; with --counts only the
+        /// counts
         #[arg(long, conflicts_with = "kernel")]
         renew: bool,
     },
-    /// Check the formatting of every crate, and clippy without a warning over all but the kernel program
+    /// Check the formatting of every crate, and run clippy on all crates but the kernel program
     Lint,
-    /// Run every fuzz target, from its seeds; fails on the first crash
+    /// Run every fuzz target from its seeds; fails on the first crash
     Fuzz {
-        /// For how long, all targets together
+        /// The total time for all targets, in seconds
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
         seconds: u64,
     },

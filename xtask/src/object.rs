@@ -1,4 +1,4 @@
-//! The kernel program: compiled for the kernel's virtual machine, always to target/bpf/breaker.o.
+//! Builds the kernel program for the BPF target, to target/bpf/breaker.o.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,11 @@ use crate::toolchain::Toolchain;
 use crate::{linker, process, sources, toolchain, workspace};
 
 const TARGET: &str = "bpfel-unknown-none";
-/// BTF is made from debug info. v3: 32-bit arithmetic and jumps, in every kernel that has what the program needs. Words in packets lie
-/// unaligned, and the processors that this runs on read them so; without the feature each would be read byte by byte.
+/// Compiler flags of the kernel program.
+///
+/// BTF is generated from debug info. BPF instruction set v3 has 32-bit arithmetic and jumps, and every
+/// supported kernel has the instruction set. Words in packets are unaligned. Without
+/// `allows-misaligned-mem-access` the compiler reads each word byte by byte.
 const FLAGS: [&str; 4] = [
     "-Clink-arg=--btf",
     "-Cdebuginfo=2",
@@ -19,12 +22,12 @@ const FLAGS: [&str; 4] = [
     "-Ctarget-feature=+allows-misaligned-mem-access",
 ];
 
-/// Builds the object; touches nothing where it is as it was.
+/// Builds the object. The file and its modification time stay as they are if the content is unchanged.
 pub fn build() -> Result<()> {
     let root = workspace::root();
     let rust = toolchain::find_or_install(linker::newest_llvm())?;
     let linker = linker::find_or_build()?;
-    // Before compiling: an edit made meanwhile must count as not yet compiled.
+    // The digest is taken before compiling, so that an edit during the build counts as not yet compiled.
     let digest = sources::digest(&root).context("reading the kernel program's sources")?;
     eprintln!("kernel program: {rust}");
     compile(&root, &rust, &linker).with_context(|| {
@@ -33,14 +36,14 @@ pub fn build() -> Result<()> {
             linker.display()
         )
     })?;
-    let built = built("breaker-ebpf");
-    let object = fs::read(&built).with_context(|| format!("reading {}", built.display()))?;
+    let compiled = compiled("breaker-ebpf");
+    let object = fs::read(&compiled).with_context(|| format!("reading {}", compiled.display()))?;
     write_if_changed(&sources::object(&root), &object)?;
     write_if_changed(&sources::stamp(&root), digest.as_bytes())
 }
 
-/// Where the compiler leaves a program for the kernel: breaker's, or one that only tests use.
-pub fn built(name: &str) -> PathBuf {
+/// Returns the path of a compiled BPF program: the program of breaker, or a program for tests.
+pub fn compiled(name: &str) -> PathBuf {
     workspace::root().join("target/bpf").join(TARGET).join("bpf").join(name)
 }
 
@@ -53,14 +56,14 @@ fn compile(root: &Path, rust: &Toolchain, linker: &Path) -> Result<()> {
         .arg("--target-dir")
         .arg(root.join("target/bpf"))
         .env("CARGO_ENCODED_RUSTFLAGS", flags(root, rust)?)
-        // Not `-C linker`: flags are hashed into symbol names, and where the linker is differs between machines.
+        // `-C linker` would hash the path of the linker, which differs between machines, into symbol names.
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker);
     process::run(&mut cargo)
 }
 
 fn flags(root: &Path, rust: &Toolchain) -> Result<OsString> {
     let mut flags = FLAGS.map(OsString::from).to_vec();
-    for (from, to) in remapped(root, &rust.sources)? {
+    for (from, to) in path_remaps(root, &rust.sources)? {
         let mut flag = OsString::from("--remap-path-prefix=");
         flag.push(from);
         flag.push("=");
@@ -70,13 +73,13 @@ fn flags(root: &Path, rust: &Toolchain) -> Result<OsString> {
     Ok(flags.join(std::ffi::OsStr::new("\x1f")))
 }
 
-/// No path of this machine ends up in the object: built elsewhere from the same sources it is the same to the bit.
-fn remapped(root: &Path, rust: &Path) -> Result<Vec<(PathBuf, &'static str)>> {
+/// Returns the paths that the compiler replaces, so that the object is bit for bit the same on every machine.
+fn path_remaps(root: &Path, rust: &Path) -> Result<Vec<(PathBuf, &'static str)>> {
     let real = rust.canonicalize().with_context(|| format!("resolving {}", rust.display()))?;
     let mut paths = vec![(root.to_path_buf(), "."), (rust.to_path_buf(), "/rustc"), (real, "/rustc")];
     let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
     if let Some(registries) = home.and_then(|home| fs::read_dir(home.join("registry/src")).ok()) {
-        // Each is named after the registry or its mirror; the crates below are the same.
+        // A directory is named after the registry or its mirror. The crates below are the same.
         let mut registries: Vec<PathBuf> = registries.flatten().map(|registry| registry.path()).collect();
         registries.sort();
         paths.extend(registries.into_iter().map(|registry| (registry, "/cargo")));
@@ -84,12 +87,13 @@ fn remapped(root: &Path, rust: &Path) -> Result<Vec<(PathBuf, &'static str)>> {
     Ok(paths)
 }
 
-/// Leaves the file and its time alone where nothing changed, so that nothing that includes it is built again.
+/// Writes a file only if the content differs, because a new modification time causes a rebuild of
+/// breaker-user.
 fn write_if_changed(file: &Path, content: &[u8]) -> Result<()> {
     if fs::read(file).is_ok_and(|old| old == content) {
         return Ok(());
     }
-    // Whole or not at all: another build may be reading it.
+    // The rename is atomic: another build may read the file at the same time.
     let new = file.with_extension("new");
     fs::write(&new, content)
         .and_then(|()| fs::rename(&new, file))
@@ -101,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unchanged_file_keeps_its_time() {
+    fn an_unchanged_file_keeps_its_modification_time() {
         let file = env::temp_dir().join(format!("breaker-xtask-{}", std::process::id()));
         write_if_changed(&file, b"one").expect("a first write");
         let before = fs::metadata(&file).and_then(|file| file.modified()).expect("a time");
@@ -113,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_follows_content() {
+    fn the_digest_of_unchanged_sources_is_stable() {
         let root = workspace::root();
         let digest = sources::digest(&root).expect("the sources of this workspace");
         assert_eq!(digest.len(), 16);

@@ -1,4 +1,4 @@
-//! The packages of the distribution that building and testing need: one table, a reason each.
+//! The distribution packages that building, testing and measuring need, each with the reason.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,10 +7,10 @@ use anyhow::{Result, bail};
 
 use crate::process;
 
-/// A package, how to see that it is there whichever way it came, and what for.
+/// A package, the probe that finds its content however it was installed, and the reason for it.
 pub struct Package {
     name: &'static str,
-    there: Probe,
+    probe: Probe,
     reason: &'static str,
 }
 
@@ -20,11 +20,11 @@ enum Probe {
 }
 use Probe::{File, Program};
 
-const fn package(name: &'static str, there: Probe, reason: &'static str) -> Package {
-    Package { name, there, reason }
+const fn package(name: &'static str, probe: Probe, reason: &'static str) -> Package {
+    Package { name, probe, reason }
 }
 
-/// The distribution's own Rust with the sources of `core`: see `toolchain`.
+/// The Rust of the distribution with the sources of `core`, see [`crate::toolchain`].
 pub const RUST: &[Package] = &[
     package("rustc-web", File("/usr/bin/rustc"), "compiles the kernel program"),
     package("cargo-web", File("/usr/bin/cargo"), "builds `core` for the kernel program"),
@@ -35,7 +35,7 @@ pub const RUST: &[Package] = &[
     ),
 ];
 
-/// What bpf-linker is compiled and linked with: see `linker`.
+/// The libraries and the compiler that bpf-linker is built with, see [`crate::linker`].
 pub const LINKER: &[Package] = &[
     package(
         "llvm-22-dev",
@@ -63,83 +63,86 @@ pub const TESTS: &[Package] = &[
     package("g++", Program("c++"), "compiles the FIX engine's two ends"),
 ];
 
-/// What booting other kernels takes: see `kernels`.
+/// The programs that boot other kernels, see [`crate::kernels`].
 pub const KERNELS: &[Package] = &[
     package("qemu-system-x86", Program("qemu-system-x86_64"), "emulates the machine"),
     package(
         "debian-archive-keyring",
         File("/usr/share/keyrings/debian-archive-keyring.gpg"),
-        "tells that a kernel is Debian's",
+        "verifies the signature of a Debian kernel",
     ),
     package("dpkg", Program("dpkg-deb"), "unpacks a kernel"),
-    package("xz-utils", Program("xz"), "unpacks its modules"),
-    package("g++", Program("c++"), "links our programs"),
+    package("xz-utils", Program("xz"), "unpacks the modules of a kernel"),
+    package("g++", Program("c++"), "links the static programs"),
 ];
 
-/// What breaker is compared with, and what lays the network between.
+/// The programs that the bench compares breaker with, and the program that sets up the network.
 pub const BENCH: &[Package] = &[
     package("iproute2", Program("ip"), "network namespaces, and `tc` and `ss -K` to compare with"),
     package("nftables", Program("nft"), "a packet filter to compare with"),
-    package("iptables", Program("iptables"), "another"),
+    package("iptables", Program("iptables"), "another packet filter to compare with"),
     package("haproxy", Program("haproxy"), "a proxy to compare with"),
-    package("bpftool", Program("bpftool"), "another hand at the switch to compare with"),
+    package("bpftool", Program("bpftool"), "another way to write the switch, to compare with"),
 ];
 
-/// What the fuzz targets are linked with.
+/// The compiler that builds libFuzzer.
 pub const FUZZ: &[Package] = &[package("g++", Program("c++"), "compiles libFuzzer")];
 
-/// Installs those that are missing; where that cannot be done, says which and what for.
+/// Installs the missing packages.
+///
+/// If packages cannot be installed here, the error names each missing package and the reason for it.
 pub fn ensure(packages: &[Package]) -> Result<()> {
-    let missing: Vec<&Package> = packages.iter().filter(|package| !package.is_there()).collect();
+    let missing: Vec<&Package> = packages.iter().filter(|package| !package.is_installed()).collect();
     if missing.is_empty() {
         return Ok(());
     }
     if !can_install() {
         bail!(
-            "packages are missing: {}: install them, or run this as root where there is apt-get",
-            wanted(&missing)
+            "packages are missing: {}: install them, or run this as root on a system with apt-get",
+            names_and_reasons(&missing)
         );
     }
-    eprintln!("installing {}", wanted(&missing));
-    // A dead third-party repository fails the update though the packages we want are known: the install decides.
+    eprintln!("installing {}", names_and_reasons(&missing));
+    // The status is ignored: an unreachable third-party repository fails the update although the wanted
+    // packages are known. The install decides.
     let _ = process::status(apt_get().args(["-q", "update"]))?;
     process::run(
         apt_get()
             .args(["install", "-q", "-y", "--no-install-recommends"])
             .args(missing.iter().map(|p| p.name)),
     )?;
-    let missing: Vec<&Package> = missing.into_iter().filter(|package| !package.is_there()).collect();
+    let missing: Vec<&Package> = missing.into_iter().filter(|package| !package.is_installed()).collect();
     if !missing.is_empty() {
         bail!(
-            "packages are installed but not usable: {}: see what else provides them on this machine",
-            wanted(&missing)
+            "packages are installed but not usable: {}: check which other package provides these files",
+            names_and_reasons(&missing)
         );
     }
     Ok(())
 }
 
-/// Whether this machine lets us install packages.
+/// Returns true if xtask runs as root and the system has apt-get.
 pub fn can_install() -> bool {
-    rustix::process::geteuid().is_root() && program("apt-get").is_some()
+    rustix::process::geteuid().is_root() && find_program("apt-get").is_some()
 }
 
-/// Where a program is: on PATH, or where a user who is not root does not look.
-pub fn program(name: &str) -> Option<PathBuf> {
+/// Returns the path of a program, from PATH or from the `sbin` directories, which PATH lacks for most users.
+pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let usual = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(usual).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
 impl Package {
-    fn is_there(&self) -> bool {
-        match self.there {
-            Program(name) => program(name).is_some(),
+    fn is_installed(&self) -> bool {
+        match self.probe {
+            Program(name) => find_program(name).is_some(),
             File(path) => Path::new(path).exists(),
         }
     }
 }
 
-fn wanted(packages: &[&Package]) -> String {
+fn names_and_reasons(packages: &[&Package]) -> String {
     let each: Vec<String> =
         packages.iter().map(|package| format!("{} ({})", package.name, package.reason)).collect();
     each.join(", ")
@@ -147,7 +150,7 @@ fn wanted(packages: &[&Package]) -> String {
 
 fn apt_get() -> Command {
     let mut command = Command::new("apt-get");
-    // Another apt-get may be at work on a machine that has just booted.
+    // Wait for the lock: another apt-get often runs on a machine that has just booted.
     command.env("DEBIAN_FRONTEND", "noninteractive").args(["-o", "DPkg::Lock::Timeout=300"]);
     command
 }
@@ -157,10 +160,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_named_with_its_reason() {
+    fn a_missing_package_is_named_with_its_reason() {
         let absent = package("nosuch", Program("no-such-program-anywhere"), "nothing");
         let present = package("shell", File("/bin/sh"), "everything");
-        assert!(!absent.is_there() && present.is_there());
-        assert_eq!(wanted(&[&absent, &present]), "nosuch (nothing), shell (everything)");
+        assert!(!absent.is_installed() && present.is_installed());
+        assert_eq!(names_and_reasons(&[&absent, &present]), "nosuch (nothing), shell (everything)");
     }
 }

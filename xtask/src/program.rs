@@ -1,4 +1,4 @@
-//! The binary `breaker`, with the kernel object inside.
+//! Builds the binary `breaker` with the kernel object inside, and runs the bench.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::{process, workspace};
 
-/// Builds it for release and says where cargo put it: target/release/breaker, unless a target directory is configured.
+/// Builds the release binary and returns its path: target/release/breaker, unless another target directory is
+/// set.
 pub fn build() -> Result<PathBuf> {
     let mut cargo = process::cargo();
     cargo
@@ -17,14 +18,14 @@ pub fn build() -> Result<PathBuf> {
         .arg("--message-format=json-render-diagnostics")
         .stdout(Stdio::piped());
     if has_static_libc() {
-        // Nothing to find and to bind at each start: `breaker trip` throws its switch in two thirds of the time.
+        // Without dynamic linking at the start, `breaker trip` sets the switch in two thirds of the time.
         cargo.args(["--", "-C", "target-feature=+crt-static"]);
     }
     let mut child = cargo.spawn().with_context(|| format!("starting {}", process::describe(&cargo)))?;
     let mut breaker = None;
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).lines() {
-            breaker = executable(&line?).or(breaker);
+            breaker = binary_path(&line?).or(breaker);
         }
     }
     let status = child.wait()?;
@@ -32,26 +33,27 @@ pub fn build() -> Result<PathBuf> {
         bail!("building breaker failed: {status}");
     }
     breaker.context(
-        "building breaker: cargo names no executable `breaker`: see [[bin]] in breaker-user/Cargo.toml",
+        "building breaker: cargo reported no executable `breaker`: check [[bin]] in breaker-user/Cargo.toml",
     )
 }
 
-/// Whether the C library is there as an archive; some distributions have that in a package of its own.
+/// Returns true if the C library is installed as an archive. Some distributions have a separate package for
+/// the archive.
 fn has_static_libc() -> bool {
-    let found = process::answer(Command::new("cc").arg("-print-file-name=libc.a"));
+    let found = process::stdout_of(Command::new("cc").arg("-print-file-name=libc.a"));
     found.is_some_and(|path| Path::new(&path).is_file())
 }
 
-/// The path in cargo's message that the binary is there.
-fn executable(message: &str) -> Option<PathBuf> {
+/// Returns the path of the binary from a JSON message of cargo.
+fn binary_path(message: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(message).ok()?;
     let is_breaker = message["target"]["name"] == "breaker";
     is_breaker.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
 }
 
-/// Measures, with a release build, and keeps the figures in bench/results.json and in the documents, unless they are none.
+/// Runs the bench in a release build. Without `smoke`, the bench writes bench/results.json and the documents.
 pub fn bench(smoke: bool, sections: &[String]) -> Result<()> {
-    let mut cargo = measuring();
+    let mut cargo = bench_command();
     match smoke {
         true => cargo.arg("--smoke"),
         false => cargo.arg("--into").arg(workspace::root()),
@@ -59,12 +61,12 @@ pub fn bench(smoke: bool, sections: &[String]) -> Result<()> {
     process::run(cargo.args(sections))
 }
 
-/// Writes the documents and pictures anew from bench/results.json.
+/// Writes the tables and pictures in the documents from bench/results.json.
 pub fn draw() -> Result<()> {
-    process::run(measuring().arg("--draw").arg(workspace::root()))
+    process::run(bench_command().arg("--draw").arg(workspace::root()))
 }
 
-fn measuring() -> Command {
+fn bench_command() -> Command {
     let mut cargo = process::cargo();
     cargo.args(["run", "--release", "--locked", "--package", "breaker-tests", "--bin", "bench", "--"]);
     cargo
@@ -75,12 +77,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_the_path_of_the_binary_alone() {
-        let binary = r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"breaker"},"executable":"/x/breaker"}"#;
-        let library = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"breaker_user"},"executable":null}"#;
-        assert_eq!(executable(binary), Some(PathBuf::from("/x/breaker")));
-        assert_eq!(executable(library), None);
-        assert_eq!(executable(r#"{"reason":"build-finished","success":true}"#), None);
-        assert_eq!(executable("not JSON"), None);
+    fn only_the_message_of_the_binary_has_a_path() {
+        let binary = r#"{"target":{"kind":["bin"],"name":"breaker"},"executable":"/x/breaker"}"#;
+        let library = r#"{"target":{"kind":["lib"],"name":"breaker_user"},"executable":null}"#;
+        assert_eq!(binary_path(binary), Some(PathBuf::from("/x/breaker")));
+        assert_eq!(binary_path(library), None);
+        assert_eq!(binary_path(r#"{"reason":"build-finished","success":true}"#), None);
+        assert_eq!(binary_path("not JSON"), None);
     }
 }

@@ -1,31 +1,33 @@
-//! What the kernel object is made from, as one number: `cargo xtask build` writes it beside the object, and the build
-//! script of breaker-user compares. Content, not times: a fresh clone has the times of the clone.
+//! A digest of the sources of the kernel object.
+//!
+//! `cargo xtask build` writes the digest beside the object, and the build script of breaker-user compares it.
+//! The digest covers contents and no file times, because a fresh clone has the times of the clone.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-/// All that decides what the kernel object contains, from the root of the workspace.
+/// The paths that determine the content of the kernel object, relative to the root of the workspace.
 pub const WATCHED: [&str; 4] =
     ["breaker-ebpf/Cargo.toml", "breaker-ebpf/src", "breaker-common/Cargo.toml", "breaker-common/src"];
 
-/// Where the object is, whatever target directory cargo uses for the rest.
+/// Returns the path of the object, which does not depend on the target directory of cargo.
 pub fn object(root: &Path) -> PathBuf {
     root.join("target/bpf/breaker.o")
 }
 
-/// Where the digest of the object's sources is.
+/// Returns the path of the file with the digest of the sources.
 pub fn stamp(root: &Path) -> PathBuf {
     root.join("target/bpf/breaker.o.sources")
 }
 
-/// A digest of names and contents of the watched Rust sources and manifests.
+/// Returns a digest of the names and contents of the watched Rust sources and manifests.
 pub fn digest(root: &Path) -> io::Result<String> {
     let mut files = Vec::new();
     for path in WATCHED {
         collect(&root.join(path), &mut files)?;
     }
     files.sort();
-    // FNV-1a: it tells an edit, not an attack.
+    // FNV-1a detects an edit. Protection against an attack is not needed.
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for file in files {
         let name = file.strip_prefix(root).unwrap_or(&file).to_string_lossy().into_owned();
@@ -44,7 +46,7 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
             collect(&entry?.path(), files)?;
         }
     } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "toml") {
-        // Editors leave all kinds of other files about.
+        // Other files, such as backups of an editor, do not change the object.
         files.push(path.to_path_buf());
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Runs every test, shows their output as it comes and ends with one line that says how many passed.
+//! Runs every test, forwards the output and prints one line with the counts at the end.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -6,54 +6,58 @@ use std::process::{ExitCode, Stdio};
 
 use anyhow::{Context, Result};
 
-use crate::leftovers::Machine;
+use crate::leftovers::Snapshot;
 use crate::process;
-use crate::tally::Tally;
+use crate::test_counts::TestCounts;
 
-/// Runs `cargo test` with `args` added. A test program that died without a result, and each thing left behind on the
-/// machine, counts as one failure.
+/// Runs `cargo test` with `args` added.
+///
+/// A test program that died without a result line counts as one failure. Each network namespace or pin that
+/// the tests leave on the machine counts as one failure too.
 pub fn run(args: &[OsString]) -> Result<ExitCode> {
-    let before = Machine::now();
+    let before = Snapshot::take();
     let mut cargo = process::cargo();
     cargo
-        // Without --no-fail-fast the count would end at the first program with a failure.
+        // Without --no-fail-fast cargo stops at the first program with a failure, and the counts are
+        // incomplete.
         .args(["test", "--workspace", "--exclude", "breaker-ebpf", "--exclude", "breaker-tests-ebpf"])
         .args(["--locked", "--no-fail-fast"])
         .args(args)
         .stdout(Stdio::piped());
     let mut child = cargo.spawn().with_context(|| format!("starting {}", process::describe(&cargo)))?;
-    let mut tally = match child.stdout.take() {
-        Some(stdout) => follow(stdout, std::io::stdout())?,
-        None => Tally::default(),
+    let mut counts = match child.stdout.take() {
+        Some(stdout) => forward(stdout, std::io::stdout())?,
+        None => TestCounts::default(),
     };
     let status = child.wait()?;
-    if !status.success() && tally.failed == 0 {
+    if !status.success() && counts.failed == 0 {
         eprintln!(
-            "xtask: cargo test failed though no test did: {status}: something did not compile, or a test program died"
+            "xtask: cargo test failed without a failed test: {status}: \
+             a crate did not compile, or a test program died"
         );
-        tally.failed = 1;
+        counts.failed = 1;
     }
-    for change in Machine::now().changes_since(&before) {
+    for change in Snapshot::take().changes_since(&before) {
         eprintln!("xtask: after the tests: {change}");
-        tally.failed += 1;
+        counts.failed += 1;
     }
-    println!("{tally}");
-    Ok(if tally.is_good() && status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    println!("{counts}");
+    Ok(if counts.succeeded() && status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Passes everything on, line by line, and counts.
-fn follow(from: impl Read, mut to: impl Write) -> Result<Tally> {
+/// Forwards every line and adds up the result lines.
+fn forward(from: impl Read, mut to: impl Write) -> Result<TestCounts> {
     let mut from = BufReader::new(from);
-    let mut tally = Tally::default();
+    let mut counts = TestCounts::default();
     let mut line = Vec::new();
-    // Bytes, not text: a test may print anything.
+    // Bytes, because the output of a test is not always UTF-8.
     while from.read_until(b'\n', &mut line)? > 0 {
         to.write_all(&line)?;
         to.flush()?;
-        tally.read(String::from_utf8_lossy(&line).trim_end());
+        counts.add_line(String::from_utf8_lossy(&line).trim_end());
         line.clear();
     }
-    Ok(tally)
+    Ok(counts)
 }
 
 #[cfg(test)]
@@ -61,12 +65,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn output_is_passed_on_whole_and_counted() {
-        let said =
-            b"\xff\xfe\ntest result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out\nno end of line";
+    fn output_is_forwarded_unchanged_and_counted() {
+        let output = b"\xff\xfe\ntest result: ok. 2 passed; 0 failed; 1 ignored; 0 measured\nno end of line";
         let mut shown = Vec::new();
-        let tally = follow(&said[..], &mut shown).expect("reading from memory");
-        assert_eq!(shown, said);
-        assert_eq!(tally, Tally { passed: 2, failed: 0, skipped: 1 });
+        let counts = forward(&output[..], &mut shown).expect("reading from memory");
+        assert_eq!(shown, output);
+        assert_eq!(counts, TestCounts { passed: 2, failed: 0, skipped: 1 });
     }
 }

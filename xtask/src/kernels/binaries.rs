@@ -1,4 +1,4 @@
-//! `breaker` and the tests as static programs: a machine that has nothing else can run them.
+//! Builds `breaker` and the tests as static programs, which run in a guest without any other file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,10 +12,13 @@ use serde_json::Value;
 use super::plan::Suite;
 use crate::{object, process};
 
-/// A target must be named for its flags to stay away from build scripts and macros, which cannot be static.
+/// The target is explicit, so that cargo does not apply the flags to build scripts and macros, which cannot
+/// be static.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-/// The profile for development, which compiles fastest, without what is not used there. What reads the object is optimized:
-/// emulated, it would else take longer than the kernel's verifier.
+/// The settings of the dev profile, which compiles fastest, without debug info.
+///
+/// The crates that read the object are optimized. Otherwise reading the object takes longer than the kernel's
+/// verifier, because the guest is emulated.
 const PROFILE: [&str; 6] = [
     "profile.dev.debug=0",
     "profile.dev.incremental=false",
@@ -25,12 +28,12 @@ const PROFILE: [&str; 6] = [
     "profile.dev.package.object.opt-level=2",
 ];
 
-/// Where the programs for the kernel go that only tests use.
+/// The directory of the guest with the BPF programs that only tests use.
 pub const OBJECTS: &str = "objects";
-/// Those of them that are used there: see `breaker_tests::empty`.
-const USED: [&str; 1] = ["empty"];
+/// The names of the BPF programs that only tests use, see `breaker_tests::empty`.
+const TEST_OBJECTS: [&str; 1] = ["empty"];
 
-/// Builds them with these test programs; the content of each by its name.
+/// Builds `breaker`, the guest's init and the test programs of the suites. Returns the contents by name.
 pub fn build(cache: &Path, suites: &[Suite]) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut names = vec!["breaker", "guest"];
     let mut cargo = process::cargo();
@@ -58,7 +61,7 @@ pub fn build(cache: &Path, suites: &[Suite]) -> Result<BTreeMap<String, Vec<u8>>
     let mut paths = BTreeMap::new();
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).lines() {
-            paths.extend(executable(&line?));
+            paths.extend(name_and_path(&line?));
         }
     }
     let status = child.wait()?;
@@ -69,16 +72,17 @@ pub fn build(cache: &Path, suites: &[Suite]) -> Result<BTreeMap<String, Vec<u8>>
         Ok((name, fs::read(path).with_context(|| format!("reading {}", path.display()))?))
     };
     let programs = names.into_iter().map(|name| {
-        let path =
-            paths.get(name).with_context(|| format!("building static programs: cargo names no {name}"))?;
+        let path = paths
+            .get(name)
+            .with_context(|| format!("building static programs: cargo reported no executable {name}"))?;
         read(name.to_owned(), path)
     });
-    let objects = USED.iter().map(|name| read(format!("{OBJECTS}/{name}"), &object::built(name)));
+    let objects = TEST_OBJECTS.iter().map(|name| read(format!("{OBJECTS}/{name}"), &object::compiled(name)));
     programs.chain(objects).collect()
 }
 
-/// Name and place of a program in cargo's message that it is there.
-fn executable(message: &str) -> Option<(String, PathBuf)> {
+/// Returns the name and the path of a program from a JSON message of cargo.
+fn name_and_path(message: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(message).ok()?;
     let path = message["executable"].as_str()?;
     Some((message["target"]["name"].as_str()?.to_owned(), path.into()))
@@ -89,11 +93,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_name_and_path_of_programs_alone() {
-        let test = r#"{"reason":"compiler-artifact","target":{"kind":["test"],"name":"program"},"executable":"/x/program-1f"}"#;
+    fn only_the_message_of_a_program_has_a_name_and_a_path() {
+        let test = r#"{"target":{"kind":["test"],"name":"program"},"executable":"/x/program-1f"}"#;
         let library =
             r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"program"},"executable":null}"#;
-        assert_eq!(executable(test), Some(("program".to_owned(), "/x/program-1f".into())));
-        assert_eq!(executable(library), None);
+        assert_eq!(name_and_path(test), Some(("program".to_owned(), "/x/program-1f".into())));
+        assert_eq!(name_and_path(library), None);
     }
 }

@@ -1,35 +1,36 @@
-//! The archive that a kernel unpacks into its first file system: cpio in the format "newc", as the kernel's
-//! `Documentation/driver-api/early-userspace/buffer-format.rst` has it.
+//! Writes an initramfs archive, in the cpio format "newc".
+//!
+//! The kernel's `Documentation/driver-api/early-userspace/buffer-format.rst` specifies the format.
 
-/// An archive that is being put together.
+/// An archive under construction.
 #[derive(Default)]
 pub struct Cpio {
     bytes: Vec<u8>,
     entries: u32,
 }
 
-/// Type and permissions of what an entry is.
+/// File types and permissions of entries, as in `st_mode`.
 const DIRECTORY: u32 = 0o040_755;
 const EXECUTABLE: u32 = 0o100_755;
 const CHARACTER_DEVICE: u32 = 0o020_600;
 
 impl Cpio {
-    /// Adds a directory. Those above it must have been added before.
+    /// Adds a directory. The parent directories must have been added before.
     pub fn directory(&mut self, path: &str) {
         self.entry(path, DIRECTORY, (0, 0), b"");
     }
 
-    /// Adds a file that can be executed.
+    /// Adds an executable file.
     pub fn file(&mut self, path: &str, content: &[u8]) {
         self.entry(path, EXECUTABLE, (0, 0), content);
     }
 
-    /// Adds a character device by its numbers.
+    /// Adds a character device with its major and minor number.
     pub fn device(&mut self, path: &str, numbers: (u32, u32)) {
         self.entry(path, CHARACTER_DEVICE, numbers, b"");
     }
 
-    /// The whole archive.
+    /// Adds the trailer and returns the archive.
     pub fn finish(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", 0, (0, 0), b"");
         self.bytes
@@ -38,7 +39,8 @@ impl Cpio {
     fn entry(&mut self, path: &str, mode: u32, device: (u32, u32), content: &[u8]) {
         self.entries += 1;
         let (size, name_size) = (content.len() as u32, path.len() as u32 + 1);
-        // Inode, mode, user, group, links, time, size, device's two numbers, this node's two numbers, name's size, checksum.
+        // Inode, mode, user, group, links, time, size, two numbers of the device that holds the file, two
+        // numbers of this device node, size of the name, checksum.
         let fields = [self.entries, mode, 0, 0, 1, 0, size, 0, 0, device.0, device.1, name_size, 0];
         self.bytes.extend(b"070701");
         self.bytes.extend(fields.iter().flat_map(|field| format!("{field:08x}").into_bytes()));
@@ -69,7 +71,7 @@ mod tests {
         let text = String::from_utf8(bytes).expect("ASCII");
         assert!(text.starts_with("07070100000001000041ed"), "{text:?}");
         let at = text.find("init\0").expect("the name");
-        // 110 bytes of header and 5 of name, then the content.
+        // The content follows the header of 110 bytes and the name of 5 bytes.
         assert_eq!((at % 4, &text[at + 6..at + 14]), (2, "12345\0\0\0"));
         let device = text.find("dev/console\0").expect("the name");
         assert_eq!(&text[device - 32..device], "00000005000000010000000c00000000");

@@ -1,6 +1,7 @@
-//! Debian's cloud kernels: found through the package index, verified by apt, and of each only the files that booting it takes.
+//! Fetches Debian cloud kernels: apt verifies the packages, and only the files for booting are kept.
 //!
-//! apt is configured anew for each suite in a directory of its own: nothing of the machine's package management is changed.
+//! Each suite has its own apt configuration in its own directory. The package management of the machine is
+//! not changed.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -13,13 +14,14 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::modules;
 use crate::process;
 
-/// The series that is asked for by no number.
+/// The name that selects the newest series.
 pub const NEWEST: &str = "newest";
-/// Where Debian's archive is, unless apt is told of another place for it.
+/// The archive of Debian, unless apt on this machine has a mirror.
 const ARCHIVE: &str = "http://deb.debian.org/";
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Series of kernels and the suite that has them, with their fixes; all others are where the newest is.
+/// Kernel series with the suite of their security updates. All other series are in the suite of the newest
+/// kernel.
 const SUITES: [(&str, Suite); 3] = [
     ("5.10", Suite { name: "bullseye-security", label: "Debian-Security", directory: "debian-security" }),
     ("6.1", Suite { name: "bookworm-security", label: "Debian-Security", directory: "debian-security" }),
@@ -27,7 +29,7 @@ const SUITES: [(&str, Suite); 3] = [
 ];
 const NEWEST_SUITE: Suite = Suite { name: "trixie-backports", label: "Debian", directory: "debian" };
 
-/// A suite, and which archive it is in.
+/// A suite and its archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Suite {
     name: &'static str,
@@ -35,20 +37,20 @@ struct Suite {
     directory: &'static str,
 }
 
-/// A kernel that can be booted.
+/// A kernel that QEMU can boot.
 pub struct Image {
-    /// Its `uname -r`.
+    /// The release, as in `uname -r`.
     pub release: String,
-    /// What QEMU starts.
+    /// The path of the kernel image.
     pub kernel: PathBuf,
-    /// Modules in the order in which they can be loaded.
+    /// The paths of the modules in load order.
     pub modules: Vec<PathBuf>,
 }
 
-/// Finds kernels in their suites. Asks each suite once, however many of its kernels are wanted.
+/// Fetches the newest kernel of each series. The index of a suite is updated once for all its kernels.
 pub fn fetch(wanted: &[String], cache: &Path) -> Result<Vec<Image>> {
     let mut indexes = BTreeMap::new();
-    let mut image = |series: &String| {
+    let mut fetch_image = |series: &String| {
         let suite = suite_of(series);
         let index = match indexes.entry(suite) {
             Entry::Occupied(known) => known.into_mut(),
@@ -56,17 +58,17 @@ pub fn fetch(wanted: &[String], cache: &Path) -> Result<Vec<Image>> {
         };
         index.image(series, cache)
     };
-    let named = |series| {
-        image(series).with_context(|| format!("kernel {series} of Debian's {}", suite_of(series).name))
+    let with_name = |series| {
+        fetch_image(series).with_context(|| format!("kernel {series} of Debian's {}", suite_of(series).name))
     };
-    wanted.iter().map(named).collect()
+    wanted.iter().map(with_name).collect()
 }
 
 fn suite_of(series: &str) -> Suite {
-    SUITES.iter().find(|(of, _)| *of == series).map_or(NEWEST_SUITE, |(_, suite)| *suite)
+    SUITES.iter().find(|(name, _)| *name == series).map_or(NEWEST_SUITE, |(_, suite)| *suite)
 }
 
-/// What a suite has.
+/// The package index of a suite.
 struct Index {
     apt: Apt,
     packages: Vec<String>,
@@ -81,14 +83,15 @@ impl Index {
         let packages: Vec<String> =
             String::from_utf8_lossy(&names.stdout).lines().map(str::to_owned).collect();
         if packages.is_empty() {
-            bail!("its index has no packages of a kernel: could it be fetched?");
+            bail!("the index has no kernel packages: check the network access to the archive");
         }
         Ok(Self { apt, packages })
     }
 
-    /// The newest kernel of a series, from the cache where it is there.
+    /// Returns the newest kernel of a series, from the cache if the cache has the kernel.
     fn image(&self, series: &str, cache: &Path) -> Result<Image> {
-        let release = newest(&self.packages, series).ok_or_else(|| anyhow!("there is none"))?;
+        let release = newest(&self.packages, series)
+            .ok_or_else(|| anyhow!("the suite has no kernel of this series"))?;
         let done = cache.join("images").join(&release);
         if !done.is_dir() {
             let work = done.with_extension("new");
@@ -97,21 +100,22 @@ impl Index {
             self.unpack(&release, &work).with_context(|| format!("linux {release}"))?;
             fs::rename(&work, &done).with_context(|| format!("renaming {}", work.display()))?;
         }
-        let modules = modules::in_order(&done)?;
+        let modules = modules::load_order(&done)?;
         Ok(Image { kernel: done.join("vmlinuz"), modules, release })
     }
 
-    /// Downloads what a kernel consists of: one package, or from 6.19 on an empty one and two with the files.
+    /// Downloads and unpacks the packages of a kernel. From 6.19 on the image package is empty, and two more
+    /// packages have the files.
     fn unpack(&self, release: &str, into: &Path) -> Result<()> {
         let parts = ["image", "binary", "modules"].map(|part| format!("linux-{part}-{release}"));
-        let there: Vec<&String> = parts.iter().filter(|name| self.packages.contains(name)).collect();
+        let available: Vec<&String> = parts.iter().filter(|name| self.packages.contains(name)).collect();
         eprintln!("fetching linux {release}");
-        process::run(self.apt.command("apt-get", "download").arg("-qq").args(there).current_dir(into))?;
+        process::run(self.apt.command("apt-get", "download").arg("-qq").args(available).current_dir(into))?;
         for file in files(into)? {
             extract(&file, into)?;
         }
         if !into.join("vmlinuz").is_file() {
-            bail!("no vmlinuz is in its packages");
+            bail!("its packages contain no vmlinuz");
         }
         let missing = modules::missing(into)?;
         if !missing.is_empty() {
@@ -121,7 +125,7 @@ impl Index {
     }
 }
 
-/// apt with a list of one suite.
+/// An apt configuration with one suite as its only source.
 struct Apt {
     options: Vec<String>,
 }
@@ -146,9 +150,9 @@ impl Apt {
             "APT::Architecture=amd64".to_owned(),
             "Acquire::Languages=none".to_owned(),
             "Acquire::Retries=3".to_owned(),
-            // Else an index that could not be fetched is no error, and an old one is used.
+            // Without this option a failed download is no error, and apt uses an old index.
             "APT::Update::Error-Mode=any".to_owned(),
-            // As who it runs: the directories are ours, and not of the user that apt would become.
+            // apt keeps the user of xtask: the sandbox user could not write to the directories.
             "APT::Sandbox::User=".to_owned(),
             "Debug::NoLocking=1".to_owned(),
         ];
@@ -162,10 +166,10 @@ impl Apt {
     }
 }
 
-/// The archive that this machine's apt knows under the suite's label: a mirror, it may be.
+/// Returns the archive that apt on this machine has for the label of the suite, which may be a mirror.
 fn archive(suite: Suite) -> String {
     let format = "$(ORIGIN) $(LABEL) $(REPO_URI)";
-    let known = process::answer(Command::new("apt-get").args(["indextargets", "--format", format]));
+    let known = process::stdout_of(Command::new("apt-get").args(["indextargets", "--format", format]));
     mirror(&known.unwrap_or_default(), suite).unwrap_or_else(|| format!("{ARCHIVE}{}", suite.directory))
 }
 
@@ -174,37 +178,37 @@ fn mirror(known: &str, suite: Suite) -> Option<String> {
     known.lines().find_map(|line| line.strip_prefix(&start)).map(str::to_owned)
 }
 
-/// The release with the highest version in a series, of those that have a package.
+/// Returns the release with the highest version in a series.
 fn newest(packages: &[String], series: &str) -> Option<String> {
-    let of = if series == NEWEST { Vec::new() } else { numbers(series) };
+    let prefix = if series == NEWEST { Vec::new() } else { numbers(series) };
     let releases = packages.iter().filter_map(|name| name.strip_prefix("linux-image-"));
     releases
         .filter(|release| {
             release.ends_with("-cloud-amd64") && release.starts_with(|first: char| first.is_ascii_digit())
         })
         .map(|release| (numbers(release.trim_end_matches("-cloud-amd64")), release))
-        // A name with only two numbers is of a package that leads on to another.
-        .filter(|(version, _)| version.len() > 2 && version.starts_with(&of))
+        // A name with only two numbers belongs to a metapackage.
+        .filter(|(version, _)| version.len() > 2 && version.starts_with(&prefix))
         .max()
         .map(|(_, release)| release.to_owned())
 }
 
-/// Reads a series of kernels: two numbers with a dot, or `newest`.
+/// Parses a kernel series: two numbers with a dot, or `newest`.
 pub fn series(text: &str) -> Result<String> {
     let numbers: Vec<&str> = text.split('.').collect();
     let is_number = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if text != NEWEST && (numbers.len() != 2 || !numbers.iter().all(is_number)) {
-        bail!("a series of kernels is two numbers, as in 6.1, or `{NEWEST}`");
+        bail!("a kernel series is two numbers such as 6.1, or `{NEWEST}`");
     }
     Ok(text.to_owned())
 }
 
-/// The numbers in a text, in order.
+/// Returns the numbers in a text, in order.
 pub fn numbers(text: &str) -> Vec<u32> {
     text.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
 }
 
-/// Takes the kernel and the modules that we know out of a package, and removes it.
+/// Extracts the kernel and the known modules from a package, and removes the package.
 fn extract(package: &Path, into: &Path) -> Result<()> {
     let archive = into.join("data.tar");
     let mut unpack = Command::new("dpkg-deb");
@@ -213,10 +217,10 @@ fn extract(package: &Path, into: &Path) -> Result<()> {
     let list = Command::new("tar").arg("-tf").arg(&archive).output().context("starting tar")?;
     for member in String::from_utf8_lossy(&list.stdout).lines() {
         let file = member.rsplit('/').next().unwrap_or_default();
-        // In /boot up to 6.18, among the modules after.
+        // The kernel image is in /boot up to 6.18, and beside the modules from 6.19 on.
         let name = if file.starts_with("vmlinuz") { "vmlinuz" } else { file };
-        if name == "vmlinuz" || modules::may_be_needed(name) {
-            take(&archive, member, &into.join(name))?;
+        if name == "vmlinuz" || modules::is_used(name) {
+            extract_member(&archive, member, &into.join(name))?;
         }
     }
     fs::remove_file(&archive)?;
@@ -224,8 +228,9 @@ fn extract(package: &Path, into: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Takes one member out of an archive; a compressed module is decompressed, which not every kernel can.
-fn take(archive: &Path, member: &str, to: &Path) -> Result<()> {
+/// Extracts one member of an archive. A compressed module is decompressed, because not every kernel can do
+/// so.
+fn extract_member(archive: &Path, member: &str, to: &Path) -> Result<()> {
     let mut tar = Command::new("tar");
     tar.arg("-xOf").arg(archive).arg(member).stdout(File::create(to)?).stdin(Stdio::null());
     process::run(&mut tar)?;
@@ -248,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_of_a_series_is_by_number_and_never_a_leading_package() {
+    fn the_newest_of_a_series_is_found_by_number_and_is_never_a_metapackage() {
         let packages: Vec<String> = [
             "linux-image-6.1.0-9-cloud-amd64",
             "linux-image-6.1.0-56-cloud-amd64",
@@ -274,8 +279,9 @@ mod tests {
     }
 
     #[test]
-    fn a_mirror_is_the_one_of_the_same_label() {
-        let known = "Google cloud http://g/\nDebian Debian http://m/debian/\nDebian Debian-Security http://m/security/";
+    fn a_mirror_is_found_by_the_label_of_the_suite() {
+        let known = "Google cloud http://g/\nDebian Debian http://m/debian/\n\
+                     Debian Debian-Security http://m/security/";
         assert_eq!(mirror(known, NEWEST_SUITE).as_deref(), Some("http://m/debian/"));
         assert_eq!(mirror(known, suite_of("6.1")).as_deref(), Some("http://m/security/"));
         assert_eq!(mirror("Ubuntu Ubuntu http://u/", NEWEST_SUITE), None);

@@ -1,4 +1,4 @@
-//! An emulated machine: QEMU without any hardware acceleration, which not every host has and some have broken.
+//! Boots a kernel in QEMU without hardware acceleration, which some hosts lack and some hosts have broken.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,117 +15,123 @@ use super::binaries::OBJECTS;
 use super::cpio::Cpio;
 use super::image::Image;
 use super::plan::{self, SUITES, Task};
-use crate::tally::Tally;
+use crate::test_counts::TestCounts;
 
-/// What QEMU is called.
+/// The program name of QEMU.
 const QEMU: &str = "qemu-system-x86_64";
-/// A machine that is not done by then hangs. A run takes a tenth to a fifth of it on two free CPUs.
-const PATIENCE: Duration = Duration::from_secs(600);
-/// What the guest's closing line begins with.
-const CLOSING: &str = "guest: ";
-/// Lines of the console that are shown of a failure.
+/// The longest run time of a guest. A run takes a tenth to a fifth of this time on two free CPUs.
+const TIMEOUT: Duration = Duration::from_secs(600);
+/// The prefix of the console line with the results of the guest.
+const RESULT_PREFIX: &str = "guest: ";
+/// The number of console lines that a failure shows.
 const TAIL: usize = 40;
-/// The kernel's console, by its device numbers.
+/// The device numbers of the kernel's console.
 const CONSOLE: (u32, u32) = (5, 1);
 
-/// What came of a machine.
+/// The outcome of a guest.
 pub struct Outcome {
-    /// What the guest found.
+    /// The results that the guest printed.
     pub found: Value,
-    /// Its tests.
-    pub tally: Tally,
-    /// From start to power-off.
+    /// The counts of its tests.
+    pub counts: TestCounts,
+    /// The time from the start to power-off.
     pub took: Duration,
 }
 
-/// A line of the console, and when it came after the start.
+/// A line of the console and its time since the start.
 struct Line {
     at: Duration,
     text: String,
 }
 
-/// What a machine said, and how it ended.
-struct Run {
+/// The console of one boot, its duration, and whether it reached the timeout.
+struct BootRun {
     console: Vec<Line>,
     took: Duration,
-    hangs: bool,
+    timed_out: bool,
 }
 
-/// Boots a kernel, lets the guest do its work and waits until it has powered off. The console is kept in `log`.
-/// Until then its first files lie beside it.
+/// Boots a kernel, runs the task in the guest and waits for power-off. The console is written to `log`, and
+/// the initramfs is beside the log during the run.
 ///
-/// A kernel that dies while the guest complains of nothing is booted once more, and its console kept too: about one emulated machine
-/// in twenty loses its registers (QEMU 7.2). A fault of the kernel that a program of ours leads to comes again.
+/// A kernel that crashes without a failed test is booted a second time, and the first console is kept too:
+/// about one emulated machine in twenty loses its registers (QEMU 7.2). A crash that breaker causes happens
+/// again.
 pub fn run(image: &Image, task: Task, programs: &BTreeMap<String, Vec<u8>>, log: &Path) -> Result<Outcome> {
     let archive = log.with_extension("cpio");
-    fs::write(&archive, first_files(image, task, programs)?)
+    fs::write(&archive, initramfs(image, task, programs)?)
         .with_context(|| format!("writing {}", archive.display()))?;
-    let mut run = once(image, task, &archive, log)?;
+    let mut run = boot_and_wait(image, task, &archive, log)?;
     if run.crashed() {
         let kept = log.with_extension("crashed.log");
         fs::rename(log, &kept).with_context(|| format!("keeping {}", kept.display()))?;
         eprintln!(
-            "xtask: {} crashed after {} s: once more: see {}",
+            "xtask: {} crashed after {} s: booting a second time: the console is in {}",
             image.release,
             run.took.as_secs(),
             kept.display()
         );
-        run = once(image, task, &archive, log)?;
+        run = boot_and_wait(image, task, &archive, log)?;
     }
     fs::remove_file(&archive).with_context(|| format!("removing {}", archive.display()))?;
-    let Run { console, took, hangs } = run;
-    // QEMU ends with 0 after a panic too: only the guest's own line tells.
-    let Some(found) = closing(&console) else {
+    let BootRun { console, took, timed_out } = run;
+    // The exit status of QEMU is 0 after a panic too, so only the result line shows success.
+    let Some(found) = find_result(&console) else {
         let what =
-            if hangs { format!("not done after {} s", PATIENCE.as_secs()) } else { "failed".to_owned() };
+            if timed_out { format!("not done after {} s", TIMEOUT.as_secs()) } else { "failed".to_owned() };
         let tail = text(&console[console.len().saturating_sub(TAIL)..]);
-        bail!("{what}; the end of its console, all of which is in {}:\n{tail}", log.display());
+        bail!("{what}; the whole console is in {}, and it ends with:\n{tail}", log.display());
     };
-    let mut tally = Tally::default();
-    console.iter().for_each(|line| tally.read(&line.text));
-    Ok(Outcome { found, tally, took })
+    let mut counts = TestCounts::default();
+    console.iter().for_each(|line| counts.add_line(&line.text));
+    Ok(Outcome { found, counts, took })
 }
 
-fn once(image: &Image, task: Task, archive: &Path, log: &Path) -> Result<Run> {
+fn boot_and_wait(image: &Image, task: Task, archive: &Path, log: &Path) -> Result<BootRun> {
     let start = Instant::now();
-    let mut child = boot(image, task, archive)?;
-    let lines = child.stdout.take().map(listen);
-    let console = lines.map(|lines| follow(&lines, start)).unwrap_or_default();
-    // It has closed its output, or is to be ended.
-    let hangs = start.elapsed() >= PATIENCE;
-    if hangs {
+    let mut child = start_qemu(image, task, archive)?;
+    let lines = child.stdout.take().map(read_lines);
+    let console = lines.map(|lines| collect_console(&lines, start)).unwrap_or_default();
+    // QEMU closed its output or reached the timeout.
+    let timed_out = start.elapsed() >= TIMEOUT;
+    if timed_out {
         child.kill().context("ending QEMU")?;
     }
     child.wait().context("waiting for QEMU")?;
     fs::write(log, text(&console)).with_context(|| format!("writing {}", log.display()))?;
-    Ok(Run { console, took: start.elapsed(), hangs })
+    Ok(BootRun { console, took: start.elapsed(), timed_out })
 }
 
-impl Run {
-    /// The kernel died, and not of what the guest or a test of it found.
+impl BootRun {
+    /// Returns true if the kernel panicked for a reason other than the guest's init or a failed test.
     fn crashed(&self) -> bool {
-        let says = |what| self.console.iter().any(|line: &Line| line.text.contains(what));
-        says("Kernel panic") && !says("Attempted to kill init") && !says("FAILED") && !says("guest failed")
+        let contains = |what| self.console.iter().any(|line: &Line| line.text.contains(what));
+        contains("Kernel panic")
+            && !contains("Attempted to kill init")
+            && !contains("FAILED")
+            && !contains("guest failed")
     }
 }
 
-fn boot(image: &Image, task: Task, archive: &Path) -> Result<Child> {
+fn start_qemu(image: &Image, task: Task, archive: &Path) -> Result<Child> {
     let mut qemu = Command::new(QEMU);
     match task {
         Task::Tests => qemu.args(["-smp", "2"]),
-        // An instruction takes a nanosecond, whichever CPU's it is: there is one. Where it would wait, its clock goes on at once.
-        Task::Counts => qemu.args(["-smp", "1", "-icount", "shift=0,sleep=off"]),
+        // The clock advances one nanosecond per instruction, so there is one CPU. An idle CPU does not wait:
+        // the clock jumps to the next event.
+        Task::CountInstructions => qemu.args(["-smp", "1", "-icount", "shift=0,sleep=off"]),
     };
-    // Both CPUs in one thread: in two, QEMU 7.2 now and then runs an instruction that the kernel has just patched away (an oops by int3
-    // at boot), and it is no slower.
+    // One thread for both CPUs is as fast as two threads. With two threads QEMU 7.2 sometimes runs an
+    // instruction that the kernel has just patched (an oops by int3 at boot).
     qemu.args(["-accel", "tcg,thread=single", "-cpu", "max", "-m", "512", "-nodefaults", "-no-reboot"])
         .args(["-display", "none", "-serial", "stdio"])
         .arg("-kernel")
         .arg(&image.kernel)
         .arg("-initrd")
         .arg(archive)
-        // A warning of the kernel is a panic, a panic is the end, and nothing less comes between the lines of the tests.
-        // What the kernel does not know goes on into the environment of all programs.
+        // A warning of the kernel is a panic, and a panic ends the run. Log level 1 keeps other kernel
+        // messages out of the output of the tests. The kernel passes unknown parameters to init as
+        // environment variables.
         .arg("-append")
         .arg(format!(
             "console=ttyS0 loglevel=1 panic=-1 oops=panic panic_on_warn=1 BREAKER_TESTS_OBJECTS=/{OBJECTS}"
@@ -135,15 +141,16 @@ fn boot(image: &Image, task: Task, archive: &Path) -> Result<Child> {
     qemu.spawn().with_context(|| format!("starting {QEMU}"))
 }
 
-/// The machine's first files: programs, modules, the plan.
-fn first_files(image: &Image, task: Task, programs: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>> {
+/// Returns the initramfs: programs, modules and the plan.
+fn initramfs(image: &Image, task: Task, programs: &BTreeMap<String, Vec<u8>>) -> Result<Vec<u8>> {
     let mut files = Cpio::default();
     for directory in ["dev", "proc", "sys", "tmp", "modules", OBJECTS] {
         files.directory(directory);
     }
     files.device("dev/console", CONSOLE);
-    // Unpacking takes time: those that count run no tests.
-    let unused = |name: &str| task == Task::Counts && SUITES.iter().any(|suite| suite.program == name);
+    // Unpacking takes time, so a guest that only counts instructions gets no test programs.
+    let unused =
+        |name: &str| task == Task::CountInstructions && SUITES.iter().any(|suite| suite.program == name);
     for (name, content) in programs.iter().filter(|(name, _)| !unused(name)) {
         files.file(if name == "guest" { "init" } else { name }, content);
     }
@@ -157,8 +164,8 @@ fn first_files(image: &Image, task: Task, programs: &BTreeMap<String, Vec<u8>>) 
     Ok(files.finish())
 }
 
-/// Reads lines in a thread, so that the reader of the channel can lose its patience.
-fn listen(from: impl Read + Send + 'static) -> Receiver<String> {
+/// Reads lines in a thread, so that the receiver can time out.
+fn read_lines(from: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, lines) = mpsc::channel();
     std::thread::spawn(move || {
         let mut from = BufReader::new(from);
@@ -173,10 +180,10 @@ fn listen(from: impl Read + Send + 'static) -> Receiver<String> {
     lines
 }
 
-fn follow(lines: &Receiver<String>, start: Instant) -> Vec<Line> {
+fn collect_console(lines: &Receiver<String>, start: Instant) -> Vec<Line> {
     let mut console = Vec::new();
     loop {
-        let left = PATIENCE.saturating_sub(start.elapsed());
+        let left = TIMEOUT.saturating_sub(start.elapsed());
         match lines.recv_timeout(left) {
             Ok(text) => console.push(Line { at: start.elapsed(), text }),
             Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => return console,
@@ -188,8 +195,8 @@ fn text(console: &[Line]) -> String {
     console.iter().map(|line| format!("{:6.1} {}\n", line.at.as_secs_f32(), line.text)).collect()
 }
 
-fn closing(console: &[Line]) -> Option<Value> {
-    console.iter().rev().find_map(|line| serde_json::from_str(line.text.strip_prefix(CLOSING)?).ok())
+fn find_result(console: &[Line]) -> Option<Value> {
+    console.iter().rev().find_map(|line| serde_json::from_str(line.text.strip_prefix(RESULT_PREFIX)?).ok())
 }
 
 #[cfg(test)]
@@ -197,19 +204,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_closing_line_is_success() {
+    fn only_a_complete_result_line_is_a_success() {
         let line = |text: &&str| Line { at: Duration::ZERO, text: text.to_string() };
         let console = |lines: &[&str]| lines.iter().map(line).collect::<Vec<_>>();
-        assert_eq!(closing(&console(&["x", "guest: {\"hook\":\"tcx\"}"])).expect("one")["hook"], "tcx");
-        assert_eq!(closing(&console(&["guest failed: x", "guest: {\"hook\":"])), None);
+        assert_eq!(find_result(&console(&["x", "guest: {\"hook\":\"tcx\"}"])).expect("one")["hook"], "tcx");
+        assert_eq!(find_result(&console(&["guest failed: x", "guest: {\"hook\":"])), None);
     }
 
     #[test]
-    fn a_crash_is_of_the_kernel_alone() {
+    fn a_panic_after_a_failed_test_is_no_crash_of_the_kernel() {
         let crashed = |lines: &[&str]| {
             let console =
                 lines.iter().map(|text| Line { at: Duration::ZERO, text: text.to_string() }).collect();
-            Run { console, took: Duration::ZERO, hangs: false }.crashed()
+            BootRun { console, took: Duration::ZERO, timed_out: false }.crashed()
         };
         let panic = "Kernel panic - not syncing: Fatal exception in interrupt";
         assert!(crashed(&["test a ... ok", "RIP: 0010:tcp_diag_dump+0x1f", panic]));
@@ -222,12 +229,11 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_machine_is_not_waited_for_longer_than_said() {
+    fn a_silent_machine_reaches_the_timeout() {
         let (sender, lines) = mpsc::channel();
-        sender.send("one".to_owned()).expect("a listener");
-        let started = Instant::now()
-            .checked_sub(PATIENCE - Duration::from_millis(20))
-            .expect("a machine up for longer");
-        assert_eq!(follow(&lines, started)[0].text, "one");
+        sender.send("one".to_owned()).expect("a receiver");
+        let started =
+            Instant::now().checked_sub(TIMEOUT - Duration::from_millis(20)).expect("a machine up for longer");
+        assert_eq!(collect_console(&lines, started)[0].text, "one");
     }
 }

@@ -1,4 +1,4 @@
-//! What is run on a kernel, and what it must come to.
+//! The tests that run on each kernel, and the expected results.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ use serde_json::{Value, json};
 
 use super::image::{Image, numbers};
 
-/// Tests of one test program.
+/// The selected tests of one test program.
 pub struct Suite {
-    /// The file in tests/tests, without its ending.
+    /// The file name in tests/tests, without the extension.
     pub program: &'static str,
-    /// Names of the tests; those that need other programs (ip, nft) or a clock that keeps up with the packets are left out.
+    /// The names of the tests. Tests that need other programs (ip, nft) or a real-time clock are left out.
     tests: &'static [&'static str],
 }
 
-/// Each kernel runs these.
+/// The suites that run on each supported kernel.
 pub const SUITES: &[Suite] = &[
     Suite {
         program: "program",
@@ -54,22 +54,22 @@ pub const SUITES: &[Suite] = &[
         tests: &["fills_that_come_later_and_those_of_other_sessions_of_the_group_count"],
     },
 ];
-/// How many times slower than a processor its emulation is, about.
+/// The approximate slowdown of the emulation against a real processor.
 const SLOWNESS: u32 = 20;
-/// The first kernel that is supported, and the first with tcx.
+/// The first supported kernel, and the first kernel with tcx.
 const SUPPORTED: [u32; 2] = [6, 1];
 const TCX: [u32; 2] = [6, 6];
 
-/// What a kernel must come to.
+/// The expected result of a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
-    /// `breaker load` says what is missing.
+    /// `breaker load` refuses and names the missing kernel features.
     Refusal,
-    /// All tests pass, attached by this hook.
+    /// All tests pass, and the program is attached by this hook.
     Hook(&'static str),
 }
 
-/// What a kernel must come to, by its release.
+/// Returns the expected result for a kernel release.
 pub fn expected(release: &str) -> Expected {
     let version = numbers(release);
     if version[..] < SUPPORTED[..] {
@@ -79,45 +79,48 @@ pub fn expected(release: &str) -> Expected {
     }
 }
 
-/// How many tests run on a kernel that is supported.
-pub fn tests() -> u64 {
+/// Returns the number of tests that run on a supported kernel.
+pub fn test_count() -> u64 {
     SUITES.iter().map(|suite| suite.tests.len() as u64).sum()
 }
 
-/// What a machine is booted for.
+/// The purpose of a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// To run the tests.
+    /// Runs the tests.
     Tests,
-    /// To count the instructions that packets take, on a machine with one CPU and an instruction a nanosecond.
-    Counts,
+    /// Counts the instructions per packet, on a machine with one CPU and one instruction per nanosecond.
+    CountInstructions,
 }
 
 impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Tests => "tests",
-            Self::Counts => "counts",
+            Self::CountInstructions => "counts",
         })
     }
 }
 
-/// What a kernel is booted for: the tests, and where packets are counted that too; or `only` that.
-pub fn tasks(only: bool, counted: bool) -> &'static [Task] {
-    match (only, counted) {
-        (true, _) => &[Task::Counts],
-        (false, true) => &[Task::Tests, Task::Counts],
+/// Returns the tasks of a kernel.
+///
+/// With `counts_only` the tests are left out. `is_counted` is true for the kernel on which instructions are
+/// counted.
+pub fn tasks(counts_only: bool, is_counted: bool) -> &'static [Task] {
+    match (counts_only, is_counted) {
+        (true, _) => &[Task::CountInstructions],
+        (false, true) => &[Task::Tests, Task::CountInstructions],
         (false, false) => &[Task::Tests],
     }
 }
 
-/// The plan as the guest reads it.
+/// Returns the plan as JSON, in the form that the guest reads.
 pub fn plan(image: &Image, modules: &[String], task: Task) -> Value {
     let suites: Vec<Value> =
         SUITES.iter().map(|suite| json!({ "program": suite.program, "tests": suite.tests })).collect();
     json!({
         "refused": expected(&image.release) == Expected::Refusal,
-        "counts": task == Task::Counts,
+        "counts": task == Task::CountInstructions,
         "modules": modules,
         "slowness": SLOWNESS,
         "suites": suites,
@@ -137,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn every_test_of_the_plan_is_there() {
+    fn every_test_of_the_plan_exists() {
         for suite in SUITES {
             let path = crate::workspace::root().join("tests/tests").join(suite.program).with_extension("rs");
             let text = std::fs::read_to_string(&path).expect("the test program");

@@ -1,5 +1,8 @@
-//! Two counts of instructions that are kept in bench/, by kernel: how many the verifier went through for each program, and how many a
-//! packet of each kind takes. Both repeat exactly, so what grows is noticed long before a kernel refuses it or a clock shows it.
+//! The records in bench/: per kernel, the instructions that the verifier processed for each program, and the
+//! instructions that each kind of packet takes.
+//!
+//! Both counts are reproducible. Growth is therefore visible long before a kernel refuses the program or a
+//! clock shows a difference.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,49 +11,50 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{COUNTED, USUAL};
+use super::{COUNTED_KERNEL, DEFAULT_KERNELS};
 use crate::workspace;
 
-/// Half of what the verifier goes through before it gives up (`BPF_COMPLEXITY_LIMIT_INSNS`).
+/// Half of the number of instructions after which the verifier gives up (`BPF_COMPLEXITY_LIMIT_INSNS`,
+/// 1,000,000).
 const LIMIT: u64 = 500_000;
-/// Percent over the record that are growth.
-const GROWTH: u64 = 5;
+/// The accepted growth against the record, in percent.
+const MAX_GROWTH: u64 = 5;
 
-/// Numbers by what they are of: a program, or a hook and a kind of packet.
+/// Counts by name: the name of a program, or a hook and a kind of packet.
 pub type Counts = BTreeMap<String, u64>;
 
-/// What a record is of.
+/// The kind of a record.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kind {
-    /// The numbers in words.
-    what: &'static str,
-    /// Their key in the record, and of what the guest found.
+    /// The unit of the counts, for messages.
+    unit: &'static str,
+    /// The JSON key of the counts in the record and in the guest's results.
     pub key: &'static str,
     file: &'static str,
-    /// What writes it anew.
+    /// The command that renews the record.
     command: &'static str,
-    /// On which kernels it is kept: others have nothing to be compared with.
+    /// The kernels that the record contains. Other kernels are not compared.
     kernels: &'static [&'static str],
 }
 
-/// How many instructions the verifier went through for each program.
+/// The number of instructions that the verifier processed for each program.
 pub const VERIFIED: Kind = Kind {
-    what: "verified instructions",
+    unit: "verified instructions",
     key: "verified",
     file: "bench/verified.json",
     command: "cargo xtask kernels --renew",
-    kernels: &USUAL,
+    kernels: &DEFAULT_KERNELS,
 };
-/// How many instructions a packet of each kind takes, above an empty program.
+/// The number of instructions per packet of each kind, minus the instructions of an empty program.
 pub const INSTRUCTIONS: Kind = Kind {
-    what: "instructions a packet",
+    unit: "instructions a packet",
     key: "instructions",
     file: "bench/instructions.json",
     command: "cargo xtask kernels --counts --renew",
-    kernels: &[COUNTED],
+    kernels: &[COUNTED_KERNEL],
 };
 
-/// The record: by kernel as it is asked for.
+/// A record: the counts by kernel, as named on the command line.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Record {
     kind: &'static Kind,
@@ -64,12 +68,12 @@ struct Entry {
 }
 
 impl Record {
-    /// One with nothing in it.
+    /// Returns an empty record.
     pub fn new(kind: &'static Kind) -> Self {
         Self { kind, kernels: BTreeMap::new() }
     }
 
-    /// Reads the committed record. There is none before the first renewal.
+    /// Reads the committed record. Before the first renewal the file is absent and the record is empty.
     pub fn read(kind: &'static Kind) -> Result<Self> {
         let path = kind.path();
         if !path.exists() {
@@ -89,12 +93,12 @@ impl Record {
         Ok(Self { kind, kernels: kernels.map(|(kernel, found)| (kernel.clone(), entry(found))).collect() })
     }
 
-    /// Takes in what was found on a kernel.
-    pub fn keep(&mut self, kernel: &str, release: &str, counts: &Counts) {
+    /// Sets the counts of a kernel.
+    pub fn set(&mut self, kernel: &str, release: &str, counts: &Counts) {
         self.kernels.insert(kernel.to_owned(), Entry { release: release.to_owned(), counts: counts.clone() });
     }
 
-    /// Writes it anew.
+    /// Writes the record to its file.
     pub fn write(&self) -> Result<()> {
         let path = self.kind.path();
         fs::write(&path, self.text()?).with_context(|| format!("writing {}", path.display()))
@@ -108,33 +112,35 @@ impl Record {
         Ok(serde_json::to_string_pretty(&json!({ "command": command, "kernels": kernels }))? + "\n")
     }
 
-    /// What has changed for the worse on a kernel since the record.
-    pub fn complaints(&self, kernel: &str, found: &Counts) -> Vec<String> {
-        let Kind { what, file, command, kernels, .. } = self.kind;
+    /// Describes each growth and each missing entry of a kernel against the record.
+    pub fn problems(&self, kernel: &str, found: &Counts) -> Vec<String> {
+        let Kind { unit, file, command, kernels, .. } = self.kind;
         if !kernels.contains(&kernel) {
             return Vec::new();
         }
         let Some(Entry { release, counts: recorded }) = self.kernels.get(kernel) else {
-            return vec![format!("it is not in {file}: `{command}`")];
+            return vec![format!("{file} has no entry for this kernel: run `{command}`")];
         };
-        let mut complaints = Vec::new();
+        let mut problems = Vec::new();
         for (name, &count) in found {
             match recorded.get(name) {
-                None => complaints.push(format!("{name} is not in {file}: `{command}`")),
-                Some(&old) if count * 100 > old * (100 + GROWTH) => complaints.push(format!(
-                    "{name} has grown by more than {GROWTH} %: {old} {what} on {release}, now {count}: make it smaller, or `{command}`"
+                None => problems.push(format!("{file} has no entry {name:?}: run `{command}`")),
+                Some(&old) if count * 100 > old * (100 + MAX_GROWTH) => problems.push(format!(
+                    "{name} has grown by more than {MAX_GROWTH} %: {old} {unit} on {release}, now {count}: \
+                     reduce the program, or run `{command}`"
                 )),
                 Some(_) => {}
             }
         }
-        let gone = recorded.keys().filter(|name| !found.contains_key(*name));
-        complaints.extend(gone.map(|name| format!("{name} of {file} is no more: `{command}`")));
-        complaints
+        let absent = recorded.keys().filter(|name| !found.contains_key(*name));
+        problems
+            .extend(absent.map(|name| format!("{name:?} is in {file} but was not found: run `{command}`")));
+        problems
     }
 }
 
 impl Kind {
-    /// Its numbers, of a kernel in the record or of what a guest found.
+    /// Reads the counts from a record entry or from the results of a guest.
     pub fn counts(&self, found: &Value) -> Counts {
         let numbers = found[self.key].as_object().into_iter().flatten();
         numbers.filter_map(|(name, count)| Some((name.clone(), count.as_u64()?))).collect()
@@ -145,11 +151,13 @@ impl Kind {
     }
 }
 
-/// The programs that are too near to where the verifier gives up.
+/// Describes each program that is too close to the limit of the verifier.
 pub fn too_large(verified: &Counts) -> Vec<String> {
     let large = verified.iter().filter(|(_, count)| **count > LIMIT);
     large
-        .map(|(program, count)| format!("{program} takes {count} verified instructions, more than {LIMIT}"))
+        .map(|(program, count)| {
+            format!("{program} takes {count} verified instructions, more than the allowed {LIMIT}")
+        })
         .collect()
 }
 
@@ -165,18 +173,18 @@ mod tests {
 
     fn record(kind: &'static Kind, found: &[(&str, u64)]) -> Record {
         let mut record = Record::new(kind);
-        record.keep(COUNTED, "6.12.1", &counts(found));
+        record.set(COUNTED_KERNEL, "6.12.1", &counts(found));
         record
     }
 
     #[test]
-    fn growth_is_over_five_percent() {
+    fn only_growth_of_more_than_five_percent_is_a_problem() {
         for kind in BOTH {
             let record = record(kind, &[("egress", 1000)]);
-            for (count, complaints) in [(1, 0), (1050, 0), (1051, 1)] {
+            for (count, problems) in [(1, 0), (1050, 0), (1051, 1)] {
                 assert_eq!(
-                    record.complaints(COUNTED, &counts(&[("egress", count)])).len(),
-                    complaints,
+                    record.problems(COUNTED_KERNEL, &counts(&[("egress", count)])).len(),
+                    problems,
                     "{count}"
                 );
             }
@@ -185,23 +193,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_recorded_and_what_is_gone_is_told() {
+    fn new_and_absent_entries_are_reported() {
         for kind in BOTH {
-            assert_eq!(record(kind, &[("gone", 1)]).complaints(COUNTED, &counts(&[("new", 1)])).len(), 2);
-            assert_eq!(Record::new(kind).complaints(COUNTED, &counts(&[("gone", 1)])).len(), 1);
+            assert_eq!(
+                record(kind, &[("gone", 1)]).problems(COUNTED_KERNEL, &counts(&[("new", 1)])).len(),
+                2
+            );
+            assert_eq!(Record::new(kind).problems(COUNTED_KERNEL, &counts(&[("gone", 1)])).len(), 1);
         }
     }
 
     #[test]
-    fn a_kernel_without_a_record_by_design_is_compared_with_nothing() {
+    fn a_kernel_that_the_record_leaves_out_is_not_compared() {
         let found = counts(&[("new", 1)]);
-        assert_eq!(Record::new(&VERIFIED).complaints("6.1", &found).len(), 1);
-        assert!(Record::new(&INSTRUCTIONS).complaints("6.1", &found).is_empty());
-        assert!(Record::new(&VERIFIED).complaints("6.16", &found).is_empty());
+        assert_eq!(Record::new(&VERIFIED).problems("6.1", &found).len(), 1);
+        assert!(Record::new(&INSTRUCTIONS).problems("6.1", &found).is_empty());
+        assert!(Record::new(&VERIFIED).problems("6.16", &found).is_empty());
     }
 
     #[test]
-    fn what_is_written_is_what_is_read() {
+    fn a_written_record_is_read_back_equal() {
         for kind in BOTH {
             let record = record(kind, &[("egress", 1000), ("inline", 7)]);
             assert_eq!(Record::parse(kind, &record.text().expect("JSON")).expect("a record"), record);

@@ -1,4 +1,4 @@
-//! The results as tables, and the pages that have them: docs/kernels.md and docs/instructions.md.
+//! Renders the results as tables and writes docs/kernels.md and docs/instructions.md.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,14 +10,14 @@ use anyhow::{Context, Result};
 use super::record::Counts;
 use crate::{process, workspace};
 
-/// What a kernel came to.
+/// The results of one kernel.
 pub struct Row {
     pub release: String,
     pub hook: String,
     pub verified: Counts,
     pub passed: u64,
     pub seconds: u64,
-    /// What `breaker load` said where the kernel is too old.
+    /// The error of `breaker load` if the kernel is too old.
     pub refusal: Option<String>,
 }
 
@@ -25,7 +25,7 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { release, hook, passed, seconds, .. } = self;
         match &self.refusal {
-            Some(said) => write!(f, "{release}, {seconds} s, refused: {said}"),
+            Some(error) => write!(f, "{release}, {seconds} s, refused: {error}"),
             None => {
                 write!(f, "{release}, {seconds} s, {hook}, {passed} tests passed; verified instructions:")?;
                 self.verified.iter().try_for_each(|(program, count)| write!(f, " {program} {count}"))
@@ -34,7 +34,7 @@ impl fmt::Display for Row {
     }
 }
 
-/// What came of the tests, in Markdown: a column for each program of the object.
+/// Returns the results of the tests in Markdown, with one column per program of the object.
 pub fn tests(rows: &[Row]) -> String {
     let programs: BTreeSet<&String> = rows.iter().flat_map(|row| row.verified.keys()).collect();
     let mut lines =
@@ -63,13 +63,14 @@ fn line(
     format!("| {kernel} | {hook} |{counts} {tests} | {seconds} |")
 }
 
-/// Instructions by kind of packet, in Markdown: a column for each hook.
+/// Returns the instructions by kind of packet in Markdown, with one column per hook.
 pub fn counts(counts: &Counts) -> String {
-    let of = |name: &str| {
+    let hook_and_kind = |name: &str| {
         name.split_once(": ")
             .map_or((name.to_owned(), String::new()), |(hook, kind)| (hook.to_owned(), kind.to_owned()))
     };
-    let (hooks, kinds): (BTreeSet<String>, BTreeSet<String>) = counts.keys().map(|name| of(name)).unzip();
+    let (hooks, kinds): (BTreeSet<String>, BTreeSet<String>) =
+        counts.keys().map(|name| hook_and_kind(name)).unzip();
     let row = |kind: &str, cells: Vec<String>| format!("| {kind} | {} |", cells.join(" | "));
     let mut lines = vec![row("packet", hooks.iter().map(|hook| format!("`{hook}`")).collect())];
     lines.push(row("---", hooks.iter().map(|_| "---:".to_owned()).collect()));
@@ -91,7 +92,8 @@ pub fn write_counts(release: &str, found: &Counts) -> Result<()> {
 }
 
 fn write(name: &str, text: impl Fn(&str) -> String) -> Result<()> {
-    let today = process::answer(Command::new("date").args(["-u", "+%F"])).context("asking for the date")?;
+    let today =
+        process::stdout_of(Command::new("date").args(["-u", "+%F"])).context("asking for the date")?;
     let docs = workspace::root().join("docs");
     fs::create_dir_all(&docs).with_context(|| format!("creating {}", docs.display()))?;
     let path = docs.join(name);
@@ -101,18 +103,9 @@ fn write(name: &str, text: impl Fn(&str) -> String) -> Result<()> {
 fn counts_text(release: &str, found: &Counts, today: &str) -> String {
     format!(
         "# Instructions a packet\n\n\
-         Seen on {today} on {release}, by `cargo xtask kernels --counts --renew`, which writes this file and `bench/instructions.json`.\n\n\
-         {}\n\n\
-         How many instructions of the processor breaker takes for a packet: those of a test run (BPF_PROG_TEST_RUN) less those of one\n\
-         of an empty program over the same packet, the least of 12. The kernel is Debian's cloud kernel, booted in QEMU on one emulated\n\
-         CPU whose clock goes on by a nanosecond with each instruction (`-icount shift=0,sleep=off`), so the time that the kernel gives\n\
-         for a run is their number. It is the same in each run and after each boot, but for under 1 % where a search depends on the time.\n\n\
-         - An instruction is not a time: what waits for memory costs more than it shows here, and the kernel's own work counts too.\n\
-         - Scopes are the session's own, its groups and the host; limits are those of all of them that an order counts under. An order has\n  \
-         200 bytes, a heartbeat 100.\n\
-         - At tc a packet of a test run lies in one piece; the payload of a socket's does not, and each copy of it costs more.\n\n\
-         `cargo xtask kernels` counts them again: 5 % more than in `bench/instructions.json` is a failure, and so is a kind of packet that\n\
-         only one of the two has. `cargo xtask kernels --counts` does only that.\n",
+         `cargo xtask kernels --counts --renew` wrote this file and `bench/instructions.json` \
+         on {today} on {release}.\n\n\
+         {}\n\n{INSTRUCTIONS_NOTES}",
         counts(found)
     )
 }
@@ -120,32 +113,28 @@ fn counts_text(release: &str, found: &Counts, today: &str) -> String {
 fn tests_text(rows: &[Row], today: &str) -> String {
     let refusals = rows.iter().filter_map(|row| Some((&row.release, row.refusal.as_ref()?)));
     let refusals: String = refusals
-        .map(|(release, said)| format!("\n`breaker load` on {release}, exit code 7:\n\n```\n{said}\n```\n"))
+        .map(|(release, error)| format!("\n`breaker load` on {release}, exit code 7:\n\n```\n{error}\n```\n"))
         .collect();
     format!(
         "# Kernels\n\n\
-         Seen on {today}, by `cargo xtask kernels --renew`, which writes this file and `bench/verified.json`.\n\n\
-         {}\n{refusals}\n\
-         Each kernel is Debian's cloud kernel of that series, booted in QEMU without hardware acceleration (about 20 times slower\n\
-         than a processor) on two emulated CPUs, with others at the same time. On each that is supported:\n\n\
-         - every program of the object loads. *Verified* is how many instructions the verifier went through; it gives up at\n  \
-         1,000,000. More than half of that, or 5 % more than in `bench/verified.json`, is a failure.\n\
-         - `breaker load` ends and what it loaded goes on enforcing; another process trips it and unloads it.\n\
-         - the program in the kernel agrees with `decide` on random packets (a twentieth of those of `cargo xtask test`).\n\
-         - limits, switches and resets hold between two namespaces, judged by what the receiver gets; on a gateway between them too\n  \
-         (`inline`), and what comes in is counted as what it is (`inbound`).\n\n\
-         A warning of the kernel in any of it is a failure. `cargo xtask kernels --kernel 6.1,newest` runs some of them; any series\n\
-         that Debian's backports have can be named.\n",
+         `cargo xtask kernels --renew` wrote this file and `bench/verified.json` on {today}.\n\n\
+         {}\n{refusals}\n{KERNELS_NOTES}",
         tests(rows)
     )
 }
+
+/// The explanations below the table in docs/instructions.md.
+const INSTRUCTIONS_NOTES: &str = include_str!("instructions.md");
+
+/// The explanations below the table in docs/kernels.md.
+const KERNELS_NOTES: &str = include_str!("kernels.md");
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_column_for_each_program_and_a_dash_for_what_is_not() {
+    fn each_program_has_a_column_and_an_absent_count_is_a_dash() {
         let row = |release: &str, verified: &[(&str, u64)], refusal: Option<&str>| Row {
             release: release.to_owned(),
             hook: "tcx".to_owned(),
@@ -166,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_for_each_hook_and_a_dash_where_a_packet_is_not_counted() {
+    fn each_hook_has_a_column_and_an_uncounted_packet_is_a_dash() {
         let found = [("egress: order, 1 limit", 900), ("inbound: fill", 70), ("egress: fill", 8)];
         assert_eq!(
             counts(&found.map(|(name, count)| (name.to_owned(), count)).into()),

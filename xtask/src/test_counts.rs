@@ -1,18 +1,18 @@
-//! How many tests passed, over all test programs of a run.
+//! Counts of passed, failed and skipped tests, summed over all test programs of a run.
 
 use std::fmt;
 
-/// The sum of what the test programs said.
+/// Sums of the result lines that the test programs print.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct TestCounts {
     pub passed: u64,
     pub failed: u64,
     pub skipped: u64,
 }
 
-impl Tally {
-    /// Takes in a line of output; most say nothing about the result.
-    pub fn read(&mut self, line: &str) {
+impl TestCounts {
+    /// Adds the counts of a `test result:` line. All other lines are ignored.
+    pub fn add_line(&mut self, line: &str) {
         let Some(result) = line.strip_prefix("test result: ") else { return };
         let Some((_, counts)) = result.split_once(". ") else { return };
         for count in counts.split("; ") {
@@ -20,19 +20,19 @@ impl Tally {
                 Some((number, "passed")) => self.passed += number.parse().unwrap_or(0),
                 Some((number, "failed")) => self.failed += number.parse().unwrap_or(0),
                 Some((number, "ignored")) => self.skipped += number.parse().unwrap_or(0),
-                // Measured, filtered out, time taken.
+                // "measured", "filtered out" and the duration.
                 _ => {}
             }
         }
     }
 
-    /// Whether tests ran and none failed.
-    pub fn is_good(&self) -> bool {
+    /// Returns true if at least one test passed and no test failed.
+    pub fn succeeded(&self) -> bool {
         self.passed > 0 && self.failed == 0
     }
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for TestCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
     }
@@ -42,45 +42,47 @@ impl fmt::Display for Tally {
 mod tests {
     use super::*;
 
-    fn tally(lines: &[&str]) -> Tally {
-        let mut tally = Tally::default();
-        lines.iter().for_each(|line| tally.read(line));
-        tally
+    fn counts(lines: &[&str]) -> TestCounts {
+        let mut counts = TestCounts::default();
+        lines.iter().for_each(|line| counts.add_line(line));
+        counts
     }
 
     #[test]
     fn sums_over_all_test_programs() {
-        let sum = tally(&[
+        let sum = counts(&[
             "running 3 tests",
             "test framing::tests::cuts ... ok",
             "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 5 filtered out; finished in 0.01s",
             "",
-            "test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 12.30s",
+            "test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; finished in 12.30s",
         ]);
-        assert_eq!(sum, Tally { passed: 13, failed: 2, skipped: 1 });
+        assert_eq!(sum, TestCounts { passed: 13, failed: 2, skipped: 1 });
         assert_eq!(sum.to_string(), "13 passed, 2 failed, 1 skipped");
-        assert!(!sum.is_good());
+        assert!(!sum.succeeded());
     }
 
     #[test]
-    fn a_run_without_tests_is_not_good() {
+    fn a_run_without_tests_is_not_a_success() {
         assert!(
-            !tally(&["test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out"]).is_good()
+            !counts(&["test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 9 filtered out"])
+                .succeeded()
         );
-        assert!(!tally(&[]).is_good());
+        assert!(!counts(&[]).succeeded());
         assert!(
-            tally(&["test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out"]).is_good()
+            counts(&["test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out"])
+                .succeeded()
         );
     }
 
     #[test]
-    fn other_lines_say_nothing() {
+    fn other_lines_are_ignored() {
         let lines = [
             "test test result: ok. 1 passed",
             "test result: ok",
             "test result: ok. many passed",
             "5 passed; 1 failed",
         ];
-        assert_eq!(tally(&lines), Tally::default());
+        assert_eq!(counts(&lines), TestCounts::default());
     }
 }

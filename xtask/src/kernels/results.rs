@@ -1,4 +1,4 @@
-//! What the machines came to, and whether it is as it must be.
+//! Collects the results of all kernels and compares them with the expected values and the records.
 
 use anyhow::{Result, bail, ensure};
 
@@ -9,8 +9,8 @@ use super::plan::{self, Expected, Task};
 use super::record::{self, Counts, INSTRUCTIONS, Record, VERIFIED};
 use super::report::{self, Row};
 
-/// What all kernels came to so far, and what it is compared with: a renewal with nothing.
-pub struct Found {
+/// The results of all kernels so far, and the records to compare them with. A renewal has no records.
+pub struct Results {
     recorded: Option<[Record; 2]>,
     verified: Record,
     instructions: Record,
@@ -18,8 +18,8 @@ pub struct Found {
     counted: Vec<(String, Counts)>,
 }
 
-impl Found {
-    /// Of nothing yet.
+impl Results {
+    /// Reads the records unless they are renewed.
     pub fn new(renew: bool) -> Result<Self> {
         let recorded =
             if renew { None } else { Some([Record::read(&VERIFIED)?, Record::read(&INSTRUCTIONS)?]) };
@@ -27,39 +27,43 @@ impl Found {
         Ok(Self { recorded, verified, instructions, rows: Vec::new(), counted: Vec::new() })
     }
 
-    /// Keeps what came of a machine, and judges it.
-    pub fn take(&mut self, &Boot { kernel, image, task }: &Boot<'_>, outcome: &Outcome) -> Result<()> {
+    /// Stores and checks the outcome of one guest.
+    pub fn add(&mut self, &Boot { kernel, image, task }: &Boot<'_>, outcome: &Outcome) -> Result<()> {
         let release = &image.release;
-        ensure!(outcome.found["release"] == release.as_str(), "{} ran instead", outcome.found["release"]);
+        ensure!(
+            outcome.found["release"] == release.as_str(),
+            "the guest ran {} instead",
+            outcome.found["release"]
+        );
         let [verified, instructions] = match &self.recorded {
             Some([verified, instructions]) => [Some(verified), Some(instructions)],
             None => [None, None],
         };
         match task {
             Task::Tests => {
-                let row = tested(kernel, image, outcome, verified)?;
+                let row = check_tests(kernel, image, outcome, verified)?;
                 println!("{kernel}: {row}");
                 if row.refusal.is_none() {
-                    self.verified.keep(kernel, release, &row.verified);
+                    self.verified.set(kernel, release, &row.verified);
                 }
                 self.rows.push(row);
             }
-            Task::Counts => {
+            Task::CountInstructions => {
                 let counts = INSTRUCTIONS.counts(&outcome.found);
                 ensure!(!counts.is_empty(), "no packet was counted");
                 println!("{kernel}: {} kinds of packet counted, {} s", counts.len(), outcome.took.as_secs());
-                let complaints =
-                    instructions.map(|record| record.complaints(kernel, &counts)).unwrap_or_default();
-                self.instructions.keep(kernel, release, &counts);
-                // Shown whatever is to be said of it.
+                let problems =
+                    instructions.map(|record| record.problems(kernel, &counts)).unwrap_or_default();
+                self.instructions.set(kernel, release, &counts);
+                // The counts are stored before the check, so that a failure shows them too.
                 self.counted.push((release.clone(), counts));
-                judged(complaints)?;
+                fail_if_any(problems)?;
             }
         }
         Ok(())
     }
 
-    /// All of it, in Markdown.
+    /// Returns all tables in Markdown.
     pub fn tables(&self) -> String {
         let tests = (!self.rows.is_empty()).then(|| report::tests(&self.rows));
         let counts =
@@ -67,13 +71,13 @@ impl Found {
         tests.into_iter().chain(counts).collect::<Vec<_>>().join("\n\n")
     }
 
-    /// Makes it the record, and the pages; of what was counted alone, that record and that page.
-    pub fn write(&self, counts: bool) -> Result<()> {
+    /// Writes the records and the pages; with `counts_only` only those of the instruction counts.
+    pub fn write(&self, counts_only: bool) -> Result<()> {
         self.instructions.write()?;
         for (release, counts) in &self.counted {
             report::write_counts(release, counts)?;
         }
-        if counts {
+        if counts_only {
             return Ok(());
         }
         self.verified.write()?;
@@ -81,34 +85,34 @@ impl Found {
     }
 }
 
-/// Judges what came of the tests on a kernel.
-fn tested(kernel: &str, image: &Image, outcome: &Outcome, recorded: Option<&Record>) -> Result<Row> {
-    let Outcome { found, tally, took } = outcome;
+/// Checks the test results of a kernel and returns its table row.
+fn check_tests(kernel: &str, image: &Image, outcome: &Outcome, recorded: Option<&Record>) -> Result<Row> {
+    let Outcome { found, counts, took } = outcome;
     let mut row = Row {
         release: image.release.clone(),
         hook: "none".to_owned(),
         verified: VERIFIED.counts(found),
-        passed: tally.passed,
+        passed: counts.passed,
         seconds: took.as_secs(),
         refusal: found["refusal"].as_str().map(str::to_owned),
     };
     let Expected::Hook(hook) = plan::expected(&image.release) else { return Ok(row) };
     row.hook = found["hook"].as_str().unwrap_or_default().to_owned();
-    let mut complaints = record::too_large(&row.verified);
-    complaints.extend(recorded.into_iter().flat_map(|record| record.complaints(kernel, &row.verified)));
+    let mut problems = record::too_large(&row.verified);
+    problems.extend(recorded.into_iter().flat_map(|record| record.problems(kernel, &row.verified)));
     if row.hook != hook {
-        complaints.push(format!("attached by {:?} and not by {hook}", row.hook));
+        problems.push(format!("attached by {:?} instead of {hook}", row.hook));
     }
-    if tally.passed != plan::tests() || tally.failed + tally.skipped > 0 {
-        complaints.push(format!("{tally}, where {} were to pass", plan::tests()));
+    if counts.passed != plan::test_count() || counts.failed + counts.skipped > 0 {
+        problems.push(format!("{counts}, but {} tests must pass", plan::test_count()));
     }
     if row.verified.is_empty() {
-        complaints.push("no program was loaded".to_owned());
+        problems.push("no program was loaded".to_owned());
     }
-    judged(complaints)?;
+    fail_if_any(problems)?;
     Ok(row)
 }
 
-fn judged(complaints: Vec<String>) -> Result<()> {
-    if complaints.is_empty() { Ok(()) } else { bail!("{}", complaints.join("; ")) }
+fn fail_if_any(problems: Vec<String>) -> Result<()> {
+    if problems.is_empty() { Ok(()) } else { bail!("{}", problems.join("; ")) }
 }
