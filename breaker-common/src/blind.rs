@@ -1,12 +1,14 @@
-//! A stream that cannot be followed right now: its bytes are counted instead of its messages.
+//! Blind streams: the offset of the next message is unknown, so bytes are counted instead of messages.
 //!
-//! A stream is *blind* where no plausible header stands where one must: garbage, a header of a form that is not read, a message that
-//! claims to be longer than the session's `longest`, a gap, a connection joined in mid-stream, an IP fragment, urgent data. Blind is
-//! never uncounted: every [`BYTES_PER_ORDER`] new bytes of a segment, or part of them, count as one order, for no order is shorter. So
-//! at most N orders cross a limit of N also where nothing can be read.
+//! A stream becomes *blind* if no plausible header is where a message must start. Causes are garbage, an
+//! unknown form of header, a length above the session's `longest`, a gap, a connection joined in mid-stream,
+//! an IP fragment, and urgent data. A blind stream is still counted: every [`BYTES_PER_ORDER`] new bytes of a
+//! segment, or a part of them, count as one order, because no order is shorter. A limit of N therefore passes
+//! at most N orders even if nothing can be read.
 //!
-//! Inside a segment the next message is looked for, and the stream followed again from there. Where no header stands at the end of a
-//! message, that message's length was wrong: its bytes count by the same rule, less what was counted for it.
+//! The walk searches the segment for the next message and is in sync again from there. If no header follows a
+//! message, the length of that message was wrong. Its bytes then count by the same rule, less the orders
+//! already counted.
 
 use bytemuck::Zeroable;
 
@@ -15,16 +17,19 @@ use crate::counts::{BYTES_PER_ORDER, SegmentCounts};
 use crate::fix::{CHUNK, Header};
 use crate::payload::Payload;
 
-/// Headers in the unread bytes of a segment that may turn out to begin no message before the rest of the segment is given up.
-const MAX_TRIED: u32 = 256;
-/// Bytes of a trailer, `10=nnn|`.
+/// Maximum number of false headers in the unread bytes of a segment. Behind them the rest of the segment is
+/// unread.
+const MAX_FALSE_HEADERS: u32 = 256;
+/// Length of the trailer `10=nnn|`.
 const TRAILER: u32 = 7;
 
 impl SegmentCounts {
-    /// The first half of [`Framing::seek`]: counts what lies before the next header as unread. Returns where that is; `to` where there is none.
+    /// First half of [`Framing::resync`]: counts the bytes before the next header as unread.
+    ///
+    /// Returns the offset of the header, or `to` if there is none.
     #[inline(always)]
     pub fn skip_to_header(&mut self, payload: &mut impl Payload, (from, to): (u32, u32)) -> u32 {
-        let found = if self.false_headers < MAX_TRIED { payload.find(from, to) } else { to };
+        let found = if self.false_headers < MAX_FALSE_HEADERS { payload.find(from, to) } else { to };
         let found = if found < from || found > to { to } else { found };
         self.blind_bytes = self.blind_bytes.wrapping_add(found - from);
         found
@@ -32,7 +37,10 @@ impl SegmentCounts {
 }
 
 impl Framing {
-    /// Goes on to the next header in a blind stream, and follows it from there where a message begins with it. Returns where to go on.
+    /// Searches a blind stream for the next header. If a message starts there, the stream is in sync from
+    /// that message on.
+    ///
+    /// Returns the offset to continue at.
     #[inline(always)]
     pub fn resync(
         &mut self,
@@ -45,8 +53,9 @@ impl Framing {
         self.resume_at(payload, (found, to), longest, counts)
     }
 
-    /// The second half of [`Framing::seek`]: follows the message that begins with the header at `found`. What is no message is gone over by
-    /// one byte.
+    /// Second half of [`Framing::resync`]: resumes at the header at `found` if a message starts there.
+    ///
+    /// Otherwise counts one byte as unread. Returns the offset to continue at.
     #[inline(always)]
     pub fn resume_at(
         &mut self,
@@ -58,7 +67,7 @@ impl Framing {
         if found >= to {
             return to;
         }
-        if message(payload, (found, to), longest) != 0 {
+        if message_length(payload, (found, to), longest) != 0 {
             *self = Self::zeroed();
             return found;
         }
@@ -67,11 +76,11 @@ impl Framing {
         found + 1
     }
 
-    /// Looks for a message that begins inside the last one, where that claims to go on behind the segment: what came before it in the
-    /// last message counts as unread. Returns where it begins, for the walk to go on there; `to` where there is none.
+    /// Searches for a message inside the last message, if the last message claims to end behind the segment.
     ///
-    /// It is one only where it stands at the beginning of the segment, or behind a trailer; and where it is as long as an order. So text
-    /// in a data field is not taken for one.
+    /// An embedded message must start the segment or follow a trailer, and must be as long as an order. Text
+    /// in a data field is therefore not mistaken for a message. The bytes of the last message before the
+    /// embedded one count as unread. Returns the offset of the embedded message, or `to` if there is none.
     #[inline(always)]
     pub fn find_embedded(
         &mut self,
@@ -80,7 +89,7 @@ impl Framing {
         longest: u32,
         counts: &mut SegmentCounts,
     ) -> u32 {
-        // Where the last message began, which may be before the segment.
+        // The last message may have started before the segment.
         let start = to.wrapping_add(self.body_remaining).wrapping_sub(self.message_bytes);
         let in_segment = (start.wrapping_sub(from) as i32) >= 0;
         let inside = if in_segment { start.wrapping_add(1) } else { from };
@@ -93,13 +102,13 @@ impl Framing {
         }
         let at_start = !in_segment && found == from;
         if !(at_start || ends_in_trailer(payload, found))
-            || message(payload, (found, to), longest) < BYTES_PER_ORDER
+            || message_length(payload, (found, to), longest) < BYTES_PER_ORDER
         {
             return to;
         }
         counts.desyncs = counts.desyncs.wrapping_add(1);
         self.finish_message(counts);
-        // What it said of its sender is not to be relied on either.
+        // The CompIDs of a message with a wrong length are not trusted.
         (counts.comp_ids, counts.identity_complete) = ([0; 4], 0);
         self.recount(found.wrapping_sub(start), counts);
         *self = Self::zeroed();
@@ -107,9 +116,10 @@ impl Framing {
     }
 }
 
-/// Bytes of the message that begins at `from`, where it ends at `to` or where another begins; 0 where that is not so.
+/// Returns the length of the message at `from`, if the message ends at `to` or at a plausible header.
+/// Otherwise 0.
 #[inline(always)]
-fn message(payload: &mut impl Payload, (from, to): (u32, u32), longest: u32) -> u32 {
+fn message_length(payload: &mut impl Payload, (from, to): (u32, u32), longest: u32) -> u32 {
     match header_at(payload, (from, to)) {
         Header::Message { length, .. } if length <= longest && length <= to - from => {
             let end = from + length;
@@ -120,18 +130,18 @@ fn message(payload: &mut impl Payload, (from, to): (u32, u32), longest: u32) -> 
     }
 }
 
-/// The header at an offset, as far as it lies before `to`.
+/// Parses the header at an offset, from the bytes before `to`.
 #[inline(always)]
 fn header_at(payload: &mut impl Payload, (at, to): (u32, u32)) -> Header {
     let left = to - at;
     let length = if left < CHUNK as u32 { left } else { CHUNK as u32 };
     match payload.chunk(at, length) {
-        Some(window) => payload.header(&window, length),
+        Some(chunk) => payload.header(&chunk, length),
         None => Header::Implausible,
     }
 }
 
-/// True where a trailer, `10=nnn|`, stands before an offset.
+/// Returns true if a trailer `10=nnn|` ends at an offset.
 #[inline(always)]
 fn ends_in_trailer(payload: &mut impl Payload, at: u32) -> bool {
     const PATTERN: u64 = 0x01_00_00_00_3d_30_31;
@@ -139,21 +149,23 @@ fn ends_in_trailer(payload: &mut impl Payload, at: u32) -> bool {
     at >= TRAILER && payload.chunk(at - TRAILER, TRAILER).is_some_and(|[first, ..]| first & MASK == PATTERN)
 }
 
-/// Offset of the first `8=FIX` in a word and the one behind it, by its first byte; 8 where none begins in the word.
+/// Returns the offset of the first `8=FIX` that starts in `word` and may end in `next`, or 8 if there is
+/// none.
+///
+/// The result may be a false match, but never misses a match.
 #[inline(always)]
 pub fn first_signature(word: u64, next: u64) -> u32 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const EIGHTS: u64 = ONES * b'8' as u64;
     const EQUALS: u64 = ONES * b'=' as u64;
     const REST: u64 = 0x58_49_46;
-    // A byte is zero where `8` stands there and `=` behind it.
+    // A byte is zero if it is `8` and the next byte is `=`.
     let pairs = (word ^ EIGHTS) | ((word >> 8 | next << 56) ^ EQUALS);
     let mut found = (pairs.wrapping_sub(ONES) & !pairs & (ONES << 7)) >> 7;
     let mut i = 0;
     while i < 4 && found != 0 {
         let below = (found & found.wrapping_neg()).wrapping_sub(1);
         let at = ((below & ONES).wrapping_mul(ONES) >> 56) as u32;
-        // `FIX`, two bytes on.
         let shift = 8 * (at + 2);
         let rest =
             if shift < 64 { word >> shift | (next << 1) << (63 - shift) } else { next >> (shift - 64) };

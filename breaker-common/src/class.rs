@@ -1,18 +1,20 @@
-//! MsgType(35) → message class: what a message does to the risk of the firm.
+//! Classification of messages: MsgType(35) to class.
 //!
-//! Types and names are those of the FIX dictionaries 4.0 to 5.0SP2; the table is tested against them.
+//! The MsgTypes are those of the FIX dictionaries 4.0 to 5.0SP2. A test compares the table with the
+//! dictionaries.
 
 use crate::abi::{OVERRIDES_PER_SESSION, Session};
 use crate::fix::MsgType;
 use crate::message::{Class, InboundClass, MessageKind, want};
 
-/// Declares the table once: for the kernel a comparison of packed types, for everyone else a list.
+/// Declares the table once and expands it twice: as comparisons of packed types for the kernel, and as a
+/// list.
 macro_rules! table {
     ($($class:ident: $($name:literal)+;)+) => {
-        /// Every MsgType that has a class of its own; all others are orders.
+        /// Every MsgType with a listed class. All other types are orders.
         pub const TABLE: &[(&str, Class)] = &[$($(($name, Class::$class),)+)+];
 
-        /// The class of a message of this type.
+        /// Returns the class of a MsgType that the session does not override.
         #[inline(always)]
         pub const fn default_class(msg_type: MsgType) -> Class {
             $(if $(msg_type.0 == const { packed($name) })||+ {
@@ -23,7 +25,7 @@ macro_rules! table {
     };
 }
 
-/// A type of the table as [`MsgType`] packs it.
+/// Packs a MsgType of the table.
 const fn packed(name: &str) -> u64 {
     match MsgType::new(name) {
         Some(msg_type) => msg_type.0,
@@ -32,7 +34,7 @@ const fn packed(name: &str) -> u64 {
 }
 
 table! {
-    // What OrderMassActionRequest (CA) asks for stands in its body ([`MASS_ACTION`]).
+    // OrderMassActionRequest (CA) is an order or a cancel, see `MASS_ACTION`.
     // XML_non_FIX (n) may carry any application message, orders among them, in XmlData(213).
     Order: "D" "E" "G" "L" "S" "i" "s" "t" "n" "AB" "AC" "AJ" "CA" "DJ";
     Cancel: "F" "K" "Z" "q" "u";
@@ -46,10 +48,9 @@ table! {
     Admin: "0" "1" "2" "3" "4" "5" "A";
 }
 
-/// The class of a message whose type has one character: [`default_class`], from a table.
+/// Returns [`default_class`] of a MsgType of one character, from an array.
 #[inline(always)]
 pub fn single_char_class(msg_type: MsgType) -> Class {
-    // All that have one are among these; the kernel's verifier is shown it.
     static CLASSES: [Class; 128] = {
         let mut classes = [Class::Order; 128];
         let mut byte = 1;
@@ -62,10 +63,10 @@ pub fn single_char_class(msg_type: MsgType) -> Class {
     if msg_type.0 < 128 { CLASSES[msg_type.0 as usize] } else { Class::Order }
 }
 
-/// OrderMassActionRequest: an order or a cancel, by MassActionType(1373).
+/// OrderMassActionRequest. MassActionType(1373) decides whether the message is an order or a cancel.
 pub const MASS_ACTION: MsgType = MsgType(packed("CA"));
 
-/// What becomes of an incoming message of this type.
+/// Returns the kind of an inbound message.
 #[inline(always)]
 pub fn inbound_kind(msg_type: MsgType) -> MessageKind {
     const REPORT: u64 = packed("8");
@@ -79,7 +80,7 @@ pub fn inbound_kind(msg_type: MsgType) -> MessageKind {
     }
 }
 
-/// The class of a type in a session that has this many overrides, and whether it is the session's own opinion.
+/// Returns the class of a MsgType in a session, and true if the session overrides the default class.
 #[inline(always)]
 pub fn session_class(session: &Session, msg_type: MsgType) -> (Class, bool) {
     match override_of(session, msg_type) {
@@ -88,20 +89,27 @@ pub fn session_class(session: &Session, msg_type: MsgType) -> (Class, bool) {
     }
 }
 
-/// What becomes of an outgoing message of this type and class: `any` and `orders` are [`want`] bits for all and for orders.
+/// Returns the kind of an outbound message with this class, as from [`session_class`].
+///
+/// `any` and `orders` are [`want`] bits for all messages and for orders.
 #[inline(always)]
-pub fn outbound_kind(msg_type: MsgType, (class, own): (Class, bool), any: u32, orders: u32) -> MessageKind {
+pub fn outbound_kind(
+    msg_type: MsgType,
+    (class, overridden): (Class, bool),
+    any: u32,
+    orders: u32,
+) -> MessageKind {
     let mut want = any;
     if matches!(class, Class::Order) {
         want |= orders;
-        if !own && msg_type.0 == MASS_ACTION.0 {
+        if !overridden && msg_type.0 == MASS_ACTION.0 {
             want |= want::ACTION;
         }
     }
     MessageKind { class: class as usize, want }
 }
 
-/// The class code that the session gives to this type; `None` where it gives none.
+/// Returns the class code with which the session overrides the class of this MsgType.
 fn override_of(session: &Session, msg_type: MsgType) -> Option<u64> {
     let mut i = 0;
     while i < OVERRIDES_PER_SESSION {

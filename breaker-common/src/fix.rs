@@ -1,30 +1,35 @@
-//! FIX framing: what the first bytes of a message say of it.
+//! The FIX header: the length and the MsgType of a message, from its first bytes.
 //!
-//! Every message begins `8=FIX.4.x|9=LENGTH|35=TYPE|`, always in this order (FIX 4.0 to 5.0SP2, "Standard Header"; `|` is SOH).
-//! So one small window holds all that counting needs, and LENGTH says where the next message begins: the body is not read (but
-//! for the few messages that [`crate::fields`] is for), and what a data field holds cannot mislead.
+//! Every message starts with `8=FIX.4.x|9=LENGTH|35=TYPE|` in this order (FIX 4.0 to 5.0SP2, "Standard
+//! Header"; `|` is SOH). One chunk of 32 bytes therefore contains all that counting needs. LENGTH gives the
+//! offset of the next message, so the body is not read, and the content of a data field cannot imitate a
+//! message. Only [`crate::fields`] reads bodies, for a few types of messages.
 
-/// Bytes in which the start of any message shows its length and type: 11 of `8=FIXT.1.1|`, `9=`, 7 digits, `|35=`, 8 of the type.
+/// Length of a chunk in bytes. The first chunk of any message contains its length and its MsgType.
+///
+/// The longest header has 11 bytes of `8=FIXT.1.1|`, `9=`, 7 digits, `|35=`, and 8 bytes of the type.
 pub const CHUNK: usize = 32;
-/// A window as little-endian words: the kernel's verifier follows registers better than bytes in memory.
+/// A chunk of payload as little-endian words.
+///
+/// The verifier tracks values in registers better than bytes in memory.
 pub type Chunk = [u64; CHUNK / 8];
 
-/// The byte behind each field.
+/// The byte that ends each field.
 pub const SOH: u8 = 0x01;
 const FIX4: u64 = u64::from_le_bytes(*b"8=FIX.4.");
 const FIX5: u64 = u64::from_le_bytes(*b"8=FIX.5.");
 const FIXT1: u64 = u64::from_le_bytes(*b"8=FIXT.1");
-/// Behind LENGTH bytes of body stands `10=nnn|`.
+/// Length of the trailer `10=nnn|` behind the body.
 const TRAILER: u32 = 7;
-/// Bytes that a flow must show before it is taken for FIX.
+/// First bytes of every FIX message. A flow that starts with these bytes is treated as FIX.
 pub const SIGNATURE: [u8; 5] = *b"8=FIX";
 
-/// A MsgType(35) packed into a word, first byte lowest; of a type longer than 8 bytes the first 8.
+/// A MsgType(35) packed into a word, with the first byte lowest. A longer type is cut to 8 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MsgType(pub u64);
 
 impl MsgType {
-    /// Packs a type as the dictionaries spell it; `None` where it is empty or longer than 8 bytes.
+    /// Packs a type as spelled in the dictionaries. Returns `None` if `text` is empty or longer than 8 bytes.
     pub const fn new(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
         if bytes.is_empty() || bytes.len() > 8 {
@@ -40,43 +45,45 @@ impl MsgType {
     }
 }
 
-/// What a window says of the message that starts in it.
+/// Result of parsing the start of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Header {
-    /// A message: its type, and its length in bytes from `8=` to the SOH of `10=`.
+    /// A message.
     Message {
         /// MsgType(35).
         msg_type: MsgType,
-        /// Bytes of the whole message.
+        /// Length of the message in bytes, from `8=` to the SOH of `10=`.
         length: u32,
-        /// Bytes before the field behind MsgType(35), or before the rest of a type of 8 bytes and more.
+        /// Offset of the field behind MsgType(35), or of the rest of a type of 8 bytes or more.
         body_offset: u32,
     },
-    /// The beginning of a message may be here, but too little of it to tell.
+    /// Possibly the start of a message: more bytes are needed.
     Partial,
     /// No message starts here.
     Implausible,
 }
 
-/// Reads the header of a message from its first `available` bytes; words beyond them must be zero.
+/// Parses the header of a message from its first `available` bytes. The bytes behind them must be zero.
 ///
-/// Accepts `FIX.4.x`, `FIX.5.0` with or without `SPn`, and `FIXT.1.x`, and a BodyLength with leading zeros as far as the window reaches.
+/// Accepts `FIX.4.x`, `FIX.5.0` with or without `SPn`, and `FIXT.1.x`. Accepts leading zeros of
+/// BodyLength(9), as far as the header fits into the chunk.
 #[inline(always)]
-pub fn header(window: &Chunk, available: u32) -> Header {
-    let [w0, w1, ..] = *window;
+pub fn header(chunk: &Chunk, available: u32) -> Header {
+    let [w0, w1, ..] = *chunk;
     if available < 8 {
         let seen = (1u64 << (8 * available)) - 1;
         let plausible = w0 == FIX4 & seen || w0 == FIX5 & seen || w0 == FIXT1 & seen;
         return if plausible { Header::Partial } else { Header::Implausible };
     }
-    // What follows the first eight bytes: the last figure of the version and the tag of BodyLength. `at` is where its digits start.
+    // Bytes 8 to 15: the end of the version and the tag of BodyLength(9). `at` is the offset of the length's
+    // digits.
     let (pattern, mask, at) = match w0 {
-        // `4|9=`, with any figure.
+        // `4|9=`, with any digit.
         FIX4 => (0x3d_39_01_00, 0xff_ff_ff_00, 12),
-        // `0SP2|9=`, with any figure, or `0|9=`.
+        // `0SP2|9=`, with any digit, or `0|9=`.
         FIX5 if w1 >> 8 & 0xff == b'S' as u64 => (0x3d_39_01_00_50_53_30, 0xff_ff_ff_00_ff_ff_ff, 15),
         FIX5 => (0x3d_39_01_30, 0xff_ff_ff_ff, 12),
-        // `.1|9=`, with any figure.
+        // `.1|9=`, with any digit.
         FIXT1 => (0x3d_39_01_00_2e, 0xff_ff_ff_00_ff, 13),
         _ => return Header::Implausible,
     };
@@ -87,46 +94,45 @@ pub fn header(window: &Chunk, available: u32) -> Header {
     if (w1 ^ pattern) & mask != 0 {
         return Header::Implausible;
     }
-    length_and_type(window, available, at)
+    length_and_type(chunk, available, at)
 }
 
-/// The rest of [`header`], from the digits of BodyLength(9) on, which stand `at` bytes in (12, 13 or 15).
+/// Parses the header from the digits of BodyLength(9) on. `at` is the offset of the digits: 12, 13 or 15.
 #[inline(always)]
-fn length_and_type(window: &Chunk, available: u32, at: u32) -> Header {
-    let zeros = leading_zeros(word_at(window, at));
-    // A second word of zeros, and no more: behind those there is no room for a type.
-    let zeros = if zeros == 8 { 8 + leading_zeros(word_at(window, at + 8)) } else { zeros };
+fn length_and_type(chunk: &Chunk, available: u32, at: u32) -> Header {
+    let zeros = leading_zeros(word_at(chunk, at));
+    // At most two words of zeros: behind them the chunk has no room for a type.
+    let zeros = if zeros == 8 { 8 + leading_zeros(word_at(chunk, at + 8)) } else { zeros };
     let first = at + zeros;
     if first >= available {
         return cut_off(available);
     }
-    let field = word_at(window, first);
+    let field = word_at(chunk, first);
     let digits = first_soh(field);
     if digits >= available - first {
-        // No SOH yet: there can be no more than 7 digits.
+        // No SOH yet. BodyLength(9) has at most 7 digits.
         return if available - first < 8 { cut_off(available) } else { Header::Implausible };
     }
-    // Zeros alone are a length of 0, which no message has.
     let Some(body) = parse_digits(field, digits) else { return Header::Implausible };
-    type_field(window, available, first + digits + 1, body)
+    type_field(chunk, available, first + digits + 1, body)
 }
 
-/// A header of which this many bytes are too few: more may follow, unless they fill the window.
+/// Returns `Partial` for a header that `available` bytes cut off, or `Implausible` if they fill the chunk.
 #[inline(always)]
 fn cut_off(available: u32) -> Header {
     if available < CHUNK as u32 { Header::Partial } else { Header::Implausible }
 }
 
-/// How many characters `0` a word begins with, at most 8.
+/// Returns the number of leading characters `0` of a word, at most 8.
 #[inline(always)]
 fn leading_zeros(word: u64) -> u32 {
     const ZEROS: u64 = 0x3030_3030_3030_3030;
-    first_other(word ^ ZEROS)
+    first_nonzero(word ^ ZEROS)
 }
 
-/// Position of the first byte of a word that is not zero, 8 where all are.
+/// Returns the position of the first non-zero byte of a word, or 8 if all bytes are zero.
 #[inline(always)]
-fn first_other(word: u64) -> u32 {
+fn first_nonzero(word: u64) -> u32 {
     let mut count = 0;
     let mut rest = word;
     if rest & 0xffff_ffff == 0 {
@@ -141,10 +147,10 @@ fn first_other(word: u64) -> u32 {
     if rest & 0xff == 0 { 8 } else { count }
 }
 
-/// Eight bytes of a window from `at` on; what lies behind the window is zero.
+/// Returns the eight bytes of a chunk from `at` on. Bytes behind the end of the chunk are zero.
 #[inline(always)]
-fn word_at(window: &Chunk, at: u32) -> u64 {
-    let [w0, w1, w2, w3] = *window;
+fn word_at(chunk: &Chunk, at: u32) -> u64 {
+    let [w0, w1, w2, w3] = *chunk;
     let (low, high) = match at >> 3 {
         0 => (w0, w1),
         1 => (w1, w2),
@@ -153,17 +159,18 @@ fn word_at(window: &Chunk, at: u32) -> u64 {
         _ => return 0,
     };
     let shift = 8 * (at & 7);
-    // Shifting by 64 - shift would be 64 where shift is 0, which is no shift at all: hence two steps.
+    // Two steps, because `64 - shift` is 64 for a shift of 0, and BPF then shifts by 0.
     low >> shift | (high << 1) << (63 - shift)
 }
 
-/// Reads the header of a message from a whole window, where it is of the common kind: a length of two to four digits, a type of one
-/// character. `None` where it is not; [`header`] tells the same of it, and what it is else.
+/// Parses a common header from a whole chunk: a BodyLength(9) of two to four digits and a MsgType of one
+/// character.
 ///
-/// For the packet path: with a place known there is nothing to search.
+/// Returns the MsgType and the length of the message. Returns `None` for any other header; [`header`] parses
+/// all. This function is the fast path: it loads the fields at fixed offsets and searches nothing.
 #[inline(always)]
-pub fn common_header(window: &Chunk) -> Option<(MsgType, u32)> {
-    let [w0, w1, w2, _] = *window;
+pub fn common_header(chunk: &Chunk) -> Option<(MsgType, u32)> {
+    let [w0, w1, w2, _] = *chunk;
     let (tag, at) = match w0 {
         FIX4 => (w1 & 0xff_ff_ff_00 ^ 0x3d_39_01_00, 12),
         FIXT1 => (w1 & 0xff_ff_ff_00_ff ^ 0x3d_39_01_00_2e, 13),
@@ -180,25 +187,25 @@ pub fn common_header(window: &Chunk) -> Option<(MsgType, u32)> {
         () => return None,
     };
     let body = parse_digits(length_field, digits)?;
-    // `35=`, the type, SOH: five bytes from `start` on, which is at most 18.
+    // `35=`, the type and SOH: five bytes at `start`, which is at most 18.
     let start = at + digits + 1;
     let shift = 8 * (start & 7);
     let (low, high) = if start < 16 { (w1, w2) } else { (w2, 0) };
     let field = low >> shift | (high << 1) << (63 - shift);
     let msg_type = field >> 24 & 0xff;
-    let plain =
+    let common =
         field & 0xff_00_ff_ff_ff == (SOH as u64) << 32 | 0x3d_35_33 && msg_type != SOH as u64 && body >= 5;
-    plain.then_some((MsgType(msg_type), start + body + TRAILER))
+    common.then_some((MsgType(msg_type), start + body + TRAILER))
 }
 
-/// The rest of [`header`], from `35=` on, which stands `at` bytes in.
+/// Parses the header from `35=` on. `at` is the offset of `35=`.
 #[inline(always)]
-fn type_field(window: &Chunk, available: u32, at: u32, body: u32) -> Header {
+fn type_field(chunk: &Chunk, available: u32, at: u32, body: u32) -> Header {
     if at >= available {
         return cut_off(available);
     }
-    let first = word_at(window, at);
-    let second = word_at(window, at + 8);
+    let first = word_at(chunk, at);
+    let second = word_at(chunk, at + 8);
     let tag_seen = if available - at < 3 { (1u64 << (8 * (available - at))) - 1 } else { 0xff_ff_ff };
     if (first ^ 0x3d_35_33) & tag_seen != 0 {
         return Header::Implausible;
@@ -218,36 +225,40 @@ fn type_field(window: &Chunk, available: u32, at: u32, body: u32) -> Header {
         return Header::Implausible;
     }
     let msg_type = if length == 8 { value } else { value & ((1u64 << (8 * length)) - 1) };
-    // Of a type as long as the word its SOH has not been seen: whatever is left of it is read as a field of no tag.
+    // The SOH of a type of 8 bytes or more has not been seen. The rest of the type is read as a field without
+    // a tag.
     let body_offset = at + 3 + length + (length < 8) as u32;
     Header::Message { msg_type: MsgType(msg_type), length: at + body + TRAILER, body_offset }
 }
 
-/// Position of the first SOH in a word, 8 where there is none.
+/// Returns the position of the first SOH in a word, or 8 if there is none.
 #[inline(always)]
 fn first_soh(word: u64) -> u32 {
     find_byte(word, SOH)
 }
 
-/// Position of the first byte of this value in a word, 8 where there is none.
+/// Returns the position of the first `byte` in a word, or 8 if there is none.
 #[inline(always)]
 pub fn find_byte(word: u64, byte: u8) -> u32 {
     const ONES: u64 = 0x0101_0101_0101_0101;
-    // A byte's top bit is set where it is zero after the XOR; borrows only reach bytes above the first such.
+    // Sets the top bit of each byte that is zero after the XOR. A borrow reaches only bytes above the first
+    // zero byte.
     let zero = word ^ (ONES * byte as u64);
     let found = (zero.wrapping_sub(ONES) & !zero & (ONES << 7)) >> 7;
-    // BPF has no instruction that counts trailing zeros: count the bytes below the lowest mark.
+    // BPF has no instruction that counts trailing zeros, so this counts the bytes below the lowest set bit.
     let below = (found & found.wrapping_neg()).wrapping_sub(1);
     if found == 0 { 8 } else { ((below & ONES).wrapping_mul(ONES) >> 56) as u32 }
 }
 
-/// The number in the first `digits` (up to 7) bytes of a word.
+/// Parses the first `digits` bytes of a word as a decimal number.
+///
+/// Returns `None` if a byte is no digit, or if `digits` is 0 or more than 7.
 #[inline(always)]
 pub fn parse_digits(word: u64, digits: u32) -> Option<u32> {
     if digits == 0 || digits > 7 {
         return None;
     }
-    // Digits to the upper end, '0' into what that leaves free; then pairs, fours, eights.
+    // Shifts the digits to the upper end and fills with '0'. Then adds up pairs, fours and eights.
     let free = 64 - 8 * digits;
     let text = word << free | 0x3030_3030_3030_3030 & ((1u64 << free) - 1);
     let nibbles = text ^ 0x3030_3030_3030_3030;

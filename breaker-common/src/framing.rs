@@ -1,4 +1,4 @@
-//! Changes of framing state: a message ends, a stream is lost, bytes are skipped.
+//! Transitions of the framing state: the end of a message, a desync, unread bytes.
 
 use bytemuck::Zeroable;
 
@@ -6,15 +6,15 @@ use crate::abi::{Framing, sync};
 use crate::counts::SegmentCounts;
 use crate::message::{Class, InboundClass, want};
 
-/// The walk is inside a value that is longer than the window.
+/// Bit of `Framing::field_state`: the rest of a value that is longer than a chunk is skipped.
 pub(crate) const LONG: u32 = 1 << 8;
-/// In `Framing::seen`: it is a possible duplicate, and not yet counted as such.
+/// Bit of `Framing::field_values`: the message is a possible duplicate and is not counted as a replay yet.
 pub(crate) const DUPLICATE: u32 = 1 << 16;
-/// From this bit on: 1 more than the class of a message that is not yet counted.
-const CLASS_AT: u32 = 24;
+/// Lowest bit in `Framing::field_values` of 1 + the class of a message that is not counted yet.
+const CLASS_SHIFT: u32 = 24;
 
 impl Framing {
-    /// The message is over, or can be read no further: what was not found is taken as its absence is.
+    /// Finishes the current message and counts it. A field that was not found counts as absent.
     #[inline(always)]
     pub(crate) fn finish_message(&mut self, counts: &mut SegmentCounts) {
         if self.field_state & want::ACTION != 0 {
@@ -23,7 +23,7 @@ impl Framing {
         if self.field_state & want::REPORT != 0 {
             counts.count(self.report_class() as usize);
         }
-        let class = self.field_values >> CLASS_AT;
+        let class = self.field_values >> CLASS_SHIFT;
         if class != 0 {
             counts.count(class as usize - 1);
         }
@@ -34,25 +34,27 @@ impl Framing {
         (self.field_state, self.data_remaining, self.field_values, self.partial_bytes) = (0, 0, 0, 0);
     }
 
-    /// Counts the message, once it is known whose it is.
+    /// Counts the message now, or at its end if the message identifies the session.
     #[inline(always)]
     pub(crate) fn count_or_defer(&mut self, class: usize, counts: &mut SegmentCounts) {
         if self.field_state & want::OWNER == 0 {
             counts.count(class);
         } else {
-            self.field_values |= (class as u32 + 1) << CLASS_AT;
+            self.field_values |= (class as u32 + 1) << CLASS_SHIFT;
         }
     }
 
-    /// Bytes of the message were jumped over: its fields may be anywhere from here on.
+    /// Records that bytes of the message are missing, so that the next byte may be inside any field.
     #[inline(always)]
-    pub(crate) fn lose_place(&mut self) {
+    pub(crate) fn lose_field_position(&mut self) {
         self.partial_bytes = 0;
         self.data_remaining = 0;
         self.field_state = self.field_state & want::ALL | LONG;
     }
 
-    /// No message begins where one must. The message before it had a wrong length, or is of no use to tell where the next one is.
+    /// Records a desync: no message starts where one must start.
+    ///
+    /// The length of the previous message was wrong, or did not help to find this message.
     #[inline(always)]
     pub fn lose_sync(&mut self, counts: &mut SegmentCounts) {
         counts.desyncs = counts.desyncs.wrapping_add(1);
@@ -61,7 +63,7 @@ impl Framing {
         *self = Self { sync: sync::BLIND, ..Self::zeroed() };
     }
 
-    /// Counts so many bytes of the last message as unread.
+    /// Counts `bytes` of the last message as unread instead.
     #[inline(always)]
     pub(crate) fn recount(&self, bytes: u32, counts: &mut SegmentCounts) {
         counts.blind_bytes = counts.blind_bytes.wrapping_add(bytes);
@@ -69,7 +71,9 @@ impl Framing {
         counts.recounted_orders = counts.recounted_orders.wrapping_add(counted as u32);
     }
 
-    /// Bytes that are there and cannot be read, or not be relied on: blind from `from` to `to`. Returns `to`.
+    /// Counts the bytes `from..to` as unread and makes the stream blind. Returns `to`.
+    ///
+    /// The bytes exist but cannot be read, or cannot be trusted.
     #[inline(always)]
     pub fn mark_blind(&mut self, (from, to): (u32, u32), counts: &mut SegmentCounts) -> u32 {
         counts.desyncs = counts.desyncs.wrapping_add((self.sync == sync::IN_SYNC) as u32);
@@ -79,12 +83,12 @@ impl Framing {
         to
     }
 
-    /// What the fields of an execution report that were seen make of it.
+    /// Returns the class of an execution report, from the fields found so far.
     #[inline(always)]
     pub(crate) fn report_class(&self) -> InboundClass {
         let [exec_type, order_status, ..] = self.field_values.to_le_bytes();
         match (exec_type, order_status) {
-            // Up to 4.2 a fill is 1 or 2, from 4.3 on F. In 4.0 there is the order's status alone.
+            // ExecType of a fill: 1 or 2 up to FIX 4.2, F from FIX 4.3. FIX 4.0 has only OrdStatus.
             (b'F' | b'1' | b'2', _) | (0, b'1' | b'2') => InboundClass::Fill,
             (_, b'8') | (b'8', 0) => InboundClass::Reject,
             _ => InboundClass::Other,

@@ -85,7 +85,7 @@ impl Inbound {
         if self.framing.sync == sync::IN_SYNC && self.framing.body_remaining >= gap {
             self.framing.body_remaining -= gap;
             if self.framing.field_state != 0 {
-                self.framing.lose_place();
+                self.framing.lose_field_position();
                 if self.framing.body_remaining == 0 {
                     self.framing.finish_message(counts);
                 }

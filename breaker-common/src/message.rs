@@ -1,26 +1,28 @@
-//! The classes of messages, and the fields that decide a class.
+//! Classes of messages, and the fields that decide a class.
 
-/// What a message does to the risk of the firm that sends it. The codes index counters and never change.
+/// Class of an outbound message: its effect on the risk of the sending firm.
+///
+/// The codes index counters and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Class {
-    /// Adds risk: new orders, replacements, and every type that no dictionary knows.
+    /// Adds risk: new orders, replacements, and every MsgType that is in no dictionary.
     Order = 0,
     /// Reduces risk: cancels.
     Cancel = 1,
-    /// Shows an interest that a counterparty may take up.
+    /// Announces an interest that a counterparty may act on.
     Interest = 2,
-    /// Asks or reports.
+    /// Requests or reports information.
     Query = 3,
-    /// Session level: logon, heartbeat, resend.
+    /// Session level: Logon, Heartbeat, ResendRequest.
     Admin = 4,
 }
 
 impl Class {
-    /// All classes, by code.
+    /// All classes, in the order of their codes.
     pub const ALL: [Self; 5] = [Self::Order, Self::Cancel, Self::Interest, Self::Query, Self::Admin];
 
-    /// The class with this code; anything else is an order, as an unknown type is.
+    /// Returns the class with this code. An unknown code is an order, like an unknown MsgType.
     pub const fn from_code(code: u64) -> Self {
         match code {
             1 => Self::Cancel,
@@ -31,7 +33,7 @@ impl Class {
         }
     }
 
-    /// The name in the configuration, the metrics and the events.
+    /// Returns the name in the configuration, the metrics and the events.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Order => "order",
@@ -43,27 +45,27 @@ impl Class {
     }
 }
 
-/// Which messages a limit counts. The codes are those of `Limit::class`.
+/// Messages that a limit counts. The codes are those of [`crate::abi::Limit::class`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum LimitClass {
-    /// Class order.
+    /// Messages of the class order.
     Order = 0,
-    /// Class cancel.
+    /// Messages of the class cancel.
     Cancel = 1,
-    /// Every message of every class that goes out.
+    /// Outbound messages of all classes.
     Message = 2,
-    /// Executions that come in: ExecutionReport (8) with ExecType(150)=F, before FIX 4.3 with 1 or 2.
+    /// Inbound fills: ExecutionReport (8) with ExecType(150)=F; before FIX 4.3 with 1 or 2.
     Fill = 3,
-    /// Rejections that come in: MsgType 3, j or 9, and ExecutionReport (8) with OrdStatus(39)=8.
+    /// Inbound rejects: MsgType 3, j or 9, and ExecutionReport (8) with OrdStatus(39)=8.
     Reject = 4,
 }
 
 impl LimitClass {
-    /// All of them, by code.
+    /// All classes, in the order of their codes.
     pub const ALL: [Self; 5] = [Self::Order, Self::Cancel, Self::Message, Self::Fill, Self::Reject];
 
-    /// The name in the configuration, the metrics and the events.
+    /// Returns the name in the configuration, the metrics and the events.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Order => "order",
@@ -75,23 +77,26 @@ impl LimitClass {
     }
 }
 
-/// What comes in. The codes follow those of [`Class`], as positions of `SegmentCounts::messages`.
+/// Class of an inbound message.
+///
+/// The codes continue those of [`Class`]: both index [`crate::counts::SegmentCounts::messages`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum InboundClass {
-    /// ExecutionReport (8) of a fill: ExecType(150) is F, or 1 or 2 before FIX 4.3.
+    /// A fill: ExecutionReport (8) with ExecType(150)=F; before FIX 4.3 with 1 or 2.
     Fill = 5,
-    /// A reject: Reject (3), BusinessMessageReject (j), OrderCancelReject (9), or ExecutionReport with OrdStatus(39)=8.
+    /// A reject: Reject (3), BusinessMessageReject (j), OrderCancelReject (9), or ExecutionReport with
+    /// OrdStatus(39)=8.
     Reject = 6,
-    /// Anything else.
+    /// Any other message.
     Other = 7,
 }
 
 impl InboundClass {
-    /// All of them, by code.
+    /// All classes, in the order of their codes.
     pub const ALL: [Self; 3] = [Self::Fill, Self::Reject, Self::Other];
 
-    /// The name in the metrics and in `status`.
+    /// Returns the name in the metrics and in `status`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Fill => "fill",
@@ -101,30 +106,32 @@ impl InboundClass {
     }
 }
 
-/// All that goes out, of whatever class: behind those of [`Class`] and [`InboundClass`] in `SegmentCounts::messages`.
+/// Index of the total of all outbound messages in [`crate::counts::SegmentCounts::messages`].
 pub const TOTAL: usize = 8;
 
-/// What becomes of a message whose header was read.
+/// Class of a message whose header was read, and the fields to find in the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageKind {
-    /// Its class: a position in `SegmentCounts::messages`.
+    /// Class: an index in [`crate::counts::SegmentCounts::messages`].
     pub class: usize,
-    /// What is looked for in its fields: [`want`] bits.
+    /// Fields to find: [`want`] bits.
     pub want: u32,
 }
 
-/// What is looked for in a message: bits of `Framing::scan`.
+/// Fields to find in a message: bits of [`crate::abi::Framing::field_state`].
 pub mod want {
-    /// Whether it is a possible duplicate: PossDupFlag(43).
+    /// PossDupFlag(43): the message is a possible duplicate.
     pub const POSSDUP: u32 = 1 << 0;
-    /// What a mass action does: MassActionType(1373). Until that is known the message is not counted.
+    /// MassActionType(1373): the message adds or reduces risk. The message is counted when the field is
+    /// found.
     pub const ACTION: u32 = 1 << 1;
-    /// Who sends it to whom: CompIDs and SubIDs.
+    /// CompIDs and SubIDs: the session of the message.
     pub const IDENTITY: u32 = 1 << 2;
-    /// What an execution report reports: ExecType(150) and OrdStatus(39). Until that is known the message is not counted.
+    /// ExecType(150) and OrdStatus(39): the class of an execution report. The message is counted when both
+    /// are found.
     pub const REPORT: u32 = 1 << 3;
-    /// Whose it is, where its CompIDs must tell. Until that is known, at its end, the message is not counted.
+    /// The CompIDs have to identify the session. The message is counted at its end.
     pub const OWNER: u32 = 1 << 4;
-    /// All of them.
+    /// All bits.
     pub const ALL: u32 = POSSDUP | ACTION | IDENTITY | REPORT | OWNER;
 }

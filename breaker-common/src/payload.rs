@@ -2,31 +2,41 @@
 
 use crate::fix::{self, Chunk, Header};
 
-/// Payload that can be read at any offset; where it lies is its owner's business.
+/// Payload of a segment, readable at any offset. Each implementation decides where the bytes are stored.
 pub trait Payload {
-    /// Reads `length` (1 to [`fix::CHUNK`]) bytes from `offset` into the front of a zeroed window; `None` where they cannot be had.
+    /// Reads `length` (1 to [`fix::CHUNK`]) bytes from `offset` into the front of a zeroed chunk.
+    ///
+    /// Returns `None` if the bytes cannot be read.
     fn chunk(&mut self, offset: u32, length: u32) -> Option<Chunk>;
-    /// [`fix::header`] of a window. The kernel's verifier is to follow it once, and not once a place that asks.
-    fn header(&mut self, window: &Chunk, available: u32) -> Header {
-        fix::header(window, available)
+    /// Parses the header at the start of a chunk: [`fix::header`].
+    ///
+    /// The kernel makes this method a function that the verifier checks once, instead of once for each
+    /// caller.
+    fn header(&mut self, chunk: &Chunk, available: u32) -> Header {
+        fix::header(chunk, available)
     }
-    /// Offset of the first `8=FIX` that lies in `from..to`; `to` where there is none.
+    /// Returns the offset of the first `8=FIX` in `from..to`, or `to` if there is none.
     fn find(&mut self, from: u32, to: u32) -> u32;
-    /// The number of a CompID or SubID, zero-padded; [`crate::abi::identity::UNKNOWN`] where no session declares it.
+    /// Returns the number of a zero-padded CompID or SubID.
+    ///
+    /// The number of an undeclared value is [`crate::abi::identity::UNKNOWN`].
     fn comp_id(&mut self, value: &Chunk) -> u32;
 }
 
-/// The first `held` bytes of `head`, then those of `next`: a shift over all words, in steps that need no index.
+/// Appends the bytes of `next` to the first `head_bytes` bytes of `head`. Bytes behind the end of the chunk
+/// are lost.
+///
+/// The shift goes over all words in steps that need no index.
 #[inline(always)]
-pub(crate) fn concat(head: &Chunk, next: &Chunk, held: u32) -> Chunk {
+pub(crate) fn concat(head: &Chunk, next: &Chunk, head_bytes: u32) -> Chunk {
     let [mut a, mut b, mut c, mut d] = *next;
-    if held & 16 != 0 {
+    if head_bytes & 16 != 0 {
         (a, b, c, d) = (0, 0, a, b);
     }
-    if held & 8 != 0 {
+    if head_bytes & 8 != 0 {
         (a, b, c, d) = (0, a, b, c);
     }
-    let shift = 8 * (held & 7);
+    let shift = 8 * (head_bytes & 7);
     let carry = |low: u64| (low >> 1) >> (63 - shift);
     let [e, f, g, h] = *head;
     [e | a << shift, f | b << shift | carry(a), g | c << shift | carry(b), h | d << shift | carry(c)]

@@ -1,7 +1,8 @@
-//! FIX framing over the bytes of a connection: which messages start in a segment, and where the next one must start.
+//! The walk over the new bytes of a segment: it counts the messages that start in the segment.
 //!
-//! Which bytes of a segment are new is the question of [`crate::sequence`]; what is done where no message starts is in [`crate::blind`].
-//! No byte is read that can be hopped over.
+//! The length in a header gives the offset of the next message, so the walk skips message bodies. The module
+//! [`crate::sequence`] decides which bytes of a segment are new. The module [`crate::blind`] handles a stream
+//! whose next message offset is unknown.
 
 use core::hint::cold_path;
 
@@ -12,16 +13,18 @@ use crate::message::{Class, MessageKind, want};
 use crate::payload::{Payload, concat};
 
 impl Framing {
-    /// Hops over messages of the common kind ([`fix::common_header`]) of which nothing is looked at, up to `most` of them and none longer than
-    /// `longest` bytes. Returns where to go on: `to` at the end, else at what [`Self::step`] must see.
+    /// Counts and skips messages with a common header ([`fix::common_header`]) whose fields are not
+    /// inspected.
     ///
-    /// `class_of` says what class a type of one character is.
+    /// Stops after `max_messages`, and at a message longer than `longest` bytes. Returns the offset to
+    /// continue at: `to` at the end, otherwise the message that [`Self::step`] has to read. `class_of`
+    /// returns the class of a MsgType of one character.
     #[inline(always)]
     pub fn skip_common(
         &mut self,
         payload: &mut impl Payload,
         (from, to): (u32, u32),
-        (most, longest): (u32, u32),
+        (max_messages, longest): (u32, u32),
         class_of: impl Fn(MsgType) -> Class,
         counts: &mut SegmentCounts,
     ) -> u32 {
@@ -30,28 +33,28 @@ impl Framing {
         }
         let mut at = from.wrapping_add(self.body_remaining);
         let (mut last, mut last_class) = (self.message_bytes, self.message_class);
-        let mut hops = 0;
-        while hops < most && at < to && to - at >= CHUNK as u32 {
-            let Some(window) = payload.chunk(at, CHUNK as u32) else { break };
-            let Some((msg_type, length)) = fix::common_header(&window) else { break };
+        let mut skipped = 0;
+        while skipped < max_messages && at < to && to - at >= CHUNK as u32 {
+            let Some(chunk) = payload.chunk(at, CHUNK as u32) else { break };
+            let Some((msg_type, length)) = fix::common_header(&chunk) else { break };
             if length > longest {
                 break;
             }
             (last, last_class) = (length, class_of(msg_type) as u32);
             counts.count(last_class as usize);
             at = at.wrapping_add(length);
-            hops += 1;
+            skipped += 1;
         }
         (self.message_bytes, self.message_class) = (last, last_class);
         self.body_remaining = at.saturating_sub(to);
         if at < to { at } else { to }
     }
 
-    /// Hops to the next message that starts between `from` and `to` and counts it, or reads a field of the one that is looked at. Returns
-    /// where to go on: `to` at the end. For a stream that is followed; one that is not is for [`Self::seek`].
+    /// Counts the next message that starts in `from..to`, or reads one field of the inspected message.
     ///
-    /// `kind_of` says what class a type is, by the session's own table or the common one, and what is looked for. A message that claims
-    /// to be longer than `longest` bytes is none.
+    /// Returns the offset to continue at: `to` at the end. The stream must be in sync; [`Self::resync`]
+    /// handles a blind stream. `kind_of` returns the class of a MsgType and the fields to find. A message
+    /// longer than `longest` bytes is implausible.
     #[inline(always)]
     pub fn step(
         &mut self,
@@ -72,13 +75,13 @@ impl Framing {
         let from = from + self.body_remaining;
         let left = left - self.body_remaining;
         self.body_remaining = 0;
-        // `held` is below CHUNK whenever a header is unfinished; the mask tells the verifier.
-        let held = self.partial_bytes & (CHUNK as u32 - 1);
-        let room = CHUNK as u32 - held;
+        // `partial_bytes` is below CHUNK while a header is incomplete. The mask proves that to the verifier.
+        let partial = self.partial_bytes & (CHUNK as u32 - 1);
+        let room = CHUNK as u32 - partial;
         let length = if left < room { left } else { room };
         let Some(read) = payload.chunk(from, length) else { return self.mark_blind((from, to), counts) };
-        let window = if held == 0 { read } else { concat(&self.partial, &read, held) };
-        match payload.header(&window, held + length) {
+        let chunk = if partial == 0 { read } else { concat(&self.partial, &read, partial) };
+        match payload.header(&chunk, partial + length) {
             Header::Message { msg_type, length: whole, body_offset } if whole <= longest => {
                 let kind = kind_of(msg_type);
                 let first = want::IDENTITY | want::OWNER;
@@ -89,22 +92,22 @@ impl Framing {
                     self.count_or_defer(kind.class, counts);
                 }
                 if want == 0 {
-                    let rest = whole - held;
+                    let rest = whole - partial;
                     self.body_remaining = rest.saturating_sub(left);
                     return if rest < left { from + rest } else { to };
                 }
                 self.body_remaining = whole - body_offset;
-                from + (body_offset - held)
+                from + (body_offset - partial)
             }
             Header::Partial => {
-                self.partial = window;
-                self.partial_bytes = held + length;
+                self.partial = chunk;
+                self.partial_bytes = partial + length;
                 to
             }
             Header::Message { .. } | Header::Implausible => {
                 cold_path();
-                // The bytes that were held have crossed as the beginning of a message.
-                counts.blind_bytes = counts.blind_bytes.wrapping_add(held);
+                // The bytes in `partial` have already passed as the start of a message.
+                counts.blind_bytes = counts.blind_bytes.wrapping_add(partial);
                 self.lose_sync(counts);
                 from
             }

@@ -1,10 +1,12 @@
-//! The layout of every value that lives in a map, and the number that names it.
+//! The layout of every map value, and the number that names this layout.
 //!
-//! Integers and byte arrays only, padding explicit, so that each struct is plain old data. Addresses and ports are in network
-//! order. Codes are never renumbered. Any change here raises [`ABI_VERSION`]; a test holds the recorded layout against it.
+//! Every struct is plain old data: integers and byte arrays only, with explicit padding. Addresses and ports
+//! are in network order. Codes are never renumbered. Each change of the layout raises [`ABI_VERSION`]. The
+//! test `tests/layout.rs` compares the layout with the recorded one.
 //!
-//! [`policy`] is what user space writes, [`state`] what the kernel does; a policy has two *sides*, so that a new one can be
-//! laid out whole beside the one in force and take over by one store.
+//! User space writes the structs of `policy.rs`; the kernel program writes those of `state.rs` and
+//! `stream.rs`. The maps hold a policy on two *sides*. A reload lays out the next policy on the side that is
+//! not in force and then switches sides with one store.
 
 mod codes;
 mod policy;
@@ -21,24 +23,26 @@ pub use policy::{
 pub use state::{Connection, ConnectionKey, Counters, Event, Fences, Scope, Switch, Trip, UnseenKey, Window};
 pub use stream::{Framing, Gap, Inbound, Stream, sync};
 
-/// The layout's number: in the object, in the pinned META map, in `status`. Checked before any other pinned map is opened.
+/// The number of this layout. It is in the object, in the pinned META map and in `status`.
+///
+/// User space compares the number before it opens any other pinned map.
 pub const ABI_VERSION: u32 = 5;
 /// First word of [`Meta`]: "breaker\0".
 pub const MAGIC: u64 = u64::from_le_bytes(*b"breaker\0");
 
-/// Policies that are laid out side by side: the one in force, and the next or the last.
+/// Number of sides: the policy in force, and the next or previous one.
 pub const SIDES: usize = 2;
-/// A message of a session is subject to the session, up to four groups, and the host.
+/// Scopes that a message is subject to: its session, up to four groups, and the host.
 pub const SCOPES_PER_SESSION: usize = 6;
-/// A session may be in this many groups.
+/// Maximum number of groups of a session.
 pub const GROUPS_PER_SESSION: usize = SCOPES_PER_SESSION - 2;
-/// Limits a scope may have.
+/// Maximum number of limits of a scope.
 pub const LIMITS_PER_SCOPE: usize = 4;
-/// So a session is subject to this many limits.
+/// Maximum number of limits that a session is subject to.
 pub const LIMITS_PER_SESSION: usize = SCOPES_PER_SESSION * LIMITS_PER_SCOPE;
-/// Warning levels of a limit.
+/// Maximum number of warning levels of a limit.
 pub const WARNINGS_PER_LIMIT: usize = 3;
-/// MsgTypes a session may classify by itself.
+/// Maximum number of MsgTypes that a session classifies itself.
 pub const OVERRIDES_PER_SESSION: usize = 16;
-/// Interfaces that one load can attach to.
+/// Maximum number of interfaces that one load attaches to.
 pub const MAX_INTERFACES: usize = 16;

@@ -1,4 +1,4 @@
-//! What user space writes: facts of the load, and the policy.
+//! Values that user space writes: the facts of the load, and the policy.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -7,7 +7,10 @@ use super::{
     WARNINGS_PER_LIMIT,
 };
 
-/// Facts of the load as a whole. Written before the hook is attached; after that only `side` and the policy on the other side are.
+/// Facts of the load.
+///
+/// User space writes them before it attaches the hook. A reload writes only the policy on the other side, and
+/// `side`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Meta {
@@ -15,59 +18,61 @@ pub struct Meta {
     pub magic: u64,
     /// [`super::ABI_VERSION`] of the object that made these maps.
     pub abi: u32,
-    /// The policy in force: a position in `policies`, and everywhere else where there are [`SIDES`].
+    /// The side of the policy in force: an index in `policies` and in every other array of [`SIDES`].
     pub side: u32,
     /// One of [`super::mode`].
     pub mode: u32,
-    /// Size of the connection table.
+    /// Capacity of the connection table.
     pub connections: u32,
-    /// Scopes and sessions that the maps have room for.
+    /// Capacity of the maps, in scopes and in sessions.
     pub capacity: u32,
-    /// Slots of the rings, in use or not.
+    /// Number of ring slots, used and unused.
     pub ring_slots: u32,
-    /// CLOCK_REALTIME of the load, in seconds since 1970. Shown, never decided on.
+    /// CLOCK_REALTIME of the load, in seconds since 1970. For display only.
     pub loaded_at: u64,
-    /// Version of the program that loaded it, zero-padded.
+    /// Version of the `breaker` that loaded the object, zero-padded.
     pub version: [u8; 16],
-    /// Commit of the program that loaded it, zero-padded.
+    /// Commit of the `breaker` that loaded the object, zero-padded.
     pub git: [u8; 16],
-    /// Tag that the kernel gave the program that decides.
+    /// Kernel tag of the deciding program.
     pub program_tag: u64,
-    /// Not 0 where a program that reads what comes in is attached too.
+    /// Not 0 if the inbound program is attached too.
     pub inbound: u32,
-    /// Interfaces in use.
+    /// Number of entries of `interfaces` in use.
     pub interface_count: u32,
     /// Interfaces that the hook was attached to.
     pub interfaces: [Interface; MAX_INTERFACES],
-    /// The network namespace that it was loaded in: device and inode of its file in nsfs (proc_pid_ns(5)).
+    /// Network namespace of the load: device and inode of its file in nsfs (proc_pid_ns(5)).
     pub netns: [u64; 2],
-    /// 1 where the program is told by this kernel whether a packet's pages are shared.
+    /// 1 if the program can read from this kernel whether a packet's pages are shared.
     pub shared_pages: u32,
-    /// Inline, 1 where each frame comes over a wire, by XDP in the driver: no neighbour has left its checksum to the card.
+    /// Inline: 1 if every frame arrives over a wire (XDP in the driver), so that its checksum is complete.
     pub wired: u32,
-    /// Path of the audit log, UTF-8, zero-padded: the verbs write it with no agent and no configuration at hand.
+    /// Path of the audit log, UTF-8, zero-padded. Verbs write the log without the agent and without the
+    /// configuration.
     pub audit: [u8; 256],
-    /// The policies.
+    /// The policy on each side.
     pub policies: [Policy; SIDES],
 }
 
-/// A policy as a whole.
+/// Settings of a whole policy.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Policy {
-    /// SHA-256 of its file.
+    /// SHA-256 of the policy file.
     pub sha256: [u8; 32],
-    /// Its name, UTF-8, zero-padded.
+    /// Name, UTF-8, zero-padded.
     pub name: [u8; 64],
     /// [`super::flag`] bits.
     pub flags: u32,
     /// One of [`super::undeclared`].
     pub undeclared: u32,
-    /// How old the agent's heartbeat may grow, ns; 0 for ever.
+    /// Maximum age of the agent's heartbeat in ns; 0 if unlimited.
     pub deadman_ns: u64,
-    /// Scope numbers in use or used before: `0..scopes`.
+    /// Scope numbers in use or formerly in use: `0..scopes`.
     pub scopes: u32,
-    /// Session numbers in use or used before: `0..sessions`; session 0 is the pseudo-session `undeclared`.
+    /// Session numbers in use or formerly in use: `0..sessions`. Session 0 is the pseudo-session
+    /// `undeclared`.
     pub sessions: u32,
 }
 
@@ -75,33 +80,34 @@ pub struct Policy {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Interface {
-    /// Its name at that time, zero-padded.
+    /// Name at the time of the attachment, zero-padded.
     pub name: [u8; 16],
-    /// Its number at that time.
+    /// Index at the time of the attachment.
     pub ifindex: u32,
     /// One of [`super::hook`].
     pub hook: u32,
-    /// Bytes of its packets' link header: 14 of Ethernet, 0 where packets begin with IP.
+    /// Length of the link header in bytes: 14 for Ethernet, 0 if packets begin with IP.
     pub link_header: u32,
     /// Zero.
     pub pad: u32,
 }
 
-/// What a scope's number stands for. Once given, a number keeps its meaning until the unload.
+/// Name of a scope. A scope number keeps its meaning until the unload.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Label {
     /// One of [`super::label`].
     pub kind: u32,
-    /// Of a session's scope the session's number.
+    /// Session number, if the scope is a session.
     pub session: u32,
-    /// The name without its kind, UTF-8, zero-padded.
+    /// Name without the kind, UTF-8, zero-padded.
     pub name: [u8; 64],
 }
 
-/// Where connections go: the key of a longest-prefix match (kernel `struct bpf_lpm_trie_key`, without its length).
+/// Endpoint of connections: the data of a longest-prefix-match key (kernel `struct bpf_lpm_trie_key`).
 ///
-/// The length always covers port and local address whole, so that they match exactly and only `remote` by prefix.
+/// The prefix always covers the port and the local address, so that both match exactly. Only `remote` matches
+/// by prefix.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Endpoint {
@@ -109,34 +115,34 @@ pub struct Endpoint {
     pub port: u16,
     /// Zero.
     pub pad: u16,
-    /// Local address; zero for any.
+    /// Local address; zero matches any.
     pub local: Address,
     /// Remote address.
     pub remote: Address,
 }
 
 impl Endpoint {
-    /// Bits before `remote`.
+    /// Number of bits before `remote`.
     pub const FIXED_BITS: u32 = 8 * 20;
-    /// Bits in all.
+    /// Number of bits of the key data.
     pub const BITS: u32 = 8 * 36;
 }
 
-/// Whose the connections to an endpoint are, on each side: 0 is nobody's; see [`Target`].
+/// Packed [`Target`] of an endpoint on each side.
 pub type TargetWords = [u32; SIDES];
 
-/// What is at an endpoint.
+/// Sessions at an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Nothing that this policy declares.
+    /// The policy declares no session here.
     None,
     /// One session.
     Session(u32),
-    /// Several, which a connection's first message tells apart.
+    /// Several sessions. The first message of a connection identifies its session.
     Shared {
-        /// The number of their place, as [`IdentityKey`] has it.
+        /// Number of the shared endpoint, as in [`IdentityKey`].
         endpoint: u32,
-        /// Bits `1 << position` of the fields that do ([`super::identity`]).
+        /// Bits `1 << position` of the identifying fields ([`super::identity`]).
         mask: u32,
     },
 }
@@ -145,7 +151,7 @@ impl Target {
     const SHARED: u32 = 1 << 31;
     const MASK: u32 = 27;
 
-    /// As a word of a [`Place`].
+    /// Packs the target into a word of [`TargetWords`].
     pub const fn pack(self) -> u32 {
         match self {
             Self::None => 0,
@@ -154,7 +160,7 @@ impl Target {
         }
     }
 
-    /// What such a word means.
+    /// Unpacks a word of [`TargetWords`].
     #[inline(always)]
     pub const fn unpack(word: u32) -> Self {
         if word & Self::SHARED != 0 {
@@ -167,36 +173,38 @@ impl Target {
     }
 }
 
-/// An IPv6 address in network order, or an IPv4 one mapped into it (RFC 4291, 2.5.5.2). Words, because the verifier asks that
-/// what lies on the stack is aligned.
+/// An IPv6 address, or an IPv4-mapped one (RFC 4291, 2.5.5.2), in network order.
+///
+/// The type has words because the verifier requires aligned access to the stack.
 pub type Address = [u32; 4];
 
-/// The words of an IPv4 address, itself in network order.
+/// Maps an IPv4 address in network order into IPv6.
 #[inline(always)]
 pub const fn mapped(v4: u32) -> Address {
     [0, 0, 0xffff_u32.to_be(), v4]
 }
 
-/// A CompID or SubID, zero-padded, as little-endian words: the key of its number.
+/// A CompID or SubID as zero-padded little-endian words: the key of its number.
 pub type CompId = [u64; 4];
 
-/// A session at a place that several share: the key of its number.
+/// Identity of a session at a shared endpoint: the key of the session's number.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct IdentityKey {
-    /// The place.
+    /// Number of the shared endpoint.
     pub endpoint: u32,
-    /// Numbers of its CompIDs and SubIDs ([`super::identity`]); 0 for a field that does not tell sessions apart there.
+    /// Numbers of the CompIDs and SubIDs ([`super::identity`]); 0 for a field that does not identify sessions
+    /// there.
     pub comp_ids: [u32; 4],
 }
 
-/// A MsgType(35) that a session classifies for itself.
+/// A MsgType(35) that a session classifies itself.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Override {
-    /// The MsgType as [`crate::fix::MsgType`] packs it.
+    /// Packed MsgType ([`crate::fix::MsgType`]).
     pub msg_type: u64,
-    /// The class's code.
+    /// Code of a [`crate::message::Class`].
     pub class: u64,
 }
 
@@ -204,102 +212,107 @@ pub struct Override {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Session {
-    /// Scopes in the order they are asked: the session's own, its groups', the host's.
+    /// Scope numbers in the order of the checks: the session, its groups, the host.
     pub scopes: [u32; SCOPES_PER_SESSION],
-    /// How many of them there are; 0 where this side does not declare the session.
+    /// Number of scopes in use; 0 if this side does not declare the session.
     pub scope_count: u32,
     /// [`super::flag`] bits.
     pub flags: u32,
     /// One of [`super::while_tripped`].
     pub while_tripped: u32,
-    /// How many of `overrides` are in use.
+    /// Number of entries of `overrides` in use.
     pub override_count: u32,
-    /// Numbers of the CompIDs and SubIDs that its Logon must have ([`super::identity`]); 0 for any.
+    /// Numbers of the required CompIDs and SubIDs of the Logon ([`super::identity`]); 0 for any.
     pub comp_ids: [u32; 4],
-    /// Sum of its scopes' epochs when the agent's day began: while it is that, nothing has tripped since.
+    /// Epoch sum of the scopes at the start of the agent's day. While the sum is equal, no scope has tripped
+    /// since.
     pub day_epoch: u64,
-    /// When it was declared, by a load or a reload, CLOCK_MONOTONIC, ns: a connection of which no SYN was seen is as old as that.
+    /// Time of the declaration by a load or reload, CLOCK_MONOTONIC, ns. A connection without a seen SYN has
+    /// this age.
     pub declared_ns: u64,
-    /// Bytes of the longest message that is believed.
+    /// Maximum length of a message in bytes. A longer BodyLength(9) is implausible.
     pub longest: u32,
-    /// With [`super::flag::MATCH_UID`]: the account whose sockets are the session's.
+    /// User id of the session's sockets, with [`super::flag::MATCH_UID`].
     pub uid: u32,
-    /// MsgTypes that this session classifies for itself.
+    /// MsgTypes that this session classifies itself.
     pub overrides: [Override; OVERRIDES_PER_SESSION],
-    /// The limits of its scopes, in the order they are asked, up to [`LimitRef::END`]: see [`crate::limits::meter`].
+    /// Limits of the scopes in the order of the checks, up to [`LimitRef::END`]: see
+    /// [`crate::limits::list_limits`].
     pub limit_refs: [LimitRef; LIMITS_PER_SESSION],
 }
 
-/// A limit of a scope.
+/// A limit of a scope: at most `max` messages in any window of `per_ns`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Limit {
-    /// Messages that may cross in any interval of `per_ns`; of a ratio, those that may cross before it counts.
+    /// Maximum number of messages in any window. For a ratio, the number of messages allowed without any
+    /// fill.
     pub max: u64,
-    /// Length of the window in ns; 0 is "total, since the last reset".
+    /// Length of the window in ns; 0 for a total since the last reset.
     pub per_ns: u64,
-    /// Messages in the window at which to warn, rising; 0 where there is none.
+    /// Numbers of messages in the window that cause a warning, ascending; 0 if unused.
     pub warn: [u64; WARNINGS_PER_LIMIT],
-    /// Which messages it counts: a [`crate::class::LimitClass`] code.
+    /// Counted messages: a [`crate::message::LimitClass`] code.
     pub class: u32,
-    /// Messages that may cross for each fill that came in, where that is more than `max`; 0 for no such ratio.
+    /// Messages allowed for each inbound fill, if the product exceeds `max`; 0 if the limit is no ratio.
     pub per_fill: u32,
-    /// Where the times of its tickets stand.
+    /// Ring that holds the times of the tickets.
     pub ring: RingLayout,
 }
 
-/// A limit's ring: its part of the memory of all rings.
+/// The ring of a limit: its part of the memory of all rings.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct RingLayout {
-    /// The first one.
+    /// First slot.
     pub base: u32,
-    /// Messages that share one of them, as a power of two: [`crate::window::granule_bits`].
+    /// Messages per slot, as a power of two: [`crate::window::granule_bits`].
     pub granule_bits: u8,
-    /// How many there are, as a power of two: [`crate::window::ring_bits`].
+    /// Number of slots, as a power of two: [`crate::window::ring_bits`].
     pub ring_bits: u8,
     /// Zero.
     pub pad: u16,
 }
 
 impl RingLayout {
-    /// Those of a limit without a window: no ticket is ever the last one of its granule, so no time is kept.
+    /// Ring of a limit without a window. A granule of 2^63 tickets never completes, so no time is recorded.
     pub const NONE: Self = Self { base: 0, granule_bits: 63, ring_bits: 0, pad: 0 };
 }
 
-/// A limit that a session's messages are subject to: where it is, and what a ticket of it needs. [`Limit`] has the rest.
+/// Reference from a session to a limit of one of its scopes, with the values that issue a ticket.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct LimitRef {
-    /// The number of its scope.
+    /// Scope number.
     pub scope: u32,
-    /// Its position there.
+    /// Position of the limit in the scope.
     pub position: u16,
-    /// Which of a segment's messages it counts: 1 and a position in [`crate::stream::SegmentCounts::messages`].
+    /// Counted messages: 1 + an index in [`crate::counts::SegmentCounts::messages`].
     pub counter: u16,
-    /// [`Limit::slots`].
+    /// Copy of [`Limit::ring`].
     pub ring: RingLayout,
 }
 
 impl LimitRef {
-    /// A counter: here a session has no more limits.
+    /// Value of `counter` behind the last limit of a session.
     pub const END: u16 = 0;
 }
 
-/// Which limits of a scope one side has.
+/// Limits in use of a scope, on one side.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Rules {
-    /// Bits `1 << position` of the limits in use. A limit that stays keeps its position, and so its window.
+    /// Bits `1 << position` of the limits in use. An unchanged limit keeps its position and its window.
     pub positions: u32,
     /// Zero.
     pub pad: u32,
 }
 
 impl Rules {
-    /// The bit of `positions` that says that the side has the scope at all.
+    /// Bit of `positions`: the side declares the scope.
     pub const DECLARED: u32 = 1 << 31;
-    /// And the one that says that the file arms it; whether it is armed now says `Scope::armed`. For user space alone.
+    /// Bit of `positions`: the policy file arms the scope. Only user space reads this bit;
+    /// [`super::Scope::armed`] is in force.
     pub const ARMED: u32 = 1 << 30;
 }
 

@@ -1,4 +1,6 @@
-//! What the kernel writes: switches, windows, connections, counters, events. The few words that user space writes here say so.
+//! Values that the kernel program writes: switches, windows, connections, counters, events.
+//!
+//! Fields that user space writes are marked.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -6,44 +8,45 @@ use super::policy::{Address, Limits, Rules};
 use super::stream::Stream;
 use super::{LIMITS_PER_SCOPE, SIDES};
 
-/// The switch of a scope. Kernel and user space both write it, by atomic operations alone.
+/// Switch of a scope. The kernel program and user space write it with atomic operations only.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Switch {
-    /// [`super::cause`] bits; any of them withholds.
+    /// [`super::cause`] bits. The scope is tripped while any bit is set.
     pub causes: u64,
-    /// Raised by each trip and each reset.
+    /// Epoch. Each trip and each reset raises the epoch by one.
     pub epoch: u64,
-    /// When it last was, CLOCK_MONOTONIC, ns: for a connection that tells only later whose it is.
+    /// Time of the last trip or reset, CLOCK_MONOTONIC, ns. A connection at a shared endpoint compares it
+    /// with its SYN.
     pub raised_ns: u64,
-    /// Resets. Written by user space.
+    /// Number of resets. Written by user space.
     pub resets: u64,
 }
 
-/// The running state of a limit; first the words that each message needs.
+/// State of a limit. The words that every message reads come first.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Window {
-    /// Tickets issued, one a message.
+    /// Number of issued tickets: one per message.
     pub issued: u64,
-    /// Tickets up to which nothing comes of them: neither a trip nor a warning nor a new peak. By side; the kernel stores it, and
-    /// user space a 0 with each new limit.
+    /// Ticket number at which the limit must be checked again, on each side. No earlier ticket can exceed the
+    /// limit, raise a warning or set a new peak. User space stores 0 with each new limit.
     pub recheck_at: [u64; SIDES],
-    /// First ticket that may still lie inside the window: a hint that only saves looking.
+    /// First ticket that may still be in the window: a hint that shortens the search.
     pub tail: u64,
-    /// Most messages that any window has held.
+    /// Maximum number of messages that any window has held.
     pub peak: u64,
-    /// Warning levels in force; [`crate::window::EXCEEDED`] where a disarmed scope would have tripped.
+    /// Warning level in force; [`crate::window::EXCEEDED`] if a disarmed scope would have tripped.
     pub level: u64,
-    /// Execution reports with a fill that came in, where the limit is a ratio to them.
+    /// Number of inbound fills, if the limit is a ratio.
     pub fills: u64,
-    /// Tickets below this one are void: set to `issued` by `reset`. Written by user space.
+    /// Tickets below this number are void. `reset` sets it to `issued`. Written by user space.
     pub floor: u64,
-    /// Fills that are void, likewise.
+    /// Number of void fills. `reset` sets it to `fills`. Written by user space.
     pub fill_floor: u64,
 }
 
-/// How a scope last came to be tripped by the kernel. Told, never decided on.
+/// Last trip of a scope by the kernel program. For display only.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Trip {
@@ -51,168 +54,175 @@ pub struct Trip {
     pub at_ns: u64,
     /// One [`super::cause`] bit.
     pub cause: u64,
-    /// Position of the limit that was passed.
+    /// Position of the exceeded limit in the scope.
     pub limit: u32,
-    /// Session whose message passed it.
+    /// Session whose message exceeded the limit.
     pub session: u32,
-    /// Messages in the window, the withheld ones included.
+    /// Messages in the window, including the withheld ones.
     pub used: u64,
 }
 
-/// Connections of a session that were fenced lately: what tells a reconnect loop.
+/// Recent fenced connections of a session. They reveal a reconnect loop.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Fences {
-    /// When the last but one was, CLOCK_MONOTONIC, ns; 0 for never.
+    /// Time of the last but one fence, CLOCK_MONOTONIC, ns; 0 for never.
     pub before_ns: u64,
-    /// When the last one was.
+    /// Time of the last fence.
     pub last_ns: u64,
-    /// The epoch whose raising fenced older connections, which together count once.
+    /// Epoch sum of the last trip that fenced older connections. All those connections count as one fence.
     pub epoch: u64,
-    /// Twice the resets of its scopes at the time, and 1 more where the session is isolated since.
+    /// Twice the number of resets of the scopes at that time, plus 1 if the session is isolated since.
     pub generation: u64,
 }
 
-/// A scope: everything, a group, or a session. One value, so that a message looks it up once; each field has one writer.
+/// A scope: the host, a group, or a session.
+///
+/// One map value holds the whole scope, so that a message looks it up once. Each field has one writer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Scope {
-    /// The switch.
+    /// Switch.
     pub switch: Switch,
-    /// 1: a limit that is passed trips the scope; 0: it is only told. Written by user space.
+    /// 1 if an exceeded limit trips the scope, 0 if it only causes an event. Written by user space.
     pub armed: u32,
     /// Zero.
     pub pad: u32,
-    /// Which limits are in use, by side. Written by user space.
+    /// Limits in use on each side. Written by user space.
     pub rules: [Rules; SIDES],
-    /// Of the host's scope the heartbeat of whose age was told; else 0.
+    /// In the host's scope: 1 + the heartbeat whose loss was reported. Otherwise 0.
     pub heartbeat_reported: u64,
-    /// The limits, by side. Written by user space.
+    /// Limits on each side. Written by user space.
     pub limits: Limits,
-    /// Their running state.
+    /// State of the limits.
     pub windows: [Window; LIMITS_PER_SCOPE],
-    /// When a segment of the session whose own scope it is was last withheld because of a switch or a limit, CLOCK_MONOTONIC, ns, some ms
-    /// behind; 0 for never.
+    /// Time of the last withheld segment of the session, CLOCK_MONOTONIC, ns, some ms behind; 0 for never.
+    /// Only a switch or a limit sets the time, and only in the session's own scope.
     pub withheld_ns: u64,
-    /// How it tripped.
+    /// Last trip.
     pub trip: Trip,
-    /// Connections that were fenced.
+    /// Recent fences.
     pub fences: Fences,
 }
 
-/// A TCP connection, seen from the host that sends.
+/// Addresses and ports of a TCP connection, as the sending host sees them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct ConnectionKey {
-    /// Address of this host.
+    /// Local address.
     pub local: Address,
-    /// Address of the peer.
+    /// Remote address.
     pub remote: Address,
-    /// Port of this host, network order.
+    /// Local port, network order.
     pub local_port: u16,
-    /// Port of the peer, network order.
+    /// Remote port, network order.
     pub remote_port: u16,
 }
 
-/// The state of a connection; one packet at a time, for a socket's transmissions are serialised.
+/// State of a connection. One packet is processed at a time, because the kernel serialises a socket's
+/// transmissions.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Connection {
-    /// Sum of its scopes' epochs at its SYN, or [`Connection::FENCED`], [`Connection::NEW`] or [`Connection::JOINED`].
+    /// Epoch sum of the scopes at the SYN, or one of the special values [`Connection::FENCED`],
+    /// [`Connection::FENCE_PENDING`], [`Connection::NEW`] and [`Connection::JOINED`].
     pub epoch: u64,
-    /// CLOCK_MONOTONIC of the last FIN or RST it sent, or of its fencing, ns; 0 while open.
+    /// Time of the last FIN or RST sent, or of the fence, CLOCK_MONOTONIC, ns; 0 while open.
     pub closed_ns: u64,
-    /// CLOCK_MONOTONIC of its SYN, ns, where its first message must tell whose it is; 0 where its SYN was not seen.
+    /// Time of the SYN at a shared endpoint, CLOCK_MONOTONIC, ns; 0 if the SYN was not seen.
     pub opened_ns: u64,
-    /// The session it belongs to, or [`Connection::IGNORED`]; 0 until its first message has told.
+    /// Session number, or [`Connection::IGNORED`]; 0 until the first message has identified the session.
     pub session: u32,
-    /// Sequence number of its SYN.
+    /// Sequence number of the SYN.
     pub isn: u32,
-    /// 1 where its SYN was seen.
+    /// 1 if the SYN was seen.
     pub opened: u32,
-    /// Where several sessions go to its endpoint: the word of the place ([`super::Place`]). Else 0.
+    /// At a shared endpoint: the packed [`super::Target`]. Otherwise 0.
     pub shared_endpoint: u32,
-    /// Not 0 while its first message is awaited, to tell or to confirm whose it is: 1 and the orders that unread bytes counted as
-    /// meanwhile. [`Connection::CANDIDATE`] where it must still show that it is FIX at all.
+    /// Not 0 while the first message has to identify or confirm the session: 1 + the orders that unread bytes
+    /// counted as. [`Connection::CANDIDATE`] until the first bytes have proved to be FIX.
     pub pending: u32,
-    /// 1 where the peer has been told of its end; inline, where the sender is told by the next segment.
+    /// 1 if the peer has received a reset. Inline: the next segment then notifies the sender.
     pub peer_notified: u32,
-    /// 1 where something of it was withheld.
+    /// 1 if any segment with payload was withheld.
     pub withheld: u32,
-    /// Lowest sequence number of that: what its peer waits for.
+    /// Lowest withheld sequence number: the one that the peer expects next.
     pub withheld_seq: u32,
-    /// 1 where another SYN with its addresses has come while it was open: one of the two is dead, and the next segment tells which.
+    /// 1 if another SYN with the same addresses was sent while the connection was open. The next segment
+    /// shows which of the two connections is alive.
     pub contested: u32,
-    /// 1 where it was told that the stream is blind.
+    /// 1 if an event has reported that the stream is blind.
     pub blind: u32,
-    /// Events about it, told or left out.
+    /// Number of rate-limited events about the connection, sent and suppressed.
     pub event_count: u32,
-    /// The account of its socket; [`Connection::NO_USER`] where that is not known.
+    /// User id of the socket; [`Connection::NO_USER`] if unknown.
     pub uid: u32,
-    /// 1 where a message was read on it.
+    /// 1 if a message was read on the connection.
     pub message_seen: u32,
-    /// Inline, TTL or hop limit of its SYN: what has fewer may not get as far. Else 0.
+    /// Inline: TTL or hop limit of the SYN. A segment with fewer hops left may not reach the peer. Otherwise
+    /// 0.
     pub hops: u32,
-    /// Numbers of the CompIDs and SubIDs that it has shown ([`super::identity`]).
+    /// Numbers of the CompIDs and SubIDs in its messages ([`super::identity`]).
     pub comp_ids: [u32; 4],
-    /// Where the walk over its bytes stands.
+    /// State of the outbound direction.
     pub stream: Stream,
 }
 
 impl Connection {
-    /// An epoch that no sum reaches: withheld for good.
+    /// Special epoch: the connection is fenced for good. No epoch sum reaches this value.
     pub const FENCED: u64 = u64::MAX;
-    /// Another: as old as the packet that is being judged.
+    /// Special epoch: the connection is as old as the current packet.
     pub const NEW: u64 = u64::MAX - 1;
-    /// Another: its SYN was not seen, so that it is as old as the declaration of its session.
+    /// Special epoch: the SYN was not seen, so the connection is as old as the declaration of its session.
     pub const JOINED: u64 = u64::MAX - 2;
-    /// An epoch that no sum reaches either: older than a trip or a reset, which is still to be told.
+    /// Special epoch: the connection is older than a trip or reset. The next segment with payload fences it.
     pub const FENCE_PENDING: u64 = u64::MAX - 3;
-    /// A session number: its Logon is of no declared session, and the policy says not to look at such; or it is no session's connection.
+    /// Special session number: the connection belongs to no session and is not inspected.
     pub const IGNORED: u32 = u32::MAX;
-    /// An account that no socket has (`(uid_t) -1`).
+    /// User id that no socket has: `(uid_t) -1`.
     pub const NO_USER: u32 = u32::MAX;
-    /// A value of `pending`: so far it has sent the first bytes of a FIX message, and too few to tell.
+    /// Value of `pending`: the connection has sent the first bytes of a FIX message, but too few to be sure.
     pub const CANDIDATE: u32 = u32::MAX;
 }
 
-/// Which of the packets that pass unread a counter counts.
+/// Key of the counters of packets that passed unread.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct UnseenKey {
-    /// The interface.
+    /// Interface index.
     pub ifindex: u32,
     /// One of [`super::unseen`].
     pub kind: u32,
 }
 
-/// Messages and packets of one session on one CPU.
+/// Counters of one session on one CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Counters {
-    /// Messages that crossed, by class.
+    /// Passed messages by class.
     pub passed: [u64; 5],
-    /// Segments with payload that crossed.
+    /// Passed segments with payload.
     pub packets_passed: u64,
-    /// Segments that held bytes seen before.
+    /// Segments with bytes that were sent before.
     pub retransmitted: u64,
-    /// Times the stream was lost.
+    /// Desyncs of outbound streams.
     pub desyncs: u64,
-    /// Messages withheld, by class; those of a fenced connection are not read, only their packets count.
+    /// Withheld messages by class. Messages of a fenced connection are not read; only its segments are
+    /// counted.
     pub withheld: [u64; 5],
-    /// Segments withheld.
+    /// Withheld segments.
     pub packets_withheld: u64,
-    /// Messages that came in: fills, rejects, others.
+    /// Inbound messages: fills, rejects, others.
     pub inbound: [u64; 3],
-    /// Times the stream that comes in was lost.
+    /// Desyncs of inbound streams.
     pub inbound_desyncs: u64,
-    /// Segments of which something could not be read.
+    /// Segments with unread bytes.
     pub unread: u64,
-    /// Orders that unread bytes counted as: they are in `passed` and `withheld` too.
+    /// Orders that unread bytes counted as. `passed` and `withheld` include them.
     pub blind_orders: u64,
 }
 
-/// A record of the event ring.
+/// Record of the event ring.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Event {
@@ -220,18 +230,18 @@ pub struct Event {
     pub at_ns: u64,
     /// One of [`super::kind`].
     pub kind: u32,
-    /// The scope it is about.
+    /// Scope number.
     pub scope: u32,
-    /// The session whose message led to it.
+    /// Session whose message caused the event.
     pub session: u32,
-    /// Position of the limit within the scope.
+    /// Position of the limit in the scope.
     pub limit: u32,
     /// One [`super::cause`] bit, or 0.
     pub cause: u64,
-    /// Messages in the window.
+    /// Messages in the window, or the number of rate-limited events of the connection.
     pub used: u64,
-    /// The connection.
+    /// Addresses and ports of the connection.
     pub connection: ConnectionKey,
-    /// Warning level now in force.
+    /// Warning level in force.
     pub level: u32,
 }

@@ -1,4 +1,5 @@
-//! How far each direction of a connection has been read: the state that framing and sequencing keep between segments.
+//! The read position in each direction of a connection: the state that framing and sequencing keep between
+//! segments.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -6,76 +7,80 @@ use bytemuck::{Pod, Zeroable};
 pub mod sync {
     /// The offset of the next message is known.
     pub const IN_SYNC: u32 = 0;
-    /// The offset of the next message is unknown: bytes are counted instead of messages.
+    /// The offset of the next message is unknown. Bytes are counted instead of messages.
     pub const BLIND: u32 = 1;
 }
 
-/// Where the walk stands between two segments.
+/// Framing state of one direction of a connection between two segments.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Framing {
-    /// The beginning of a header, or of a field that is looked at, that a segment cut off.
+    /// First bytes of a header, or of an inspected field, that the end of a segment cut off.
     pub partial: [u64; 4],
-    /// Bytes of it.
+    /// Bytes in `partial`.
     pub partial_bytes: u32,
-    /// Bytes of the current message that are still to come.
+    /// Bytes of the current message that have not arrived yet.
     pub body_remaining: u32,
     /// One of [`sync`].
     pub sync: u32,
-    /// What is looked for in the fields of the current message (`message::want`), and where in them the walk stands; 0: it is hopped over.
+    /// Fields to find in the current message ([`crate::message::want`] bits) and the position among its
+    /// fields. 0 if the message is skipped.
     pub field_state: u32,
-    /// Bytes of a data field.
+    /// Bytes of the current data field that have not arrived yet.
     pub data_remaining: u32,
-    /// Values that were found in an execution report: ExecType(150), OrdStatus(39); and behind those, what is not yet counted of the
-    /// current message.
+    /// Byte 0: ExecType(150). Byte 1: OrdStatus(39). Upper half: parts of the current message that are not
+    /// counted yet.
     pub field_values: u32,
-    /// Bytes of the message whose header was read last: those that must be counted otherwise where no message starts behind it.
+    /// Length in bytes of the message whose header was read last. If no message starts behind that message,
+    /// these bytes are counted as unread.
     pub message_bytes: u32,
-    /// The position of that message's class in `SegmentCounts::messages`.
+    /// Class of the message whose header was read last: an index in
+    /// [`crate::counts::SegmentCounts::messages`].
     pub message_class: u32,
 }
 
-/// The state of one direction of a connection.
+/// State of the outbound direction of a connection.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Stream {
-    /// The framing at `next_seq`.
+    /// Framing at `next_seq`.
     pub framing: Framing,
-    /// Sequence number of the first byte never let through.
+    /// Sequence number of the first byte that has not passed.
     pub next_seq: u32,
-    /// Bytes let through before it, up to `sequence::MAX_REPEATED`: only these can come again.
+    /// Bytes before `next_seq` that have passed, up to [`crate::sequence::MAX_REPEATED`]. TCP repeats only
+    /// these bytes.
     pub sent: u32,
-    /// Sequence number of the first byte that took another way, or of none.
+    /// Sequence number of the first byte of the gap.
     pub gap_start: u32,
-    /// Sequence number behind the last one; equal to `gap_start` where there is none.
+    /// Sequence number behind the last byte of the gap. Equal to `gap_start` if there is no gap.
     pub gap_end: u32,
-    /// Lowest sequence number of the segments that were withheld ahead of a gap.
+    /// Lowest sequence number of the segments withheld ahead of a gap.
     pub ahead_seq: u32,
-    /// How often a segment has come with it; 0 where nothing is ahead.
+    /// Number of segments that arrived with `ahead_seq`. 0 if no segment is ahead.
     pub ahead: u32,
 }
 
-/// Bytes that were jumped over and may come late, with the framing as it was before them.
+/// Inbound bytes that were skipped and may arrive late, with the framing before them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Gap {
-    /// The framing at its start.
+    /// Framing at the start of the gap.
     pub framing: Framing,
-    /// Sequence number of its first byte.
+    /// Sequence number of the first byte of the gap.
     pub start: u32,
-    /// Sequence number behind its last byte; equal to `start` where there is no gap.
+    /// Sequence number behind the last byte of the gap. Equal to `start` if there is no gap.
     pub end: u32,
 }
 
-/// What comes in on a connection; one packet at a time.
+/// State of the inbound direction of a connection. One packet is processed at a time.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Inbound {
-    /// The framing at `next_seq`.
+    /// Framing at `next_seq`.
     pub framing: Framing,
     /// The latest gap.
     pub gap: Gap,
-    /// Sequence number (RFC 9293) of the first byte never seen.
+    /// Sequence number (RFC 9293) of the first byte that has not been seen.
     pub next_seq: u32,
     /// Zero.
     pub pad: u32,
