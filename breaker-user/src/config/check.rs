@@ -14,7 +14,7 @@ use super::policy::COMP_IDS;
 use super::read::Read;
 use super::read_session::Declared;
 use super::text::CompId;
-use super::words::{Inbound, TwoHosts, Undeclared};
+use super::words::{Inbound, Undeclared, WireFormat};
 
 /// Checks the file as a whole.
 pub(super) fn check(read: &mut Read, problems: &mut Problems) {
@@ -80,7 +80,8 @@ impl<'a> Sharers<'a> {
             self.by_ids.insert(ids, sharer);
             return Ok(());
         };
-        let opaque = [session, &first.0.session].into_iter().find(|session| session.wire == TwoHosts::Opaque);
+        let opaque =
+            [session, &first.0.session].into_iter().find(|session| session.wire == WireFormat::Opaque);
         if let Some(opaque) = opaque {
             let found = format!(", and nothing is read of session/{} with wire = \"opaque\"", opaque.name);
             return Err(Clash {
@@ -176,7 +177,7 @@ fn idle(read: &Read, problems: &mut Problems) {
             problems.warnings.push(Problem::new(span.clone(), &what, "no session is in it", remedy));
         }
     }
-    let opaque = read.sessions.iter().filter(|declared| declared.session.wire == TwoHosts::Opaque);
+    let opaque = read.sessions.iter().filter(|declared| declared.session.wire == WireFormat::Opaque);
     for Declared { session, span, .. } in opaque {
         // Of several limits of one class the same would be said.
         for (found, remedy) in session.limits.iter().filter_map(idle_on_opaque).collect::<BTreeSet<_>>() {

@@ -38,8 +38,8 @@ pub use policy::{Agent, COMP_IDS, Deadman, Group, Host, METRICS, Place, Policy, 
 pub use scope::{GroupIndex, Scope, ScopeIndex, ScopeLabel, ScopeName, Scopes, SessionIndex, UnknownScope};
 pub use text::{AbsolutePath, CompId, Interface, MessageSize, MsgType, Name, PolicyName, User};
 pub use words::{
-    DeadmanAction, Hook, Inbound, Mode, OnDesync, OnTableFull, OnTrip, PossDup, TwoHosts, Undeclared,
-    WhileTripped, Word,
+    DeadmanAction, Hook, Inbound, Mode, OnDesync, OnTableFull, OnTrip, PossDup, Undeclared, WhileTripped,
+    WireFormat, Word,
 };
 
 use diagnostics::{Lines, Problem, Problems};

@@ -13,8 +13,8 @@ use super::limit::{Limit, Limits};
 use super::scope::{GroupIndex, Scope, ScopeIndex, Scopes, SessionIndex, UnknownScope};
 use super::text::{AbsolutePath, CompId, Interface, MessageSize, MsgType, Name, PolicyName, User};
 use super::words::{
-    DeadmanAction, Hook, Inbound, Mode, OnDesync, OnTableFull, OnTrip, PossDup, TwoHosts, Undeclared,
-    WhileTripped,
+    DeadmanAction, Hook, Inbound, Mode, OnDesync, OnTableFull, OnTrip, PossDup, Undeclared, WhileTripped,
+    WireFormat,
 };
 
 /// The CompIDs that tell the sessions of a place apart: the key in the file and the tag in the Logon.
@@ -125,7 +125,7 @@ pub struct Session {
     /// The account whose sockets are its connections; `None`: any.
     pub user: Option<User>,
     /// What its connections carry.
-    pub wire: TwoHosts,
+    pub wire: WireFormat,
     /// The longest message that is believed.
     pub longest: MessageSize,
     /// Whether a limit that is passed trips the session from the first load on.

@@ -14,7 +14,7 @@ use super::read_scope::{Names, armed, limits};
 use super::reader::{Section, Value};
 use super::scope::GroupIndex;
 use super::text::{CompId, MessageSize, MsgType, Name, User};
-use super::words::{Mode, TwoHosts};
+use super::words::{Mode, WireFormat};
 
 /// The most declared sessions.
 pub(super) const MAX_SESSIONS: usize = 4_000;
@@ -159,7 +159,7 @@ fn local(value: &Value<'_>, remotes: &[Endpoint]) -> Result<IpAddr, Problem> {
 fn comp_id(
     section: &mut Section<'_>,
     key: &'static str,
-    wire: TwoHosts,
+    wire: WireFormat,
     problems: &mut Problems,
 ) -> Option<CompId> {
     let value = section.take(key)?;
@@ -183,8 +183,8 @@ fn user(value: &Value<'_>, host: Option<&Host>) -> Result<User, Problem> {
 }
 
 /// What can only be known by reading FIX has no place where nothing is read: the session would never match.
-fn refuse_opaque(value: &Value<'_>, wire: TwoHosts, problems: &mut Problems) {
-    if wire == TwoHosts::Opaque {
+fn refuse_opaque(value: &Value<'_>, wire: WireFormat, problems: &mut Problems) {
+    if wire == WireFormat::Opaque {
         let found = "nothing is read of a session with wire = \"opaque\"";
         problems.errors.push(value.problem(found, "leave this key out, or write wire = \"fix\""));
     }
@@ -221,7 +221,7 @@ fn groups(value: &Value<'_>, known: &HashMap<&str, GroupIndex>, problems: &mut P
     groups
 }
 
-fn classes(value: &Value<'_>, wire: TwoHosts, problems: &mut Problems) -> Vec<(MsgType, Class)> {
+fn classes(value: &Value<'_>, wire: WireFormat, problems: &mut Problems) -> Vec<(MsgType, Class)> {
     refuse_opaque(value, wire, problems);
     let Some(mut section) = problems.note(value.section("write { U1 = \"cancel\" }")) else {
         return Vec::new();

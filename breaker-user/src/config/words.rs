@@ -181,7 +181,7 @@ words! {
 words! {
     /// What a session's connections carry.
     #[derive(Default)]
-    TwoHosts, "a wire" {
+    WireFormat, "a wire" {
         /// FIX tag=value in the clear.
         #[default]
         Fix = "fix",

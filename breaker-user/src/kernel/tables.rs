@@ -19,7 +19,7 @@ use bytemuck::Zeroable;
 
 use crate::config::{
     self, DeadmanAction, MessageSize, OnDesync, OnTableFull, OnTrip, Per, Place, Policy, PossDup, ScopeIndex,
-    ScopeName, SessionIndex, TwoHosts, Undeclared, WhileTripped,
+    ScopeName, SessionIndex, Undeclared, WhileTripped, WireFormat,
 };
 
 /// Numbers that are given already, and the limits that have windows. Nothing at a first load.
@@ -470,7 +470,7 @@ fn settings(policy: &Policy, index: SessionIndex) -> Session {
         (on_desync == OnDesync::Trip, flag::DESYNC_TRIPS),
         (on_desync == OnDesync::Warn, flag::BLIND_UNCOUNTED),
         (declared.is_some_and(|session| session.user.is_some()), flag::MATCH_UID),
-        (declared.is_some_and(|session| session.wire == TwoHosts::Opaque), flag::OPAQUE),
+        (declared.is_some_and(|session| session.wire == WireFormat::Opaque), flag::OPAQUE),
         // What nobody declares has no Logon of ours to resend after.
         (declared.is_none_or(|session| session.possdup == PossDup::Pass), flag::REPLAYS_PASS),
         (host.deadman.is_some(), flag::WATCHES_HEARTBEAT),

@@ -1,34 +1,34 @@
-//! The clock that the kernel program stamps with.
+//! Timestamps on the clock that the kernel program uses.
 
 use std::fmt;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// A moment on `CLOCK_MONOTONIC`: the clock of [`std::time::Instant`] and of the kernel's `bpf_ktime_get_ns`, in a form
-/// that can be compared with the latter.
+/// A moment on `CLOCK_MONOTONIC`, in nanoseconds. It compares with `bpf_ktime_get_ns` in the kernel program.
+/// [`std::time::Instant`] uses the same clock, but does not give its value.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(u64);
 
 impl Moment {
-    /// The moment that it is.
+    /// The current time.
     pub fn now() -> Self {
         let now = clock_gettime(ClockId::Monotonic);
-        // Monotonic time counts up from 0 at boot, so neither part is ever negative.
+        // CLOCK_MONOTONIC starts at 0 at boot: neither part is negative.
         Self(now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs())
     }
 
-    /// The moment that the kernel stamped so.
+    /// The moment of a kernel timestamp in nanoseconds.
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
-    /// Nanoseconds on `CLOCK_MONOTONIC`, as `bpf_ktime_get_ns` gives them.
+    /// Nanoseconds on `CLOCK_MONOTONIC`, as `bpf_ktime_get_ns` returns them.
     pub const fn nanos(self) -> u64 {
         self.0
     }
 
-    /// The time from `earlier` to this moment; nothing where `earlier` is later.
+    /// The time from `earlier` to this moment; zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }

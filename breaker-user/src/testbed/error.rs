@@ -1,27 +1,27 @@
-//! What goes wrong in a laboratory.
+//! Errors of the testbed.
 
 use std::{error, fmt, io};
 
-/// What failed, what was found, what to do: the three parts of its text.
+/// An error whose text says what failed, what was found, and what to do.
 #[derive(Debug)]
 pub struct Error {
     what: String,
-    /// What the kernel, or the other side, answered. Its kind tells a missing right (`PermissionDenied`) from the rest.
+    /// The error of the kernel or of the peer. `PermissionDenied` means that a capability is missing.
     pub found: io::Error,
     cure: &'static str,
 }
 
-/// A result of the laboratory.
+/// Result of a testbed operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// An error in its three parts.
+    /// Makes an error from the three parts of its text.
     pub fn new(what: impl Into<String>, found: impl Into<io::Error>, cure: &'static str) -> Self {
         Self { what: what.into(), found: found.into(), cure }
     }
 
-    /// An error whose cure is root's rights where those are missing, else `cure`.
-    pub(super) fn of_kernel(
+    /// Makes an error that advises to run as root where a permission is missing, and otherwise `cure`.
+    pub(super) fn from_kernel(
         what: impl Into<String>,
         found: impl Into<io::Error>,
         cure: &'static str,

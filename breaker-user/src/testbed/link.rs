@@ -1,4 +1,4 @@
-//! Interfaces of a namespace: what `ip link`, `ip address`, `ip neigh` and `ip route` do.
+//! Interfaces of a namespace: the operations of `ip link`, `ip address`, `ip neigh` and `ip route`.
 
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
@@ -22,30 +22,30 @@ use super::ethtool;
 use super::netns::Namespace;
 use crate::netlink;
 
-/// How long an interface may take to come up.
+/// Longest time that an interface may take to come up.
 const COMING_UP: Duration = Duration::from_secs(5);
 
-/// Lays a cable: a veth pair, one end in each namespace. Both ends are down and have no address.
+/// Creates a veth pair with one end in each namespace. Both ends are down and have no address.
 ///
 /// # Errors
-/// Where a name is taken or not a name, or the kernel has no veth.
+/// If a name is taken or invalid, or the kernel has no veth driver.
 pub fn veth(a: &Namespace, name_a: &str, b: &Namespace, name_b: &str) -> Result<()> {
     let mut peer = named(name_b);
     peer.attributes.push(LinkAttribute::NetNsFd(b.network().as_raw_fd()));
     let link = with_info(named(name_a), InfoKind::Veth, InfoData::Veth(InfoVeth::Peer(peer)));
     a.run(|| netlink::create(Netlink::NewLink(link))).map_err(|found| {
-        let what = format!("making the veth pair {name_a} and {name_b}");
-        Error::of_kernel(what, found, "use a free name of up to 15 characters; `modprobe veth`")
+        let what = format!("creating the veth pair {name_a} and {name_b}");
+        Error::from_kernel(what, found, "use a free name of up to 15 characters; run `modprobe veth`")
     })
 }
 
 impl Namespace {
-    /// Makes a VLAN device, IEEE 802.1Q with VLAN identifier `id`, on top of the interface `on`.
+    /// Creates a VLAN device (IEEE 802.1Q) with VLAN identifier `id` on the interface `on`.
     ///
     /// # Errors
-    /// Where `on` is missing, the name is taken, or the kernel has no VLANs.
+    /// If `on` does not exist, the name is taken, or the kernel has no VLAN support.
     pub fn add_vlan(&self, on: &str, name: &str, id: u16) -> Result<()> {
-        self.ask(&format!("making the VLAN device {name}"), || {
+        self.request(&format!("creating the VLAN device {name}"), || {
             let mut link = with_info(named(name), InfoKind::Vlan, InfoData::Vlan(vec![InfoVlan::Id(id)]));
             link.attributes.push(LinkAttribute::Link(index(on)?));
             netlink::create(Netlink::NewLink(link))
@@ -55,18 +55,18 @@ impl Namespace {
     /// Brings an interface up.
     ///
     /// # Errors
-    /// Where it is missing.
+    /// If the interface does not exist.
     pub fn set_up(&self, interface: &str) -> Result<()> {
         self.set_link(interface, |link| link.header.flags = LinkFlags::Up)
     }
 
-    /// Waits until an interface that was brought up carries packets, for which both ends of a cable must be up. What is
-    /// sent before is lost, and TCP then waits a second to send it again.
+    /// Waits until an interface that was brought up carries packets, which requires both ends of the veth pair up.
+    /// Packets sent earlier are lost, and TCP retransmits a SYN only after one second.
     ///
     /// # Errors
-    /// Where it is missing, or does not come up within 5 s.
+    /// If the interface does not exist, or does not come up within 5 s.
     pub fn wait_until_up(&self, interface: &str) -> Result<()> {
-        self.ask(&format!("waiting for {interface} to come up"), || {
+        self.request(&format!("waiting for {interface} to come up"), || {
             let start = Instant::now();
             while !ethtool::has_link(interface)? {
                 if start.elapsed() > COMING_UP {
@@ -78,10 +78,10 @@ impl Namespace {
         })
     }
 
-    /// Takes an interface down: its routes go, and its IPv6 addresses.
+    /// Takes an interface down. The kernel removes its routes and its IPv6 addresses.
     ///
     /// # Errors
-    /// Where it is missing.
+    /// If the interface does not exist.
     pub fn set_down(&self, interface: &str) -> Result<()> {
         self.set_link(interface, |_| ())
     }
@@ -89,58 +89,60 @@ impl Namespace {
     /// Sets the MTU of an interface, in bytes of IP packet.
     ///
     /// # Errors
-    /// Where it is missing, or cannot have such an MTU.
+    /// If the interface does not exist, or does not support the MTU.
     pub fn set_mtu(&self, interface: &str, mtu: u32) -> Result<()> {
-        self.ask(&format!("setting the MTU of {interface}"), || {
+        self.request(&format!("setting the MTU of {interface}"), || {
             let mut link = found(interface)?;
             link.attributes.push(LinkAttribute::Mtu(mtu));
             netlink::change(Netlink::SetLink(link))
         })
     }
 
-    /// Gives an interface another name. Kernels before 6.2 ask that it be down.
+    /// Renames an interface. Kernels before 6.2 require the interface to be down.
     ///
     /// # Errors
-    /// Where it is missing, or the name is taken.
+    /// If the interface does not exist, or the name is taken.
     pub fn rename(&self, interface: &str, name: &str) -> Result<()> {
-        self.ask(&format!("renaming {interface} to {name}"), || {
+        self.request(&format!("renaming {interface} to {name}"), || {
             let mut link = found(interface)?;
             link.attributes.push(LinkAttribute::IfName(name.to_owned()));
             netlink::change(Netlink::SetLink(link))
         })
     }
 
-    /// Removes an interface; with one end of a veth pair goes the other.
+    /// Removes an interface. The kernel removes both ends of a veth pair.
     ///
     /// # Errors
-    /// Where it is missing.
+    /// If the interface does not exist.
     pub fn remove(&self, interface: &str) -> Result<()> {
-        self.ask(&format!("removing {interface}"), || netlink::change(Netlink::DelLink(found(interface)?)))
+        self.request(&format!("removing {interface}"), || {
+            netlink::change(Netlink::DelLink(found(interface)?))
+        })
     }
 
-    /// Adds an address with the length of its prefix in bits. It can be used at once: IPv6 looks for no duplicates.
+    /// Adds an address with a prefix length in bits. The address is usable at once, without IPv6 duplicate detection.
     ///
     /// # Errors
-    /// Where the interface is missing or has the address, or the kernel has no IPv6.
+    /// If the interface does not exist or has the address, or the kernel has no IPv6.
     pub fn add_address(&self, interface: &str, address: IpAddr, prefix: u8) -> Result<()> {
-        self.ask(&format!("adding {address}/{prefix} to {interface}"), || {
+        self.request(&format!("adding {address}/{prefix} to {interface}"), || {
             let mut message = AddressMessage::default();
             message.header.family = family(address);
             message.header.prefix_len = prefix;
             message.header.index = index(interface)?;
             message.header.flags = AddressHeaderFlags::Nodad;
-            // IFA_LOCAL is this end's address, IFA_ADDRESS the other's on a point-to-point link and else the same.
+            // IFA_LOCAL is the local address. IFA_ADDRESS is the peer's on a point-to-point link, else the same.
             message.attributes = vec![AddressAttribute::Address(address), AddressAttribute::Local(address)];
             netlink::create(Netlink::NewAddress(message))
         })
     }
 
-    /// Says for good which hardware address a neighbour has, so that nothing need be asked on the wire.
+    /// Adds a permanent neighbour entry, so that the kernel sends no ARP or neighbour solicitation.
     ///
     /// # Errors
-    /// Where the interface is missing, or knows the neighbour.
+    /// If the interface does not exist, or has the neighbour.
     pub fn add_neighbour(&self, interface: &str, address: IpAddr, hardware: [u8; 6]) -> Result<()> {
-        self.ask(&format!("adding the neighbour {address} to {interface}"), || {
+        self.request(&format!("adding the neighbour {address} to {interface}"), || {
             let mut message = NeighbourMessage::default();
             message.header.family = family(address);
             message.header.ifindex = index(interface)?;
@@ -153,12 +155,12 @@ impl Namespace {
         })
     }
 
-    /// Adds a route to the network `to` with a prefix of `prefix` bits (0 is the default route) by way of a gateway.
+    /// Adds a route to the network `to` through a gateway. `prefix` is in bits; 0 makes a default route.
     ///
     /// # Errors
-    /// Where the gateway cannot be reached directly, or there is such a route.
+    /// If the gateway is not directly reachable, or the route exists.
     pub fn add_route(&self, to: IpAddr, prefix: u8, gateway: IpAddr) -> Result<()> {
-        self.ask(&format!("adding a route to {to}/{prefix}"), || {
+        self.request(&format!("adding a route to {to}/{prefix}"), || {
             let mut message = RouteMessage::default();
             message.header = RouteHeader {
                 address_family: family(to),
@@ -178,9 +180,9 @@ impl Namespace {
     /// The hardware address of an interface.
     ///
     /// # Errors
-    /// Where it is missing.
+    /// If the interface does not exist.
     pub fn hardware_address(&self, interface: &str) -> Result<[u8; 6]> {
-        self.ask(&format!("reading the hardware address of {interface}"), || {
+        self.request(&format!("reading the hardware address of {interface}"), || {
             let text = fs::read_to_string(format!("/sys/class/net/{interface}/address"))?;
             let bytes: Option<Vec<u8>> =
                 text.trim().split(':').map(|b| u8::from_str_radix(b, 16).ok()).collect();
@@ -193,13 +195,13 @@ impl Namespace {
     /// The index of an interface.
     ///
     /// # Errors
-    /// Where it is missing.
+    /// If the interface does not exist.
     pub fn index(&self, interface: &str) -> Result<u32> {
-        self.ask(&format!("finding {interface}"), || index(interface))
+        self.request(&format!("finding {interface}"), || index(interface))
     }
 
     fn set_link(&self, interface: &str, set: impl FnOnce(&mut LinkMessage) + Send) -> Result<()> {
-        self.ask(&format!("setting {interface}"), || {
+        self.request(&format!("setting {interface}"), || {
             let mut link = found(interface)?;
             link.header.change_mask = LinkFlags::Up;
             set(&mut link);
@@ -207,8 +209,9 @@ impl Namespace {
         })
     }
 
-    fn ask<R: Send>(&self, what: &str, request: impl FnOnce() -> io::Result<R> + Send) -> Result<R> {
-        self.run(request).map_err(|found| Error::of_kernel(what, found, "look at what the namespace has"))
+    fn request<R: Send>(&self, what: &str, request: impl FnOnce() -> io::Result<R> + Send) -> Result<R> {
+        let cure = "see `ip link` and `ip address` in the namespace";
+        self.run(request).map_err(|found| Error::from_kernel(what, found, cure))
     }
 }
 
@@ -223,7 +226,7 @@ fn with_info(mut link: LinkMessage, kind: InfoKind, data: InfoData) -> LinkMessa
     link
 }
 
-/// The message that names an interface of the calling thread's namespace.
+/// Returns the message that names an interface of the calling thread's namespace.
 fn found(interface: &str) -> io::Result<LinkMessage> {
     let mut link = LinkMessage::default();
     link.header.index = index(interface)?;

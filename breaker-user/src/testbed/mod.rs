@@ -1,17 +1,17 @@
-//! The laboratory: throw-away network namespaces on this host's own kernel, and FIX sessions over real TCP inside them.
+//! The testbed: throw-away network namespaces on this host's own kernel, and FIX sessions over real TCP inside them.
 //!
-//! `breaker drill` rehearses in it, and the privileged tests stand on it. It needs root, and no program but this one:
+//! `breaker drill` and the privileged tests run in it. It needs root and no other program:
 //!
 //! ```no_run
-//! use breaker_user::lab::{Moment, Result, Wire, fix};
+//! use breaker_user::testbed::{Moment, Result, TwoHosts, fix};
 //! use std::time::Duration;
 //!
 //! # fn main() -> Result<()> {
-//! let wire = Wire::new()?;
-//! let address = Wire::venue_socket(9001);
-//! let venue = wire.venue.run(|| fix::Acceptor::listen(address, fix::AcceptorSettings::default()))?;
+//! let hosts = TwoHosts::new()?;
+//! let address = TwoHosts::venue_socket(9001);
+//! let venue = hosts.venue.run(|| fix::Acceptor::listen(address, fix::AcceptorSettings::default()))?;
 //! let engine = fix::Initiator::new(fix::InitiatorSettings::new(address));
-//! wire.firm.run(|| engine.connect())?;
+//! hosts.firm.run(|| engine.connect())?;
 //! engine.logon()?;
 //! let start = Moment::now();
 //! assert_eq!(engine.send_orders("R", 1..=212).messages, 212);
@@ -29,12 +29,12 @@ mod error;
 mod ethtool;
 mod link;
 mod netns;
+mod two_hosts;
 mod watched;
-mod wire;
 
 pub use clock::Moment;
 pub use error::{Error, Result};
 pub use ethtool::Offload;
 pub use link::veth;
 pub use netns::Namespace;
-pub use wire::TwoHosts;
+pub use two_hosts::TwoHosts;

@@ -1,14 +1,14 @@
-//! A value that one thread changes while another waits for what it becomes.
+//! A value that one thread changes and another waits for.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-/// Locks, also after a thread that held the lock has panicked: each value here is whole between any two statements.
+/// Locks a mutex, also if a thread panicked while it held the lock: the values are consistent between statements.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// As [`lock`], but only if no other thread holds the lock.
+/// Like [`lock`], but returns `None` if another thread holds the lock.
 pub(super) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match mutex.try_lock() {
         Ok(guard) => Some(guard),
@@ -16,6 +16,7 @@ pub(super) fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
         Err(TryLockError::WouldBlock) => None,
     }
 }
+/// A mutex with a condition variable that signals each change.
 
 #[derive(Debug, Default)]
 pub(super) struct Watched<T> {
@@ -34,7 +35,7 @@ impl<T> Watched<T> {
         result
     }
 
-    /// The first answer that `look` gives, asked now and at each change; none within `patience`.
+    /// Waits until `look` returns a value, and returns it. Returns `None` after `patience`.
     pub fn wait<R>(&self, patience: Duration, mut look: impl FnMut(&T) -> Option<R>) -> Option<R> {
         let start = Instant::now();
         let mut value = lock(&self.value);

@@ -58,7 +58,7 @@ fn the_sample_says_what_is_documented() {
     assert_eq!(session.sender_sub.as_ref().map(CompId::as_str), Some("DESK7"));
     assert_eq!(session.target_sub, None);
     assert_eq!(session.groups.iter().map(|group| group.get()).collect::<Vec<_>>(), [0]);
-    assert_eq!(session.wire, TwoHosts::Fix);
+    assert_eq!(session.wire, WireFormat::Fix);
     assert!(session.armed);
     assert_eq!(session.possdup, PossDup::Block);
     // Own limits of both classes of the preset, so nothing of it is left.

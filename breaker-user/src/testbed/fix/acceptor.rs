@@ -1,4 +1,4 @@
-//! The venue's side: it takes any number of sessions and keeps the book of what arrived, and when.
+//! The venue's side of FIX sessions: an acceptor that serves any number of sessions and records what arrives, and when.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -25,30 +25,30 @@ use crate::testbed::error::{Error, Result};
 use crate::testbed::netns::spawn_thread;
 use crate::testbed::watched::{Watched, lock};
 
-/// How often a Logon asks for its session before it is refused, and the time between: a quarter of a second in all.
+/// Attempts of a Logon to take its session before the acceptor refuses it, and the time between two: 250 ms in all.
 const CLAIMS: u32 = 25;
 const CLAIM_AGAIN: Duration = Duration::from_millis(10);
 
-/// What an acceptor is told.
+/// Settings of an acceptor.
 #[derive(Clone, Copy, Debug)]
 pub struct AcceptorSettings {
-    /// Answer each order and cancel with an ExecutionReport(8).
+    /// Answers each order and cancel with an ExecutionReport(8).
     pub reports: bool,
-    /// SO_RCVBUF of each connection in bytes, which the kernel doubles: a small one shuts the receive window soon.
+    /// SO_RCVBUF of each connection in bytes; the kernel doubles the value. A small buffer closes the window early.
     pub receive_buffer: Option<usize>,
 }
 
 impl Default for AcceptorSettings {
-    /// Reports, and the kernel's own buffers.
+    /// Reports are on, and the kernel chooses the buffers.
     fn default() -> Self {
         Self { reports: true, receive_buffer: None }
     }
 }
 
-/// A FIX engine that takes orders. A session is known by both of its CompIDs; its sequence numbers last as long as this
-/// value. A second Logon of a session that has a connection is refused, as venues do, however dead that one may be.
+/// A FIX engine that receives orders.
 ///
-/// Dropping it closes all connections.
+/// Both CompIDs identify a session; its sequence numbers last as long as this value. The acceptor refuses a second
+/// Logon of a session that has a connection, even a dead one, as venues do. Dropping this value closes all connections.
 pub struct Acceptor {
     address: SocketAddr,
     listener: Arc<TcpListener>,
@@ -65,7 +65,7 @@ struct Shared {
 }
 
 impl Acceptor {
-    /// Listens at `address`, in the namespace of the calling thread. Port 0 lets the kernel choose one.
+    /// Listens at `address` in the namespace of the calling thread. Port 0 lets the kernel choose a port.
     ///
     /// # Errors
     /// Those of bind(2) and listen(2).
@@ -80,39 +80,39 @@ impl Acceptor {
         let open = || {
             let listener = TcpListener::bind(address)?;
             if let Some(size) = settings.receive_buffer {
-                // Each accepted socket inherits it.
+                // Accepted sockets inherit the size.
                 sockopt::set_socket_recv_buffer_size(&listener, size)?;
             }
             let (address, listener) = (listener.local_addr()?, Arc::new(listener));
-            let (sharing, listening) = (shared.clone(), listener.clone());
-            let accepting = Some(spawn_thread(move || accept(&sharing, &listening))?);
+            let (accept_shared, accept_listener) = (shared.clone(), listener.clone());
+            let accepting = Some(spawn_thread(move || accept(&accept_shared, &accept_listener))?);
             Ok(Self { address, listener, shared, accepting })
         };
-        let cure = "take an address of this host and a free port";
+        let cure = "use an address of this host and a free port";
         open().map_err(|found: io::Error| Error::new(format!("listening at {address}"), found, cure))
     }
 
-    /// Where it listens.
+    /// The address that the acceptor listens on.
     pub fn local_address(&self) -> SocketAddr {
         self.address
     }
 
-    /// NewOrderSingles(D) that have arrived, in order of arrival.
+    /// NewOrderSingle(D) messages that have arrived, in order of arrival.
     pub fn orders(&self) -> Vec<Received> {
         self.shared.ledger.read(|ledger| ledger.orders.clone())
     }
 
-    /// How many NewOrderSingles(D) have arrived.
+    /// Number of NewOrderSingle(D) messages that have arrived.
     pub fn order_count(&self) -> usize {
         self.shared.ledger.read(|ledger| ledger.orders.len())
     }
 
-    /// The ClOrdIDs of the orders that have arrived, each once.
+    /// The distinct ClOrdIDs of the orders that have arrived.
     pub fn cl_ord_ids(&self) -> BTreeSet<String> {
         self.shared.ledger.read(|ledger| ledger.orders.iter().map(|order| order.cl_ord_id.clone()).collect())
     }
 
-    /// OrderCancelRequests(F) that have arrived, in order of arrival.
+    /// OrderCancelRequest(F) messages that have arrived, in order of arrival.
     pub fn cancels(&self) -> Vec<Received> {
         self.shared.ledger.read(|ledger| ledger.cancels.clone())
     }
@@ -122,8 +122,7 @@ impl Acceptor {
         self.shared.ledger.read(|ledger| ledger.connections.clone())
     }
 
-    /// The gaps in the sequence numbers of all sessions, both ends included, each of which made it send a
-    /// ResendRequest.
+    /// The sequence number gaps of all sessions, as inclusive ranges. The acceptor sent a ResendRequest for each.
     pub fn gaps(&self) -> Vec<(u64, u64)> {
         let sessions = lock(&self.shared.sessions);
         sessions.values().flat_map(|session| lock(&session.inbound).gaps.clone()).collect()
@@ -132,32 +131,32 @@ impl Acceptor {
     /// Waits until at least `count` orders have arrived.
     ///
     /// # Errors
-    /// Where fewer have arrived after `patience`; the text says how many.
+    /// If fewer have arrived after `patience`; the text says how many.
     pub fn wait_for_orders(&self, count: usize, patience: Duration) -> Result<()> {
         let done = self.shared.ledger.wait(patience, |ledger| (ledger.orders.len() >= count).then_some(()));
         done.ok_or_else(|| {
             let found = format!("{} came within {patience:?}", self.order_count());
             let what = format!("waiting for {count} orders at {}", self.address);
-            Error::new(what, io::Error::other(found), "look at how the connections ended")
+            Error::new(what, io::Error::other(found), "see how the connections ended")
         })
     }
 
-    /// Waits until a connection, counted from 0, has ended.
+    /// Waits until a connection has ended. `connection` counts from 0 in order of acceptance.
     pub fn wait_for_end(&self, connection: usize, patience: Duration) -> Option<Ending> {
         self.shared.ledger.wait(patience, |ledger| ledger.connections.get(connection)?.ending.clone())
     }
 
-    /// Stops reading from all connections, after at most one more read of each, so that their receive windows shut.
+    /// Stops reading from all connections after at most one more read each, so that their receive windows close.
     pub fn pause_reading(&self) {
         self.shared.reading.store(false, Relaxed);
     }
 
-    /// Reads again.
+    /// Resumes reading.
     pub fn resume_reading(&self) {
         self.shared.reading.store(true, Relaxed);
     }
 
-    /// Turns ExecutionReports on or off from now on.
+    /// Turns ExecutionReports on or off.
     pub fn set_reports(&self, on: bool) {
         self.shared.reports.store(on, Relaxed);
     }
@@ -165,7 +164,7 @@ impl Acceptor {
 
 impl Drop for Acceptor {
     fn drop(&mut self) {
-        // Ends the accept(2) that is under way; see shutdown(2) on listening sockets in the kernel's inet_shutdown().
+        // Ends the accept(2) in progress: inet_shutdown() in the kernel handles a listening socket.
         _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Read);
         if let Some(accepting) = self.accepting.take() {
             _ = accepting.join();
@@ -182,22 +181,22 @@ impl fmt::Debug for Acceptor {
     }
 }
 
-/// The thread that accepts; it ends when the listener is shut down, and all connections with it.
+/// Accepts connections until the listener is shut down, then closes all connections.
 fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
     let mut connections = Vec::new();
     loop {
         match listener.accept() {
             Ok((stream, peer)) => {
                 let stream = Arc::new(stream);
-                let (sharing, talking) = (shared.clone(), stream.clone());
-                // Without a thread the connection closes at once, which the other side sees.
-                if let Ok(thread) = spawn_thread(move || sharing.serve(&talking, peer)) {
+                let (serve_shared, serve_stream) = (shared.clone(), stream.clone());
+                // Without a thread the connection closes at once, which the peer sees.
+                if let Ok(thread) = spawn_thread(move || serve_shared.serve(&serve_stream, peer)) {
                     connections.push((stream, thread));
                 }
                 connections.retain(|(_, thread): &(_, JoinHandle<()>)| !thread.is_finished());
             }
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => break,
-            // The connection was gone before it was accepted, or there are too many files.
+            // The connection ended before accept(2), or there are too many files.
             Err(_) => thread::sleep(Duration::from_millis(1)),
         }
     }
@@ -208,7 +207,7 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
 }
 
 impl Shared {
-    /// The thread of one connection.
+    /// Serves one connection until its end, on a thread of its own.
     fn serve(&self, stream: &TcpStream, peer: SocketAddr) {
         _ = stream.set_nodelay(true);
         let connection = self.ledger.change(|ledger| {
@@ -216,33 +215,38 @@ impl Shared {
             ledger.connections.push(Connection { peer, opened, session: None, orders: 0, ending: None });
             ledger.connections.len() - 1
         });
-        let clerk =
-            Clerk { shared: self, connection, session: None, logged_out: None, new: Ledger::default() };
-        let (clerk, mut ending) = Conversation::new(stream, clerk).hold();
-        // The other end may have done so already.
+        let side = AcceptorSide {
+            shared: self,
+            connection,
+            session: None,
+            logged_out: None,
+            new: Ledger::default(),
+        };
+        let (side, mut ending) = Conversation::new(stream, side).run();
+        // The peer may have closed already.
         _ = stream.shutdown(Shutdown::Both);
-        if let (Some(text), End::Eof) = (clerk.logged_out, &ending.how) {
+        if let (Some(text), End::Eof) = (side.logged_out, &ending.how) {
             ending.how = End::LoggedOut(text);
         }
-        if let Some(session) = clerk.session {
+        if let Some(session) = side.session {
             session.taken.store(false, Release);
         }
         self.ledger.change(|ledger| ledger.connections[connection].ending = Some(ending));
     }
 }
 
-/// Takes the messages of one connection.
-struct Clerk<'a> {
+/// Receives the messages of one connection.
+struct AcceptorSide<'a> {
     shared: &'a Shared,
     connection: usize,
     session: Option<Arc<Session>>,
     logged_out: Option<String>,
-    /// What the read that is being looked at has brought; entered into the shared ledger once for all of it.
+    /// Messages of the current read, which [`Side::flush`] moves to the shared ledger.
     new: Ledger,
 }
 
-impl Clerk<'_> {
-    fn note(&mut self, message: &Message<'_>, at: Moment, replies: &mut Vec<Reply>) {
+impl AcceptorSide<'_> {
+    fn record(&mut self, message: &Message<'_>, at: Moment, replies: &mut Vec<Reply>) {
         let list = match message.msg_type() {
             b"D" => &mut self.new.orders,
             b"F" => &mut self.new.cancels,
@@ -261,7 +265,7 @@ impl Clerk<'_> {
     }
 }
 
-impl Side for Clerk<'_> {
+impl Side for AcceptorSide<'_> {
     fn session(&mut self, first: &Message<'_>) -> result::Result<Arc<Session>, String> {
         if first.msg_type() != b"A" {
             return Err("the first message is not a Logon".to_owned());
@@ -275,7 +279,7 @@ impl Side for Clerk<'_> {
             .or_insert_with(|| Arc::new(Session::new(encoder)))
             .clone();
         drop(sessions);
-        // A connection that has just broken may still be read to its end by its thread.
+        // The thread of a connection that has just broken may still read the rest of its data.
         let claimed = (0..CLAIMS).any(|attempt| {
             thread::sleep(CLAIM_AGAIN * attempt.min(1));
             !session.taken.swap(true, Acquire)
@@ -289,7 +293,7 @@ impl Side for Clerk<'_> {
         Ok(session)
     }
 
-    fn take(
+    fn receive(
         &mut self,
         incoming: Incoming,
         message: &Message<'_>,
@@ -300,14 +304,14 @@ impl Side for Clerk<'_> {
             Incoming::Logon => {
                 let heartbeat = message.number(tag::HEART_BT_INT).unwrap_or_default();
                 let reset = message.is_yes(tag::RESET_SEQ_NUM_FLAG);
-                // Before the ResendRequest for what the session has missed.
+                // The Logon precedes the ResendRequest for what the session has missed.
                 replies.insert(0, Reply::Logon { heartbeat, reset });
             }
             Incoming::Logout => {
                 self.logged_out = Some(message.text(tag::TEXT).to_owned());
                 replies.push(Reply::Logout(String::new()));
             }
-            Incoming::Application => self.note(message, at, replies),
+            Incoming::Application => self.record(message, at, replies),
             Incoming::Reject | Incoming::Handled => (),
         }
         Ok(())
@@ -317,7 +321,7 @@ impl Side for Clerk<'_> {
         self.shared.reading.load(Relaxed)
     }
 
-    fn settle(&mut self) {
+    fn flush(&mut self) {
         let new = &mut self.new;
         self.shared.ledger.change(|ledger| {
             ledger.connections[self.connection].orders += new.orders.len() as u64;

@@ -1,28 +1,28 @@
-//! One connection from its first message to its end: the part that both sides have in common.
+//! One FIX connection from its first message to its end: the code that initiator and acceptor share.
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::decode::{Decoder, Message};
-use super::session::{Incoming, Pulse, Reply, Session};
+use super::session::{HeartbeatTimer, Incoming, Reply, Session};
 use super::socket::{self, End, Ending};
 use super::tag;
 use crate::testbed::clock::Moment;
 use crate::testbed::watched::{lock, try_lock};
 
-/// How long a connection waits for the other side where it has something to do by itself: to answer, or to read again.
+/// Longest wait for the peer while there is a reply to write, or while reading is paused.
 const SOON: Duration = Duration::from_millis(10);
-/// How long it waits else, before it looks at the clock.
+/// Longest wait otherwise, after which the heartbeat timer is checked.
 const LATER: Duration = Duration::from_millis(250);
 
-/// What the initiator and the acceptor do each in its own way.
+/// The part of a connection in which initiator and acceptor differ.
 pub(super) trait Side {
-    /// The session that a connection's first message belongs to; an error is why there is none.
+    /// The session of a connection's first message. The error is the reason why the peer is refused.
     fn session(&mut self, first: &Message<'_>) -> Result<Arc<Session>, String>;
 
-    /// Takes a message whose read returned at `at`, and adds what answers it; an error ends the connection.
-    fn take(
+    /// Receives a message whose read returned at `at`, and adds the replies. An error ends the connection.
+    fn receive(
         &mut self,
         incoming: Incoming,
         message: &Message<'_>,
@@ -30,34 +30,35 @@ pub(super) trait Side {
         replies: &mut Vec<Reply>,
     ) -> Result<(), End>;
 
-    /// False while nothing shall be read.
+    /// False while reading is paused.
     fn reading(&self) -> bool {
         true
     }
 
-    /// All messages of a read have been taken.
-    fn settle(&mut self) {}
+    /// Called after all messages of one read were received.
+    fn flush(&mut self) {}
 }
+/// The state of one connection.
 
 pub(super) struct Conversation<'a, S> {
     stream: &'a TcpStream,
     side: S,
     session: Option<Arc<Session>>,
-    pulse: Pulse,
-    /// Why nothing can be written any more. What has arrived is still read to its end then.
+    timer: HeartbeatTimer,
+    /// Why nothing can be written any more. Data that has arrived is still read.
     broken: Option<End>,
 }
 
 impl<'a, S: Side> Conversation<'a, S> {
     pub fn new(stream: &'a TcpStream, side: S) -> Self {
-        Self { stream, side, session: None, pulse: Pulse::new(), broken: None }
+        Self { stream, side, session: None, timer: HeartbeatTimer::new(), broken: None }
     }
 
-    /// Talks until the connection ends, and gives back the side with how it did. The socket is still open then.
-    pub fn hold(mut self) -> (S, Ending) {
+    /// Runs the connection until its end. Returns the side and how the connection ended; the socket is still open.
+    pub fn run(mut self) -> (S, Ending) {
         let mut decoder = Decoder::new();
         let how = loop {
-            if let Err(end) = self.turn(&mut decoder) {
+            if let Err(end) = self.step(&mut decoder) {
                 break end;
             }
         };
@@ -71,7 +72,7 @@ impl<'a, S: Side> Conversation<'a, S> {
         (self.side, Ending { how, at })
     }
 
-    fn turn(&mut self, decoder: &mut Decoder) -> Result<(), End> {
+    fn step(&mut self, decoder: &mut Decoder) -> Result<(), End> {
         let reading = self.side.reading();
         if socket::readable(self.stream, reading, self.wait(reading))? {
             let count = decoder.fill(self.stream)?;
@@ -79,18 +80,18 @@ impl<'a, S: Side> Conversation<'a, S> {
             if count == 0 {
                 return Err(self.broken.take().unwrap_or(End::Eof));
             }
-            self.pulse.heard(at);
-            let result = self.take_all(decoder, at);
-            self.side.settle();
+            self.timer.received(at);
+            let result = self.receive_all(decoder, at);
+            self.side.flush();
             result?;
         }
         if !reading {
-            // Who does not listen cannot call the other side silent.
-            self.pulse.heard(Moment::now());
+            // While reading is paused, the peer's silence means nothing.
+            self.timer.received(Moment::now());
         }
         if let Some(session) = &self.session
             && let Some(outbound) = try_lock(&session.outbound)
-            && let Some(reply) = self.pulse.due(outbound.sent)?
+            && let Some(reply) = self.timer.due(outbound.sent)?
         {
             lock(&session.pending).push(reply);
         }
@@ -100,14 +101,14 @@ impl<'a, S: Side> Conversation<'a, S> {
 
     fn wait(&self, reading: bool) -> Duration {
         let idle = self.session.as_ref().is_none_or(|session| lock(&session.pending).is_empty());
-        match self.pulse.interval / 10 {
+        match self.timer.interval / 10 {
             _ if !reading || !idle => SOON,
             Duration::ZERO => LATER,
             tenth => tenth.min(LATER),
         }
     }
 
-    fn take_all(&mut self, decoder: &mut Decoder, at: Moment) -> Result<(), End> {
+    fn receive_all(&mut self, decoder: &mut Decoder, at: Moment) -> Result<(), End> {
         while let Some(message) = decoder.message().map_err(|problem| End::Violation(problem.to_owned()))? {
             let session = match &self.session {
                 Some(session) => session,
@@ -116,17 +117,17 @@ impl<'a, S: Side> Conversation<'a, S> {
             let mut replies = Vec::new();
             let incoming = lock(&session.inbound).receive(&message, &mut replies).map_err(End::Violation)?;
             if incoming == Incoming::Logon {
-                self.pulse.interval =
+                self.timer.interval =
                     Duration::from_secs(message.number(tag::HEART_BT_INT).unwrap_or_default());
             }
-            let taken = self.side.take(incoming, &message, at, &mut replies);
+            let result = self.side.receive(incoming, &message, at, &mut replies);
             lock(&session.pending).append(&mut replies);
-            taken?;
+            result?;
         }
         Ok(())
     }
 
-    /// Writes what is pending, if no other thread is writing: that one, or the next turn, does it then.
+    /// Writes the pending replies, unless another thread is writing: that thread or the next step writes them.
     fn answer(&mut self) {
         let Some(session) = &self.session else { return };
         let Some(mut outbound) = try_lock(&session.outbound) else { return };
@@ -136,7 +137,7 @@ impl<'a, S: Side> Conversation<'a, S> {
             && let Err((_, error)) = socket::write(self.stream, &out)
         {
             self.broken = Some(error.into());
-            // What has arrived can still be read, and then comes the end.
+            // Data that has arrived can still be read; then the end of file follows.
             _ = self.stream.shutdown(Shutdown::Both);
         }
     }

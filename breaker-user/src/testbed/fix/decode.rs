@@ -1,4 +1,4 @@
-//! Bytes that arrive in pieces → whole, checked messages.
+//! Decodes a byte stream that arrives in pieces into whole, checked messages.
 
 use std::io::{self, Read};
 use std::ops::Range;
@@ -6,18 +6,18 @@ use std::ops::Range;
 use super::encode::{BEGIN, SOH, check_sum};
 use super::tag;
 
-/// One read takes as much as a few of the largest segments hold.
+/// Bytes of one read: a few of the largest segments.
 const READ: usize = 256 << 10;
-/// A longer message than this is none of ours.
+/// Longest message, in bytes. The testbed writes no longer ones.
 const LONGEST: usize = 64 << 10;
-/// `10=123` and SOH.
+/// Length of `10=123` and SOH.
 const TRAILER: usize = 7;
 
-/// Takes bytes in, gives messages out.
+/// Decodes messages from bytes.
 #[derive(Debug)]
 pub struct Decoder {
     buffer: Vec<u8>,
-    /// What of the buffer has arrived and is not yet part of a message that was given out.
+    /// The bytes that have arrived and are not yet part of a returned message.
     pending: Range<usize>,
     fields: Vec<Field>,
 }
@@ -28,7 +28,7 @@ struct Field {
     value: Range<usize>,
 }
 
-/// A whole message whose BodyLength and CheckSum are right.
+/// A whole message whose BodyLength(9) and CheckSum(10) are right.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
     bytes: &'a [u8],
@@ -47,12 +47,12 @@ impl Decoder {
         Self { buffer: vec![0; READ + LONGEST], pending: 0..0, fields: Vec::new() }
     }
 
-    /// Reads once from `source` and says how many bytes came: none is the end of the stream.
+    /// Reads once from `source` and returns the number of bytes; 0 is the end of the stream.
     ///
     /// # Errors
     /// Those of the read.
     pub fn fill(&mut self, mut source: impl Read) -> io::Result<usize> {
-        // What is pending is less than a message, so that a whole read fits behind it.
+        // Less than one message is pending, so that a whole read fits behind it.
         self.buffer.copy_within(self.pending.clone(), 0);
         self.pending = 0..self.pending.len();
         let count = source.read(&mut self.buffer[self.pending.end..])?;
@@ -60,10 +60,10 @@ impl Decoder {
         Ok(count)
     }
 
-    /// The next message, if all of it has arrived. To be asked until there is none before the next [`Decoder::fill`].
+    /// Returns the next message if all of it has arrived. Call it until it returns `None` before [`Decoder::fill`].
     ///
     /// # Errors
-    /// What is wrong with the bytes. No message can be found after that.
+    /// If the bytes are no valid message. The decoder cannot continue after an error.
     pub fn message(&mut self) -> Result<Option<Message<'_>>, &'static str> {
         let Some(length) = whole(&self.buffer[self.pending.clone()])? else { return Ok(None) };
         let bytes = &self.buffer[self.pending.start..][..length];
@@ -100,23 +100,23 @@ impl<'a> Message<'a> {
         Some(&self.bytes[field.value.clone()])
     }
 
-    /// The value of the first field with this tag, if it is text; empty if there is none.
+    /// The value of the first field with this tag if it is UTF-8; empty if there is none.
     pub fn text(&self, tag: u32) -> &'a str {
         self.field(tag).and_then(|value| str::from_utf8(value).ok()).unwrap_or_default()
     }
 
-    /// The value of the first field with this tag, if it is a whole number.
+    /// The value of the first field with this tag if it is a whole number.
     pub fn number(&self, tag: u32) -> Option<u64> {
         number(self.field(tag)?)
     }
 
-    /// True where the field says Y.
+    /// Returns true if the value of the field is Y.
     pub fn is_yes(&self, tag: u32) -> bool {
         self.field(tag) == Some(b"Y")
     }
 }
 
-/// The length of the message that `bytes` begins with; none while it may still become one.
+/// The length of the message at the start of `bytes`; `None` if more bytes are needed.
 fn whole(bytes: &[u8]) -> Result<Option<usize>, &'static str> {
     let common = bytes.len().min(BEGIN.len());
     if bytes[..common] != BEGIN[..common] {
@@ -171,7 +171,7 @@ fn split(bytes: &[u8], fields: &mut Vec<Field>) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Digits → number; none where there is anything else, or so many of them that it is no number of FIX.
+/// Parses digits; `None` for anything else, and for more than 18 digits.
 fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || digits.len() > 18 || !digits.iter().all(u8::is_ascii_digit) {
         return None;

@@ -1,14 +1,14 @@
-//! Fields → message: BodyLength(9), CheckSum(10) and the header are written here and nowhere else.
+//! Encodes messages: the only place that writes BodyLength(9), CheckSum(10) and the header.
 
 use super::tag;
 use super::timestamp::Timestamp;
 
-/// SOH ends each field.
+/// Ends each field.
 pub(super) const SOH: u8 = 1;
-/// How each message of FIX 4.4 begins.
+/// Start of each FIX 4.4 message.
 pub(super) const BEGIN: &[u8] = b"8=FIX.4.4\x019=";
 
-/// Writes the messages of one side of a session.
+/// Encodes the messages of one side of a session.
 #[derive(Clone, Debug)]
 pub struct Encoder {
     sender: String,
@@ -17,7 +17,7 @@ pub struct Encoder {
     clock: Timestamp,
 }
 
-/// What the header of a message says beside the two names and the time.
+/// Header fields of a message other than the CompIDs and the time.
 #[derive(Clone, Copy, Debug)]
 pub struct Header<'a> {
     /// MsgType(35).
@@ -28,7 +28,7 @@ pub struct Header<'a> {
     pub poss_dup: bool,
 }
 
-/// The fields of a message as it is written.
+/// The fields of a message that is being encoded.
 #[derive(Debug)]
 pub struct Fields<'a> {
     body: &'a mut Vec<u8>,
@@ -36,12 +36,12 @@ pub struct Fields<'a> {
 }
 
 impl Encoder {
-    /// An encoder for SenderCompID(49) and TargetCompID(56).
+    /// Makes an encoder for SenderCompID(49) and TargetCompID(56).
     pub fn new(sender: impl Into<String>, target: impl Into<String>) -> Self {
         Self { sender: sender.into(), target: target.into(), body: Vec::new(), clock: Timestamp::new() }
     }
 
-    /// Appends a message to `out`: header, what `fill` adds, trailer.
+    /// Appends a message to `out`: the header, the fields that `fill` adds, the trailer.
     pub fn message(&mut self, out: &mut Vec<u8>, header: Header<'_>, fill: impl FnOnce(&mut Fields<'_>)) {
         self.body.clear();
         let mut fields = Fields { body: &mut self.body, now: self.clock.now() };
@@ -70,7 +70,7 @@ impl Encoder {
 }
 
 impl Fields<'_> {
-    /// Adds a field with this text. One with SOH in it belongs right after the field that says its length.
+    /// Adds a text field. A value that contains SOH must follow its length field.
     pub fn text(&mut self, tag: u32, value: impl AsRef<[u8]>) -> &mut Self {
         self.tag(tag);
         self.body.extend_from_slice(value.as_ref());
@@ -78,7 +78,7 @@ impl Fields<'_> {
         self
     }
 
-    /// Adds a field with a whole number.
+    /// Adds a whole-number field.
     pub fn number(&mut self, tag: u32, value: u64) -> &mut Self {
         self.tag(tag);
         push_number(self.body, value);
@@ -86,7 +86,7 @@ impl Fields<'_> {
         self
     }
 
-    /// Adds a field with an amount of money, given in cents.
+    /// Adds a price field, given in cents.
     pub fn cents(&mut self, tag: u32, cents: u64) -> &mut Self {
         self.tag(tag);
         push_number(self.body, cents / 100);
@@ -95,7 +95,7 @@ impl Fields<'_> {
         self
     }
 
-    /// Adds a field with the message's own SendingTime.
+    /// Adds a field with the SendingTime(52) of the message.
     pub fn now(&mut self, tag: u32) -> &mut Self {
         self.text(tag, self.now)
     }
@@ -106,7 +106,7 @@ impl Fields<'_> {
     }
 }
 
-/// CheckSum(10): the sum of all bytes up to its own tag, modulo 256.
+/// CheckSum(10): the sum of all bytes before its own tag, modulo 256.
 pub(super) fn check_sum(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0, |sum, byte| sum.wrapping_add(*byte))
 }

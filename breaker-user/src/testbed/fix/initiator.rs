@@ -1,4 +1,4 @@
-//! The firm's side of a FIX session: it logs on, sends orders and cancels, and never sends an order twice.
+//! The firm's side of a FIX session: an initiator that logs on and sends orders and cancels. It never resends an order.
 
 use std::fmt;
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -21,30 +21,30 @@ use crate::testbed::error::{Error, Result};
 use crate::testbed::netns::spawn_thread;
 use crate::testbed::watched::{Watched, lock};
 
-/// About how many bytes of orders one write holds.
+/// Approximate size of one write of orders, in bytes.
 const CHUNK: usize = 128 << 10;
 
-/// What an initiator is told. [`InitiatorSettings::new`] has what most need.
+/// Settings of an initiator. [`InitiatorSettings::new`] has the usual values.
 #[derive(Clone, Debug)]
 pub struct InitiatorSettings {
-    /// Where the acceptor listens.
+    /// Address of the acceptor.
     pub venue: SocketAddr,
-    /// Where the connection comes from; with port 0, or by default, the kernel chooses.
+    /// Local address of the connection; with port 0 or `None` the kernel chooses.
     pub local: Option<SocketAddr>,
     /// SenderCompID(49).
     pub sender: String,
     /// TargetCompID(56).
     pub target: String,
-    /// HeartBtInt(108), in whole seconds; zero is no heartbeats.
+    /// HeartBtInt(108) in whole seconds; zero turns heartbeats off.
     pub heartbeat: Duration,
     /// ResetSeqNumFlag(141) of each Logon.
     pub reset: bool,
-    /// How long to wait for a connection, for an answer, or for a write to go on.
+    /// Longest wait for a connection, for a response, or for room to write.
     pub patience: Duration,
 }
 
 impl InitiatorSettings {
-    /// FIRM trades with XNYS at `venue`: heartbeats each 30 s, numbers never reset, 5 s of patience.
+    /// FIRM trades with XNYS at `venue`: heartbeats every 30 s, no sequence reset, 5 s of patience.
     pub fn new(venue: SocketAddr) -> Self {
         Self {
             venue,
@@ -58,22 +58,22 @@ impl InitiatorSettings {
     }
 }
 
-/// A FIX engine that trades. All methods take `&self`: one thread may send while another looks on.
+/// A FIX engine that sends orders. All methods take `&self`: one thread may send while another reads the state.
 ///
-/// Sequence numbers last as long as this value, through any number of connections. Dropping it closes the connection.
+/// Sequence numbers last as long as this value, over any number of connections. Dropping it closes the connection.
 pub struct Initiator {
     settings: InitiatorSettings,
     shared: Arc<Shared>,
     connection: Mutex<Option<Connection>>,
 }
 
-/// How far a send came.
+/// Result of a send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Sent {
-    /// Messages that were handed to TCP whole. It may be that none of them has left the host.
+    /// Messages that TCP accepted whole. They may not have left the host.
     pub messages: u64,
-    /// How the connection ended, if that is why no more were sent.
+    /// How the connection ended, if its end stopped the send.
     pub ending: Option<Ending>,
 }
 
@@ -97,14 +97,14 @@ struct Connection {
 }
 
 impl Initiator {
-    /// An engine that has no connection yet.
+    /// Makes an engine without a connection.
     pub fn new(settings: InitiatorSettings) -> Self {
         let session = Arc::new(Session::new(Encoder::new(&settings.sender, &settings.target)));
         let shared = Arc::new(Shared { session, state: Watched::default() });
         Self { settings, shared, connection: Mutex::new(None) }
     }
 
-    /// Opens a TCP connection, from the namespace of the calling thread, and closes one that is still there.
+    /// Opens a TCP connection in the namespace of the calling thread, after it closes an open one.
     ///
     /// # Errors
     /// Those of connect(2).
@@ -127,10 +127,10 @@ impl Initiator {
         Ok(())
     }
 
-    /// Sends Logon(A) and waits for the venue's.
+    /// Sends Logon(A) and waits for the venue's Logon.
     ///
     /// # Errors
-    /// Where the venue does not answer with a Logon in time; the connection's end is in the text.
+    /// If no Logon arrives in time; the text says how the connection ended.
     pub fn logon(&self) -> Result<()> {
         let (heartbeat, reset) = (self.settings.heartbeat.as_secs(), self.settings.reset);
         let sent = self.send(|outbound, out| outbound.reply(out, Reply::Logon { heartbeat, reset }));
@@ -142,21 +142,21 @@ impl Initiator {
             Some(ending) => format!("no Logon came, and the connection ended: {:?}", ending.how),
             None => format!("no Logon came within {:?}", self.settings.patience),
         });
-        Err(self.error("logging on to", found, "look at what the acceptor has on this session"))
+        Err(self.error("logging on to", found, "see the acceptor's state of this session"))
     }
 
-    /// Sends a NewOrderSingle(D). What it orders follows from the number at the end of the ClOrdID.
+    /// Sends a NewOrderSingle(D). Its terms follow from the number at the end of the ClOrdID.
     pub fn send_order(&self, cl_ord_id: &str) -> Sent {
         self.send(|outbound, out| outbound.message(out, "D", |f| order::new_order(f, cl_ord_id)))
     }
 
-    /// Sends an OrderCancelRequest(F) with a ClOrdID of its own for the order `original`.
+    /// Sends an OrderCancelRequest(F) with its own ClOrdID for the order `original`.
     pub fn send_cancel(&self, cl_ord_id: &str, original: &str) -> Sent {
         self.send(|outbound, out| outbound.message(out, "F", |f| order::cancel(f, cl_ord_id, original)))
     }
 
-    /// Sends the orders of [`super::cl_ord_ids`] as fast as TCP takes them, some 700 in one write, until the last of
-    /// them or the end of the connection.
+    /// Sends the orders of [`super::cl_ord_ids`] as fast as TCP accepts them, about 700 in one write. Stops at the last
+    /// order or at the end of the connection.
     pub fn send_orders(&self, prefix: &str, numbers: RangeInclusive<u64>) -> Sent {
         let mut total = 0;
         let mut numbers = numbers.peekable();
@@ -180,10 +180,10 @@ impl Initiator {
         Sent { messages: total, ending: None }
     }
 
-    /// Sends Logout(5), and waits for the venue's and for the end of the connection.
+    /// Sends Logout(5), and waits for the venue's Logout and the end of the connection.
     ///
     /// # Errors
-    /// Where the venue does not answer in time.
+    /// If the venue does not answer in time.
     pub fn logout(&self) -> Result<()> {
         self.shared.state.change(|state| state.logging_out = true);
         let _ = self.send(|outbound, out| outbound.reply(out, Reply::Logout(String::new())));
@@ -193,28 +193,25 @@ impl Initiator {
             Some(how) => format!("the connection ended before: {how:?}"),
             None => format!("no Logout came within {:?}", self.settings.patience),
         };
-        Err(self.error(
-            "logging out of",
-            std::io::Error::other(how),
-            "nothing: the session goes on at the next Logon",
-        ))
+        let cure = "no action is needed: the session continues at the next Logon";
+        Err(self.error("logging out of", std::io::Error::other(how), cure))
     }
 
-    /// Closes the connection with a FIN and no Logout, as an engine that is stopped does.
+    /// Closes the connection with a FIN and without a Logout, like an engine that is stopped.
     pub fn disconnect(&self) {
         self.close(Shutdown::Both);
     }
 
-    /// Closes the connection with an RST: what TCP has not sent yet never leaves.
+    /// Closes the connection with an RST. TCP discards data that it has not sent.
     pub fn abort(&self) {
         if let Some(connection) = &*lock(&self.connection) {
-            // The close below sends the RST; where it cannot be had, a FIN closes just as well.
+            // The close below sends the RST. If the option cannot be set, a FIN closes the connection.
             _ = sockopt::set_socket_linger(&*connection.stream, Some(Duration::ZERO));
         }
         self.close(Shutdown::Read);
     }
 
-    /// How the connection ended; none while it is open.
+    /// How the connection ended; `None` while it is open.
     pub fn ending(&self) -> Option<Ending> {
         self.shared.state.read(|state| state.ending.clone())
     }
@@ -224,22 +221,22 @@ impl Initiator {
         self.shared.state.wait(patience, |state| state.ending.clone())
     }
 
-    /// ExecutionReports(8) that came, on all connections.
+    /// Number of ExecutionReport(8) messages received, on all connections.
     pub fn reports(&self) -> u64 {
         self.shared.state.read(|state| state.reports)
     }
 
-    /// Waits until at least `count` ExecutionReports have come on all connections; false if they did not.
+    /// Waits until at least `count` ExecutionReports have arrived on all connections. Returns false on timeout.
     pub fn wait_for_reports(&self, count: u64, patience: Duration) -> bool {
         self.shared.state.wait(patience, |state| (state.reports >= count).then_some(())).is_some()
     }
 
-    /// Rejects(3) that came, on all connections.
+    /// Number of Reject(3) messages received, on all connections.
     pub fn rejects(&self) -> u64 {
         self.shared.state.read(|state| state.rejects)
     }
 
-    /// The MsgSeqNum(34) that the next message will have.
+    /// MsgSeqNum(34) of the next message.
     pub fn next_seq(&self) -> u64 {
         lock(&self.shared.session.outbound).next
     }
@@ -249,7 +246,7 @@ impl Initiator {
         lock(&self.connection).as_ref().and_then(|connection| connection.stream.local_addr().ok())
     }
 
-    /// Sends one message, which `build` writes.
+    /// Sends one message that `build` writes.
     fn send(&self, build: impl FnOnce(&mut Outbound, &mut Vec<u8>)) -> Sent {
         self.send_counted(&mut Vec::new(), |outbound, out, ends| {
             build(outbound, out);
@@ -257,7 +254,7 @@ impl Initiator {
         })
     }
 
-    /// Sends the messages that `build` writes; `ends` is where each of them ends.
+    /// Sends the messages that `build` writes. `build` adds the end offset of each message to `ends`.
     fn send_counted(
         &self,
         ends: &mut Vec<usize>,
@@ -278,7 +275,7 @@ impl Initiator {
             return Sent { messages: ends.len() as u64, ending: None };
         };
         let messages = ends.partition_point(|end| *end <= written) as u64;
-        // Who gets EPIPE is not the first to notice: the reader says how the connection ended, once it has the lock.
+        // EPIPE follows an earlier end of the connection. The reader records that end once it has the lock.
         if error.kind() != std::io::ErrorKind::BrokenPipe {
             self.shared.ended(Ending::now(error.into()));
         }
@@ -290,7 +287,7 @@ impl Initiator {
     fn close(&self, how: Shutdown) {
         let Some(connection) = lock(&self.connection).take() else { return };
         self.shared.ended(Ending::now(End::Closed));
-        // Wakes the reader; where the connection is over, that has stopped already.
+        // Wakes the reader, which has stopped already if the connection has ended.
         _ = connection.stream.shutdown(how);
         _ = connection.reader.join();
     }
@@ -313,32 +310,32 @@ impl fmt::Debug for Initiator {
 }
 
 impl Shared {
-    /// The reading thread of one connection.
+    /// Reads one connection until its end, on a thread of its own.
     fn read(&self, stream: &TcpStream) {
-        let (_, ending) = Conversation::new(stream, Reader(self)).hold();
+        let (_, ending) = Conversation::new(stream, InitiatorSide(self)).run();
         if self.state.read(|state| state.ending.is_none()) {
-            // Also wakes a writer that waits for room.
+            // This also wakes a writer that waits for room.
             _ = stream.shutdown(Shutdown::Both);
         }
-        // A writer that took the connection's error from the kernel leaves an end of file here, and knows better.
+        // A writer that read the socket error (SO_ERROR) leaves only an end of file here, and its ending is exact.
         drop(lock(&self.session.outbound));
         self.ended(ending);
     }
 
-    /// Notes how the connection ended. The first to tell is right.
+    /// Records how the connection ended. The first record wins.
     fn ended(&self, ending: Ending) {
         self.state.change(|state| _ = state.ending.get_or_insert(ending));
     }
 }
 
-struct Reader<'a>(&'a Shared);
+struct InitiatorSide<'a>(&'a Shared);
 
-impl Side for Reader<'_> {
+impl Side for InitiatorSide<'_> {
     fn session(&mut self, _: &Message<'_>) -> std::result::Result<Arc<Session>, String> {
         Ok(self.0.session.clone())
     }
 
-    fn take(
+    fn receive(
         &mut self,
         incoming: Incoming,
         message: &Message<'_>,

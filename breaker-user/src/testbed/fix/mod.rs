@@ -1,8 +1,7 @@
-//! FIX 4.4 over blocking TCP sockets: an [`Initiator`] that trades and an [`Acceptor`] that keeps the book of what
-//! arrived.
+//! FIX 4.4 over blocking TCP sockets: an [`Initiator`] that trades and an [`Acceptor`] that records what arrives.
 //!
-//! Both behave as engines do: sequence numbers that outlive connections, heartbeats, TestRequest, ResendRequest,
-//! Logout. The codec beneath them, [`Encoder`] and [`Decoder`], is there for tests that write to a socket of their own.
+//! Both behave like engines: sequence numbers that outlive connections, heartbeats, TestRequest, ResendRequest, Logout.
+//! Tests that write to a socket of their own use the codec, [`Encoder`] and [`Decoder`].
 
 pub mod tag;
 

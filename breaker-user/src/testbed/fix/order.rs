@@ -1,6 +1,6 @@
-//! Orders as a broker's router sends them: about 175 bytes, limit, day, NYSE symbols.
+//! Orders as a broker's router sends them: about 175 bytes, limit orders, valid for the day, NYSE symbols.
 //!
-//! What an order says follows from the number at the end of its ClOrdID alone, so that a cancel says the same.
+//! The terms of an order follow from the number at the end of its ClOrdID, so that a cancel has the same terms.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -12,17 +12,17 @@ use super::tag;
 const SYMBOLS: [&str; 16] =
     ["GE", "BAC", "F", "C", "JPM", "PFE", "T", "HPQ", "XOM", "WFC", "KO", "DIS", "IBM", "CVX", "MRK", "VZ"];
 
-/// The ClOrdID(11) of the order with this number: `R-000001` for 1 of `R`.
+/// The ClOrdID(11) of an order: `R-000001` for prefix `R` and number 1.
 pub fn cl_ord_id(prefix: &str, number: u64) -> String {
     format!("{prefix}-{number:06}")
 }
 
-/// The ClOrdIDs of a run of orders, to compare with those that arrived.
+/// The ClOrdIDs of a range of orders, to compare with those that arrived.
 pub fn cl_ord_ids(prefix: &str, numbers: RangeInclusive<u64>) -> BTreeSet<String> {
     numbers.map(|number| cl_ord_id(prefix, number)).collect()
 }
 
-/// Fills in a NewOrderSingle(D).
+/// Adds the fields of a NewOrderSingle(D).
 pub fn new_order(fields: &mut Fields<'_>, cl_ord_id: &str) {
     let (symbol, side, quantity, cents) = terms(cl_ord_id);
     fields.text(tag::ACCOUNT, "RETAIL-1").text(tag::CL_ORD_ID, cl_ord_id).text(tag::HANDL_INST, "1");
@@ -34,7 +34,7 @@ pub fn new_order(fields: &mut Fields<'_>, cl_ord_id: &str) {
         .now(tag::TRANSACT_TIME);
 }
 
-/// Fills in an OrderCancelRequest(F) of the order `original`.
+/// Adds the fields of an OrderCancelRequest(F) for the order `original`.
 pub fn cancel(fields: &mut Fields<'_>, cl_ord_id: &str, original: &str) {
     let (symbol, side, quantity, _) = terms(original);
     fields
@@ -44,7 +44,7 @@ pub fn cancel(fields: &mut Fields<'_>, cl_ord_id: &str, original: &str) {
     fields.text(tag::SIDE, side).text(tag::SYMBOL, symbol).now(tag::TRANSACT_TIME);
 }
 
-/// Symbol, side, shares, cents.
+/// Symbol, side, quantity in shares, price in cents.
 fn terms(cl_ord_id: &str) -> (&'static str, &'static str, u64, u64) {
     let digits = cl_ord_id.rsplit('-').next().unwrap_or_default();
     let number = digits.parse::<u64>().unwrap_or_default();
@@ -53,7 +53,7 @@ fn terms(cl_ord_id: &str) -> (&'static str, &'static str, u64, u64) {
     (symbol, side, 100 * (1 + number % 9), 1000 + number * 37 % 9000)
 }
 
-/// What an ExecutionReport(8) says: that an order is taken, or that a cancel is done.
+/// An ExecutionReport(8) that acknowledges an order or a cancel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Report {
     number: u64,
@@ -65,7 +65,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// The answer to a NewOrderSingle or an OrderCancelRequest; `number` becomes its ExecID and the OrderID.
+    /// The report on a NewOrderSingle or an OrderCancelRequest. `number` becomes ExecID(17) and OrderID(37).
     pub fn on(message: &Message<'_>, number: u64) -> Self {
         Self {
             number,

@@ -1,8 +1,7 @@
-//! What the session layer of FIX 4.4 asks of both sides: numbers without gaps, answers to admin messages, heartbeats.
+//! The session layer of FIX 4.4: sequence numbers, answers to admin messages, heartbeats. It touches no socket.
 //!
-//! No socket is touched here. One thing differs from a real engine's ways: a message behind a
-//! gap is taken at once and not asked for again, so that the laboratory counts each order that arrived, when it
-//! arrived.
+//! One behaviour differs from a real engine: a message after a gap is accepted at once and not requested again.
+//! The testbed so records each order that arrived, at the time when it arrived.
 
 use std::mem;
 use std::sync::Mutex;
@@ -17,26 +16,26 @@ use super::tag;
 use crate::testbed::clock::Moment;
 use crate::testbed::watched::lock;
 
-/// What is to be sent because of what was received, or was not.
+/// A message that the session layer has to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Reply {
-    /// Heartbeat(0), to a TestRequest with this TestReqID or to none.
+    /// Heartbeat(0), with the TestReqID(112) of a TestRequest or without one.
     Heartbeat(Option<String>),
-    /// TestRequest(1): the other side has been silent.
+    /// TestRequest(1), sent after the peer was silent.
     TestRequest,
-    /// ResendRequest(2) for what a gap has swallowed, both ends included.
+    /// ResendRequest(2) for a gap, as an inclusive range.
     ResendRequest { first: u64, last: u64 },
-    /// SequenceReset(4) with GapFillFlag(123)=Y in place of these messages, both ends included; 0 is the last one sent.
+    /// SequenceReset(4) with GapFillFlag(123)=Y for an inclusive range of messages; `last` 0 is the last sent.
     GapFill { first: u64, last: u64 },
     /// Logon(A) with HeartBtInt(108) in seconds and ResetSeqNumFlag(141).
     Logon { heartbeat: u64, reset: bool },
-    /// Logout(5), and why.
+    /// Logout(5) with its Text(58).
     Logout(String),
     /// ExecutionReport(8).
     Report(Report),
 }
 
-/// What a message turned out to be, once the session layer has seen it.
+/// The kind of a received message, for the side above the session layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Incoming {
     /// Logon(A).
@@ -45,42 +44,41 @@ pub(super) enum Incoming {
     Logout,
     /// Reject(3).
     Reject,
-    /// It was the session layer's alone.
+    /// The session layer has handled it alone.
     Handled,
-    /// Any other type.
+    /// Any other message type.
     Application,
 }
 
-/// The receiving half of a session; it outlives its connections.
+/// The receiving half of a session, which outlives connections.
 #[derive(Debug)]
 pub(super) struct Inbound {
-    /// The MsgSeqNum that the next message should have.
+    /// Expected MsgSeqNum(34) of the next message.
     pub expected: u64,
-    /// The gaps that were seen, both ends included.
+    /// The gaps so far, as inclusive ranges.
     pub gaps: Vec<(u64, u64)>,
 }
 
-/// The sending half of a session; it outlives its connections.
+/// The sending half of a session, which outlives connections.
 #[derive(Debug)]
 pub(super) struct Outbound {
     encoder: Encoder,
-    /// The MsgSeqNum that the next message will have.
+    /// MsgSeqNum(34) of the next message.
     pub next: u64,
-    /// When something was last written.
+    /// Time of the last write.
     pub sent: Moment,
 }
 
-/// Both halves of a session, and what is yet to be answered.
+/// Both halves of a session, and the replies that are not written yet.
 ///
-/// The thread that reads a connection never waits for one that writes to it: two sides that write to each other would
-/// then block each other. So what it has to say lies in `pending` until `outbound` is free, for whichever of them comes
-/// first.
+/// The thread that reads a connection never waits for a thread that writes to it: two peers that only write would
+/// block each other. Its replies wait in `pending` until one of the threads gets `outbound`.
 #[derive(Debug)]
 pub(super) struct Session {
     pub inbound: Mutex<Inbound>,
     pub outbound: Mutex<Outbound>,
     pub pending: Mutex<Vec<Reply>>,
-    /// A connection has this session now.
+    /// True while a connection uses the session.
     pub taken: AtomicBool,
 }
 
@@ -94,7 +92,7 @@ impl Session {
         }
     }
 
-    /// Appends to `out` what is pending.
+    /// Appends the pending replies to `out`.
     pub fn answer(&self, outbound: &mut Outbound, out: &mut Vec<u8>) {
         for reply in mem::take(&mut *lock(&self.pending)) {
             outbound.reply(out, reply);
@@ -103,9 +101,9 @@ impl Session {
 }
 
 impl Inbound {
-    /// Takes a message in and adds to `replies` what it asks for.
+    /// Receives a message and adds the replies that it requires.
     ///
-    /// An error is what ends the session: its text belongs in a Logout.
+    /// An error ends the session: its text belongs in a Logout.
     pub fn receive(&mut self, message: &Message<'_>, replies: &mut Vec<Reply>) -> Result<Incoming, String> {
         let seq = message.seq().ok_or("MsgSeqNum(34) is missing")?;
         let msg_type = message.msg_type();
@@ -148,7 +146,7 @@ impl Inbound {
             replies.push(Reply::ResendRequest { first: self.expected, last: seq - 1 });
         }
         if seq < self.expected && !poss_dup {
-            // The words that QuickFIX has for it.
+            // The text of QuickFIX.
             return Err(format!("MsgSeqNum too low, expecting {} but received {seq}", self.expected));
         }
         self.expected = self.expected.max(seq + 1);
@@ -190,7 +188,7 @@ impl Outbound {
         }
     }
 
-    /// Takes the place of messages that were asked for again: no order is ever sent twice.
+    /// Sends a gap fill for messages that were requested again, so that no order is sent twice.
     fn gap_fill(&mut self, out: &mut Vec<u8>, first: u64, last: u64) {
         let next = if last == 0 { self.next } else { self.next.min(last + 1) };
         if first < next {
@@ -201,38 +199,39 @@ impl Outbound {
     }
 }
 
-/// The heartbeats of one connection.
+/// The heartbeat timer of one connection.
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub(super) struct HeartbeatTimer {
+    /// HeartBtInt(108); zero turns heartbeats off.
     /// HeartBtInt(108); zero is no heartbeats.
     pub interval: Duration,
-    received: Moment,
-    asked: bool,
+    last_received: Moment,
+    test_request_sent: bool,
 }
 
-impl Pulse {
+impl HeartbeatTimer {
     pub fn new() -> Self {
-        Self { interval: Duration::ZERO, received: Moment::now(), asked: false }
+        Self { interval: Duration::ZERO, last_received: Moment::now(), test_request_sent: false }
     }
 
-    /// Notes that something arrived.
-    pub fn heard(&mut self, at: Moment) {
-        self.received = at;
-        self.asked = false;
+    /// Records that data arrived.
+    pub fn received(&mut self, at: Moment) {
+        self.last_received = at;
+        self.test_request_sent = false;
     }
 
-    /// What is due now; an error where the other side must be taken for dead. A reasonable time for the way is allowed
-    /// as engines do: 1.2 intervals before it is asked, 2.4 before it is given up.
+    /// The reply that is due now. An error means that the peer must be considered dead.
+    /// Like engines, it allows for the network delay: a TestRequest after 1.2 intervals, the end after 2.4.
     pub fn due(&mut self, last_sent: Moment) -> Result<Option<Reply>, End> {
-        let silent = self.received.elapsed();
+        let silent = self.last_received.elapsed();
         if self.interval.is_zero() {
             return Ok(None);
         }
         if silent > self.interval.mul_f64(2.4) {
             return Err(End::Silent);
         }
-        if silent > self.interval.mul_f64(1.2) && !self.asked {
-            self.asked = true;
+        if silent > self.interval.mul_f64(1.2) && !self.test_request_sent {
+            self.test_request_sent = true;
             return Ok(Some(Reply::TestRequest));
         }
         Ok((last_sent.elapsed() >= self.interval).then_some(Reply::Heartbeat(None)))

@@ -1,4 +1,4 @@
-//! What both sides ask of a TCP socket, and the ways in which a connection ends.
+//! TCP socket operations of both sides, and how a connection ends.
 
 use std::io::{self, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -10,26 +10,26 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, soc
 
 use crate::testbed::clock::Moment;
 
-/// How a connection ended, as this side saw it. The man page is `tcp(7)`.
+/// How a connection ended, as seen by this side. See `tcp(7)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// An RST came: ECONNRESET.
+    /// An RST arrived: ECONNRESET.
     Reset,
-    /// The other side's FIN came, with no Logout before it. EPIPE is a write after that.
+    /// A FIN arrived without a Logout. A later write fails with EPIPE.
     Eof,
     /// The socket was destroyed on this host, as `ss -K` does: ECONNABORTED.
     Aborted,
-    /// TCP gave up sending: ETIMEDOUT.
+    /// TCP gave up retransmitting: ETIMEDOUT.
     TimedOut,
-    /// Nothing could be written for as long as this side was ready to wait.
+    /// A write did not finish within the patience of this side.
     Stalled,
-    /// No message came for 2.4 heartbeat intervals, in spite of a TestRequest. This side closed.
+    /// No message arrived for 2.4 heartbeat intervals, despite a TestRequest. This side closed.
     Silent,
-    /// Both sides have said Logout; the text is that of the other side's.
+    /// Both sides sent Logout; the text is the peer's Text(58).
     LoggedOut(String),
-    /// The other side broke a rule, which the text names. This side closed.
+    /// The peer violated the protocol, as the text says. This side closed.
     Violation(String),
-    /// This side closed, because it was told to.
+    /// This side closed on request.
     Closed,
     /// Anything else.
     Failed(io::ErrorKind),
@@ -40,7 +40,7 @@ pub enum End {
 pub struct Ending {
     /// How it ended.
     pub how: End,
-    /// When this side noticed.
+    /// When this side noticed the end.
     pub at: Moment,
 }
 
@@ -64,10 +64,10 @@ impl From<io::Error> for End {
     }
 }
 
-/// Opens a TCP connection from `local`, or from where the kernel likes, waiting at most `patience`.
+/// Opens a TCP connection, waiting at most `patience`. With `local` `None` the kernel chooses the local address.
 ///
-/// With a `local` port one can make a connection with the very addresses and ports of an earlier one. Nagle's algorithm
-/// is off, as trading systems have it.
+/// A `local` port allows the same addresses and ports as an earlier connection. TCP_NODELAY is set, as in trading
+/// systems.
 ///
 /// # Errors
 /// Those of connect(2).
@@ -95,8 +95,7 @@ pub fn connect(local: Option<SocketAddr>, remote: SocketAddr, patience: Duration
     Ok(stream)
 }
 
-/// Waits up to `tick` for something to read, the end of the connection included. Where nothing shall be read, only for
-/// the connection to break.
+/// Waits up to `tick` for data or the end of the connection. If `reading` is false, waits only for an error.
 pub(super) fn readable(stream: &TcpStream, reading: bool, tick: Duration) -> io::Result<bool> {
     let wanted = if reading { PollFlags::IN } else { PollFlags::empty() };
     match poll(&mut [PollFd::new(stream, wanted)], Some(&timespec(tick))) {
@@ -106,7 +105,7 @@ pub(super) fn readable(stream: &TcpStream, reading: bool, tick: Duration) -> io:
     }
 }
 
-/// Writes all of `bytes`, or says how many of them went before the error.
+/// Writes all of `bytes`. The error contains the number of bytes written before it.
 pub(super) fn write(mut stream: &TcpStream, bytes: &[u8]) -> Result<(), (usize, io::Error)> {
     let mut written = 0;
     while written < bytes.len() {

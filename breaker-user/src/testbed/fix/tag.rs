@@ -1,6 +1,6 @@
-//! Tags of FIX 4.4 that the laboratory writes or reads, by their names in the standard.
+//! Tags of FIX 4.4 that the testbed writes or reads, with their names in the standard.
 
-#![expect(missing_docs, reason = "the names are the standard's, and it says what they mean")]
+#![expect(missing_docs, reason = "the FIX 4.4 standard defines the names")]
 
 pub const ACCOUNT: u32 = 1;
 pub const AVG_PX: u32 = 6;
@@ -40,7 +40,7 @@ pub const RESET_SEQ_NUM_FLAG: u32 = 141;
 pub const EXEC_TYPE: u32 = 150;
 pub const LEAVES_QTY: u32 = 151;
 
-/// The field whose bytes may be anything, SOH too, after the field `length` has said how many they are.
+/// The data field that follows the length field `length`. Its value may contain any byte, including SOH.
 pub(super) const fn data_of(length: u32) -> Option<u32> {
     match length {
         // SignatureLength, Signature

@@ -1,4 +1,4 @@
-//! The codec and the session layer, with no socket.
+//! Tests of the codec and the session layer, without a socket.
 
 use super::decode::{Decoder, Message};
 use super::encode::{Encoder, Header};
@@ -7,7 +7,7 @@ use super::session::{Incoming, Reply, Session};
 use super::tag;
 use crate::testbed::watched::lock;
 
-/// Logon of the cTrader FIX API's documentation.
+/// A Logon from the documentation of the cTrader FIX API.
 const LOGON: &str = "8=FIX.4.4|9=126|35=A|49=theBroker.12345|56=CSERVER|34=1|52=20170117-08:03:04|57=TRADE|\
                      50=any_string|98=0|108=30|141=Y|553=12345|554=passw0rd!|10=131|";
 
@@ -15,7 +15,7 @@ fn bytes(text: &str) -> Vec<u8> {
     text.replace('|', "\x01").into_bytes()
 }
 
-/// What a decoder says of each message of a stream that comes in these pieces.
+/// Decodes a stream that arrives in these pieces, and returns the result of `read` for each message.
 fn read_all<R>(pieces: &[&[u8]], mut read: impl FnMut(&Message<'_>) -> R) -> Result<Vec<R>, &'static str> {
     let mut decoder = Decoder::new();
     let mut all = Vec::new();
@@ -111,7 +111,7 @@ fn a_data_field_may_hold_anything() {
     assert_eq!(read_all(&[&too_long], |_| ()), Err("a data field is too long"));
 }
 
-/// What a session that expects `expected` says of one message, and what it expects next.
+/// Receives one message in a session that expects `expected`. Returns the result, the replies and the next number.
 fn receive(expected: u64, message: &[u8]) -> (Result<Incoming, String>, Vec<Reply>, u64) {
     let session = Session::new(Encoder::new("XNYS", "FIRM"));
     let mut inbound = lock(&session.inbound);

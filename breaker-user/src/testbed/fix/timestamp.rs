@@ -1,6 +1,6 @@
-//! UTCTimestamp, FIX's form of wall time: `20120801-13:30:00.123`.
+//! UTCTimestamp, the FIX format of wall time: `20120801-13:30:00.123`.
 
-/// The text of the millisecond that was last asked for: most messages share theirs with the one before.
+/// A cache of the text of the current millisecond, which most messages share with the one before.
 #[derive(Clone, Debug)]
 pub(super) struct Timestamp {
     /// Milliseconds since 1970.
@@ -13,7 +13,7 @@ impl Timestamp {
         Self { millisecond: i64::MIN, text: String::new() }
     }
 
-    /// The text for now.
+    /// The text of the current time.
     pub fn now(&mut self) -> &str {
         let now = jiff::Timestamp::now();
         if now.as_millisecond() != self.millisecond {

@@ -1,4 +1,4 @@
-//! The smallest laboratory: a trading host, a venue, and the cable between them.
+//! The smallest testbed: a trading host and a venue, connected by a veth pair.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -6,7 +6,7 @@ use super::error::Result;
 use super::link::veth;
 use super::netns::Namespace;
 
-/// Two namespaces that reach each other, over IPv4 and IPv6, through a veth pair. All of it goes when this goes.
+/// Two namespaces connected by a veth pair, with IPv4 and IPv6. The kernel removes them when this value is dropped.
 #[derive(Debug)]
 pub struct TwoHosts {
     /// The trading host: `eth1` has 10.9.0.1/24 and fd09::1/64.
@@ -27,24 +27,24 @@ impl TwoHosts {
     /// The venue's IPv6 address.
     pub const VENUE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd09, 0, 0, 0, 0, 0, 0, 2));
 
-    /// Makes both namespaces, lays the cable, and waits until it carries packets.
+    /// Creates both namespaces, connects them, and waits until the link carries packets.
     ///
     /// # Errors
-    /// As [`Namespace::new`] and [`veth`] have them.
+    /// As [`Namespace::new`] and [`veth`].
     pub fn new() -> Result<Self> {
-        let wire = Self { firm: Namespace::new()?, venue: Namespace::new()? };
-        veth(&wire.firm, Self::INTERFACE, &wire.venue, Self::INTERFACE)?;
-        let ends = [(&wire.firm, Self::FIRM, Self::FIRM_V6), (&wire.venue, Self::VENUE, Self::VENUE_V6)];
+        let hosts = Self { firm: Namespace::new()?, venue: Namespace::new()? };
+        veth(&hosts.firm, Self::INTERFACE, &hosts.venue, Self::INTERFACE)?;
+        let ends = [(&hosts.firm, Self::FIRM, Self::FIRM_V6), (&hosts.venue, Self::VENUE, Self::VENUE_V6)];
         for (namespace, v4, v6) in ends {
             namespace.add_address(Self::INTERFACE, v4, 24)?;
             namespace.add_address(Self::INTERFACE, v6, 64)?;
             namespace.set_up(Self::INTERFACE)?;
         }
         ends.iter().try_for_each(|(namespace, ..)| namespace.wait_until_up(Self::INTERFACE))?;
-        Ok(wire)
+        Ok(hosts)
     }
 
-    /// Where an acceptor on `port` of the venue listens, on IPv4.
+    /// The IPv4 address of an acceptor on `port` of the venue.
     pub const fn venue_socket(port: u16) -> SocketAddr {
         SocketAddr::new(Self::VENUE, port)
     }
