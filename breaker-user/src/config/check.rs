@@ -1,4 +1,5 @@
-//! Checks that need the whole file: sessions that claim the same connection, what comes in, and what has no effect.
+//! Checks across the file: sessions that claim the same connections, limits that need inbound messages,
+//! unused settings.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -18,30 +19,30 @@ use super::words::{Inbound, Undeclared, WireFormat};
 
 /// Checks the file as a whole.
 pub(super) fn check(read: &mut Read, problems: &mut Problems) {
-    shared(&read.sessions, problems);
+    shared_endpoints(&read.sessions, problems);
     inbound(read, problems);
-    idle(read, problems);
+    without_effect(read, problems);
 }
 
-/// Several sessions may go to one place, a remote and a local address, if the Logon tells whose a connection is.
+/// Checks that sessions which share an endpoint (a remote and a local address) differ in their CompIDs.
 ///
-/// Of prefixes of different length the longer one wins, and a given local address wins over none; two prefixes of equal length
-/// that overlap are the same prefix. So those that share a place are found by equality, and none is missed.
-fn shared(sessions: &[Declared], problems: &mut Problems) {
-    let mut places: HashMap<(Endpoint, Option<IpAddr>), Sharers<'_>> = HashMap::new();
-    // Of a CompID that could not be read nothing is known of what it tells apart.
-    for declared in sessions.iter().filter(|declared| declared.legible) {
-        let mut blamed = HashSet::new();
+/// The longest prefix wins, and an endpoint with a local address wins over one without. Two prefixes of equal
+/// length that overlap are equal. Equality therefore finds every pair of sessions that share an endpoint.
+fn shared_endpoints(sessions: &[Declared], problems: &mut Problems) {
+    let mut endpoints: HashMap<(Endpoint, Option<IpAddr>), Sharers<'_>> = HashMap::new();
+    // An invalid CompID cannot be compared with others.
+    for declared in sessions.iter().filter(|declared| declared.comp_ids_valid) {
+        let mut reported = HashSet::new();
         for (at, remote) in declared.session.remotes.iter().enumerate() {
-            let place = places.entry((*remote, declared.session.local)).or_default();
-            let Err(Clash { with: (other, other_at), found, remedy }) = place.add((declared, at)) else {
+            let sharers = endpoints.entry((*remote, declared.session.local)).or_default();
+            let Err(Clash { with: (other, other_at), found, remedy }) = sharers.add((declared, at)) else {
                 continue;
             };
             let name = &other.session.name;
-            // Two that go to several places together clash at each of them, for one reason.
-            if blamed.insert(name) {
+            // Two sessions that share several endpoints clash at each of them, for one reason.
+            if reported.insert(name) {
                 let what = format!("session/{} remote", declared.session.name);
-                let found = format!("{remote} is claimed by session/{name} too{found}");
+                let found = format!("{remote} is also claimed by session/{name}{found}");
                 problems.errors.push(
                     Problem::new(declared.remotes[at].clone(), &what, &found, remedy)
                         .related(other.remotes[other_at].clone(), "claimed here"),
@@ -51,17 +52,17 @@ fn shared(sessions: &[Declared], problems: &mut Problems) {
     }
 }
 
-/// A session, and which of its remotes is the place.
+/// A session and the position of the shared endpoint among its remotes.
 type Sharer<'a> = (&'a Declared, usize);
 
-/// The sessions of a place, while each can be told from the others.
+/// The sessions of an endpoint, which the CompIDs in their Logons distinguish.
 #[derive(Default)]
 struct Sharers<'a> {
     first: Option<Sharer<'a>>,
     by_ids: HashMap<[Option<&'a CompId>; COMP_IDS.len()], Sharer<'a>>,
 }
 
-/// Why a session cannot go to the place of another.
+/// Why a session cannot share an endpoint with another session.
 struct Clash<'a> {
     with: Sharer<'a>,
     found: String,
@@ -69,9 +70,9 @@ struct Clash<'a> {
 }
 
 impl<'a> Sharers<'a> {
-    /// Adds a session, if it can be told from those that are there: by the same keys, with values of its own.
+    /// Adds a session if its CompIDs distinguish it from the others: the same keys with different values.
     ///
-    /// With other keys one Logon could be that of two sessions.
+    /// With different keys, one Logon could match two sessions.
     fn add(&mut self, sharer: Sharer<'a>) -> Result<(), Clash<'a>> {
         let session = &sharer.0.session;
         let ids = session.comp_ids();
@@ -83,27 +84,27 @@ impl<'a> Sharers<'a> {
         let opaque =
             [session, &first.0.session].into_iter().find(|session| session.wire == WireFormat::Opaque);
         if let Some(opaque) = opaque {
-            let found = format!(", and nothing is read of session/{} with wire = \"opaque\"", opaque.name);
+            let found = format!(", but session/{} has wire = \"opaque\" and is not read", opaque.name);
             return Err(Clash {
                 with: first,
                 found,
-                remedy: "give each a remote or a local address of its own",
+                remedy: "give them different remotes or local addresses",
             });
         }
         let (keys, others) = (declared_keys(&ids), declared_keys(&first.0.session.comp_ids()));
         if keys != others {
             let found = format!(", with {others} where this one has {keys}");
-            let remedy = "give both the same of the keys sender, target, sender_sub and target_sub, one with values that differ";
+            let remedy = "give both the same keys among sender, target, sender_sub and target_sub, with different values";
             return Err(Clash { with: first, found, remedy });
         }
         if self.by_ids.len() >= identity::MAX_SESSIONS_PER_ENDPOINT as usize {
-            let found = format!(", and {} sessions are there already", identity::MAX_SESSIONS_PER_ENDPOINT);
+            let found = format!(", and {} sessions already share it", identity::MAX_SESSIONS_PER_ENDPOINT);
             return Err(Clash { with: first, found, remedy: TOO_MANY });
         }
         match self.by_ids.entry(ids) {
             Entry::Occupied(same) => {
                 let found = if keys == NO_KEYS { String::new() } else { format!(", with the same {keys}") };
-                let remedy = "give both a sender, target, sender_sub or target_sub, with values that differ, or each a local address";
+                let remedy = "give both a sender, target, sender_sub or target_sub with different values, or different local addresses";
                 Err(Clash { with: *same.get(), found, remedy })
             }
             Entry::Vacant(place) => {
@@ -114,21 +115,21 @@ impl<'a> Sharers<'a> {
     }
 }
 
-/// What to do where one more session than can be told apart shares a place.
-const TOO_MANY: &str = "let at most 128 share a remote: give the others a local address of their own";
+/// Remedy for more sessions at an endpoint than the kernel program can distinguish.
+const TOO_MANY: &str = "let at most 128 share a remote: give the others different local addresses";
 const _: () = assert!(identity::MAX_SESSIONS_PER_ENDPOINT == 128);
 
-/// The keys of the CompIDs that are there, in words.
+/// The keys of the declared CompIDs as text.
 fn declared_keys(ids: &[Option<&CompId>]) -> String {
     let keys: Vec<_> =
         COMP_IDS.iter().zip(ids).filter(|(_, id)| id.is_some()).map(|((key, _), _)| *key).collect();
     if keys.is_empty() { NO_KEYS.to_owned() } else { keys.join(" and ") }
 }
 
-/// What [`declared_keys`] says where there is none.
+/// Result of [`declared_keys`] without any key.
 const NO_KEYS: &str = "no CompID";
 
-/// What comes in is read where a limit needs it. A file that forbids what it needs elsewhere would have limits that never trip.
+/// Turns on inbound counting if a limit needs it. Refuses a file that turns it off and has such a limit.
 fn inbound(read: &mut Read, problems: &mut Problems) {
     let Some((scope, limit, place)) = first_inbound(read) else { return };
     match &read.inbound {
@@ -137,9 +138,9 @@ fn inbound(read: &mut Read, problems: &mut Problems) {
                 Some(_) => "a limit per_fill".to_owned(),
                 None => format!("a limit of class {}", limit.class.name()),
             };
-            let found = format!("\"ignore\" does not go with {what} in {scope}");
+            let found = format!("\"ignore\" is not possible with {what} in {scope}");
             let problem =
-                Problem::new(span.clone(), "host inbound", &found, "write \"watch\", or remove that limit");
+                Problem::new(span.clone(), "host inbound", &found, "write \"watch\", or remove the limit");
             problems.errors.push(match place {
                 Some(place) => problem.related(place, "the limit is here"),
                 None => problem,
@@ -153,7 +154,8 @@ fn inbound(read: &mut Read, problems: &mut Problems) {
     }
 }
 
-/// The first limit in the file that cannot do without what comes in, its scope, and the scope's table if it is not the host's.
+/// The first limit that needs inbound messages, its scope, and the span of the scope's table unless it is the
+/// host.
 fn first_inbound(read: &Read) -> Option<(String, Limit, Option<Span>)> {
     let first = |limits: &Limits| limits.iter().find(|limit| limit.needs_inbound()).copied();
     let host = read.host.iter().map(|host| ("host".to_owned(), &host.limits, None));
@@ -167,8 +169,8 @@ fn first_inbound(read: &Read) -> Option<(String, Limit, Option<Span>)> {
         .find_map(|(scope, limits, span)| first(limits).map(|limit| (scope, limit, span.cloned())))
 }
 
-/// Warns of what is valid and does nothing: most often something was forgotten.
-fn idle(read: &Read, problems: &mut Problems) {
+/// Warns of valid settings that have no effect, which usually means that something was forgotten.
+fn without_effect(read: &Read, problems: &mut Problems) {
     for (at, (group, span)) in read.groups.iter().enumerate() {
         let used = |one: &Declared| one.session.groups.iter().any(|group| group.get() as usize == at);
         if !read.sessions.iter().any(used) {
@@ -179,8 +181,9 @@ fn idle(read: &Read, problems: &mut Problems) {
     }
     let opaque = read.sessions.iter().filter(|declared| declared.session.wire == WireFormat::Opaque);
     for Declared { session, span, .. } in opaque {
-        // Of several limits of one class the same would be said.
-        for (found, remedy) in session.limits.iter().filter_map(idle_on_opaque).collect::<BTreeSet<_>>() {
+        // The set removes the repeated warning of several limits of one class.
+        for (found, remedy) in session.limits.iter().filter_map(misleading_on_opaque).collect::<BTreeSet<_>>()
+        {
             let what = format!("session/{} limits", session.name);
             problems.warnings.push(Problem::new(span.clone(), &what, found, remedy));
         }
@@ -194,8 +197,8 @@ fn idle(read: &Read, problems: &mut Problems) {
     }
 }
 
-/// Why a limit of an opaque session does not do what it says, and what to write.
-fn idle_on_opaque(limit: &Limit) -> Option<(&'static str, &'static str)> {
+/// Why a limit of an opaque session does not count what it names, and the remedy.
+fn misleading_on_opaque(limit: &Limit) -> Option<(&'static str, &'static str)> {
     if limit.per_fill.is_some() {
         let found = "a limit per_fill on wire = \"opaque\", where no fill is seen";
         return Some((found, "write max and per = \"total\" instead"));
@@ -203,10 +206,10 @@ fn idle_on_opaque(limit: &Limit) -> Option<(&'static str, &'static str)> {
     let found = match limit.class {
         LimitClass::Order | LimitClass::Message => return None,
         LimitClass::Cancel => "a limit of class cancel on wire = \"opaque\", where every segment is an order",
-        LimitClass::Fill => "a limit of class fill on wire = \"opaque\", where nothing that comes in is read",
+        LimitClass::Fill => "a limit of class fill on wire = \"opaque\", where inbound messages are not read",
         LimitClass::Reject => {
-            "a limit of class reject on wire = \"opaque\", where nothing that comes in is read"
+            "a limit of class reject on wire = \"opaque\", where inbound messages are not read"
         }
     };
-    Some((found, "limit class order"))
+    Some((found, "limit class order instead"))
 }

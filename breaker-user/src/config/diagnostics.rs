@@ -1,4 +1,4 @@
-//! What is wrong with a configuration file, where, and what to do about it.
+//! Errors and warnings about a configuration file, with their position and what to do.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,40 +9,40 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 /// A range of bytes in the file.
 pub(super) type Span = Range<usize>;
 
-/// One finding as the readers make it: in words, with the place in bytes.
+/// An error or warning as the readers report it, with its position in bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Problem {
-    /// The value or key it is about.
+    /// The value or key that it is about.
     pub(super) span: Span,
-    /// What failed, what was found there, what to do.
+    /// What failed, what was found, what to do.
     pub(super) message: String,
-    /// The other place that has to do with it, and what that is.
+    /// A second position that is involved, with its label.
     pub(super) related: Option<(Span, &'static str)>,
-    /// Whether it is about something that is not in the file. Such a finding means nothing while part of the file
-    /// cannot be read.
+    /// True if the error is about a missing key. Such an error means nothing if part of the file is
+    /// unreadable.
     pub(super) absence: bool,
 }
 
 impl Problem {
-    /// `what` failed: what was `found`: what to do.
+    /// Makes a problem with the message `what: found: remedy`.
     pub(super) fn new(span: Span, what: &str, found: &str, remedy: &str) -> Self {
         Self { span, message: format!("{what}: {found}: {remedy}"), related: None, absence: false }
     }
 
-    /// Shows a second place: the first of two that clash.
+    /// Adds a second position: the first of two values that clash.
     pub(super) fn related(mut self, span: Span, label: &'static str) -> Self {
         self.related = Some((span, label));
         self
     }
 
-    /// Marks a finding about something that is not in the file.
+    /// Marks an error about a missing key.
     pub(super) fn absence(mut self) -> Self {
         self.absence = true;
         self
     }
 }
 
-/// What was found while a file was read: problems refuse it, warnings do not.
+/// Errors and warnings found while a file is read. Errors refuse the file; warnings do not.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     pub(super) errors: Vec<Problem>,
@@ -50,22 +50,22 @@ pub(super) struct Problems {
 }
 
 impl Problems {
-    /// Keeps the error, if it is one, and hands on the value, if it is one: reading goes on either way.
-    pub(super) fn note<T>(&mut self, read: Result<T, Problem>) -> Option<T> {
+    /// Records an error, or returns the value, so that reading continues in both cases.
+    pub(super) fn record<T>(&mut self, read: Result<T, Problem>) -> Option<T> {
         read.map_err(|problem| self.errors.push(problem)).ok()
     }
 }
 
-/// How grave a [`Diagnostic`] is.
+/// Severity of a [`Diagnostic`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// The file is refused.
     Error,
-    /// The file is taken; the operator should know.
+    /// The file is accepted.
     Warning,
 }
 
-/// One finding with its place in the file.
+/// An error or warning with its position in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     severity: Severity,
@@ -85,18 +85,18 @@ impl Diagnostic {
         &self.message
     }
 
-    /// The line in the file, from 1; 0 when it is about the file as a whole.
+    /// Line in the file, from 1; 0 if it is about the file as a whole.
     pub fn line(&self) -> usize {
         self.place.as_ref().map_or(0, |place| place.line)
     }
 
-    /// The column in the line in characters, from 1; 0 when it is about the file as a whole.
+    /// Column in the line in characters, from 1; 0 if it is about the file as a whole.
     pub fn column(&self) -> usize {
         self.place.as_ref().map_or(0, |place| place.column)
     }
 }
 
-/// A place in the file, cut to one line: a caret under a table of twenty lines helps nobody.
+/// A position in the file, cut to one line so that the caret stays readable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
     line: usize,
@@ -107,7 +107,7 @@ struct Place {
     caret: Span,
 }
 
-/// The findings in one file, in the order of their place in it.
+/// The diagnostics of one file, in the order of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostics {
     file: String,
@@ -116,7 +116,7 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Puts the findings in order and finds their lines.
+    /// Sorts the problems and computes their lines.
     pub(super) fn new(file: &str, source: &str, severity: Severity, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| problem.span.start);
         let lines = Lines::new(source);
@@ -132,35 +132,35 @@ impl Diagnostics {
         Self { file: file.to_owned(), source: source.into(), list }
     }
 
-    /// One error about the file as a whole.
+    /// Makes one error about the file as a whole.
     pub(super) fn about_file(file: &str, found: &str, remedy: &str) -> Self {
         let message = format!("configuration {file}: {found}: {remedy}");
         let error = Diagnostic { severity: Severity::Error, message, place: None, related: None };
         Self { file: file.to_owned(), source: "".into(), list: vec![error] }
     }
 
-    /// The file's name as it was given.
+    /// Name of the file, as given.
     pub fn file(&self) -> &str {
         &self.file
     }
 
-    /// The findings in the order of the file.
+    /// The diagnostics in the order of the file.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.list.iter()
     }
 
-    /// How many there are.
+    /// Number of diagnostics.
     pub fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Whether there are none.
+    /// Returns true if there are none.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Text for people: each finding with its file, line and column, the line itself and a caret; an empty line
-    /// between two. `colour` is for terminals only.
+    /// Renders all diagnostics, each with its file, line and column, the line itself and a caret. An empty
+    /// line separates two of them. `colour` is for terminals only.
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let texts: Vec<String> = self.list.iter().map(|one| renderer.render(&[self.group(one)])).collect();
@@ -198,7 +198,7 @@ impl fmt::Display for Diagnostics {
     }
 }
 
-/// Why a file is no policy: every error in it. At least one.
+/// The errors for which a file was refused; at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors(Diagnostics);
 
@@ -207,7 +207,7 @@ impl ConfigErrors {
         Self(diagnostics)
     }
 
-    /// The errors one by one, and their text with or without colour.
+    /// The errors one by one, and their rendered text.
     pub fn diagnostics(&self) -> &Diagnostics {
         &self.0
     }
@@ -221,7 +221,7 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// Where each line of a text starts.
+/// The start of each line of a text.
 pub(super) struct Lines<'a> {
     source: &'a str,
     starts: Vec<usize>,
@@ -234,13 +234,13 @@ impl<'a> Lines<'a> {
         Self { source, starts: std::iter::once(0).chain(after_newline).collect() }
     }
 
-    /// The number of the line that holds this byte, from 0.
+    /// Index of the line that contains a byte, from 0.
     pub(super) fn index(&self, at: usize) -> usize {
         self.starts.partition_point(|start| *start <= at).saturating_sub(1)
     }
 
     fn place(&self, span: Span) -> Place {
-        // The parser points past the end for what is missing there, and may point into the middle of a character.
+        // The parser points past the end for missing text, and may point into the middle of a character.
         let at = self.source.floor_char_boundary(span.start.min(self.source.len()));
         let index = self.index(at);
         let start = self.starts[index];

@@ -1,4 +1,4 @@
-//! Where a session goes: an address or a prefix, and a port.
+//! Remote endpoints of a session: an address or a prefix, and a port.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,22 +15,22 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// The address, the bits beyond the prefix zero.
+    /// The address, with the bits beyond the prefix zero.
     pub fn address(self) -> IpAddr {
         self.address
     }
 
-    /// How many of its bits count: at most 32 for IPv4, 128 for IPv6.
+    /// Prefix length in bits: at most 32 for IPv4 and 128 for IPv6.
     pub fn length(self) -> u8 {
         self.length
     }
 
-    /// Whether it is one address only.
+    /// Returns true if it is a single address.
     pub fn is_host(self) -> bool {
         self.length == width(self.address)
     }
 
-    /// Whether the address lies in it.
+    /// Returns true if the prefix contains the address.
     pub fn contains(self, address: IpAddr) -> bool {
         self.address.is_ipv4() == address.is_ipv4() && masked(address, self.length) == self.address
     }
@@ -45,7 +45,7 @@ impl fmt::Display for Prefix {
     }
 }
 
-/// A remote end: `address:port`, `prefix/length:port`, `[v6]:port` or `[v6/length]:port`.
+/// A remote endpoint: `address:port`, `prefix/length:port`, `[v6]:port` or `[v6/length]:port`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {
     prefix: Prefix,
@@ -53,7 +53,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// The addresses.
+    /// The addresses of the endpoint.
     pub fn prefix(self) -> Prefix {
         self.prefix
     }
@@ -82,7 +82,7 @@ impl FromStr for Endpoint {
     }
 }
 
-/// Reads one address on its own, as `local` gives it.
+/// Parses an address without a port, as in `local`.
 pub(super) fn parse_address(text: &str) -> Result<IpAddr, Invalid> {
     let Ok(address) = text.parse::<IpAddr>() else {
         return Err(Invalid::new(
@@ -92,8 +92,8 @@ pub(super) fn parse_address(text: &str) -> Result<IpAddr, Invalid> {
     };
     if address.is_unspecified() {
         return Err(Invalid::new(
-            format!("{address} is no address of a host"),
-            "leave the key out for any address",
+            format!("{address} is not the address of a host"),
+            "remove the key to allow any address",
         ));
     }
     refuse_mapped(address).map(|()| address)
@@ -127,24 +127,21 @@ fn parse_prefix(text: &str, brackets: bool) -> Result<Prefix, Invalid> {
     let Ok(address) = parsed else {
         let family = if brackets { "IPv6" } else { "IPv4" };
         let found = format!("{} is not an {family} address", quoted(address));
-        return Err(Invalid::new(
-            found,
-            "write it in numbers: names are not looked up, IPv6 goes in brackets",
-        ));
+        return Err(Invalid::new(found, "write it in numbers: names are not resolved, IPv6 needs brackets"));
     };
     refuse_mapped(address)?;
-    let most = width(address);
+    let max = width(address);
     let length = match length {
         None if address.is_unspecified() => {
-            let found = format!("{address} is no address of a venue");
+            let found = format!("{address} is not the address of a venue");
             let any =
                 if brackets { "for any address write 2000::/3" } else { "for any address write 0.0.0.0/0" };
             return Err(Invalid::new(found, any));
         }
-        None => most,
-        Some(length) => digits(length).filter(|length| *length <= most).ok_or_else(|| {
+        None => max,
+        Some(length) => digits(length).filter(|length| *length <= max).ok_or_else(|| {
             let found = format!("prefix length {} is out of range", quoted(length));
-            Invalid::new(found, format!("write a number from 0 to {most}"))
+            Invalid::new(found, format!("write a number from 0 to {max}"))
         })?,
     };
     let network = masked(address, length);
@@ -152,12 +149,12 @@ fn parse_prefix(text: &str, brackets: bool) -> Result<Prefix, Invalid> {
         let found = format!("{address}/{length} has bits set beyond its prefix");
         return Err(Invalid::new(
             found,
-            format!("write {network}/{length}, or {address} for this one address"),
+            format!("write {network}/{length}, or {address} for a single address"),
         ));
     }
-    // Connections are looked up with IPv4 mapped into IPv6.
+    // The kernel program looks up IPv4 connections as IPv4-mapped IPv6 addresses.
     if address.is_ipv6() && masked(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into(), length) == address {
-        let found = format!("{address}/{length} would take IPv4 too");
+        let found = format!("{address}/{length} would include IPv4 too");
         return Err(Invalid::new(
             found,
             "write the venue's prefix, or 2000::/3 for all global IPv6 addresses",
@@ -172,7 +169,7 @@ fn parse_port(text: &str) -> Result<NonZeroU16, Invalid> {
     })
 }
 
-/// Digits only: the standard parser would take a sign too.
+/// Parses decimal digits. `FromStr` would accept a sign too.
 fn digits<T: FromStr>(text: &str) -> Option<T> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
@@ -180,8 +177,8 @@ fn digits<T: FromStr>(text: &str) -> Option<T> {
 fn refuse_mapped(address: IpAddr) -> Result<(), Invalid> {
     let IpAddr::V6(v6) = address else { return Ok(()) };
     match v6.to_ipv4_mapped() {
-        // On the wire it is IPv4: a session under the mapped form would never see a packet.
-        Some(v4) => Err(Invalid::new(format!("{v6} is IPv4 on the wire"), format!("write {v4}"))),
+        // The packets are IPv4: a session with the mapped form would match none.
+        Some(v4) => Err(Invalid::new(format!("{v6} is an IPv4 address"), format!("write {v4}"))),
         None => Ok(()),
     }
 }
@@ -198,7 +195,7 @@ fn masked(address: IpAddr, length: u8) -> IpAddr {
     }
 }
 
-/// Shifting by the whole width is undefined for the operators: `/0` needs the checked forms.
+/// Clears the low bits. The shift operators panic on a shift by the whole width, which `/0` needs.
 fn clear_low(bits: u128, count: u32) -> u128 {
     bits.checked_shr(count).and_then(|high| high.checked_shl(count)).unwrap_or(0)
 }

@@ -1,8 +1,8 @@
-//! Why a text is not a value of some kind, and near misses.
+//! Errors of text that is no valid value, and suggestions for misspelled words.
 
 use std::fmt;
 
-/// Why a text is not a value of the kind asked for. Prints as `what was found: what to do`.
+/// Why a text is no valid value. Displays as `what was found: what to do`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
     pub(super) found: String,
@@ -23,36 +23,36 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
-/// The text in quotes, escaped, and cut where it is too long to read in a message.
+/// The text in quotes, escaped, and cut to a readable length.
 pub(super) fn quoted(text: &str) -> String {
-    const MOST: usize = 60;
-    if text.chars().count() <= MOST {
+    const MAX: usize = 60;
+    if text.chars().count() <= MAX {
         return format!("{text:?}");
     }
-    let start: String = text.chars().take(MOST).collect();
+    let start: String = text.chars().take(MAX).collect();
     format!("{start:?}…")
 }
 
-/// How far apart two words are: slips of one key, swapped letters included. Case does not count.
+/// Edit distance of two words, ignoring case. A swap of two adjacent letters counts as one edit.
 pub(super) fn distance(a: &str, b: &str) -> usize {
     strsim::osa_distance(&a.to_lowercase(), &b.to_lowercase())
 }
 
-/// The most slips for which a word is still taken for a misspelling of another.
-pub(super) fn most_slips(word: &str) -> usize {
+/// Largest edit distance at which a word counts as a misspelling of another.
+pub(super) fn max_edits(word: &str) -> usize {
     (word.chars().count() / 3).clamp(1, 3)
 }
 
-/// The candidate that was most likely meant.
+/// The most similar candidate, if it is similar enough to be a misspelling.
 pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Nothing that long is one slip from a word of ours, and the distance costs the product of the lengths.
+    // No keyword is that long, and the cost is the product of the two lengths.
     if word.len() > 128 {
         return None;
     }
     candidates
         .into_iter()
         .map(|candidate| (distance(word, candidate), candidate))
-        .filter(|(slips, _)| *slips <= most_slips(word))
+        .filter(|(edits, _)| *edits <= max_edits(word))
         .min()
         .map(|(_, candidate)| candidate)
 }

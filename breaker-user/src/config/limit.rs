@@ -1,4 +1,4 @@
-//! Limits, and the presets that stand for a venue's own.
+//! Limits, and presets for the limits of venues.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -13,17 +13,17 @@ use super::invalid::{Invalid, quoted};
 use super::text::{duration, write_duration};
 use super::words::words;
 
-/// How long a window may be.
+/// Valid lengths of a window.
 pub(super) const WINDOW: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);
-/// How many messages a limit may allow.
+/// Valid numbers of messages of a limit.
 pub(super) const MAX: RangeInclusive<NonZeroU32> = NonZeroU32::MIN..=positive(1_000_000_000);
 
-/// For constants: the compiler evaluates it, and refuses 0.
+/// Makes a constant. The compiler evaluates it and refuses 0.
 pub(super) const fn positive(number: u32) -> NonZeroU32 {
-    NonZeroU32::new(number).expect("constants here are not 0")
+    NonZeroU32::new(number).expect("the constant is not 0")
 }
 
-/// Over what a limit counts.
+/// The interval that a limit counts over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Per {
     /// Any interval of this length, from 1 ms to 24 h in whole milliseconds.
@@ -62,7 +62,7 @@ impl FromStr for Per {
     }
 }
 
-/// The shares of a limit at which it warns: in percent, strictly rising, each from 1 to 99, at most three.
+/// Percentages of a limit at which it warns: strictly rising, each from 1 to 99, at most three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WarnLevels {
     percents: [u8; WARNINGS_PER_LIMIT],
@@ -70,7 +70,7 @@ pub struct WarnLevels {
 }
 
 impl WarnLevels {
-    /// Takes the levels as they stand in the file.
+    /// Checks the levels of the file.
     pub(super) fn new(levels: &[u8]) -> Result<Self, Invalid> {
         let rising = levels.windows(2).all(|pair| pair[0] < pair[1]);
         let in_range = levels.iter().all(|level| (1..=99).contains(level));
@@ -78,14 +78,14 @@ impl WarnLevels {
             let remedy = format!(
                 "write at most {WARNINGS_PER_LIMIT} percentages from 1 to 99, each above the one before"
             );
-            return Err(Invalid::new(format!("{levels:?} are no warning levels"), remedy));
+            return Err(Invalid::new(format!("{levels:?} are not valid warning levels"), remedy));
         }
         let mut percents = [0; WARNINGS_PER_LIMIT];
         percents[..levels.len()].copy_from_slice(levels);
         Ok(Self { percents, count: levels.len() })
     }
 
-    /// The percentages, lowest first; none where a limit does not warn.
+    /// The percentages, lowest first; empty if the limit does not warn.
     pub fn as_slice(&self) -> &[u8] {
         &self.percents[..self.count]
     }
@@ -97,41 +97,43 @@ impl Default for WarnLevels {
     }
 }
 
-/// At most `max` messages of a class in any window; or a ratio, at most so many orders for each fill.
+/// A limit: at most `max` messages of a class in any window, or at most a ratio of orders to fills.
 ///
-/// A ratio, `{ class = "order", per_fill = R, after = N }`, trips where more than N orders have crossed since the last reset
-/// and they are more than R for each fill that came in. N keeps the first orders of a day from being a ratio of anything.
+/// A ratio, `{ class = "order", per_fill = R, after = N }`, trips if more than N orders have passed since the
+/// last reset and more than R orders for each fill received. N excludes the first orders of a day, before any
+/// fill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// The messages it counts: of a ratio, orders.
+    /// The counted messages; orders for a ratio.
     pub class: LimitClass,
-    /// How many of them may cross, and of a ratio, how many may cross whatever is filled: 1 to 1,000,000,000.
+    /// Messages that may pass, or for a ratio the orders that may pass before it applies: 1 to 1,000,000,000.
     pub max: NonZeroU32,
-    /// Over what they count: of a ratio, [`Per::Total`].
+    /// The interval; [`Per::Total`] for a ratio.
     pub per: Per,
-    /// Of a ratio, how many of them may cross for each fill: 1 to 1,000,000,000.
+    /// Orders that may pass for each fill, for a ratio only: 1 to 1,000,000,000.
     pub per_fill: Option<NonZeroU32>,
-    /// When it warns.
+    /// Warning levels.
     pub warn: WarnLevels,
 }
 
 impl Limit {
-    /// Whether it can only be kept by reading what comes in.
+    /// Returns true if the limit can only be enforced by reading inbound messages.
     pub fn needs_inbound(&self) -> bool {
         self.per_fill.is_some() || matches!(self.class, LimitClass::Fill | LimitClass::Reject)
     }
 }
 
-/// The limits of a scope: at most four, no two of the same class over the same time, and at most one ratio besides.
+/// The limits of a scope: at most four, no two with the same class and interval, and at most one ratio.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits(Vec<Limit>);
 
 impl Limits {
-    /// The scope's own limits, and those of its preset for the classes that have none of their own.
+    /// Merges the scope's own limits with those of its preset. An own limit replaces the preset for its
+    /// class.
     ///
-    /// The caller says how many a scope may have: it knows the place in the file.
+    /// The caller checks the number of limits, because it knows the position in the file.
     pub(super) fn merge(own: Vec<Limit>, preset: Option<Preset>) -> Self {
-        // A ratio says nothing of how fast orders may follow each other: the venue's throttle stays.
+        // A ratio does not bound the rate: the venue's throttle stays.
         let overridden = |class| own.iter().any(|limit| limit.class == class && limit.per_fill.is_none());
         let mut added = preset.map(Preset::limits).unwrap_or_default();
         added.retain(|limit| !overridden(limit.class));
@@ -148,7 +150,7 @@ impl Deref for Limits {
 }
 
 words! {
-    /// A venue whose own throttle a scope stays below.
+    /// A venue whose message throttle becomes the limit of a scope.
     Preset, "a preset" {
         /// CME Globex iLink.
         Cme = "cme",
@@ -166,10 +168,10 @@ words! {
 }
 
 impl Preset {
-    /// The venue's rule in words, and as limits: class, most messages, milliseconds.
+    /// The venue's rule as text, and as limits: class, maximum number of messages, milliseconds.
     ///
-    /// Where a venue counts cancels in the same figure, the limit still counts orders alone: a limit withholds the message
-    /// that passes it, and a cancel withheld adds risk. Who wants the venue's sum adds a limit of class `message`.
+    /// Some venues count cancels in the same number, but the preset limits orders only. A limit withholds the
+    /// message that exceeds it, and a withheld cancel adds risk. A limit of class `message` counts both.
     pub const fn rule(self) -> (&'static str, &'static [(LimitClass, NonZeroU32, u64)]) {
         use LimitClass::{Cancel, Order};
         use positive as n;

@@ -1,7 +1,7 @@
-//! The configuration: text → validated policy. Nothing below this module sees an unvalidated string.
+//! The configuration: reads text and returns a validated policy. No module below sees an unvalidated string.
 //!
-//! [`load`] reads a file, [`parse`] a text. Either gives a [`Policy`] or every error in the file, each with its line, its
-//! column and what to do.
+//! [`load`] reads a file, [`parse`] a text. Both return a [`Policy`], or every error in the file, each with
+//! its line, its column and what to do.
 
 mod check;
 mod diagnostics;
@@ -34,7 +34,7 @@ pub use diagnostics::{ConfigErrors, Diagnostic, Diagnostics, Severity};
 pub use endpoint::{Endpoint, Prefix};
 pub use invalid::Invalid;
 pub use limit::{Limit, Limits, Per, Preset, WarnLevels};
-pub use policy::{Agent, COMP_IDS, Deadman, Group, Host, METRICS, Place, Policy, Session};
+pub use policy::{Agent, COMP_IDS, Deadman, EndpointSessions, Group, Host, METRICS, Policy, Session};
 pub use scope::{GroupIndex, Scope, ScopeIndex, ScopeLabel, ScopeName, Scopes, SessionIndex, UnknownScope};
 pub use text::{AbsolutePath, CompId, Interface, MessageSize, MsgType, Name, PolicyName, User};
 pub use words::{
@@ -45,28 +45,29 @@ pub use words::{
 use diagnostics::{Lines, Problem, Problems};
 use reader::Section;
 
-/// Where the configuration is unless the command line says otherwise.
+/// Default path of the configuration file.
 pub const DEFAULT_PATH: &str = "/etc/breaker/breaker.toml";
 
-/// The longest file that is read, in bytes: ten times what the most sessions need.
+/// Longest file that is read, in bytes: ten times the size of a file with the maximum number of sessions.
 const LONGEST: u64 = 16 << 20;
 
-/// The most errors that are told one by one.
+/// Most errors that are listed one by one.
 const MAX_ERRORS: usize = 5_000;
 
 /// A policy and the file it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loaded {
-    /// The file, as it was named.
+    /// Path of the file, as given.
     pub path: PathBuf,
-    /// What it says.
+    /// The policy in the file.
     pub policy: Policy,
 }
 
 /// Reads a configuration file.
 ///
 /// # Errors
-/// Where the file cannot be read, is no regular file, is longer than 16 MiB or is not UTF-8, and where [`parse`] refuses it.
+/// If the file cannot be read: is no regular file, is longer than 16 MiB, is not UTF-8, or is refused by
+/// [`parse`].
 pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     let name = path.display().to_string();
     let refuse = |found: &str, remedy| ConfigErrors::new(Diagnostics::about_file(&name, found, remedy));
@@ -74,7 +75,7 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     file::open(OpenOptions::new().read(true), path)
         .and_then(|file| Ok(file.take(LONGEST + 1).read_to_end(&mut bytes)?))
         .map_err(|error| {
-            let found = format!("cannot be read, {}", error.root_cause());
+            let found = format!("cannot be read: {}", error.root_cause());
             refuse(&found, "name a regular file that you may read with --config")
         })?;
     if bytes.len() as u64 > LONGEST {
@@ -90,16 +91,16 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     parse(&name, text).map(|policy| Loaded { path: path.to_owned(), policy })
 }
 
-/// Reads a configuration; `file_name` is for the messages only.
+/// Parses a configuration. `file_name` appears in messages only.
 ///
 /// # Errors
-/// Where the text is not TOML or breaks a rule: every error in it, in the order of the file.
+/// If the text is not TOML or breaks a rule: every error in it, in the order of the file.
 pub fn parse(file_name: &str, text: &str) -> Result<Policy, ConfigErrors> {
     let (document, syntax) = DeTable::parse_recoverable(text);
     let mut problems = Problems::default();
     let mut read = read::read(Section::new(String::new(), 0..0, document.get_ref()), &mut problems);
     check::check(&mut read, &mut problems);
-    let errors = at_most(MAX_ERRORS, with_syntax_errors(text, &syntax, problems.errors));
+    let errors = truncate(MAX_ERRORS, merge_syntax_errors(text, &syntax, problems.errors));
     let (Some(host), []) = (read.host, errors.as_slice()) else {
         return Err(ConfigErrors::new(Diagnostics::new(file_name, text, Severity::Error, errors)));
     };
@@ -121,26 +122,27 @@ pub fn parse(file_name: &str, text: &str) -> Result<Policy, ConfigErrors> {
     })
 }
 
-/// The first of many errors, and how many there are more: a file of something else has one in each of its lines.
-fn at_most(most: usize, mut errors: Vec<Problem>) -> Vec<Problem> {
-    let more = errors.len().saturating_sub(most);
-    if let Some(next) = errors.get(most).map(|next| next.span.clone()) {
-        errors.truncate(most);
+/// Keeps the first `max` errors and counts the rest: a file in another format has an error in every line.
+fn truncate(max: usize, mut errors: Vec<Problem>) -> Vec<Problem> {
+    let more = errors.len().saturating_sub(max);
+    if let Some(next) = errors.get(max).map(|next| next.span.clone()) {
+        errors.truncate(max);
         errors.push(Problem::new(
             next,
             "configuration",
             &format!("{more} more errors"),
-            "correct those above first",
+            "correct the errors above first",
         ));
     }
     errors
 }
 
-/// Puts syntax errors and the others together.
+/// Merges the syntax errors and the other errors.
 ///
-/// The parser goes on after an error, and what it then makes of the line and of what follows is a guess. So a line is blamed
-/// once, and of the other findings only those above the first syntax error count, and none about what is not there.
-fn with_syntax_errors(text: &str, syntax: &[toml::de::Error], others: Vec<Problem>) -> Vec<Problem> {
+/// The parser continues after a syntax error, but its view of that line and of later lines is unreliable.
+/// Each line therefore gets one syntax error. Other errors count only above the first syntax error, and
+/// errors about missing keys do not count at all.
+fn merge_syntax_errors(text: &str, syntax: &[toml::de::Error], others: Vec<Problem>) -> Vec<Problem> {
     let lines = Lines::new(text);
     let mut errors: Vec<Problem> = syntax
         .iter()
@@ -152,7 +154,7 @@ fn with_syntax_errors(text: &str, syntax: &[toml::de::Error], others: Vec<Proble
     errors.sort_by_key(|error| error.span.start);
     errors.dedup_by_key(|error| lines.index(error.span.start));
     let Some(first) = errors.first().map(|error| lines.index(error.span.start)) else { return others };
-    let sure = |problem: &Problem| !problem.absence && lines.index(problem.span.start) < first;
-    errors.extend(others.into_iter().filter(sure));
+    let reliable = |problem: &Problem| !problem.absence && lines.index(problem.span.start) < first;
+    errors.extend(others.into_iter().filter(reliable));
     errors
 }

@@ -1,4 +1,4 @@
-//! A policy: what a valid configuration says.
+//! A policy: the content of a valid configuration.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,11 +17,13 @@ use super::words::{
     WireFormat,
 };
 
-/// The CompIDs that tell the sessions of a place apart: the key in the file and the tag in the Logon.
+/// The CompIDs that distinguish the sessions of an endpoint: the configuration key and the FIX tag in the
+/// Logon.
 pub const COMP_IDS: [(&str, u32); 4] =
     [("sender", 49), ("target", 56), ("sender_sub", 50), ("target_sub", 57)];
 
-/// A policy. Only [`super::parse`] makes one, and nothing can change it, so whoever holds one may rely on every rule.
+/// A validated policy. Only [`super::parse`] creates one, and it is immutable: its users may rely on every
+/// rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     pub(super) name: PolicyName,
@@ -34,138 +36,137 @@ pub struct Policy {
     pub(super) warnings: Diagnostics,
 }
 
-/// What holds for the host as a whole: the scope `host`, and where and how breaker stands in the path.
+/// Settings of the host: the scope `host`, the interfaces and the hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
-    /// Where it enforces: at least one, none twice.
+    /// Interfaces to enforce on: at least one, without duplicates.
     pub interfaces: Vec<Interface>,
-    /// Where in the path of the packets.
+    /// Position in the packet path.
     pub mode: Mode,
-    /// How it hangs on them: one of the hooks of the mode.
+    /// Type of the attachment: one of the hooks of the mode.
     pub hook: Hook,
-    /// What happens to FIX that no session declares.
+    /// Treatment of FIX connections that no session declares.
     pub undeclared: Undeclared,
-    /// Whether it counts for the host's limits, and so may trip the host.
+    /// Whether undeclared connections count for the host's limits and can trip the host.
     pub undeclared_trips: bool,
-    /// Whether what comes in is read. It always is where a limit needs it.
+    /// Whether inbound messages are read. Always [`Inbound::Watch`] if a limit needs them.
     pub inbound: Inbound,
-    /// What connections see of a trip, where their session says nothing else.
+    /// Treatment of connections at a trip, unless their session overrides it.
     pub on_trip: OnTrip,
-    /// What new connections may send, where their session says nothing else.
+    /// Messages that new connections may send while tripped, unless their session overrides it.
     pub while_tripped: WhileTripped,
-    /// What a lost stream leads to, where its session says nothing else.
+    /// Treatment of a desync, unless the session overrides it.
     pub on_desync: OnDesync,
-    /// What happens when the connection table is full.
+    /// Treatment of new connections while the connection table is full.
     pub on_table_full: OnTableFull,
     /// Size of the connection table: 64 to 4,194,304.
     pub connections: NonZeroU32,
-    /// Whether a limit that is passed trips the host from the first load on.
+    /// Whether an exceeded limit trips the host, from the first load on.
     pub armed: bool,
     /// The host's limits.
     pub limits: Limits,
-    /// What happens when the agent falls silent; `None`: nothing.
+    /// Reaction to a silent agent; `None` for no reaction.
     pub deadman: Option<Deadman>,
 }
 
-/// What happens when the agent falls silent.
+/// Reaction to a silent agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadman {
-    /// How old the heartbeat may grow: 100 ms to 24 h.
+    /// Longest age of the heartbeat: 100 ms to 24 h.
     pub after: Duration,
-    /// What happens then.
+    /// The reaction.
     pub action: DeadmanAction,
 }
 
-/// Where the metrics are unless the file says otherwise.
+/// Default address of the metrics.
 pub const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9469);
 
-/// Where the agent serves and writes.
+/// Addresses and files of the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agent {
     /// Address of the metrics.
     pub metrics: SocketAddr,
-    /// Control socket; short enough for a UNIX socket's address.
+    /// Control socket; its path fits into a UNIX socket address.
     pub control: AbsolutePath,
-    /// Directory of what must survive a reboot.
+    /// Directory of state that survives a reboot.
     pub state: AbsolutePath,
-    /// File of the audit log.
+    /// Path of the audit log.
     pub audit: AbsolutePath,
 }
 
-/// Sessions with something in common: a desk, a venue, an account.
+/// A group of sessions, such as a desk, a venue or an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     /// Unique among the groups.
     pub name: Name,
-    /// Whether a limit that is passed trips the group from the first load on.
+    /// Whether an exceeded limit trips the group, from the first load on.
     pub armed: bool,
-    /// The group's limits, for all its sessions together.
+    /// Limits on the sum of its sessions.
     pub limits: Limits,
 }
 
 /// A declared FIX session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// Unique among the sessions, and never `undeclared`.
+    /// Name: unique among the sessions, and never `undeclared`.
     pub name: Name,
-    /// Where it goes: one to 16, none twice.
+    /// Remote endpoints: 1 to 16, without duplicates.
     pub remotes: Vec<Endpoint>,
-    /// The address it comes from, of the family of every remote; `None`: any.
+    /// Local address, of the address family of every remote; `None` for any.
     pub local: Option<IpAddr>,
-    /// SenderCompID(49) of the connection's Logon; `None`: any.
+    /// SenderCompID(49) of the connection's Logon; `None` for any.
     pub sender: Option<CompId>,
-    /// TargetCompID(56) of the connection's Logon; `None`: any.
+    /// TargetCompID(56) of the connection's Logon; `None` for any.
     pub target: Option<CompId>,
-    /// SenderSubID(50) of the connection's Logon; `None`: any.
+    /// SenderSubID(50) of the connection's Logon; `None` for any.
     pub sender_sub: Option<CompId>,
-    /// TargetSubID(57) of the connection's Logon; `None`: any.
+    /// TargetSubID(57) of the connection's Logon; `None` for any.
     pub target_sub: Option<CompId>,
-    /// Its groups: at most four, none twice.
+    /// Groups: at most four, without duplicates.
     pub groups: Vec<GroupIndex>,
-    /// The account whose sockets are its connections; `None`: any.
+    /// Account that owns the sockets of its connections; `None` for any.
     pub user: Option<User>,
-    /// What its connections carry.
+    /// Format of the bytes on its connections.
     pub wire: WireFormat,
-    /// The longest message that is believed.
+    /// Longest valid message; a longer BodyLength(9) is a desync.
     pub longest: MessageSize,
-    /// Whether a limit that is passed trips the session from the first load on.
+    /// Whether an exceeded limit trips the session, from the first load on.
     pub armed: bool,
-    /// What happens to possible duplicates after a trip.
+    /// Treatment of possible duplicates after a trip.
     pub possdup: PossDup,
-    /// What its connections see of a trip.
+    /// Treatment of its connections at a trip.
     pub on_trip: OnTrip,
-    /// What its new connections may send while a scope of it is tripped.
+    /// Messages that its new connections may send while one of its scopes is tripped.
     pub while_tripped: WhileTripped,
-    /// What a lost stream leads to.
+    /// Treatment of a desync.
     pub on_desync: OnDesync,
     /// The session's own limits.
     pub limits: Limits,
-    /// MsgTypes it classifies for itself: at most 16, none twice.
+    /// MsgTypes with a class of their own: at most 16, without duplicates.
     pub classes: Vec<(MsgType, Class)>,
 }
 
 impl Session {
-    /// What tells it apart from the other sessions of a place: sender, target, sender_sub and target_sub, as [`COMP_IDS`] names
-    /// them.
+    /// The CompIDs that distinguish it from the other sessions of an endpoint, in the order of [`COMP_IDS`].
     pub fn comp_ids(&self) -> [Option<&CompId>; COMP_IDS.len()] {
         [self.sender.as_ref(), self.target.as_ref(), self.sender_sub.as_ref(), self.target_sub.as_ref()]
     }
 }
 
-/// A place that connections go to, and whose they may be.
+/// An endpoint that connections go to, with its sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The remote end.
+pub struct EndpointSessions {
+    /// The remote address and port.
     pub remote: Endpoint,
-    /// The local address; `None`: any that no other place with this remote names.
+    /// The local address; `None` for any that no other endpoint with this remote names.
     pub local: Option<IpAddr>,
-    /// The sessions that go there, in the order of the file: at least one. Several all declare the same of their
-    /// [`Session::comp_ids`], at least one, and no two the same values.
+    /// The sessions of the endpoint, in the order of the file: at least one. The sessions of a shared
+    /// endpoint declare the same keys of [`Session::comp_ids`], at least one, with different values.
     pub sessions: Vec<SessionIndex>,
 }
 
 impl Policy {
-    /// The operator's name for it.
+    /// The operator's name for the policy.
     pub fn name(&self) -> &PolicyName {
         &self.name
     }
@@ -205,46 +206,46 @@ impl Policy {
         &self.scopes
     }
 
-    /// What the operator should know of the file. It is valid all the same.
+    /// Warnings about the file, which is valid nevertheless.
     pub fn warnings(&self) -> &Diagnostics {
         &self.warnings
     }
 
-    /// The group with this number.
+    /// The group with this index.
     pub fn group(&self, group: GroupIndex) -> &Group {
         &self.groups[group.get() as usize]
     }
 
-    /// The session with this number; `None` for `undeclared`, which follows the host's settings.
+    /// The session with this index; `None` for `undeclared`, which follows the host's settings.
     pub fn session(&self, session: SessionIndex) -> Option<&Session> {
         session.declared().map(|position| &self.sessions[position])
     }
 
-    /// Every place that a session goes to, once, in the order in which the file first names them.
-    pub fn places(&self) -> Vec<Place> {
-        let mut places: Vec<Place> = Vec::new();
+    /// Every endpoint of a session, without duplicates, in the order of the file.
+    pub fn endpoints(&self) -> Vec<EndpointSessions> {
+        let mut endpoints: Vec<EndpointSessions> = Vec::new();
         let mut known: HashMap<(Endpoint, Option<IpAddr>), usize> = HashMap::new();
         for index in self.scopes.sessions() {
             let Some(Session { remotes, local, .. }) = self.session(index) else { continue };
             for remote in remotes {
                 let at = *known.entry((*remote, *local)).or_insert_with(|| {
-                    places.push(Place { remote: *remote, local: *local, sessions: Vec::new() });
-                    places.len() - 1
+                    endpoints.push(EndpointSessions { remote: *remote, local: *local, sessions: Vec::new() });
+                    endpoints.len() - 1
                 });
-                places[at].sessions.push(index);
+                endpoints[at].sessions.push(index);
             }
         }
-        places
+        endpoints
     }
 
-    /// The scopes that the messages of a session are subject to: its own, its groups', the host.
+    /// The scopes that a session's messages count for: the session, its groups, the host.
     pub fn scopes_of(&self, session: SessionIndex) -> Vec<ScopeIndex> {
         let groups = self.session(session).map_or(&[][..], |session| &session.groups);
         let groups = groups.iter().map(|group| self.scopes.of_group(*group));
         std::iter::once(self.scopes.of_session(session)).chain(groups).chain([ScopeIndex::HOST]).collect()
     }
 
-    /// The limits of a scope. `session/undeclared` has none of its own.
+    /// The limits of a scope; `session/undeclared` has none of its own.
     pub fn limits(&self, scope: ScopeIndex) -> &[Limit] {
         match self.scopes.what(scope) {
             Scope::Host => &self.host.limits,
@@ -253,7 +254,8 @@ impl Policy {
         }
     }
 
-    /// Whether a limit that is passed trips the scope from the first load on. `session/undeclared` is always armed.
+    /// Returns true if an exceeded limit trips the scope, from the first load on. `session/undeclared` is
+    /// always armed.
     pub fn armed(&self, scope: ScopeIndex) -> bool {
         match self.scopes.what(scope) {
             Scope::Host => self.host.armed,
@@ -262,10 +264,10 @@ impl Policy {
         }
     }
 
-    /// The scope that a person named.
+    /// Finds a scope by its name.
     ///
     /// # Errors
-    /// Where there is no such scope, with the scopes that were most likely meant.
+    /// If there is no such scope; the error lists similar names.
     pub fn find(&self, text: &str) -> Result<ScopeIndex, UnknownScope> {
         self.scopes.find(text)
     }

@@ -1,4 +1,4 @@
-//! Reads the file: the top, `[host]`, `[agent]` and `[[group]]`.
+//! Reads the top level of the file, `[host]`, `[agent]` and `[[group]]`.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -16,22 +16,22 @@ use super::reader::{Section, Value};
 use super::text::{AbsolutePath, Interface, PolicyName, duration};
 use super::words::{Hook, Inbound, Mode, Undeclared, Word};
 
-/// The schemas that this version reads.
+/// Schema versions that this version reads.
 const SCHEMAS: RangeInclusive<u32> = 1..=1;
-/// The most groups.
+/// Maximum number of groups.
 pub(super) const MAX_GROUPS: usize = 64;
-/// The sizes that the connection table may have.
+/// Valid sizes of the connection table.
 const CONNECTIONS: RangeInclusive<NonZeroU32> = positive(64)..=positive(4_194_304);
-/// Its size where the file gives none.
-const USUAL_CONNECTIONS: NonZeroU32 = positive(65_536);
-/// How old a heartbeat may grow: an agent cannot be sure to be scheduled more often.
+/// Default size of the connection table.
+const DEFAULT_CONNECTIONS: NonZeroU32 = positive(65_536);
+/// Valid ages of the heartbeat. The scheduler may delay the agent by up to the minimum.
 const DEADMAN: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(24);
 
-/// The file as read: what is missing or wrong has been noted, and stands here as its default or not at all.
+/// The content of the file. Missing or invalid values were reported, and are the default or absent here.
 pub(super) struct Read {
     pub(super) name: PolicyName,
     pub(super) host: Option<Host>,
-    /// What `[host]` says of what comes in, where it says anything.
+    /// `inbound` of `[host]` with its span, if present.
     pub(super) inbound: Option<(Inbound, Span)>,
     pub(super) agent: Agent,
     pub(super) groups: Vec<(Group, Span)>,
@@ -43,7 +43,7 @@ pub(super) fn read(mut file: Section<'_>, problems: &mut Problems) -> Read {
     file.optional("schema", problems, schema);
     let name = file.optional("policy", problems, Value::text::<PolicyName>).unwrap_or_default();
     let host = file.required("host", "add [host] with interfaces = [\"eth1\"]", problems);
-    let host = host.and_then(|value| problems.note(value.section("write [host], once")));
+    let host = host.and_then(|value| problems.record(value.section("write [host], once")));
     let (host, inbound) = host.map(|section| self::host(section, problems)).unwrap_or_default();
     let agent = file.optional("agent", problems, |value| value.section("write [agent], once"));
     let agent = self::agent(agent, problems);
@@ -58,29 +58,32 @@ pub(super) fn read(mut file: Section<'_>, problems: &mut Problems) -> Read {
 
 fn schema(value: &Value<'_>) -> Result<u32, Problem> {
     let remedy = "this version reads schema 1: write schema = 1";
-    value.integer(SCHEMAS).map_err(|_| value.problem(format!("{} is not known", value.shown()), remedy))
+    value.integer(SCHEMAS).map_err(|_| value.problem(format!("{} is not supported", value.shown()), remedy))
 }
 
-/// The tables under `[[key]]`, each named by the key and by its place.
+/// The tables under `[[key]]`.
 fn tables<'t>(file: &mut Section<'t>, key: &'static str, problems: &mut Problems) -> Vec<Section<'t>> {
     let example = format!("write [[{key}]], in two brackets, for each {key}");
     let Some(value) = file.take(key) else { return Vec::new() };
-    let items = problems.note(value.list(&example)).unwrap_or_default();
-    items.iter().filter_map(|item| problems.note(item.section(&example))).collect()
+    let items = problems.record(value.list(&example)).unwrap_or_default();
+    items.iter().filter_map(|item| problems.record(item.section(&example))).collect()
 }
 
-/// The host, and what it says of what comes in: whether that will do only the whole file tells.
+/// Reads the host, and its `inbound` setting, which [`super::check`] compares with the limits.
 fn host(mut section: Section<'_>, problems: &mut Problems) -> (Option<Host>, Option<(Inbound, Span)>) {
-    let interfaces =
-        section.required("interfaces", "add the interfaces to guard, like interfaces = [\"eth1\"]", problems);
+    let interfaces = section.required(
+        "interfaces",
+        "add the interfaces to protect, like interfaces = [\"eth1\"]",
+        problems,
+    );
     let interfaces = interfaces.and_then(|value| self::interfaces(&value, problems));
-    // Where the mode is not valid, no hook is wrong with it.
-    let mode = section.take("mode").map_or(Some(Mode::default()), |value| problems.note(value.word()));
+    // An invalid mode does not make a hook invalid.
+    let mode = section.take("mode").map_or(Some(Mode::default()), |value| problems.record(value.word()));
     let hook = section.optional("hook", problems, |value| hook(value, mode));
     let undeclared = section.optional("undeclared", problems, Value::word::<Undeclared>);
     let undeclared_trips = section.optional("undeclared_trips", problems, Value::boolean);
     let inbound = section.take("inbound");
-    let inbound = inbound.and_then(|value| Some((problems.note(value.word())?, value.span)));
+    let inbound = inbound.and_then(|value| Some((problems.record(value.word())?, value.span)));
     let on_trip = section.optional("on_trip", problems, Value::word);
     let while_tripped = section.optional("while_tripped", problems, Value::word);
     let on_desync = section.optional("on_desync", problems, Value::word);
@@ -101,7 +104,7 @@ fn host(mut section: Section<'_>, problems: &mut Problems) -> (Option<Host>, Opt
         while_tripped: while_tripped.unwrap_or_default(),
         on_desync: on_desync.unwrap_or_default(),
         on_table_full: on_table_full.unwrap_or_default(),
-        connections: connections.unwrap_or(USUAL_CONNECTIONS),
+        connections: connections.unwrap_or(DEFAULT_CONNECTIONS),
         armed,
         limits,
         deadman,
@@ -114,7 +117,7 @@ fn hook(value: &Value<'_>, mode: Option<Mode>) -> Result<Hook, Problem> {
     match mode {
         Some(mode) if !mode.hooks().contains(&hook) => {
             let hooks: Vec<String> = mode.hooks().iter().map(|hook| format!("{:?}", hook.word())).collect();
-            let found = format!("{:?} does not go with mode = {:?}", hook.word(), mode.word());
+            let found = format!("{:?} is not possible with mode = {:?}", hook.word(), mode.word());
             Err(value.problem(found, format!("write {}, or another mode", hooks.join(" or "))))
         }
         _ => Ok(hook),
@@ -122,7 +125,7 @@ fn hook(value: &Value<'_>, mode: Option<Mode>) -> Result<Hook, Problem> {
 }
 
 fn interfaces(value: &Value<'_>, problems: &mut Problems) -> Option<Vec<Interface>> {
-    let items = problems.note(value.list("write a list, like [\"eth1\"]"))?;
+    let items = problems.record(value.list("write a list, like [\"eth1\"]"))?;
     if items.is_empty() {
         problems.errors.push(value.problem("is empty", "name at least one interface, like [\"eth1\"]"));
         return None;
@@ -130,12 +133,12 @@ fn interfaces(value: &Value<'_>, problems: &mut Problems) -> Option<Vec<Interfac
     let mut seen: HashMap<Interface, Span> = HashMap::new();
     let mut interfaces = Vec::new();
     for item in items {
-        let Some(interface) = problems.note(item.text::<Interface>()) else { continue };
+        let Some(interface) = problems.record(item.text::<Interface>()) else { continue };
         if let Some(first) = seen.get(&interface) {
-            let found = format!("{} stands twice", quoted(interface.as_str()));
+            let found = format!("{} is listed twice", quoted(interface.as_str()));
             problems
                 .errors
-                .push(item.problem(found, "leave one of the two").related(first.clone(), "the first"));
+                .push(item.problem(found, "remove one of the two").related(first.clone(), "the first"));
             continue;
         }
         seen.insert(interface.clone(), item.span);
@@ -145,16 +148,16 @@ fn interfaces(value: &Value<'_>, problems: &mut Problems) -> Option<Vec<Interfac
 }
 
 fn deadman(value: &Value<'_>, problems: &mut Problems) -> Option<Deadman> {
-    let mut section = problems.note(value.section("write { after = \"3s\", action = \"warn\" }"))?;
+    let mut section = problems.record(value.section("write { after = \"3s\", action = \"warn\" }"))?;
     let after =
-        section.required("after", "add how old the heartbeat may grow, like after = \"3s\"", problems);
+        section.required("after", "add the longest age of the heartbeat, like after = \"3s\"", problems);
     let action = section.optional("action", problems, Value::word);
     section.end(problems);
-    let after = after.and_then(|value| problems.note(after_silence(&value)))?;
+    let after = after.and_then(|value| problems.record(heartbeat_age(&value)))?;
     Some(Deadman { after, action: action.unwrap_or_default() })
 }
 
-fn after_silence(value: &Value<'_>) -> Result<Duration, Problem> {
+fn heartbeat_age(value: &Value<'_>) -> Result<Duration, Problem> {
     let text = value.string()?;
     let remedy = "write a whole number and ms, s, m or h, from \"100ms\" to \"24h\"";
     let Some(after) = duration(text) else {
@@ -169,20 +172,20 @@ fn after_silence(value: &Value<'_>) -> Result<Duration, Problem> {
 fn agent(section: Option<Section<'_>>, problems: &mut Problems) -> Agent {
     let mut agent = Agent {
         metrics: METRICS,
-        control: AbsolutePath::known("/run/breaker/control.sock"),
-        state: AbsolutePath::known("/var/lib/breaker"),
-        audit: AbsolutePath::known("/var/log/breaker/audit.jsonl"),
+        control: AbsolutePath::default_path("/run/breaker/control.sock"),
+        state: AbsolutePath::default_path("/var/lib/breaker"),
+        audit: AbsolutePath::default_path("/var/log/breaker/audit.jsonl"),
     };
     let Some(mut section) = section else { return agent };
     if let Some(value) = section.take("metrics")
-        && let Some(metrics) = problems.note(self::metrics(&value))
+        && let Some(metrics) = problems.record(self::metrics(&value))
     {
         agent.metrics = metrics;
         if !metrics.ip().is_loopback() {
             let found = format!("{metrics} is reachable from other hosts");
             problems
                 .warnings
-                .push(value.problem(found, "use a loopback address unless a firewall guards it"));
+                .push(value.problem(found, "use a loopback address unless a firewall protects it"));
         }
     }
     if let Some(control) = section.optional("control", problems, socket_path) {
@@ -206,14 +209,14 @@ fn metrics(value: &Value<'_>) -> Result<SocketAddr, Problem> {
     })
 }
 
-/// A path that fits into `sockaddr_un`, with its final NUL.
+/// A path that fits into `sockaddr_un` with its terminating NUL.
 fn socket_path(value: &Value<'_>) -> Result<AbsolutePath, Problem> {
-    const MOST: usize = 107;
+    const MAX: usize = 107;
     let path: AbsolutePath = value.text()?;
     let length = path.as_path().as_os_str().len();
-    if length > MOST {
+    if length > MAX {
         let found = format!("{length} bytes are too many for a socket's path");
-        return Err(value.problem(found, format!("write a path of at most {MOST} bytes")));
+        return Err(value.problem(found, format!("write a path of at most {MAX} bytes")));
     }
     Ok(path)
 }
@@ -221,7 +224,7 @@ fn socket_path(value: &Value<'_>) -> Result<AbsolutePath, Problem> {
 fn groups(tables: Vec<Section<'_>>, problems: &mut Problems) -> Vec<(Group, Span)> {
     if let Some(table) = tables.get(MAX_GROUPS) {
         let found = format!("{} groups", tables.len());
-        problems.errors.push(table.problem(found, format!("leave at most {MAX_GROUPS}")));
+        problems.errors.push(table.problem(found, format!("keep at most {MAX_GROUPS}")));
     }
     let mut names = Names::default();
     let mut groups = Vec::new();

@@ -16,30 +16,30 @@ use super::scope::GroupIndex;
 use super::text::{CompId, MessageSize, MsgType, Name, User};
 use super::words::{Mode, WireFormat};
 
-/// The most declared sessions.
+/// Maximum number of declared sessions.
 pub(super) const MAX_SESSIONS: usize = 4_000;
-/// The most remotes of a session.
+/// Maximum number of remotes of a session.
 const MAX_REMOTES: usize = 16;
 
-/// A session and the places that the checks across sessions point at.
+/// A session with the spans that checks across sessions need.
 pub(super) struct Declared {
     pub(super) session: Session,
-    /// The table's header.
+    /// Span of the table's header.
     pub(super) span: Span,
-    /// One for each remote.
+    /// Span of each remote.
     pub(super) remotes: Vec<Span>,
-    /// Every CompID that it declares is a valid one.
-    pub(super) legible: bool,
+    /// True if every CompID that it declares is valid.
+    pub(super) comp_ids_valid: bool,
 }
 
-/// What sessions refer to in the rest of the file.
-struct Above<'a> {
+/// The parts of the file that sessions refer to.
+struct Context<'a> {
     groups: HashMap<&'a str, GroupIndex>,
-    /// `None` where it is not valid.
+    /// `None` if invalid.
     host: Option<&'a Host>,
 }
 
-/// Reads the sessions; `groups` are the names of the groups, by number.
+/// Reads the sessions. `groups` are the names of the groups in the order of their indices.
 pub(super) fn sessions(
     tables: Vec<Section<'_>>,
     groups: &[&str],
@@ -48,33 +48,33 @@ pub(super) fn sessions(
 ) -> Vec<Declared> {
     if let Some(table) = tables.get(MAX_SESSIONS) {
         let found = format!("{} sessions", tables.len());
-        problems.errors.push(table.problem(found, format!("leave at most {MAX_SESSIONS}")));
+        problems.errors.push(table.problem(found, format!("keep at most {MAX_SESSIONS}")));
     }
     let groups = groups.iter().enumerate().map(|(at, name)| (*name, GroupIndex::at(at))).collect();
-    let above = Above { groups, host };
+    let context = Context { groups, host };
     let mut names = Names::default();
-    tables.into_iter().filter_map(|table| session(table, &mut names, &above, problems)).collect()
+    tables.into_iter().filter_map(|table| session(table, &mut names, &context, problems)).collect()
 }
 
 fn session(
     mut section: Section<'_>,
     names: &mut Names,
-    above: &Above<'_>,
+    context: &Context<'_>,
     problems: &mut Problems,
 ) -> Option<Declared> {
     let name = self::name(&mut section, names, problems);
-    let example = "add where the session goes, like remote = \"10.9.0.2:9001\"";
+    let example = "add the session's remote address and port, like remote = \"10.9.0.2:9001\"";
     let remotes = section.required("remote", example, problems);
     let (remotes, spans) = remotes.map(|value| self::remotes(&value, problems)).unwrap_or_default();
-    let local = section.take("local").and_then(|value| problems.note(self::local(&value, &remotes)));
+    let local = section.take("local").and_then(|value| problems.record(self::local(&value, &remotes)));
     let wire = section.optional("wire", problems, Value::word).unwrap_or_default();
     let longest = section.optional("longest", problems, Value::text);
-    let user = section.take("user").and_then(|value| problems.note(self::user(&value, above.host)));
+    let user = section.take("user").and_then(|value| problems.record(self::user(&value, context.host)));
     let declared = COMP_IDS.iter().filter(|(key, _)| section.has(key)).count();
     let comp_ids = COMP_IDS.map(|(key, _)| comp_id(&mut section, key, wire, problems));
-    let legible = comp_ids.iter().flatten().count() == declared;
+    let comp_ids_valid = comp_ids.iter().flatten().count() == declared;
     let [sender, target, sender_sub, target_sub] = comp_ids;
-    let member_of = section.take("groups").map(|value| self::groups(&value, &above.groups, problems));
+    let member_of = section.take("groups").map(|value| self::groups(&value, &context.groups, problems));
     let armed = armed(&mut section, problems);
     let limits = limits(&mut section, problems);
     let possdup = section.optional("possdup", problems, Value::word);
@@ -84,8 +84,8 @@ fn session(
     let classes = section.take("classes").map(|value| self::classes(&value, wire, problems));
     let span = section.span();
     section.end(problems);
-    let host = above.host;
-    // Without a valid host there is no policy; what the session would take from it no longer matters.
+    let host = context.host;
+    // Without a valid host the file is refused, so that the defaults do not matter.
     let session = Session {
         name: name?,
         remotes,
@@ -97,7 +97,7 @@ fn session(
         groups: member_of.unwrap_or_default(),
         user,
         wire,
-        longest: longest.unwrap_or(MessageSize::USUAL),
+        longest: longest.unwrap_or(MessageSize::DEFAULT),
         armed,
         possdup: possdup.unwrap_or_default(),
         on_trip: on_trip.or(host.map(|host| host.on_trip)).unwrap_or_default(),
@@ -106,13 +106,13 @@ fn session(
         limits,
         classes: classes.unwrap_or_default(),
     };
-    Some(Declared { session, span, remotes: spans, legible })
+    Some(Declared { session, span, remotes: spans, comp_ids_valid })
 }
 
 fn name(section: &mut Section<'_>, names: &mut Names, problems: &mut Problems) -> Option<Name> {
     let (name, span) = names.read(section, "session", problems)?;
     if name == Name::undeclared() {
-        let remedy = "choose another: under this one counts what no session declares";
+        let remedy = "choose another name: this one counts connections that no session declares";
         problems.errors.push(Problem::new(span, "session name", "\"undeclared\" is reserved", remedy));
     }
     Some(name)
@@ -121,7 +121,7 @@ fn name(section: &mut Section<'_>, names: &mut Names, problems: &mut Problems) -
 fn remotes(value: &Value<'_>, problems: &mut Problems) -> (Vec<Endpoint>, Vec<Span>) {
     let items = value.one_or_list();
     if items.is_empty() || items.len() > MAX_REMOTES {
-        let found = format!("{} places", items.len());
+        let found = format!("{} endpoints", items.len());
         problems
             .errors
             .push(value.problem(found, format!("write 1 to {MAX_REMOTES}, each an address and port")));
@@ -129,12 +129,12 @@ fn remotes(value: &Value<'_>, problems: &mut Problems) -> (Vec<Endpoint>, Vec<Sp
     let mut seen: HashMap<Endpoint, Span> = HashMap::new();
     let (mut remotes, mut spans) = (Vec::new(), Vec::new());
     for item in items {
-        let Some(remote) = problems.note(item.text::<Endpoint>()) else { continue };
+        let Some(remote) = problems.record(item.text::<Endpoint>()) else { continue };
         if let Some(first) = seen.get(&remote) {
-            let found = format!("{remote} stands twice");
+            let found = format!("{remote} is listed twice");
             problems
                 .errors
-                .push(item.problem(found, "leave one of the two").related(first.clone(), "the first"));
+                .push(item.problem(found, "remove one of the two").related(first.clone(), "the first"));
             continue;
         }
         seen.insert(remote, item.span.clone());
@@ -149,8 +149,7 @@ fn local(value: &Value<'_>, remotes: &[Endpoint]) -> Result<IpAddr, Problem> {
     match remotes.iter().find(|remote| remote.prefix().address().is_ipv4() != local.is_ipv4()) {
         Some(remote) => {
             let found = format!("{local} and the remote {remote} are of different families");
-            Err(value
-                .problem(found, "write IPv4 for both or IPv6 for both, in sessions of their own if need be"))
+            Err(value.problem(found, "write IPv4 for both or IPv6 for both, in separate sessions if needed"))
         }
         None => Ok(local),
     }
@@ -164,42 +163,41 @@ fn comp_id(
 ) -> Option<CompId> {
     let value = section.take(key)?;
     refuse_opaque(&value, wire, problems);
-    problems.note(value.text())
+    problems.record(value.text())
 }
 
-/// The account of a session: its number or its name. Frames that pass a gateway do not tell whose socket sent them.
+/// Reads the account of a session: its uid or its name. Frames on a gateway do not show which socket sent
+/// them.
 fn user(value: &Value<'_>, host: Option<&Host>) -> Result<User, Problem> {
     let user = match value.integer(0..=u32::MAX - 1) {
         Ok(uid) => uid.to_string().parse().map_err(|invalid| value.invalid(invalid))?,
         Err(_) => value.text()?,
     };
     if host.is_some_and(|host| host.mode == Mode::Inline) {
-        let found = "the account of a socket cannot be seen on a gateway";
-        return Err(
-            value.problem(found, "leave this key out, or write mode = \"egress\" on the trading host")
-        );
+        let found = "a gateway cannot see the account of a socket";
+        return Err(value.problem(found, "remove this key, or write mode = \"egress\" on the trading host"));
     }
     Ok(user)
 }
 
-/// What can only be known by reading FIX has no place where nothing is read: the session would never match.
+/// Refuses a key that needs FIX to be read on an opaque session, which would never match.
 fn refuse_opaque(value: &Value<'_>, wire: WireFormat, problems: &mut Problems) {
     if wire == WireFormat::Opaque {
-        let found = "nothing is read of a session with wire = \"opaque\"";
-        problems.errors.push(value.problem(found, "leave this key out, or write wire = \"fix\""));
+        let found = "a session with wire = \"opaque\" is not read";
+        problems.errors.push(value.problem(found, "remove this key, or write wire = \"fix\""));
     }
 }
 
 fn groups(value: &Value<'_>, known: &HashMap<&str, GroupIndex>, problems: &mut Problems) -> Vec<GroupIndex> {
-    let items = problems.note(value.list("write a list, like [\"us-equities\"]")).unwrap_or_default();
+    let items = problems.record(value.list("write a list, like [\"us-equities\"]")).unwrap_or_default();
     if items.len() > GROUPS_PER_SESSION {
         let found = format!("{} groups", items.len());
-        problems.errors.push(value.problem(found, format!("leave at most {GROUPS_PER_SESSION}")));
+        problems.errors.push(value.problem(found, format!("keep at most {GROUPS_PER_SESSION}")));
     }
     let mut seen = HashSet::new();
     let mut groups = Vec::new();
     for item in items {
-        let Some(name) = problems.note(item.string()) else { continue };
+        let Some(name) = problems.record(item.string()) else { continue };
         let Some(group) = known.get(name) else {
             let remedy = match nearest(name, known.keys().copied()) {
                 Some(near) => format!("did you mean {near:?}?"),
@@ -213,7 +211,7 @@ fn groups(value: &Value<'_>, known: &HashMap<&str, GroupIndex>, problems: &mut P
         if !seen.insert(*group) {
             problems
                 .errors
-                .push(item.problem(format!("{} stands twice", quoted(name)), "leave one of the two"));
+                .push(item.problem(format!("{} is listed twice", quoted(name)), "remove one of the two"));
             continue;
         }
         groups.push(*group);
@@ -223,28 +221,28 @@ fn groups(value: &Value<'_>, known: &HashMap<&str, GroupIndex>, problems: &mut P
 
 fn classes(value: &Value<'_>, wire: WireFormat, problems: &mut Problems) -> Vec<(MsgType, Class)> {
     refuse_opaque(value, wire, problems);
-    let Some(mut section) = problems.note(value.section("write { U1 = \"cancel\" }")) else {
+    let Some(mut section) = problems.record(value.section("write { U1 = \"cancel\" }")) else {
         return Vec::new();
     };
     let entries = section.drain();
     if entries.len() > OVERRIDES_PER_SESSION {
         let found = format!("{} MsgTypes", entries.len());
-        problems.errors.push(value.problem(found, format!("leave at most {OVERRIDES_PER_SESSION}")));
+        problems.errors.push(value.problem(found, format!("keep at most {OVERRIDES_PER_SESSION}")));
     }
     let mut classes = Vec::new();
     for (key, span, entry) in entries {
         let msg_type = key
             .parse::<MsgType>()
             .map_err(|invalid| Problem::new(span, &value.what, &invalid.found, &invalid.remedy));
-        let class = problems.note(entry.word());
-        let (Some(msg_type), Some(class)) = (problems.note(msg_type), class) else { continue };
+        let class = problems.record(entry.word());
+        let (Some(msg_type), Some(class)) = (problems.record(msg_type), class) else { continue };
         warn_if_looser(&entry, &msg_type, class, problems);
         classes.push((msg_type, class));
     }
     classes
 }
 
-/// Tells of a type that the dictionaries know to add risk and that the session lets pass while it is tripped.
+/// Warns of a MsgType that adds risk in the FIX dictionaries but passes while the session is tripped.
 fn warn_if_looser(entry: &Value<'_>, msg_type: &MsgType, class: Class, problems: &mut Problems) {
     let withheld = |class| matches!(class, Class::Order | Class::Interest);
     let standard = breaker_common::class::TABLE.iter().find(|(name, _)| *name == msg_type.as_str());
@@ -253,6 +251,8 @@ fn warn_if_looser(entry: &Value<'_>, msg_type: &MsgType, class: Class, problems:
         && !withheld(class)
     {
         let found = format!("MsgType {msg_type} of class {} counts as {} here", usual.name(), class.name());
-        problems.warnings.push(entry.problem(found, "it passes while the session is tripped: be sure of it"));
+        problems.warnings.push(
+            entry.problem(found, "it passes while the session is tripped: check that this is intended"),
+        );
     }
 }

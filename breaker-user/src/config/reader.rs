@@ -1,4 +1,4 @@
-//! Walks the parsed TOML by hand, so that every value keeps its place and every error is found, not the first alone.
+//! Reads the parsed TOML by hand, so that every value keeps its span and every error is found.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -12,7 +12,7 @@ use super::diagnostics::{Problem, Problems, Span};
 use super::invalid::{Invalid, nearest, quoted};
 use super::words::Word;
 
-/// A value with its place, and with the words for it: `host mode`, `session/xnys-1 limits`.
+/// A value with its span and its path in messages: `host mode`, `session/xnys-1 limits`.
 #[derive(Clone)]
 pub(super) struct Value<'t> {
     pub(super) what: String,
@@ -25,17 +25,17 @@ impl<'t> Value<'t> {
         Self { what, span: value.span(), value: value.get_ref() }
     }
 
-    /// A problem with this value.
+    /// Makes a problem with this value.
     pub(super) fn problem(&self, found: impl AsRef<str>, remedy: impl AsRef<str>) -> Problem {
         Problem::new(self.span.clone(), &self.what, found.as_ref(), remedy.as_ref())
     }
 
-    /// The problem that [`Invalid`] tells of.
+    /// Makes a problem from an [`Invalid`].
     pub(super) fn invalid(&self, invalid: Invalid) -> Problem {
         self.problem(invalid.found, invalid.remedy)
     }
 
-    /// The value as a message quotes it.
+    /// The value as quoted in messages.
     pub(super) fn shown(&self) -> String {
         match self.value {
             DeValue::String(text) => quoted(text),
@@ -66,7 +66,7 @@ impl<'t> Value<'t> {
         }
     }
 
-    /// A whole number in the range.
+    /// Reads a whole number in a range.
     pub(super) fn integer<T>(&self, range: RangeInclusive<T>) -> Result<T, Problem>
     where
         T: TryFrom<u32> + PartialOrd + Display,
@@ -82,12 +82,12 @@ impl<'t> Value<'t> {
             .ok_or_else(|| self.problem(format!("{} is out of range", self.shown()), remedy))
     }
 
-    /// A string that the type itself knows how to read.
+    /// Reads a string with the type's own parser.
     pub(super) fn text<T: FromStr<Err = Invalid>>(&self) -> Result<T, Problem> {
         self.string()?.parse().map_err(|invalid| self.invalid(invalid))
     }
 
-    /// One of a few words.
+    /// Reads one of a closed set of words.
     pub(super) fn word<T: Word>(&self) -> Result<T, Problem> {
         let words: Vec<String> = T::ALL.iter().map(|word| format!("{:?}", word.word())).collect();
         let choices = format!("write {}", words.join(" or "));
@@ -102,7 +102,7 @@ impl<'t> Value<'t> {
         Err(self.problem(format!("{} is not {}", quoted(text), T::KIND), remedy))
     }
 
-    /// The elements of an array; `example` says how to write one.
+    /// Reads the elements of an array. `example` is the remedy for another kind of value.
     pub(super) fn list(&self, example: &str) -> Result<Vec<Value<'t>>, Problem> {
         match self.value {
             DeValue::Array(array) => {
@@ -112,12 +112,12 @@ impl<'t> Value<'t> {
         }
     }
 
-    /// One value, or an array of them.
+    /// Reads one value or an array of values.
     pub(super) fn one_or_list(&self) -> Vec<Value<'t>> {
         self.list("").unwrap_or_else(|_| vec![self.clone()])
     }
 
-    /// A table; `example` says how to write one.
+    /// Reads a table. `example` is the remedy for another kind of value.
     pub(super) fn section(&self, example: &str) -> Result<Section<'t>, Problem> {
         match self.value {
             DeValue::Table(table) => Ok(Section::new(self.what.clone(), self.span.clone(), table)),
@@ -126,9 +126,9 @@ impl<'t> Value<'t> {
     }
 }
 
-/// A table that is being read. What is left of it at the end is unknown.
+/// A table that is being read. Keys that remain at the end are unknown.
 pub(super) struct Section<'t> {
-    /// The words for it; they begin every message about its values.
+    /// The table's path in messages.
     pub(super) what: String,
     span: Span,
     rest: BTreeMap<&'t str, (Span, &'t Spanned<DeValue<'t>>)>,
@@ -136,18 +136,18 @@ pub(super) struct Section<'t> {
 }
 
 impl<'t> Section<'t> {
-    /// `what` is empty for the file itself.
+    /// Makes a section; `what` is empty for the top level.
     pub(super) fn new(what: String, span: Span, table: &'t DeTable<'t>) -> Self {
         let rest = table.iter().map(|(key, value)| (key.get_ref().as_ref(), (key.span(), value))).collect();
         Self { what, span, rest, known: Vec::new() }
     }
 
-    /// The place of its header, or of all of an inline table.
+    /// Span of the header, or of a whole inline table.
     pub(super) fn span(&self) -> Span {
         self.span.clone()
     }
 
-    /// A problem with the table as a whole.
+    /// Makes a problem with the table as a whole.
     pub(super) fn problem(&self, found: impl AsRef<str>, remedy: impl AsRef<str>) -> Problem {
         Problem::new(self.span(), &self.what, found.as_ref(), remedy.as_ref())
     }
@@ -156,19 +156,19 @@ impl<'t> Section<'t> {
         if self.what.is_empty() { key.to_owned() } else { format!("{} {key}", self.what) }
     }
 
-    /// Whether there is a value of this key, which nobody has taken yet.
+    /// Returns true if the key is present and not taken yet.
     pub(super) fn has(&self, key: &str) -> bool {
         self.rest.contains_key(key)
     }
 
-    /// The value of a key. From here on the key is a known one.
+    /// Takes the value of a key, and marks the key as known.
     pub(super) fn take(&mut self, key: &'static str) -> Option<Value<'t>> {
         self.known.push(key);
         let (_, value) = self.rest.remove(key)?;
         Some(Value::new(self.name(key), value))
     }
 
-    /// The value of a key as `read` reads it; `None` where the key is absent or its value is wrong.
+    /// Reads the value of a key; `None` if the key is absent or its value is invalid.
     pub(super) fn optional<T>(
         &mut self,
         key: &'static str,
@@ -176,10 +176,10 @@ impl<'t> Section<'t> {
         read: impl FnOnce(&Value<'t>) -> Result<T, Problem>,
     ) -> Option<T> {
         let value = self.take(key)?;
-        problems.note(read(&value))
+        problems.record(read(&value))
     }
 
-    /// The value of a key that must be there; its absence is a problem that `example` helps with.
+    /// Takes the value of a required key. Reports a missing key with `example` as the remedy.
     pub(super) fn required(
         &mut self,
         key: &'static str,
@@ -194,18 +194,18 @@ impl<'t> Section<'t> {
         value
     }
 
-    /// The keys and values that are left, for a table whose keys are data.
+    /// Takes the remaining keys and values of a table with arbitrary keys.
     pub(super) fn drain(&mut self) -> Vec<(&'t str, Span, Value<'t>)> {
         let rest = std::mem::take(&mut self.rest);
         rest.into_iter().map(|(key, (span, value))| (key, span, Value::new(self.name(key), value))).collect()
     }
 
-    /// Every key that nobody asked for is an error: it may be the misspelt name of a limit.
+    /// Reports every remaining key as an error: it may be the misspelled name of a limit.
     pub(super) fn end(self, problems: &mut Problems) {
         for (key, (span, _)) in &self.rest {
             let remedy = match nearest(key, self.known.iter().copied()) {
                 Some(near) => format!("did you mean {near}?"),
-                None => format!("known here are {}", self.known.join(", ")),
+                None => format!("known keys are {}", self.known.join(", ")),
             };
             let what = if self.what.is_empty() { "configuration" } else { &self.what };
             let found = format!("unknown key {}", quoted(key));
@@ -215,6 +215,6 @@ impl<'t> Section<'t> {
 }
 
 fn cut(number: &str) -> String {
-    const MOST: usize = 24;
-    if number.len() <= MOST { number.to_owned() } else { format!("{}…", &number[..MOST]) }
+    const MAX: usize = 24;
+    if number.len() <= MAX { number.to_owned() } else { format!("{}…", &number[..MAX]) }
 }

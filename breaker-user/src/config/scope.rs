@@ -1,30 +1,31 @@
-//! Scopes: what can be tripped, what it is called, and which number the kernel program knows it by.
+//! Scopes: their names, and their numbers in the kernel program's maps.
 //!
 //! # Numbering
-//! This is a contract with the kernel program, and [`Scopes`] is the one place that knows it. With G groups and S sessions:
+//! The numbering is a contract with the kernel program, and only [`Scopes`] implements it. With G groups and
+//! S sessions:
 //!
-//! | scope | session | what |
+//! | scope | session | name |
 //! |---|---|---|
 //! | 0 | | `host` |
 //! | 1 … G | | the groups, in the order of the file |
-//! | G + 1 | 0 | `session/undeclared`, which is always there |
+//! | G + 1 | 0 | `session/undeclared`, which always exists |
 //! | G + 2 … G + 1 + S | 1 … S | the declared sessions, in the order of the file |
 //!
-//! That is how a file is numbered, and what a load has first. A policy that replaces another keeps the numbers of what stays, so that
-//! connections and windows keep their owners ([`Scopes::labelled`]).
+//! This is the numbering of a file and of a first load. A reload keeps the numbers of scopes that remain, so
+//! that connections and windows keep their owners ([`Scopes::labelled`]).
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::invalid::{Invalid, distance, most_slips, nearest, quoted};
+use super::invalid::{Invalid, distance, max_edits, nearest, quoted};
 use super::text::Name;
 
-/// What a switch, a limit and a verb apply to.
+/// The name of a scope, to which switches, limits and verbs apply.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ScopeName {
     /// Everything on this host: `host`.
     Host,
-    /// Sessions with something in common: `group/NAME`.
+    /// A group of sessions: `group/NAME`.
     Group(Name),
     /// One session: `session/NAME`.
     Session(Name),
@@ -43,7 +44,7 @@ impl fmt::Display for ScopeName {
 impl FromStr for ScopeName {
     type Err = Invalid;
 
-    /// Says what a scope looks like; whether there is one of this name is for [`Scopes::find`].
+    /// Checks the form of the name. [`Scopes::find`] checks that the scope exists.
     fn from_str(text: &str) -> Result<Self, Invalid> {
         match text.split_once('/') {
             None if text == "host" => Ok(Self::Host),
@@ -62,15 +63,15 @@ impl FromStr for ScopeName {
     }
 }
 
-/// The number of a scope: a position in the kernel program's scope tables.
+/// Number of a scope: an index into the kernel program's scope tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ScopeIndex(u32);
 
-/// The number of a group: its position in the file, from 0.
+/// Index of a group in the file, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupIndex(u32);
 
-/// The number of a session: a position in the kernel program's session table. 0 is `undeclared`.
+/// Number of a session: an index into the kernel program's session table. 0 is `undeclared`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionIndex(u32);
 
@@ -78,7 +79,7 @@ impl ScopeIndex {
     /// The scope `host`.
     pub const HOST: Self = Self(0);
 
-    /// The scope with this number. Only who has seen its label may say so.
+    /// Makes an index from the number of a scope label that the kernel's maps contain.
     pub(crate) fn labelled(number: u32) -> Self {
         Self(number)
     }
@@ -90,7 +91,7 @@ impl ScopeIndex {
 }
 
 impl GroupIndex {
-    /// The group at this position in the file. Only the readers, who have seen it there, may say so.
+    /// Makes an index from a position in the file.
     pub(super) fn at(position: usize) -> Self {
         Self(number(position))
     }
@@ -102,7 +103,7 @@ impl GroupIndex {
 }
 
 impl SessionIndex {
-    /// The pseudo-session under which undeclared flow counts.
+    /// The pseudo-session that counts undeclared connections.
     pub const UNDECLARED: Self = Self(0);
 
     /// The number itself.
@@ -110,13 +111,13 @@ impl SessionIndex {
         self.0
     }
 
-    /// Its position among the declared sessions in the file, from 0; `None` for `undeclared`.
+    /// Position among the declared sessions of the file, from 0; `None` for `undeclared`.
     pub fn declared(self) -> Option<usize> {
         self.0.checked_sub(1).map(|position| position as usize)
     }
 }
 
-/// What a scope's number stands for, by name; a session with the session's own number.
+/// The label of a scope number: a name, and for a session its session number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ScopeLabel {
     /// The host.
@@ -127,7 +128,7 @@ pub enum ScopeLabel {
     Session(u32, Name),
 }
 
-/// What a scope's number stands for.
+/// The meaning of a scope number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// The host.
@@ -138,19 +139,20 @@ pub enum Scope {
     Session(SessionIndex),
 }
 
-/// The names of all scopes, and the numbering (see the module).
+/// The names and the numbering of all scopes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scopes {
-    /// By number; `None` for one that is not in use (any more).
+    /// Indexed by scope number; `None` for an unused number.
     scopes: Vec<Option<Scope>>,
-    /// With the number of the scope of each.
+    /// Name and scope number of each group.
     groups: Vec<(Name, u32)>,
-    /// By number, likewise; `undeclared` is the first. Without a scope where the number is not in use (any more).
+    /// Name and scope number of each session, indexed by session number; `undeclared` first, `None` if
+    /// unused.
     sessions: Vec<(Name, Option<u32>)>,
 }
 
 impl Scopes {
-    /// From the names of the groups and of the declared sessions, each in the order of the file.
+    /// Numbers the groups and the declared sessions of a file.
     pub fn new(groups: Vec<Name>, declared: Vec<Name>) -> Self {
         let sessions = std::iter::once(Name::undeclared()).chain(declared).enumerate();
         let sessions = sessions.map(|(at, name)| ScopeLabel::Session(number(at), name));
@@ -160,8 +162,8 @@ impl Scopes {
         Self::labelled(labels.map(Some))
     }
 
-    /// From what each number stands for, `None` where it stands for nothing (any more). A policy that was changed after its load has
-    /// numbers that no file gives.
+    /// Makes the scopes from the label of each scope number, `None` for an unused number. After a reload, the
+    /// numbers differ from those of the file.
     pub fn labelled(labels: impl Iterator<Item = Option<ScopeLabel>>) -> Self {
         let mut made = Self { scopes: Vec::new(), groups: Vec::new(), sessions: Vec::new() };
         for (place, label) in labels.enumerate() {
@@ -186,34 +188,34 @@ impl Scopes {
         made
     }
 
-    /// Where the numbers of the scopes end.
+    /// One more than the highest scope number.
     pub fn count(&self) -> u32 {
         number(self.scopes.len())
     }
 
-    /// Where the numbers of the sessions, `undeclared` included, end.
+    /// One more than the highest session number.
     pub fn session_count(&self) -> u32 {
         number(self.sessions.len())
     }
 
-    /// All scopes, by number.
+    /// All scopes by number.
     pub fn iter(&self) -> impl Iterator<Item = ScopeIndex> + '_ {
         let numbered = self.scopes.iter().enumerate();
         numbered.filter(|(_, scope)| scope.is_some()).map(|(at, _)| ScopeIndex(number(at)))
     }
 
-    /// All sessions, by number, `undeclared` first.
+    /// All sessions by number, `undeclared` first.
     pub fn sessions(&self) -> impl Iterator<Item = SessionIndex> + '_ {
         let numbered = self.sessions.iter().enumerate();
         numbered.filter(|(_, (_, scope))| scope.is_some()).map(|(at, _)| SessionIndex(number(at)))
     }
 
-    /// The scope with this number, as the kernel program reports it; `None` where there is none.
+    /// The scope with this number; `None` if there is none.
     pub fn scope(&self, number: u32) -> Option<ScopeIndex> {
         self.scopes.get(number as usize)?.map(|_| ScopeIndex(number))
     }
 
-    /// The session with this number, as the kernel program reports it; `None` where there is none.
+    /// The session with this number; `None` if there is none.
     pub fn session(&self, number: u32) -> Option<SessionIndex> {
         self.sessions.get(number as usize)?.1.map(|_| SessionIndex(number))
     }
@@ -223,17 +225,17 @@ impl Scopes {
         ScopeIndex(self.groups[group.0 as usize].1)
     }
 
-    /// The scope of a session. The index must be of these scopes.
+    /// The scope of a session. The index must be from this set.
     pub fn of_session(&self, session: SessionIndex) -> ScopeIndex {
         ScopeIndex(self.sessions[session.0 as usize].1.unwrap_or(u32::MAX))
     }
 
-    /// What the scope is. The index must be of these scopes.
+    /// The meaning of a scope number. The index must be from this set.
     pub fn what(&self, scope: ScopeIndex) -> Scope {
         self.scopes[scope.0 as usize].unwrap_or(Scope::Host)
     }
 
-    /// What the scope is called. The index must be of these scopes.
+    /// The name of a scope. The index must be from this set.
     pub fn name(&self, scope: ScopeIndex) -> ScopeName {
         match self.what(scope) {
             Scope::Host => ScopeName::Host,
@@ -242,15 +244,15 @@ impl Scopes {
         }
     }
 
-    /// What the session is called. The index must be of these scopes.
+    /// The name of a session. The index must be from this set.
     pub fn session_name(&self, session: SessionIndex) -> &Name {
         &self.sessions[session.0 as usize].0
     }
 
-    /// The scope that a person named.
+    /// Finds a scope by its name.
     ///
     /// # Errors
-    /// Where there is no such scope, with the scopes that were most likely meant.
+    /// If there is no such scope; the error lists similar names.
     pub fn find(&self, text: &str) -> Result<ScopeIndex, UnknownScope> {
         let found = text.parse().ok().and_then(|name| match name {
             ScopeName::Host => Some(ScopeIndex::HOST),
@@ -261,23 +263,24 @@ impl Scopes {
                 self.sessions.iter().find(|(own, at)| *own == name && at.is_some())?.1.map(ScopeIndex)
             }
         });
-        found.ok_or_else(|| UnknownScope { given: text.to_owned(), near: self.near(text) })
+        found.ok_or_else(|| UnknownScope { given: text.to_owned(), similar: self.similar(text) })
     }
 
-    /// The scopes whose name is a few slips away, or whose bare name is, or that have it as a part; the nearest first.
-    fn near(&self, text: &str) -> Vec<ScopeName> {
-        const MOST: usize = 5;
-        // A shorter part would be in too many names.
-        const LEAST_PART: usize = 3;
-        // No name is longer, and the distance costs the product of the lengths.
+    /// Scopes with a similar name, most similar first: by edit distance with or without the prefix, or by a
+    /// common part.
+    fn similar(&self, text: &str) -> Vec<ScopeName> {
+        const MAX_RESULTS: usize = 5;
+        // A shorter part occurs in too many names.
+        const MIN_PART: usize = 3;
+        // No name is longer, and the cost is the product of the two lengths.
         if text.len() > 128 {
             return Vec::new();
         }
         let bare = text.rsplit('/').next().unwrap_or_default();
-        let slips = |name: &ScopeName| match name {
+        let edits = |name: &ScopeName| match name {
             ScopeName::Host => distance(text, "host"),
             ScopeName::Group(own) | ScopeName::Session(own) => {
-                let part = bare.len() >= LEAST_PART && own.as_str().contains(bare);
+                let part = bare.len() >= MIN_PART && own.as_str().contains(bare);
                 distance(text, &name.to_string()).min(distance(bare, own.as_str())).min(if part {
                     1
                 } else {
@@ -285,31 +288,31 @@ impl Scopes {
                 })
             }
         };
-        let names = self.iter().map(|scope| self.name(scope)).map(|name| (slips(&name), name));
-        let mut near: Vec<_> = names.filter(|(slips, _)| *slips <= most_slips(bare)).collect();
-        near.sort();
-        near.into_iter().take(MOST).map(|(_, name)| name).collect()
+        let names = self.iter().map(|scope| self.name(scope)).map(|name| (edits(&name), name));
+        let mut similar: Vec<_> = names.filter(|(edits, _)| *edits <= max_edits(bare)).collect();
+        similar.sort();
+        similar.into_iter().take(MAX_RESULTS).map(|(_, name)| name).collect()
     }
 }
 
-/// There is no scope of this name.
+/// The error for a scope name that does not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownScope {
     given: String,
-    near: Vec<ScopeName>,
+    similar: Vec<ScopeName>,
 }
 
 impl UnknownScope {
-    /// The scopes that were most likely meant, the likeliest first; may be empty.
-    pub fn near(&self) -> &[ScopeName] {
-        &self.near
+    /// Scopes with a similar name, most similar first; may be empty.
+    pub fn similar(&self) -> &[ScopeName] {
+        &self.similar
     }
 }
 
 impl fmt::Display for UnknownScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "scope: {} is not in the policy: ", quoted(&self.given))?;
-        match self.near.as_slice() {
+        match self.similar.as_slice() {
             [] => {
                 f.write_str("write host, group/NAME or session/NAME, with a name that `breaker status` lists")
             }
@@ -324,7 +327,7 @@ impl fmt::Display for UnknownScope {
 
 impl std::error::Error for UnknownScope {}
 
-/// There are some thousands of scopes at most: the readers see to that.
+/// Converts a position to a number. The readers limit the scopes to a few thousand.
 fn number(position: usize) -> u32 {
     u32::try_from(position).unwrap_or(u32::MAX)
 }

@@ -1,4 +1,4 @@
-//! Texts that are checked once, when they are read, and are what they say from then on.
+//! Text types that are checked when they are parsed, and valid from then on.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,17 +9,18 @@ use breaker_common::fix;
 
 use super::invalid::{Invalid, quoted};
 
-/// The name of a group or a session: `[a-z0-9][a-z0-9_.-]{0,62}`. It is safe in a metric label, a path and a shell.
+/// The name of a group or a session: `[a-z0-9][a-z0-9_.-]{0,62}`. It is safe in a metric label, a path and a
+/// shell.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(String);
 
 impl Name {
-    /// The name of the pseudo-session under which undeclared flow counts.
+    /// The name of the pseudo-session that counts undeclared connections.
     pub fn undeclared() -> Self {
         Self("undeclared".to_owned())
     }
 
-    /// The name as it was written.
+    /// The name as written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -46,7 +47,7 @@ impl FromStr for Name {
 pub struct Interface(String);
 
 impl Interface {
-    /// The name as it was written.
+    /// The name as written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -56,9 +57,9 @@ impl FromStr for Interface {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        // dev_valid_name() in the kernel; IFNAMSIZ counts the final NUL.
-        let odd = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-        if text.is_empty() || text.len() > 15 || text == "." || text == ".." || text.contains(odd) {
+        // dev_valid_name() in the kernel; IFNAMSIZ includes the terminating NUL.
+        let forbidden = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+        if text.is_empty() || text.len() > 15 || text == "." || text == ".." || text.contains(forbidden) {
             return Err(Invalid::new(
                 format!("{} is not an interface name", quoted(text)),
                 "write 1 to 15 bytes without '/', ':' or space, as `ip link` shows it",
@@ -68,18 +69,19 @@ impl FromStr for Interface {
     }
 }
 
-/// A SenderCompID(49), TargetCompID(56), SenderSubID(50) or TargetSubID(57): 1 to 28 printable ASCII characters.
+/// A SenderCompID(49), TargetCompID(56), SenderSubID(50) or TargetSubID(57): 1 to 28 printable ASCII
+/// characters.
 ///
-/// No more than 28, for the field with its tag, its `=` and the SOH that ends it must fit into the 32 bytes that the program
+/// The limit of 28 lets the field with its tag, `=` and SOH fit into the 32 bytes that the kernel program
 /// reads at once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CompId(String);
 
 impl CompId {
-    /// The most bytes: 32 less those of `49=` and SOH.
-    pub const MOST: usize = 28;
+    /// Maximum length: 32 bytes less those of `49=` and SOH.
+    pub const MAX: usize = 28;
 
-    /// The value as it stands on the wire.
+    /// The value as in the message.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -89,12 +91,12 @@ impl FromStr for CompId {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let fits = text.bytes().all(|b| (b' '..=b'~').contains(&b));
-        if (1..=Self::MOST).contains(&text.len()) && fits {
+        let printable = text.bytes().all(|b| (b' '..=b'~').contains(&b));
+        if (1..=Self::MAX).contains(&text.len()) && printable {
             return Ok(Self(text.to_owned()));
         }
         let found = format!("{} is not a CompID", quoted(text));
-        Err(Invalid::new(found, format!("write 1 to {} printable ASCII characters", Self::MOST)))
+        Err(Invalid::new(found, format!("write 1 to {} printable ASCII characters", Self::MAX)))
     }
 }
 
@@ -106,12 +108,12 @@ pub struct MsgType {
 }
 
 impl MsgType {
-    /// The value as it stands on the wire.
+    /// The value as in the message.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The value in one word, as the kernel program compares it.
+    /// The value packed into one word, as the kernel program compares it.
     pub fn packed(&self) -> fix::MsgType {
         self.packed
     }
@@ -121,9 +123,9 @@ impl FromStr for MsgType {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let fits = text.bytes().all(|b| b.is_ascii_graphic() && b != b'=');
+        let valid = text.bytes().all(|b| b.is_ascii_graphic() && b != b'=');
         if let Some(packed) = fix::MsgType::new(text)
-            && fits
+            && valid
         {
             return Ok(Self { text: text.to_owned(), packed });
         }
@@ -132,12 +134,13 @@ impl FromStr for MsgType {
     }
 }
 
-/// The operator's name for a policy: 1 to 64 bytes of UTF-8, no control characters. So much has room in the kernel's maps.
+/// The operator's name for a policy: 1 to 64 bytes of UTF-8 without control characters, the size of the map
+/// field.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PolicyName(String);
 
 impl PolicyName {
-    /// The name as it was written.
+    /// The name as written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -161,17 +164,17 @@ impl FromStr for PolicyName {
     }
 }
 
-/// A path from the root of the file system.
+/// An absolute path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AbsolutePath(PathBuf);
 
 impl AbsolutePath {
-    /// For the defaults, which are known to be absolute.
-    pub(super) fn known(path: &'static str) -> Self {
+    /// Makes a default path, which must be absolute.
+    pub(super) fn default_path(path: &'static str) -> Self {
         Self(PathBuf::from(path))
     }
 
-    /// The path as it was written.
+    /// The path as written.
     pub fn as_path(&self) -> &Path {
         &self.0
     }
@@ -194,7 +197,7 @@ impl FromStr for AbsolutePath {
 pub struct User(u32);
 
 impl User {
-    /// Its number.
+    /// The uid of the account.
     pub const fn uid(self) -> u32 {
         self.0
     }
@@ -203,9 +206,9 @@ impl User {
 impl FromStr for User {
     type Err = Invalid;
 
-    /// A number, or a name of `/etc/passwd`.
+    /// Parses a uid, or a name in `/etc/passwd`.
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        // The last number is none (kernel `uid_valid`).
+        // The kernel reserves the highest uid (`uid_valid`).
         if let Ok(uid) = text.parse::<u32>()
             && uid != u32::MAX
         {
@@ -223,17 +226,17 @@ impl FromStr for User {
     }
 }
 
-/// A number of bytes that a message may have.
+/// Length of a message in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MessageSize(u32);
 
 impl MessageSize {
-    /// What is believed where the file says nothing.
-    pub const USUAL: Self = Self(16 * 1024);
-    const LEAST: u32 = 256;
-    const MOST: u32 = 1 << 20;
+    /// Default of `longest`.
+    pub const DEFAULT: Self = Self(16 * 1024);
+    const MIN: u32 = 256;
+    const MAX: u32 = 1 << 20;
 
-    /// Bytes.
+    /// The length in bytes.
     pub const fn bytes(self) -> u32 {
         self.0
     }
@@ -242,7 +245,7 @@ impl MessageSize {
 impl FromStr for MessageSize {
     type Err = Invalid;
 
-    /// A whole number and a unit, `B`, `KiB` or `MiB`.
+    /// Parses a whole number and a unit: `B`, `KiB` or `MiB`.
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
@@ -254,18 +257,18 @@ impl FromStr for MessageSize {
         };
         let bytes = factor.and_then(|factor| number.parse::<u32>().ok()?.checked_mul(factor));
         match bytes {
-            Some(bytes) if (Self::LEAST..=Self::MOST).contains(&bytes) => Ok(Self(bytes)),
+            Some(bytes) if (Self::MIN..=Self::MAX).contains(&bytes) => Ok(Self(bytes)),
             _ => Err(Invalid::new(
-                format!("{} is no size from 256B to 1MiB", quoted(text)),
+                format!("{} is not a size from 256B to 1MiB", quoted(text)),
                 "write a whole number and B, KiB or MiB, like \"16KiB\"",
             )),
         }
     }
 }
 
-/// A whole number and a unit, `ms`, `s`, `m` (minutes) or `h`: `500ms`, `3s`, `24h`.
+/// Parses a whole number and a unit, `ms`, `s`, `m` (minutes) or `h`: `500ms`, `3s`, `24h`.
 ///
-/// One unit only and no fractions: a limit is read aloud in an incident.
+/// One unit and no fractions, so that a limit can be read aloud in an incident.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -279,7 +282,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     number.parse::<u64>().ok()?.checked_mul(milliseconds).map(Duration::from_millis)
 }
 
-/// The shortest text that [`duration`] reads back.
+/// Writes the shortest text that [`duration`] parses to the same value.
 pub(super) fn write_duration(f: &mut fmt::Formatter<'_>, duration: Duration) -> fmt::Result {
     let milliseconds = duration.as_millis();
     for (unit, size) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {

@@ -1,14 +1,14 @@
-//! The choices of the configuration, each a closed set of words.
+//! Settings with a closed set of words.
 
 use std::fmt;
 
 use breaker_common::message::{Class, LimitClass};
 
-/// A choice that is written as one of a few words.
+/// A setting that is one of a closed set of words.
 pub trait Word: Copy + 'static {
-    /// What the words are for, with its article: `a mode`.
+    /// The kind of setting with its article, for messages: `a mode`.
     const KIND: &'static str;
-    /// Every choice, in the order in which they are documented.
+    /// Every variant, in the documented order.
     const ALL: &'static [Self];
 
     /// The word in the file, in JSON and in metrics.
@@ -44,12 +44,12 @@ macro_rules! words {
 pub(super) use words;
 
 pub(super) fn display(word: impl Word, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    // `pad`, so that tables may align it.
+    // `pad` lets tables align the word.
     f.pad(word.word())
 }
 
 words! {
-    /// Where breaker stands in the path of the packets.
+    /// Position of the hook in the packet path.
     #[derive(Default)]
     Mode, "a mode" {
         /// On the trading host, at the tc egress hook.
@@ -61,25 +61,26 @@ words! {
 }
 
 words! {
-    /// How the program hangs on an interface. [`Mode::hooks`] says which goes with which mode.
+    /// Type of the attachment to an interface. [`Mode::hooks`] lists the hooks of each mode.
     #[derive(Default)]
     Hook, "a hook" {
-        /// The best that is there. At egress: tcx from Linux 6.6 on, else clsact. Inline: native, else generic.
+        /// The best available hook. Egress: tcx from Linux 6.6 on, else clsact. Inline: native, else generic.
         #[default]
         Auto = "auto",
-        /// At egress: a link of its own, which `tc` does not touch.
+        /// Egress: a tcx link, which `tc` cannot remove.
         Tcx = "tcx",
-        /// At egress: a filter of the clsact qdisc, which any `tc filter del` and `tc qdisc del` of root's removes.
+        /// Egress: a filter of the clsact qdisc, which root can remove with `tc filter del` or `tc qdisc
+        /// del`.
         Clsact = "clsact",
-        /// Inline: XDP in the driver, before the kernel makes a packet of what it received. Not every driver has it.
+        /// Inline: XDP in the driver, before the kernel allocates an skb. Not every driver supports it.
         Native = "native",
-        /// Inline: XDP in the stack, for any driver. A packet costs more there.
+        /// Inline: XDP in the network stack, for any driver, at a higher cost for each packet.
         Generic = "generic",
     }
 }
 
 impl Mode {
-    /// The hooks that there are in this mode.
+    /// The hooks of this mode.
     pub const fn hooks(self) -> &'static [Hook] {
         match self {
             Self::Egress => &[Hook::Auto, Hook::Tcx, Hook::Clsact],
@@ -89,65 +90,65 @@ impl Mode {
 }
 
 words! {
-    /// What happens to FIX to a place that no session declares.
+    /// Treatment of FIX connections that no session declares.
     #[derive(Default)]
-    Undeclared, "a treatment of undeclared flow" {
-        /// It passes and is not counted.
+    Undeclared, "a treatment of undeclared connections" {
+        /// They pass and are not counted.
         Ignore = "ignore",
-        /// It passes, counted under the session `undeclared` and the host's limits.
+        /// They pass, counted under the session `undeclared` and the host's limits.
         #[default]
         Watch = "watch",
-        /// It is withheld.
+        /// They are withheld.
         Block = "block",
     }
 }
 
 words! {
-    /// Whether what comes in is read. Where the file does not say, it is where a limit needs it.
+    /// Whether inbound messages are read. The default depends on whether a limit needs them.
     #[derive(Default)]
-    Inbound, "a treatment of what comes in" {
-        /// It is read, for the limits that count fills or rejects.
+    Inbound, "a treatment of inbound messages" {
+        /// They are read, for the limits that count fills or rejects.
         Watch = "watch",
-        /// It costs nothing, and no limit may count it.
+        /// They are not read, at no cost. No limit may count them.
         #[default]
         Ignore = "ignore",
     }
 }
 
 words! {
-    /// What a connection sees when its scope trips.
+    /// Treatment of a connection when its scope trips.
     #[derive(Default)]
     OnTrip, "an action" {
-        /// RST both ways, so that the venue's cancel-on-disconnect starts at once.
+        /// RST to both ends, so that the venue's cancel-on-disconnect starts at once.
         #[default]
         Reset = "reset",
-        /// Its payload vanishes; pure ACKs still flow, so inbound fills are still seen.
+        /// Payload is dropped. Pure ACKs pass, so that the host still receives fills.
         Drop = "drop",
     }
 }
 
 words! {
-    /// What a new connection of a tripped scope may send.
+    /// Messages that a new connection of a tripped scope may send.
     #[derive(Default)]
     WhileTripped, "a rule" {
-        /// Administration, queries and cancels.
+        /// Admin messages, queries and cancels.
         #[default]
         ReduceOnly = "reduce-only",
-        /// Administration only.
+        /// Admin messages only.
         AdminOnly = "admin-only",
-        /// Nothing: its SYN is withheld.
+        /// None: the SYN is withheld.
         Isolate = "isolate",
     }
 }
 
 words! {
-    /// What follows when a FIX stream cannot be followed.
+    /// Treatment of a FIX stream that is out of sync.
     #[derive(Default)]
     OnDesync, "an action" {
-        /// Its bytes count as orders: every 100 of a segment, or part of them, as one.
+        /// Its bytes count as orders: each 100 bytes of a segment, or part of 100, as one.
         #[default]
         Count = "count",
-        /// An event, and nothing of it is counted.
+        /// An event; its messages are not counted.
         Warn = "warn",
         /// The session trips.
         Trip = "trip",
@@ -155,19 +156,19 @@ words! {
 }
 
 words! {
-    /// What happens to a connection for which the table has no room.
+    /// Treatment of a new connection while the connection table is full.
     #[derive(Default)]
     OnTableFull, "an action" {
-        /// It is not let through.
+        /// It is withheld.
         #[default]
         Block = "block",
-        /// It passes, not counted and not limited.
+        /// It passes, neither counted nor limited.
         Pass = "pass",
     }
 }
 
 words! {
-    /// What follows when the agent's heartbeat is too old.
+    /// Reaction to a heartbeat that is too old.
     #[derive(Default)]
     DeadmanAction, "an action" {
         /// An event and a metric.
@@ -179,25 +180,25 @@ words! {
 }
 
 words! {
-    /// What a session's connections carry.
+    /// Format of the bytes on a session's connections.
     #[derive(Default)]
     WireFormat, "a wire" {
-        /// FIX tag=value in the clear.
+        /// Unencrypted FIX in tag=value encoding.
         #[default]
         Fix = "fix",
-        /// Something that cannot be read here, like TLS: each payload segment counts as one order.
+        /// Anything else, such as TLS: each segment with payload counts as one order.
         Opaque = "opaque",
     }
 }
 
 words! {
-    /// What happens, after a trip, to orders with PossDupFlag(43)=Y.
+    /// Treatment of orders with PossDupFlag(43)=Y after a trip.
     #[derive(Default)]
     PossDup, "an action" {
         /// They are withheld and trip the session again.
         #[default]
         Block = "block",
-        /// They pass like any order.
+        /// They pass like other orders.
         Pass = "pass",
     }
 }

@@ -18,8 +18,8 @@ use breaker_common::window::{granule_bits, ring_bits};
 use bytemuck::Zeroable;
 
 use crate::config::{
-    self, DeadmanAction, MessageSize, OnDesync, OnTableFull, OnTrip, Per, Place, Policy, PossDup, ScopeIndex,
-    ScopeName, SessionIndex, Undeclared, WhileTripped, WireFormat,
+    self, DeadmanAction, EndpointSessions, MessageSize, OnDesync, OnTableFull, OnTrip, Per, Policy, PossDup,
+    ScopeIndex, ScopeName, SessionIndex, Undeclared, WhileTripped, WireFormat,
 };
 
 /// Numbers that are given already, and the limits that have windows. Nothing at a first load.
@@ -96,7 +96,7 @@ impl Tables {
         for session in policy.scopes().sessions() {
             tables.sessions[numbers.session(session) as usize] = tables.session(policy, session, &numbers);
         }
-        for place in policy.places() {
+        for place in policy.endpoints() {
             tables.endpoint(policy, &place, &mut places, &numbers);
         }
         Ok(tables)
@@ -129,7 +129,13 @@ impl Tables {
     }
 
     /// Takes a place in: its endpoint, its port, and where it is shared, whose it may be.
-    fn endpoint(&mut self, policy: &Policy, place: &Place, places: &mut Places, numbers: &Numbers) {
+    fn endpoint(
+        &mut self,
+        policy: &Policy,
+        place: &EndpointSessions,
+        places: &mut Places,
+        numbers: &Numbers,
+    ) {
         let prefix = place.remote.prefix();
         let mapped_bits = if prefix.address().is_ipv4() { 96 } else { 0 };
         let bits = Endpoint::FIXED_BITS + mapped_bits + prefix.length() as u32;
@@ -475,7 +481,7 @@ fn settings(policy: &Policy, index: SessionIndex) -> Session {
         (declared.is_none_or(|session| session.possdup == PossDup::Pass), flag::REPLAYS_PASS),
         (host.deadman.is_some(), flag::WATCHES_HEARTBEAT),
     ]);
-    made.longest = declared.map_or(MessageSize::USUAL, |session| session.longest).bytes();
+    made.longest = declared.map_or(MessageSize::DEFAULT, |session| session.longest).bytes();
     made.uid = declared.and_then(|session| session.user).map_or(0, |user| user.uid());
     made.while_tripped = match tripped {
         WhileTripped::ReduceOnly => while_tripped::REDUCE_ONLY,

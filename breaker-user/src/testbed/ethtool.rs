@@ -10,7 +10,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use super::error::{Error, Result};
 use super::netns::Namespace;
 
-/// An offload of an interface, named as in `ethtool -K`. The values are the `ETHTOOL_S…` commands of `linux/ethtool.h`.
+/// An offload of an interface, named as in `ethtool -K`. The values are the `ETHTOOL_S…` commands of
+/// `linux/ethtool.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Offload {
@@ -19,7 +20,8 @@ pub enum Offload {
     Tso = 0x1f,
     /// `gso`: the same in software, for devices without TSO.
     Gso = 0x24,
-    /// `gro`: received segments are joined. On veth it starts NAPI, which an XDP redirect to the device needs.
+    /// `gro`: received segments are joined. On veth it starts NAPI, which an XDP redirect to the device
+    /// needs.
     Gro = 0x2c,
     /// `tx`: the device computes checksums. `tso` requires it.
     TransmitChecksum = 0x17,
@@ -58,10 +60,11 @@ impl Namespace {
     }
 }
 
-/// Returns true if an interface of the calling thread's namespace carries packets: both ends of the veth pair are up.
+/// Returns true if an interface of the calling thread's namespace carries packets: both ends of the veth pair
+/// are up.
 ///
-/// The kernel enables a new link in a worker (`net/core/link_watch.c`) up to one second later, and drops packets until
-/// then. `ETHTOOL_GLINK` makes the kernel process the pending link event at once.
+/// The kernel enables a new link in a worker (`net/core/link_watch.c`) up to one second later, and drops
+/// packets until then. `ETHTOOL_GLINK` makes the kernel process the pending link event at once.
 pub(super) fn has_link(interface: &str) -> io::Result<bool> {
     Ok(ask(interface, GLINK, 0)? != 0)
 }
@@ -74,8 +77,9 @@ fn ask(interface: &str, command: u32, data: u32) -> io::Result<u32> {
     let mut value = Value { command, data };
     let mut request = Request { name, value: (&raw mut value).cast(), rest: [0; 16] };
     let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
-    // SAFETY: SIOCETHTOOL takes a `struct ifreq` whose data points to a `struct ethtool_value`. The value outlives the
-    // call, and the kernel writes nothing else. An Updater tells the compiler that memory changes; a Setter does not.
+    // SAFETY: SIOCETHTOOL takes a `struct ifreq` whose data points to a `struct ethtool_value`. The value
+    // outlives the call, and the kernel writes nothing else. An Updater tells the compiler that memory
+    // changes; a Setter does not.
     unsafe { ioctl(&socket, Updater::<SIOCETHTOOL, Request>::new(&mut request)) }?;
     Ok(value.data)
 }

@@ -60,8 +60,8 @@ impl Namespace {
         self.set_link(interface, |link| link.header.flags = LinkFlags::Up)
     }
 
-    /// Waits until an interface that was brought up carries packets, which requires both ends of the veth pair up.
-    /// Packets sent earlier are lost, and TCP retransmits a SYN only after one second.
+    /// Waits until an interface that was brought up carries packets, which requires both ends of the veth
+    /// pair up. Packets sent earlier are lost, and TCP retransmits a SYN only after one second.
     ///
     /// # Errors
     /// If the interface does not exist, or does not come up within 5 s.
@@ -120,7 +120,8 @@ impl Namespace {
         })
     }
 
-    /// Adds an address with a prefix length in bits. The address is usable at once, without IPv6 duplicate detection.
+    /// Adds an address with a prefix length in bits. The address is usable at once, without IPv6 duplicate
+    /// detection.
     ///
     /// # Errors
     /// If the interface does not exist or has the address, or the kernel has no IPv6.
@@ -131,7 +132,8 @@ impl Namespace {
             message.header.prefix_len = prefix;
             message.header.index = index(interface)?;
             message.header.flags = AddressHeaderFlags::Nodad;
-            // IFA_LOCAL is the local address. IFA_ADDRESS is the peer's on a point-to-point link, else the same.
+            // IFA_LOCAL is the local address. IFA_ADDRESS is the peer's on a point-to-point link, else the
+            // same.
             message.attributes = vec![AddressAttribute::Address(address), AddressAttribute::Local(address)];
             netlink::create(Netlink::NewAddress(message))
         })

@@ -1,4 +1,5 @@
-//! The testbed: throw-away network namespaces on this host's own kernel, and FIX sessions over real TCP inside them.
+//! The testbed: throw-away network namespaces on this host's own kernel, and FIX sessions over real TCP
+//! inside them.
 //!
 //! `breaker drill` and the privileged tests run in it. It needs root and no other program:
 //!

@@ -13,14 +13,16 @@ use super::error::{Error, Result};
 
 /// A network namespace with a mount namespace of its own. Its loopback interface is up.
 ///
-/// The mount namespace has a private BPF file system at `/sys/fs/bpf`, and a `/sys` whose `class/net` shows the
-/// interfaces of this network namespace. The new `/sys` hides the mounts below the old one: cgroup, tracefs, debugfs.
+/// The mount namespace has a private BPF file system at `/sys/fs/bpf`, and a `/sys` whose `class/net` shows
+/// the interfaces of this network namespace. The new `/sys` hides the mounts below the old one: cgroup,
+/// tracefs, debugfs.
 ///
-/// The namespace has no name in `/run/netns` and no thread. It lasts as long as this value, or as a thread, process or
-/// socket inside it, and ends with them after `kill -9` too. See `network_namespaces(7)`, `mount_namespaces(7)`.
+/// The namespace has no name in `/run/netns` and no thread. It lasts as long as this value, or as a thread,
+/// process or socket inside it, and ends with them after `kill -9` too. See `network_namespaces(7)`,
+/// `mount_namespaces(7)`.
 ///
-/// A thread inside finds the files of `proc_pid_net(5)` in `/proc/thread-self/net`. `/proc/net` is a link to the
-/// files of the process, and so of the host.
+/// A thread inside finds the files of `proc_pid_net(5)` in `/proc/thread-self/net`. `/proc/net` is a link to
+/// the files of the process, and so of the host.
 #[derive(Debug)]
 pub struct Namespace {
     network: File,
@@ -33,7 +35,8 @@ impl Namespace {
     /// # Errors
     /// Without CAP_SYS_ADMIN (`found` is `PermissionDenied`), or if the kernel has no BPF file system.
     pub fn new() -> Result<Self> {
-        // unshare(2) moves the calling thread: a short-lived thread creates the namespace, and the caller stays.
+        // unshare(2) moves the calling thread: a short-lived thread creates the namespace, and the caller
+        // stays.
         let maker = spawn_thread(unshare).map_err(thread_error)?;
         let namespace = maker.join().unwrap_or_else(|panic| resume_unwind(panic))?;
         namespace.set_up("lo")?;
@@ -83,8 +86,8 @@ impl Namespace {
     /// Moves the calling thread into the namespace permanently.
     fn enter(&self) -> Result<()> {
         let enter = || {
-            // SAFETY: the file descriptor table stays shared. Only the root, the working directory and the umask become
-            // the thread's own, which setns(2) requires for a mount namespace.
+            // SAFETY: the file descriptor table stays shared. Only the root, the working directory and the
+            // umask become the thread's own, which setns(2) requires for a mount namespace.
             unsafe { unshare_unsafe(UnshareFlags::FS) }?;
             move_into_link_name_space(self.mounts.as_fd(), Some(LinkNameSpaceType::Mount))?;
             move_into_link_name_space(self.network.as_fd(), Some(LinkNameSpaceType::Network))

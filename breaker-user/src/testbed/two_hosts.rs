@@ -6,7 +6,8 @@ use super::error::Result;
 use super::link::veth;
 use super::netns::Namespace;
 
-/// Two namespaces connected by a veth pair, with IPv4 and IPv6. The kernel removes them when this value is dropped.
+/// Two namespaces connected by a veth pair, with IPv4 and IPv6. The kernel removes them when this value is
+/// dropped.
 #[derive(Debug)]
 pub struct TwoHosts {
     /// The trading host: `eth1` has 10.9.0.1/24 and fd09::1/64.

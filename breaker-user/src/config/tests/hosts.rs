@@ -8,9 +8,9 @@ use crate::config::{Hook, Inbound, LimitClass, Mode, Per, Word};
 #[test]
 fn schema() {
     accepted(&format!("schema = 1\n{HOST}"));
-    let what = "schema: 2 is not known: this version reads schema 1: write schema = 1";
+    let what = "schema: 2 is not supported: this version reads schema 1: write schema = 1";
     refused(&format!("schema = ¦2\n{HOST}"), &[what]);
-    let what = "schema: \"1\" is not known: this version reads schema 1: write schema = 1";
+    let what = "schema: \"1\" is not supported: this version reads schema 1: write schema = 1";
     refused(&format!("schema = ¦\"1\"\n{HOST}"), &[what]);
 }
 
@@ -29,7 +29,7 @@ fn policy_name() {
 #[test]
 fn tables_that_must_be_there_or_must_be_tables() {
     refused("¦", &["host: is missing: add [host] with interfaces = [\"eth1\"]"]);
-    let what = "host interfaces: is missing: add the interfaces to guard, like interfaces = [\"eth1\"]";
+    let what = "host interfaces: is missing: add the interfaces to protect, like interfaces = [\"eth1\"]";
     refused("¦[host]\nmode = \"inline\"\n", &[what]);
     refused("¦[[host]]\n", &["host: an array is not a table: write [host], once"]);
     let what = "session: a table is not an array: write [[session]], in two brackets, for each session";
@@ -45,7 +45,7 @@ fn unknown_keys() {
         &format!("¦polcy = \"x\"\n{HOST}"),
         &["configuration: unknown key \"polcy\": did you mean policy?"],
     );
-    let known = "known here are schema, policy, host, agent, group, session";
+    let known = "known keys are schema, policy, host, agent, group, session";
     refused(&format!("¦foo = 1\n{HOST}"), &[&format!("configuration: unknown key \"foo\": {known}")]);
     refused_in_host("¦limit = []", "host: unknown key \"limit\": did you mean limits?");
     refused_in_host("¦Mode = \"egress\"", "host: unknown key \"Mode\": did you mean mode?");
@@ -66,9 +66,9 @@ fn choices() {
     let what = "host hook: \"tc\" is not a hook: \
                 write \"auto\" or \"tcx\" or \"clsact\" or \"native\" or \"generic\"; did you mean \"tcx\"?";
     refused_in_host("hook = ¦\"tc\"", what);
-    let what = "host undeclared: \"\" is not a treatment of undeclared flow: write \"ignore\" or \"watch\" or \"block\"";
+    let what = "host undeclared: \"\" is not a treatment of undeclared connections: write \"ignore\" or \"watch\" or \"block\"";
     refused_in_host("undeclared = ¦\"\"", what);
-    let what = "host inbound: \"drop\" is not a treatment of what comes in: write \"watch\" or \"ignore\"";
+    let what = "host inbound: \"drop\" is not a treatment of inbound messages: write \"watch\" or \"ignore\"";
     refused_in_host("inbound = ¦\"drop\"", what);
     let what = "host on_trip: \"rst\" is not an action: write \"reset\" or \"drop\"";
     refused_in_host("on_trip = ¦\"rst\"", what);
@@ -102,11 +102,11 @@ fn hooks() {
                 Mode::Egress => "\"auto\" or \"tcx\" or \"clsact\"",
                 Mode::Inline => "\"auto\" or \"native\" or \"generic\"",
             };
-            let found = format!("\"{hook}\" does not go with mode = \"{mode}\"");
+            let found = format!("\"{hook}\" is not possible with mode = \"{mode}\"");
             refused_in_host(&lines, &format!("host hook: {found}: write {words}, or another mode"));
         }
     }
-    let what = "host hook: \"native\" does not go with mode = \"egress\": \
+    let what = "host hook: \"native\" is not possible with mode = \"egress\": \
                 write \"auto\" or \"tcx\" or \"clsact\", or another mode";
     refused_in_host("hook = ¦\"native\"", what);
     // A mode that is not valid is the only error: of the hook nothing is known then.
@@ -137,7 +137,7 @@ fn inbound() {
         assert_eq!(of(&needed), Inbound::Watch, "{needed}");
         assert_eq!(of(&format!("inbound = \"watch\"\n{needed}")), Inbound::Watch);
         let what = format!(
-            "host inbound: \"ignore\" does not go with {what}: write \"watch\", or remove that limit"
+            "host inbound: \"ignore\" is not possible with {what}: write \"watch\", or remove the limit"
         );
         refused_in_host(&format!("inbound = ¦\"ignore\"\n{needed}"), &what);
     }
@@ -158,7 +158,7 @@ fn interfaces() {
             &[&what],
         );
     }
-    let twice = "host interfaces: \"a\" stands twice: leave one of the two";
+    let twice = "host interfaces: \"a\" is listed twice: remove one of the two";
     refused("[\"a\", ¦\"a\", ¦7]", &[twice, "host interfaces: 7 is not a string: write a string in quotes"]);
 }
 
@@ -181,7 +181,7 @@ fn deadman() {
     let remedy = "write a whole number and ms, s, m or h, from \"100ms\" to \"24h\"";
     refused_in_host(
         "deadman = ¦{ action = \"warn\" }",
-        "host deadman after: is missing: add how old the heartbeat may grow, like after = \"3s\"",
+        "host deadman after: is missing: add the longest age of the heartbeat, like after = \"3s\"",
     );
     refused_in_host(
         "deadman = { after = ¦\"3\" }",
@@ -211,8 +211,8 @@ fn limits() {
     refused_in_host("limits = [¦5]", what);
     let missing = [
         "host limits class: is missing: add class = \"order\", \"cancel\", \"message\", \"fill\" or \"reject\"",
-        "host limits max: is missing: add the most messages that may cross, like max = 500",
-        "host limits per: is missing: add the time they count over, like per = \"3s\", or \"total\"",
+        "host limits max: is missing: add the most messages that may pass, like max = 500",
+        "host limits per: is missing: add the interval to count over, like per = \"3s\", or \"total\"",
     ];
     let text = format!("{HOST}limits = [¦{{}}]\n");
     let errors = crate::config::parse("breaker.toml", &text.replace('¦', "")).unwrap_err();
@@ -242,21 +242,21 @@ fn ratios() {
     for (text, message) in [
         (
             "class = \"order\", per_fill = 9, after = 1, max = ¦5",
-            "max: does not go with per_fill: \
-             leave it out: after says how many orders may cross before the ratio holds",
+            "max: is not possible with per_fill: \
+             remove it: after is the number of orders that may pass before the ratio applies",
         ),
         (
             "class = \"order\", per_fill = 9, after = 1, per = ¦\"1s\"",
-            "per: does not go with per_fill: leave it out: a ratio is of what crossed since the last reset",
+            "per: is not possible with per_fill: remove it: a ratio counts since the last reset",
         ),
         (
             "class = \"order\", max = 5, per = \"1s\", after = ¦1",
-            "after: does not go with max and per: \
-             leave it out, or write per_fill, the most orders for each fill, instead of max and per",
+            "after: is not possible with max and per: \
+             remove it, or write per_fill, the most orders for each fill, instead of max and per",
         ),
         (
             "class = ¦\"cancel\", per_fill = 9, after = 1",
-            "class: \"cancel\" does not go with per_fill: write class = \"order\": a ratio is one of orders to fills",
+            "class: \"cancel\" is not possible with per_fill: write class = \"order\": a ratio is of orders to fills",
         ),
         (
             "class = \"order\", per_fill = ¦0, after = 1",
@@ -272,7 +272,7 @@ fn ratios() {
     for (text, message) in [
         (
             "class = \"order\", per_fill = 9",
-            "after: is missing: add how many orders may cross before the ratio holds, like after = 1000",
+            "after: is missing: add how many orders may pass before the ratio applies, like after = 1000",
         ),
         (
             "class = \"order\", after = 1",
@@ -291,7 +291,7 @@ fn one_ratio_in_a_scope_and_a_total_beside_it() {
     let total = "{ class = \"order\", max = 10, per = \"total\" }";
     accepted(&format!("{HOST}limits = [{ratio}, {total}]\n"));
     let another = "{ class = \"order\", per_fill = 5, after = 7 }";
-    let what = "host limits: a second limit for class order per fill: leave one of the two";
+    let what = "host limits: a second limit for class order per fill: remove one of the two";
     refused_in_host(&format!("limits = [{ratio}, {total}, ¦{another}]"), what);
 }
 
@@ -319,7 +319,7 @@ fn warning_levels() {
     }
     for bad in ["[50, 50]", "[90, 50]", "[1, 2, 3, 4]"] {
         let what = format!(
-            "host limits warn: {bad} are no warning levels: \
+            "host limits warn: {bad} are not valid warning levels: \
              write at most 3 percentages from 1 to 99, each above the one before"
         );
         refused_in_host(&line(&format!("¦{bad}")), &what);
@@ -335,12 +335,12 @@ fn number_of_limits() {
         |class: &str, seconds: u32| format!("{{ class = \"{class}\", max = 1, per = \"{seconds}s\" }}");
     let four = (1..=4).map(|seconds| limit("order", seconds)).collect::<Vec<_>>().join(", ");
     accepted(&format!("{HOST}limits = [{four}]\n"));
-    let what = "host limits: 5 limits: leave at most 4 in a scope";
+    let what = "host limits: 5 limits: keep at most 4 in a scope";
     refused_in_host(&format!("limits = ¦[{four}, {}]", limit("cancel", 1)), what);
-    let what = "host limits: 4 limits and 1 of the preset: leave at most 4 in a scope";
+    let what = "host limits: 4 limits and 1 of the preset: keep at most 4 in a scope";
     refused_in_host(&format!("preset = \"cme\"\nlimits = ¦[{four}]"), what);
     accepted(&format!("{HOST}preset = \"eurex-hf\"\nlimits = [{four}]\n"));
-    let what = "host limits: a second limit for class order per 1m: leave one of the two";
+    let what = "host limits: a second limit for class order per 1m: remove one of the two";
     refused_in_host(&format!("limits = [{}, ¦{}]", limit("order", 60), limit("order", 60)), what);
     let what = "host preset: \"CBOE\" is not a preset: write \"cme\" or \"eurex-hf\" or \"eurex-lf\" or \
                 \"cboe-digital\" or \"cboe-us\" or \"refinitiv\"";
@@ -351,10 +351,10 @@ fn number_of_limits() {
 fn groups() {
     let names: String = (0..64).map(|at| format!("[[group]]\nname = \"g{at}\"\n")).collect();
     accepted(&format!("{HOST}{names}"));
-    refused(&format!("{HOST}{names}¦[[group]]\nname = \"more\"\n"), &["group: 65 groups: leave at most 64"]);
-    let what = "group name: is missing: add a name of its own, like name = \"xnys-1\"";
+    refused(&format!("{HOST}{names}¦[[group]]\nname = \"more\"\n"), &["group: 65 groups: keep at most 64"]);
+    let what = "group name: is missing: add a unique name, like name = \"xnys-1\"";
     refused(&format!("{HOST}¦[[group]]\n"), &[what]);
-    let what = "group name: \"a\" is the name of another group: give each a name of its own";
+    let what = "group name: \"a\" is the name of another group: use different names";
     refused(&format!("{HOST}[[group]]\nname = \"a\"\n[[group]]\nname = ¦\"a\"\n"), &[what]);
     let what = "group/a armed: 1 is not a boolean: write true or false, without quotes";
     refused(&format!("{HOST}[[group]]\nname = \"a\"\narmed = ¦1\n"), &[what]);
@@ -372,6 +372,6 @@ fn agent() {
     let what = "agent control: 108 bytes are too many for a socket's path: write a path of at most 107 bytes";
     refused(&format!("control = ¦\"{long}\""), what);
     accepted(&format!("{HOST}[agent]\ncontrol = \"{}\"\nmetrics = \"[::1]:1\"\n", &long[..107]));
-    let what = "agent metrics: 0.0.0.0:9469 is reachable from other hosts: use a loopback address unless a firewall guards it";
+    let what = "agent metrics: 0.0.0.0:9469 is reachable from other hosts: use a loopback address unless a firewall protects it";
     assert_eq!(warnings(&format!("{HOST}[agent]\nmetrics = \"0.0.0.0:9469\"\n")), [(4, 11, what.to_owned())]);
 }

@@ -77,7 +77,7 @@ fn keeps_the_rules(policy: &Policy) {
         assert!((1..=16).contains(&session.remotes.len()) && session.groups.len() <= 4);
         assert!(session.groups.iter().all(|group| (group.get() as usize) < policy.groups().len()));
     }
-    let places = policy.places();
+    let places = policy.endpoints();
     let claims = policy.sessions().iter().map(|session| session.remotes.len()).sum::<usize>();
     assert_eq!(places.iter().map(|place| place.sessions.len()).sum::<usize>(), claims);
     for place in places.iter().filter(|place| place.sessions.len() > 1) {

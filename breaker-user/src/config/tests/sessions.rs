@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{HOST, accepted, refused, refused_in_session, warnings};
-use crate::config::{COMP_IDS, Class, CompId, MsgType, Place};
+use crate::config::{COMP_IDS, Class, CompId, EndpointSessions, MsgType};
 
 /// A session with these lines, besides its name.
 fn session(name: &str, lines: &str) -> String {
@@ -33,17 +33,17 @@ fn names() {
         );
         refused(&format!("{HOST}[[session]]\nname = ¦\"{bad}\"\nremote = \"10.0.0.1:1\"\n"), &[&what]);
     }
-    let what = "session name: \"undeclared\" is reserved: choose another: under this one counts what no session declares";
+    let what = "session name: \"undeclared\" is reserved: choose another name: this one counts connections that no session declares";
     refused(&format!("{HOST}[[session]]\nname = ¦\"undeclared\"\nremote = \"10.0.0.1:1\"\n"), &[what]);
     let two = [
         session("a", "remote = \"10.0.0.1:1\""),
         "[[session]]\nname = ¦\"a\"\nremote = \"10.0.0.1:2\"\n".to_owned(),
     ];
-    let what = "session name: \"a\" is the name of another session: give each a name of its own";
+    let what = "session name: \"a\" is the name of another session: use different names";
     refused(&format!("{HOST}{}", two.concat()), &[what]);
     // Scope names keep the two apart.
     accepted(&format!("{HOST}[[group]]\nname = \"a\"\n{}", two[0]));
-    let what = "session/a remote: is missing: add where the session goes, like remote = \"10.9.0.2:9001\"";
+    let what = "session/a remote: is missing: add the session's remote address and port, like remote = \"10.9.0.2:9001\"";
     refused(&format!("{HOST}¦[[session]]\nname = \"a\"\n"), &[what]);
 }
 
@@ -75,7 +75,7 @@ fn remotes_that_are_places() {
 #[test]
 fn remotes_that_are_none() {
     let form = "write \"10.9.0.2:9001\", \"10.9.0.0/24:9001\" or \"[2001:db8::2]:9001\"";
-    let numbers = "write it in numbers: names are not looked up, IPv6 goes in brackets";
+    let numbers = "write it in numbers: names are not resolved, IPv6 needs brackets";
     for (bad, found) in [
         ("", format!("\"\" has no port: {form}")),
         ("10.9.0.2", format!("\"10.9.0.2\" has no port: {form}")),
@@ -97,20 +97,20 @@ fn remotes_that_are_none() {
         ("10.9.0.0/:1", "prefix length \"\" is out of range: write a number from 0 to 32".into()),
         (
             "10.9.0.2/24:9001",
-            "10.9.0.2/24 has bits set beyond its prefix: write 10.9.0.0/24, or 10.9.0.2 for this one address".into(),
+            "10.9.0.2/24 has bits set beyond its prefix: write 10.9.0.0/24, or 10.9.0.2 for a single address".into(),
         ),
         (
             "[2001:db8::2/64]:1",
-            "2001:db8::2/64 has bits set beyond its prefix: write 2001:db8::/64, or 2001:db8::2 for this one address"
+            "2001:db8::2/64 has bits set beyond its prefix: write 2001:db8::/64, or 2001:db8::2 for a single address"
                 .into(),
         ),
-        ("0.0.0.0:1", "0.0.0.0 is no address of a venue: for any address write 0.0.0.0/0".into()),
-        ("[::]:1", ":: is no address of a venue: for any address write 2000::/3".into()),
+        ("0.0.0.0:1", "0.0.0.0 is not the address of a venue: for any address write 0.0.0.0/0".into()),
+        ("[::]:1", ":: is not the address of a venue: for any address write 2000::/3".into()),
         (
             "[::/0]:1",
-            "::/0 would take IPv4 too: write the venue's prefix, or 2000::/3 for all global IPv6 addresses".into(),
+            "::/0 would include IPv4 too: write the venue's prefix, or 2000::/3 for all global IPv6 addresses".into(),
         ),
-        ("[::ffff:10.0.0.1]:1", "::ffff:10.0.0.1 is IPv4 on the wire: write 10.0.0.1".into()),
+        ("[::ffff:10.0.0.1]:1", "::ffff:10.0.0.1 is an IPv4 address: write 10.0.0.1".into()),
     ] {
         let text = format!("{HOST}{}", session("x", &format!("remote = ¦\"{bad}\"")));
         refused(&text, &[&format!("session/x remote: {found}")]);
@@ -127,11 +127,11 @@ fn lists_of_remotes() {
     accepted(&format!("{HOST}{}", session("x", &format!("remote = [{}]", ports(16)))));
     refused(
         &format!("¦[{}]", ports(17)),
-        &["session/x remote: 17 places: write 1 to 16, each an address and port"],
+        &["session/x remote: 17 endpoints: write 1 to 16, each an address and port"],
     );
-    refused("¦[]", &["session/x remote: 0 places: write 1 to 16, each an address and port"]);
+    refused("¦[]", &["session/x remote: 0 endpoints: write 1 to 16, each an address and port"]);
     refused("¦9001", &["session/x remote: 9001 is not a string: write a string in quotes"]);
-    let twice = "session/x remote: 10.0.0.1:1 stands twice: leave one of the two";
+    let twice = "session/x remote: 10.0.0.1:1 is listed twice: remove one of the two";
     refused("[\"10.0.0.1:1\", ¦\"10.0.0.1/32:1\"]", &[twice]);
 }
 
@@ -143,13 +143,13 @@ fn local() {
         refused_in_session(&format!("local = ¦{bad:?}"), &what);
     }
     let what = "session/x local: fd00::1 and the remote 10.9.0.2:9001 are of different families: \
-                write IPv4 for both or IPv6 for both, in sessions of their own if need be";
+                write IPv4 for both or IPv6 for both, in separate sessions if needed";
     refused_in_session("local = ¦\"fd00::1\"", what);
-    let what = "session/x local: 0.0.0.0 is no address of a host: leave the key out for any address";
+    let what = "session/x local: 0.0.0.0 is not the address of a host: remove the key to allow any address";
     refused_in_session("local = ¦\"0.0.0.0\"", what);
     refused_in_session(
         "local = ¦\"::ffff:10.9.0.1\"",
-        "session/x local: ::ffff:10.9.0.1 is IPv4 on the wire: write 10.9.0.1",
+        "session/x local: ::ffff:10.9.0.1 is an IPv4 address: write 10.9.0.1",
     );
 }
 
@@ -187,9 +187,9 @@ fn groups() {
     };
     let policy = accepted(&text("[\"d\", \"a\", \"c\", \"b\"]"));
     assert_eq!(policy.sessions()[0].groups.iter().map(|group| group.get()).collect::<Vec<_>>(), [3, 0, 2, 1]);
-    let what = "session/x groups: 5 groups: leave at most 4";
+    let what = "session/x groups: 5 groups: keep at most 4";
     refused(&text("¦[\"a\", \"b\", \"c\", \"d\", \"e\"]"), &[what]);
-    refused(&text("[\"a\", ¦\"a\"]"), &["session/x groups: \"a\" stands twice: leave one of the two"]);
+    refused(&text("[\"a\", ¦\"a\"]"), &["session/x groups: \"a\" is listed twice: remove one of the two"]);
     refused(
         &text("[¦\"desk\"]"),
         &["session/x groups: there is no group \"desk\": declare it with [[group]]"],
@@ -218,7 +218,7 @@ fn choices() {
     );
     refused_in_session(
         "¦interfaces = []",
-        "session/x: unknown key \"interfaces\": known here are name, remote, local, wire, longest, user, sender, target, sender_sub, target_sub, groups, armed, preset, limits, possdup, on_trip, while_tripped, on_desync, classes",
+        "session/x: unknown key \"interfaces\": known keys are name, remote, local, wire, longest, user, sender, target, sender_sub, target_sub, groups, armed, preset, limits, possdup, on_trip, while_tripped, on_desync, classes",
     );
     refused_in_session(
         "on_trip = ¦\"dorp\"",
@@ -232,8 +232,8 @@ fn opaque_sessions_have_no_use_for_fix_keys() {
     for key in keys.into_iter().chain(["classes = ¦{ U1 = \"query\" }"]) {
         let name = key.split(' ').next().unwrap();
         let what = format!(
-            "session/x {name}: nothing is read of a session with wire = \"opaque\": \
-             leave this key out, or write wire = \"fix\""
+            "session/x {name}: a session with wire = \"opaque\" is not read: \
+             remove this key, or write wire = \"fix\""
         );
         refused_in_session(&format!("wire = \"opaque\"\n{key}"), &what);
     }
@@ -269,7 +269,7 @@ fn classes() {
     let entries =
         |count: u32| (0..count).map(|at| format!("U{at} = \"query\"")).collect::<Vec<_>>().join(", ");
     accepted(&text(&format!("{{ {} }}", entries(16))));
-    let what = "session/x classes: 17 MsgTypes: leave at most 16";
+    let what = "session/x classes: 17 MsgTypes: keep at most 16";
     refused(&text(&format!("¦{{ {} }}", entries(17))), &[what]);
     // As a table of its own, too.
     accepted(&format!(
@@ -277,7 +277,7 @@ fn classes() {
         session("x", "remote = \"10.0.0.1:1\"")
     ));
     let what = "session/x classes D: MsgType D of class order counts as query here: \
-                it passes while the session is tripped: be sure of it";
+                it passes while the session is tripped: check that this is intended";
     assert_eq!(warnings(&text("{ D = \"query\", 8 = \"admin\" }")), [(6, 17, what.to_owned())]);
 }
 
@@ -296,7 +296,7 @@ fn sessions_that_go_to_places_of_their_own() {
         ("remote = \"10.0.0.1:1\"\nwire = \"opaque\"", "remote = \"10.0.0.0/8:1\"\nsender_sub = \"A\""),
     ] {
         let policy = accepted(&format!("{HOST}{}{}", session("a", a), session("b", b)));
-        let places = policy.places();
+        let places = policy.endpoints();
         assert_eq!(places.len(), 2);
         for ((place, number), declared) in places.iter().zip(1..).zip(policy.sessions()) {
             assert_eq!((place.remote, place.local), (declared.remotes[0], declared.local));
@@ -324,7 +324,7 @@ fn sessions_that_share_a_place() {
         (&[("sender", "A"), ("target", "B")], &[("sender", "B"), ("target", "A")]),
     ] {
         let policy = accepted(&format!("{HOST}{}{}", session("a", &sharing(a)), session("b", &sharing(b))));
-        let [place] = &policy.places()[..] else { panic!("one place") };
+        let [place] = &policy.endpoints()[..] else { panic!("one place") };
         assert_eq!(place.sessions.iter().map(|session| session.get()).collect::<Vec<_>>(), [1, 2]);
         let given =
             |one: &[(&str, &str)]| one.iter().map(|(_, id)| (*id).to_owned()).collect::<BTreeSet<_>>();
@@ -347,11 +347,11 @@ fn a_place_has_its_sessions_in_the_order_of_the_file() {
     ]
     .concat();
     let policy = accepted(&text);
-    let shown = |place: Place| {
+    let shown = |place: EndpointSessions| {
         let sessions: Vec<_> = place.sessions.iter().map(|session| session.get()).collect();
         (place.remote.to_string(), place.local.is_some(), sessions)
     };
-    let places: Vec<_> = policy.places().into_iter().map(shown).collect();
+    let places: Vec<_> = policy.endpoints().into_iter().map(shown).collect();
     let expected = [
         ("10.0.0.9:1", false, &[1][..]),
         ("10.0.0.1:1", false, &[1, 2, 4]),
@@ -363,16 +363,17 @@ fn a_place_has_its_sessions_in_the_order_of_the_file() {
         places,
         expected.map(|(remote, local, sessions)| (remote.to_owned(), local, sessions.to_vec()))
     );
-    assert!(accepted(HOST).places().is_empty());
+    assert!(accepted(HOST).endpoints().is_empty());
 }
 
 #[test]
 fn sessions_that_cannot_share_a_place() {
     let two = |a: &str, b: &str| format!("{HOST}{}{}", session("a", a), session("b", b));
     let marked = |ids: &[(&str, &str)]| sharing(ids).replace("= \"10", "= ¦\"10");
-    let claimed = "session/b remote: 10.0.0.1:1 is claimed by session/a too";
-    let differ = "give both a sender, target, sender_sub or target_sub, with values that differ, or each a local address";
-    let same_keys = "give both the same of the keys sender, target, sender_sub and target_sub, one with values that differ";
+    let claimed = "session/b remote: 10.0.0.1:1 is also claimed by session/a";
+    let differ = "give both a sender, target, sender_sub or target_sub with different values, or different local addresses";
+    let same_keys =
+        "give both the same keys among sender, target, sender_sub and target_sub, with different values";
 
     // No Logon tells them apart.
     for (a, b) in [
@@ -384,7 +385,7 @@ fn sessions_that_cannot_share_a_place() {
     ] {
         refused(&two(a, b), &[&format!("{claimed}: {differ}")]);
     }
-    let v6 = format!("session/b remote: [fd00::/8]:1 is claimed by session/a too: {differ}");
+    let v6 = format!("session/b remote: [fd00::/8]:1 is also claimed by session/a: {differ}");
     refused(&two("remote = \"[fd00::/8]:1\"", "remote = ¦\"[fd00::/8]:1\""), &[&v6]);
 
     for (ids, same) in [
@@ -422,10 +423,10 @@ fn each_session_that_cannot_share_is_blamed_with_the_one_it_clashes_with() {
         &of("e", &[("sender", "E")], ""),
     ]
     .concat();
-    let c = "session/c remote: 10.0.0.1:1 is claimed by session/b too, with the same sender: \
-             give both a sender, target, sender_sub or target_sub, with values that differ, or each a local address";
-    let d = "session/d remote: 10.0.0.1:1 is claimed by session/a too, with sender where this one has target: \
-             give both the same of the keys sender, target, sender_sub and target_sub, one with values that differ";
+    let c = "session/c remote: 10.0.0.1:1 is also claimed by session/b, with the same sender: \
+             give both a sender, target, sender_sub or target_sub with different values, or different local addresses";
+    let d = "session/d remote: 10.0.0.1:1 is also claimed by session/a, with sender where this one has target: \
+             give both the same keys among sender, target, sender_sub and target_sub, with different values";
     refused(&text, &[c, d]);
     // A CompID that cannot be read is the one error.
     let text =
@@ -440,11 +441,11 @@ fn each_session_that_cannot_share_is_blamed_with_the_one_it_clashes_with() {
 fn opaque_sessions_share_no_place() {
     let opaque = |mark: &str| format!("remote = {mark}\"10.0.0.1:1\"\nwire = \"opaque\"");
     let two = |a: &str, b: &str| format!("{HOST}{}{}", session("a", a), session("b", b));
-    let own = "give each a remote or a local address of its own";
+    let own = "give them different remotes or local addresses";
     let what = |name: &str| {
         format!(
-            "session/b remote: 10.0.0.1:1 is claimed by session/a too, \
-             and nothing is read of session/{name} with wire = \"opaque\": {own}"
+            "session/b remote: 10.0.0.1:1 is also claimed by session/a, \
+             but session/{name} has wire = \"opaque\" and is not read: {own}"
         )
     };
     refused(&two(&opaque(""), "remote = ¦\"10.0.0.1:1\"\nsender = \"A\""), &[&what("a")]);
@@ -461,7 +462,7 @@ fn a_clash_shows_both_lines() {
     );
     let errors = crate::config::parse("breaker.toml", &text).unwrap_err();
     let shown = "\
-error: session/b remote: 10.0.0.1:1 is claimed by session/a too: give both a sender, target, sender_sub or target_sub, with values that differ, or each a local address
+error: session/b remote: 10.0.0.1:1 is also claimed by session/a: give both a sender, target, sender_sub or target_sub with different values, or different local addresses
  --> breaker.toml:8:10
   |
 8 | remote = \"10.0.0.1:1\"
@@ -481,7 +482,7 @@ fn what_has_no_effect_is_warned_of() {
     assert_eq!(warnings(&text), [(3, 1, what.to_owned())]);
     let text =
         format!("{HOST}{}", session("x", "remote = \"10.0.0.1:1\"\nwire = \"opaque\"\npreset = \"cme\""));
-    let what = "session/x limits: a limit of class cancel on wire = \"opaque\", where every segment is an order: limit class order";
+    let what = "session/x limits: a limit of class cancel on wire = \"opaque\", where every segment is an order: limit class order instead";
     assert_eq!(warnings(&text), [(3, 1, what.to_owned())]);
     let limits = [
         "{ class = \"reject\", max = 1, per = \"1s\" }",
@@ -490,7 +491,7 @@ fn what_has_no_effect_is_warned_of() {
         "{ class = \"order\", per_fill = 5, after = 7 }",
     ];
     let lines = format!("remote = \"10.0.0.1:1\"\nwire = \"opaque\"\nlimits = [{}]", limits.join(", "));
-    let nothing = "on wire = \"opaque\", where nothing that comes in is read: limit class order";
+    let nothing = "on wire = \"opaque\", where inbound messages are not read: limit class order instead";
     let found = [
         format!("session/x limits: a limit of class fill {nothing}"),
         format!("session/x limits: a limit of class reject {nothing}"),
@@ -514,7 +515,7 @@ fn so_many_sessions_may_share_a_remote() {
     accepted(&sessions(128));
     let errors = crate::config::parse("f", &sessions(129)).unwrap_err();
     let [error] = errors.diagnostics().iter().collect::<Vec<_>>()[..] else { panic!("{errors}") };
-    let found = "session/x128 remote: 10.9.0.2:9001 is claimed by session/x0 too, and 128 sessions are there already: let at most 128 share";
+    let found = "session/x128 remote: 10.9.0.2:9001 is also claimed by session/x0, and 128 sessions already share it: let at most 128 share";
     assert!(error.message().starts_with(found), "{}", error.message());
     assert_eq!(error.line(), 2 + 128 * 4 + 3);
 }

@@ -120,10 +120,7 @@ fn the_most_sessions_and_one_more() {
     assert_eq!(accepted(&text).sessions().len(), 4_000);
     text.push_str("[[session]]\nname = \"more\"\nremote = \"10.1.0.0:9001\"\n");
     let errors = parse("f", &text).unwrap_err();
-    assert!(
-        errors.to_string().starts_with("error: session: 4001 sessions: leave at most 4000\n"),
-        "{errors}"
-    );
+    assert!(errors.to_string().starts_with("error: session: 4001 sessions: keep at most 4000\n"), "{errors}");
     assert_eq!(errors.diagnostics().iter().map(Diagnostic::line).collect::<Vec<_>>(), [12_003]);
 }
 
@@ -132,7 +129,7 @@ fn of_a_file_of_something_else_not_every_line_is_told() {
     let errors = parse("f", &"a\n".repeat(20_000)).unwrap_err();
     let told: Vec<_> = errors.diagnostics().iter().collect();
     assert_eq!(told.len(), 5_001);
-    assert_eq!(told[5_000].message(), "configuration: 15000 more errors: correct those above first");
+    assert_eq!(told[5_000].message(), "configuration: 15000 more errors: correct the errors above first");
 }
 
 #[test]
@@ -154,13 +151,13 @@ fn files() {
     std::fs::remove_dir_all(&directory).unwrap();
     let errors = load(&file).unwrap_err();
     let shown = format!(
-        "error: configuration {}: cannot be read, No such file or directory (os error 2): \
+        "error: configuration {}: cannot be read: No such file or directory (os error 2): \
          name a regular file that you may read with --config",
         file.display()
     );
     assert_eq!(errors.to_string(), shown);
     let errors = load("/dev/zero".as_ref()).unwrap_err();
-    assert!(errors.to_string().contains("/dev/zero: cannot be read, it is a character device"), "{errors}");
+    assert!(errors.to_string().contains("/dev/zero: cannot be read: it is a character device"), "{errors}");
     // One that has as many bytes, and one that nobody has written to yet.
     std::fs::create_dir_all(&directory).unwrap();
     std::fs::File::create(&file).unwrap().set_len(1 << 40).unwrap();
@@ -169,6 +166,6 @@ fn files() {
     std::fs::remove_file(&file).unwrap();
     rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
     let errors = load(&file).unwrap_err();
-    assert!(errors.to_string().contains("cannot be read, it is a FIFO"), "{errors}");
+    assert!(errors.to_string().contains("cannot be read: it is a FIFO"), "{errors}");
     std::fs::remove_dir_all(&directory).unwrap();
 }

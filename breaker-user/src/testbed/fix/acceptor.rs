@@ -1,4 +1,5 @@
-//! The venue's side of FIX sessions: an acceptor that serves any number of sessions and records what arrives, and when.
+//! The venue's side of FIX sessions: an acceptor that serves any number of sessions and records what arrives,
+//! and when.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -25,7 +26,8 @@ use crate::testbed::error::{Error, Result};
 use crate::testbed::netns::spawn_thread;
 use crate::testbed::watched::{Watched, lock};
 
-/// Attempts of a Logon to take its session before the acceptor refuses it, and the time between two: 250 ms in all.
+/// Attempts of a Logon to take its session before the acceptor refuses it, and the time between two: 250 ms
+/// in all.
 const CLAIMS: u32 = 25;
 const CLAIM_AGAIN: Duration = Duration::from_millis(10);
 
@@ -34,7 +36,8 @@ const CLAIM_AGAIN: Duration = Duration::from_millis(10);
 pub struct AcceptorSettings {
     /// Answers each order and cancel with an ExecutionReport(8).
     pub reports: bool,
-    /// SO_RCVBUF of each connection in bytes; the kernel doubles the value. A small buffer closes the window early.
+    /// SO_RCVBUF of each connection in bytes; the kernel doubles the value. A small buffer closes the window
+    /// early.
     pub receive_buffer: Option<usize>,
 }
 
@@ -47,8 +50,9 @@ impl Default for AcceptorSettings {
 
 /// A FIX engine that receives orders.
 ///
-/// Both CompIDs identify a session; its sequence numbers last as long as this value. The acceptor refuses a second
-/// Logon of a session that has a connection, even a dead one, as venues do. Dropping this value closes all connections.
+/// Both CompIDs identify a session; its sequence numbers last as long as this value. The acceptor refuses a
+/// second Logon of a session that has a connection, even a dead one, as venues do. Dropping this value closes
+/// all connections.
 pub struct Acceptor {
     address: SocketAddr,
     listener: Arc<TcpListener>,
@@ -122,7 +126,8 @@ impl Acceptor {
         self.shared.ledger.read(|ledger| ledger.connections.clone())
     }
 
-    /// The sequence number gaps of all sessions, as inclusive ranges. The acceptor sent a ResendRequest for each.
+    /// The sequence number gaps of all sessions, as inclusive ranges. The acceptor sent a ResendRequest for
+    /// each.
     pub fn gaps(&self) -> Vec<(u64, u64)> {
         let sessions = lock(&self.shared.sessions);
         sessions.values().flat_map(|session| lock(&session.inbound).gaps.clone()).collect()
@@ -146,7 +151,8 @@ impl Acceptor {
         self.shared.ledger.wait(patience, |ledger| ledger.connections.get(connection)?.ending.clone())
     }
 
-    /// Stops reading from all connections after at most one more read each, so that their receive windows close.
+    /// Stops reading from all connections after at most one more read each, so that their receive windows
+    /// close.
     pub fn pause_reading(&self) {
         self.shared.reading.store(false, Relaxed);
     }

@@ -54,7 +54,8 @@ impl<'a, S: Side> Conversation<'a, S> {
         Self { stream, side, session: None, timer: HeartbeatTimer::new(), broken: None }
     }
 
-    /// Runs the connection until its end. Returns the side and how the connection ended; the socket is still open.
+    /// Runs the connection until its end. Returns the side and how the connection ended; the socket is still
+    /// open.
     pub fn run(mut self) -> (S, Ending) {
         let mut decoder = Decoder::new();
         let how = loop {
@@ -127,7 +128,8 @@ impl<'a, S: Side> Conversation<'a, S> {
         Ok(())
     }
 
-    /// Writes the pending replies, unless another thread is writing: that thread or the next step writes them.
+    /// Writes the pending replies, unless another thread is writing: that thread or the next step writes
+    /// them.
     fn answer(&mut self) {
         let Some(session) = &self.session else { return };
         let Some(mut outbound) = try_lock(&session.outbound) else { return };

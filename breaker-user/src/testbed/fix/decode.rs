@@ -60,7 +60,8 @@ impl Decoder {
         Ok(count)
     }
 
-    /// Returns the next message if all of it has arrived. Call it until it returns `None` before [`Decoder::fill`].
+    /// Returns the next message if all of it has arrived. Call it until it returns `None` before
+    /// [`Decoder::fill`].
     ///
     /// # Errors
     /// If the bytes are no valid message. The decoder cannot continue after an error.

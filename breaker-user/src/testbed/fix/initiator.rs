@@ -1,4 +1,5 @@
-//! The firm's side of a FIX session: an initiator that logs on and sends orders and cancels. It never resends an order.
+//! The firm's side of a FIX session: an initiator that logs on and sends orders and cancels. It never resends
+//! an order.
 
 use std::fmt;
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -58,9 +59,11 @@ impl InitiatorSettings {
     }
 }
 
-/// A FIX engine that sends orders. All methods take `&self`: one thread may send while another reads the state.
+/// A FIX engine that sends orders. All methods take `&self`: one thread may send while another reads the
+/// state.
 ///
-/// Sequence numbers last as long as this value, over any number of connections. Dropping it closes the connection.
+/// Sequence numbers last as long as this value, over any number of connections. Dropping it closes the
+/// connection.
 pub struct Initiator {
     settings: InitiatorSettings,
     shared: Arc<Shared>,
@@ -155,8 +158,8 @@ impl Initiator {
         self.send(|outbound, out| outbound.message(out, "F", |f| order::cancel(f, cl_ord_id, original)))
     }
 
-    /// Sends the orders of [`super::cl_ord_ids`] as fast as TCP accepts them, about 700 in one write. Stops at the last
-    /// order or at the end of the connection.
+    /// Sends the orders of [`super::cl_ord_ids`] as fast as TCP accepts them, about 700 in one write. Stops
+    /// at the last order or at the end of the connection.
     pub fn send_orders(&self, prefix: &str, numbers: RangeInclusive<u64>) -> Sent {
         let mut total = 0;
         let mut numbers = numbers.peekable();
@@ -226,7 +229,8 @@ impl Initiator {
         self.shared.state.read(|state| state.reports)
     }
 
-    /// Waits until at least `count` ExecutionReports have arrived on all connections. Returns false on timeout.
+    /// Waits until at least `count` ExecutionReports have arrived on all connections. Returns false on
+    /// timeout.
     pub fn wait_for_reports(&self, count: u64, patience: Duration) -> bool {
         self.shared.state.wait(patience, |state| (state.reports >= count).then_some(())).is_some()
     }
@@ -317,7 +321,8 @@ impl Shared {
             // This also wakes a writer that waits for room.
             _ = stream.shutdown(Shutdown::Both);
         }
-        // A writer that read the socket error (SO_ERROR) leaves only an end of file here, and its ending is exact.
+        // A writer that read the socket error (SO_ERROR) leaves only an end of file here, and its ending is
+        // exact.
         drop(lock(&self.session.outbound));
         self.ended(ending);
     }

@@ -1,7 +1,9 @@
-//! FIX 4.4 over blocking TCP sockets: an [`Initiator`] that trades and an [`Acceptor`] that records what arrives.
+//! FIX 4.4 over blocking TCP sockets: an [`Initiator`] that trades and an [`Acceptor`] that records what
+//! arrives.
 //!
-//! Both behave like engines: sequence numbers that outlive connections, heartbeats, TestRequest, ResendRequest, Logout.
-//! Tests that write to a socket of their own use the codec, [`Encoder`] and [`Decoder`].
+//! Both behave like engines: sequence numbers that outlive connections, heartbeats, TestRequest,
+//! ResendRequest, Logout. Tests that write to a socket of their own use the codec, [`Encoder`] and
+//! [`Decoder`].
 
 pub mod tag;
 

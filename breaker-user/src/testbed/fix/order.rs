@@ -1,6 +1,7 @@
 //! Orders as a broker's router sends them: about 175 bytes, limit orders, valid for the day, NYSE symbols.
 //!
-//! The terms of an order follow from the number at the end of its ClOrdID, so that a cancel has the same terms.
+//! The terms of an order follow from the number at the end of its ClOrdID, so that a cancel has the same
+//! terms.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;

@@ -1,7 +1,8 @@
-//! The session layer of FIX 4.4: sequence numbers, answers to admin messages, heartbeats. It touches no socket.
+//! The session layer of FIX 4.4: sequence numbers, answers to admin messages, heartbeats. It touches no
+//! socket.
 //!
-//! One behaviour differs from a real engine: a message after a gap is accepted at once and not requested again.
-//! The testbed so records each order that arrived, at the time when it arrived.
+//! One behaviour differs from a real engine: a message after a gap is accepted at once and not requested
+//! again. The testbed so records each order that arrived, at the time when it arrived.
 
 use std::mem;
 use std::sync::Mutex;
@@ -25,7 +26,8 @@ pub(super) enum Reply {
     TestRequest,
     /// ResendRequest(2) for a gap, as an inclusive range.
     ResendRequest { first: u64, last: u64 },
-    /// SequenceReset(4) with GapFillFlag(123)=Y for an inclusive range of messages; `last` 0 is the last sent.
+    /// SequenceReset(4) with GapFillFlag(123)=Y for an inclusive range of messages; `last` 0 is the last
+    /// sent.
     GapFill { first: u64, last: u64 },
     /// Logon(A) with HeartBtInt(108) in seconds and ResetSeqNumFlag(141).
     Logon { heartbeat: u64, reset: bool },
@@ -71,8 +73,8 @@ pub(super) struct Outbound {
 
 /// Both halves of a session, and the replies that are not written yet.
 ///
-/// The thread that reads a connection never waits for a thread that writes to it: two peers that only write would
-/// block each other. Its replies wait in `pending` until one of the threads gets `outbound`.
+/// The thread that reads a connection never waits for a thread that writes to it: two peers that only write
+/// would block each other. Its replies wait in `pending` until one of the threads gets `outbound`.
 #[derive(Debug)]
 pub(super) struct Session {
     pub inbound: Mutex<Inbound>,

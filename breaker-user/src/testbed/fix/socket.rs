@@ -64,10 +64,11 @@ impl From<io::Error> for End {
     }
 }
 
-/// Opens a TCP connection, waiting at most `patience`. With `local` `None` the kernel chooses the local address.
+/// Opens a TCP connection, waiting at most `patience`. With `local` `None` the kernel chooses the local
+/// address.
 ///
-/// A `local` port allows the same addresses and ports as an earlier connection. TCP_NODELAY is set, as in trading
-/// systems.
+/// A `local` port allows the same addresses and ports as an earlier connection. TCP_NODELAY is set, as in
+/// trading systems.
 ///
 /// # Errors
 /// Those of connect(2).

@@ -111,7 +111,8 @@ fn a_data_field_may_hold_anything() {
     assert_eq!(read_all(&[&too_long], |_| ()), Err("a data field is too long"));
 }
 
-/// Receives one message in a session that expects `expected`. Returns the result, the replies and the next number.
+/// Receives one message in a session that expects `expected`. Returns the result, the replies and the next
+/// number.
 fn receive(expected: u64, message: &[u8]) -> (Result<Incoming, String>, Vec<Reply>, u64) {
     let session = Session::new(Encoder::new("XNYS", "FIRM"));
     let mut inbound = lock(&session.inbound);
