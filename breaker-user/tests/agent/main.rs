@@ -150,7 +150,7 @@ fn what_is_loaded_is_served_whatever_has_become_of_its_file() {
         (1, Some(format!("# A comment.\n{text}")), "was changed: it is policy test with sha256"),
         (2, Some(changed), "was changed: it is policy test with sha256"),
         (3, Some(broken), "the configuration is refused"),
-        (4, None, "cannot be read, it is a FIFO"),
+        (4, None, "cannot be read: it is a FIFO"),
     ] {
         match file {
             Some(file) => fs::write(host.config(), file).expect("another file"),
