@@ -84,7 +84,11 @@ enum Verb {
         renew: bool,
     },
     /// Check the formatting of every crate, and run clippy on all crates but the kernel program
-    Lint,
+    Lint {
+        /// Check only imports, lines and files, and list every problem of every crate
+        #[arg(long)]
+        shape: bool,
+    },
     /// Run every fuzz target from its seeds; fails on the first crash
     Fuzz {
         /// The total time for all targets, in seconds
@@ -127,7 +131,8 @@ fn run(verb: Verb) -> Result<ExitCode> {
             program::bench(smoke, &sections)?;
         }
         Verb::Kernels { kernel, counts, renew } => return kernels::run(&kernel, counts, renew),
-        Verb::Lint => lint::run()?,
+        Verb::Lint { shape: true } => lint::check_shape(true)?,
+        Verb::Lint { shape: false } => lint::run()?,
         Verb::Fuzz { seconds } => fuzz::run(seconds)?,
     }
     Ok(ExitCode::SUCCESS)

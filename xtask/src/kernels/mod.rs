@@ -23,16 +23,10 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::{object, packages, workspace};
-use image::Image;
 pub use image::series;
 use machine::Outcome;
-use plan::Task;
+use plan::{Boot, COUNTED_KERNEL, DEFAULT_KERNELS};
 use results::Results;
-
-/// The default kernels: the last unsupported one, the first supported one and later ones.
-const DEFAULT_KERNELS: [&str; 5] = ["5.10", "6.1", COUNTED_KERNEL, "6.18", image::NEWEST];
-/// The kernel on which instructions are counted.
-const COUNTED_KERNEL: &str = "6.12";
 
 /// Runs the [`plan`] on the given kernels, or on the default kernels. With `counts_only` only instructions
 /// are counted. With `renew` the results replace the records.
@@ -81,13 +75,6 @@ pub fn run(wanted: &[String], counts_only: bool, renew: bool) -> Result<ExitCode
         results.write(counts_only)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// A machine to boot: the kernel as given on the command line, its image and the task.
-struct Boot<'a> {
-    kernel: &'a str,
-    image: &'a Image,
-    task: Task,
 }
 
 /// Boots machines in parallel and returns the outcomes in the same order.

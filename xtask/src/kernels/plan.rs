@@ -4,7 +4,12 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::image::{Image, numbers};
+use super::image::{Image, NEWEST, numbers};
+
+/// The default kernels: the last unsupported one, the first supported one and later ones.
+pub const DEFAULT_KERNELS: [&str; 5] = ["5.10", "6.1", COUNTED_KERNEL, "6.18", NEWEST];
+/// The kernel on which instructions are counted.
+pub const COUNTED_KERNEL: &str = "6.12";
 
 /// The selected tests of one test program.
 pub struct Suite {
@@ -100,6 +105,16 @@ impl fmt::Display for Task {
             Self::CountInstructions => "counts",
         })
     }
+}
+
+/// A machine to boot: the kernel as given on the command line, its image and the task.
+pub struct Boot<'a> {
+    /// The series, or `newest`.
+    pub kernel: &'a str,
+    /// The image of the kernel.
+    pub image: &'a Image,
+    /// The task of the guest.
+    pub task: Task,
 }
 
 /// Returns the tasks of a kernel.

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{COUNTED_KERNEL, DEFAULT_KERNELS};
+use super::plan::{COUNTED_KERNEL, DEFAULT_KERNELS};
 use crate::workspace;
 
 /// Half of the number of instructions after which the verifier gives up (`BPF_COMPLEXITY_LIMIT_INSNS`,

@@ -2,10 +2,9 @@
 
 use anyhow::{Result, bail, ensure};
 
-use super::Boot;
 use super::image::Image;
 use super::machine::Outcome;
-use super::plan::{self, Expected, Task};
+use super::plan::{self, Boot, Expected, Task};
 use super::record::{self, Counts, INSTRUCTIONS, Record, VERIFIED};
 use super::report::{self, Row};
 

@@ -1,0 +1,80 @@
+//! The static checks: formatting, clippy, the documentation, rings of imports, and the length of lines and
+//! files.
+
+mod modules;
+mod parser;
+mod rings;
+mod shape;
+mod tokens;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use crate::{object, process, workspace};
+use modules::Modules;
+
+/// The directories of the crates whose problems of shape are failures.
+const CHECKED: [&str; 1] = ["xtask"];
+/// The directories of the other crates, whose problems are counted.
+const COUNTED: [&str; 4] = ["breaker-common", "breaker-ebpf", "breaker-user", "tests"];
+/// The crates that only compile for the BPF target.
+const BPF_CRATES: [&str; 2] = ["breaker-ebpf", "breaker-tests-ebpf"];
+
+/// Checks the shape and formatting of every crate, runs clippy over the default members and builds the
+/// documentation.
+pub fn run() -> Result<()> {
+    check_shape(false)?;
+    process::run(process::cargo().args(["fmt", "--all", "--", "--check"]))?;
+    process::run(process::cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--", "--check"]))?;
+    // breaker-user does not compile without the kernel object.
+    object::build()?;
+    process::run(process::cargo().args(["clippy", "--locked", "--all-targets", "--", "--deny", "warnings"]))?;
+    let mut doc = process::cargo();
+    doc.args(["doc", "--locked", "--quiet", "--workspace", "--no-deps", "--document-private-items"])
+        .args(BPF_CRATES.iter().flat_map(|name| ["--exclude", name]))
+        .env("RUSTDOCFLAGS", "--deny warnings");
+    process::run(&mut doc)
+}
+
+/// Checks imports, lines and files. With `list_all` the problems of the crates that may have some are listed
+/// too.
+pub fn check_shape(list_all: bool) -> Result<()> {
+    // The paths in messages are relative to the root.
+    std::env::set_current_dir(workspace::root())?;
+    let mut failures = 0;
+    for name in CHECKED.into_iter().chain(COUNTED) {
+        let is_checked = CHECKED.contains(&name);
+        let mut problems = Vec::new();
+        for root in crate_roots(Path::new(name)) {
+            problems.extend(rings::rings(&Modules::read(&root)?.imports()));
+        }
+        let rings = problems.len();
+        problems.extend(shape::too_long(Path::new(name))?);
+        if is_checked || list_all {
+            problems.iter().for_each(|problem| eprintln!("{problem}"));
+        }
+        if is_checked {
+            failures += problems.len();
+        }
+        let too_long = problems.len() - rings;
+        eprintln!("xtask: {name}: {rings} rings of imports, {too_long} lines and files that are too long");
+    }
+    if failures > 0 {
+        bail!("{failures} problems of shape: see above");
+    }
+    Ok(())
+}
+
+/// Returns the roots of the library, of the binary and of each test program.
+fn crate_roots(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory.join("tests")).into_iter().flatten().flatten();
+    let tests = entries.map(|entry| entry.path());
+    let tests = tests.map(|path| if path.is_dir() { path.join("main.rs") } else { path });
+    let sources = ["src/lib.rs", "src/main.rs"].map(|root| directory.join(root));
+    let roots = sources.into_iter().chain(tests);
+    roots
+        .filter(|root| root.is_file() && root.extension().is_some_and(|extension| extension == "rs"))
+        .collect()
+}
