@@ -1,4 +1,6 @@
-//! What comes in on a connection. Nothing of it is withheld, so a gap is jumped over, and the latest one may be filled late.
+//! Sequencing of inbound segments. Inbound segments are never withheld.
+//!
+//! A gap is skipped. The bytes of the latest gap may arrive late and are read then.
 
 use core::hint::cold_path;
 
@@ -9,35 +11,37 @@ use crate::counts::SegmentCounts;
 use crate::message::want;
 use crate::sequence::MAX_REPEATED;
 
-/// The new bytes of a segment's payload: from `from` up to `to`, and whether they belong into the gap.
+/// The new bytes of a segment's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NewBytes {
-    /// Offset in the payload of the first new byte.
+    /// Offset of the first new byte.
     pub from: u32,
-    /// Offset behind the last.
+    /// Offset behind the last new byte.
     pub to: u32,
-    /// They fill the beginning of the gap.
+    /// True if the bytes fill the start of the gap.
     pub late: bool,
 }
 
-/// Bytes ahead of the next one that a peer may send without an answer. What is further ahead is forged: the socket drops it (RFC 9293,
-/// 3.10.7.4), for no receive window of Linux is larger by default (`tcp_rmem`).
+/// Maximum distance of an inbound segment ahead of the next byte.
+///
+/// A segment further ahead is forged. The socket drops such a segment (RFC 9293, section 3.10.7.4), because
+/// no receive window of Linux is larger by default (`tcp_rmem`).
 pub const MAX_AHEAD: u32 = 1 << 23;
 
 impl Inbound {
-    /// A connection whose first payload byte will have this sequence number.
+    /// Creates the state of a connection whose first payload byte has this sequence number.
     pub fn at(next_seq: u32) -> Self {
         Self { next_seq, ..Self::zeroed() }
     }
 
-    /// A connection first seen in mid-stream, at a segment with this sequence number.
+    /// Creates the state of a connection joined in mid-stream, at a segment with this sequence number.
     pub fn joined(next_seq: u32) -> Self {
         let mut inbound = Self::at(next_seq);
         inbound.framing.sync = sync::BLIND;
         inbound
     }
 
-    /// Takes note of a segment of `length` payload bytes at `seq` and says which of them are new.
+    /// Records a segment of `length` payload bytes at `seq` and returns its new bytes.
     #[inline(always)]
     pub fn advance(&mut self, seq: u32, length: u32, counts: &mut SegmentCounts) -> Option<NewBytes> {
         let behind = self.next_seq.wrapping_sub(seq) as i32;
@@ -47,15 +51,15 @@ impl Inbound {
             if gap > MAX_AHEAD {
                 return None;
             }
-            self.jump(seq, gap, counts);
+            self.skip_gap(seq, gap, counts);
         } else if behind > 0 {
             cold_path();
             counts.repeated = 1;
             if behind as u32 >= length {
-                return self.fill(seq, length, counts);
+                return self.fill_gap(seq, length, counts);
             }
-            // It may hold late bytes and new ones. Only the new ones can be walked: the late ones are lost.
-            counts.desyncs = counts.desyncs.wrapping_add(self.misses(seq, length));
+            // The segment may have late bytes and new bytes. Only the new bytes can be read.
+            counts.desyncs = counts.desyncs.wrapping_add(self.overlaps_gap(seq, length));
         }
         let from = if behind > 0 { behind as u32 } else { 0 };
         self.next_seq = seq.wrapping_add(length);
@@ -66,19 +70,20 @@ impl Inbound {
         Some(NewBytes { from, to: length, late: false })
     }
 
-    /// 1 where a segment has bytes of the gap.
+    /// Returns 1 if a segment has bytes of the gap.
     #[inline(always)]
-    fn misses(&self, seq: u32, length: u32) -> u32 {
+    fn overlaps_gap(&self, seq: u32, length: u32) -> u32 {
         let before_end = (self.gap.end.wrapping_sub(seq) as i32) > 0;
         let behind_start = (seq.wrapping_add(length).wrapping_sub(self.gap.start) as i32) > 0;
         (self.gap.start != self.gap.end && before_end && behind_start) as u32
     }
 
-    /// Goes on behind `gap` missing bytes. Inside a message that changes nothing; anywhere else the stream is lost.
+    /// Skips `gap` missing bytes. The stream stays in sync if the gap is inside a message; otherwise it is
+    /// blind.
     #[inline(always)]
-    fn jump(&mut self, seq: u32, gap: u32, counts: &mut SegmentCounts) {
+    fn skip_gap(&mut self, seq: u32, gap: u32, counts: &mut SegmentCounts) {
         if self.framing.field_state & (want::ACTION | want::REPORT | want::OWNER) != 0 {
-            // The field that would tell may be among the missing.
+            // The deciding field may be among the missing bytes.
             self.framing.finish_message(counts);
         }
         self.gap = Gap { framing: self.framing, start: self.next_seq, end: seq };
@@ -98,17 +103,19 @@ impl Inbound {
         self.framing = Framing { sync: sync::BLIND, ..Framing::zeroed() };
     }
 
-    /// The part of an old segment that fills the beginning of the gap, if any. Late bytes from further on in it cannot be walked, for
-    /// what is before them is not known: the stream is lost there.
+    /// Returns the part of an old segment that fills the start of the gap.
+    ///
+    /// Late bytes from the middle of the gap cannot be read, because the framing before them is unknown. They
+    /// cause a desync.
     #[inline(always)]
-    fn fill(&mut self, seq: u32, length: u32, counts: &mut SegmentCounts) -> Option<NewBytes> {
-        let room = self.gap.end.wrapping_sub(self.gap.start);
+    fn fill_gap(&mut self, seq: u32, length: u32, counts: &mut SegmentCounts) -> Option<NewBytes> {
+        let gap_bytes = self.gap.end.wrapping_sub(self.gap.start);
         let from = self.gap.start.wrapping_sub(seq);
-        if room == 0 || from >= length {
-            counts.desyncs = counts.desyncs.wrapping_add(self.misses(seq, length));
+        if gap_bytes == 0 || from >= length {
+            counts.desyncs = counts.desyncs.wrapping_add(self.overlaps_gap(seq, length));
             return None;
         }
-        let bytes = if length - from < room { length - from } else { room };
+        let bytes = if length - from < gap_bytes { length - from } else { gap_bytes };
         self.gap.start = self.gap.start.wrapping_add(bytes);
         Some(NewBytes { from, to: from + bytes, late: true })
     }

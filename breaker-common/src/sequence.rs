@@ -1,8 +1,9 @@
-//! Which bytes of a segment that goes out are new, by TCP sequence number (RFC 9293).
+//! Sequencing of outbound segments: which bytes are new, by TCP sequence number (RFC 9293).
 //!
-//! Only bytes behind `next_seq` are new, and only bytes that were let through can come again. What lies before the first byte of a
-//! connection is of another one, and what lies ahead of a gap is withheld until the gap is filled: TCP sends both again. So every byte
-//! is read in its order, and a stream is lost to a gap only where the gap stays, because its bytes took another way.
+//! Only bytes from `next_seq` on are new, and TCP repeats only bytes that have passed. A segment before the
+//! first byte of a connection belongs to another connection. A segment ahead of a gap is withheld until the
+//! gap is filled; TCP sends the segment again. Every byte is therefore read in order. A gap causes a desync
+//! only if its bytes took another path and never arrive here.
 
 use core::hint::cold_path;
 
@@ -11,46 +12,51 @@ use bytemuck::Zeroable;
 use crate::abi::{Framing, Stream, sync};
 use crate::counts::SegmentCounts;
 
-/// No TCP window is larger (RFC 7323, 2.3), so nothing older comes again.
+/// Maximum number of bytes before `next_seq` that TCP may repeat: no TCP window is larger (RFC 7323, section
+/// 2.3).
 pub const MAX_REPEATED: u32 = 1 << 30;
-/// A segment ahead of a gap that comes so often is what TCP sends first: its peer has the bytes of the gap by another way. A tail loss
-/// probe alone (RFC 8985, 7) sends one again once.
+/// Number of arrivals after which a segment ahead of a gap is read.
+///
+/// TCP repeats the first unacknowledged segment, so the peer has received the bytes of the gap by another
+/// path. A tail loss probe (RFC 8985, section 7) alone repeats a segment ahead of a gap once.
 const MAX_AHEAD: u32 = 4;
 
-/// What of a segment is new.
+/// Position of a segment in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
-    /// Nothing.
+    /// No byte is new.
     Repeated,
-    /// The payload from this offset on.
+    /// The payload is new from this offset on.
     New(u32),
-    /// It lies ahead of a gap, and is to be withheld until that is filled.
+    /// The segment is ahead of a gap and is withheld until the gap is filled.
     Ahead,
-    /// It lies before the first byte of the connection: it is of another one with the same addresses.
+    /// The segment is before the first byte, so it belongs to another connection with the same addresses.
     Foreign,
 }
 
 impl Stream {
-    /// A connection whose first payload byte will have this sequence number.
+    /// Creates the state of a connection whose first payload byte has this sequence number.
     pub fn at(next_seq: u32) -> Self {
         Self { next_seq, ..Self::zeroed() }
     }
 
-    /// A connection first seen in mid-stream, at a segment with this sequence number.
+    /// Creates the state of a connection joined in mid-stream, at a segment with this sequence number.
     pub fn joined(next_seq: u32) -> Self {
         let mut stream = Self::at(next_seq);
         stream.framing.sync = sync::BLIND;
         stream
     }
 
-    /// Whether a segment neither goes on where the stream is nor repeats what was sent, so that it may be one to withhold.
+    /// Returns true if a segment neither continues the stream nor repeats passed bytes. Such a segment may be
+    /// withheld.
     #[inline(always)]
     pub fn is_out_of_order(&self, seq: u32) -> bool {
         self.next_seq.wrapping_sub(seq) > self.sent
     }
 
-    /// Takes note of a segment of `length` payload bytes at `seq` and says which of them are new. `opened`: the connection's SYN was
-    /// seen; `withholds`: one that is out of place may be withheld.
+    /// Records a segment of `length` payload bytes at `seq` and returns its position in the stream.
+    ///
+    /// `opened`: the SYN of the connection was seen. `withholds`: an out-of-order segment may be withheld.
     #[inline(always)]
     pub fn advance(
         &mut self,
@@ -64,15 +70,15 @@ impl Stream {
         let mut from = 0;
         if behind < 0 {
             cold_path();
-            if withholds && self.waits(seq, opened) {
+            if withholds && self.is_withheld_ahead(seq, opened) {
                 return Arrival::Ahead;
             }
-            self.jump(seq, counts);
+            self.skip_gap(seq, counts);
         } else if behind > 0 {
             cold_path();
             let behind = behind as u32;
             if behind > self.sent && opened {
-                // A keepalive probe may hold a byte before the first one (RFC 9293, 3.8.4). Unless a segment may be withheld, it is told.
+                // A keepalive probe may have one byte before the first byte (RFC 9293, section 3.8.4).
                 if behind == self.sent + 1 && length == 1 {
                     return Arrival::Repeated;
                 }
@@ -80,7 +86,7 @@ impl Stream {
                     return Arrival::Foreign;
                 }
             }
-            self.repeat(seq, behind, length, counts);
+            self.count_repeated(seq, behind, length, counts);
             if behind >= length {
                 return Arrival::Repeated;
             }
@@ -99,9 +105,11 @@ impl Stream {
         Arrival::New(from)
     }
 
-    /// Counts the bytes of a repeated segment that were never let through here: those before a connection was joined, and those of a gap.
+    /// Counts the bytes of a repeated segment that have never passed here.
+    ///
+    /// Such bytes are in a gap, or were sent before the connection was joined.
     #[inline(always)]
-    fn repeat(&mut self, seq: u32, behind: u32, length: u32, counts: &mut SegmentCounts) {
+    fn count_repeated(&mut self, seq: u32, behind: u32, length: u32, counts: &mut SegmentCounts) {
         counts.repeated = 1;
         if behind <= self.sent && self.gap_start == self.gap_end {
             return;
@@ -110,21 +118,22 @@ impl Stream {
         let end = if behind < length { behind } else { length };
         let unknown = behind.saturating_sub(self.sent);
         let unknown = if unknown < end { unknown } else { end };
-        // The part of the segment that lies in the gap, by offset.
-        let room = self.gap_end.wrapping_sub(self.gap_start);
-        let lacking = self.gap_start.wrapping_sub(seq) as i32;
-        let (first, last) = (lacking as i64, lacking as i64 + room as i64);
+        // The part of the segment in the gap, by offset.
+        let gap_bytes = self.gap_end.wrapping_sub(self.gap_start);
+        let gap_offset = self.gap_start.wrapping_sub(seq) as i32;
+        let (first, last) = (gap_offset as i64, gap_offset as i64 + gap_bytes as i64);
         let (first, last) =
             (if first < 0 { 0 } else { first }, if last > end as i64 { end as i64 } else { last });
-        let missed = if room != 0 && last > first { (last - first) as u32 } else { 0 };
+        let missed = if gap_bytes != 0 && last > first { (last - first) as u32 } else { 0 };
         let unread = if unknown > missed { unknown } else { missed };
         counts.blind_bytes = counts.blind_bytes.wrapping_add(unread);
         counts.desyncs = counts.desyncs.wrapping_add((unread != 0) as u32);
     }
 
-    /// Whether a segment ahead of a gap is to wait until that is filled. The first byte of a connection is always waited for.
+    /// Returns true if a segment ahead of a gap is withheld. A gap at the first byte of a connection is never
+    /// skipped.
     #[inline(always)]
-    fn waits(&mut self, seq: u32, opened: bool) -> bool {
+    fn is_withheld_ahead(&mut self, seq: u32, opened: bool) -> bool {
         if self.ahead == 0 || (seq.wrapping_sub(self.ahead_seq) as i32) < 0 {
             (self.ahead, self.ahead_seq) = (1, seq);
             return true;
@@ -136,9 +145,9 @@ impl Stream {
         self.ahead < MAX_AHEAD
     }
 
-    /// Goes on behind bytes that took another way: the stream is blind from here.
+    /// Skips the gap before `seq`. The stream is blind from `seq` on.
     #[inline(always)]
-    fn jump(&mut self, seq: u32, counts: &mut SegmentCounts) {
+    fn skip_gap(&mut self, seq: u32, counts: &mut SegmentCounts) {
         counts.desyncs = counts.desyncs.wrapping_add((self.framing.sync == sync::IN_SYNC) as u32);
         self.framing.finish_message(counts);
         self.framing = Framing { sync: sync::BLIND, ..Framing::zeroed() };
@@ -148,7 +157,7 @@ impl Stream {
         self.gap_end = seq;
         let gap = seq.wrapping_sub(self.next_seq);
         let sent = self.sent.wrapping_add(gap);
-        // What lies in the gap may come again too, and is counted then.
+        // The bytes of the gap may still arrive, and are counted then.
         self.sent = if sent > MAX_REPEATED || gap > MAX_REPEATED { MAX_REPEATED } else { sent };
     }
 }
