@@ -1,12 +1,13 @@
-//! Whose a connection is, where several sessions go to one place: its first message tells.
+//! Session lookup at a shared endpoint: the first message of a connection identifies its session.
 
 use crate::abi::{Connection, Session, Target, flag, kind, undeclared};
 
-use super::env::{Env, Switches};
+use super::env::Env;
+use super::epoch::is_before;
+use super::switches::{HOST, Switches};
 use super::verdict::Verdict;
-use super::{HOST, is_before};
 
-/// Whether the first message of a connection is awaited, to tell or to confirm whose it is.
+/// Returns true if the first message of a connection has to identify or confirm the session.
 #[inline(always)]
 pub(super) fn awaits_identity(session: &Session, connection: &mut Connection) -> bool {
     if connection.pending == 0 || connection.pending == Connection::CANDIDATE {
@@ -18,26 +19,29 @@ pub(super) fn awaits_identity(session: &Session, connection: &mut Connection) ->
     connection.pending != 0
 }
 
-/// Takes note of the CompIDs that a connection shows, and compares them where it is known whose it is. True once it must be found out.
+/// Records the CompIDs of the first message. Returns true if they are complete and have to identify the
+/// session.
+///
+/// If the session is known, a mismatch causes an event.
 #[inline(always)]
-pub(super) fn record_comp_ids<W: Env>(env: &mut W, session: &Session, connection: &mut Connection) -> bool {
-    let (shown, identified, desyncs) = {
+pub(super) fn record_comp_ids<E: Env>(env: &mut E, session: &Session, connection: &mut Connection) -> bool {
+    let (comp_ids, complete, desyncs) = {
         let counts = env.counts();
         (counts.comp_ids, counts.identity_complete, counts.desyncs)
     };
     if desyncs != 0 {
-        // Of a message that could not be read to its end nothing holds.
+        // CompIDs of an incomplete message are not trusted.
         connection.comp_ids = [0; 4];
     }
     let mut i = 0;
-    while i < shown.len() {
-        // The first value of a field counts, as for every engine.
+    while i < comp_ids.len() {
+        // FIX engines use the first value of a repeated field.
         if connection.comp_ids[i] == 0 {
-            connection.comp_ids[i] = shown[i];
+            connection.comp_ids[i] = comp_ids[i];
         }
         i += 1;
     }
-    if identified == 0 {
+    if complete == 0 {
         return false;
     }
     connection.pending = 0;
@@ -47,52 +51,56 @@ pub(super) fn record_comp_ids<W: Env>(env: &mut W, session: &Session, connection
     connection.shared_endpoint != 0
 }
 
-/// The session that a connection to a shared place is, by the CompIDs that it has shown, and its switches; `undeclared` are those of
-/// what nobody declared.
+/// Assigns a connection at a shared endpoint to its session, by its CompIDs. Returns the session and its
+/// switches.
+///
+/// `undeclared` are the switches of the pseudo-session `undeclared`. `Err` is the verdict on the segment.
 #[inline(always)]
-pub(super) fn assign_session<W: Env>(
-    env: &mut W,
+pub(super) fn assign_session<E: Env>(
+    env: &mut E,
     connection: &mut Connection,
     undeclared: Switches,
-) -> Result<(W::Session, Switches), Verdict> {
+) -> Result<(E::Session, Switches), Verdict> {
     let Target::Shared { endpoint, mask } = Target::unpack(connection.shared_endpoint) else {
         return Err(Verdict::Unconfigured);
     };
-    let mut ids = connection.comp_ids;
+    let mut comp_ids = connection.comp_ids;
     let mut i = 0;
-    while i < ids.len() {
+    while i < comp_ids.len() {
         if mask >> i & 1 == 0 {
-            ids[i] = 0;
+            comp_ids[i] = 0;
         }
         i += 1;
     }
-    let number = env.session_by_comp_ids(endpoint, ids);
+    let number = env.session_by_comp_ids(endpoint, comp_ids);
     let session = env.session(number).ok_or(Verdict::Unconfigured)?;
-    let other_user = session.flags & flag::MATCH_UID != 0 && session.uid != connection.uid;
-    if number == 0 || other_user {
+    let wrong_user = session.flags & flag::MATCH_UID != 0 && session.uid != connection.uid;
+    if number == 0 || wrong_user {
         let session = env.session(0).ok_or(Verdict::Unconfigured)?;
         return undeclared_verdict(env, connection).map_or(Ok((session, undeclared)), Err);
     }
     connection.session = number;
-    // Its SYN was before it was known which trips concern it.
     let (history, switches) = (env.history(&session), env.switches(&session));
-    let born = if connection.opened == 1 { connection.opened_ns } else { session.declared_ns };
-    let young = is_before(history.raised_ns, born);
-    connection.epoch = if young { switches.epoch } else { Connection::FENCE_PENDING };
-    if young && switches.causes != 0 && env.is_isolated(session.scopes[0], history.resets) {
+    let opened_ns = if connection.opened == 1 { connection.opened_ns } else { session.declared_ns };
+    let is_current = is_before(history.raised_ns, opened_ns);
+    connection.epoch = if is_current { switches.epoch } else { Connection::FENCE_PENDING };
+    if is_current && switches.causes != 0 && env.is_isolated(session.scopes[0], history.resets) {
         return Err(Verdict::Tripped);
     }
     Ok((session, switches))
 }
 
-/// Orders that a connection may send unread, by the count of its bytes, before it has told whose it is: room for the line or the header
-/// of a proxy (107 bytes and 232 at most, haproxy's proxy-protocol.txt) before the Logon.
+/// Maximum number of unread orders before the first message, by the count of bytes.
+///
+/// The number leaves room for a PROXY protocol header before the Logon: at most 107 bytes in version 1 and
+/// 232 bytes in version 2 (haproxy's proxy-protocol.txt).
 const MAX_UNREAD: u32 = 4;
 
-/// What becomes of a segment of a connection to a shared place that has not told whose it is, where something in it could not be read:
-/// it may be anyone's there, so all sessions of the place must let it pass.
+/// Returns the verdict on a segment with unread bytes before the first message at a shared endpoint.
+///
+/// The connection may belong to any session of the endpoint. `None` if all sessions pass the segment.
 #[inline(always)]
-pub(super) fn unidentified_verdict<W: Env>(env: &mut W, connection: &mut Connection) -> Option<Verdict> {
+pub(super) fn unidentified_verdict<E: Env>(env: &mut E, connection: &mut Connection) -> Option<Verdict> {
     if env.counts().unread == 0 {
         return None;
     }
@@ -115,27 +123,29 @@ pub(super) fn unidentified_verdict<W: Env>(env: &mut W, connection: &mut Connect
     None
 }
 
-/// True where a number that must be is not.
+/// Returns true if a required CompID differs.
 #[inline(always)]
-fn differ(expected: &[u32; 4], shown: &[u32; 4]) -> bool {
+fn differ(required: &[u32; 4], found: &[u32; 4]) -> bool {
     let mut i = 0;
     let mut differ = false;
     while i < 4 {
-        differ |= expected[i] != 0 && expected[i] != shown[i];
+        differ |= required[i] != 0 && required[i] != found[i];
         i += 1;
     }
     differ
 }
 
-/// What becomes of a connection whose first message is of no declared session; `None` where it counts as undeclared.
+/// Returns the verdict on the first message of an undeclared connection.
+///
+/// `None` if the connection counts for the pseudo-session `undeclared`.
 #[inline(always)]
-fn undeclared_verdict<W: Env>(env: &mut W, connection: &mut Connection) -> Option<Verdict> {
+fn undeclared_verdict<E: Env>(env: &mut E, connection: &mut Connection) -> Option<Verdict> {
     let policy = env.undeclared();
     if policy == undeclared::IGNORE {
         connection.session = Connection::IGNORED;
         return Some(Verdict::Ignored);
     }
     env.emit(kind::UNDECLARED, HOST, 0);
-    // Block, or a code that no version knows: closed.
+    // An unknown code blocks, like BLOCK: the program fails closed.
     (policy != undeclared::WATCH).then_some(Verdict::Undeclared)
 }

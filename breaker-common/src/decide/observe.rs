@@ -1,4 +1,4 @@
-//! What comes in: read and counted, never withheld.
+//! Inbound segments: they are read and counted, never withheld.
 
 use crate::abi::{Connection, Inbound, Session, cause, flag};
 use crate::limits;
@@ -7,19 +7,18 @@ use crate::message::InboundClass;
 use super::env::Env;
 use super::segment::{ACK, SYN, Segment};
 
-/// Takes note of a segment that comes in for a session: what it reports counts for limits, and nothing of it is ever withheld.
+/// Counts the messages of an inbound segment of a session for the inbound limits.
 ///
-/// It counts only where the connection's own socket would take it: a forger who does not see the connection knows neither what comes next
-/// nor what was sent.
+/// A segment counts only if the connection's own socket would accept the segment. A blind attacker knows
+/// neither the next sequence number nor the sent bytes.
 #[inline(always)]
-pub fn observe<W: Env>(
-    env: &mut W,
+pub fn observe<E: Env>(
+    env: &mut E,
     session: &Session,
     connection: &Connection,
     inbound: &mut Inbound,
     segment: &Segment,
 ) {
-    // A SYN that comes again late starts nothing anew: what came in on ports that are taken over goes with their connection.
     if segment.length == 0 || session.flags & flag::OPAQUE != 0 || !is_acknowledging(connection, segment) {
         return;
     }
@@ -38,15 +37,18 @@ pub fn observe<W: Env>(
     limits::charge_inbound(session, env, |env, exceeded| env.trip(exceeded.scope, cause::RATE, exceeded));
 }
 
-/// Bytes that may be sent while `sent` and `next_seq` are read one after the other: more than any segment has, and its SYN and FIN.
+/// Maximum number of bytes sent between the reads of `sent` and `next_seq`: more than a segment with SYN and
+/// FIN.
 const MAX_IN_FLIGHT: u32 = 1 << 20;
 
-/// Whether a segment acknowledges what the connection has sent (RFC 5961, 5): not more, and not what is long acknowledged.
+/// Returns true if the acknowledgement of a segment is acceptable (RFC 5961, section 5).
+///
+/// The segment must acknowledge neither unsent bytes nor bytes that were acknowledged long ago.
 #[inline(always)]
 fn is_acknowledging(connection: &Connection, segment: &Segment) -> bool {
     let stream = &connection.stream;
     let outstanding = stream.next_seq.wrapping_add(1).wrapping_sub(segment.ack);
-    // Of a connection that was joined nobody knows how much it has sent before.
+    // The bytes sent before a connection was joined are unknown.
     let sent = if connection.opened == 0 { 1 << 30 } else { stream.sent };
     segment.flags & ACK != 0 && outstanding <= sent.wrapping_add(MAX_IN_FLIGHT)
 }

@@ -1,45 +1,46 @@
-//! What is judged: a segment, and the connection that it is a part of.
+//! The input of a decision: a segment, and the connection that contains the segment.
 
 use bytemuck::Zeroable;
 
 use crate::abi::{Connection, Stream, Target};
 
-/// A TCP segment that a session sends, as its headers tell.
+/// A TCP segment of a session, from the packet headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Segment {
-    /// Sequence number of the segment: of its SYN where it has one, else of its first payload byte.
+    /// Sequence number of the SYN, or of the first payload byte.
     pub seq: u32,
     /// Bytes of payload.
     pub length: u32,
-    /// What it acknowledges: set only where the segment comes in.
+    /// Acknowledgement number. Set only for inbound segments.
     pub ack: u32,
-    /// TCP flags as in byte 13 of the header (RFC 9293): [`FIN`], [`SYN`], [`RST`], [`ACK`], [`URG`].
+    /// TCP flags, byte 13 of the header (RFC 9293): [`FIN`], [`SYN`], [`RST`], [`ACK`], [`URG`].
     pub flags: u8,
-    /// It is the first of several IP fragments, so its payload is not whole.
+    /// True for the first of several IP fragments: the payload is incomplete.
     pub fragment: bool,
-    /// Its payload lies in pages that the sender may still change.
+    /// True if the payload is in pages that the sender may still change.
     pub shared_pages: bool,
 }
 
-/// TCP flag: no more data from the sender.
+/// TCP flag: the sender sends no more data.
 pub const FIN: u8 = 0x01;
-/// TCP flag: synchronise sequence numbers, the start of a connection.
+/// TCP flag: the connection starts, with this sequence number.
 pub const SYN: u8 = 0x02;
 /// TCP flag: reset the connection.
 pub const RST: u8 = 0x04;
-/// TCP flag: the acknowledgement number holds.
+/// TCP flag: the acknowledgement number is valid.
 pub const ACK: u8 = 0x10;
-/// TCP flag: a byte of the payload is urgent, and not in the stream that the peer reads (RFC 6093, 3).
+/// TCP flag: a byte of the payload is urgent and is not in the stream that the peer reads (RFC 6093, section
+/// 3).
 pub const URG: u8 = 0x20;
 
 impl Segment {
-    /// True where the bytes of the payload are not those that the peer's application reads.
+    /// Returns true if the peer's application may read other bytes than those of the payload.
     #[inline(always)]
     pub fn is_unreadable(&self) -> bool {
         self.fragment | self.shared_pages || self.flags & URG != 0
     }
 
-    /// True where it opens a connection.
+    /// Returns true if the segment opens a connection: a SYN without ACK.
     #[inline(always)]
     pub fn opens_connection(&self) -> bool {
         self.flags & (SYN | ACK) == SYN
@@ -47,14 +48,16 @@ impl Segment {
 }
 
 impl Connection {
-    /// A connection that is not in the table yet, at a segment of it. `word` says whose it is ([`Target`]).
+    /// Creates the state of a connection at its first segment. `target` is the packed [`Target`] of its
+    /// endpoint.
     ///
-    /// Where its SYN was not seen it is live only where nothing has tripped since its session was declared, and its framing is not known.
-    pub fn new(word: u32, segment: &Segment) -> Self {
-        let (session, shared_endpoint) = match Target::unpack(word) {
+    /// A connection without a seen SYN is blind. It is live only if no scope has tripped since the
+    /// declaration of its session.
+    pub fn new(target: u32, segment: &Segment) -> Self {
+        let (session, shared_endpoint) = match Target::unpack(target) {
             Target::None => (0, 0),
             Target::Session(session) => (session, 0),
-            Target::Shared { .. } => (0, word),
+            Target::Shared { .. } => (0, target),
         };
         let known = Self { session, shared_endpoint, pending: 1, ..Self::zeroed() };
         if segment.flags & SYN == 0 {
@@ -64,27 +67,30 @@ impl Connection {
         Self { epoch: Self::NEW, isn: segment.seq, opened: 1, stream, ..known }
     }
 
-    /// A FIX flow that no session declares, at its first FIX byte: it is as old as that. Blocked (`blocked_ns` is not 0, but CLOCK_MONOTONIC),
-    /// it is fenced from the start. `whole`: it has shown enough bytes to be taken for FIX.
-    pub fn undeclared(seq: u32, blocked_ns: u64, whole: bool) -> Self {
-        let blocked = whole && blocked_ns != 0;
+    /// Creates the state of an undeclared connection at its first FIX byte. The connection is as old as this
+    /// byte.
+    ///
+    /// `confirmed`: the first bytes are enough to be sure of FIX. If `blocked_ns` (CLOCK_MONOTONIC) is not 0,
+    /// a confirmed connection is fenced from the start.
+    pub fn undeclared(seq: u32, blocked_ns: u64, confirmed: bool) -> Self {
+        let blocked = confirmed && blocked_ns != 0;
         let (epoch, closed_ns) = if blocked { (Self::FENCED, blocked_ns) } else { (Self::NEW, 0) };
-        let pending = if whole { 0 } else { Self::CANDIDATE };
+        let pending = if confirmed { 0 } else { Self::CANDIDATE };
         Self { epoch, closed_ns, pending, stream: Stream::at(seq), ..Self::zeroed() }
     }
 
-    /// A connection that is no session's: one that the peer opened, to a service of this host.
+    /// Creates the state of a connection that the peer opened, to a service of this host. No session owns it.
     pub fn ignored() -> Self {
         Self { session: Self::IGNORED, ..Self::zeroed() }
     }
 
-    /// True where a segment is the SYN of this connection, sent for the first time or again.
+    /// Returns true if a segment is the SYN of this connection, first or repeated.
     #[inline(always)]
     pub fn is_opened_by(&self, segment: &Segment) -> bool {
         segment.flags & SYN != 0 && self.opened == 1 && self.isn == segment.seq
     }
 
-    /// True where a segment is the first one behind this connection's SYN, so that the peer has answered it.
+    /// Returns true if a segment is the first one after the SYN, so that the peer has answered.
     #[inline(always)]
     pub fn is_established_by(&self, segment: &Segment) -> bool {
         let follows = segment.seq == self.isn.wrapping_add(1);

@@ -1,4 +1,4 @@
-//! What comes of it, and how that is counted.
+//! The verdict on a segment, and its counters.
 
 use core::hint::cold_path;
 
@@ -6,43 +6,44 @@ use crate::abi::{Counters, reason};
 use crate::counts::SegmentCounts;
 use crate::message::InboundClass;
 
-/// What becomes of a segment, and why.
+/// Verdict on a segment, with its reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It has no payload and passes.
+    /// Passed: the segment has no payload.
     Control,
-    /// Its payload passes.
+    /// Passed: the segment has payload.
     Passed,
-    /// Withheld: its connection is older than the last trip or reset, or something of it was withheld before.
+    /// Withheld: the connection is fenced. It is older than the last trip or reset, or a segment was withheld
+    /// before.
     Fenced,
-    /// Withheld: with it a limit would be passed. Its scope has tripped.
+    /// Withheld: the segment would exceed a limit. The scope of the limit has tripped.
     Limit,
-    /// Withheld: a scope is tripped, and the policy lets no such message pass meanwhile.
+    /// Withheld: a scope is tripped, and the policy does not pass such a message.
     Tripped,
-    /// Withheld: SYN of a session that is cut off altogether while tripped.
+    /// Withheld: a SYN of an isolated session.
     Isolated,
-    /// Withheld: the stream cannot be followed, and the policy says to trip then.
+    /// Withheld: the framing was lost, and the policy trips on a desync.
     Desync,
-    /// Withheld: it holds an order that a session repeats after a trip.
+    /// Withheld: the segment has an order with PossDupFlag(43)=Y after a trip.
     Replay,
-    /// Withheld: the agent is silent, and the policy says to trip then.
+    /// Withheld: the agent's heartbeat is too old, and the policy trips on its loss.
     Deadman,
-    /// Withheld: its Logon is of no declared session, and the policy says to block that.
+    /// Withheld: the Logon matches no declared session, and the policy blocks undeclared flows.
     Undeclared,
-    /// Withheld until what comes before it was let through: it lies ahead of a gap.
+    /// Withheld: the segment is ahead of a gap, until the gap is filled.
     Ahead,
-    /// Withheld: it is of another connection with the same addresses.
+    /// Withheld: the segment belongs to another connection with the same addresses.
     Foreign,
-    /// Withheld: a fragment of a session's segment.
+    /// Withheld: the first IP fragment of a session's segment.
     Fragmented,
-    /// It passes: its Logon is of no declared session, and the policy says not to look at that.
+    /// Passed: the Logon matches no declared session, and the policy ignores undeclared flows.
     Ignored,
-    /// It passes: the maps do not say whose it is.
+    /// Passed: the maps have no entry of the session.
     Unconfigured,
 }
 
 impl Verdict {
-    /// True where the segment must not leave.
+    /// Returns true if the segment is withheld.
     pub fn withheld(self) -> bool {
         match self {
             Self::Control | Self::Passed | Self::Ignored | Self::Unconfigured => false,
@@ -60,12 +61,12 @@ impl Verdict {
         }
     }
 
-    /// True where what is withheld says nothing against its connection, which goes on.
+    /// Returns true if the connection stays alive although the segment is withheld.
     pub fn spares_connection(self) -> bool {
         matches!(self, Self::Isolated | Self::Ahead | Self::Foreign | Self::Fragmented)
     }
 
-    /// The counter of packets that ended this way.
+    /// Returns the reason: the index of the packet counter.
     pub fn reason(self) -> u32 {
         match self {
             Self::Control => reason::CONTROL,
@@ -88,7 +89,7 @@ impl Verdict {
 }
 
 impl Counters {
-    /// Counts what came in.
+    /// Counts the messages of an inbound segment.
     #[inline(always)]
     pub fn count_inbound(&mut self, counts: &SegmentCounts) {
         self.inbound_desyncs += counts.desyncs as u64;
@@ -99,7 +100,7 @@ impl Counters {
         }
     }
 
-    /// Counts a segment and what it held.
+    /// Counts an outbound segment and its messages.
     #[inline(always)]
     pub fn count(&mut self, verdict: Verdict, counts: &SegmentCounts) {
         if matches!(verdict, Verdict::Control | Verdict::Ignored | Verdict::Unconfigured) {
