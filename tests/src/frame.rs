@@ -152,7 +152,7 @@ pub fn message(begin: &str, msg_type: &str, fields: &[u8]) -> Vec<u8> {
 }
 
 /// A FIX message with this body, from MsgType(35) to the field before the checksum; `|` in it stands for SOH.
-pub fn spelt(body: &str) -> Vec<u8> {
+pub fn message_with_body(body: &str) -> Vec<u8> {
     framed("FIX.4.4", body.replace('|', "\x01").as_bytes())
 }
 

@@ -13,10 +13,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use breaker_user::testbed::{Namespace, Offload, Result, TwoHosts, veth};
-use serde_json::Value;
 
-use crate::empty::Empty;
-use crate::rig::{Network, Rig};
+use crate::empty_program::EmptyProgram;
+use crate::testbed::{Network, Testbed};
 
 /// See the module. All of it goes when this goes.
 pub struct Gateway {
@@ -27,7 +26,7 @@ pub struct Gateway {
     /// The venue.
     pub venue: Namespace,
     /// At the trading host's interface: see [`Gateway::new`].
-    _card: Empty,
+    _card: EmptyProgram,
 }
 
 /// What the trading host's stack leaves to its network card, as `ethtool -K` has it. A card that is a veth does nothing of it.
@@ -98,7 +97,7 @@ impl Gateway {
         }
         // What XDP sends back over a veth waits until something else comes, unless XDP is at the other end too (kernel
         // `veth_xdp_flush`). Network cards do not wait.
-        let card = firm.run(|| Empty::open().attach(TwoHosts::INTERFACE));
+        let card = firm.run(|| EmptyProgram::open().attach(TwoHosts::INTERFACE));
         ends.iter().try_for_each(|(namespace, interface, _)| namespace.wait_until_up(interface))?;
         for (family, prefix) in [(0, 24), (1, 64)] {
             firm.add_route([v4(9, 0), v6(9, 0)][family], prefix, inside[family])?;
@@ -120,6 +119,14 @@ impl Network for Gateway {
 
     fn host(&self) -> &Namespace {
         &self.gateway
+    }
+
+    fn firm(&self) -> &Namespace {
+        &self.firm
+    }
+
+    fn venue(&self) -> &Namespace {
+        &self.venue
     }
 }
 
@@ -156,15 +163,15 @@ impl Hook {
 }
 
 /// A gateway with breaker.
-pub type Inline = Rig<Gateway>;
+pub type Inline = Testbed<Gateway>;
 
-impl Rig<Gateway> {
+impl Testbed<Gateway> {
     /// Loads a policy on the gateway's inside interface, by the command line. The text is what follows `[host]`, its
     /// `interfaces`, `mode` and `hook`.
     pub fn inline(hook: Hook, offloads: Offloads, policy: &str) -> Self {
-        let rig = Self::inline_unloaded(hook, offloads, policy);
-        rig.put_in_force();
-        rig
+        let testbed = Self::inline_unloaded(hook, offloads, policy);
+        testbed.load_cli();
+        testbed
     }
 
     /// The same, with nothing loaded.
@@ -173,65 +180,13 @@ impl Rig<Gateway> {
         Self::on(Gateway::new(offloads).expect("making namespaces"), &(host + policy))
     }
 
-    /// `breaker load`.
-    pub fn put_in_force(&self) {
-        let config = self.config().display().to_string();
-        let ran = self.cli(&["load", "--config", &config]);
-        assert_eq!(ran.status.code(), Some(0), "loading: {}", String::from_utf8_lossy(&ran.stderr));
-    }
-
-    /// What `breaker status --json` prints on the gateway.
-    pub fn shown(&self) -> Shown {
-        let ran = self.cli(&["status", "--json"]);
-        Shown(serde_json::from_slice(&ran.stdout).unwrap_or_else(|error| {
-            panic!("{error}: {:?}, {}", ran.status.code(), String::from_utf8_lossy(&ran.stderr))
-        }))
-    }
-}
-
-/// What `status --json` printed.
-#[derive(Debug)]
-pub struct Shown(pub Value);
-
-impl Shown {
-    /// Mode and hook of the inside interface, and that the program stands there.
-    pub fn stands(&self, hook: Hook) -> bool {
-        let interface = &self.0["interfaces"][0];
+    /// Whether status shows the program attached to the inside interface by this hook.
+    pub fn is_attached_by(&self, hook: Hook) -> bool {
+        let status = self.status_json();
+        let interface = &status["interfaces"][0];
         interface["name"] == Gateway::INSIDE
             && interface["mode"] == Hook::MODE
             && interface["hook"] == hook.shown()
             && interface["attached"] == true
     }
-
-    /// Whether a scope is tripped, and why.
-    pub fn causes(&self, scope: &str) -> Vec<&str> {
-        let scopes = self.0["scopes"].as_array().expect("scopes");
-        let found = scopes.iter().find(|one| one["scope"] == scope).expect("the scope");
-        found["causes"].as_array().expect("causes").iter().filter_map(Value::as_str).collect()
-    }
-
-    /// Messages of a class that a session sent: passed, withheld.
-    pub fn messages(&self, session: &str, class: &str) -> (u64, u64) {
-        let of = &self.session(session)["messages"][class];
-        (number(&of["passed"]), number(&of["withheld"]))
-    }
-
-    /// Segments of a session with bytes seen before.
-    pub fn retransmitted(&self, session: &str) -> u64 {
-        number(&self.session(session)["retransmitted"])
-    }
-
-    /// Times that a session's stream was lost.
-    pub fn desyncs(&self, session: &str) -> u64 {
-        number(&self.session(session)["desyncs"])
-    }
-
-    fn session(&self, name: &str) -> &Value {
-        let sessions = self.0["sessions"].as_array().expect("sessions");
-        sessions.iter().find(|one| one["name"] == name).expect("the session")
-    }
-}
-
-fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
 }

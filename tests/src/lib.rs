@@ -1,34 +1,33 @@
-//! What the tests share: a loaded breaker between namespaces, and crafted packets.
+//! The test kit: breaker on hosts that are network namespaces, crafted packets, and peers that record what arrives.
 //!
-//! Everything is made in namespaces without names and on a BPF file system of their own, so that nothing can be left behind.
+//! Namespaces have no names, and each has a BPF file system of its own. Both end with the test, so that nothing is left behind.
 
-pub mod allow;
+pub mod allow_list;
 pub mod bench;
-pub mod counts;
+pub mod cli;
 pub mod cpu;
-pub mod crowd;
-pub mod dice;
-pub mod empty;
+pub mod empty_program;
 pub mod frame;
-pub mod fresh;
 pub mod gateway;
-pub mod raw;
-pub mod rig;
-pub mod sink;
+pub mod instructions;
+pub mod many_sessions;
+pub mod packet_socket;
+pub mod receiver;
+pub mod rng;
+pub mod root;
+pub mod sequence;
+pub mod test_run;
+pub mod testbed;
+pub mod user_tcp;
 pub mod venue;
 
-/// True where the privileged tests can run. Without root they say so and pass: they are for `cargo xtask test`, which asks for it.
-pub fn privileged() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        println!("SKIP: needs root");
-    }
-    root
-}
-
-/// How many times slower than a processor this machine is: 1, or what `cargo xtask kernels` says of the machine that it emulates.
-/// Tests take that many times fewer cases, and wait that many times longer.
+/// How many times slower than a processor this machine is: 1, or the number in `BREAKER_TESTS_SLOWNESS`.
+/// `cargo xtask kernels` sets the variable for an emulated machine. Tests then take that many times fewer cases and wait that
+/// many times longer.
+///
+/// # Panics
+/// If the variable holds no number.
 pub fn slowness() -> u32 {
     std::env::var("BREAKER_TESTS_SLOWNESS")
-        .map_or(1, |text| text.parse().expect("a number in BREAKER_TESTS_SLOWNESS"))
+        .map_or(1, |text| text.parse().expect("BREAKER_TESTS_SLOWNESS must be a number"))
 }

@@ -8,11 +8,9 @@ use std::time::Duration;
 use breaker_common::message::InboundClass;
 use breaker_user::testbed::Namespace;
 use rustix::net::sockopt::set_socket_send_buffer_size;
-use serde_json::Value;
 
-use crate::dice::Dice;
 use crate::frame::message;
-use crate::rig::{Network, Rig};
+use crate::rng::Rng;
 
 /// Nothing on a cable as short as this takes longer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -76,11 +74,11 @@ pub fn kinds() -> Vec<(Vec<u8>, InboundClass)> {
 }
 
 /// So many messages of all kinds, and how many of each class are among them: fills, rejects, others.
-pub fn any(dice: &mut Dice, count: usize) -> (Vec<u8>, [u64; 3]) {
+pub fn any(rng: &mut Rng, count: usize) -> (Vec<u8>, [u64; 3]) {
     let kinds = kinds();
     let (mut bytes, mut counts) = (Vec::new(), [0; 3]);
     for _ in 0..count {
-        let (message, class) = &kinds[dice.below(kinds.len() as u64) as usize];
+        let (message, class) = &kinds[rng.below(kinds.len() as u64) as usize];
         bytes.extend_from_slice(message);
         counts[position(*class)] += 1;
     }
@@ -115,7 +113,7 @@ impl Pair {
     }
 
     /// Keeps what is on its way below so many bytes, so that no queue on the way is full and drops any of it.
-    pub fn in_flight(self, bytes: usize) -> Self {
+    pub fn limit_in_flight(self, bytes: usize) -> Self {
         for end in [&self.firm, &self.venue] {
             set_socket_send_buffer_size(end, bytes).expect("setting a buffer's size");
         }
@@ -155,31 +153,13 @@ fn pass(from: &mut TcpStream, to: &mut TcpStream, parts: &[&[u8]]) {
 }
 
 /// Cuts bytes at random: many small parts, some of up to `most` bytes.
-pub fn cut<'a>(dice: &mut Dice, mut bytes: &'a [u8], most: u64) -> Vec<&'a [u8]> {
+pub fn cut<'a>(rng: &mut Rng, mut bytes: &'a [u8], most: u64) -> Vec<&'a [u8]> {
     let mut parts = Vec::new();
     while !bytes.is_empty() {
-        let most = if dice.below(4) == 0 { most } else { 300 };
-        let (part, rest) = bytes.split_at((1 + dice.below(most) as usize).min(bytes.len()));
+        let most = if rng.below(4) == 0 { most } else { 300 };
+        let (part, rest) = bytes.split_at((1 + rng.below(most) as usize).min(bytes.len()));
         parts.push(part);
         bytes = rest;
     }
     parts
-}
-
-impl<N: Network> Rig<N> {
-    /// What `breaker status --json` prints.
-    pub fn status_json(&self) -> Value {
-        let ran = self.cli(&["status", "--json"]);
-        serde_json::from_slice(&ran.stdout).unwrap_or_else(|error| {
-            panic!("{error}: {:?}, {}", ran.status.code(), String::from_utf8_lossy(&ran.stderr))
-        })
-    }
-
-    /// What came in for a session, as that says it: fills, rejects, others.
-    pub fn came_in(&self, session: &str) -> [u64; 3] {
-        let status = self.status_json();
-        let sessions = status["sessions"].as_array().expect("sessions");
-        let inbound = &sessions.iter().find(|one| one["name"] == session).expect("the session")["inbound"];
-        ["fill", "reject", "other"].map(|kind| inbound[kind].as_u64().unwrap_or_else(|| panic!("{inbound}")))
-    }
 }

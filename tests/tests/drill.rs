@@ -2,15 +2,13 @@
 
 use std::process::Command;
 
-use breaker_tests::privileged;
-use breaker_tests::rig::binary;
+use breaker_tests::cli::binary;
+use breaker_tests::require_root;
 use serde_json::Value;
 
 #[test]
 fn the_knight_drill_keeps_every_promise_and_reports_what_it_measured() {
-    if !privileged() {
-        return;
-    }
+    require_root!();
     let directory = tempfile::TempDir::new().expect("a directory");
     let report = directory.path().join("report.json");
     let ran = Command::new(binary())

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use breaker_tests::frame::{Frame, order};
 use breaker_tests::gateway::{Gateway, Offloads};
-use breaker_tests::privileged;
-use breaker_tests::raw::{PacketSocket, Raw};
-use breaker_tests::sink::{End, Sink};
+use breaker_tests::packet_socket::PacketSocket;
+use breaker_tests::receiver::{End, Receiver};
+use breaker_tests::require_root;
+use breaker_tests::user_tcp::UserTcp;
 use breaker_user::testbed::TwoHosts;
 
 const PORT: u16 = 9001;
@@ -20,13 +21,11 @@ fn lay(offloads: Offloads) -> Gateway {
 
 #[test]
 fn sockets_reach_the_venue_at_once_and_the_gateway_sees_what_a_wire_carries() {
-    if !privileged() {
-        return;
-    }
+    require_root!();
     for offloads in Offloads::ALL {
         let network = lay(offloads);
         for venue in Gateway::VENUE.map(|address| SocketAddr::new(address, PORT)) {
-            let sink = Sink::listen(&network.venue, venue);
+            let receiver = Receiver::listen(&network.venue, venue);
             let inside = PacketSocket::open(&network.gateway, Gateway::INSIDE);
             let start = Instant::now();
             let mut stream = network.firm.run(|| TcpStream::connect(venue)).expect("connecting");
@@ -36,9 +35,9 @@ fn sockets_reach_the_venue_at_once_and_the_gateway_sees_what_a_wire_carries() {
                 start.elapsed()
             );
             stream.write_all(&vec![b'x'; 100_000]).expect("sending");
-            sink.wait("all of it", |all| all[0].bytes.len() == 100_000);
+            receiver.wait("all of it", |all| all[0].bytes.len() == 100_000);
             drop(stream);
-            sink.wait("the end", |all| all[0].end == End::Closed);
+            receiver.wait("the end", |all| all[0].end == End::Closed);
             let mut lengths = Vec::new();
             while let Some((length, frame, right)) = inside.wait(Duration::from_millis(10), |bytes| {
                 let (frame, right) = Frame::parse(bytes)?;
@@ -55,75 +54,69 @@ fn sockets_reach_the_venue_at_once_and_the_gateway_sees_what_a_wire_carries() {
 
 #[test]
 fn an_engine_with_its_own_tcp_is_taken_for_any_other_and_its_host_says_nothing() {
-    if !privileged() {
-        return;
-    }
+    require_root!();
     let network = lay(Offloads::None);
     for venue in Gateway::VENUE.map(|address| SocketAddr::new(address, PORT)) {
-        let sink = Sink::listen(&network.venue, venue);
-        let mut raw = Raw::connect(&network, 40_000, venue);
-        raw.options = 12;
+        let receiver = Receiver::listen(&network.venue, venue);
+        let mut engine = UserTcp::connect(&network, 40_000, venue);
+        engine.options = 12;
         // The third and the fourth the other way round, the second twice, the fifth in two fragments.
-        let mut frames = raw.next(&(0..6).map(order).collect::<Vec<_>>());
+        let mut frames = engine.next(&(0..6).map(order).collect::<Vec<_>>());
         frames.swap(2, 3);
         frames.insert(2, frames[1].clone());
-        raw.transmit(&frames[..5]);
-        raw.transmit_bytes(&frames[5].fragments(64));
-        raw.transmit(&frames[6..]);
-        sink.wait("six orders", |all| all[0].whole("D") == 6);
-        assert_eq!(sink.last().bytes, (0..6).flat_map(order).collect::<Vec<_>>());
+        engine.transmit(&frames[..5]);
+        engine.transmit_bytes(&frames[5].fragments(64));
+        engine.transmit(&frames[6..]);
+        receiver.wait("six orders", |all| all[0].complete("D") == 6);
+        assert_eq!(receiver.last().bytes, (0..6).flat_map(order).collect::<Vec<_>>());
         let mut acknowledged = false;
-        while let Some(heard) = raw.hear(Duration::from_millis(300)) {
-            acknowledged |= heard.ack == raw.seq;
+        while let Some(heard) = engine.receive(Duration::from_millis(300)) {
+            acknowledged |= heard.ack == engine.seq;
         }
         assert!(acknowledged, "the venue acknowledges all of it");
-        assert!(raw.ping(), "{venue} answers a ping");
-        assert_eq!(sink.last().end, End::Open);
-        raw.transmit(&[raw.segment(raw.seq, b"").with_flags(breaker_common::decide::RST)]);
-        sink.wait("the reset", |all| all[0].end == End::Reset);
+        assert!(engine.ping(), "{venue} answers a ping");
+        assert_eq!(receiver.last().end, End::Open);
+        engine.transmit(&[engine.segment(engine.seq, b"").with_flags(breaker_common::decide::RST)]);
+        receiver.wait("the reset", |all| all[0].end == End::Reset);
     }
 }
 
 #[test]
 fn an_engine_hears_data_and_resets_and_not_what_has_a_wrong_checksum() {
-    if !privileged() {
-        return;
-    }
+    require_root!();
     let network = lay(Offloads::None);
     let venue = SocketAddr::new(TwoHosts::VENUE, PORT);
     let listener = network.venue.run(|| std::net::TcpListener::bind(venue)).expect("listening");
-    let mut raw = Raw::connect(&network, 40_000, venue);
+    let mut engine = UserTcp::connect(&network, 40_000, venue);
     let (mut accepted, from) = listener.accept().expect("accepting");
     assert_eq!(from, SocketAddr::new(Gateway::ENGINE[0], 40_000));
     accepted.write_all(b"fill").expect("sending");
-    assert_eq!(raw.read(PATIENCE).as_deref(), Some(&b"fill"[..]));
-    raw.send(b"order");
+    assert_eq!(engine.read(PATIENCE).as_deref(), Some(&b"fill"[..]));
+    engine.send(b"order");
     accepted.read_exact(&mut [0; 5]).expect("what was sent");
     // Unread data makes a reset of a close.
-    raw.send(b"unread");
+    engine.send(b"unread");
     accepted.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     accepted.peek(&mut [0; 1]).expect("it is there");
     drop(accepted);
-    assert!(raw.is_reset(PATIENCE));
+    assert!(engine.is_reset(PATIENCE));
 
-    let mut raw = Raw::connect(&network, 40_001, venue);
+    let mut engine = UserTcp::connect(&network, 40_001, venue);
     let gateway = PacketSocket::open(&network.gateway, Gateway::INSIDE);
-    let mut forged = raw.segment(raw.ack, b"").with_flags(breaker_common::decide::RST);
+    let mut forged = engine.segment(engine.ack, b"").with_flags(breaker_common::decide::RST);
     (forged.from, forged.to) = (forged.to, forged.from);
     forged.hardware.reverse();
     let mut wrong = forged.bytes();
     *wrong.last_mut().expect("bytes") ^= 1;
     gateway.send(&wrong);
-    assert!(!raw.is_reset(Duration::from_millis(50)), "a wrong checksum");
+    assert!(!engine.is_reset(Duration::from_millis(50)), "a wrong checksum");
     gateway.send(&forged.bytes());
-    assert!(raw.is_reset(PATIENCE));
+    assert!(engine.is_reset(PATIENCE));
 }
 
 #[test]
 fn nothing_of_it_shows_on_the_host() {
-    if !privileged() {
-        return;
-    }
+    require_root!();
     let network = lay(Offloads::None);
     for interface in [Gateway::INSIDE, Gateway::OUTSIDE] {
         assert!(network.gateway.index(interface).is_ok());

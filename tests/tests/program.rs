@@ -11,10 +11,11 @@ use aya_obj::programs::XdpAttachType;
 use breaker_common::abi::{Connection, ConnectionKey, Rules, Scope, cause, flag, kind, reason};
 use breaker_common::decide::{FIN, RST, SYN, Segment, Verdict};
 use breaker_common::message::LimitClass;
-use breaker_tests::dice::Dice;
-use breaker_tests::frame::{ACK, Frame, message, order, spelt};
-use breaker_tests::rig::{Rig, run, try_run};
-use breaker_tests::{privileged, slowness};
+use breaker_tests::frame::{ACK, Frame, message, message_with_body, order};
+use breaker_tests::rng::Rng;
+use breaker_tests::test_run::{run, try_run};
+use breaker_tests::testbed::Testbed;
+use breaker_tests::{require_root, slowness};
 use breaker_user::config::ScopeIndex;
 use breaker_user::kernel::{Breaker, Reset};
 use etherparse::{SlicedPacket, TransportSlice};
@@ -121,16 +122,17 @@ impl Sender {
     }
 
     /// The next packet: sequence number, flags, payload.
-    fn next(&mut self, dice: &mut Dice) -> (u32, u8, Vec<u8>) {
-        let packet = match dice.below(40) {
+    fn next(&mut self, rng: &mut Rng) -> (u32, u8, Vec<u8>) {
+        let packet = match rng.below(40) {
             0 | 1 => {
-                self.seq = dice.below(1 << 32) as u32;
+                self.seq = rng.below(1 << 32) as u32;
                 self.pending.clear();
                 if self.session == 4 {
                     let target = ["VENUE-4", "VENUE-5", "VENUE-6", "A-LONG-NAME-OF-SOME-OTHER-VENUE"]
-                        [dice.below(4) as usize];
-                    self.pending =
-                        spelt(&format!("35=A|34=1|52=20261122-09:30:00|49=FIRM|56={target}|98=0|108=30|"));
+                        [rng.below(4) as usize];
+                    self.pending = message_with_body(&format!(
+                        "35=A|34=1|52=20261122-09:30:00|49=FIRM|56={target}|98=0|108=30|"
+                    ));
                 }
                 (self.seq.wrapping_sub(1), SYN, Vec::new())
             }
@@ -139,11 +141,11 @@ impl Sender {
             4 => (self.seq, ACK, Vec::new()),
             5..=7 if self.last.is_some() => return self.last.clone().expect("one"),
             // Bytes that never came, and bytes that are no FIX.
-            8 => self.send(dice.below(200) as u32, vec![b'z'; 1 + dice.below(60) as usize]),
-            9 => self.send(1 + dice.below(300) as u32, order(9)),
+            8 => self.send(rng.below(200) as u32, vec![b'z'; 1 + rng.below(60) as usize]),
+            9 => self.send(1 + rng.below(300) as u32, order(9)),
             _ => {
                 while self.pending.len() < 1_200 {
-                    let one = match dice.below(16) {
+                    let one = match rng.below(16) {
                         0 => message("FIX.4.2", "F", b"11=C\x0141=R\x01"),
                         1 => message("FIXT.1.1", "0", b""),
                         2 => message("FIX.4.4", "R", b"131=Q\x01"),
@@ -156,18 +158,18 @@ impl Sender {
                             message("FIX.4.4", "D", b"34=7\x0195=9\x0196=a\x0143=Y\x01bc\x0143=N\x0111=R\x01")
                         }
                         7 => {
-                            let action = 1 + dice.below(4);
+                            let action = 1 + rng.below(4);
                             message(
                                 "FIXT.1.1",
                                 "CA",
                                 format!("11=M\x011373={action}\x011374=1\x01").as_bytes(),
                             )
                         }
-                        _ => order(dice.below(1_000_000) as u32),
+                        _ => order(rng.below(1_000_000) as u32),
                     };
                     self.pending.extend(one);
                 }
-                let length = 1 + dice.below(1_100) as usize;
+                let length = 1 + rng.below(1_100) as usize;
                 let rest = self.pending.split_off(length);
                 let payload = std::mem::replace(&mut self.pending, rest);
                 self.send(0, payload)
@@ -184,14 +186,14 @@ impl Sender {
     }
 
     /// The next packet of its peer.
-    fn answer(&mut self, dice: &mut Dice) -> (u32, u8, Vec<u8>) {
-        if dice.below(30) == 0 {
-            self.peer_seq = dice.below(1 << 32) as u32;
+    fn answer(&mut self, rng: &mut Rng) -> (u32, u8, Vec<u8>) {
+        if rng.below(30) == 0 {
+            self.peer_seq = rng.below(1 << 32) as u32;
             self.peer_pending.clear();
             return (self.peer_seq.wrapping_sub(1), SYN | ACK, Vec::new());
         }
         while self.peer_pending.len() < 1_200 {
-            let one = match dice.below(9) {
+            let one = match rng.below(9) {
                 0 => message("FIX.4.4", "8", b"37=1\x0195=7\x0196=150=F\x01z\x01150=0\x0139=0\x01"),
                 1 => message("FIX.4.4", "8", b"37=1\x01150=F\x0139=2\x01"),
                 2 => message("FIX.4.2", "8", b"37=1\x0139=1\x01150=1\x01"),
@@ -203,7 +205,7 @@ impl Sender {
             };
             self.peer_pending.extend(one);
         }
-        let rest = self.peer_pending.split_off(1 + dice.below(1_100) as usize);
+        let rest = self.peer_pending.split_off(1 + rng.below(1_100) as usize);
         let payload = std::mem::replace(&mut self.peer_pending, rest);
         let seq = self.peer_seq;
         self.peer_seq = seq.wrapping_add(payload.len() as u32);
@@ -266,7 +268,7 @@ enum Decides {
 
 impl Decides {
     fn open(mode: &str) -> Self {
-        let pin = Rig::root().program();
+        let pin = Testbed::root().program();
         match mode {
             "egress" => Self::Egress(SchedClassifier::from_pin(pin).expect("opening the program")),
             _ => Self::Inline(Xdp::from_pin(pin, XdpAttachType::Interface).expect("opening the program")),
@@ -292,35 +294,33 @@ impl Decides {
 
 #[test]
 fn kernel_and_decide_agree_on_thousands_of_random_packets() {
-    if !privileged() {
-        return;
-    }
+    require_root!();
     for (seed, mode) in [(1, "egress"), (2, "inline"), (3, "egress")] {
-        let mut dice = Dice(0x9e37_79b9_7f4a_7c15 ^ seed);
-        let rig = Rig::new(&format!("mode = \"{mode}\"\n{POLICY}"));
-        rig.inside(|| agree(&mut dice, &mut model(), mode));
+        let mut rng = Rng(0x9e37_79b9_7f4a_7c15 ^ seed);
+        let testbed = Testbed::load(&format!("mode = \"{mode}\"\n{POLICY}"));
+        testbed.on_host(|| agree(&mut rng, &mut model(), mode));
     }
 }
 
-fn agree(dice: &mut Dice, model: &mut Model, mode: &str) {
-    let breaker = Breaker::open(&Rig::root()).expect("opening it");
+fn agree(rng: &mut Rng, model: &mut Model, mode: &str) {
+    let breaker = Breaker::open(&Testbed::root()).expect("opening it");
     let decides = Decides::open(mode);
-    let reads = SchedClassifier::from_pin(Rig::root().inbound_program()).expect("opening the program");
+    let reads = SchedClassifier::from_pin(Testbed::root().inbound_program()).expect("opening the program");
     let mut senders: Vec<_> = (0..8).map(Sender::new).collect();
     let mut settled = false;
     for case in 0..cases() {
-        if dice.below(60) == 0 {
-            throw(dice, &breaker, model);
+        if rng.below(60) == 0 {
+            throw(rng, &breaker, model);
         }
         model.clock += 1;
-        let sender = &mut senders[dice.below(8) as usize];
+        let sender = &mut senders[rng.below(8) as usize];
         let key = key(sender.session, sender.port);
         let from = SocketAddr::new(Ipv4Addr::new(10, 0, 0, 1).into(), sender.port);
         let to = SocketAddr::new(Ipv4Addr::new(10, 0, 0, 2).into(), FIRST_PORT + sender.session as u16);
-        if dice.below(4) == 0 {
-            let (seq, flags, payload) = sender.answer(dice);
+        if rng.below(4) == 0 {
+            let (seq, flags, payload) = sender.answer(rng);
             // Now and then what a forger makes up.
-            let ack = if dice.below(8) == 0 { dice.below(1 << 32) as u32 } else { sender.seq };
+            let ack = if rng.below(8) == 0 { rng.below(1 << 32) as u32 } else { sender.seq };
             let segment = Segment { seq, length: payload.len() as u32, ack, flags, ..Segment::default() };
             model.observe(&key, &segment, &payload);
             let mut frame = Frame::new(to, from, seq, &payload).with_flags(flags);
@@ -328,7 +328,7 @@ fn agree(dice: &mut Dice, model: &mut Model, mode: &str) {
             assert_eq!(run(&reads, &frame.bytes(), 1).verdict, -1, "what comes in passes");
         } else {
             let before = sender.seq;
-            let (seq, flags, payload) = sender.next(dice);
+            let (seq, flags, payload) = sender.next(rng);
             let segment = Segment { seq, length: payload.len() as u32, ack: 0, flags, ..Segment::default() };
             let expected = model.pass(&key, &segment, &payload);
             let frame = Frame::new(from, to, seq, &payload).with_flags(flags);
@@ -336,7 +336,7 @@ fn agree(dice: &mut Dice, model: &mut Model, mode: &str) {
                 expected.map_or_else(|reason| reason == reason::FOREIGN, |verdict| verdict.withheld());
             assert_eq!(decides.withholds(&frame.bytes()), withheld, "case {case}: {segment:?} {expected:?}");
             // TCP goes back to what is missing, sooner or later.
-            if expected == Ok(Verdict::Ahead) && dice.below(3) != 0 {
+            if expected == Ok(Verdict::Ahead) && rng.below(3) != 0 {
                 sender.seq = before;
             }
             settled |= model.connection(&key).is_some_and(|found| [4, 5].contains(&found.session));
@@ -363,11 +363,11 @@ fn agree(dice: &mut Dice, model: &mut Model, mode: &str) {
 }
 
 /// A trip or a reset of some scope, on both sides.
-fn throw(dice: &mut Dice, breaker: &Breaker, model: &mut Model) {
-    let number = dice.below(SCOPES.into()) as u32;
+fn throw(rng: &mut Rng, breaker: &Breaker, model: &mut Model) {
+    let number = rng.below(SCOPES.into()) as u32;
     let index = breaker.names().scope(number).expect("the scope");
     model.clock += 1;
-    if dice.below(3) == 0 {
+    if rng.below(3) == 0 {
         breaker.trip(index, cause::MANUAL).expect("tripping");
         model.trip(number, cause::MANUAL);
         return;
@@ -382,21 +382,19 @@ fn throw(dice: &mut Dice, breaker: &Breaker, model: &mut Model) {
 
 #[test]
 fn a_withheld_segment_becomes_a_well_formed_reset() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::new(
+    require_root!();
+    let testbed = Testbed::load(
         &POLICY
             .replace("on_trip = \"drop\"", "")
             .replace("\"0.0.0.0/0:9001\"", "[\"0.0.0.0/0:9001\", \"[fd00::/8]:9001\"]"),
     );
-    rig.trip("session/s1");
+    testbed.trip("session/s1");
     for (from, to) in [("10.0.0.1:4000", "10.0.0.2:9001"), ("[fd00::1]:4000", "[fd00::2]:9001")] {
         for (options, vlan, length) in [(0, None, 1), (12, None, 1_400), (40, Some(100), 3_000)] {
             let mut frame =
                 Frame::new(from.parse().expect("one"), to.parse().expect("one"), 77_000, &vec![b'8'; length]);
             (frame.options, frame.vlan) = (options, vlan);
-            let ran = rig.run(&frame.bytes(), 1);
+            let ran = testbed.run(&frame.bytes(), 1);
             assert_eq!(ran.verdict, -1, "the reset goes on");
             let packet = SlicedPacket::from_ethernet(&ran.packet).expect("well formed");
             let Some(TransportSlice::Tcp(tcp)) = &packet.transport else { panic!("it is TCP") };
@@ -419,26 +417,24 @@ fn a_withheld_segment_becomes_a_well_formed_reset() {
 
 #[test]
 fn malformed_and_foreign_frames_pass_untouched_whatever_they_hold() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::new(POLICY);
-    rig.trip("host");
+    require_root!();
+    let testbed = Testbed::load(POLICY);
+    testbed.trip("host");
     let whole =
         Frame::new("10.0.0.1:4000".parse().expect("one"), "10.0.0.2:80".parse().expect("one"), 1, b"GET /")
             .bytes();
-    let mut dice = Dice(4711);
+    let mut rng = Rng(4711);
     let mut short = Vec::new();
-    let ran = rig.inside(|| {
-        let program = SchedClassifier::from_pin(Rig::root().program()).expect("opening the program");
+    let ran = testbed.on_host(|| {
+        let program = SchedClassifier::from_pin(Testbed::root().program()).expect("opening the program");
         let mut ran = 0;
         for case in 0..cases() {
             let mut frame = whole.clone();
-            for _ in 0..dice.below(6) {
-                let place = 12 + dice.below(frame.len() as u64 - 12) as usize;
-                frame[place] = dice.below(256) as u8;
+            for _ in 0..rng.below(6) {
+                let place = 12 + rng.below(frame.len() as u64 - 12) as usize;
+                frame[place] = rng.below(256) as u8;
             }
-            frame.truncate(15 + dice.below(frame.len() as u64 - 14) as usize);
+            frame.truncate(15 + rng.below(frame.len() as u64 - 14) as usize);
             let at_session =
                 frame.len() >= 38 && [9001, 9002, 9003].contains(&u16::from_be_bytes([frame[36], frame[37]]));
             match try_run(&program, &frame, 1) {
@@ -456,8 +452,9 @@ fn malformed_and_foreign_frames_pass_untouched_whatever_they_hold() {
     });
     assert!(ran > cases() / 3, "{ran} frames ran");
     // Those that the kernel runs no program over are sent through the hook instead. An older one (6.18.15) has run it over all.
-    let malformed = || rig.breaker(|breaker| breaker.reasons().expect("reasons")[reason::MALFORMED as usize]);
+    let malformed =
+        || testbed.with_breaker(|breaker| breaker.reasons().expect("reasons")[reason::MALFORMED as usize]);
     let before = if short.is_empty() { 0 } else { malformed() };
-    rig.inject(&short);
+    testbed.inject_frames(&short);
     assert!(malformed() > before, "{} short frames, none counted", short.len());
 }

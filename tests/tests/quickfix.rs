@@ -9,8 +9,8 @@
 use std::time::{Duration, Instant};
 
 use breaker_common::message::Class;
-use breaker_tests::privileged;
-use breaker_tests::rig::Rig;
+use breaker_tests::require_root;
+use breaker_tests::testbed::Testbed;
 
 #[path = "../quickfix/engine.rs"]
 mod engine;
@@ -29,14 +29,14 @@ const CANCEL: usize = Class::Cancel as usize;
 const START: Mark = Mark::START;
 
 /// Both engines, logged on, after 20 orders.
-fn trading(rig: &Rig, settings: &str) -> (Engine, Engine) {
-    let venue = Engine::venue(&rig.wire.venue);
-    let mut firm = Engine::firm(&rig.wire.firm, settings);
+fn trading(testbed: &Testbed, settings: &str) -> (Engine, Engine) {
+    let venue = Engine::venue(&testbed.network.venue);
+    let mut firm = Engine::firm(&testbed.network.firm, settings);
     firm.wait_for("logon", START);
     firm.order(1, 20);
     venue.wait_for_orders(20, START);
     assert_eq!(venue.orders_in(START), orders(1..=20, false));
-    assert_eq!(rig.counters(1).passed[ORDER], 20);
+    assert_eq!(testbed.counters(1).passed[ORDER], 20);
     (firm, venue)
 }
 
@@ -58,9 +58,10 @@ fn wait<T>(what: &str, ask: impl Fn() -> Result<T, String>) -> T {
 }
 
 /// Bytes that the trading host's sockets to the venue have queued or not had acknowledged: `tx_queue` in proc_net_tcp(5).
-fn queued(rig: &Rig) -> u64 {
-    let table =
-        rig.inside(|| std::fs::read_to_string("/proc/thread-self/net/tcp")).expect("the table of sockets");
+fn queued(testbed: &Testbed) -> u64 {
+    let table = testbed
+        .on_host(|| std::fs::read_to_string("/proc/thread-self/net/tcp"))
+        .expect("the table of sockets");
     let of = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let queue = fields.get(4)?.split(':').next()?;
@@ -72,21 +73,19 @@ fn queued(rig: &Rig) -> u64 {
 /// By hand, with an engine that does not replay (PersistMessages=N): all that a trip, a reconnect and a reset promise.
 #[test]
 fn trip_reconnect_cancel_order_reset() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::new(POLICY);
-    let (mut firm, venue) = trading(&rig, "PersistMessages=N");
+    require_root!();
+    let testbed = Testbed::load(POLICY);
+    let (mut firm, venue) = trading(&testbed, "PersistMessages=N");
 
     let (at_firm, at_venue) = (firm.mark(), venue.mark());
-    rig.trip("session/x1");
+    testbed.trip("session/x1");
     let (at_firm, at_venue) = (firm.wait_for("logout", at_firm), venue.wait_for("logout", at_venue));
 
     // It comes back by itself, and what adds no risk passes.
     let (at_firm, at_venue) = (firm.wait_for("logon", at_firm), venue.wait_for_logon(at_venue));
     firm.tell("cancel C-1");
     let at_venue = venue.wait_for("taken F C-1 N", at_venue);
-    let counters = rig.counters(1);
+    let counters = testbed.counters(1);
     assert_eq!((counters.passed[CANCEL], counters.withheld[CANCEL], counters.withheld[ORDER]), (1, 0, 0));
 
     // The first order ends that.
@@ -95,10 +94,10 @@ fn trip_reconnect_cancel_order_reset() {
     assert_eq!(firm.orders_out(START), orders(1..=21, false), "the engine believes that it has sent it");
     let at_firm = firm.wait_for("logon", at_firm);
     let at_venue = venue.wait_for_logon(at_venue);
-    assert_eq!(rig.counters(1).withheld[ORDER], 1);
+    assert_eq!(testbed.counters(1).withheld[ORDER], 1);
 
     // That connection is older than the reset, which ends it. The one after it trades.
-    rig.reset("session/x1");
+    testbed.reset("session/x1");
     let (at_firm, at_venue) = (firm.wait_for("logout", at_firm), venue.wait_for("logout", at_venue));
     firm.wait_for("logon", at_firm);
     venue.wait_for_logon(at_venue);
@@ -107,7 +106,7 @@ fn trip_reconnect_cancel_order_reset() {
     let expected = [orders(1..=20, false), orders(22..=26, false)].concat();
     assert_eq!(venue.orders_in(START), expected);
     assert_eq!(venue.orders_taken(START), expected);
-    assert_eq!((rig.counters(1).passed[ORDER], rig.counters(1).withheld[ORDER]), (25, 1));
+    assert_eq!((testbed.counters(1).passed[ORDER], testbed.counters(1).withheld[ORDER]), (25, 1));
     firm.quit();
     venue.wait_for("in 5 - N", at_venue);
 }
@@ -116,13 +115,11 @@ fn trip_reconnect_cancel_order_reset() {
 /// connection at its first order until the reset, and passes after it. Nothing comes but with PossDupFlag=Y.
 #[test]
 fn replays_are_withheld_while_tripped_and_come_as_possible_duplicates_after_the_reset() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::new(POLICY);
-    let (mut firm, venue) = trading(&rig, "");
+    require_root!();
+    let testbed = Testbed::load(POLICY);
+    let (mut firm, venue) = trading(&testbed, "");
     let (at_firm, at_venue) = (firm.mark(), venue.mark());
-    rig.trip("session/x1");
+    testbed.trip("session/x1");
     let (mut at_firm, at_venue) = (firm.wait_for("logout", at_firm), venue.wait_for("logout", at_venue));
 
     // Now or in a second, when it is logged on again: where these are sent does not matter.
@@ -133,17 +130,17 @@ fn replays_are_withheld_while_tripped_and_come_as_possible_duplicates_after_the_
         at_firm = firm.wait_for("logout", at_firm);
     }
     assert_eq!(venue.orders_in(at_venue), [], "nothing of it at the venue");
-    let counters = rig.counters(1);
+    let counters = testbed.counters(1);
     println!("{} withheld in two replays", counters.withheld[ORDER]);
     assert!(counters.withheld[ORDER] >= 2, "each time at least the first order is counted");
     assert_eq!(counters.passed[ORDER], 20);
 
-    rig.reset("session/x1");
+    testbed.reset("session/x1");
     venue.wait_for_orders(10, at_venue);
     firm.order(31, 5);
     venue.wait_for_orders(15, at_venue);
     assert_eq!(venue.orders_taken(at_venue), [orders(21..=30, true), orders(31..=35, false)].concat());
-    assert_eq!(rig.counters(1).passed[ORDER], 20 + venue.orders_in(at_venue).len() as u64);
+    assert_eq!(testbed.counters(1).passed[ORDER], 20 + venue.orders_in(at_venue).len() as u64);
 }
 
 /// The replay guard: what the engine has in its store, and sends again as soon as the venue asks for it, is what the trip was to stop.
@@ -151,17 +148,15 @@ fn replays_are_withheld_while_tripped_and_come_as_possible_duplicates_after_the_
 /// comes, once.
 #[test]
 fn replays_after_the_reset_come_where_the_policy_lets_them() {
-    if !privileged() {
-        return;
-    }
+    require_root!();
     for possdup in ["block", "pass"] {
-        let rig = Rig::new(&POLICY.replace("pass", possdup));
-        let (mut firm, venue) = trading(&rig, "");
+        let testbed = Testbed::load(&POLICY.replace("pass", possdup));
+        let (mut firm, venue) = trading(&testbed, "");
         let (at_firm, at_venue) = (firm.mark(), venue.mark());
-        rig.trip("session/x1");
+        testbed.trip("session/x1");
         let before = firm.wait_for("logout", at_firm);
         firm.order(21, 10);
-        rig.reset("session/x1");
+        testbed.reset("session/x1");
         // The venue asks, and the engine sends again.
         let asked = firm.wait_for("in 2 - N", before);
         let mut sent = firm.wait_for("out D R-21 Y", asked);
@@ -173,33 +168,33 @@ fn replays_after_the_reset_come_where_the_policy_lets_them() {
                 venue.orders_taken(at_venue),
                 [orders(21..=30, true), orders(31..=35, false)].concat()
             );
-            assert_eq!(causes(&rig), [""; 0]);
+            assert_eq!(causes(&testbed), [""; 0]);
             continue;
         }
         for times in 1..=3 {
             if times > 1 {
-                rig.reset("session/x1");
+                testbed.reset("session/x1");
             }
             // Where the engine was back before the reset, that connection is fenced first.
             wait("the guard's trip", || {
-                let found = (causes(&rig), rig.status().packets["replay"]);
+                let found = (causes(&testbed), testbed.status().packets["replay"]);
                 (found == (vec!["replay"], times)).then_some(()).ok_or(format!("{found:?}"))
             });
             sent = firm.wait_for("out D R-21 Y", sent);
         }
-        assert_eq!((venue.orders_in(at_venue), rig.counters(1).passed[ORDER]), (vec![], 20));
+        assert_eq!((venue.orders_in(at_venue), testbed.counters(1).passed[ORDER]), (vec![], 20));
         // Tripped as it is now, a replay is no more than an order.
         let again = firm.mark();
         let again = firm.wait_for("logon", again);
         firm.wait_for("out D R-21 Y", again);
-        assert_eq!((causes(&rig), rig.status().packets["replay"]), (vec!["replay"], 3));
+        assert_eq!((causes(&testbed), testbed.status().packets["replay"]), (vec!["replay"], 3));
         assert_eq!(venue.orders_in(at_venue), []);
     }
 }
 
 /// Why the session is tripped.
-fn causes(rig: &Rig) -> Vec<&'static str> {
-    rig.status().scopes.into_iter().find(|scope| scope.scope == "session/x1").expect("the scope").causes
+fn causes(testbed: &Testbed) -> Vec<&'static str> {
+    testbed.status().scopes.into_iter().find(|scope| scope.scope == "session/x1").expect("the scope").causes
 }
 
 /// Reliability R9, where the trip drops: the engine is told nothing, and all that it sends is queued in TCP, which tries
@@ -207,13 +202,11 @@ fn causes(rig: &Rig) -> Vec<&'static str> {
 /// orders come as possible duplicates on the next connection.
 #[test]
 fn orders_queued_behind_a_drop_never_arrive_as_they_were() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::new(&format!("on_trip = \"drop\"\n{POLICY}"));
-    let (mut firm, venue) = trading(&rig, "");
+    require_root!();
+    let testbed = Testbed::load(&format!("on_trip = \"drop\"\n{POLICY}"));
+    let (mut firm, venue) = trading(&testbed, "");
     let (at_firm, at_venue) = (firm.mark(), venue.mark());
-    rig.trip("session/x1");
+    testbed.trip("session/x1");
     firm.order(21, 100);
     assert_eq!(
         firm.orders_out(at_firm),
@@ -221,13 +214,13 @@ fn orders_queued_behind_a_drop_never_arrive_as_they_were() {
         "the engine believes that it has sent them"
     );
     wait("bytes queued", || {
-        let bytes = queued(&rig);
+        let bytes = queued(&testbed);
         (bytes > 100 * 100).then_some(()).ok_or(format!("{bytes} bytes"))
     });
-    rig.reset("session/x1");
-    let then = rig.counters(1).packets_withheld;
+    testbed.reset("session/x1");
+    let then = testbed.counters(1).packets_withheld;
     wait("TCP tries again after the reset", || {
-        let now = rig.counters(1).packets_withheld;
+        let now = testbed.counters(1).packets_withheld;
         (now > then).then_some(()).ok_or(format!("{now} packets withheld, {then} before it"))
     });
     assert_eq!(venue.orders_in(at_venue), []);
@@ -246,27 +239,25 @@ fn orders_queued_behind_a_drop_never_arrive_as_they_were() {
 /// duplicates.
 #[test]
 fn orders_queued_behind_a_shut_window_never_arrive_as_they_were() {
-    if !privileged() {
-        return;
-    }
+    require_root!();
     for on_trip in ["reset", "drop"] {
-        let rig = Rig::new(&format!("on_trip = \"{on_trip}\"\n{POLICY}"));
-        let (mut firm, venue) = trading(&rig, "");
+        let testbed = Testbed::load(&format!("on_trip = \"{on_trip}\"\n{POLICY}"));
+        let (mut firm, venue) = trading(&testbed, "");
         let at_venue = venue.mark();
         venue.freeze(true);
         firm.order(21, 3_000);
         // Until the window is shut: bytes are queued, and nothing moves any more.
         let queue = wait("a shut window", || {
-            let before = queued(&rig);
+            let before = queued(&testbed);
             std::thread::sleep(Duration::from_millis(50));
-            let now = queued(&rig);
+            let now = queued(&testbed);
             (before == now && now > 10_000)
                 .then_some(now)
                 .ok_or(format!("{now} bytes queued, {before} before"))
         });
-        rig.trip("session/x1");
-        rig.reset("session/x1");
-        let crossed = rig.counters(1).passed[ORDER] - 20;
+        testbed.trip("session/x1");
+        testbed.reset("session/x1");
+        let crossed = testbed.counters(1).passed[ORDER] - 20;
         assert!(crossed < 3_000, "all of them crossed");
         venue.freeze(false);
         venue.wait_for_orders(3_000, at_venue);
@@ -289,11 +280,10 @@ fn orders_queued_behind_a_shut_window_never_arrive_as_they_were() {
 /// A limit, with an engine that sends one order after the other has arrived: exactly N cross.
 #[test]
 fn orders_one_by_one_trip_at_the_limit() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::new(&format!("{POLICY}limits = [{{ class = \"order\", max = 137, per = \"24h\" }}]"));
-    let (mut firm, venue) = trading(&rig, "");
+    require_root!();
+    let testbed =
+        Testbed::load(&format!("{POLICY}limits = [{{ class = \"order\", max = 137, per = \"24h\" }}]"));
+    let (mut firm, venue) = trading(&testbed, "");
     for number in 21..=137 {
         firm.order(number, 1);
         venue.wait_for_orders(number as usize, START);
@@ -303,7 +293,7 @@ fn orders_one_by_one_trip_at_the_limit() {
     venue.wait_for("logout", at_venue);
     firm.wait_for("logout", at_firm);
     assert_eq!(venue.orders_in(START), orders(1..=137, false));
-    assert_eq!(rig.counters(1).passed[ORDER], 137);
+    assert_eq!(testbed.counters(1).passed[ORDER], 137);
 }
 
 /// A limit, with bursts as QuickFIX sends them, with Nagle's algorithm (its default) and without: many orders in a
@@ -312,19 +302,18 @@ fn orders_one_by_one_trip_at_the_limit() {
 /// it.
 #[test]
 fn bursts_trip_at_or_below_the_limit() {
-    if !privileged() {
-        return;
-    }
+    require_root!();
     for settings in ["SocketNodelay=N", "SocketNodelay=Y"] {
-        let rig = Rig::new(&format!("{POLICY}limits = [{{ class = \"order\", max = 137, per = \"10s\" }}]"));
-        let venue = Engine::venue(&rig.wire.venue);
-        let mut firm = Engine::firm(&rig.wire.firm, settings);
+        let testbed =
+            Testbed::load(&format!("{POLICY}limits = [{{ class = \"order\", max = 137, per = \"10s\" }}]"));
+        let venue = Engine::venue(&testbed.network.venue);
+        let mut firm = Engine::firm(&testbed.network.firm, settings);
         firm.wait_for("logon", START);
         firm.order(1, 500);
         let at_firm = firm.wait_for("logout", START);
         venue.wait_for("logout", START);
         let came = venue.orders_in(START).len() as u32;
-        let counters = rig.counters(1);
+        let counters = testbed.counters(1);
         let passed = counters.passed[ORDER];
         println!("{settings}: {came} came, {passed} passed, {} withheld", counters.withheld[ORDER]);
         assert_eq!(venue.orders_in(START), orders(1..=came, false));
@@ -332,7 +321,7 @@ fn bursts_trip_at_or_below_the_limit() {
         assert!(u64::from(came) == passed || u64::from(came) + 1 == passed, "{came} came, {passed} passed");
         // It is latched: the replay is withheld too.
         firm.wait_for("logout", at_firm);
-        assert_eq!(rig.counters(1).passed[ORDER], passed);
+        assert_eq!(testbed.counters(1).passed[ORDER], passed);
         assert_eq!(venue.orders_in(START).len() as u32, came);
     }
 }

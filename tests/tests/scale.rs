@@ -1,20 +1,20 @@
 //! A large policy and a full connection table: what they take in memory, what they cost a packet, and how long it takes to look.
 
+use breaker_tests::cli;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use aya::sys::{Stats, enable_stats};
-use breaker_tests::crowd::{Crowd, policy};
-use breaker_tests::dice::Dice;
-use breaker_tests::privileged;
-use breaker_tests::rig::{self, Rig};
-use breaker_tests::sink::Sink;
+use breaker_tests::many_sessions::{ManySessions, policy};
+use breaker_tests::receiver::Receiver;
+use breaker_tests::require_root;
+use breaker_tests::rng::Rng;
 use breaker_tests::slowness;
+use breaker_tests::testbed::Testbed;
 use breaker_user::testbed::TwoHosts;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
 
 const SESSIONS: usize = 1_000;
 const GROUPS: usize = 64;
@@ -35,38 +35,39 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 #[test]
 fn a_packet_costs_the_same_whatever_the_number_of_sessions_and_connections() {
-    if !privileged() {
-        return;
-    }
-    let (mut one, mut many) = (Crowd::new(1, 1, 1), Crowd::new(SESSIONS, GROUPS, 1));
-    let (mut crowd, mut full) = (Crowd::new(1, 1, CONNECTIONS), Crowd::new(SESSIONS, GROUPS, CONNECTIONS));
-    let mut dice = Dice(0x5ca1e);
+    require_root!();
+    let (mut one, mut many_sessions) = (ManySessions::new(1, 1, 1), ManySessions::new(SESSIONS, GROUPS, 1));
+    let (mut many_connections, mut many_of_both) =
+        (ManySessions::new(1, 1, CONNECTIONS), ManySessions::new(SESSIONS, GROUPS, CONNECTIONS));
+    let mut rng = Rng(0x5ca1e);
     let mut ratios: [Vec<f64>; 5] = Default::default();
     let mut zero = Vec::new();
     for _ in 0..ROUNDS {
         let base = median(one.orders(SINGLES, || 0));
         zero.push(base);
-        ratios[0].push(median(many.orders(SINGLES, || 0)) / base);
-        ratios[1].push(median(full.orders(SINGLES, || 59_999)) / base);
-        ratios[2].push(median(crowd.orders(SINGLES, || dice.below(CONNECTIONS as u64) as usize)) / base);
-        ratios[3].push(median(full.orders(SINGLES, || dice.below(SESSIONS as u64) as usize)) / base);
-        ratios[4].push(median(full.orders(SINGLES, || dice.below(CONNECTIONS as u64) as usize)) / base);
+        ratios[0].push(median(many_sessions.orders(SINGLES, || 0)) / base);
+        ratios[1].push(median(many_of_both.orders(SINGLES, || 59_999)) / base);
+        ratios[2]
+            .push(median(many_connections.orders(SINGLES, || rng.below(CONNECTIONS as u64) as usize)) / base);
+        ratios[3].push(median(many_of_both.orders(SINGLES, || rng.below(SESSIONS as u64) as usize)) / base);
+        ratios[4]
+            .push(median(many_of_both.orders(SINGLES, || rng.below(CONNECTIONS as u64) as usize)) / base);
     }
-    let [sessions, connections, crowd_spread, sessions_spread, spread] = ratios.map(median);
+    let [sessions, connections, connections_spread, sessions_spread, spread] = ratios.map(median);
     println!(
         "an order: {:.0} ns with one session and one connection; of {SESSIONS} sessions {sessions:.2} times that, in a table of \
          {CONNECTIONS} {connections:.2} times",
         median(zero)
     );
     println!(
-        "each order on any connection, with nothing of it in the caches: of {CONNECTIONS} of one session {crowd_spread:.2} times; of one \
+        "each order on any connection, with nothing of it in the caches: of {CONNECTIONS} of one session {connections_spread:.2} times; of one \
          each of {SESSIONS} sessions {sessions_spread:.2} times; of {CONNECTIONS} of {SESSIONS} sessions {spread:.2} times"
     );
     assert!(sessions < FLAT && connections < FLAT, "{sessions:.2}, {connections:.2}");
-    let cold = crowd_spread.max(sessions_spread).max(spread);
+    let cold = connections_spread.max(sessions_spread).max(spread);
     assert!(cold < COLD, "{cold:.2}");
     assert_eq!(
-        [&one, &many, &crowd, &full].map(Crowd::counted),
+        [&one, &many_sessions, &many_connections, &many_of_both].map(ManySessions::counted),
         [1, 1, 1, 3].map(|each| each * (ROUNDS * SINGLES) as u64),
         "each of them was counted"
     );
@@ -74,9 +75,7 @@ fn a_packet_costs_the_same_whatever_the_number_of_sessions_and_connections() {
 
 #[test]
 fn the_maps_take_no_more_memory_than_check_says() {
-    if !privileged() {
-        return;
-    }
+    require_root!();
     for (sessions, groups, more) in
         [(SESSIONS, GROUPS, ""), (1, 1, ""), (SESSIONS, GROUPS, "inbound = \"watch\"\n")]
     {
@@ -84,11 +83,10 @@ fn the_maps_take_no_more_memory_than_check_says() {
         if more.is_empty() {
             text = text.replace(", { class = \"reject\", max = 50, per = \"1m\" }", "");
         }
-        let load = Crowd::of(&format!("{more}{text}"), sessions, CONNECTIONS);
-        let config = load.rig.config().display().to_string();
-        let ran = load.rig.cli(&["check", "--json", "--config", &config]);
-        let said: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
-        let said = said["kernel_memory_bytes"].as_u64().expect("a number");
+        let load = ManySessions::of(&format!("{more}{text}"), sessions, CONNECTIONS);
+        let config = load.testbed.config();
+        let output = load.testbed.cli(&format!("check --json --config {}", config.display()));
+        let said = output.json()["kernel_memory_bytes"].as_u64().expect("a number");
         let taken: u64 = load.memory().iter().map(|(_, bytes)| bytes).sum();
         println!("{sessions} sessions {more:?}: {} KiB taken, {} KiB said", taken / 1024, said / 1024);
         assert!(taken <= said, "{taken} bytes are taken where {said} were said");
@@ -111,12 +109,10 @@ fn fastest<R>(mut look: impl FnMut() -> R) -> (Duration, R) {
 
 #[test]
 fn looking_at_it_takes_no_time_to_speak_of() {
-    if !privileged() {
-        return;
-    }
-    let load = Crowd::new(SESSIONS, GROUPS, CONNECTIONS);
-    let (took, status) = fastest(|| load.rig.cli(&["status", "--json"]));
-    let status: Value = serde_json::from_slice(&status.stdout).expect("JSON");
+    require_root!();
+    let load = ManySessions::new(SESSIONS, GROUPS, CONNECTIONS);
+    let (took, status) = fastest(|| load.testbed.cli("status --json"));
+    let status = status.json();
     let live: u64 = status["sessions"]
         .as_array()
         .expect("sessions")
@@ -127,14 +123,14 @@ fn looking_at_it_takes_no_time_to_speak_of() {
     println!("status --json of {SESSIONS} sessions and {CONNECTIONS} connections: {took:?}");
     assert!(took < LOOK, "status took {took:?}");
 
-    let mut command = rig::command();
-    command.args(["agent", "--config"]).arg(load.rig.config()).env_remove("NOTIFY_SOCKET");
+    let mut command = cli::command();
+    command.args(["agent", "--config"]).arg(load.testbed.config()).env_remove("NOTIFY_SOCKET");
     command.stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut agent = load.rig.inside(|| command.spawn().expect("starting an agent"));
+    let mut agent = load.testbed.on_host(|| command.spawn().expect("starting an agent"));
     let mut ready = String::new();
     BufReader::new(agent.stdout.take().expect("its output")).read_line(&mut ready).expect("its line");
     let scrape = || {
-        let mut stream = load.rig.inside(|| TcpStream::connect("127.0.0.1:9469")).expect("connecting");
+        let mut stream = load.testbed.on_host(|| TcpStream::connect("127.0.0.1:9469")).expect("connecting");
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("asking");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
@@ -156,11 +152,11 @@ fn looking_at_it_takes_no_time_to_speak_of() {
     ] {
         assert!(body.contains(series), "{series}");
     }
-    is_clean(body);
+    check_metrics(body);
 }
 
 /// promtool finds nothing to object to, where it is installed.
-fn is_clean(metrics: &str) {
+fn check_metrics(metrics: &str) {
     let mut command = Command::new("promtool");
     command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let Ok(mut promtool) = command.spawn() else {
@@ -176,25 +172,23 @@ fn is_clean(metrics: &str) {
 /// Sends of 64 KB that cannot be read, and what each takes in the hook, as the kernel counts it.
 #[test]
 fn what_cannot_be_read_takes_no_time_to_speak_of() {
-    if !privileged() {
-        return;
-    }
+    require_root!();
     const SENDS: usize = 400;
     const BYTES: usize = 1 << 16;
-    let rig = Rig::new("[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n");
-    let sink = Sink::listen(&rig.wire.venue, TwoHosts::venue_socket(9001));
+    let testbed = Testbed::load("[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n");
+    let receiver = Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(9001));
     for (what, bytes) in
         [("noise", vec![0xfe; BYTES]), ("beginnings", b"8=FIX.4.4\x019=5\x01".repeat(BYTES / 14))]
     {
-        let mut line = sink.connect(&rig.wire.firm);
+        let mut line = receiver.connect(&testbed.network.firm);
         let _stats = enable_stats(Stats::RunTime).expect("the kernel's own count");
         let taken = || {
-            let program = rig.breaker(|breaker| breaker.program().expect("the program"));
+            let program = testbed.with_breaker(|breaker| breaker.program().expect("the program"));
             (program.run_time(), program.run_count())
         };
         let before = taken();
         for _ in 0..SENDS {
-            line.deliver(&bytes);
+            line.send_and_wait(&bytes);
         }
         let after = taken();
         let each = (after.0 - before.0) / SENDS as u32;

@@ -14,8 +14,8 @@ use breaker_common::class::{self};
 use breaker_common::fix::MsgType;
 use breaker_common::message::Class;
 use breaker_tests::frame::message;
-use breaker_tests::privileged;
-use breaker_tests::rig::Rig;
+use breaker_tests::require_root;
+use breaker_tests::testbed::Testbed;
 use breaker_user::testbed::{Namespace, TwoHosts};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -34,9 +34,9 @@ const TYPES: [&str; 20] = [
 type Counts = BTreeMap<String, u64>;
 
 /// Numbers that look random and are the same each time (xorshift).
-struct Dice(u64);
+struct Rng(u64);
 
-impl Dice {
+impl Rng {
     fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -126,12 +126,12 @@ impl Drop for Capture {
 }
 
 /// Messages of all types, FIX 4.2 to 5.0, of 60 to 700 bytes, and how many there are of each type.
-fn mixed(messages: usize, dice: &mut Dice) -> (Vec<u8>, Counts) {
+fn mixed(messages: usize, rng: &mut Rng) -> (Vec<u8>, Counts) {
     let (mut bytes, mut counts) = (Vec::new(), Counts::new());
     for id in 0..messages {
-        let msg_type = TYPES[dice.below(TYPES.len())];
-        let begin = ["FIX.4.2", "FIX.4.4", "FIXT.1.1"][dice.below(3)];
-        let fields = format!("11=R-{id}\x0158={}\x01", "x".repeat(dice.below(600)));
+        let msg_type = TYPES[rng.below(TYPES.len())];
+        let begin = ["FIX.4.2", "FIX.4.4", "FIXT.1.1"][rng.below(3)];
+        let fields = format!("11=R-{id}\x0158={}\x01", "x".repeat(rng.below(600)));
         bytes.extend_from_slice(&message(begin, msg_type, fields.as_bytes()));
         *counts.entry(msg_type.to_owned()).or_default() += 1;
     }
@@ -149,12 +149,12 @@ struct Cuts {
 }
 
 /// Sends mixed messages to the venue over one connection, and returns how many of each type came there.
-fn converse(rig: &Rig, venue: IpAddr, cuts: Cuts, seed: u64) -> Counts {
-    let mut dice = Dice(seed);
-    let (bytes, counts) = mixed(cuts.messages, &mut dice);
+fn converse(testbed: &Testbed, venue: IpAddr, cuts: Cuts, seed: u64) -> Counts {
+    let mut rng = Rng(seed);
+    let (bytes, counts) = mixed(cuts.messages, &mut rng);
     let to = SocketAddr::new(venue, 9001);
-    let listener = rig.wire.venue.run(|| TcpListener::bind(to)).expect("listening");
-    let mut stream = rig.inside(|| TcpStream::connect(to)).expect("connecting");
+    let listener = testbed.network.venue.run(|| TcpListener::bind(to)).expect("listening");
+    let mut stream = testbed.on_host(|| TcpStream::connect(to)).expect("connecting");
     stream.set_nodelay(cuts.nodelay).expect("the option");
     let reader = std::thread::spawn(move || {
         let mut came = Vec::new();
@@ -162,7 +162,7 @@ fn converse(rig: &Rig, venue: IpAddr, cuts: Cuts, seed: u64) -> Counts {
     });
     let mut rest = &bytes[..];
     while !rest.is_empty() {
-        let (now, later) = rest.split_at((1 + dice.below(cuts.largest)).min(rest.len()));
+        let (now, later) = rest.split_at((1 + rng.below(cuts.largest)).min(rest.len()));
         stream.write_all(now).expect("sending");
         rest = later;
     }
@@ -208,27 +208,25 @@ fn add(a: [u64; 5], b: [u64; 5]) -> [u64; 5] {
 
 #[test]
 fn wireshark_counts_what_the_kernel_counts_however_the_stream_is_cut() {
-    if !privileged() {
-        return;
-    }
+    require_root!();
     let cuts = |largest, nodelay, messages| Cuts { largest, nodelay, messages };
     for cuts in
         [cuts(20, true, 300), cuts(1_000, true, 5_000), cuts(70_000, true, 20_000), cuts(300, false, 20_000)]
     {
-        let rig = Rig::new(POLICY);
+        let testbed = Testbed::load(POLICY);
         let directory = TempDir::new().expect("a directory");
         let file = directory.path().join("venue.pcapng");
-        let capture = Capture::start(&rig.wire.venue, file.clone());
+        let capture = Capture::start(&testbed.network.venue, file.clone());
         let mut sent: Vec<Counts> = std::thread::scope(|scope| {
-            let v4 = scope.spawn(|| converse(&rig, TwoHosts::VENUE, cuts, 0x5eed));
-            let v6 = scope.spawn(|| converse(&rig, TwoHosts::VENUE_V6, cuts, 0xfeed));
+            let v4 = scope.spawn(|| converse(&testbed, TwoHosts::VENUE, cuts, 0x5eed));
+            let v6 = scope.spawn(|| converse(&testbed, TwoHosts::VENUE_V6, cuts, 0xfeed));
             [v4, v6].map(|connection| connection.join().expect("a connection")).into()
         });
-        let losses = capture.finish(&rig.wire.firm);
+        let losses = capture.finish(&testbed.network.firm);
         assert!(losses.contains("/0 (pcap:0/dumpcap:0/"), "the capture has holes: {losses}");
 
         let mut found: Vec<Counts> = dissected(&file).into_values().collect();
-        let counters = rig.counters(1);
+        let counters = testbed.counters(1);
         println!("{cuts:?}: {:?} in {} segments", counters.passed, counters.packets_passed);
         assert_eq!(found.iter().map(by_class).fold([0; 5], add), counters.passed, "{cuts:?}");
         assert_eq!((counters.withheld, counters.desyncs), ([0; 5], 0));

@@ -8,16 +8,27 @@ pub struct TestCounts {
     pub passed: u64,
     pub failed: u64,
     pub skipped: u64,
+    /// Skipped tests of the current program, whose result counts them as passed.
+    skipped_so_far: u64,
 }
 
 impl TestCounts {
-    /// Adds the counts of a `test result:` line. All other lines are ignored.
+    /// Adds the counts of a `test result:` line. A line that begins with `skipped: ` makes one of the tests that the
+    /// next result counts as passed a skipped one. All other lines are ignored.
     pub fn add_line(&mut self, line: &str) {
+        if line.starts_with("skipped: ") {
+            self.skipped_so_far += 1;
+        }
         let Some(result) = line.strip_prefix("test result: ") else { return };
         let Some((_, counts)) = result.split_once(". ") else { return };
         for count in counts.split("; ") {
             match count.split_once(' ') {
-                Some((number, "passed")) => self.passed += number.parse().unwrap_or(0),
+                Some((number, "passed")) => {
+                    let passed: u64 = number.parse().unwrap_or(0);
+                    let skipped = std::mem::take(&mut self.skipped_so_far).min(passed);
+                    self.passed += passed - skipped;
+                    self.skipped += skipped;
+                }
                 Some((number, "failed")) => self.failed += number.parse().unwrap_or(0),
                 Some((number, "ignored")) => self.skipped += number.parse().unwrap_or(0),
                 // "measured", "filtered out" and the duration.
@@ -57,9 +68,21 @@ mod tests {
             "",
             "test result: FAILED. 10 passed; 2 failed; 0 ignored; 0 measured; finished in 12.30s",
         ]);
-        assert_eq!(sum, TestCounts { passed: 13, failed: 2, skipped: 1 });
+        assert_eq!(sum, TestCounts { passed: 13, failed: 2, skipped: 1, ..TestCounts::default() });
         assert_eq!(sum.to_string(), "13 passed, 2 failed, 1 skipped");
         assert!(!sum.succeeded());
+    }
+
+    #[test]
+    fn a_skipped_test_has_not_passed() {
+        let skips = counts(&[
+            "skipped: reload::one: needs root",
+            "test reload::one ... ok",
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out",
+            "test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out",
+        ]);
+        assert_eq!(skips, TestCounts { passed: 4, failed: 0, skipped: 2, ..TestCounts::default() });
+        assert!(!counts(&["skipped: a: needs root", "test result: ok. 1 passed; 0 failed"]).succeeded());
     }
 
     #[test]

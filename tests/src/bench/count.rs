@@ -4,43 +4,44 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::drain::Drain;
+use super::alternative::{Alternative, Kind, UNLIMITED, Unavailable};
+use super::counting_server::CountingServer;
 use super::figures::spread;
 use super::order::{LENGTH, orders};
-use super::peer::{FAR, Kind, Peer, Unable};
 use super::report::Table;
 use super::scale::Scale;
-use super::tool::fed;
-use crate::dice::Dice;
+use super::shell::fed;
+use crate::rng::Rng;
 
 /// Loses packets behind whatever counts.
 const LOSSY: &str = "table ip loss { chain input { type filter hook input priority 0; tcp dport 9001 numgen random mod 100 < 3 drop; }; }";
 
 /// A way to send orders.
-struct Way {
+struct SendPattern {
     name: &'static str,
     orders: usize,
-    send: fn(&mut TcpStream, &Drain, &[u8], u64),
+    send: fn(&mut TcpStream, &CountingServer, &[u8], u64),
 }
 
-const WAYS: [Way; 3] = [
-    Way { name: "500 in one send", orders: 500, send: whole },
-    Way { name: "500 cut at random", orders: 500, send: cut },
-    Way { name: "200 one by one under 3 % loss", orders: 200, send: lost },
+const PATTERNS: [SendPattern; 3] = [
+    SendPattern { name: "500 in one send", orders: 500, send: whole },
+    SendPattern { name: "500 cut at random", orders: 500, send: cut },
+    SendPattern { name: "200 one by one under 3 % loss", orders: 200, send: lost },
 ];
 
 /// The section.
 pub fn tables(scale: &Scale) -> Vec<Table> {
     let title = format!("orders that were counted, least and most of {} times", scale.counts);
-    let head: Vec<&str> = std::iter::once("between").chain(WAYS.iter().map(|way| way.name)).collect();
+    let head: Vec<&str> =
+        std::iter::once("between").chain(PATTERNS.iter().map(|pattern| pattern.name)).collect();
     let mut table = Table::new(title, &head);
     for kind in Kind::ALL.into_iter().filter(|kind| ![Kind::Nothing, Kind::Again].contains(kind)) {
-        let cells = WAYS
-            .iter()
-            .map(|way| cell(kind, way, scale.counts).unwrap_or_else(|why| format!("not available: {why}")));
+        let cells = PATTERNS.iter().map(|pattern| {
+            cell(kind, pattern, scale.counts).unwrap_or_else(|why| format!("not available: {why}"))
+        });
         let cells: Vec<String> = std::iter::once(kind.name().to_owned()).chain(cells).collect();
         if kind == Kind::Breaker {
-            let right: Vec<String> = WAYS.iter().map(|way| way.orders.to_string()).collect();
+            let right: Vec<String> = PATTERNS.iter().map(|pattern| pattern.orders.to_string()).collect();
             assert_eq!(cells[1..], right, "breaker counts rightly");
         }
         table.line(cells);
@@ -48,48 +49,49 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
     vec![table]
 }
 
-fn cell(kind: Kind, way: &Way, times: usize) -> Result<String, Unable> {
-    let found: Result<Vec<String>, Unable> =
-        (0..times as u64).map(|seed| counted(kind, way, seed + 1).map(|count| count.to_string())).collect();
+fn cell(kind: Kind, pattern: &SendPattern, times: usize) -> Result<String, Unavailable> {
+    let found: Result<Vec<String>, Unavailable> = (0..times as u64)
+        .map(|seed| counted(kind, pattern, seed + 1).map(|count| count.to_string()))
+        .collect();
     Ok(spread(&found?))
 }
 
-fn counted(kind: Kind, way: &Way, seed: u64) -> Result<u64, Unable> {
-    let peer = Peer::open(kind, FAR)?;
-    peer.counted()?;
-    let drain = Drain::listen(peer.venue(), false);
-    let mut stream = peer.connect();
-    if way.name.contains("loss") {
-        fed(peer.venue(), "nft -f -", LOSSY)?;
+fn counted(kind: Kind, pattern: &SendPattern, seed: u64) -> Result<u64, Unavailable> {
+    let alternative = Alternative::open(kind, UNLIMITED)?;
+    alternative.counted()?;
+    let server = CountingServer::listen(alternative.venue(), false);
+    let mut stream = alternative.connect();
+    if pattern.name.contains("loss") {
+        fed(alternative.venue(), "nft -f -", LOSSY)?;
     }
-    (way.send)(&mut stream, &drain, &orders(0, way.orders), seed);
-    drain.wait((way.orders * LENGTH) as u64);
-    peer.counted()
+    (pattern.send)(&mut stream, &server, &orders(0, pattern.orders), seed);
+    server.wait((pattern.orders * LENGTH) as u64);
+    alternative.counted()
 }
 
-fn whole(stream: &mut TcpStream, _: &Drain, orders: &[u8], _: u64) {
+fn whole(stream: &mut TcpStream, _: &CountingServer, orders: &[u8], _: u64) {
     stream.write_all(orders).expect("sending");
 }
 
-fn cut(stream: &mut TcpStream, drain: &Drain, orders: &[u8], seed: u64) {
-    let mut dice = Dice(seed * 0x9e37_79b9_7f4a_7c15);
+fn cut(stream: &mut TcpStream, server: &CountingServer, orders: &[u8], seed: u64) {
+    let mut rng = Rng(seed * 0x9e37_79b9_7f4a_7c15);
     let (mut rest, mut sent) = (orders, 0);
     while !rest.is_empty() {
         let piece;
-        (piece, rest) = rest.split_at(rest.len().min(1 + dice.below(3 * LENGTH as u64) as usize));
+        (piece, rest) = rest.split_at(rest.len().min(1 + rng.below(3 * LENGTH as u64) as usize));
         stream.write_all(piece).expect("sending");
         sent += piece.len() as u64;
         // So that it is a segment of its own.
-        drain.wait(sent);
+        server.wait(sent);
     }
 }
 
-fn lost(stream: &mut TcpStream, drain: &Drain, orders: &[u8], _: u64) {
+fn lost(stream: &mut TcpStream, server: &CountingServer, orders: &[u8], _: u64) {
     for (number, order) in orders.chunks(LENGTH).enumerate() {
         stream.write_all(order).expect("sending");
         // A moment for it to come, so that most are segments of their own; but what follows a loss is not held back by it.
         let until = Instant::now() + Duration::from_millis(1);
-        while drain.bytes() < ((number + 1) * LENGTH) as u64 && Instant::now() < until {
+        while server.bytes() < ((number + 1) * LENGTH) as u64 && Instant::now() < until {
             std::hint::spin_loop();
         }
     }

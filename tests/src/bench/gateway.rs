@@ -12,12 +12,12 @@ use super::inline::venue;
 use super::order::{LENGTH, TYPE_AT, order};
 use super::report::Table;
 use super::scale::Scale;
-use super::tool::fed;
-use crate::allow::Allow;
-use crate::cpu::stay_on;
-use crate::empty::Empty;
+use super::shell::fed;
+use crate::allow_list::AllowList;
+use crate::cpu::pin_to_cpu;
+use crate::empty_program::EmptyProgram;
 use crate::gateway::{Gateway, Hook, Inline, Offloads};
-use crate::raw::PacketSocket;
+use crate::packet_socket::PacketSocket;
 
 /// Frames of one system call.
 const BATCH: usize = 64;
@@ -27,16 +27,16 @@ const SEQ: std::ops::Range<usize> = 38..42;
 /// What stands on the gateway.
 enum Guard {
     Nothing(Gateway),
-    Empty(Gateway, #[expect(dead_code, reason = "attached for as long as it is here")] Empty),
-    Allow(Gateway, #[expect(dead_code, reason = "attached for as long as it is here")] Allow),
+    EmptyProgram(Gateway, #[expect(dead_code, reason = "attached for as long as it is here")] EmptyProgram),
+    AllowList(Gateway, #[expect(dead_code, reason = "attached for as long as it is here")] AllowList),
     Breaker(Inline),
 }
 
 impl Guard {
     fn network(&self) -> &Gateway {
         match self {
-            Self::Nothing(network) | Self::Empty(network, _) | Self::Allow(network, _) => network,
-            Self::Breaker(rig) => &rig.wire,
+            Self::Nothing(network) | Self::EmptyProgram(network, _) | Self::AllowList(network, _) => network,
+            Self::Breaker(testbed) => &testbed.network,
         }
     }
 }
@@ -109,11 +109,11 @@ fn lanes() -> Vec<Lane> {
         Lane::new("nothing again (A/A)", Guard::Nothing(new())),
     ];
     let network = new();
-    let empty = network.gateway.run(|| Empty::open().attach(Gateway::INSIDE));
-    lanes.push(Lane::new("empty XDP", Guard::Empty(network, empty)));
+    let empty = network.gateway.run(|| EmptyProgram::open().attach(Gateway::INSIDE));
+    lanes.push(Lane::new("empty XDP", Guard::EmptyProgram(network, empty)));
     let network = new();
-    let allow = network.gateway.run(|| Allow::open(venue()).attach(Gateway::INSIDE));
-    lanes.push(Lane::new("allow-list XDP", Guard::Allow(network, allow)));
+    let allow = network.gateway.run(|| AllowList::open(venue()).attach(Gateway::INSIDE));
+    lanes.push(Lane::new("allow-list XDP", Guard::AllowList(network, allow)));
     let network = new();
     fed(&network.gateway, "nft -f -", &count_orders("forward")).expect("loading the rules");
     lanes.push(Lane::new("nftables, counts `35=D` at its place", Guard::Nothing(network)));
@@ -150,7 +150,7 @@ impl Lane {
         fed(&network.venue, "nft -f -", quiet).expect("loading the rules");
         let own = network.firm.hardware_address(TwoHosts::INTERFACE).expect("an address of its own");
         let next = network.gateway.hardware_address(Gateway::INSIDE).expect("the gateway's address");
-        let socket = PacketSocket::blaster(&network.firm, TwoHosts::INTERFACE);
+        let socket = PacketSocket::bypass_qdisc(&network.firm, TwoHosts::INTERFACE);
         let frame = |seq, payload: &[u8], flags| {
             let mut frame =
                 segment(SocketAddr::new(Gateway::ENGINE[0], 40_000), 9001, seq, payload).with_flags(flags);
@@ -168,7 +168,7 @@ impl Lane {
         let network = self.guard.network();
         let before = received(&network.venue);
         let elapsed = network.firm.run(move || {
-            stay_on(0);
+            pin_to_cpu(0);
             let start = Instant::now();
             for _ in 0..frames / BATCH {
                 for frame in batch.iter_mut() {
@@ -186,8 +186,8 @@ impl Lane {
 
     /// What is measured was at work.
     fn check(&self) {
-        if let Guard::Breaker(rig) = &self.guard {
-            let (passed, arrived) = (rig.counters(1).passed[0], received(&rig.wire.venue));
+        if let Guard::Breaker(testbed) = &self.guard {
+            let (passed, arrived) = (testbed.counters(1).passed[0], received(&testbed.network.venue));
             assert!(
                 passed * 100 >= arrived * 99,
                 "{}: breaker counted {passed} orders where {arrived} frames arrived",

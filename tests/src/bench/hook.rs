@@ -9,10 +9,11 @@ use super::figures::{Row, median};
 use super::order::{order, sized};
 use super::report::Table;
 use super::scale::Scale;
-use crate::empty::Empty;
+use crate::empty_program::EmptyProgram;
 use crate::frame::Frame;
-use crate::fresh::Fresh;
-use crate::rig::{Rig, Runs, run};
+use crate::sequence::SequenceAdvancer;
+use crate::test_run::{TestRunnable, run};
+use crate::testbed::Testbed;
 
 /// Three scopes with four limits that nothing reaches, and whose windows are full and over many times in a round.
 pub const POLICY: &str = r#"
@@ -43,28 +44,28 @@ pub fn segment(from: SocketAddr, port: u16, seq: u32, payload: &[u8]) -> Frame {
 }
 
 /// A test run's mean time, ns.
-pub fn mean(program: &impl Runs, frame: &[u8], repeat: u32) -> f64 {
+pub fn mean(program: &impl TestRunnable, frame: &[u8], repeat: u32) -> f64 {
     run(program, frame, repeat).ns as f64
 }
 
 /// The section.
 pub fn tables(scale: &Scale) -> Vec<Table> {
-    let rig = Rig::new(POLICY);
-    let mut tables = rig.inside(|| {
-        let program = SchedClassifier::from_pin(Rig::root().program()).expect("opening the program");
-        let mut loaded = Empty::open();
+    let testbed = Testbed::load(POLICY);
+    let mut tables = testbed.on_host(|| {
+        let program = SchedClassifier::from_pin(Testbed::root().program()).expect("opening the program");
+        let mut loaded = EmptyProgram::open();
         let empty = loaded.classifier();
         vec![hot(scale, empty, &program), single(scale, empty, &program)]
     });
-    let (counters, runs) = (rig.counters(1), scale.rounds as u64 * u64::from(scale.repeat));
+    let (counters, runs) = (testbed.counters(1), scale.rounds as u64 * u64::from(scale.repeat));
     assert!(
         counters.passed[0] >= 11 * runs && counters.passed[4] >= runs,
         "segments were not new: {counters:?}"
     );
-    let rig = Rig::new(&kept());
-    tables.push(rig.inside(|| {
-        let program = SchedClassifier::from_pin(Rig::root().program()).expect("opening the program");
-        once(scale, Empty::open().classifier(), &program)
+    let testbed = Testbed::load(&kept());
+    tables.push(testbed.on_host(|| {
+        let program = SchedClassifier::from_pin(Testbed::root().program()).expect("opening the program");
+        once(scale, EmptyProgram::open().classifier(), &program)
     }));
     tables
 }
@@ -112,7 +113,7 @@ fn single(scale: &Scale, empty: &SchedClassifier, program: &SchedClassifier) -> 
         ("an order, 3 scopes, 4 limits", program, &order),
         ("ten orders in a segment", program, &ten),
     ];
-    let fresh = [empty, program, program, program].map(Fresh::before_classifier);
+    let fresh = [empty, program, program, program].map(SequenceAdvancer::before_classifier);
     let mut rows: Vec<Row> = cases.iter().map(|(what, ..)| Row::new(*what, "ns")).collect();
     let mut seq = 1u32;
     for _ in 0..scale.rounds {

@@ -14,12 +14,12 @@ use super::hook::{POLICY, mean, segment};
 use super::order::{LENGTH, order};
 use super::report::Table;
 use super::scale::Scale;
-use crate::allow::Allow;
-use crate::empty::Empty;
+use crate::allow_list::AllowList;
+use crate::empty_program::EmptyProgram;
 use crate::frame::Frame;
-use crate::fresh::Fresh;
 use crate::gateway::{Gateway, Hook, Inline, Offloads};
-use crate::rig::Rig;
+use crate::sequence::SequenceAdvancer;
+use crate::testbed::Testbed;
 
 /// What the connection of the policy's session comes from, and to.
 const FROM: SocketAddr = SocketAddr::new(Gateway::ENGINE[0], 40_000);
@@ -34,11 +34,11 @@ pub fn venue() -> SocketAddrV4 {
 
 /// The section.
 pub fn tables(scale: &Scale) -> Vec<Table> {
-    let rig = Inline::inline(Hook::Native, Offloads::None, POLICY);
-    let (mut empty, mut allow) = (Empty::open(), Allow::open(venue()));
-    let table = rig.inside(|| {
+    let testbed = Inline::inline(Hook::Native, Offloads::None, POLICY);
+    let (mut empty, mut allow) = (EmptyProgram::open(), AllowList::open(venue()));
+    let table = testbed.on_host(|| {
         let program =
-            Xdp::from_pin(Rig::root().program(), XdpAttachType::Interface).expect("opening the program");
+            Xdp::from_pin(Testbed::root().program(), XdpAttachType::Interface).expect("opening the program");
         measure(
             scale,
             [
@@ -49,13 +49,13 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
         )
     });
     let expected = scale.rounds as u64 * u64::from(scale.repeat);
-    let passed = rig.counters(1).passed[0];
+    let passed = testbed.counters(1).passed[0];
     assert!(passed >= expected, "breaker counted {passed} orders where {expected} were new");
     vec![table]
 }
 
 fn measure(scale: &Scale, programs: [(&str, &Xdp); 3]) -> Table {
-    let fresh = programs.map(|(_, program)| Fresh::before_xdp(program));
+    let fresh = programs.map(|(_, program)| SequenceAdvancer::before_xdp(program));
     let frame = |seq| segment(FROM, 9001, seq, &order(1));
     let mut rows: Vec<[Row; 2]> = programs
         .iter()

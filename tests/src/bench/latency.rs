@@ -5,13 +5,13 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Instant;
 
-use super::drain::Drain;
+use super::alternative::Alternative;
+use super::counting_server::CountingServer;
 use super::figures::{Row, quantile};
 use super::order::{LENGTH, order};
-use super::peer::Peer;
 use super::report::Table;
 use super::scale::Scale;
-use crate::cpu::stay_on;
+use crate::cpu::pin_to_cpu;
 
 const SHARES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)];
 
@@ -22,14 +22,14 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
         scale.pings, scale.short_rounds
     );
     let mut table = Table::new(title, &["between", "p50", "p99", "p99.9", "p50 against nothing"]);
-    let (peers, absent) = Peer::all();
-    let mut lines: Vec<(TcpStream, [Row; 3])> = peers
+    let (alternatives, absent) = Alternative::all();
+    let mut lines: Vec<(TcpStream, [Row; 3])> = alternatives
         .iter()
-        .map(|peer| {
-            Drain::listen(peer.venue(), true);
+        .map(|alternative| {
+            CountingServer::listen(alternative.venue(), true);
             (
-                peer.connect(),
-                SHARES.map(|(share, _)| Row::new(format!("{}: {share}", peer.kind.name()), "us")),
+                alternative.connect(),
+                SHARES.map(|(share, _)| Row::new(format!("{}: {share}", alternative.kind.name()), "us")),
             )
         })
         .collect();
@@ -42,17 +42,17 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
             }
         }
     }
-    for (peer, (_, rows)) in peers.iter().zip(&lines) {
+    for (alternative, (_, rows)) in alternatives.iter().zip(&lines) {
         let figures = rows.iter().map(|row| format!("{:.2}", row.median()));
         let ratio = format!("{:.3}", rows[0].ratio(&lines[0].1[0]));
-        table.line(std::iter::once(peer.kind.name().to_owned()).chain(figures).chain([ratio]));
+        table.line(std::iter::once(alternative.kind.name().to_owned()).chain(figures).chain([ratio]));
         table.keep(rows);
         // Each but nothing, and what knows nothing of orders, has seen them.
-        if let Ok(counted) = peer.counted() {
+        if let Ok(counted) = alternative.counted() {
             assert!(
                 counted as usize >= scale.short_rounds * scale.pings,
                 "{}: {counted} orders",
-                peer.kind.name()
+                alternative.kind.name()
             );
         }
     }
@@ -63,7 +63,7 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
 /// Does something on another CPU than the echo's.
 fn from_another_cpu<R: Send>(what: impl FnOnce() -> R + Send) -> R {
     let there = || {
-        stay_on(0);
+        pin_to_cpu(0);
         what()
     };
     thread::scope(|scope| scope.spawn(there).join().expect("a measurement"))

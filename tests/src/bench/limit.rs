@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use breaker_user::testbed::TwoHosts;
 
+use super::alternative::{Alternative, Kind, UNLIMITED, Unavailable};
 use super::figures::spread;
 use super::order::{LENGTH, order, orders};
-use super::peer::{FAR, Kind, Peer, Unable};
 use super::report::Table;
 use super::scale::Scale;
-use crate::sink::Sink;
+use crate::receiver::Receiver;
 
 /// Orders a second that may cross.
 const LIMIT: usize = 100;
@@ -49,7 +49,7 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
 }
 
 fn once(kind: Kind) -> [String; 5] {
-    let unable = |why: Unable| format!("not available: {why}");
+    let unable = |why: Unavailable| format!("not available: {why}");
     let [first, more, anew] =
         one_by_one(kind).unwrap_or_else(|why| [unable(why), "-".to_owned(), "-".to_owned()]);
     let blast = in_a_blast(kind).unwrap_or_else(|_| "-".to_owned());
@@ -63,26 +63,26 @@ fn once(kind: Kind) -> [String; 5] {
 }
 
 /// A peer with a limit, where it has one.
-fn limited(kind: Kind) -> Result<Peer, Unable> {
+fn limited(kind: Kind) -> Result<Alternative, Unavailable> {
     match kind {
         Kind::Haproxy => Err("limits connections, not messages".to_owned()),
-        _ => Peer::open(kind, LIMIT as u32),
+        _ => Alternative::open(kind, LIMIT as u32),
     }
 }
 
-fn listen(peer: &Peer) -> Sink {
-    Sink::listen(peer.venue(), TwoHosts::venue_socket(super::peer::PORT))
+fn listen(alternative: &Alternative) -> Receiver {
+    Receiver::listen(alternative.venue(), TwoHosts::venue_socket(super::alternative::PORT))
 }
 
 /// Orders that have come on all connections.
-fn come(sink: &Sink) -> usize {
-    sink.received().iter().map(|one| one.whole("D")).sum()
+fn come(receiver: &Receiver) -> usize {
+    receiver.received().iter().map(|one| one.complete("D")).sum()
 }
 
 /// Whether that many come within a time.
-fn comes(sink: &Sink, count: usize, patience: Duration) -> bool {
+fn comes(receiver: &Receiver, count: usize, patience: Duration) -> bool {
     let until = Instant::now() + patience;
-    while come(sink) < count {
+    while come(receiver) < count {
         if Instant::now() > until {
             return false;
         }
@@ -91,28 +91,29 @@ fn comes(sink: &Sink, count: usize, patience: Duration) -> bool {
     true
 }
 
-fn one_by_one(kind: Kind) -> Result<[String; 3], Unable> {
-    let peer = limited(kind)?;
-    let sink = listen(&peer);
-    let mut stream = peer.connect();
+fn one_by_one(kind: Kind) -> Result<[String; 3], Unavailable> {
+    let alternative = limited(kind)?;
+    let receiver = listen(&alternative);
+    let mut stream = alternative.connect();
     for id in 0..2 * LIMIT {
         // What it says of a dead connection is what is counted below.
         let sent = stream.write_all(&order(id));
-        if sent.is_err() || !comes(&sink, id + 1, Duration::from_millis(20)) {
+        if sent.is_err() || !comes(&receiver, id + 1, Duration::from_millis(20)) {
             break;
         }
     }
-    let first = come(&sink);
+    let first = come(&receiver);
     for id in 0..10 {
         let _ = stream.write_all(&order(1_000 + id));
     }
     std::thread::sleep(LATER);
-    let second = come(&sink);
+    let second = come(&receiver);
     drop(stream);
-    let anew =
-        peer.firm().run(|| std::net::TcpStream::connect_timeout(&peer.place(), Duration::from_millis(500)));
+    let anew = alternative
+        .firm()
+        .run(|| std::net::TcpStream::connect_timeout(&alternative.place(), Duration::from_millis(500)));
     let crossed = anew.is_ok_and(|mut anew| {
-        anew.write_all(&order(2_000)).is_ok() && comes(&sink, second + 1, Duration::from_millis(300))
+        anew.write_all(&order(2_000)).is_ok() && comes(&receiver, second + 1, Duration::from_millis(300))
     });
     Ok([
         first.to_string(),
@@ -121,27 +122,27 @@ fn one_by_one(kind: Kind) -> Result<[String; 3], Unable> {
     ])
 }
 
-fn in_a_blast(kind: Kind) -> Result<String, Unable> {
-    let peer = limited(kind)?;
-    let sink = listen(&peer);
-    let mut stream = peer.connect();
+fn in_a_blast(kind: Kind) -> Result<String, Unavailable> {
+    let alternative = limited(kind)?;
+    let receiver = listen(&alternative);
+    let mut stream = alternative.connect();
     stream.write_all(&order(0)).map_err(|error| error.to_string())?;
-    comes(&sink, 1, Duration::from_secs(1));
+    comes(&receiver, 1, Duration::from_secs(1));
     // Within the window in which the first one counts. It may not all go.
     let _ = stream.write_all(&orders(1, BLAST - 1));
     std::thread::sleep(Duration::from_millis(400));
-    Ok(come(&sink).to_string())
+    Ok(come(&receiver).to_string())
 }
 
-fn stale(kind: Kind) -> Result<String, Unable> {
-    let peer = Peer::open(kind, FAR)?;
-    let sink = listen(&peer);
-    let mut stream = peer.connect();
+fn stale(kind: Kind) -> Result<String, Unavailable> {
+    let alternative = Alternative::open(kind, UNLIMITED)?;
+    let receiver = listen(&alternative);
+    let mut stream = alternative.connect();
     for id in 0..10 {
         stream.write_all(&order(id)).map_err(|error| error.to_string())?;
     }
-    assert!(comes(&sink, 10, Duration::from_secs(2)), "{kind:?}: orders cross before the stop");
-    peer.stop()?;
+    assert!(comes(&receiver, 10, Duration::from_secs(2)), "{kind:?}: orders cross before the stop");
+    alternative.stop()?;
     for id in 0..BLOCKED {
         // Where the application is told that its connection is dead, nothing is queued.
         if stream.write_all(&order(100 + id)).is_err() {
@@ -149,9 +150,9 @@ fn stale(kind: Kind) -> Result<String, Unable> {
         }
     }
     std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(come(&sink), 10, "{kind:?}: no order crosses while it is stopped");
-    peer.lift()?;
+    assert_eq!(come(&receiver), 10, "{kind:?}: no order crosses while it is stopped");
+    alternative.lift()?;
     std::thread::sleep(2 * LATER);
-    let bytes: usize = sink.received().iter().map(|one| one.bytes.len()).sum();
+    let bytes: usize = receiver.received().iter().map(|one| one.bytes.len()).sum();
     Ok(((bytes - 10 * LENGTH) / LENGTH).to_string())
 }

@@ -2,9 +2,10 @@
 //! tables and is measured interleaved in one run, for machines change their speed: only ratios of one run hold.
 
 mod aims;
+mod alternative;
 mod count;
+mod counting_server;
 mod docs;
-mod drain;
 mod draw;
 mod figures;
 mod gateway;
@@ -15,12 +16,11 @@ mod kill;
 mod latency;
 mod limit;
 pub(crate) mod order;
-mod peer;
 mod report;
 mod scale;
+mod shell;
 mod size;
 mod throughput;
-mod tool;
 
 use std::path::Path;
 

@@ -1,5 +1,6 @@
 //! How large everything is with many sessions and connections, and how long it takes to look at it.
 
+use crate::cli::{self, binary};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -7,14 +8,12 @@ use std::process::{Child, Stdio};
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
 
 use super::figures::Row;
 use super::hook::POLICY;
 use super::report::Table;
 use super::scale::Scale;
-use crate::crowd::Crowd;
-use crate::rig::{self, binary};
+use crate::many_sessions::ManySessions;
 
 const MIB: f64 = (1 << 20) as f64;
 /// Sessions, groups and connections.
@@ -22,14 +21,14 @@ const SIZES: [[usize; 3]; 3] = [[1, 1, 1], [1_000, 64, 0], [1_000, 64, 60_000]];
 
 /// The section.
 pub fn tables(scale: &Scale) -> Vec<Table> {
-    let crowds = SIZES.map(|[sessions, groups, connections]| {
+    let sizes = SIZES.map(|[sessions, groups, connections]| {
         let name = format!("sessions: {sessions}, groups: {groups}, connections: {connections}");
-        (name, Crowd::new(sessions, groups, connections))
+        (name, ManySessions::new(sessions, groups, connections))
     });
-    let plain = Crowd::of(POLICY, 1, 0);
+    let plain = ManySessions::of(POLICY, 1, 0);
     let usual = ("the defaults, sessions: 1, groups: 1, limits: 4", &plain);
-    let all = std::iter::once(usual).chain(crowds.iter().map(|(name, crowd)| (name.as_str(), crowd)));
-    vec![kernel(all), looks(scale, &crowds), agents(&crowds), file()]
+    let all = std::iter::once(usual).chain(sizes.iter().map(|(name, many)| (name.as_str(), many)));
+    vec![kernel(all), looks(scale, &sizes), agents(&sizes), file()]
 }
 
 fn row(what: String, unit: &str, figures: Vec<f64>) -> Row {
@@ -37,16 +36,15 @@ fn row(what: String, unit: &str, figures: Vec<f64>) -> Row {
 }
 
 /// Kernel memory.
-fn kernel<'a>(crowds: impl Iterator<Item = (&'a str, &'a Crowd)>) -> Table {
+fn kernel<'a>(all: impl Iterator<Item = (&'a str, &'a ManySessions)>) -> Table {
     let title = "kernel memory of the maps, with a table for 65536 connections, MiB; but for the first with four limits a scope, one of them of \
                  what comes in, which has a table of its own";
     let mut table = Table::new(title, &["with", "`breaker check` says", "the kernel says", "most of it"]);
-    for (name, crowd) in crowds {
-        let config = crowd.rig.config().display().to_string();
-        let ran = crowd.rig.cli(&["check", "--json", "--config", &config]);
-        let said: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
-        let said = said["kernel_memory_bytes"].as_u64().expect("a number") as f64 / MIB;
-        let mut maps = crowd.memory();
+    for (name, many) in all {
+        let config = many.testbed.config().display().to_string();
+        let ran = many.testbed.cli_args(&["check", "--json", "--config", &config]);
+        let said = ran.json()["kernel_memory_bytes"].as_u64().expect("a number") as f64 / MIB;
+        let mut maps = many.memory();
         maps.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
         let taken = maps.iter().map(|(_, bytes)| bytes).sum::<u64>() as f64 / MIB;
         let most: Vec<_> =
@@ -61,7 +59,7 @@ fn kernel<'a>(crowds: impl Iterator<Item = (&'a str, &'a Crowd)>) -> Table {
 }
 
 /// How long `status` takes.
-fn looks(scale: &Scale, crowds: &[(String, Crowd)]) -> Table {
+fn looks(scale: &Scale, all: &[(String, ManySessions)]) -> Table {
     const VERBS: [(&str, &[&str]); 3] =
         [("--version", &["--version"]), ("status", &["status"]), ("status --json", &["status", "--json"])];
     let title = format!(
@@ -69,17 +67,17 @@ fn looks(scale: &Scale, crowds: &[(String, Crowd)]) -> Table {
         scale.looks
     );
     let mut table = Table::new(title, &["with", "`breaker`", "p50", "p99", "bytes printed"]);
-    let mut rows: Vec<(Row, usize)> = crowds
+    let mut rows: Vec<(Row, usize)> = all
         .iter()
         .flat_map(|(name, _)| VERBS.map(|(verb, _)| (Row::new(format!("{verb}: {name}"), "ms"), 0)))
         .collect();
     for _ in 0..scale.looks {
-        let turns = crowds.iter().flat_map(|(_, crowd)| VERBS.map(|(_, args)| (crowd, args)));
-        for ((row, printed), (crowd, args)) in rows.iter_mut().zip(turns) {
+        let turns = all.iter().flat_map(|(_, many)| VERBS.map(|(_, args)| (many, args)));
+        for ((row, printed), (many, args)) in rows.iter_mut().zip(turns) {
             let start = Instant::now();
-            let ran = crowd.rig.cli(args);
+            let ran = many.testbed.cli_args(args);
             row.rounds.push(start.elapsed().as_secs_f64() * 1e3);
-            assert!(ran.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ran.stderr));
+            assert_eq!(ran.exit_code, Some(0), "{ran:?}");
             *printed = ran.stdout.len();
         }
     }
@@ -93,12 +91,12 @@ fn looks(scale: &Scale, crowds: &[(String, Crowd)]) -> Table {
 }
 
 /// What agents take, after all that they do has been done once.
-fn agents(crowds: &[(String, Crowd)]) -> Table {
+fn agents(all: &[(String, ManySessions)]) -> Table {
     let title = "an agent's own memory, after it has answered for /metrics three times, MiB";
     let mut table = Table::new(title, &["with", "resident", "most ever", "/metrics, KiB"]);
-    for (name, crowd) in crowds {
-        let mut agent = Agent::start(crowd);
-        let scraped = (0..3).map(|_| agent.scrape(crowd)).max().unwrap_or_default();
+    for (name, many) in all {
+        let mut agent = Agent::start(many);
+        let scraped = (0..3).map(|_| agent.scrape(many)).max().unwrap_or_default();
         let [resident, most] = ["VmRSS:", "VmHWM:"].map(|word| agent.memory(word));
         agent.stop();
         table.line([
@@ -125,19 +123,19 @@ fn file() -> Table {
 struct Agent(Child);
 
 impl Agent {
-    fn start(crowd: &Crowd) -> Self {
-        let mut command = rig::command();
-        command.args(["agent", "--config"]).arg(crowd.rig.config()).env_remove("NOTIFY_SOCKET");
+    fn start(many: &ManySessions) -> Self {
+        let mut command = cli::command();
+        command.args(["agent", "--config"]).arg(many.testbed.config()).env_remove("NOTIFY_SOCKET");
         command.stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = crowd.rig.inside(|| command.spawn().expect("starting an agent"));
+        let mut child = many.testbed.on_host(|| command.spawn().expect("starting an agent"));
         let mut ready = String::new();
         BufReader::new(child.stdout.take().expect("its output")).read_line(&mut ready).expect("its line");
         Self(child)
     }
 
     /// How long the metrics are, bytes.
-    fn scrape(&self, crowd: &Crowd) -> usize {
-        let mut stream = crowd.rig.inside(|| TcpStream::connect("127.0.0.1:9469")).expect("connecting");
+    fn scrape(&self, many: &ManySessions) -> usize {
+        let mut stream = many.testbed.on_host(|| TcpStream::connect("127.0.0.1:9469")).expect("connecting");
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("asking");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");

@@ -4,10 +4,10 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Instant;
 
-use super::drain::Drain;
+use super::alternative::Alternative;
+use super::counting_server::CountingServer;
 use super::figures::Row;
 use super::order::{LENGTH, orders};
-use super::peer::Peer;
 use super::report::Table;
 use super::scale::Scale;
 
@@ -23,28 +23,28 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
     );
     let head = ["between", "one a send", "against nothing", "64 KB a send", "against nothing"];
     let mut table = Table::new(title, &head);
-    let (peers, absent) = Peer::all();
-    let mut lines: Vec<(Drain, TcpStream, [Row; 2])> = peers
+    let (alternatives, absent) = Alternative::all();
+    let mut lines: Vec<(CountingServer, TcpStream, [Row; 2])> = alternatives
         .iter()
-        .map(|peer| {
-            let drain = Drain::listen(peer.venue(), false);
-            let name = peer.kind.name();
+        .map(|alternative| {
+            let server = CountingServer::listen(alternative.venue(), false);
+            let name = alternative.kind.name();
             let rows =
                 ["one a send", "64 KB a send"].map(|how| Row::new(format!("{name}: {how}"), "orders/s"));
-            (drain, peer.connect(), rows)
+            (server, alternative.connect(), rows)
         })
         .collect();
     for _ in 0..scale.short_rounds {
-        for (drain, stream, rows) in &mut lines {
-            rows[0].rounds.push(send(drain, stream, 1, scale.messages));
-            rows[1].rounds.push(send(drain, stream, COALESCED, scale.coalesced / COALESCED));
+        for (server, stream, rows) in &mut lines {
+            rows[0].rounds.push(send(server, stream, 1, scale.messages));
+            rows[1].rounds.push(send(server, stream, COALESCED, scale.coalesced / COALESCED));
         }
     }
-    for (peer, (.., rows)) in peers.iter().zip(&lines) {
+    for (alternative, (.., rows)) in alternatives.iter().zip(&lines) {
         let cells = rows.iter().zip(&lines[0].2).flat_map(|(row, zero)| {
             [format!("{:.0}", row.median() / 1e3), format!("{:.3}", row.ratio(zero))]
         });
-        table.line(std::iter::once(peer.kind.name().to_owned()).chain(cells));
+        table.line(std::iter::once(alternative.kind.name().to_owned()).chain(cells));
         table.keep(rows);
     }
     absent.into_iter().for_each(|line| table.line(line));
@@ -52,13 +52,13 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
 }
 
 /// Sends so many orders so often, and waits until all have come: orders a second.
-fn send(drain: &Drain, stream: &mut TcpStream, each: usize, times: usize) -> f64 {
+fn send(server: &CountingServer, stream: &mut TcpStream, each: usize, times: usize) -> f64 {
     let payload = orders(0, each);
-    let before = drain.bytes();
+    let before = server.bytes();
     let start = Instant::now();
     for _ in 0..times {
         stream.write_all(&payload).expect("sending");
     }
-    drain.wait(before + (payload.len() * times) as u64);
+    server.wait(before + (payload.len() * times) as u64);
     (each * times) as f64 / start.elapsed().as_secs_f64()
 }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use breaker_tests::{bench, privileged};
+use breaker_tests::{bench, root};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -11,14 +11,14 @@ fn main() {
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             // What the kill of a process kills.
-            "--blast" => return bench::blast(&arguments.next().expect("a flood behind --blast")),
+            "--blast" => return bench::blast(&arguments.next().expect("a load behind --blast")),
             "--smoke" => smoke = true,
             "--into" => repository = arguments.next().map(PathBuf::from),
             "--draw" => return bench::renew(arguments.next().expect("a directory behind --draw").as_ref()),
             _ => names.push(argument),
         }
     }
-    if privileged() {
+    if root::allows() {
         bench::run(&names, smoke, repository.as_deref());
     }
 }

@@ -11,10 +11,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use aya::programs::Program;
 use aya::{EbpfLoader, VerifierLogLevel};
-use breaker_tests::counts;
 use breaker_tests::frame::order;
-use breaker_tests::rig::Rig;
-use breaker_tests::sink::{End, Sink};
+use breaker_tests::instructions;
+use breaker_tests::receiver::{End, Receiver};
+use breaker_tests::testbed::Testbed;
 use breaker_user::kernel::load;
 use breaker_user::testbed::TwoHosts;
 use rustix::mount::{MountFlags, mount};
@@ -66,7 +66,7 @@ fn carry_out(plan: &Value) -> Result<Value> {
         return Ok(json!({ "release": release, "refusal": refusal()? }));
     }
     if plan["counts"] == true {
-        return Ok(json!({ "release": release, "instructions": counts::count()? }));
+        return Ok(json!({ "release": release, "instructions": instructions::count()? }));
     }
     let verified = load_each()?;
     let hook = survives_its_loader()?;
@@ -110,52 +110,47 @@ fn load_each() -> Result<Value> {
 
 /// A load by a process that has ended enforces, can be tripped by another, and goes away again. Says by which hook.
 fn survives_its_loader() -> Result<Value> {
-    let rig = Rig::unloaded(POLICY);
-    cli(&rig, &["load", "--config", &rig.config().to_string_lossy()])?;
-    let status: Value = serde_json::from_str(&cli(&rig, &["status", "--json"])?)?;
+    let testbed = Testbed::unloaded(POLICY);
+    cli(&testbed, &["load", "--config", &testbed.config().to_string_lossy()])?;
+    let status: Value = serde_json::from_str(&cli(&testbed, &["status", "--json"])?)?;
     let interface = &status["interfaces"][0];
     for promise in ["attached", "first", "pinned"] {
         ensure!(interface[promise] == true, "after the loader's end: not {promise}: {interface}");
     }
     let venue = SocketAddr::new(TwoHosts::VENUE, 9001);
-    let sink = Sink::listen(&rig.wire.venue, venue);
-    let mut stream = rig.inside(|| TcpStream::connect(venue))?;
+    let receiver = Receiver::listen(&testbed.network.venue, venue);
+    let mut stream = testbed.on_host(|| TcpStream::connect(venue))?;
     stream.write_all(&order(1))?;
-    sink.wait("the order", |all| all[0].whole("D") == 1);
-    cli(&rig, &["trip", "session/x1", "--reason", "test"])?;
+    receiver.wait("the order", |all| all[0].complete("D") == 1);
+    cli(&testbed, &["trip", "session/x1", "--reason", "test"])?;
     let _ = stream.write_all(&order(2));
-    sink.wait("the reset", |all| all[0].end == End::Reset);
-    ensure!(sink.last().count("D") == 1, "an order came after the trip");
-    cli(&rig, &["reset", "session/x1", "--reason", "test", "--force"])?;
-    cli(&rig, &["unload"])?;
-    ensure!(!rig.inside(|| Rig::root().exists()), "an unload left something");
-    let mut fresh = rig.inside(|| TcpStream::connect_timeout(&venue, Duration::from_secs(5)))?;
+    receiver.wait("the reset", |all| all[0].end == End::Reset);
+    ensure!(receiver.last().count("D") == 1, "an order came after the trip");
+    cli(&testbed, &["reset", "session/x1", "--reason", "test", "--force"])?;
+    cli(&testbed, &["unload"])?;
+    ensure!(!testbed.on_host(|| Testbed::root().exists()), "an unload left something");
+    let mut fresh = testbed.on_host(|| TcpStream::connect_timeout(&venue, Duration::from_secs(5)))?;
     fresh.write_all(&order(3))?;
-    sink.wait("an order after the unload", |all| all.len() == 2 && all[1].whole("D") == 1);
+    receiver.wait("an order after the unload", |all| all.len() == 2 && all[1].complete("D") == 1);
     println!("survived its loader");
     Ok(interface["hook"].clone())
 }
 
-/// Runs `breaker` and gives what it prints; it must succeed.
-fn cli(rig: &Rig, args: &[&str]) -> Result<String> {
-    let ran = rig.cli(args);
-    let complaint = String::from_utf8_lossy(&ran.stderr);
-    ensure!(ran.status.success(), "breaker {}: {}: {complaint}", args.join(" "), ran.status);
-    Ok(String::from_utf8_lossy(&ran.stdout).into_owned())
+/// Runs `breaker`, which must succeed, and returns its standard output.
+fn cli(testbed: &Testbed, args: &[&str]) -> Result<String> {
+    let output = testbed.cli_args(args);
+    ensure!(output.exit_code == Some(0), "breaker {}: {output:?}", args.join(" "));
+    Ok(output.stdout)
 }
 
-/// What `breaker load` says where the kernel is too old. It must leave nothing behind.
+/// The error of `breaker load` on a kernel that is too old. The refused load must leave nothing behind.
 fn refusal() -> Result<String> {
-    let rig = Rig::unloaded(POLICY);
-    let ran = rig.cli(&["load", "--config", &rig.config().to_string_lossy()]);
-    let said = String::from_utf8_lossy(&ran.stderr).trim().to_owned();
-    println!("breaker load: {}: {said}", ran.status);
-    ensure!(
-        ran.status.code() == KERNEL_LACKS,
-        "breaker load on a kernel that is too old: {}: {said}",
-        ran.status
-    );
-    ensure!(said.contains("this kernel lacks "), "it does not name what is missing: {said}");
-    ensure!(!rig.inside(|| Rig::root().exists()), "a refused load left something");
-    Ok(said)
+    let testbed = Testbed::unloaded(POLICY);
+    let output = testbed.cli(&format!("load --config {}", testbed.config().display()));
+    let (code, error) = (output.exit_code, output.stderr.trim().to_owned());
+    println!("breaker load: exit code {code:?}: {error}");
+    ensure!(code == KERNEL_LACKS, "breaker load on a kernel that is too old: exit code {code:?}: {error}");
+    ensure!(error.contains("this kernel lacks "), "the error does not name what is missing: {error}");
+    ensure!(!testbed.on_host(|| Testbed::root().exists()), "a refused load left something");
+    Ok(error)
 }

@@ -1,5 +1,6 @@
 //! The audit log: what was done, in order, by whom and why; and that no change to it goes unseen.
 
+use breaker_tests::cli::{self, CliOutput, breaker};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Stdio;
@@ -7,41 +8,40 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use breaker_tests::frame::order;
-use breaker_tests::privileged;
-use breaker_tests::rig::{self, Rig};
-use breaker_tests::sink::Sink;
+use breaker_tests::receiver::Receiver;
+use breaker_tests::require_root;
+use breaker_tests::testbed::Testbed;
 use breaker_user::testbed::TwoHosts;
 use serde_json::{Value, json};
 
-use super::host::{Host, POLICY, Said, breaker};
+use super::POLICY;
 
-fn logged(rig: &Rig) -> Vec<Value> {
-    let said = Said::of(rig.cli(&["events", "--json", "--audit", rig.audit().to_str().expect("UTF-8")]))
-        .expect_exit(0);
-    said.out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+fn logged(testbed: &Testbed) -> Vec<Value> {
+    let output =
+        (testbed.cli_args(&["events", "--json", "--audit", testbed.audit().to_str().expect("UTF-8")]))
+            .expect_exit(0);
+    output.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
 /// A host on which everything that leaves a line was done.
-fn busy() -> Rig {
-    let rig = Rig::unloaded(&format!("{POLICY}\n"));
-    rig.load();
-    rig.switch("disarm", "group/desk").expect_exit(0);
-    rig.switch("arm", "group/desk").expect_exit(0);
-    rig.cli(&["trip", "session/x1", "--reason", "  runaway \"x\"\n\u{1b}[31mred ü "]);
-    rig.switch("reset", "session/x2").expect_exit(4);
-    rig.switch("reset", "session/x1").expect_exit(0);
-    rig.switch("trip", "host").expect_exit(0);
-    rig.types("unload --force").expect_exit(0);
-    rig
+fn busy() -> Testbed {
+    let testbed = Testbed::unloaded(&format!("{POLICY}\n"));
+    testbed.load_cli();
+    testbed.switch("disarm", "group/desk").expect_exit(0);
+    testbed.switch("arm", "group/desk").expect_exit(0);
+    testbed.cli_args(&["trip", "session/x1", "--reason", "  runaway \"x\"\n\u{1b}[31mred ü "]);
+    testbed.switch("reset", "session/x2").expect_exit(4);
+    testbed.switch("reset", "session/x1").expect_exit(0);
+    testbed.switch("trip", "host").expect_exit(0);
+    testbed.cli("unload --force").expect_exit(0);
+    testbed
 }
 
 #[test]
 fn events_tell_what_was_done_in_order_by_whom_and_why() {
-    if !privileged() {
-        return;
-    }
-    let rig = busy();
-    let lines = logged(&rig);
+    require_root!();
+    let testbed = busy();
+    let lines = logged(&testbed);
     let told: Vec<_> = lines
         .iter()
         .map(|line| json!([line["kind"], line["scope"], line["cause"], line["reason"]]))
@@ -75,27 +75,29 @@ fn events_tell_what_was_done_in_order_by_whom_and_why() {
     assert_eq!(lines[4]["counts"]["found"], "it is not tripped");
     assert_eq!(lines[7]["counts"], json!({ "forced": true, "tripped": ["host"] }));
     // For people: a line each, nothing in it that a terminal would obey.
-    let said = Said::of(rig.cli(&["events", "--audit", rig.audit().to_str().expect("UTF-8")])).expect_exit(0);
-    assert_eq!(said.out.lines().count(), expected.len());
-    assert!(said.out.contains(r#"session/x1 (manual) by "#) && !said.out.contains('\u{1b}'), "{said:?}");
-    assert!(said.out.contains(r#""runaway \"x\"\n\u{1b}[31mred ü""#), "{said:?}");
-    let time = said.out.split(' ').next().expect("a time");
+    let output =
+        (testbed.cli_args(&["events", "--audit", testbed.audit().to_str().expect("UTF-8")])).expect_exit(0);
+    assert_eq!(output.stdout.lines().count(), expected.len());
+    assert!(
+        output.stdout.contains(r#"session/x1 (manual) by "#) && !output.stdout.contains('\u{1b}'),
+        "{output:?}"
+    );
+    assert!(output.stdout.contains(r#""runaway \"x\"\n\u{1b}[31mred ü""#), "{output:?}");
+    let time = output.stdout.split(' ').next().expect("a time");
     assert_eq!(time.len(), "2026-11-22T23:06:11.795Z".len(), "{time}");
 }
 
 #[test]
 fn a_variable_does_not_make_somebody_else_of_the_actor() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::unloaded(POLICY);
-    rig.load();
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
+    testbed.load_cli();
     let as_user = |variable: &str| {
         let args = ["trip", "host", "--reason", "x"];
-        let ran = rig
-            .inside(|| rig::command().args(args).env_remove("SUDO_USER").env(variable, "mallory").output());
-        Said::of(ran.expect("running breaker")).expect_exit(0);
-        logged(&rig).pop().expect("a line")["actor"]["user"].clone()
+        let ran = testbed
+            .on_host(|| cli::command().args(args).env_remove("SUDO_USER").env(variable, "mallory").output());
+        CliOutput::new(ran.expect("running breaker")).expect_exit(0);
+        logged(&testbed).pop().expect("a line")["actor"]["user"].clone()
     };
     for variable in ["USER", "LOGNAME", "USERNAME"] {
         assert_ne!(as_user(variable), "mallory", "{variable}");
@@ -110,13 +112,11 @@ fn a_variable_does_not_make_somebody_else_of_the_actor() {
 
 #[test]
 fn followed_events_come_as_they_happen() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::unloaded(POLICY);
-    rig.load();
-    let mut follow = rig.inside(|| {
-        let mut command = rig::command();
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
+    testbed.load_cli();
+    let mut follow = testbed.on_host(|| {
+        let mut command = cli::command();
         command
             .args(["events", "--follow", "--json"])
             .stdout(Stdio::piped())
@@ -128,13 +128,13 @@ fn followed_events_come_as_they_happen() {
         || -> Value { serde_json::from_str(&lines.next().expect("a line").expect("UTF-8")).expect("JSON") };
     assert_eq!(next()["kind"], "loaded");
     for (verb, kind) in [("trip", "tripped"), ("reset", "reset"), ("disarm", "disarmed")] {
-        rig.switch(verb, "session/x1").expect_exit(0);
+        testbed.switch(verb, "session/x1").expect_exit(0);
         let line = next();
         assert_eq!((&line["kind"], &line["scope"]), (&json!(kind), &json!("session/x1")));
     }
     // A rotated log goes on in the new file.
-    std::fs::rename(rig.audit(), rig.audit().with_extension("old")).expect("rotating");
-    rig.switch("arm", "session/x1").expect_exit(0);
+    std::fs::rename(testbed.audit(), testbed.audit().with_extension("old")).expect("rotating");
+    testbed.switch("arm", "session/x1").expect_exit(0);
     let line = next();
     assert_eq!((&line["kind"], &line["seq"]), (&json!("armed"), &json!(5)));
     follow.kill().expect("ending it");
@@ -143,20 +143,18 @@ fn followed_events_come_as_they_happen() {
 
 #[test]
 fn a_connection_that_cannot_be_followed_is_told_of_and_so_is_that_it_can_again() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::unloaded(POLICY);
-    rig.load();
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
+    testbed.load_cli();
     let venue = SocketAddr::new(TwoHosts::VENUE, 9002);
-    let sink = Sink::listen(&rig.wire.venue, venue);
-    let mut stream = rig.inside(|| TcpStream::connect(venue)).expect("connecting");
+    let receiver = Receiver::listen(&testbed.network.venue, venue);
+    let mut stream = testbed.on_host(|| TcpStream::connect(venue)).expect("connecting");
     for bytes in [order(1), vec![b'?'; 300], order(2)] {
         stream.write_all(&bytes).expect("sending");
         sleep(Duration::from_millis(20));
     }
-    sink.wait("all of it", |all| all[0].count("D") == 2);
-    let told = rig.told();
+    receiver.wait("all of it", |all| all[0].count("D") == 2);
+    let told = testbed.events();
     for kind in ["blind", "sighted"] {
         let of: Vec<_> = told.iter().filter(|line| line["kind"] == kind).collect();
         assert_eq!(of.len(), 1, "{kind}: {told:#?}");
@@ -169,47 +167,49 @@ fn a_connection_that_cannot_be_followed_is_told_of_and_so_is_that_it_can_again()
 
 #[test]
 fn verify_accepts_what_was_written_and_tells_its_end() {
-    if !privileged() {
-        return;
-    }
-    let rig = busy();
-    let path = rig.audit();
+    require_root!();
+    let testbed = busy();
+    let path = testbed.audit();
     let path = path.to_str().expect("UTF-8");
-    let said = breaker(&["audit", "verify", "--audit", path]).expect_exit(0);
+    let output = breaker(&["audit", "verify", "--audit", path]).expect_exit(0);
     assert!(
-        said.out.starts_with(&format!("{path}: 8 lines, none changed, removed or moved; the last has hash ")),
-        "{said:?}"
+        output
+            .stdout
+            .starts_with(&format!("{path}: 8 lines, none changed, removed or moved; the last has hash ")),
+        "{output:?}"
     );
     let found = breaker(&["audit", "verify", "--json", "--audit", path]).expect_exit(0).json();
     assert_eq!(found["lines"], 8);
     let hash = found["hash"].as_str().expect("a hash");
-    assert!(said.out.contains(hash));
+    assert!(output.stdout.contains(hash));
     // And whoever has no breaker finds the same.
-    let sum = rig.shell(&format!("tail -n1 {path} | tr -d '\\n' | sha256sum"));
+    let sum = testbed.shell(&format!("tail -n1 {path} | tr -d '\\n' | sha256sum"));
     assert_eq!(sum.split(' ').next(), Some(hash));
-    breaker(&["audit", "verify", "--audit", "/nonexistent"]).expect_exit(1).because("opening /nonexistent");
+    breaker(&["audit", "verify", "--audit", "/nonexistent"])
+        .expect_exit(1)
+        .expect_stderr("opening /nonexistent");
 }
 
 #[test]
 fn a_changed_log_fails_and_the_line_is_named() {
-    if !privileged() {
-        return;
-    }
-    let rig = busy();
-    let text = std::fs::read_to_string(rig.audit()).expect("the log");
+    require_root!();
+    let testbed = busy();
+    let text = std::fs::read_to_string(testbed.audit()).expect("the log");
     let forged = text.replacen("\"reason\":\"test\"", "\"reason\":\"text\"", 1);
-    std::fs::write(rig.audit(), &forged).expect("forging");
-    let said = breaker(&["audit", "verify", "--audit", rig.audit().to_str().expect("UTF-8")]).expect_exit(1);
-    said.because("line 2: its `hash` is not that of its text: it was changed");
+    std::fs::write(testbed.audit(), &forged).expect("forging");
+    let output =
+        breaker(&["audit", "verify", "--audit", testbed.audit().to_str().expect("UTF-8")]).expect_exit(1);
+    output.expect_stderr("line 2: its `hash` is not that of its text: it was changed");
     // It is shown all the same.
-    assert_eq!(logged(&rig).len(), 8);
+    assert_eq!(logged(&testbed).len(), 8);
     // A line that is no event hides none of the others.
     std::fs::write(
-        rig.audit(),
+        testbed.audit(),
         format!("{}garbage\n{}", &text[..text.find('\n').expect("a line") + 1], forged),
     )
     .expect("forging");
-    let said = breaker(&["events", "--json", "--audit", rig.audit().to_str().expect("UTF-8")]).expect_exit(0);
-    assert_eq!(said.out.lines().count(), 9);
-    said.because("\"garbage\" is no event: see `breaker audit verify`");
+    let output =
+        breaker(&["events", "--json", "--audit", testbed.audit().to_str().expect("UTF-8")]).expect_exit(0);
+    assert_eq!(output.stdout.lines().count(), 9);
+    output.expect_stderr("\"garbage\" is no event: see `breaker audit verify`");
 }

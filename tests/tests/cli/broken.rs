@@ -1,12 +1,13 @@
 //! Pin directories that are not, or no longer, what this version loads: exit 5, with both sides named.
 
 use breaker_common::abi::{ABI_VERSION, Label, Meta, label};
-use breaker_tests::privileged;
-use breaker_tests::rig::Rig;
+use breaker_tests::cli::scope;
+use breaker_tests::require_root;
+use breaker_tests::testbed::Testbed;
 use breaker_user::kernel::load::object;
 use breaker_user::kernel::memory::Mapped;
 
-use super::host::{Host, POLICY, chain, scope};
+use super::POLICY;
 
 const VERBS: [&str; 7] = [
     "status",
@@ -20,13 +21,11 @@ const VERBS: [&str; 7] = [
 
 #[test]
 fn another_layout_is_refused_by_every_verb_and_goes_on_enforcing() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::new(POLICY);
+    require_root!();
+    let testbed = Testbed::load(POLICY);
     let change = |change: fn(&mut Meta)| {
-        rig.inside(|| {
-            let map = Mapped::<Meta>::open(&Rig::root().map("META")).expect("META");
+        testbed.on_host(|| {
+            let map = Mapped::<Meta>::open(&Testbed::root().map("META")).expect("META");
             let mut meta = map.get(0).expect("a value");
             change(&mut meta);
             map.set(0, meta).expect("writing");
@@ -39,34 +38,34 @@ fn another_layout_is_refused_by_every_verb_and_goes_on_enforcing() {
         breaker_user::VERSION
     );
     for verb in VERBS {
-        let said = rig
-            .types(verb)
+        let output = testbed
+            .cli(verb)
             .expect_exit(5)
-            .because(&found)
-            .because("unload it with the version that loaded it");
-        assert_eq!((said.out.as_str(), said.err.lines().count()), ("", 1), "{said:?}");
+            .expect_stderr(&found)
+            .expect_stderr("unload it with the version that loaded it");
+        assert_eq!((output.stdout.as_str(), output.stderr.lines().count()), ("", 1), "{output:?}");
     }
     change(|meta| (meta.abi, meta.magic) = (ABI_VERSION, 7));
-    VERBS.iter().for_each(|verb| drop(rig.types(verb).expect_exit(5).because("it has no layout of breaker")));
-    change(|meta| (meta.magic, meta.policies[0].scopes) = (breaker_common::abi::MAGIC, 1 << 20));
     VERBS
         .iter()
-        .for_each(|verb| drop(rig.types(verb).expect_exit(5).because("scopes where META says 1048576")));
-    assert_eq!(chain(&rig, "eth1"), 1, "it is still attached");
+        .for_each(|verb| drop(testbed.cli(verb).expect_exit(5).expect_stderr("it has no layout of breaker")));
+    change(|meta| (meta.magic, meta.policies[0].scopes) = (breaker_common::abi::MAGIC, 1 << 20));
+    VERBS.iter().for_each(|verb| {
+        drop(testbed.cli(verb).expect_exit(5).expect_stderr("scopes where META says 1048576"))
+    });
+    assert_eq!(testbed.tcx_programs("eth1"), 1, "it is still attached");
     change(|meta| meta.policies[0].scopes = 5);
-    rig.types("unload").expect_exit(0);
-    rig.is_clean();
+    testbed.cli("unload").expect_exit(0);
+    testbed.assert_clean();
 }
 
 #[test]
 fn wild_numbers_in_the_maps_are_told_and_ask_for_no_memory() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::new(POLICY);
+    require_root!();
+    let testbed = Testbed::load(POLICY);
     let damage = |session: u32| {
-        rig.inside(|| {
-            let map = Mapped::<Label>::open(&Rig::root().map("LABELS")).expect("LABELS");
+        testbed.on_host(|| {
+            let map = Mapped::<Label>::open(&Testbed::root().map("LABELS")).expect("LABELS");
             let number =
                 (0..map.len()).rfind(|n| map.get(*n).is_some_and(|label| label.kind == label::SESSION));
             let number = number.expect("a session's scope");
@@ -79,34 +78,32 @@ fn wild_numbers_in_the_maps_are_told_and_ask_for_no_memory() {
         let before = damage(wild);
         // The log's path is not among what they name.
         for verb in VERBS.into_iter().filter(|verb| *verb != "events") {
-            let said = rig
-                .types(verb)
+            let output = testbed
+                .cli(verb)
                 .expect_exit(5)
-                .because(&format!("its maps are damaged: session number {wild} where"));
-            assert_eq!(said.out, "", "{said:?}");
+                .expect_stderr(&format!("its maps are damaged: session number {wild} where"));
+            assert_eq!(output.stdout, "", "{output:?}");
         }
         damage(before);
     }
     // The button was there all the same.
-    assert_eq!(scope(&rig.types("status --json").expect_exit(10).json(), "host")["tripped"], true);
-    rig.types("reset host --reason x").expect_exit(0);
-    rig.inside(|| {
-        let map = Mapped::<Meta>::open(&Rig::root().map("META")).expect("META");
+    assert_eq!(scope(&testbed.cli("status --json").expect_exit(10).json(), "host")["tripped"], true);
+    testbed.cli("reset host --reason x").expect_exit(0);
+    testbed.on_host(|| {
+        let map = Mapped::<Meta>::open(&Testbed::root().map("META")).expect("META");
         let mut meta = map.get(0).expect("a value");
         meta.policies[0].sessions = 1 << 31;
         map.set(0, meta).expect("writing");
     });
     VERBS.iter().for_each(|verb| {
-        drop(rig.types(verb).expect_exit(5).because("its maps are damaged: 2147483648 sessions"))
+        drop(testbed.cli(verb).expect_exit(5).expect_stderr("its maps are damaged: 2147483648 sessions"))
     });
 }
 
 #[test]
 fn a_pin_directory_of_something_else_is_left_alone() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::unloaded(POLICY);
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
     // A map named META of several other shapes, and another map.
     for (map, name) in [
         ("PORTS", "meta"),
@@ -116,60 +113,56 @@ fn a_pin_directory_of_something_else_is_left_alone() {
         ("REASONS", "meta"),
         ("META", "other"),
     ] {
-        rig.shell("mkdir /sys/fs/bpf/breaker");
-        rig.inside(|| {
+        testbed.shell("mkdir /sys/fs/bpf/breaker");
+        testbed.on_host(|| {
             let object = aya::EbpfLoader::new().load(&object()).expect("the object");
-            object.map(map).expect("a map").pin(Rig::root().path().join(name)).expect("pinning");
+            object.map(map).expect("a map").pin(Testbed::root().path().join(name)).expect("pinning");
         });
-        VERBS.iter().for_each(|verb| drop(rig.types(verb).expect_exit(5).because("/sys/fs/bpf/breaker")));
-        rig.types(&format!("load --config {}", rig.config().display())).expect_exit(4);
-        assert_eq!(rig.shell("ls /sys/fs/bpf/breaker").trim(), name, "nothing of it is touched");
-        rig.shell("rm -r /sys/fs/bpf/breaker");
+        VERBS
+            .iter()
+            .for_each(|verb| drop(testbed.cli(verb).expect_exit(5).expect_stderr("/sys/fs/bpf/breaker")));
+        testbed.cli(&format!("load --config {}", testbed.config().display())).expect_exit(4);
+        assert_eq!(testbed.shell("ls /sys/fs/bpf/breaker").trim(), name, "nothing of it is touched");
+        testbed.shell("rm -r /sys/fs/bpf/breaker");
     }
 }
 
 #[test]
 fn a_map_of_another_shape_is_named() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::new(POLICY);
-    rig.inside(|| {
+    require_root!();
+    let testbed = Testbed::load(POLICY);
+    testbed.on_host(|| {
         // What an older version may have had under that name.
         let object = aya::EbpfLoader::new().load(&object()).expect("the object");
-        let path = Rig::root().map("SESSIONS");
+        let path = Testbed::root().map("SESSIONS");
         std::fs::remove_file(&path).expect("unpinning");
         object.map("PORTS").expect("a map").pin(&path).expect("pinning");
     });
     let found = "/sys/fs/bpf/breaker/sessions: it is a Array with keys of 4 and values of 8 bytes, where this program needs";
-    rig.types("status").expect_exit(5).because(found);
+    testbed.cli("status").expect_exit(5).expect_stderr(found);
     // What needs no sessions still works, and a trip needs none to be one.
-    let said = rig.switch("trip", "session/x1").expect_exit(0);
-    assert!(said.out.contains("session/x1: TRIPPED (manual)"), "{said:?}");
-    assert!(said.out.contains("idle connections were not ended"), "{said:?}");
-    rig.types("unload --force").expect_exit(0);
-    rig.is_clean();
+    let output = testbed.switch("trip", "session/x1").expect_exit(0);
+    assert!(output.stdout.contains("session/x1: TRIPPED (manual)"), "{output:?}");
+    assert!(output.stdout.contains("idle connections were not ended"), "{output:?}");
+    testbed.cli("unload --force").expect_exit(0);
+    testbed.assert_clean();
 }
 
 #[test]
 fn a_missing_pin_is_named_and_ends_with_5() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::new(POLICY);
-    rig.shell("rm /sys/fs/bpf/breaker/scopes");
-    rig.types("status").expect_exit(5).because("/sys/fs/bpf/breaker/scopes");
-    rig.types("trip host --reason x").expect_exit(5).because("/sys/fs/bpf/breaker/scopes");
-    assert_eq!(chain(&rig, "eth1"), 1);
+    require_root!();
+    let testbed = Testbed::load(POLICY);
+    testbed.shell("rm /sys/fs/bpf/breaker/scopes");
+    testbed.cli("status").expect_exit(5).expect_stderr("/sys/fs/bpf/breaker/scopes");
+    testbed.cli("trip host --reason x").expect_exit(5).expect_stderr("/sys/fs/bpf/breaker/scopes");
+    assert_eq!(testbed.tcx_programs("eth1"), 1);
 }
 
 #[test]
 fn a_pin_root_outside_of_a_bpf_file_system_is_wrong_usage() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::unloaded(POLICY);
-    let config = rig.config();
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
+    let config = testbed.config();
     for (root, found) in [
         ("/tmp/no-bpffs", "/tmp is no directory of a BPF file system"),
         ("/sys/fs/bpf/none/there", "/sys/fs/bpf/none is no directory of a BPF file system"),
@@ -177,10 +170,11 @@ fn a_pin_root_outside_of_a_bpf_file_system_is_wrong_usage() {
         ("/", "--pin-root"),
     ] {
         let words = format!("load --config {} --pin-root {root}", config.display());
-        rig.types(&words).expect_exit(2).because(found);
+        testbed.cli(&words).expect_exit(2).expect_stderr(found);
     }
-    rig.types("status --pin-root /tmp/no-bpffs")
+    testbed
+        .cli("status --pin-root /tmp/no-bpffs")
         .expect_exit(3)
-        .because("no BPF file system is mounted there");
-    rig.is_clean();
+        .expect_stderr("no BPF file system is mounted there");
+    testbed.assert_clean();
 }

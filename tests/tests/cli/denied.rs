@@ -1,38 +1,39 @@
 //! Missing rights: exit 6 with what is missing, and never "not loaded" for what merely cannot be seen.
 
+use breaker_tests::cli::{CliOutput, PIN_ENVIRONMENT, binary};
 use std::process::Command;
 
-use breaker_tests::privileged;
-use breaker_tests::rig::{PINS, Rig, binary};
+use breaker_tests::require_root;
+use breaker_tests::testbed::Testbed;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use super::host::{Host, POLICY, Said, chain};
+use super::POLICY;
 
 /// Types a verb as a user without any right.
-fn as_nobody(rig: &Rig, words: &str) -> Said {
-    with(rig, "-all", words)
+fn as_nobody(testbed: &Testbed, words: &str) -> CliOutput {
+    with(testbed, "-all", words)
 }
 
 /// Types a verb as a user with these capabilities and no other. setpriv keeps its rights until it runs the binary, which may so be in
 /// a directory that is closed to others.
-fn with(rig: &Rig, capabilities: &str, words: &str) -> Said {
-    let ran = rig.inside(|| {
+fn with(testbed: &Testbed, capabilities: &str, words: &str) -> CliOutput {
+    let ran = testbed.on_host(|| {
         Command::new("setpriv")
             .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
             .arg(format!("--inh-caps={capabilities}"))
             .arg(format!("--ambient-caps={capabilities}"))
             .arg(binary())
-            .envs(PINS)
+            .envs(PIN_ENVIRONMENT)
             .args(words.split(' '))
             .output()
     });
-    Said::of(ran.expect("running setpriv"))
+    CliOutput::new(ran.expect("running setpriv"))
 }
 
 /// Lets anyone read the configuration.
-fn readable(rig: &Rig) -> String {
-    let config = rig.config();
-    rig.shell(&format!(
+fn readable(testbed: &Testbed) -> String {
+    let config = testbed.config();
+    testbed.shell(&format!(
         "chmod 755 {} && chmod 644 {}",
         config.parent().expect("a parent").display(),
         config.display()
@@ -42,29 +43,27 @@ fn readable(rig: &Rig) -> String {
 
 #[test]
 fn loading_without_rights_ends_with_6_and_leaves_nothing() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::unloaded(POLICY);
-    let config = readable(&rig);
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
+    let config = readable(&testbed);
     let lacks = "loading: this process lacks CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON: run as root, or grant what is missing";
-    as_nobody(&rig, &format!("load --config {config}")).expect_exit(6).because(lacks);
-    rig.is_clean();
+    as_nobody(&testbed, &format!("load --config {config}")).expect_exit(6).expect_stderr(lacks);
+    testbed.assert_clean();
     // Nor may just anyone mount.
-    rig.inside(|| unmount("/sys/fs/bpf", UnmountFlags::empty())).expect("unmounting");
+    testbed.on_host(|| unmount("/sys/fs/bpf", UnmountFlags::empty())).expect("unmounting");
     let found =
         "mounting the BPF file system at /sys/fs/bpf: Operation not permitted (os error 1): run as root";
-    as_nobody(&rig, &format!("load --config {config}")).expect_exit(6).because(found);
+    as_nobody(&testbed, &format!("load --config {config}")).expect_exit(6).expect_stderr(found);
     // The file is checked all the same.
-    let said = as_nobody(&rig, &format!("check --config {config}")).expect_exit(6).because(lacks);
-    assert!(said.out.contains("is valid"), "{said:?}");
-    let said = with(&rig, "+bpf,+net_admin", &format!("check --config {config}")).expect_exit(6);
-    assert!(said.err.contains("lacks CAP_PERFMON:"), "{said:?}");
+    let output = as_nobody(&testbed, &format!("check --config {config}")).expect_exit(6).expect_stderr(lacks);
+    assert!(output.stdout.contains("is valid"), "{output:?}");
+    let output = with(&testbed, "+bpf,+net_admin", &format!("check --config {config}")).expect_exit(6);
+    assert!(output.stderr.contains("lacks CAP_PERFMON:"), "{output:?}");
     // One that is missing is enough, and it is that one that is named, not the kernel.
-    rig.inside(|| mount("bpf", "/sys/fs/bpf", "bpf", MountFlags::empty(), None)).expect("mounting");
-    rig.shell(&format!(
+    testbed.on_host(|| mount("bpf", "/sys/fs/bpf", "bpf", MountFlags::empty(), None)).expect("mounting");
+    testbed.shell(&format!(
         "chmod 1777 /sys/fs/bpf && chown -R nobody {}",
-        rig.config().parent().expect("a parent").display()
+        testbed.config().parent().expect("a parent").display()
     ));
     for (held, lacked) in [
         ("+bpf,+net_admin", "lacks CAP_PERFMON:"),
@@ -72,18 +71,16 @@ fn loading_without_rights_ends_with_6_and_leaves_nothing() {
         ("+bpf,+perfmon", "lacks CAP_NET_ADMIN:"),
     ] {
         for verb in ["load", "agent"] {
-            with(&rig, held, &format!("{verb} --config {config}")).expect_exit(6).because(lacked);
+            with(&testbed, held, &format!("{verb} --config {config}")).expect_exit(6).expect_stderr(lacked);
         }
     }
-    assert!(!rig.audit().exists(), "nothing was done, and nothing is told");
+    assert!(!testbed.audit().exists(), "nothing was done, and nothing is told");
 }
 
 #[test]
 fn what_cannot_be_seen_is_not_taken_for_not_loaded() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::new(POLICY);
+    require_root!();
+    let testbed = Testbed::load(POLICY);
     let verbs = [
         "status",
         "unload",
@@ -94,43 +91,43 @@ fn what_cannot_be_seen_is_not_taken_for_not_loaded() {
     ];
     let all_denied = || {
         for words in verbs {
-            let said =
-                as_nobody(&rig, words).expect_exit(6).because("ermission denied").because("run as root");
-            assert_eq!((said.out.as_str(), said.err.lines().count()), ("", 1), "{said:?}");
+            let output = as_nobody(&testbed, words)
+                .expect_exit(6)
+                .expect_stderr("ermission denied")
+                .expect_stderr("run as root");
+            assert_eq!((output.stdout.as_str(), output.stderr.lines().count()), ("", 1), "{output:?}");
         }
     };
     all_denied();
     // systemd mounts the BPF file system so that only root can look into it.
-    rig.shell("chmod 700 /sys/fs/bpf");
+    testbed.shell("chmod 700 /sys/fs/bpf");
     all_denied();
     // A directory that can be seen, and pins that cannot be opened.
-    rig.shell("chmod 755 /sys/fs/bpf /sys/fs/bpf/breaker");
+    testbed.shell("chmod 755 /sys/fs/bpf /sys/fs/bpf/breaker");
     all_denied();
-    rig.types("status").expect_exit(0);
+    testbed.cli("status").expect_exit(0);
 }
 
 #[test]
 fn the_owner_with_the_three_capabilities_needs_no_root() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::unloaded(POLICY);
-    let config = readable(&rig);
-    rig.shell(&format!("chown -R nobody {}", rig.config().parent().expect("a parent").display()));
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
+    let config = readable(&testbed);
+    testbed.shell(&format!("chown -R nobody {}", testbed.config().parent().expect("a parent").display()));
     let enough = "+bpf,+net_admin,+perfmon";
-    let said = with(&rig, enough, &format!("load --config {config}")).expect_exit(0);
-    assert!(said.out.contains("attached, first in its chain"), "{said:?}");
-    with(&rig, enough, "status").expect_exit(0);
-    with(&rig, enough, "trip session/x1 --reason x").expect_exit(0);
-    with(&rig, enough, "status").expect_exit(10);
-    with(&rig, enough, "reset session/x1 --reason x").expect_exit(0);
+    let output = with(&testbed, enough, &format!("load --config {config}")).expect_exit(0);
+    assert!(output.stdout.contains("attached, first in its chain"), "{output:?}");
+    with(&testbed, enough, "status").expect_exit(0);
+    with(&testbed, enough, "trip session/x1 --reason x").expect_exit(0);
+    with(&testbed, enough, "status").expect_exit(10);
+    with(&testbed, enough, "reset session/x1 --reason x").expect_exit(0);
     // Who may not ask what is attached is not told that nothing is.
-    with(&rig, "+bpf,+perfmon", "status")
+    with(&testbed, "+bpf,+perfmon", "status")
         .expect_exit(6)
-        .because("asking what is attached to eth1: Operation not permitted");
-    let said = with(&rig, enough, "events").expect_exit(0);
-    assert!(said.out.contains("by nobody via cli"), "{said:?}");
-    with(&rig, enough, "unload").expect_exit(0);
-    rig.is_clean();
-    assert_eq!(chain(&rig, "eth1"), 0);
+        .expect_stderr("asking what is attached to eth1: Operation not permitted");
+    let output = with(&testbed, enough, "events").expect_exit(0);
+    assert!(output.stdout.contains("by nobody via cli"), "{output:?}");
+    with(&testbed, enough, "unload").expect_exit(0);
+    testbed.assert_clean();
+    assert_eq!(testbed.tcx_programs("eth1"), 0);
 }

@@ -7,23 +7,24 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use breaker_tests::frame::order;
-use breaker_tests::privileged;
-use breaker_tests::rig::Rig;
-use breaker_tests::sink::{End, Sink};
+use breaker_tests::receiver::{End, Receiver};
+use breaker_tests::require_root;
+use breaker_tests::testbed::Testbed;
 use breaker_user::testbed::{Namespace, TwoHosts, veth};
 use serde_json::Value;
 
-use super::host::{Host, POLICY};
+use super::POLICY;
 
 /// A configuration like the usual one, for other interfaces.
-fn on(rig: &Rig, interfaces: &str, policy: &str) -> String {
-    let text = format!("[agent]\naudit = {:?}\n[host]\ninterfaces = [{interfaces}]\n{policy}", rig.audit());
-    rig.configure("other.toml", &text).display().to_string()
+fn on(testbed: &Testbed, interfaces: &str, policy: &str) -> String {
+    let text =
+        format!("[agent]\naudit = {:?}\n[host]\ninterfaces = [{interfaces}]\n{policy}", testbed.audit());
+    testbed.write_config("other.toml", &text).display().to_string()
 }
 
 /// A second interface of the host.
-fn second(rig: &Rig) {
-    rig.shell("ip link add eth2 type veth peer name far2; ip link set eth2 up; ip link set far2 up; ip address add 10.19.0.1/24 dev eth2");
+fn second(testbed: &Testbed) {
+    testbed.shell("ip link add eth2 type veth peer name far2; ip link set eth2 up; ip link set far2 up; ip address add 10.19.0.1/24 dev eth2");
 }
 
 /// The problems in what `status --json` says, by what they are and where.
@@ -34,81 +35,75 @@ fn problems(status: &Value) -> Vec<(&str, &str)> {
 
 #[test]
 fn a_session_that_is_routed_past_the_hook_is_told_by_each_verb() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::unloaded(POLICY);
-    second(&rig);
-    let file = on(&rig, "\"eth2\"", POLICY);
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
+    second(&testbed);
+    let file = on(&testbed, "\"eth2\"", POLICY);
     let found = "ROUTE: session/x1: 10.9.0.2 is routed over eth1, where there is no hook";
-    rig.types(&format!("check --config {file}")).expect_exit(8).because(found);
-    rig.types(&format!("load --config {file}")).expect_exit(8).because(found);
-    let status = rig.types("status --json").expect_exit(11).json();
+    testbed.cli(&format!("check --config {file}")).expect_exit(8).expect_stderr(found);
+    testbed.cli(&format!("load --config {file}")).expect_exit(8).expect_stderr(found);
+    let status = testbed.cli("status --json").expect_exit(11).json();
     assert_eq!(problems(&status), [("route", "session/x1"), ("route", "session/x2")]);
     assert_eq!(status["enforced"]["ok"], false);
-    rig.switch("trip", "session/x1").expect_exit(8).because(found);
+    testbed.switch("trip", "session/x1").expect_exit(8).expect_stderr(found);
     // Sockets tell too, whatever the tables say.
     let venue = SocketAddr::new(TwoHosts::VENUE, 9001);
-    let sink = Sink::listen(&rig.wire.venue, venue);
-    let mut stream = rig.inside(|| TcpStream::connect(venue)).expect("connecting");
+    let receiver = Receiver::listen(&testbed.network.venue, venue);
+    let mut stream = testbed.on_host(|| TcpStream::connect(venue)).expect("connecting");
     std::thread::sleep(Duration::from_millis(700));
     stream.write_all(&order(1)).expect("sending");
-    sink.wait("the order", |all| all[0].whole("D") == 1);
-    let said = rig.types("status").expect_exit(11);
-    assert!(said.out.contains("has sent data that no hook has seen"), "{said:?}");
+    receiver.wait("the order", |all| all[0].complete("D") == 1);
+    let output = testbed.cli("status").expect_exit(11);
+    assert!(output.stdout.contains("has sent data that no hook has seen"), "{output:?}");
 }
 
 #[test]
 fn a_route_that_is_not_taken_is_named_and_a_switch_holds_all_the_same() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::new(POLICY);
-    rig.types("status").expect_exit(0);
-    second(&rig);
-    rig.types("status").expect_exit(0);
+    require_root!();
+    let testbed = Testbed::load(POLICY);
+    testbed.cli("status").expect_exit(0);
+    second(&testbed);
+    testbed.cli("status").expect_exit(0);
     for (add, remove) in [
         ("ip route add default via 10.19.0.2 metric 500", "ip route del default"),
         ("ip route add 10.9.0.0/16 via 10.19.0.2 table 77", "ip route flush table 77"),
     ] {
-        rig.shell(add);
-        let said = rig.types("status").expect_exit(11);
+        testbed.shell(add);
+        let output = testbed.cli("status").expect_exit(11);
         assert!(
-            said.out.contains("10.9.0.2 can be reached over eth2 too, where there is no hook"),
-            "{add}: {said:?}"
+            output.stdout.contains("10.9.0.2 can be reached over eth2 too, where there is no hook"),
+            "{add}: {output:?}"
         );
-        rig.switch("trip", "session/x1").expect_exit(0);
-        rig.switch("arm", "session/x1").expect_exit(0);
-        rig.shell(remove);
-        rig.types("status").expect_exit(10);
-        rig.types("reset session/x1 --force --reason test").expect_exit(0);
-        rig.types("status").expect_exit(0);
+        testbed.switch("trip", "session/x1").expect_exit(0);
+        testbed.switch("arm", "session/x1").expect_exit(0);
+        testbed.shell(remove);
+        testbed.cli("status").expect_exit(10);
+        testbed.cli("reset session/x1 --force --reason test").expect_exit(0);
+        testbed.cli("status").expect_exit(0);
     }
     // A default route over what is covered is no way past it.
-    rig.shell("ip route add default via 10.9.0.2");
-    rig.types("status").expect_exit(0);
+    testbed.shell("ip route add default via 10.9.0.2");
+    testbed.cli("status").expect_exit(0);
 }
 
 #[test]
 fn packets_that_pass_unread_are_a_problem_unless_a_tunnel_of_the_host_sends_them() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::new(POLICY);
+    require_root!();
+    let testbed = Testbed::load(POLICY);
     // IPv4 with VXLAN in it, from nobody knows whom.
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
     frame.extend([0x45, 0, 0, 36, 0, 0, 0, 0, 64, 17, 0, 0, 10, 9, 0, 1, 10, 9, 0, 2]);
     frame.extend([0x12, 0x34, 0x12, 0xb5, 0, 16, 0, 0, 8, 0, 0, 0, 0, 0, 5, 0]);
-    rig.inject(&[frame]);
-    let status = rig.types("status --json").expect_exit(11).json();
+    testbed.inject_frames(&[frame]);
+    let status = testbed.cli("status --json").expect_exit(11).json();
     assert_eq!(problems(&status), [("unseen", "eth1")]);
-    rig.switch("trip", "session/x1").expect_exit(0);
-    rig.types("reset session/x1 --force --reason test").expect_exit(0);
-    rig.shell("ip link add vx0 type vxlan id 5 remote 10.9.0.2 dstport 4789; ip link set vx0 up");
-    let said = rig.types("status").expect_exit(0);
+    testbed.switch("trip", "session/x1").expect_exit(0);
+    testbed.cli("reset session/x1 --force --reason test").expect_exit(0);
+    testbed.shell("ip link add vx0 type vxlan id 5 remote 10.9.0.2 dstport 4789; ip link set vx0 up");
+    let output = testbed.cli("status").expect_exit(0);
     assert!(
-        said.out.contains("note: eth1: ") && said.out.contains("of kind vxlan passed unread (vx0)"),
-        "{said:?}"
+        output.stdout.contains("note: eth1: ") && output.stdout.contains("of kind vxlan passed unread (vx0)"),
+        "{output:?}"
     );
 }
 
@@ -143,14 +138,13 @@ fn carry(mut from: File, mut to: File) {
 
 #[test]
 fn a_device_whose_packets_begin_with_ip_is_enforced() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::unloaded(POLICY);
-    let (firm, venue) = (tun(&rig.wire.firm), tun(&rig.wire.venue));
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
+    let (firm, venue) = (tun(&testbed.network.firm), tun(&testbed.network.venue));
     let up = |address: &str| format!("ip address add {address}/24 dev tun0; ip link set tun0 up");
-    rig.shell(&up("10.8.0.1"));
-    rig.wire
+    testbed.shell(&up("10.8.0.1"));
+    testbed
+        .network
         .venue
         .run(|| std::process::Command::new("sh").args(["-c", &up("10.8.0.2")]).status())
         .expect("running sh");
@@ -160,143 +154,135 @@ fn a_device_whose_packets_begin_with_ip_is_enforced() {
     carry(venue, firm);
     let session = "[[session]]\nname = \"x1\"\nremote = \"10.8.0.2:9001\"\nlimits = [{ class = \"order\", max = 5, per = \"1h\" }]\n";
     let at: SocketAddr = "10.8.0.2:9001".parse().expect("an address");
-    let sink = Sink::listen(&rig.wire.venue, at);
+    let receiver = Receiver::listen(&testbed.network.venue, at);
     for (turn, (name, hook)) in [("tcx", "auto"), ("clsact", "clsact")].into_iter().enumerate() {
         let file = on(
-            &rig,
+            &testbed,
             &format!("\"tun0\"]\nhook = {hook:?}\ninbound = \"watch\"\nundeclared = \"ignore\"\nlimits = ["),
             session,
         );
-        rig.types(&format!("load --config {file}")).expect_exit(0);
-        assert_eq!(rig.types("status --json").expect_exit(0).json()["interfaces"][0]["hook"], name);
-        let mut stream = rig.inside(|| TcpStream::connect(at)).expect("connecting");
+        testbed.cli(&format!("load --config {file}")).expect_exit(0);
+        assert_eq!(testbed.cli("status --json").expect_exit(0).json()["interfaces"][0]["hook"], name);
+        let mut stream = testbed.on_host(|| TcpStream::connect(at)).expect("connecting");
         for id in 1..=10 {
             // The sixth finds the connection reset.
             let _ = stream.write_all(&order(id));
             std::thread::sleep(Duration::from_millis(2));
         }
-        sink.wait("the reset", |all| all.get(turn).is_some_and(|one| one.end == End::Reset));
-        assert_eq!(sink.last().whole("D"), 5, "{name}");
-        rig.types("status").expect_exit(10);
-        rig.types("unload --force").expect_exit(0);
+        receiver.wait("the reset", |all| all.get(turn).is_some_and(|one| one.end == End::Reset));
+        assert_eq!(receiver.last().complete("D"), 5, "{name}");
+        testbed.cli("status").expect_exit(10);
+        testbed.cli("unload --force").expect_exit(0);
     }
     // XDP reads Ethernet.
-    let file = on(&rig, "\"tun0\"]\nmode = \"inline\"\nlimits = [", session);
+    let file = on(&testbed, "\"tun0\"]\nmode = \"inline\"\nlimits = [", session);
     for verb in ["check", "load"] {
-        rig.types(&format!("{verb} --config {file}"))
+        testbed
+            .cli(&format!("{verb} --config {file}"))
             .expect_exit(8)
-            .because("tun0: its packets have no Ethernet header");
+            .expect_stderr("tun0: its packets have no Ethernet header");
     }
 }
 
 #[test]
 fn an_ingress_qdisc_in_the_place_of_clsact_is_refused() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::unloaded(&format!("hook = \"clsact\"\n{POLICY}"));
-    rig.shell("tc qdisc add dev eth1 ingress");
+    require_root!();
+    let testbed = Testbed::unloaded(&format!("hook = \"clsact\"\n{POLICY}"));
+    testbed.shell("tc qdisc add dev eth1 ingress");
     for verb in ["check", "load"] {
-        let said = rig.types(&format!("{verb} --config {}", rig.config().display())).expect_exit(4);
-        said.because("it has a qdisc \"ingress\" in the place of clsact")
-            .because("tc qdisc add dev eth1 clsact");
+        let output = testbed.cli(&format!("{verb} --config {}", testbed.config().display())).expect_exit(4);
+        output
+            .expect_stderr("it has a qdisc \"ingress\" in the place of clsact")
+            .expect_stderr("tc qdisc add dev eth1 clsact");
     }
-    rig.shell("tc qdisc del dev eth1 ingress");
-    rig.load();
+    testbed.shell("tc qdisc del dev eth1 ingress");
+    testbed.load_cli();
 }
 
 #[test]
 fn on_a_veth_the_stack_runs_xdp_and_a_busy_hook_is_named() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::unloaded(&format!("mode = \"inline\"\n{POLICY}"));
-    rig.load();
-    assert_eq!(rig.types("status --json").expect_exit(0).json()["interfaces"][0]["hook"], "generic");
-    let words = format!("load --pin-root /sys/fs/bpf/second --config {}", rig.config().display());
-    rig.types(&words).expect_exit(4).because("another XDP program is there (program \"inline\"");
+    require_root!();
+    let testbed = Testbed::unloaded(&format!("mode = \"inline\"\n{POLICY}"));
+    testbed.load_cli();
+    assert_eq!(testbed.cli("status --json").expect_exit(0).json()["interfaces"][0]["hook"], "generic");
+    let words = format!("load --pin-root /sys/fs/bpf/second --config {}", testbed.config().display());
+    testbed.cli(&words).expect_exit(4).expect_stderr("another XDP program is there (program \"inline\"");
 }
 
 #[test]
 fn another_network_namespace_judges_and_switches_as_the_one_of_the_load() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::new(POLICY);
+    require_root!();
+    let testbed = Testbed::load(POLICY);
     let venue = SocketAddr::new(TwoHosts::VENUE, 9001);
-    let sink = Sink::listen(&rig.wire.venue, venue);
-    let _idle = rig.inside(|| TcpStream::connect(venue)).expect("connecting");
-    sink.wait("the connection", |all| all.len() == 1);
+    let receiver = Receiver::listen(&testbed.network.venue, venue);
+    let _idle = testbed.on_host(|| TcpStream::connect(venue)).expect("connecting");
+    receiver.wait("the connection", |all| all.len() == 1);
     let elsewhere = |words: &str| {
-        let line = format!("unshare --net {} {words}", breaker_tests::rig::binary().display());
-        rig.shell(&format!("{line}; echo \"ended $?\""))
+        let line = format!("unshare --net {} {words}", breaker_tests::cli::binary().display());
+        testbed.shell(&format!("{line}; echo \"ended $?\""))
     };
-    let said = elsewhere("status");
-    assert!(said.contains("attached, first in its chain") && said.contains("ended 0"), "{said}");
-    assert!(said.contains("note: judged in the network namespace of the load"), "{said}");
-    let said = elsewhere("trip session/x1 --reason test");
-    assert!(said.contains("connections ended: 1") && said.contains("ended 0"), "{said}");
-    sink.wait("the reset", |all| all[0].end == End::Reset);
-    let said = elsewhere("unload --force");
-    assert!(said.contains("ended 0"), "{said}");
-    rig.is_clean();
+    let output = elsewhere("status");
+    assert!(output.contains("attached, first in its chain") && output.contains("ended 0"), "{output}");
+    assert!(output.contains("note: judged in the network namespace of the load"), "{output}");
+    let output = elsewhere("trip session/x1 --reason test");
+    assert!(output.contains("connections ended: 1") && output.contains("ended 0"), "{output}");
+    receiver.wait("the reset", |all| all[0].end == End::Reset);
+    let output = elsewhere("unload --force");
+    assert!(output.contains("ended 0"), "{output}");
+    testbed.assert_clean();
 }
 
 #[test]
 fn a_reset_ends_the_connections_that_it_fences() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::new(POLICY);
+    require_root!();
+    let testbed = Testbed::load(POLICY);
     let venue = SocketAddr::new(TwoHosts::VENUE, 9002);
-    let sink = Sink::listen(&rig.wire.venue, venue);
-    let _idle = rig.inside(|| TcpStream::connect(venue)).expect("connecting");
-    sink.wait("the connection", |all| all.len() == 1);
+    let receiver = Receiver::listen(&testbed.network.venue, venue);
+    let _idle = testbed.on_host(|| TcpStream::connect(venue)).expect("connecting");
+    receiver.wait("the connection", |all| all.len() == 1);
     // As the kernel trips: nobody ends what is idle.
-    rig.breaker(|breaker| {
+    testbed.with_breaker(|breaker| {
         let scope = breaker.find("group/desk").expect("the group");
         breaker.trip(scope, breaker_common::abi::cause::RATE).expect("tripping it");
     });
-    let said = rig.switch("reset", "group/desk").expect_exit(0);
-    assert!(said.out.contains("connections ended: 1"), "{said:?}");
-    sink.wait("the reset", |all| all[0].end == End::Reset);
-    let mut fresh = rig.inside(|| TcpStream::connect(venue)).expect("connecting");
+    let output = testbed.switch("reset", "group/desk").expect_exit(0);
+    assert!(output.stdout.contains("connections ended: 1"), "{output:?}");
+    receiver.wait("the reset", |all| all[0].end == End::Reset);
+    let mut fresh = testbed.on_host(|| TcpStream::connect(venue)).expect("connecting");
     fresh.write_all(&order(1)).expect("sending");
-    sink.wait("the order of the new connection", |all| all.len() == 2 && all[1].whole("D") == 1);
+    receiver.wait("the order of the new connection", |all| all.len() == 2 && all[1].complete("D") == 1);
 }
 
 #[test]
 fn a_trip_ends_an_idle_connection_of_a_container() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::new(POLICY);
+    require_root!();
+    let testbed = Testbed::load(POLICY);
     let container = Namespace::new().expect("a namespace");
-    veth(&container, "eth0", &rig.wire.firm, "veth0").expect("a cable");
+    veth(&container, "eth0", &testbed.network.firm, "veth0").expect("a cable");
     let in_namespace = |namespace: &Namespace, line: &str| {
         let ran = namespace.run(|| std::process::Command::new("sh").args(["-c", line]).status());
         assert!(ran.expect("running sh").success(), "{line}");
     };
     in_namespace(
-        &rig.wire.firm,
+        &testbed.network.firm,
         "ip address add 172.17.0.1/24 dev veth0; ip link set veth0 up; echo 1 > /proc/sys/net/ipv4/ip_forward",
     );
     in_namespace(
         &container,
         "ip address add 172.17.0.2/24 dev eth0; ip link set eth0 up; ip route add default via 172.17.0.1",
     );
-    in_namespace(&rig.wire.venue, "ip route add 172.17.0.0/24 via 10.9.0.1");
+    in_namespace(&testbed.network.venue, "ip route add 172.17.0.0/24 via 10.9.0.1");
     let venue = SocketAddr::new(TwoHosts::VENUE, 9001);
-    let sink = Sink::listen(&rig.wire.venue, venue);
+    let receiver = Receiver::listen(&testbed.network.venue, venue);
     let mut idle = container.run(|| TcpStream::connect(venue)).expect("connecting");
     idle.write_all(&order(1)).expect("sending");
-    sink.wait("the order", |all| all[0].whole("D") == 1);
+    receiver.wait("the order", |all| all[0].complete("D") == 1);
     // A namespace is found by a process in it: the thread of this one is none.
     let mut held =
         container.run(|| std::process::Command::new("sleep").arg("60").spawn()).expect("a process");
-    let said = rig.switch("trip", "session/x1");
+    let output = testbed.switch("trip", "session/x1");
     held.kill().expect("ending it");
     held.wait().expect("its end");
-    assert!(said.expect_exit(0).out.contains("connections ended: 1"));
-    sink.wait("the reset", |all| all[0].end == End::Reset);
+    assert!(output.expect_exit(0).stdout.contains("connections ended: 1"));
+    receiver.wait("the reset", |all| all[0].end == End::Reset);
 }

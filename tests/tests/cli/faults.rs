@@ -1,32 +1,33 @@
 //! One system call of a verb fails, whichever: nothing is done that the log does not tell of, and nothing is said to be done that is not.
 
+use breaker_tests::cli::{CliOutput, PIN_ENVIRONMENT, binary, scope};
 use std::path::Path;
 use std::process::Command;
 
-use breaker_tests::privileged;
-use breaker_tests::rig::{PINS, Rig, binary};
+use breaker_tests::require_root;
+use breaker_tests::testbed::Testbed;
 
-use super::host::{Host, POLICY, Said, scope};
+use super::POLICY;
 
 /// The calls, and which of them in their turn: those that come before, at and after the deed.
 const CALLS: [&str; 6] = ["bpf", "mmap", "openat", "write", "fsync", "fdatasync"];
 const TURNS: [u32; 12] = [1, 2, 3, 5, 8, 12, 17, 23, 30, 36, 41, 48];
 
 /// Runs a verb, of which one system call fails. `None` where there are fewer of that call.
-fn failing(rig: &Rig, call: &str, turn: u32, words: &str) -> Option<Said> {
-    let trace = rig.config().with_file_name("trace");
-    let ran = rig.inside(|| {
+fn failing(testbed: &Testbed, call: &str, turn: u32, words: &str) -> Option<CliOutput> {
+    let trace = testbed.config().with_file_name("trace");
+    let ran = testbed.on_host(|| {
         Command::new("strace")
             .args(["-f", "-qq", "-o"])
             .arg(&trace)
             .args(["-e", &format!("trace={call}"), "-e", &format!("inject={call}:error=ENOMEM:when={turn}")])
             .arg(binary())
-            .envs(PINS)
+            .envs(PIN_ENVIRONMENT)
             .args(words.split(' '))
             .output()
     });
-    let said = Said::of(ran.expect("running strace"));
-    std::fs::read_to_string(trace).expect("the trace").contains("(INJECTED)").then_some(said)
+    let output = CliOutput::new(ran.expect("running strace"));
+    std::fs::read_to_string(trace).expect("the trace").contains("(INJECTED)").then_some(output)
 }
 
 /// The kinds of lines that the log has.
@@ -40,23 +41,23 @@ fn kinds(log: &Path) -> Vec<String> {
 }
 
 /// Fails every call of a verb in its turn. `prepare` comes before each, `done` tells whether it was done.
-fn never_unseen(rig: &Rig, verb: &str, kind: &str, prepare: impl Fn(), done: impl Fn() -> bool) {
+fn never_unseen(testbed: &Testbed, verb: &str, kind: &str, prepare: impl Fn(), done: impl Fn() -> bool) {
     let mut failed = 0;
     for (call, turn) in CALLS.into_iter().flat_map(|call| TURNS.map(|turn| (call, turn))) {
         prepare();
-        let before = kinds(&rig.audit()).len();
-        let Some(said) = failing(rig, call, turn, verb) else { continue };
-        let told = kinds(&rig.audit()).split_off(before);
-        let what = format!("{verb}, {call} {turn}: {said:?}, in the log: {told:?}");
+        let before = kinds(&testbed.audit()).len();
+        let Some(output) = failing(testbed, call, turn, verb) else { continue };
+        let told = kinds(&testbed.audit()).split_off(before);
+        let what = format!("{verb}, {call} {turn}: {output:?}, in the log: {told:?}");
         let noted = told.iter().any(|found| found == kind);
         if done() {
             assert!(noted, "done and not in the log: {what}");
         } else {
-            assert_ne!(said.code, Some(0), "not done: {what}");
+            assert_ne!(output.exit_code, Some(0), "not done: {what}");
             // A process that finds no memory at all has no further word.
             let corrected = told.last().is_some_and(|last| last != kind);
             assert!(
-                !noted || corrected || said.code.is_none(),
+                !noted || corrected || output.exit_code.is_none(),
                 "not done, and the log says that it was: {what}"
             );
         }
@@ -67,63 +68,60 @@ fn never_unseen(rig: &Rig, verb: &str, kind: &str, prepare: impl Fn(), done: imp
 
 #[test]
 fn a_verb_of_which_a_system_call_fails_does_nothing_unseen() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::unloaded(POLICY);
-    let load = format!("load --config {}", rig.config().display());
-    let loaded = || rig.inside(|| Rig::root().exists());
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
+    let load = format!("load --config {}", testbed.config().display());
+    let loaded = || testbed.on_host(|| Testbed::root().exists());
     let unloaded = || {
         if loaded() {
-            rig.types("unload --force").expect_exit(0);
+            testbed.cli("unload --force").expect_exit(0);
         }
     };
-    never_unseen(&rig, &load, "loaded", unloaded, loaded);
+    never_unseen(&testbed, &load, "loaded", unloaded, loaded);
     let reloaded = || {
         if !loaded() {
-            rig.load();
+            testbed.load_cli();
         }
     };
-    never_unseen(&rig, "unload --force", "unloaded", reloaded, || !loaded());
+    never_unseen(&testbed, "unload --force", "unloaded", reloaded, || !loaded());
     reloaded();
     let state = |key: &str| {
-        rig.types("status --json").json()["scopes"]
+        testbed.cli("status --json").json()["scopes"]
             .as_array()
-            .map(|_| scope(&rig.types("status --json").json(), "session/x1")[key].clone())
+            .map(|_| scope(&testbed.cli("status --json").json(), "session/x1")[key].clone())
     };
     never_unseen(
-        &rig,
+        &testbed,
         "reset session/x1 --reason x",
         "reset",
-        || rig.trip("session/x1"),
+        || testbed.trip("session/x1"),
         || state("tripped") == Some(false.into()),
     );
-    rig.types("reset session/x1 --reason x --force");
-    let arm = || drop(rig.switch("arm", "session/x1").expect_exit(0));
-    never_unseen(&rig, "disarm session/x1 --reason x", "disarmed", arm, || {
+    testbed.cli("reset session/x1 --reason x --force");
+    let arm = || drop(testbed.switch("arm", "session/x1").expect_exit(0));
+    never_unseen(&testbed, "disarm session/x1 --reason x", "disarmed", arm, || {
         state("armed") == Some(false.into())
     });
     arm();
     // A trip is made first. Where it could not be, it does not say that it was.
     for (call, turn) in CALLS.into_iter().flat_map(|call| TURNS.map(|turn| (call, turn))) {
-        rig.types("reset session/x1 --reason x");
-        let Some(said) = failing(&rig, call, turn, "trip session/x1 --reason x") else { continue };
+        testbed.cli("reset session/x1 --reason x");
+        let Some(output) = failing(&testbed, call, turn, "trip session/x1 --reason x") else { continue };
         let tripped = state("tripped") == Some(true.into());
-        assert!(tripped || said.code != Some(0), "{call} {turn}: {said:?}");
+        assert!(tripped || output.exit_code != Some(0), "{call} {turn}: {output:?}");
     }
 }
 
 #[test]
 fn a_reload_of_which_a_system_call_fails_does_nothing_unseen() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::unloaded(POLICY);
-    rig.load();
-    let text = std::fs::read_to_string(rig.config()).expect("the configuration");
-    let other = rig.configure("other.toml", &text.replace("max = 5,", "max = 4,"));
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
+    testbed.load_cli();
+    let text = std::fs::read_to_string(testbed.config()).expect("the configuration");
+    let other = testbed.write_config("other.toml", &text.replace("max = 5,", "max = 4,"));
     let verb = format!("reload --config {}", other.display());
-    let back = || drop(rig.types(&format!("reload --config {}", rig.config().display())).expect_exit(0));
-    let most = || scope(&rig.types("status --json").json(), "session/x1")["limits"][0]["max"].clone();
-    never_unseen(&rig, &verb, "policy_changed", back, || most() == 4);
+    let back =
+        || drop(testbed.cli(&format!("reload --config {}", testbed.config().display())).expect_exit(0));
+    let most = || scope(&testbed.cli("status --json").json(), "session/x1")["limits"][0]["max"].clone();
+    never_unseen(&testbed, &verb, "policy_changed", back, || most() == 4);
 }

@@ -1,6 +1,6 @@
 //! Help and version: what a sysadmin reads first.
 
-use super::host::breaker;
+use breaker_tests::cli::breaker;
 
 /// Every verb, with words that its help must hold.
 const VERBS: [(&[&str], &[&str]); 14] = [
@@ -24,43 +24,47 @@ const VERBS: [(&[&str], &[&str]); 14] = [
 fn every_verb_has_help_that_names_its_arguments_and_fits_a_terminal() {
     for (verb, words) in VERBS {
         for help in ["--help", "-h"] {
-            let said = breaker(&[verb, &[help]].concat()).expect_exit(0);
-            assert_eq!(said.err, "");
+            let output = breaker(&[verb, &[help]].concat()).expect_exit(0);
+            assert_eq!(output.stderr, "");
             let usage = format!("Usage: breaker {}", verb.join(" "));
             for word in words.iter().chain(&["--pin-root <DIR>", usage.as_str()]) {
-                assert!(said.out.contains(word), "{verb:?} {help} does not tell of {word}:\n{}", said.out);
+                assert!(
+                    output.stdout.contains(word),
+                    "{verb:?} {help} does not tell of {word}:\n{}",
+                    output.stdout
+                );
             }
-            fits(&said.out);
+            fits(&output.stdout);
         }
     }
 }
 
 #[test]
 fn the_overview_lists_every_verb_and_every_exit_code() {
-    let said = breaker(&["--help"]).expect_exit(0);
-    fits(&said.out);
+    let output = breaker(&["--help"]).expect_exit(0);
+    fits(&output.stdout);
     let listed =
         |line: &str| line.strip_prefix("  ").and_then(|line| line.split(' ').next().map(str::to_owned));
     let listed: Vec<_> =
-        said.out.lines().skip_while(|line| *line != "Commands:").filter_map(listed).collect();
+        output.stdout.lines().skip_while(|line| *line != "Commands:").filter_map(listed).collect();
     for (verb, _) in VERBS {
-        assert!(listed.iter().any(|name| name == verb[0]), "{verb:?} is not listed:\n{}", said.out);
+        assert!(listed.iter().any(|name| name == verb[0]), "{verb:?} is not listed:\n{}", output.stdout);
     }
     // And the table above misses none.
     let verbs = listed.iter().take_while(|name| *name != "help").filter(|name| !name.is_empty());
     for verb in verbs {
         assert!(VERBS.iter().any(|(known, _)| known[0] == verb), "the test does not know {verb}");
     }
-    let codes = said.out.lines().skip_while(|line| *line != "Exit codes:").skip(1);
+    let codes = output.stdout.lines().skip_while(|line| *line != "Exit codes:").skip(1);
     let codes: Vec<u8> = codes.map_while(|line| line.trim_start().split_once("  ")?.0.parse().ok()).collect();
-    assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11], "{}", said.out);
+    assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 11], "{}", output.stdout);
 }
 
 #[test]
 fn version_names_the_version_and_the_commit() {
     let expected = format!("breaker {} ({})\n", breaker_user::VERSION, breaker_user::GIT);
-    assert_eq!(breaker(&["--version"]).expect_exit(0).out, expected);
-    assert_eq!(breaker(&["-V"]).expect_exit(0).out, expected);
+    assert_eq!(breaker(&["--version"]).expect_exit(0).stdout, expected);
+    assert_eq!(breaker(&["-V"]).expect_exit(0).stdout, expected);
 }
 
 /// What goes into a pipe is at most 100 columns wide.

@@ -9,7 +9,6 @@ mod denied;
 mod enforced;
 mod faults;
 mod help;
-mod host;
 mod load;
 mod output;
 mod pins;
@@ -17,3 +16,20 @@ mod race;
 mod reload;
 mod switch;
 mod usage;
+
+/// Two sessions in a group, each scope with a limit that takes a while to fill.
+const POLICY: &str = r#"
+limits = [{ class = "order", max = 5000, per = "1s" }]
+[[group]]
+name = "desk"
+limits = [{ class = "order", max = 2000, per = "1s" }]
+[[session]]
+name = "x1"
+remote = "10.9.0.2:9001"
+groups = ["desk"]
+limits = [{ class = "order", max = 5, per = "2s" }, { class = "cancel", max = 1000, per = "2s" }]
+[[session]]
+name = "x2"
+remote = "10.9.0.2:9002"
+groups = ["desk"]
+"#;

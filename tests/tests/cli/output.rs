@@ -1,10 +1,11 @@
 //! What is printed: the JSON that scripts rely on, tables that people read, colour only where a person sees it.
 
-use breaker_tests::privileged;
-use breaker_tests::rig::{self, Rig, binary};
+use breaker_tests::cli::{self, CliOutput, binary, scope};
+use breaker_tests::require_root;
+use breaker_tests::testbed::Testbed;
 use serde_json::{Value, json};
 
-use super::host::{Host, POLICY, Said, scope};
+use super::POLICY;
 
 /// The keys of `status --json` as they are documented, with a value of each one's type.
 fn contract() -> Value {
@@ -61,13 +62,11 @@ fn conforms(found: &Value, sample: &Value, path: &str) {
 
 #[test]
 fn status_as_json_has_the_documented_keys_and_no_others() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::new(POLICY);
-    conforms(&rig.types("status --json").expect_exit(0).json(), &contract(), "");
-    rig.trip("session/x1");
-    let status = rig.types("status --json").expect_exit(10).json();
+    require_root!();
+    let testbed = Testbed::load(POLICY);
+    conforms(&testbed.cli("status --json").expect_exit(0).json(), &contract(), "");
+    testbed.trip("session/x1");
+    let status = testbed.cli("status --json").expect_exit(10).json();
     conforms(&status, &contract(), "");
     let names = |key: &str, name: &str| -> Vec<String> {
         status[key]
@@ -92,14 +91,14 @@ fn status_as_json_has_the_documented_keys_and_no_others() {
     let at = status["breaker"]["loaded_at"].as_str().expect("a time");
     assert!(at.len() == 20 && at.as_bytes()[10] == b'T' && at.ends_with('Z'), "{at} is RFC 3339 UTC");
     // Of one scope: that scope and the sessions it holds.
-    let status = rig.types("status group/desk --json").expect_exit(0).json();
+    let status = testbed.cli("status group/desk --json").expect_exit(0).json();
     conforms(&status, &contract(), "");
     assert_eq!(status["scopes"].as_array().map(Vec::len), Some(1));
     assert_eq!(status["sessions"].as_array().map(Vec::len), Some(2));
-    rig.types("unload --force").expect_exit(0);
-    let config = rig.config();
+    testbed.cli("unload --force").expect_exit(0);
+    let config = testbed.config();
     conforms(
-        &rig.types(&format!("load --json --config {}", config.display())).expect_exit(0).json(),
+        &testbed.cli(&format!("load --json --config {}", config.display())).expect_exit(0).json(),
         &contract(),
         "",
     );
@@ -107,37 +106,35 @@ fn status_as_json_has_the_documented_keys_and_no_others() {
 
 #[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::new(POLICY);
-    rig.trip("host");
+    require_root!();
+    let testbed = Testbed::load(POLICY);
+    testbed.trip("host");
     for args in
         [&["status"][..], &["status", "--json"], &["--help"], &["trip", "host", "--reason", "x"], &["events"]]
     {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
-        let ran = rig.inside(|| rig::command().args(args).stdout(writer).output().expect("running breaker"));
-        let said = Said::of(ran).expect_exit(0);
-        assert_eq!(said.err, "", "{args:?}");
+        let ran =
+            testbed.on_host(|| cli::command().args(args).stdout(writer).output().expect("running breaker"));
+        let output = CliOutput::new(ran).expect_exit(0);
+        assert_eq!(output.stderr, "", "{args:?}");
     }
-    assert_eq!(rig.shell(&format!("{} status | head -1", binary().display())).lines().count(), 1);
+    assert_eq!(testbed.shell(&format!("{} status | head -1", binary().display())).lines().count(), 1);
 }
 
 #[test]
 fn colour_is_for_terminals_only_and_not_where_no_color_says_so() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::new(POLICY);
-    rig.trip("session/x1");
-    rig.switch("disarm", "session/x2").expect_exit(0);
+    require_root!();
+    let testbed = Testbed::load(POLICY);
+    testbed.trip("session/x1");
+    testbed.switch("disarm", "session/x2").expect_exit(0);
     let status = format!("{} status", binary().display());
     // Into a pipe, whatever the terminal and the environment promise.
     let piped = format!("env -u NO_COLOR TERM=xterm-256color CLICOLOR_FORCE=1 {status} || true");
-    assert!(!rig.shell(&piped).contains('\u{1b}'));
-    let on_a_terminal =
-        |environment: &str| rig.shell(&format!("script -qc 'env {environment} {status}' /dev/null || true"));
+    assert!(!testbed.shell(&piped).contains('\u{1b}'));
+    let on_a_terminal = |environment: &str| {
+        testbed.shell(&format!("script -qc 'env {environment} {status}' /dev/null || true"))
+    };
     let coloured = on_a_terminal("-u NO_COLOR TERM=xterm");
     for shout in ["TRIPPED: manual", "DISARMED"] {
         assert!(
@@ -151,25 +148,23 @@ fn colour_is_for_terminals_only_and_not_where_no_color_says_so() {
 
 #[test]
 fn tables_are_narrow_enough_to_read_and_have_no_trailing_blanks() {
-    if !privileged() {
-        return;
-    }
-    let rig = Rig::new(POLICY);
+    require_root!();
+    let testbed = Testbed::load(POLICY);
     // All causes at once, and a trip that the kernel made, are the widest that a switch can look.
-    rig.breaker(|breaker| {
+    testbed.with_breaker(|breaker| {
         let scope = breaker.find("session/x1").expect("a scope");
         breaker.trip(scope, (1 << 7) - 1).expect("tripping");
     });
-    let said = rig.types("status").expect_exit(10);
-    for line in said.out.lines() {
+    let output = testbed.cli("status").expect_exit(10);
+    for line in output.stdout.lines() {
         assert_eq!(line, line.trim_end(), "{line:?}");
         assert!(line.chars().count() <= 120, "{line:?} is too wide");
     }
     for cause in ["TRIPPED: manual,", "rate,", "deadman,", "desync,", "replay,", "undeclared,", "fleet"] {
-        assert!(said.out.lines().any(|line| line.contains(&format!(" {cause}"))), "{cause}: {said:?}");
+        assert!(output.stdout.lines().any(|line| line.contains(&format!(" {cause}"))), "{cause}: {output:?}");
     }
     // Times to the second or the millisecond: whoever wants more has the JSON.
     let digits = |word: &str| word.split_once('.').map_or(0, |(_, rest)| rest.trim_end_matches('Z').len());
-    let times = said.out.split_whitespace().filter(|word| word.ends_with('Z') && word.contains('T'));
+    let times = output.stdout.split_whitespace().filter(|word| word.ends_with('Z') && word.contains('T'));
     times.for_each(|time| assert!(digits(time) <= 3, "{time}"));
 }

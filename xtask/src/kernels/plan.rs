@@ -13,9 +13,10 @@ pub const COUNTED_KERNEL: &str = "6.12";
 
 /// The selected tests of one test program.
 pub struct Suite {
-    /// The file name in tests/tests, without the extension.
+    /// The file name in tests/tests, without the extension, or a directory there with a `main.rs`.
     pub program: &'static str,
-    /// The names of the tests. Tests that need other programs (ip, nft) or a real-time clock are left out.
+    /// The names of the tests with their modules. Tests that need other programs (ip, nft) or a real-time clock
+    /// are left out.
     tests: &'static [&'static str],
 }
 
@@ -30,33 +31,20 @@ pub const SUITES: &[Suite] = &[
         ],
     },
     Suite {
-        program: "wire_limits",
+        program: "wire",
         tests: &[
-            "one_by_one_exactly_n_cross_and_both_ends_are_told",
-            "a_blast_in_a_few_large_writes_never_lets_more_than_n_cross",
-            "two_connections_on_two_cpus_share_one_limit_exactly",
-            "a_total_counts_since_the_reset_and_cancels_have_their_own_limit",
+            "limits::one_by_one_exactly_n_cross_and_both_ends_are_told",
+            "limits::a_blast_in_a_few_large_writes_never_lets_more_than_n_cross",
+            "limits::two_connections_on_two_cpus_share_one_limit_exactly",
+            "limits::a_total_counts_since_the_reset_and_cancels_have_their_own_limit",
+            "switch::nothing_queued_before_a_reset_comes_after_it_even_from_behind_a_shut_window",
+            "switch::while_tripped_cancels_pass_on_a_new_connection_and_the_first_order_fences_it",
+            "switch::attached_in_mid_stream_it_counts_from_the_next_message_that_begins_a_segment",
+            "inline::of_two_sessions_one_is_tripped_and_the_other_goes_on",
+            "inline::reordered_repeated_and_overlapping_segments_are_counted_once",
+            "inbound::each_kind_of_message_counts_as_what_it_is",
+            "inbound_limits::fills_that_come_later_and_those_of_other_sessions_of_the_group_count",
         ],
-    },
-    Suite {
-        program: "wire_switch",
-        tests: &[
-            "nothing_queued_before_a_reset_comes_after_it_even_from_behind_a_shut_window",
-            "while_tripped_cancels_pass_on_a_new_connection_and_the_first_order_fences_it",
-            "attached_in_mid_stream_it_counts_from_the_next_message_that_begins_a_segment",
-        ],
-    },
-    Suite {
-        program: "wire_inline",
-        tests: &[
-            "of_two_sessions_one_is_tripped_and_the_other_goes_on",
-            "reordered_repeated_and_overlapping_segments_are_counted_once",
-        ],
-    },
-    Suite { program: "wire_inbound", tests: &["each_kind_of_message_counts_as_what_it_is"] },
-    Suite {
-        program: "wire_inbound_limits",
-        tests: &["fills_that_come_later_and_those_of_other_sessions_of_the_group_count"],
     },
 ];
 /// The approximate slowdown of the emulation against a real processor.
@@ -157,10 +145,14 @@ mod tests {
     #[test]
     fn every_test_of_the_plan_exists() {
         for suite in SUITES {
-            let path = crate::workspace::root().join("tests/tests").join(suite.program).with_extension("rs");
-            let text = std::fs::read_to_string(&path).expect("the test program");
             for test in suite.tests {
-                assert!(text.contains(&format!("#[test]\nfn {test}()")), "{}: no {test}", path.display());
+                let (modules, name) = test.rsplit_once("::").unwrap_or_default();
+                let name = if modules.is_empty() { *test } else { name };
+                let program = crate::workspace::root().join("tests/tests").join(suite.program);
+                let path = program.join(modules.replace("::", "/")).with_extension("rs");
+                let text = std::fs::read_to_string(&path)
+                    .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+                assert!(text.contains(&format!("#[test]\nfn {name}()")), "{}: no {name}", path.display());
             }
         }
     }

@@ -16,12 +16,12 @@ use crate::bench::hook::{POLICY, mean, segment};
 use crate::bench::order::{LENGTH, order};
 use crate::bench::report::Table;
 use crate::bench::scale::Scale;
-use crate::cpu::stay_on;
-use crate::empty::Empty;
+use crate::cpu::pin_to_cpu;
+use crate::empty_program::EmptyProgram;
 use crate::frame::Frame;
-use crate::fresh::Fresh;
 use crate::gateway::{Gateway, Hook, Inline, Offloads};
-use crate::rig::Rig;
+use crate::sequence::SequenceAdvancer;
+use crate::testbed::Testbed;
 
 /// Where the first session goes.
 const PORT: u16 = 9001;
@@ -49,10 +49,10 @@ pub fn table(scale: &Scale) -> Table {
     let most = thread::available_parallelism().map_or(1, usize::from);
     let mut counts: Vec<usize> = (0..).map(|power| 1 << power).take_while(|count| *count < most).collect();
     counts.push(most);
-    let rigs = [POLICY, &apart(most)].map(|policy| Inline::inline(Hook::Native, Offloads::None, policy));
-    let mut empty = Empty::open();
-    let zero = Fresh::before_xdp(empty.xdp());
-    let lanes = rigs.each_ref().map(Lane::of);
+    let testbeds = [POLICY, &apart(most)].map(|policy| Inline::inline(Hook::Native, Offloads::None, policy));
+    let mut empty = EmptyProgram::open();
+    let zero = SequenceAdvancer::before_xdp(empty.xdp());
+    let lanes = testbeds.each_ref().map(Lane::of);
     let mut curve = Curve::new(&SERIES, &counts);
     // So few that the machine's speed is one for all of a round.
     let repeat = scale.repeat / 5;
@@ -60,8 +60,8 @@ pub fn table(scale: &Scale) -> Table {
     for _ in 0..scale.short_rounds {
         for (place, cores) in counts.iter().enumerate() {
             let zero = at_once(*cores, |core| mean(zero.xdp(), &lanes[0].frame(core, 1).bytes(), repeat));
-            for (series, (lane, rig)) in lanes.iter().zip(&rigs).enumerate() {
-                let ns = rig.inside(|| at_once(*cores, |core| lane.orders(core, start, repeat)));
+            for (series, (lane, testbed)) in lanes.iter().zip(&testbeds).enumerate() {
+                let ns = testbed.on_host(|| at_once(*cores, |core| lane.orders(core, start, repeat)));
                 curve.push(series, place, ns - zero);
             }
             // Where a SYN is no repetition of one before it.
@@ -69,8 +69,8 @@ pub fn table(scale: &Scale) -> Table {
         }
     }
     let expected = scale.short_rounds as u64 * counts.iter().sum::<usize>() as u64 * u64::from(repeat);
-    for rig in &rigs {
-        let counted: u64 = rig.status().sessions.iter().map(|one| one.messages["order"].passed).sum();
+    for testbed in &testbeds {
+        let counted: u64 = testbed.status().sessions.iter().map(|one| one.messages["order"].passed).sum();
         assert_eq!(counted, expected, "each order was counted once");
     }
     let shape = "of as many cores at once and their mean, XDP, three scopes, four limits";
@@ -85,18 +85,19 @@ pub fn table(scale: &Scale) -> Table {
 /// A program, and the connections that its orders are of.
 struct Lane {
     program: Xdp,
-    fresh: Fresh,
+    fresh: SequenceAdvancer,
     /// One session a connection, or one for all.
     apart: bool,
 }
 
 impl Lane {
-    fn of(rig: &Inline) -> Self {
-        let pinned =
-            || Xdp::from_pin(Rig::root().program(), XdpAttachType::Interface).expect("opening the program");
-        let program = rig.inside(pinned);
-        let apart = rig.policy().sessions().len() > 1;
-        Self { fresh: Fresh::before_xdp(&program), program, apart }
+    fn of(testbed: &Inline) -> Self {
+        let pinned = || {
+            Xdp::from_pin(Testbed::root().program(), XdpAttachType::Interface).expect("opening the program")
+        };
+        let program = testbed.on_host(pinned);
+        let apart = testbed.policy().sessions().len() > 1;
+        Self { fresh: SequenceAdvancer::before_xdp(&program), program, apart }
     }
 
     /// A segment of a core's connection.
@@ -120,7 +121,7 @@ impl Lane {
 fn at_once(cores: usize, measure: impl Fn(usize) -> f64 + Sync) -> f64 {
     let (barrier, measure) = (Barrier::new(cores), &measure);
     let on = |core: usize| {
-        stay_on(core);
+        pin_to_cpu(core);
         barrier.wait();
         measure(core)
     };

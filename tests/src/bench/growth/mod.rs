@@ -3,7 +3,7 @@
 //! Each curve is measured in rounds over all its points, an empty program among them, which is the zero that every figure is above.
 
 mod cores;
-mod crowd;
+mod sessions;
 mod wire;
 
 use super::figures::Row;
@@ -12,7 +12,7 @@ use super::scale::Scale;
 
 /// The section.
 pub fn tables(scale: &Scale) -> Vec<Table> {
-    let [sessions, connections] = crowd::tables(scale);
+    let [sessions, connections] = sessions::tables(scale);
     let [length, messages] = wire::tables(scale);
     vec![sessions, connections, cores::table(scale), length, messages]
 }

@@ -11,14 +11,14 @@ use aya::sys::{Stats, enable_stats};
 use breaker_user::testbed::TwoHosts;
 
 use super::{Curve, note, picture};
-use crate::bench::drain::Drain;
+use crate::bench::alternative::PORT;
+use crate::bench::counting_server::CountingServer;
 use crate::bench::hook::POLICY;
-use crate::bench::peer::PORT;
 use crate::bench::report::Table;
 use crate::bench::scale::Scale;
-use crate::empty::Empty;
-use crate::frame::spelt;
-use crate::rig::Rig;
+use crate::empty_program::EmptyProgram;
+use crate::frame::message_with_body;
+use crate::testbed::Testbed;
 
 /// Bytes of a message.
 const LENGTHS: [usize; 7] = [60, 125, 250, 500, 1_000, 2_000, 4_096];
@@ -51,7 +51,7 @@ pub fn tables(scale: &Scale) -> [Table; 2] {
         }
     }
     let whole = LENGTHS.len() + MESSAGES.iter().sum::<usize>();
-    let counted = track.rig.counters(1).passed[0];
+    let counted = track.testbed.counters(1).passed[0];
     assert_eq!(
         counted,
         (WARM + scale.short_rounds * scale.sends * whole) as u64,
@@ -87,7 +87,7 @@ pub fn tables(scale: &Scale) -> [Table; 2] {
 
 /// An order of this length.
 fn order(length: usize) -> Vec<u8> {
-    let spelled = |pad: usize| spelt(&format!("35=D|11=1|58={}|", "x".repeat(pad)));
+    let spelled = |pad: usize| message_with_body(&format!("35=D|11=1|58={}|", "x".repeat(pad)));
     // The longer the message, the more digits its length has.
     let fits = |pad: &usize| spelled(*pad).len() == length;
     spelled((0..length).find(fits).expect("a length that a message can have"))
@@ -95,26 +95,26 @@ fn order(length: usize) -> Vec<u8> {
 
 /// A loaded breaker with an empty program behind it, and a connection past both.
 struct Track {
-    rig: Rig,
-    empty: Empty,
-    drain: Drain,
+    testbed: Testbed,
+    empty: EmptyProgram,
+    server: CountingServer,
     stream: TcpStream,
 }
 
 impl Track {
     fn lay() -> Self {
-        let rig = Rig::new(POLICY);
-        let drain = Drain::listen(&rig.wire.venue, false);
+        let testbed = Testbed::load(POLICY);
+        let server = CountingServer::listen(&testbed.network.venue, false);
         let connect = || {
             (
-                Empty::open().attach_behind(TwoHosts::INTERFACE),
+                EmptyProgram::open().attach_behind(TwoHosts::INTERFACE),
                 TcpStream::connect(TwoHosts::venue_socket(PORT)),
             )
         };
-        let (empty, stream) = rig.inside(connect);
+        let (empty, stream) = testbed.on_host(connect);
         let stream = stream.expect("connecting");
         stream.set_nodelay(true).expect("no delay");
-        Self { rig, empty, drain, stream }
+        Self { testbed, empty, server, stream }
     }
 
     /// Sends until TCP lets 64 KB go at once.
@@ -122,7 +122,7 @@ impl Track {
         let most = MESSAGES.iter().max().expect("there are some");
         let payload = order(EACH).repeat(*most);
         (0..WARM / most).for_each(|_| (&self.stream).write_all(&payload).expect("sending"));
-        self.drain.wait((WARM * EACH) as u64);
+        self.server.wait((WARM * EACH) as u64);
     }
 
     /// What a send of this costs above an empty program, ns, and how many skbs all of them were.
@@ -130,10 +130,10 @@ impl Track {
         let _counting = enable_stats(Stats::RunTime).expect("asking for run times");
         let before = self.programs();
         for _ in 0..sends {
-            let until = self.drain.bytes() + payload.len() as u64;
+            let until = self.server.bytes() + payload.len() as u64;
             (&self.stream).write_all(payload).expect("sending");
             // The next is an skb of its own, with nothing in its way.
-            while self.drain.bytes() < until {
+            while self.server.bytes() < until {
                 yield_now();
             }
         }
@@ -146,8 +146,8 @@ impl Track {
     }
 
     fn programs(&self) -> [ProgramInfo; 2] {
-        let pinned = || ProgramInfo::from_pin(Rig::root().program()).expect("asking after the program");
-        [self.rig.inside(pinned), self.empty.info()]
+        let pinned = || ProgramInfo::from_pin(Testbed::root().program()).expect("asking after the program");
+        [self.testbed.on_host(pinned), self.empty.info()]
     }
 }
 

@@ -1,16 +1,16 @@
 //! The kill under full blast: from the moment that somebody acts to the last byte of an order at the venue, and who is told when.
 
-mod flood;
-mod shot;
-mod stamp;
+mod load;
+mod method;
 mod tap;
-mod weapon;
+mod timestamp;
+mod trial;
 
-pub use shot::blast;
+pub use trial::blast;
 
-use self::flood::Flood;
-use self::shot::{Arena, Shot};
-use self::weapon::Weapon;
+use self::load::Load;
+use self::method::Method;
+use self::trial::{Range, Trial};
 use super::figures::{Row, quantile};
 use super::order::LENGTH;
 use super::report::Table;
@@ -18,15 +18,15 @@ use super::scale::Scale;
 
 /// The section.
 pub fn tables(scale: &Scale) -> Vec<Table> {
-    let arenas: Vec<(Weapon, Result<Arena, String>)> =
-        Weapon::ALL.map(|weapon| (weapon, Arena::lay(weapon))).into();
-    [Flood::Backlog, Flood::OneByOne].map(|flood| table(scale, flood, &arenas)).into()
+    let ranges: Vec<(Method, Result<Range, String>)> =
+        Method::ALL.map(|method| (method, Range::lay(method))).into();
+    [Load::Backlog, Load::OneByOne].map(|load| table(scale, load, &ranges)).into()
 }
 
-fn table(scale: &Scale, flood: Flood, arenas: &[(Weapon, Result<Arena, String>)]) -> Table {
-    let how = match flood {
-        Flood::Backlog => "writes until its socket is full, and on",
-        Flood::OneByOne => "writes one order at a time, as soon as the one before has left",
+fn table(scale: &Scale, load: Load, ranges: &[(Method, Result<Range, String>)]) -> Table {
+    let how = match load {
+        Load::Backlog => "writes until its socket is full, and on",
+        Load::OneByOne => "writes one order at a time, as soon as the one before has left",
     };
     let title = format!(
         "the kill of a sender that {how}, {} times each in turns. Times in ms from the call of the program, or of the function, to the \
@@ -53,45 +53,45 @@ fn table(scale: &Scale, flood: Flood, arenas: &[(Weapon, Result<Arena, String>)]
         "max",
     ];
     let mut table = Table::new(title, &head);
-    let mut shots: Vec<Vec<Shot>> = arenas.iter().map(|_| Vec::new()).collect();
+    let mut trials: Vec<Vec<Trial>> = ranges.iter().map(|_| Vec::new()).collect();
     for number in 0..scale.kills {
-        for ((weapon, arena), shots) in arenas.iter().zip(&mut shots) {
-            if let Ok(arena) = arena {
-                shots.push(arena.shoot(*weapon, flood, number));
+        for ((method, range), trials) in ranges.iter().zip(&mut trials) {
+            if let Ok(range) = range {
+                trials.push(range.shoot(*method, load, number));
             }
         }
     }
-    for ((weapon, arena), shots) in arenas.iter().zip(&shots) {
-        match arena {
-            Ok(_) => line(&mut table, *weapon, shots),
-            Err(why) => table.line([weapon.name().to_owned(), format!("not available: {why}")]),
+    for ((method, range), trials) in ranges.iter().zip(&trials) {
+        match range {
+            Ok(_) => line(&mut table, *method, trials),
+            Err(why) => table.line([method.name().to_owned(), format!("not available: {why}")]),
         }
     }
     table
 }
 
-fn line(table: &mut Table, weapon: Weapon, shots: &[Shot]) {
-    let row = |what: &str, figure: fn(&Shot) -> Option<f64>| {
-        let mut row = Row::new(format!("{}: {what}", weapon.name()), "ms");
-        row.rounds = shots.iter().filter_map(figure).collect();
+fn line(table: &mut Table, method: Method, trials: &[Trial]) {
+    let row = |what: &str, figure: fn(&Trial) -> Option<f64>| {
+        let mut row = Row::new(format!("{}: {what}", method.name()), "ms");
+        row.rounds = trials.iter().filter_map(figure).collect();
         row
     };
-    let last = row("last byte", |shot| Some(shot.last_byte));
-    let left = row("left", |shot| Some(shot.last_left));
-    let took = row("took", |shot| Some(shot.took));
-    let sender = row("sender told", |shot| shot.sender_told);
-    let venue = row("venue told", |shot| shot.venue_told);
+    let last = row("last byte", |trial| Some(trial.last_byte));
+    let left = row("left", |trial| Some(trial.last_left));
+    let took = row("took", |trial| Some(trial.took));
+    let sender = row("sender told", |trial| trial.sender_told);
+    let venue = row("venue told", |trial| trial.venue_told);
     let at = |row: &Row, share| format!("{:.3}", quantile(row.rounds.clone(), share));
     let told = |row: &Row| match row.rounds.len() {
         0 => ["never".to_owned(), String::new()],
-        some if some < shots.len() => {
-            [at(row, 0.5), format!("{} of {} never", shots.len() - some, shots.len())]
+        some if some < trials.len() => {
+            [at(row, 0.5), format!("{} of {} never", trials.len() - some, trials.len())]
         }
         _ => [at(row, 0.5), at(row, 1.0)],
     };
-    let most = |figure: fn(&Shot) -> usize| shots.iter().map(figure).max().unwrap_or(0);
-    let (left_after, after) = (most(|shot| shot.left_after), most(|shot| shot.after));
-    let mut cells = vec![weapon.name().to_owned(), at(&last, 0.5), at(&last, 0.99), at(&last, 1.0)];
+    let most = |figure: fn(&Trial) -> usize| trials.iter().map(figure).max().unwrap_or(0);
+    let (left_after, after) = (most(|trial| trial.left_after), most(|trial| trial.after));
+    let mut cells = vec![method.name().to_owned(), at(&last, 0.5), at(&last, 0.99), at(&last, 1.0)];
     cells.extend([
         at(&left, 0.5),
         at(&left, 0.99),
@@ -102,7 +102,7 @@ fn line(table: &mut Table, weapon: Weapon, shots: &[Shot]) {
     cells.extend(told(&sender).into_iter().chain(told(&venue)));
     table.line(cells);
     table.keep([&last, &left, &took, &sender, &venue]);
-    if weapon == Weapon::Trip {
+    if method == Method::Trip {
         // What had left may come later: a busy host takes packets in milliseconds after they were sent.
         assert_eq!(left_after, 0, "no order leaves after `breaker trip` has returned");
     }

@@ -7,10 +7,10 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use breaker_user::testbed::{Namespace, TwoHosts};
 use rustix::net::sockopt::set_socket_recv_buffer_size_force;
 
-use super::stamp;
+use super::timestamp;
+use crate::bench::alternative::PORT;
 use crate::bench::order::LENGTH;
-use crate::bench::peer::PORT;
-use crate::raw::PacketSocket;
+use crate::packet_socket::PacketSocket;
 
 /// Bytes of a segment before its payload: Ethernet, IPv4, TCP with time stamps.
 const HEADERS: usize = 14 + 20 + 32;
@@ -27,7 +27,7 @@ impl Tap {
     /// At the trading host's interface.
     pub fn at(firm: &Namespace) -> Self {
         let socket = PacketSocket::open(firm, TwoHosts::INTERFACE);
-        stamp::enable(socket.as_raw_fd());
+        timestamp::enable(socket.as_raw_fd());
         // SAFETY: the socket is open for as long as it is borrowed.
         let borrowed = unsafe { BorrowedFd::borrow_raw(socket.as_raw_fd()) };
         set_socket_recv_buffer_size_force(borrowed, ROOM).expect("room");
@@ -40,7 +40,7 @@ impl Tap {
         let mut headers = [0; HEADERS];
         loop {
             // The length is that of the packet, of which the headers are more than enough.
-            match stamp::read(&self.0, &mut headers, libc::MSG_DONTWAIT | libc::MSG_TRUNC) {
+            match timestamp::read(&self.0, &mut headers, libc::MSG_DONTWAIT | libc::MSG_TRUNC) {
                 Ok((length, at)) if has_orders(&headers, length) => {
                     segments.push((at.expect("a stamp"), length - HEADERS));
                 }

@@ -1,0 +1,43 @@
+//! An allow-list at XDP, in the manner of xdp-filter: what one would put on a gateway that need not understand what passes.
+
+use std::net::SocketAddrV4;
+
+use aya::Ebpf;
+use aya::maps::PerCpuHashMap;
+use aya::programs::{Xdp, XdpMode};
+
+use crate::empty_program::object;
+
+/// The program. What it is attached to it leaves when this goes.
+pub struct AllowList(Ebpf);
+
+impl AllowList {
+    /// Loads it, with one place that may be reached.
+    pub fn open(place: SocketAddrV4) -> Self {
+        let mut loaded = object("allow");
+        let zero = || {
+            vec![0u64; aya::util::nr_cpus().expect("a number of processors")].try_into().expect("one each")
+        };
+        let map = loaded.map_mut("PORTS").expect("there is one");
+        let mut ports = PerCpuHashMap::<_, u16, u64>::try_from(map).expect("of this type");
+        ports.insert(place.port().to_be(), zero(), 0).expect("listing a port");
+        let map = loaded.map_mut("ADDRESSES").expect("there is one");
+        let mut addresses = PerCpuHashMap::<_, u32, u64>::try_from(map).expect("of this type");
+        addresses.insert(u32::from_ne_bytes(place.ip().octets()), zero(), 0).expect("listing an address");
+        let program: &mut Xdp =
+            loaded.program_mut("allow").expect("there is one").try_into().expect("of XDP");
+        program.load().expect("loading it");
+        Self(loaded)
+    }
+
+    /// The program, loaded.
+    pub fn xdp(&mut self) -> &mut Xdp {
+        self.0.program_mut("allow").expect("there is one").try_into().expect("of XDP")
+    }
+
+    /// Attaches it to an interface of this thread's namespace.
+    pub fn attach(mut self, interface: &str) -> Self {
+        self.xdp().attach(interface, XdpMode::Driver).expect("attaching it");
+        self
+    }
+}

@@ -1,0 +1,230 @@
+//! The venue's end of a raw TCP connection: reads, remembers every byte, and how the connection ended. And the trading host's end.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{JoinHandle, sleep};
+use std::time::{Duration, Instant};
+
+use breaker_user::testbed::Namespace;
+
+use crate::slowness;
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It is open.
+    Open,
+    /// FIN.
+    Closed,
+    /// RST.
+    Reset,
+}
+
+/// One accepted connection.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// The trading host's end.
+    pub from: SocketAddr,
+    /// Everything that came.
+    pub bytes: Vec<u8>,
+    /// How it ended,
+    pub end: End,
+    /// and when.
+    pub at: Instant,
+}
+
+impl Received {
+    /// Messages of this MsgType(35) in what came.
+    pub fn count(&self, msg_type: &str) -> usize {
+        let tag = format!("\x0135={msg_type}\x01").into_bytes();
+        self.bytes.windows(tag.len()).filter(|window| **window == *tag).count()
+    }
+
+    /// Whole messages of this type: those whose checksum field came too.
+    pub fn complete(&self, msg_type: &str) -> usize {
+        let mut rest = &self.bytes[..];
+        let mut found = 0;
+        while let Some(length) = whole_message(rest) {
+            let tag = format!("\x0135={msg_type}\x01").into_bytes();
+            found += rest[..length].windows(tag.len()).any(|window| *window == *tag) as usize;
+            rest = &rest[length..];
+        }
+        found
+    }
+}
+
+/// Length of the message at the front, if all of it is there.
+fn whole_message(bytes: &[u8]) -> Option<usize> {
+    let from = bytes.windows(3).position(|window| window == b"\x019=")? + 3;
+    let to = from + bytes[from..].iter().position(|&byte| byte == 1)?;
+    let body: usize = std::str::from_utf8(&bytes[from..to]).ok()?.parse().ok()?;
+    let length = to + 1 + body + 7;
+    (bytes.len() >= length).then_some(length)
+}
+
+/// A listener that accepts everything.
+pub struct Receiver {
+    at: SocketAddr,
+    received: Arc<Mutex<Vec<Received>>>,
+    reading: Arc<AtomicBool>,
+    _listener: JoinHandle<()>,
+}
+
+impl Receiver {
+    /// Listens at an address of the venue.
+    pub fn listen(venue: &Namespace, at: SocketAddr) -> Self {
+        let listener = venue.run(|| TcpListener::bind(at)).expect("listening");
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let reading = Arc::new(AtomicBool::new(true));
+        let (all, may_read) = (received.clone(), reading.clone());
+        let thread = venue.spawn(move || {
+            while let Ok((stream, from)) = listener.accept() {
+                let place = {
+                    let mut all = all.lock().expect("a lock");
+                    all.push(Received { from, bytes: Vec::new(), end: End::Open, at: Instant::now() });
+                    all.len() - 1
+                };
+                let (all, may_read) = (all.clone(), may_read.clone());
+                std::thread::spawn(move || read(stream, place, &all, &may_read));
+            }
+        });
+        Self { at, received, reading, _listener: thread }
+    }
+
+    /// Connects from the trading host.
+    pub fn connect(&self, firm: &Namespace) -> TcpConnection<'_> {
+        let stream = firm.run(|| TcpStream::connect(self.at)).expect("connecting");
+        stream.set_nodelay(true).expect("no delay");
+        let from = stream.local_addr().expect("an address");
+        self.wait("the connection", |all| all.iter().any(|one| one.from == from));
+        TcpConnection { receiver: self, stream, from, told: false }
+    }
+
+    /// Stops reading, so that the receive window shuts; or goes on.
+    pub fn set_reading(&self, reading: bool) {
+        self.reading.store(reading, Ordering::SeqCst);
+    }
+
+    /// What has come on every connection so far.
+    pub fn received(&self) -> Vec<Received> {
+        self.received.lock().expect("a lock").clone()
+    }
+
+    /// What has come on the latest connection.
+    pub fn last(&self) -> Received {
+        self.received().pop().expect("a connection")
+    }
+
+    /// Waits until there is a connection and what came satisfies a condition; panics with what there is after five seconds,
+    /// or longer on a slow machine.
+    pub fn wait(&self, what: &str, condition: impl Fn(&[Received]) -> bool) {
+        let until = Instant::now() + Duration::from_secs(5) * slowness();
+        let satisfied = |all: &[Received]| !all.is_empty() && condition(all);
+        while !satisfied(&self.received()) {
+            let ends: Vec<_> = self.received().iter().map(|one| (one.bytes.len(), one.end)).collect();
+            assert!(Instant::now() < until, "waited in vain: {what}: {ends:?}");
+            sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// A connection from the trading host, with both of its ends.
+pub struct TcpConnection<'a> {
+    /// The trading host's end.
+    pub stream: TcpStream,
+    receiver: &'a Receiver,
+    from: SocketAddr,
+    told: bool,
+}
+
+/// What the kernel's TCP says of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Bytes of payload that a full segment has.
+    pub mss: usize,
+    /// Segments with payload that were sent for the first time,
+    pub first: u64,
+    /// and again.
+    pub again: u64,
+}
+
+impl TcpConnection<'_> {
+    /// Sends something that may not get through. False where the connection is dead.
+    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.told |= self.stream.write_all(bytes).is_err();
+        !self.told
+    }
+
+    /// Sends something and waits until all of it has come: so that it is a segment of its own where it is no longer than one.
+    pub fn send_and_wait(&mut self, bytes: &[u8]) {
+        let before = self.received().bytes.len();
+        assert!(self.try_send(bytes), "the connection is dead, with {before} bytes received");
+        self.receiver.wait("what was sent", |all| self.find(all).bytes.len() >= before + bytes.len());
+    }
+
+    /// What has come at the venue.
+    pub fn received(&self) -> Received {
+        self.find(&self.receiver.received()).clone()
+    }
+
+    /// Waits until both ends are told of a reset, and returns what had come before.
+    pub fn wait_for_reset(&mut self) -> Received {
+        self.receiver.wait("the reset", |all| self.find(all).end == End::Reset);
+        // The error of a dead connection is told once.
+        if !self.told {
+            self.stream.set_read_timeout(Some(Duration::from_secs(2))).expect("a time limit");
+            let found = self.stream.read(&mut [0; 1]).expect_err("an error");
+            // Of a reset, or of a socket that the trip by hand destroyed.
+            let told = [ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted];
+            assert!(told.contains(&found.kind()), "the sender is told: {found}");
+        }
+        self.received()
+    }
+
+    /// What the kernel's TCP says of it.
+    pub fn sent(&self) -> Sent {
+        sent(&self.stream)
+    }
+
+    fn find<'a>(&self, all: &'a [Received]) -> &'a Received {
+        all.iter().rfind(|one| one.from == self.from).expect("the connection")
+    }
+}
+
+/// What the kernel's TCP says of a connection: `struct tcp_info` (linux/tcp.h), which is longer than that of the C library.
+pub fn sent(stream: &TcpStream) -> Sent {
+    let (mut words, mut length) = ([0u32; 64], 256u32);
+    let (socket, place) = (stream.as_raw_fd(), words.as_mut_ptr().cast());
+    // SAFETY: a plain system call with a buffer of the length that is said.
+    let failed =
+        unsafe { libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut length) };
+    assert!(failed == 0 && length >= 160, "TCP_INFO: {}, {length} bytes", std::io::Error::last_os_error());
+    // tcpi_snd_mss, tcpi_total_retrans, tcpi_data_segs_out
+    let [mss, again, all] = [4, 25, 39].map(|word| words[word]);
+    Sent { mss: mss as usize, first: (all - again) as u64, again: again as u64 }
+}
+
+fn read(mut stream: TcpStream, place: usize, all: &Mutex<Vec<Received>>, may_read: &AtomicBool) {
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        while !may_read.load(Ordering::SeqCst) {
+            sleep(Duration::from_millis(5));
+        }
+        let read = stream.read(&mut buffer);
+        let at = Instant::now();
+        let mut all = all.lock().expect("a lock");
+        match read {
+            Ok(0) => all[place].end = End::Closed,
+            Ok(length) => all[place].bytes.extend_from_slice(&buffer[..length]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(_) => all[place].end = End::Reset,
+        }
+        all[place].at = at;
+        if all[place].end != End::Open {
+            return;
+        }
+    }
+}

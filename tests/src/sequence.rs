@@ -1,0 +1,47 @@
+//! Test runs of new segments. BPF_PROG_TEST_RUN shows a program one buffer over and over, which to breaker is a retransmit. The programs
+//! of `fresh` raise the sequence number in it and go on into the one that is measured.
+
+use aya::Ebpf;
+use aya::maps::ProgramArray;
+use aya::programs::{ProgramFd, SchedClassifier, Xdp};
+
+use crate::empty_program::object;
+
+/// A program that goes on into another one.
+pub struct SequenceAdvancer(Ebpf);
+
+impl SequenceAdvancer {
+    /// Into this one at XDP.
+    pub fn before_xdp(program: &Xdp) -> Self {
+        let mut loaded = object("fresh");
+        let own: &mut Xdp = loaded.program_mut("fresh").expect("there is one").try_into().expect("of XDP");
+        own.load().expect("loading it");
+        Self(loaded).into("NEXT", program.fd().expect("a loaded program"))
+    }
+
+    /// Into this one at tc.
+    pub fn before_classifier(program: &SchedClassifier) -> Self {
+        let mut loaded = object("fresh");
+        let own: &mut SchedClassifier =
+            loaded.program_mut("fresh_classifier").expect("there is one").try_into().expect("of tc");
+        own.load().expect("loading it");
+        Self(loaded).into("NEXT_CLASSIFIER", program.fd().expect("a loaded program"))
+    }
+
+    fn into(mut self, map: &str, program: &ProgramFd) -> Self {
+        let map = self.0.map_mut(map).expect("there is one");
+        let mut next = ProgramArray::try_from(map).expect("of this type");
+        next.set(0, program, 0).expect("setting the next program");
+        self
+    }
+
+    /// The program at XDP, loaded.
+    pub fn xdp(&self) -> &Xdp {
+        self.0.program("fresh").expect("there is one").try_into().expect("of XDP")
+    }
+
+    /// The program at tc, loaded.
+    pub fn classifier(&self) -> &SchedClassifier {
+        self.0.program("fresh_classifier").expect("there is one").try_into().expect("of tc")
+    }
+}

@@ -1,0 +1,269 @@
+//! The dead man: an agent that falls silent, and what the kernel makes of it at the next message, with no process alive.
+
+use breaker_tests::cli;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use breaker_tests::frame::{message, order};
+use breaker_tests::receiver::{End, Receiver, TcpConnection};
+use breaker_tests::require_root;
+use breaker_tests::testbed::Testbed;
+use breaker_user::testbed::TwoHosts;
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::Value;
+
+/// How long the agent may be silent.
+const AFTER: Duration = Duration::from_millis(300);
+/// How much later the kernel may find out: two ticks of its coarse clock at 250 Hz, and 2 ms more.
+const LATE: Duration = Duration::from_millis(10);
+/// Messages follow each other this closely, as far as this host keeps to it.
+const SPACING: Duration = Duration::from_millis(1);
+
+fn policy(action: &str) -> String {
+    format!(
+        r#"
+deadman = {{ after = "{}ms", action = "{action}" }}
+[[session]]
+name = "x1"
+remote = "10.9.0.2:9001"
+"#,
+        AFTER.as_millis()
+    )
+}
+
+/// An agent, killed where it is still there at the end.
+struct Agent(Child);
+
+impl Agent {
+    fn start(testbed: &Testbed) -> Self {
+        let mut command = cli::command();
+        command.args(["agent", "--config"]).arg(testbed.config()).env_remove("NOTIFY_SOCKET");
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut agent = testbed.on_host(|| command.spawn().expect("starting an agent"));
+        let mut ready = String::new();
+        BufReader::new(agent.stdout.take().expect("its output")).read_line(&mut ready).expect("its line");
+        assert!(!ready.is_empty(), "the agent is ready");
+        Self(agent)
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).expect("a signal");
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// CLOCK_MONOTONIC: that of the heartbeat and of the kernel program.
+fn now() -> Duration {
+    let time = clock_gettime(ClockId::Monotonic);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// The last heartbeat.
+fn beat(testbed: &Testbed) -> Duration {
+    Duration::from_nanos(
+        testbed.with_breaker(|breaker| {
+            breaker.maps().heartbeat().expect("the map").get(0).expect("a heartbeat")
+        }),
+    )
+}
+
+/// When the host tripped, by the kernel's own clock.
+fn tripped_at(testbed: &Testbed) -> Duration {
+    let host = testbed
+        .with_breaker(|breaker| breaker.scope(breaker.find("host").expect("the host")).expect("its state"));
+    Duration::from_nanos(host.trip.at_ns)
+}
+
+fn causes(testbed: &Testbed, name: &str) -> Vec<&'static str> {
+    testbed.status().scopes.into_iter().find(|scope| scope.scope == name).expect("the scope").causes
+}
+
+/// What was told of the silence: kind and scope of each.
+fn told(testbed: &Testbed) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let about = |line: &Value| line["cause"] == "deadman";
+    testbed
+        .events()
+        .iter()
+        .filter(|line| about(line))
+        .map(|line| (text(&line["kind"]), text(&line["scope"])))
+        .collect()
+}
+
+fn listen(testbed: &Testbed) -> Receiver {
+    Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(9001))
+}
+
+/// Sends an order every millisecond until the connection dies, or a time is over. Returns the longest that two of them were apart.
+fn send_for(line: &mut TcpConnection, time: Duration) -> (bool, Duration) {
+    let (until, mut last, mut widest) = (Instant::now() + time, Instant::now(), Duration::ZERO);
+    let mut id = 0;
+    while Instant::now() < until {
+        if !line.try_send(&order(id)) {
+            return (true, widest);
+        }
+        sleep(SPACING);
+        widest = widest.max(last.elapsed());
+        (id, last) = (id + 1, Instant::now());
+    }
+    (false, widest)
+}
+
+/// Kills the agent, or stops it.
+const ENDS: [Signal; 2] = [Signal::KILL, Signal::STOP];
+
+#[test]
+fn an_agent_that_is_killed_or_stopped_trips_the_host_after_that_time_and_no_later() {
+    require_root!();
+    for end in ENDS {
+        let testbed = Testbed::load(&policy("trip"));
+        let receiver = listen(&testbed);
+        let agent = Agent::start(&testbed);
+        let mut line = receiver.connect(&testbed.network.firm);
+        let (dead, _) = send_for(&mut line, 3 * AFTER);
+        assert!(!dead && causes(&testbed, "host").is_empty(), "an agent that lives trips nothing");
+        agent.signal(end);
+        let (dead, widest) = send_for(&mut line, 10 * AFTER);
+        assert!(dead, "the sender is told");
+        let took = tripped_at(&testbed) - beat(&testbed);
+        println!("{end:?}: tripped {took:?} after the last heartbeat; orders at most {widest:?} apart");
+        assert!(
+            took > AFTER - LATE && took <= AFTER + LATE + widest,
+            "{took:?}, with {widest:?} between two orders"
+        );
+        // The venue too; and what it has is whole.
+        let came = line.wait_for_reset();
+        assert_eq!((came.complete("D"), came.end), (came.count("D"), End::Reset));
+        assert_eq!((causes(&testbed, "host"), causes(&testbed, "session/x1")), (vec!["deadman"], vec![]));
+        assert_eq!(came.complete("D") as u64, testbed.counters(1).passed[0]);
+        assert_eq!(testbed.status().packets["deadman"], 1);
+        drop(agent);
+        assert_eq!(
+            told(&testbed),
+            [("warned", "host"), ("tripped", "host")].map(|(a, b)| (a.to_owned(), b.to_owned()))
+        );
+    }
+}
+
+#[test]
+fn a_reset_is_refused_while_it_is_silent_and_works_once_it_is_back() {
+    require_root!();
+    let testbed = Testbed::load(&policy("trip"));
+    let receiver = listen(&testbed);
+    let agent = Agent::start(&testbed);
+    let mut line = receiver.connect(&testbed.network.firm);
+    // One that is stopped while it writes its first lines keeps the log from everybody else.
+    assert!(!send_for(&mut line, 2 * AFTER).0);
+    agent.signal(Signal::STOP);
+    assert!(send_for(&mut line, 10 * AFTER).0);
+    line.wait_for_reset();
+    let refused = testbed.cli("reset host --reason test");
+    refused.expect_exit(4).expect_stderr("silent");
+    assert_eq!(causes(&testbed, "host"), ["deadman"]);
+    // While it is tripped what reduces risk passes, and silence is no further reason.
+    let mut line = receiver.connect(&testbed.network.firm);
+    line.send_and_wait(&message("FIX.4.4", "F", b"11=C-1\x0141=R-1\x01"));
+    agent.signal(Signal::CONT);
+    sleep(AFTER);
+    testbed.reset("host");
+    let mut line = receiver.connect(&testbed.network.firm);
+    assert!(!send_for(&mut line, 2 * AFTER).0);
+    assert_eq!(causes(&testbed, "host"), [""; 0]);
+    // Once more: it is told of each silence.
+    agent.signal(Signal::STOP);
+    assert!(send_for(&mut line, 10 * AFTER).0);
+    drop(agent);
+    let kinds: Vec<_> = told(&testbed).into_iter().map(|(kind, _)| kind).collect();
+    // The verb writes at once, and what the kernel tells waits in the ring for the agent to go on.
+    assert_eq!(kinds, ["reset_refused", "warned", "tripped", "reset", "warned", "tripped"]);
+}
+
+#[test]
+fn where_it_is_only_to_be_told_of_every_order_passes_and_it_is_told_once_a_silence() {
+    require_root!();
+    // A disarmed host is only told of it as well.
+    for keys in [policy("warn"), policy("trip")] {
+        let testbed = Testbed::load(&keys);
+        if keys.contains("trip") {
+            testbed.cli("disarm host --reason test").expect_exit(0);
+        }
+        let receiver = listen(&testbed);
+        let agent = Agent::start(&testbed);
+        let mut line = receiver.connect(&testbed.network.firm);
+        let mut silences = 0;
+        for _ in 0..2 {
+            agent.signal(Signal::STOP);
+            assert!(!send_for(&mut line, 3 * AFTER).0);
+            agent.signal(Signal::CONT);
+            silences += 1;
+            assert!(!send_for(&mut line, AFTER).0);
+        }
+        assert_eq!((causes(&testbed, "host"), testbed.counters(1).withheld), (vec![], [0; 5]));
+        drop(agent);
+        let told = told(&testbed);
+        assert_eq!(told, vec![("warned".to_owned(), "host".to_owned()); silences], "{keys}");
+    }
+}
+
+#[test]
+fn an_agent_that_never_came_counts_from_the_load() {
+    require_root!();
+    let before = now();
+    let testbed = Testbed::load(&policy("trip"));
+    let loaded = beat(&testbed);
+    assert!(loaded > before && loaded < now(), "the load is the first sign of life");
+    assert!(!testbed.status().agent.running && testbed.status().agent.heartbeat_age_ms.is_none());
+    let receiver = listen(&testbed);
+    let mut line = receiver.connect(&testbed.network.firm);
+    let (dead, widest) = send_for(&mut line, 10 * AFTER);
+    assert!(dead);
+    line.wait_for_reset();
+    let took = tripped_at(&testbed) - loaded;
+    println!("never started: tripped {took:?} after the load; orders at most {widest:?} apart");
+    assert!(took > AFTER - LATE && took <= AFTER + LATE + widest, "{took:?}");
+    assert_eq!(causes(&testbed, "host"), ["deadman"]);
+    assert_eq!(testbed.cli("reset host --reason test").exit_code, Some(4));
+    // A first agent is what it waits for.
+    let _agent = Agent::start(&testbed);
+    testbed.reset("host");
+    line = receiver.connect(&testbed.network.firm);
+    line.send_and_wait(&order(1));
+}
+
+#[test]
+fn what_is_no_message_finds_nothing_out() {
+    require_root!();
+    // Nor does another application's: it is the next message that finds out.
+    let testbed = Testbed::load(&policy("trip"));
+    let receiver = listen(&testbed);
+    let other = Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(9005));
+    let mut line = receiver.connect(&testbed.network.firm);
+    let (head, rest) = (order(1)[..40].to_vec(), order(1)[40..].to_vec());
+    line.send_and_wait(&head);
+    sleep(2 * AFTER);
+    // The rest of a message that has begun, a handshake, and bytes of somebody else.
+    line.send_and_wait(&rest);
+    let mut second = receiver.connect(&testbed.network.firm);
+    let mut theirs = other.connect(&testbed.network.firm);
+    theirs.send_and_wait(b"hello");
+    assert_eq!(causes(&testbed, "host"), [""; 0]);
+    second.try_send(&message("FIX.4.4", "0", b""));
+    second.wait_for_reset();
+    assert_eq!(causes(&testbed, "host"), ["deadman"]);
+    theirs.send_and_wait(b"still here");
+    let mut buffer = [0; 1];
+    theirs.stream.set_nonblocking(true).expect("not waiting");
+    assert!(
+        theirs.stream.read(&mut buffer).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    );
+    theirs.stream.flush().expect("a connection that lives");
+}

@@ -1,0 +1,197 @@
+//! A reconnect loop on the wire: an engine that keeps coming back with orders while its session is tripped is isolated.
+
+use std::io::ErrorKind;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use breaker_common::abi::while_tripped;
+use breaker_tests::frame::{message, order};
+use breaker_tests::receiver::{End, Receiver, TcpConnection};
+use breaker_tests::require_root;
+use breaker_tests::testbed::Testbed;
+use breaker_user::testbed::TwoHosts;
+use serde_json::Value;
+
+/// Two sessions, with these keys for the host and for the first of them.
+fn policy(host: &str, keys: &str) -> String {
+    format!(
+        "{host}\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n{keys}\n\
+         [[session]]\nname = \"x2\"\nremote = \"10.9.0.2:9002\"\n"
+    )
+}
+
+/// What becomes of a withheld segment.
+const PATTERNS: [&str; 2] = ["reset", "drop"];
+
+fn listen(testbed: &Testbed) -> [Receiver; 2] {
+    [9001, 9002].map(|port| Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(port)))
+}
+
+fn connect<'a>(testbed: &Testbed, receiver: &'a Receiver) -> TcpConnection<'a> {
+    receiver.connect(&testbed.network.firm)
+}
+
+/// Whether a connection to the first session's venue comes about.
+fn opens(testbed: &Testbed) -> bool {
+    let tried = testbed
+        .on_host(|| TcpStream::connect_timeout(&TwoHosts::venue_socket(9001), Duration::from_millis(300)));
+    match tried {
+        Ok(_) => true,
+        Err(error) => {
+            assert_eq!(
+                error.kind(),
+                ErrorKind::TimedOut,
+                "its SYN is withheld, and nobody refuses it: {error}"
+            );
+            false
+        }
+    }
+}
+
+/// A new connection that is fenced by its first order.
+fn fence<'a>(testbed: &Testbed, receiver: &'a Receiver) -> TcpConnection<'a> {
+    let mut line = connect(testbed, receiver);
+    line.send_and_wait(&message("FIX.4.4", "A", b"98=0\x01108=30\x01"));
+    let before = testbed.counters(1).withheld[0];
+    line.try_send(&order(1));
+    receiver.wait("the order to be withheld", |_| testbed.counters(1).withheld[0] > before);
+    line
+}
+
+/// Events that tell of isolation.
+fn isolated(testbed: &Testbed) -> Vec<Value> {
+    testbed.events().into_iter().filter(|line| line["kind"] == "isolated").collect()
+}
+
+fn withheld_syns(testbed: &Testbed) -> u64 {
+    testbed.status().packets["isolated"]
+}
+
+#[test]
+fn the_third_fenced_connection_isolates_its_session_until_the_reset() {
+    require_root!();
+    for on_trip in PATTERNS {
+        let testbed = Testbed::load(&policy(&format!("on_trip = {on_trip:?}"), ""));
+        let [receiver, other] = listen(&testbed);
+        testbed.trip("session/x1");
+        fence(&testbed, &receiver);
+        fence(&testbed, &receiver);
+        assert_eq!(isolated(&testbed).len(), 0, "{on_trip}: two are no loop");
+        // One that adds no risk is none of them, and goes on when the session is isolated.
+        let mut harmless = connect(&testbed, &receiver);
+        harmless.send_and_wait(&message("FIX.4.4", "F", b"11=C\x01"));
+        fence(&testbed, &receiver);
+        let events = isolated(&testbed);
+        assert_eq!((events.len(), &events[0]["scope"]), (1, &"session/x1".into()), "{on_trip}");
+        assert_eq!((opens(&testbed), withheld_syns(&testbed) > 0), (false, true), "{on_trip}");
+        harmless.send_and_wait(&message("FIX.4.4", "F", b"11=C\x01"));
+        // The other session neither before nor while its own trip.
+        connect(&testbed, &other).send_and_wait(&order(1));
+        testbed.trip("session/x2");
+        connect(&testbed, &other).send_and_wait(&message("FIX.4.4", "F", b"11=C\x01"));
+        // Another cause changes nothing, a reset all.
+        testbed.trip("host");
+        assert!(!opens(&testbed), "{on_trip}");
+        testbed.reset("host");
+        assert!(opens(&testbed), "{on_trip}: with a reset of any of its scopes all is forgiven");
+        testbed.reset("session/x1");
+        connect(&testbed, &receiver).send_and_wait(&order(1));
+        assert_eq!(isolated(&testbed).len(), 1, "{on_trip}");
+        // It takes three again.
+        testbed.trip("session/x1");
+        fence(&testbed, &receiver);
+        fence(&testbed, &receiver);
+        assert!(opens(&testbed), "{on_trip}");
+        fence(&testbed, &receiver);
+        assert_eq!((opens(&testbed), isolated(&testbed).len()), (false, 2), "{on_trip}");
+    }
+}
+
+#[test]
+fn connections_that_one_trip_fences_are_no_loop() {
+    require_root!();
+    for on_trip in PATTERNS {
+        // All five are live at the trip, by hand and by a limit.
+        for by_limit in [false, true] {
+            let limit = "limits = [{ class = \"order\", max = 5, per = \"total\" }]";
+            let testbed = Testbed::load(&policy(&format!("on_trip = {on_trip:?}"), limit));
+            let [receiver, _] = listen(&testbed);
+            let mut lines: Vec<_> = (0..5).map(|_| connect(&testbed, &receiver)).collect();
+            lines.iter_mut().for_each(|line| line.send_and_wait(&order(1)));
+            if by_limit {
+                let before = testbed.counters(1).packets_withheld;
+                lines[0].try_send(&order(2));
+                receiver.wait("the trip", |_| testbed.counters(1).packets_withheld > before);
+            } else {
+                testbed.trip("session/x1");
+            }
+            // Dead or not: whatever they still send is withheld.
+            for line in &mut lines {
+                line.try_send(&order(3));
+            }
+            assert_eq!(receiver.received().iter().map(|one| one.complete("D")).sum::<usize>(), 5);
+            let told = (isolated(&testbed).len(), opens(&testbed));
+            assert_eq!(told, (0, true), "{on_trip}, by limit: {by_limit}");
+            // They count as one at most: with two more it is a loop, where any of them was fenced in the packet path.
+            let fenced = u64::from(on_trip == "drop" || by_limit);
+            fence(&testbed, &receiver);
+            assert_eq!(isolated(&testbed).len(), 0);
+            fence(&testbed, &receiver);
+            assert_eq!(isolated(&testbed).len() as u64, fenced, "{on_trip}, by limit: {by_limit}");
+            assert_eq!(opens(&testbed), fenced == 0);
+        }
+    }
+}
+
+#[test]
+fn a_fenced_connection_that_tries_again_is_still_one() {
+    require_root!();
+    let testbed = Testbed::load(&policy("on_trip = \"drop\"", ""));
+    let [receiver, _] = listen(&testbed);
+    testbed.trip("session/x1");
+    let mut line = fence(&testbed, &receiver);
+    // TCP sends it again and again, and the engine more.
+    for id in 0..5 {
+        line.try_send(&order(id));
+    }
+    receiver.wait("three tries", |_| testbed.counters(1).packets_withheld >= 4);
+    assert_eq!((isolated(&testbed).len(), opens(&testbed), line.received().end), (0, true, End::Open));
+}
+
+#[test]
+fn the_host_tripped_isolates_only_the_session_in_the_loop() {
+    require_root!();
+    let testbed = Testbed::load(&policy("", ""));
+    let [receiver, other] = listen(&testbed);
+    testbed.trip("host");
+    (0..3).for_each(|_| drop(fence(&testbed, &receiver)));
+    assert!(!opens(&testbed));
+    let mut line = connect(&testbed, &other);
+    line.send_and_wait(&message("FIX.4.4", "F", b"11=C\x01"));
+    line.try_send(&order(1));
+    line.wait_for_reset();
+    let events = isolated(&testbed);
+    assert_eq!((events.len(), &events[0]["scope"]), (1, &"session/x1".into()));
+    // A reset of the host lifts it, whose trip it was.
+    testbed.reset("host");
+    connect(&testbed, &receiver).send_and_wait(&order(1));
+}
+
+#[test]
+fn under_admin_only_a_loop_isolates_too() {
+    require_root!();
+    let testbed = Testbed::load(&policy("", "while_tripped = \"admin-only\""));
+    let [receiver, _] = listen(&testbed);
+    let rule = testbed.with_breaker(|breaker| {
+        let session = breaker.names().sessions().nth(1).expect("a session");
+        breaker.session(session).expect("its settings").while_tripped
+    });
+    assert_eq!(rule, while_tripped::ADMIN_ONLY);
+    testbed.trip("session/x1");
+    for _ in 0..3 {
+        let mut line = connect(&testbed, &receiver);
+        line.try_send(&message("FIX.4.4", "F", b"11=C\x01"));
+        assert_eq!(line.wait_for_reset().bytes, b"");
+    }
+    assert_eq!((isolated(&testbed).len(), opens(&testbed)), (1, false));
+}

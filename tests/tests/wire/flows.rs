@@ -1,0 +1,427 @@
+//! Flows that are not FIX of a declared session: sessions that cannot be read, FIX that nobody declared, connections that find no room,
+//! and everybody else's traffic.
+
+use std::collections::HashSet;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use breaker_common::abi::{Connection, ConnectionKey};
+use breaker_tests::frame::{message, order};
+use breaker_tests::receiver::{End, Receiver, TcpConnection};
+use breaker_tests::require_root;
+use breaker_tests::rng::Rng;
+use breaker_tests::testbed::Testbed;
+use breaker_user::kernel::maps::Table;
+use breaker_user::testbed::{Offload, TwoHosts};
+use serde_json::Value;
+
+fn listen(testbed: &Testbed, port: u16) -> Receiver {
+    Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(port))
+}
+
+/// Bytes as of TLS records of application data.
+fn sealed(length: usize, rng: &mut Rng) -> Vec<u8> {
+    let head = [0x17, 3, 3, 0x40, 0];
+    head.into_iter().chain(std::iter::repeat_with(|| rng.below(256) as u8)).take(length).collect()
+}
+
+fn opaque(limits: &str) -> String {
+    format!(
+        "[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\nwire = \"opaque\"\nlimits = [{limits}]\n"
+    )
+}
+
+/// Rules of nftables at the venue, at the place where packets come in.
+fn nft(testbed: &Testbed, rules: &str) {
+    let table = format!(
+        "table inet venue {{ counter data {{ }}; chain input {{ type filter hook input priority 0; {rules} }}; }}"
+    );
+    let ran = testbed.network.venue.run(|| Command::new("nft").arg(table).status());
+    assert!(ran.expect("running nft (package nftables)").success());
+}
+
+/// Counts segments with payload: longer than the headers of IPv4, and of TCP with its timestamps.
+const COUNT: &str = "tcp dport 9001 tcp flags & syn == 0 meta length > 52 counter name data;";
+
+/// Bytes that a receiver takes before it has seen how fast they are read (kernel `tcp_select_initial_window`), or fewer.
+const FIRST_WINDOW: usize = 60_000;
+
+/// Segments with payload that came to the venue, as the wire carried them.
+fn came(testbed: &Testbed) -> u64 {
+    let ran = testbed
+        .network
+        .venue
+        .run(|| Command::new("nft").args(["-j", "list", "counters"]).output())
+        .expect("nft");
+    let found: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
+    let objects = found["nftables"].as_array().expect("objects");
+    objects.iter().find_map(|object| object["counter"]["packets"].as_u64()).expect("the counter")
+}
+
+/// Segments leave as they will be on the wire, not joined, so that the venue can count them. The hook sees them before that.
+fn segment(testbed: &Testbed) {
+    testbed
+        .network
+        .firm
+        .set_offload(TwoHosts::INTERFACE, Offload::Tso, false)
+        .expect("turning segmentation offload off");
+}
+
+#[test]
+fn what_cannot_be_read_counts_as_one_order_a_segment_on_the_wire() {
+    require_root!();
+    for mtu in [1_500, 576, 9_000] {
+        let testbed = Testbed::unloaded(&opaque(""));
+        for end in [&testbed.network.firm, &testbed.network.venue] {
+            end.set_mtu(TwoHosts::INTERFACE, mtu).expect("the MTU");
+        }
+        let policy = testbed.policy();
+        testbed.on_host(|| breaker_user::kernel::load::load(&policy, &Testbed::root())).expect("loading");
+        segment(&testbed);
+        nft(&testbed, COUNT);
+        let receiver = listen(&testbed, 9001);
+        let mut rng = Rng(0x7153 + mtu as u64);
+        let mut line = receiver.connect(&testbed.network.firm);
+        let mss = line.sent().mss;
+        assert_eq!(mss, mtu as usize - 52, "the MSS");
+        // Up to what may be sent at once (RFC 6928), full segments and a rest.
+        let mut expected = 0;
+        for length in [1, mss - 1, mss, mss + 1, 2 * mss, 5 * mss + 7, 10 * mss] {
+            line.send_and_wait(&sealed(length, &mut rng));
+            expected += length.div_ceil(mss) as u64;
+            let (counted, sent) = (testbed.counters(1).passed[0], line.sent());
+            // What is more than the peer's first window is cut at its end too, on some runs.
+            if length < FIRST_WINDOW {
+                assert_eq!(sent.first, expected, "{length} bytes more, MTU {mtu}");
+            }
+            assert_eq!(
+                (counted, came(&testbed)),
+                (sent.first, sent.first + sent.again),
+                "{length} bytes more, MTU {mtu}"
+            );
+            expected = sent.first;
+        }
+        // More, in as many segments as the windows make of it.
+        line.send_and_wait(&sealed(65_536, &mut rng));
+        line.send_and_wait(&sealed(1_000_000, &mut rng));
+        let (counted, sent) = (testbed.counters(1), line.sent());
+        assert_eq!((counted.passed[0], came(&testbed)), (sent.first, sent.first + sent.again), "MTU {mtu}");
+        assert!(sent.first >= expected + (65_536usize.div_ceil(mss) + 1_000_000usize.div_ceil(mss)) as u64);
+        assert_eq!((counted.passed[1..].iter().sum::<u64>(), counted.desyncs), (0, 0));
+    }
+}
+
+#[test]
+fn a_limit_on_segments_lets_no_more_of_them_cross() {
+    require_root!();
+    let mut rng = Rng(0x7154);
+    let limited = opaque(r#"{ class = "order", max = 20, per = "1h" }"#);
+    // One by one: exactly as many.
+    let testbed = Testbed::load(&limited);
+    let receiver = listen(&testbed, 9001);
+    let mut line = receiver.connect(&testbed.network.firm);
+    for _ in 0..20 {
+        line.send_and_wait(&sealed(300, &mut rng));
+    }
+    line.try_send(&sealed(300, &mut rng));
+    assert_eq!(line.wait_for_reset().bytes.len(), 20 * 300);
+    let counters = testbed.counters(1);
+    assert_eq!((counters.passed[0], counters.withheld[0]), (20, 1));
+    // Tripped, nothing of it passes: what cannot be read may be an order, on a new connection too.
+    let mut line = receiver.connect(&testbed.network.firm);
+    line.try_send(&sealed(1, &mut rng));
+    assert_eq!(line.wait_for_reset().bytes.len(), 0);
+
+    // In one piece: what crossed is what is counted, and no more than may.
+    let testbed = Testbed::load(&limited);
+    let receiver = listen(&testbed, 9001);
+    let mut line = receiver.connect(&testbed.network.firm);
+    let mss = line.sent().mss;
+    line.try_send(&sealed(400_000, &mut rng));
+    let crossed = line.wait_for_reset().bytes.len().div_ceil(mss) as u64;
+    let counters = testbed.counters(1);
+    assert!(crossed <= 20, "{crossed} segments crossed");
+    assert_eq!(counters.passed[0], crossed);
+    assert!(counters.passed[0] + counters.withheld[0] > 20, "it did not trip early: {counters:?}");
+}
+
+#[test]
+fn segments_that_were_lost_and_sent_again_are_not_counted_again() {
+    require_root!();
+    let testbed = Testbed::load(&opaque(""));
+    segment(&testbed);
+    // No SYN, which the kernel would count as sent again, and is no segment with payload.
+    nft(&testbed, "tcp dport 9001 tcp flags & syn == 0 numgen random mod 100 < 5 drop;");
+    let receiver = listen(&testbed, 9001);
+    let mut line = receiver.connect(&testbed.network.firm);
+    let bytes = sealed(1_000_000, &mut Rng(0x7155));
+    assert!(line.try_send(&bytes));
+    let patience = Instant::now() + Duration::from_secs(60);
+    while line.received().bytes.len() < bytes.len() {
+        assert!(Instant::now() < patience, "the receiver has {} bytes", line.received().bytes.len());
+        sleep(Duration::from_millis(20));
+    }
+    assert!(line.received().bytes == bytes);
+    let (sent, counters) = (line.sent(), testbed.counters(1));
+    assert!(sent.again > 0 && counters.retransmitted > 0, "something was lost and sent again: {counters:?}");
+    assert_eq!((counters.passed[0], counters.withheld[0], counters.desyncs), (sent.first, 0, 0));
+}
+
+/// A policy for FIX that no session declares, and a session.
+fn undeclared(policy: &str, limits: &str) -> String {
+    format!(
+        "undeclared = \"{policy}\"\nlimits = [{limits}]\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n"
+    )
+}
+
+const CANCEL: &[u8] = b"11=C-1\x0141=R-1\x01";
+
+/// Web and shell traffic, to the very port of the undeclared flow and to others: all of it arrives, on old connections and on new ones.
+struct Others<'a> {
+    lines: Vec<TcpConnection<'a>>,
+    receivers: Vec<&'a Receiver>,
+    testbed: &'a Testbed,
+}
+
+impl<'a> Others<'a> {
+    fn new(testbed: &'a Testbed, receivers: &[&'a Receiver]) -> Self {
+        let lines = receivers.iter().map(|receiver| receiver.connect(&testbed.network.firm)).collect();
+        let mut others = Self { lines, receivers: receivers.to_vec(), testbed };
+        others.go_on();
+        others
+    }
+
+    fn go_on(&mut self) {
+        let fresh: Vec<_> =
+            self.receivers.iter().map(|receiver| receiver.connect(&self.testbed.network.firm)).collect();
+        self.lines.extend(fresh);
+        for line in &mut self.lines {
+            line.send_and_wait(b"POST /orders HTTP/1.1\r\nHost: venue\r\nContent-Length: 40000\r\n\r\n");
+            line.send_and_wait(&sealed(40_000, &mut Rng(0x7156)));
+            line.send_and_wait(b"SSH-2.0-OpenSSH_9.9\r\n");
+            line.send_and_wait(b"8");
+            assert_eq!(line.received().end, End::Open);
+        }
+    }
+}
+
+fn events(testbed: &Testbed, kind: &str) -> Vec<Value> {
+    testbed.events().into_iter().filter(|line| line["kind"] == kind).collect()
+}
+
+fn tripped(testbed: &Testbed) -> Vec<String> {
+    testbed.status().scopes.into_iter().filter(|scope| scope.tripped).map(|scope| scope.scope).collect()
+}
+
+#[test]
+fn ignored_undeclared_fix_is_nobodys_business() {
+    require_root!();
+    let testbed = Testbed::load(&undeclared("ignore", r#"{ class = "message", max = 5, per = "total" }"#));
+    let receivers = [9005, 9001, 22].map(|port| listen(&testbed, port));
+    let mut others = Others::new(&testbed, &[&receivers[0], &receivers[2]]);
+    let mut line = receivers[0].connect(&testbed.network.firm);
+    (0..10).for_each(|id| line.send_and_wait(&order(id)));
+    assert_eq!(tripped(&testbed), [""; 0]);
+    // A trip is not its business either; it is that of the session beside it.
+    let mut declared = receivers[1].connect(&testbed.network.firm);
+    testbed.trip("host");
+    declared.wait_for_reset();
+    line.send_and_wait(&order(11));
+    receivers[0].connect(&testbed.network.firm).send_and_wait(&order(12));
+    others.go_on();
+    let counters = testbed.counters(0);
+    assert_eq!((counters.packets_passed, counters.packets_withheld), (0, 0));
+    assert!(events(&testbed, "undeclared").is_empty());
+}
+
+#[test]
+fn watched_undeclared_fix_counts_for_the_host_and_its_limit_trips_it() {
+    require_root!();
+    let limit = undeclared("watch", r#"{ class = "order", max = 5, per = "total" }"#);
+    let testbed = Testbed::load(&format!("undeclared_trips = true\n{limit}"));
+    let receivers = [9005, 9001, 22].map(|port| listen(&testbed, port));
+    let mut others = Others::new(&testbed, &[&receivers[0], &receivers[2]]);
+    let mut line = receivers[0].connect(&testbed.network.firm);
+    let mut declared = receivers[1].connect(&testbed.network.firm);
+    for id in 0..2 {
+        line.send_and_wait(&order(id));
+        declared.send_and_wait(&order(id));
+        line.send_and_wait(&message("FIX.4.4", "0", b""));
+    }
+    line.send_and_wait(&order(2));
+    assert_eq!(tripped(&testbed), [""; 0]);
+    line.try_send(&order(3));
+    assert_eq!(line.wait_for_reset().complete("D"), 3);
+    let [watched, own] = [0, 1].map(|session| testbed.counters(session));
+    assert_eq!((watched.passed, watched.withheld, watched.desyncs), ([3, 0, 0, 0, 2], [1, 0, 0, 0, 0], 0));
+    assert_eq!((own.passed[0], own.packets_withheld), (2, 0));
+    // The host is tripped: for the session too, and for what comes anew.
+    declared.try_send(&order(3));
+    assert_eq!(declared.wait_for_reset().complete("D"), 2);
+    let mut fresh = receivers[0].connect(&testbed.network.firm);
+    fresh.send_and_wait(&message("FIX.4.4", "F", CANCEL));
+    fresh.try_send(&order(4));
+    assert_eq!((fresh.wait_for_reset().complete("F"), fresh.received().count("D")), (1, 0));
+    others.go_on();
+    let status = testbed.status();
+    let host = status.scopes.iter().find(|scope| scope.scope == "host").expect("the host");
+    assert_eq!(
+        (host.causes.as_slice(), tripped(&testbed).as_slice()),
+        (&["rate"][..], &["host".to_owned()][..])
+    );
+    assert_eq!(host.last_trip.as_ref().expect("a trip").session, "undeclared");
+    let told = events(&testbed, "undeclared");
+    assert_eq!(told.len(), 2, "once a connection: {told:?}");
+    let connection = told[0]["counts"]["connection"].as_str().expect("a connection");
+    assert!(connection.ends_with(" > 10.9.0.2:9005"), "{connection}");
+    assert_eq!(told[0]["counts"]["session"], "undeclared");
+    // After a reset what is new trades, and what is older stays dead.
+    testbed.reset("host");
+    line = receivers[0].connect(&testbed.network.firm);
+    line.send_and_wait(&order(5));
+}
+
+#[test]
+fn a_watched_flow_is_as_old_as_its_first_fix_and_a_trip_fences_it() {
+    require_root!();
+    let testbed = Testbed::load(&undeclared("watch", ""));
+    let receiver = listen(&testbed, 9005);
+    let [mut old, mut late] =
+        [receiver.connect(&testbed.network.firm), receiver.connect(&testbed.network.firm)];
+    old.send_and_wait(&order(1));
+    late.send_and_wait(b"CONNECT venue:9005 HTTP/1.1\r\n\r\n");
+    testbed.trip("session/undeclared");
+    testbed.reset("session/undeclared");
+    // Not even a heartbeat of the one; the other had sent no FIX yet.
+    old.try_send(&message("FIX.4.4", "0", b""));
+    assert_eq!((old.wait_for_reset().complete("D"), old.received().count("0")), (1, 0));
+    late.send_and_wait(&order(2));
+    assert_eq!(testbed.counters(0).passed[0], 2);
+}
+
+#[test]
+fn blocked_undeclared_fix_is_reset_at_its_first_byte_and_nothing_of_it_arrives() {
+    require_root!();
+    let testbed = Testbed::load(&undeclared("block", ""));
+    let receivers = [9005, 9001, 22].map(|port| listen(&testbed, port));
+    let mut others = Others::new(&testbed, &[&receivers[0], &receivers[2]]);
+    let blocked = |first: &[u8], bytes: &[u8]| {
+        let mut line = receivers[0].connect(&testbed.network.firm);
+        if !first.is_empty() {
+            line.send_and_wait(first);
+        }
+        line.try_send(bytes);
+        assert!(
+            line.wait_for_reset().bytes == first,
+            "{} bytes came where {} were no FIX",
+            line.received().bytes.len(),
+            first.len()
+        );
+    };
+    blocked(b"", &order(1));
+    blocked(b"", &message("FIXT.1.1", "A", b"98=0\x01108=30\x01"));
+    blocked(b"CONNECT venue:9005 HTTP/1.1\r\n\r\n", &(0..1_000).flat_map(order).collect::<Vec<_>>());
+    // The head of a message, cut where TCP may cut it, tells enough.
+    blocked(b"", &order(1)[..20]);
+    others.go_on();
+    let mut declared = receivers[1].connect(&testbed.network.firm);
+    declared.send_and_wait(&order(1));
+    assert_eq!(tripped(&testbed), [""; 0]);
+    testbed.trip("host");
+    declared.wait_for_reset();
+    blocked(b"", &message("FIX.4.4", "F", CANCEL));
+    others.go_on();
+    let (counters, own) = (testbed.counters(0), testbed.counters(1));
+    assert_eq!((counters.passed, counters.packets_passed, own.passed[0]), ([0; 5], 0, 1));
+    assert!(counters.packets_withheld >= 5);
+    assert_eq!(events(&testbed, "undeclared").len(), 5);
+}
+
+/// Connections beyond what the table holds: those of `x1` it has, and those that it has not.
+fn overfill<'a>(testbed: &Testbed, receiver: &'a Receiver) -> [Vec<TcpConnection<'a>>; 2] {
+    let lines = (0..80).map(|_| receiver.connect(&testbed.network.firm));
+    let lines: Vec<_> =
+        lines.map(|line| (line.stream.local_addr().expect("an address").port(), line)).collect();
+    let mut tracked = HashSet::new();
+    testbed.with_breaker(|breaker| {
+        let note = |table, key: &ConnectionKey, _: &Connection| {
+            if table == Table::Live {
+                tracked.insert(u16::from_be(key.local_port));
+            }
+        };
+        breaker.maps().for_each_connection(note).expect("the tables");
+    });
+    let (in_it, out): (Vec<_>, Vec<_>) = lines.into_iter().partition(|(port, _)| tracked.contains(port));
+    // Its free places are kept by CPU, so that a few may go unused; but never is there one too many.
+    assert!(
+        tracked.len() <= 64 && in_it.len() >= 40 && out.len() >= 80 - 64,
+        "{} and {}",
+        in_it.len(),
+        out.len()
+    );
+    [in_it, out].map(|lines| lines.into_iter().map(|(_, line)| line).collect())
+}
+
+#[test]
+fn of_a_connection_that_finds_no_room_nothing_passes_or_all_uncounted_as_the_policy_says() {
+    require_root!();
+    for policy in ["block", "pass"] {
+        let testbed = Testbed::load(&format!(
+            "on_table_full = \"{policy}\"\nconnections = 64\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n\
+             [[session]]\nname = \"x2\"\nremote = \"10.9.0.2:9002\"\nlimits = [{{ class = \"order\", max = 3, per = \"1h\" }}]\n"
+        ));
+        let receivers = [9001, 9002].map(|port| listen(&testbed, port));
+        let mut other = receivers[1].connect(&testbed.network.firm);
+        other.send_and_wait(&order(1));
+        assert_eq!(testbed.status().packets["table_full"], 0);
+        let [mut tracked, mut untracked] = overfill(&testbed, &receivers[0]);
+        for line in &mut untracked {
+            assert!(line.try_send(&order(1)));
+        }
+        if policy == "block" {
+            // Longer than TCP waits before it tries again.
+            sleep(Duration::from_millis(500));
+            assert!(
+                untracked.iter().all(|line| line.received().bytes.is_empty()),
+                "not one order of theirs arrives"
+            );
+        }
+        for line in &mut tracked {
+            line.send_and_wait(&order(2));
+        }
+        if policy == "pass" {
+            untracked.iter_mut().for_each(|line| line.send_and_wait(&order(2)));
+            assert!(untracked.iter().all(|line| line.received().complete("D") == 2));
+        }
+        assert!(tracked.iter().all(|line| line.received().complete("D") == 1));
+        assert_eq!(
+            testbed.counters(1).passed[0],
+            tracked.len() as u64,
+            "{policy}: what is tracked is counted"
+        );
+        assert!(testbed.status().packets["table_full"] >= untracked.len() as u64);
+        // The other session goes on, with its limit.
+        other.send_and_wait(&order(2));
+        other.send_and_wait(&order(3));
+        other.try_send(&order(4));
+        assert_eq!(other.wait_for_reset().complete("D"), 3);
+        let told = events(&testbed, "table_full");
+        assert!(!told.is_empty() && told.iter().all(|line| line["counts"]["session"] == "x1"), "{told:?}");
+    }
+}
+
+#[test]
+fn a_full_table_keeps_no_web_or_shell_traffic_back() {
+    require_root!();
+    for policy in ["watch", "block"] {
+        let testbed = Testbed::load(&format!("connections = 64\n{}", undeclared(policy, "")));
+        let receivers = [9001, 9005, 22].map(|port| listen(&testbed, port));
+        let [_tracked, _untracked] = overfill(&testbed, &receivers[0]);
+        // FIX that nobody declared takes its place among others of its kind.
+        let mut line = receivers[1].connect(&testbed.network.firm);
+        line.try_send(&order(1));
+        Others::new(&testbed, &[&receivers[1], &receivers[2]]).go_on();
+        assert_eq!(line.received().bytes.is_empty(), policy == "block");
+    }
+}

@@ -1,0 +1,362 @@
+//! Limits on what comes in, and orders in proportion to fills, on the wire.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::thread::sleep;
+use std::time::Duration;
+
+use breaker_tests::frame::{message, order};
+use breaker_tests::receiver::Receiver;
+use breaker_tests::require_root;
+use breaker_tests::testbed::Testbed;
+use breaker_tests::venue::{Pair, fill, reject};
+use breaker_user::testbed::TwoHosts;
+use breaker_user::view::status::{Limit, Scope};
+use serde_json::Value;
+
+/// Two sessions of a group. `host`, `desk` and `x1` are the keys of each.
+fn policy(host: &str, desk: &str, x1: &str) -> String {
+    format!(
+        r#"
+{host}
+[[group]]
+name = "desk"
+{desk}
+[[session]]
+name = "x1"
+remote = ["10.9.0.2:9001", "[fd09::2]:9001"]
+groups = ["desk"]
+{x1}
+[[session]]
+name = "x2"
+remote = ["10.9.0.2:9002", "[fd09::2]:9002"]
+groups = ["desk"]
+"#
+    )
+}
+
+/// The same keys at one of the three.
+fn at(scope: &str, keys: &str) -> String {
+    let of = |own: &str| if own == scope { keys } else { "" };
+    policy(of("host"), of("group/desk"), of("session/x1"))
+}
+
+const SCOPES: [&str; 3] = ["session/x1", "group/desk", "host"];
+
+fn pair(testbed: &Testbed, port: u16) -> Pair {
+    Pair::connect(&testbed.network.firm, &testbed.network.venue, SocketAddr::new(TwoHosts::VENUE, port))
+}
+
+fn scope(testbed: &Testbed, name: &str) -> Scope {
+    testbed.status().scopes.into_iter().find(|scope| scope.scope == name).expect("the scope")
+}
+
+fn limit(testbed: &Testbed, name: &str) -> Limit {
+    scope(testbed, name).limits.remove(0)
+}
+
+/// Why each scope is tripped, of those that are.
+fn tripped(testbed: &Testbed) -> Vec<(String, Vec<&'static str>)> {
+    testbed
+        .status()
+        .scopes
+        .into_iter()
+        .filter(|scope| scope.tripped)
+        .map(|scope| (scope.scope, scope.causes))
+        .collect()
+}
+
+fn told(testbed: &Testbed, kind: &str) -> Vec<Value> {
+    testbed.events().into_iter().filter(|line| line["kind"] == kind).collect()
+}
+
+/// Sends an order that must be withheld: the connection dies of it at both ends, and the venue gets nothing of it.
+fn is_withheld(mut pair: Pair) {
+    // What it is told of may already be the reset; and it is told once.
+    let told = pair.firm.write_all(&order(1)).is_err();
+    let mut came = Vec::new();
+    let found = pair.venue.read_to_end(&mut came).expect_err("a reset");
+    assert_eq!((found.kind(), came.len()), (ErrorKind::ConnectionReset, 0));
+    if told {
+        return;
+    }
+    let mut rest = Vec::new();
+    let found = pair.firm.read_to_end(&mut rest).expect_err("a reset");
+    assert!([ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted].contains(&found.kind()), "{found}");
+}
+
+/// A limit on what comes in: its keys, and the message that it counts.
+fn counted() -> [(&'static str, Vec<u8>); 2] {
+    [
+        ("limits = [{ class = \"reject\", max = 50, per = \"1m\" }]", reject()),
+        ("limits = [{ class = \"fill\", max = 50, per = \"1m\" }]", fill()),
+    ]
+}
+
+#[test]
+fn one_more_than_the_limit_comes_in_and_from_then_on_no_order_goes_out() {
+    require_root!();
+    for name in SCOPES {
+        for (keys, message) in counted() {
+            let testbed = Testbed::load(&at(name, keys));
+            let mut lines = [pair(&testbed, 9001), pair(&testbed, 9002)];
+            lines.iter_mut().for_each(|line| line.send(&order(0)));
+            // Those of a wider scope come in on both of its sessions.
+            let wide = name != "session/x1";
+            for i in 0..50 {
+                lines[(wide && i % 2 == 1) as usize].report(&[&message]);
+            }
+            assert_eq!(tripped(&testbed), [], "{name}: 50 are within the limit");
+            lines.iter_mut().for_each(|line| line.send(&order(1)));
+            lines[wide as usize].report(&[&message]);
+            assert_eq!(tripped(&testbed), [(name.to_owned(), vec!["rate"])]);
+            assert_eq!(limit(&testbed, name).used, 51, "it has come");
+            // Those who watch orders go on; the other session too, where it is not concerned.
+            lines.iter_mut().for_each(|line| line.report(&[&message, &message]));
+            let [first, mut second] = lines;
+            is_withheld(first);
+            if wide {
+                is_withheld(second)
+            } else {
+                second.send(&order(2))
+            }
+            // What one may still send is what reduces risk.
+            let mut new = pair(&testbed, 9001);
+            new.send(&message_of("F"));
+            is_withheld(new);
+            let sent = [1, 2].map(|session| testbed.counters(session).passed[0]);
+            assert_eq!(sent, [2, if wide { 2 } else { 3 }]);
+            // An agent ends what is fenced: it comes last.
+            let events = told(&testbed, "tripped");
+            let counts = &events[0]["counts"];
+            assert_eq!(
+                (events.len(), &events[0]["scope"], &counts["used"]),
+                (1, &name.into(), &51.into()),
+                "{events:?}"
+            );
+        }
+    }
+}
+
+fn message_of(msg_type: &str) -> Vec<u8> {
+    message("FIX.4.4", msg_type, b"11=R-2\x0141=R-1\x01")
+}
+
+#[test]
+fn many_in_one_segment_trip_it_too_and_each_limit_counts_all_of_them() {
+    require_root!();
+    let testbed = Testbed::load(&policy(
+        "limits = [{ class = \"reject\", max = 100, per = \"total\" }, { class = \"order\", max = 9, per = \"total\" }]",
+        "limits = [{ class = \"fill\", max = 1000, per = \"1h\" }]",
+        "limits = [{ class = \"fill\", max = 7, per = \"1h\" }, { class = \"reject\", max = 200, per = \"1h\" }]",
+    ));
+    let mut line = pair(&testbed, 9001);
+    // The session trips at the fills; the rejects beside them count for the host all the same.
+    line.report(&[&[fill().repeat(8), reject().repeat(60)].concat()]);
+    assert_eq!(tripped(&testbed), [("session/x1".to_owned(), vec!["rate"])]);
+    let used = |name| scope(&testbed, name).limits.iter().map(|limit| limit.used).collect::<Vec<_>>();
+    assert_eq!((used("host"), used("group/desk"), used("session/x1")), (vec![60, 0], vec![8], vec![8, 60]));
+    let mut other = pair(&testbed, 9002);
+    other.report(&[&reject().repeat(40)]);
+    other.send(&order(1));
+    line.report(&[&reject()]);
+    assert_eq!(
+        tripped(&testbed),
+        [("host".to_owned(), vec!["rate"]), ("session/x1".to_owned(), vec!["rate"])]
+    );
+    is_withheld(other);
+}
+
+#[test]
+fn a_disarmed_scope_would_have_tripped_once_and_warns_at_its_levels() {
+    require_root!();
+    let keys = "limits = [{ class = \"reject\", max = 20, per = \"1h\", warn = [50, 75, 90] }]";
+    for (armed, would) in [(true, 0), (false, 1)] {
+        let testbed = Testbed::load(&at("session/x1", &format!("armed = {armed}\n{keys}")));
+        let mut line = pair(&testbed, 9001);
+        for _ in 0..30 {
+            line.report(&[&reject()]);
+        }
+        let warned: Vec<_> = told(&testbed, "warned")
+            .iter()
+            .map(|line| (line["counts"]["used"].as_u64(), line["counts"]["level"].as_u64()))
+            .collect();
+        assert_eq!(warned, [(10, 1), (15, 2), (18, 3)].map(|(used, level)| (Some(used), Some(level))));
+        assert_eq!((told(&testbed, "would_trip").len(), told(&testbed, "tripped").len()), (would, 1 - would));
+        assert_eq!((limit(&testbed, "session/x1").used, tripped(&testbed).len()), (30, 1 - would));
+        if armed { is_withheld(line) } else { line.send(&order(1)) }
+    }
+}
+
+#[test]
+fn a_window_forgets_and_a_reset_starts_it_anew() {
+    require_root!();
+    let window = Duration::from_millis(600);
+    let testbed =
+        Testbed::load(&at("group/desk", "limits = [{ class = \"reject\", max = 5, per = \"600ms\" }]"));
+    let mut line = pair(&testbed, 9001);
+    for _ in 0..3 {
+        line.report(&[&reject().repeat(5)]);
+        sleep(window);
+    }
+    assert_eq!(tripped(&testbed), []);
+    line.report(&[&reject().repeat(6)]);
+    assert_eq!(tripped(&testbed).len(), 1);
+    testbed.reset("group/desk");
+    assert_eq!((tripped(&testbed), limit(&testbed, "group/desk").used), (vec![], 0));
+    is_withheld(line);
+    let mut line = pair(&testbed, 9002);
+    line.report(&[&reject().repeat(5)]);
+    line.send(&order(1));
+    assert_eq!(tripped(&testbed), []);
+    line.report(&[&reject()]);
+    is_withheld(line);
+}
+
+/// A ratio: `after` orders whatever is filled, `per_fill` for each fill.
+fn ratio(after: u32, per_fill: u32) -> String {
+    format!("limits = [{{ class = \"order\", per_fill = {per_fill}, after = {after}, warn = [] }}]")
+}
+
+#[test]
+fn without_a_fill_so_many_orders_pass_and_the_next_one_trips() {
+    require_root!();
+    for address in [TwoHosts::VENUE, TwoHosts::VENUE_V6] {
+        for blast in [false, true] {
+            let testbed = Testbed::load(&at("session/x1", &ratio(10, 3)));
+            let receiver = Receiver::listen(&testbed.network.venue, SocketAddr::new(address, 9001));
+            let mut line = receiver.connect(&testbed.network.firm);
+            if blast {
+                line.send_and_wait(&(0..10).flat_map(order).collect::<Vec<_>>());
+            } else {
+                (0..10).for_each(|id| line.send_and_wait(&order(id)));
+            }
+            // Others do not count.
+            line.send_and_wait(&message_of("F"));
+            assert_eq!(tripped(&testbed), []);
+            let shown = &testbed.status_json()["scopes"];
+            let of = shown.as_array().expect("scopes").iter().find(|one| one["scope"] == "session/x1");
+            let of = &of.expect("the scope")["limits"][0];
+            assert_eq!(
+                (&of["per_fill"], &of["max"], &of["used"]),
+                (&3.into(), &10.into(), &10.into()),
+                "{of}"
+            );
+            line.try_send(&order(10));
+            assert_eq!(line.wait_for_reset().complete("D"), 10);
+            assert_eq!(tripped(&testbed), [("session/x1".to_owned(), vec!["rate"])]);
+            let trip = told(&testbed, "tripped").remove(0);
+            assert_eq!(trip["counts"]["limit"], "3 order per fill after 10");
+        }
+    }
+}
+
+/// How many orders pass, one by one, until one does not. None is sent beyond `most`.
+fn pass(testbed: &Testbed, line: &mut Pair, most: usize) -> usize {
+    for id in 0..most {
+        if line.firm.write_all(&order(id as u32)).is_err() || !tripped(testbed).is_empty() {
+            return id;
+        }
+        let mut came = vec![0; order(id as u32).len()];
+        line.venue.read_exact(&mut came).expect("the order");
+    }
+    most
+}
+
+#[test]
+fn fills_allow_so_many_orders_each_and_not_one_more() {
+    require_root!();
+    // After, per fill, fills; and the orders that these allow. At 3 fills of 5 each, 15 orders are not yet more than 15.
+    for (after, per_fill, fills, allowed) in [
+        (15, 5, 2, 15),
+        (15, 5, 3, 15),
+        (15, 5, 4, 20),
+        (1, 1, 30, 30),
+        (3, 7, 9, 63),
+        (50, 1, 49, 50),
+        (50, 1, 51, 51),
+    ] {
+        for name in SCOPES {
+            let testbed = Testbed::load(&at(name, &ratio(after, per_fill)));
+            let mut line = pair(&testbed, 9001);
+            line.report(&[&fill().repeat(fills)]);
+            line.report(&[&reject().repeat(20)]);
+            assert_eq!(
+                pass(&testbed, &mut line, allowed + 5),
+                allowed,
+                "{name}: {after} and {per_fill} for each of {fills}"
+            );
+            assert_eq!(tripped(&testbed), [(name.to_owned(), vec!["rate"])]);
+            assert_eq!(testbed.counters(1).passed[0], allowed as u64);
+        }
+    }
+}
+
+#[test]
+fn fills_that_come_later_and_those_of_other_sessions_of_the_group_count() {
+    require_root!();
+    let testbed = Testbed::load(&policy("", &ratio(4, 2), ""));
+    let mut lines = [pair(&testbed, 9001), pair(&testbed, 9002)];
+    (0..2).for_each(|_| lines.iter_mut().for_each(|line| line.send(&order(1))));
+    // Four orders, and no more without a fill; with three of either session, two more.
+    lines[1].report(&[&fill(), &fill()]);
+    lines[0].report(&[&fill()]);
+    lines.iter_mut().for_each(|line| line.send(&order(1)));
+    assert_eq!(tripped(&testbed), []);
+    lines[0].report(&[&fill()]);
+    lines[1].send(&[order(1), order(2)].concat());
+    assert_eq!((limit(&testbed, "group/desk").used, tripped(&testbed)), (8, vec![]));
+    let [first, second] = lines;
+    is_withheld(first);
+    is_withheld(second);
+    assert_eq!(tripped(&testbed), [("group/desk".to_owned(), vec!["rate"])]);
+    let passed: u64 = [1, 2].map(|session| testbed.counters(session).passed[0]).iter().sum();
+    assert_eq!(passed, 8);
+}
+
+#[test]
+fn a_reset_starts_the_ratio_anew() {
+    require_root!();
+    let testbed = Testbed::load(&at("session/x1", &ratio(3, 2)));
+    for fills in [5, 0, 2] {
+        let mut line = pair(&testbed, 9001);
+        line.report(&[&fill().repeat(fills)]);
+        assert_eq!(pass(&testbed, &mut line, 20), 3.max(2 * fills), "after a reset, {fills} fills");
+        assert_eq!(tripped(&testbed).len(), 1);
+        // Fills of the time before the reset are worth nothing after it.
+        let mut new = pair(&testbed, 9001);
+        new.report(&[&fill().repeat(100)]);
+        testbed.reset("session/x1");
+        assert_eq!((tripped(&testbed), limit(&testbed, "session/x1").used), (vec![], 0));
+    }
+}
+
+#[test]
+fn a_ratio_warns_by_what_the_fills_allow() {
+    require_root!();
+    let keys = "limits = [{ class = \"order\", per_fill = 2, after = 10, warn = [50, 90] }]";
+    let testbed = Testbed::load(&at("session/x1", keys));
+    let mut line = pair(&testbed, 9001);
+    line.report(&[&fill().repeat(50)]);
+    assert_eq!(pass(&testbed, &mut line, 100), 100);
+    let used: Vec<_> = told(&testbed, "warned").iter().map(|line| line["counts"]["used"].clone()).collect();
+    assert_eq!(used, [50, 90], "of the 100 that 50 fills allow");
+}
+
+#[test]
+fn orders_and_fills_at_once_on_two_cpus_are_never_too_many() {
+    require_root!();
+    let testbed = Testbed::load(&at("host", &ratio(1, 3)));
+    let mut lines = [pair(&testbed, 9001), pair(&testbed, 9002)];
+    lines[0].report(&[&fill()]);
+    for round in 1..=100u64 {
+        let [first, second] = &mut lines;
+        // Three orders for each fill, all that is allowed: the fills for the next ones come beside them.
+        std::thread::scope(|threads| {
+            threads.spawn(|| first.send(&[order(1), order(2)].concat()));
+            second.exchange(&[&order(3)], &[&fill()]);
+        });
+        assert_eq!((limit(&testbed, "host").used, tripped(&testbed)), (3 * round, vec![]), "round {round}");
+    }
+    assert_eq!(testbed.counters(1).inbound[0] + testbed.counters(2).inbound[0], 101);
+}

@@ -1,0 +1,188 @@
+//! OrderMassActionRequest (CA) on the wire: an order or a cancel, by MassActionType(1373).
+
+use breaker_tests::frame::message_with_body;
+use breaker_tests::receiver::{End, Receiver, TcpConnection};
+use breaker_tests::require_root;
+use breaker_tests::testbed::Testbed;
+use breaker_user::testbed::TwoHosts;
+
+const HEAD: &str = "49=FIRM|56=VENUE|34=7|52=20261122-09:30:00.000|";
+const ORDER: [u64; 5] = [1, 0, 0, 0, 0];
+const CANCEL: [u64; 5] = [0, 1, 0, 0, 0];
+
+/// A rig with one session with these keys, and the venue's end.
+fn testbed(keys: &str) -> (Testbed, Receiver) {
+    let testbed = Testbed::load(&format!("[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n{keys}\n"));
+    let receiver = Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(9001));
+    (testbed, receiver)
+}
+
+fn connect<'a>(testbed: &Testbed, receiver: &'a Receiver) -> TcpConnection<'a> {
+    receiver.connect(&testbed.network.firm)
+}
+
+/// A mass action with these fields behind its header.
+fn mass(fields: &str) -> Vec<u8> {
+    message_with_body(&format!("35=CA|{HEAD}11=M-1|{fields}"))
+}
+
+/// Fields, and what they make of it.
+fn actions() -> Vec<(String, [u64; 5])> {
+    let long = "x".repeat(2_000);
+    [
+        ("1373=1|1374=7|".to_owned(), CANCEL),
+        ("1374=7|55=IBM|1373=3|".to_owned(), CANCEL),
+        (format!("58={long}|1373=3|"), CANCEL),
+        (format!("354=2000|355={long}|1373=1|"), CANCEL),
+        ("354=12|355=|1373=2|358=|1373=3|".to_owned(), CANCEL),
+        ("1373=2|1374=7|".to_owned(), ORDER),
+        ("1374=7|".to_owned(), ORDER),
+        ("".to_owned(), ORDER),
+        ("1373=|".to_owned(), ORDER),
+        ("1373=4|".to_owned(), ORDER),
+        ("1373=13|".to_owned(), ORDER),
+        ("1373=31|".to_owned(), ORDER),
+        ("11373=3|13730=3|373=3|1374=3|".to_owned(), ORDER),
+        ("58=1373=3|1374=1|".to_owned(), ORDER),
+        ("354=10|355=x|1373=3|x|1374=1|".to_owned(), ORDER),
+    ]
+    .to_vec()
+}
+
+#[test]
+fn it_counts_as_what_it_does() {
+    require_root!();
+    let (testbed, receiver) = testbed("");
+    let mut line = connect(&testbed, &receiver);
+    let mut expected = [0; 5];
+    for (fields, counts) in actions() {
+        line.send_and_wait(&mass(&fields));
+        expected.iter_mut().zip(counts).for_each(|(sum, more)| *sum += more);
+        assert_eq!(testbed.counters(1).passed, expected, "{fields}");
+    }
+    // All of them at once, and what follows each is still found.
+    let all: Vec<u8> = actions()
+        .iter()
+        .flat_map(|(fields, _)| [mass(fields), message_with_body("35=0|")].concat())
+        .collect();
+    line.send_and_wait(&all);
+    expected = expected.map(|sum| 2 * sum);
+    expected[4] = actions().len() as u64;
+    assert_eq!((testbed.counters(1).passed, testbed.counters(1).desyncs), (expected, 0));
+}
+
+#[test]
+fn it_is_what_it_does_however_it_is_cut() {
+    require_root!();
+    let (testbed, receiver) = testbed("");
+    let mut line = connect(&testbed, &receiver);
+    let mut expected = [0; 5];
+    let short = actions().into_iter().filter(|(fields, _)| fields.len() < 100);
+    for (fields, counts) in short.step_by(2) {
+        let message = message_with_body(&format!("35=CA|49=F|{fields}"));
+        for cut in 1..message.len() {
+            line.send_and_wait(&message[..cut]);
+            line.send_and_wait(&message[cut..]);
+            expected.iter_mut().zip(counts).for_each(|(sum, more)| *sum += more);
+        }
+        message.iter().for_each(|byte| line.send_and_wait(&[*byte]));
+        expected.iter_mut().zip(counts).for_each(|(sum, more)| *sum += more);
+        assert_eq!((testbed.counters(1).passed, testbed.counters(1).desyncs), (expected, 0), "{fields}");
+    }
+}
+
+#[test]
+fn while_tripped_it_passes_where_it_reduces_risk() {
+    require_root!();
+    let (testbed, receiver) = testbed("");
+    testbed.trip("session/x1");
+    for (fields, counts) in actions() {
+        let mut line = connect(&testbed, &receiver);
+        if counts == CANCEL {
+            line.send_and_wait(&mass(&fields));
+        } else {
+            line.try_send(&mass(&fields));
+            assert_eq!(line.wait_for_reset().count("CA"), 0, "{fields}");
+            // Or three of them would isolate it.
+            testbed.reset("session/x1");
+            testbed.trip("session/x1");
+        }
+    }
+    let count = |class| actions().iter().filter(|(_, counts)| *counts == class).count() as u64;
+    let counters = testbed.counters(1);
+    assert_eq!(
+        (counters.passed, counters.withheld),
+        ([0, count(CANCEL), 0, 0, 0], [count(ORDER), 0, 0, 0, 0])
+    );
+}
+
+#[test]
+fn while_tripped_its_end_is_withheld_where_only_that_tells_what_it_does() {
+    require_root!();
+    let (testbed, receiver) = testbed("");
+    testbed.trip("session/x1");
+    for (fields, passes) in [("1373=3|55=A|", true), ("1373=2|55=A|", false), ("55=A|", false)] {
+        let message = mass(fields);
+        let tells = message
+            .windows(8)
+            .position(|window| window == b"\x011373=2\x01")
+            .map_or(message.len(), |at| at + 8);
+        for cut in 1..message.len() {
+            let mut line = connect(&testbed, &receiver);
+            if passes {
+                line.send_and_wait(&message[..cut]);
+                line.send_and_wait(&message[cut..]);
+                assert_eq!(line.received().end, End::Open, "cut at {cut}");
+                continue;
+            }
+            let crosses = if cut < tells { &message[..cut] } else { b"" };
+            if crosses.is_empty() {
+                line.try_send(&message[..cut]);
+            } else {
+                line.send_and_wait(crosses);
+                line.try_send(&message[cut..]);
+            }
+            // The venue executes no message that is not whole.
+            assert_eq!(line.wait_for_reset().bytes, crosses, "{fields} cut at {cut}");
+            testbed.reset("session/x1");
+            testbed.trip("session/x1");
+        }
+    }
+}
+
+#[test]
+fn limits_count_it_as_what_it_does() {
+    require_root!();
+    let (testbed, receiver) = testbed(
+        "limits = [{ class = \"order\", max = 2, per = \"total\" }, { class = \"cancel\", max = 3, per = \"total\" }]",
+    );
+    let mut line = connect(&testbed, &receiver);
+    for fields in ["1373=1|", "1373=2|", "1373=3|", "", "1373=1|"] {
+        line.send_and_wait(&mass(fields));
+    }
+    line.try_send(&mass("1373=2|"));
+    assert_eq!(line.wait_for_reset().complete("CA"), 5);
+    testbed.reset("session/x1");
+    let mut line = connect(&testbed, &receiver);
+    (0..3).for_each(|_| line.send_and_wait(&mass("1373=3|")));
+    line.try_send(&mass("1373=3|"));
+    assert_eq!(line.wait_for_reset().complete("CA"), 3);
+    assert_eq!(
+        (testbed.counters(1).passed, testbed.counters(1).withheld),
+        ([2, 6, 0, 0, 0], [1, 1, 0, 0, 0])
+    );
+}
+
+#[test]
+fn a_sessions_own_opinion_of_it_stands() {
+    require_root!();
+    let (testbed, receiver) = testbed("classes = { CA = \"order\" }");
+    let mut line = connect(&testbed, &receiver);
+    line.send_and_wait(&mass("1373=3|"));
+    assert_eq!(testbed.counters(1).passed, ORDER);
+    testbed.trip("session/x1");
+    line.wait_for_reset();
+    let mut line = connect(&testbed, &receiver);
+    line.try_send(&mass("1373=3|"));
+    assert_eq!(line.wait_for_reset().count("CA"), 0);
+}

@@ -1,0 +1,340 @@
+//! What the policy says, on the wire: lost streams, a session's own classes, presets, warning levels.
+
+use std::time::{Duration, Instant};
+
+use breaker_common::abi::Counters;
+use breaker_tests::frame::{message, order};
+use breaker_tests::receiver::{End, Receiver};
+use breaker_tests::require_root;
+use breaker_tests::testbed::Testbed;
+use breaker_user::testbed::TwoHosts;
+use breaker_user::view::status::Scope;
+use serde_json::Value;
+
+/// A session with these keys.
+fn session(keys: &str) -> String {
+    format!("[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n{keys}\n")
+}
+
+fn listen(testbed: &Testbed) -> Receiver {
+    Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(9001))
+}
+
+/// How `session/x1` stands.
+fn scope(testbed: &Testbed) -> Scope {
+    testbed.status().scopes.into_iter().find(|scope| scope.scope == "session/x1").expect("the scope")
+}
+
+/// What was told of a kind, about `session/x1`.
+fn told(testbed: &Testbed, kind: &str) -> Vec<Value> {
+    testbed
+        .events()
+        .into_iter()
+        .filter(|line| line["kind"] == kind && line["scope"] == "session/x1")
+        .collect()
+}
+
+/// An order whose BodyLength says more than there is, or less.
+fn lying(id: u32, more: i32) -> Vec<u8> {
+    let honest = String::from_utf8(order(id)).expect("text");
+    let (head, rest) = honest.split_once("\x0135=").expect("a header");
+    let (begin, length) = head.split_once("\x019=").expect("a length");
+    let length: i32 = length.parse().expect("a number");
+    format!("{begin}\x019={}\x0135={rest}", length + more).into_bytes()
+}
+
+fn noise() -> Vec<u8> {
+    b"this is no FIX, and it comes where a message must begin".to_vec()
+}
+
+/// A segment, whether the stream is lost in it, the orders in it that are counted, and those that its unread bytes count as.
+struct Piece {
+    bytes: Vec<u8>,
+    lost: bool,
+    orders: u64,
+    blind: u64,
+}
+
+/// Ways to lose a stream: orders, what loses it, and orders again.
+fn lost_streams() -> Vec<(&'static str, Vec<Piece>)> {
+    let piece = |bytes, lost, (orders, blind)| Piece { bytes, lost, orders, blind };
+    let good = |id| piece(order(id), false, (1, 0));
+    let behind = [order(2), noise()].concat();
+    // With what has shown its length to be wrong, the order before it, so many bytes are unread; one order among them is counted.
+    let unread = |bytes: usize| (bytes.div_ceil(100) - 1) as u64;
+    let [one, two, with_noise] =
+        [order(2).len(), 2 * order(2).len(), order(2).len() + noise().len()].map(unread);
+    vec![
+        (
+            "noise",
+            vec![
+                good(1),
+                good(2),
+                piece(noise(), true, (0, with_noise)),
+                piece(noise(), false, (0, 1)),
+                good(3),
+                good(4),
+            ],
+        ),
+        ("too short", vec![good(1), good(2), piece(lying(3, -10), true, (1, one)), good(4), good(5)]),
+        // One that says it is longer than it is takes the next one's header for a part of itself.
+        (
+            "too long",
+            vec![good(1), piece(lying(2, 20), false, (1, 0)), piece(order(3), true, (0, two)), good(4)],
+        ),
+        (
+            "behind an order",
+            vec![good(1), piece(behind, true, (1, with_noise)), piece(noise(), false, (0, 1)), good(3)],
+        ),
+    ]
+}
+
+fn bytes(pieces: &[Piece]) -> Vec<u8> {
+    pieces.iter().flat_map(|piece| piece.bytes.clone()).collect()
+}
+
+fn orders(pieces: &[Piece]) -> u64 {
+    pieces.iter().map(|piece| piece.orders).sum()
+}
+
+fn blind(pieces: &[Piece]) -> u64 {
+    pieces.iter().map(|piece| piece.blind).sum()
+}
+
+#[test]
+fn a_lost_stream_passes_is_told_of_and_counted_as_the_policy_says_and_on_from_the_next_message() {
+    require_root!();
+    // A disarmed session trips for a lost stream no more than for a limit.
+    for keys in ["on_desync = \"warn\"", "on_desync = \"count\"", "on_desync = \"trip\"\narmed = false"] {
+        for (what, pieces) in lost_streams() {
+            let testbed = Testbed::load(&session(keys));
+            let receiver = listen(&testbed);
+            let mut line = receiver.connect(&testbed.network.firm);
+            pieces.iter().for_each(|piece| line.send_and_wait(&piece.bytes));
+            assert!(line.received().bytes == bytes(&pieces), "{what}: all of it passes");
+            let counters = testbed.counters(1);
+            let counted = (counters.passed, counters.withheld, counters.desyncs);
+            let all = orders(&pieces) + if keys.contains("warn") { 0 } else { blind(&pieces) };
+            assert_eq!(counted, ([all, 0, 0, 0, 0], [0; 5], 1), "{what}, {keys}");
+            assert!(!scope(&testbed).tripped);
+            assert_eq!(told(&testbed, "desynced").len(), 1, "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_lost_stream_trips_where_the_policy_says_so_and_the_segment_it_is_lost_in_is_withheld() {
+    require_root!();
+    for (what, pieces) in lost_streams() {
+        // What the session says holds, whatever the host says.
+        let testbed = Testbed::load(&format!("on_desync = \"warn\"\n{}", session("on_desync = \"trip\"")));
+        let receiver = listen(&testbed);
+        let mut line = receiver.connect(&testbed.network.firm);
+        let lost = pieces.iter().position(|piece| piece.lost).expect("it is lost");
+        pieces[..lost].iter().for_each(|piece| line.send_and_wait(&piece.bytes));
+        line.try_send(&pieces[lost].bytes);
+        let came = line.wait_for_reset().bytes;
+        let before = bytes(&pieces[..lost]);
+        assert!(came == before, "{what}: {} bytes came where {} were before it", came.len(), before.len());
+        let counters = testbed.counters(1);
+        let counted = (counters.passed[0], counters.withheld[0], counters.desyncs, counters.packets_withheld);
+        let withheld = pieces[lost].orders + pieces[lost].blind;
+        assert_eq!(counted, (orders(&pieces[..lost]), withheld, 1, 1), "{what}");
+        let (status, scope) = (testbed.status(), scope(&testbed));
+        assert_eq!(
+            (scope.tripped, scope.causes.as_slice(), status.packets["desync"]),
+            (true, &["desync"][..], 1)
+        );
+        assert_eq!(told(&testbed, "desynced").len(), 1, "{what}");
+        let tripped = told(&testbed, "tripped");
+        assert_eq!((tripped.len(), &tripped[0]["cause"]), (1, &"desync".into()), "{what}");
+    }
+}
+
+/// Each session's messages by class, of those that passed.
+fn passed(testbed: &Testbed) -> [[u64; 5]; 2] {
+    [1, 2].map(|session| testbed.counters(session).passed)
+}
+
+const OWN_CLASSES: &str = r#"
+[[session]]
+name = "x1"
+remote = "10.9.0.2:9001"
+classes = { U1 = "query", U2 = "cancel", UFOREIGN = "admin", D = "admin", 8 = "order", F = "interest" }
+limits = [{ class = "order", max = 2, per = "total" }, { class = "cancel", max = 1, per = "total" }]
+[[session]]
+name = "x2"
+remote = "10.9.0.2:9002"
+"#;
+
+fn of(msg_type: &str) -> Vec<u8> {
+    message("FIX.4.4", msg_type, b"11=R-1\x0141=R-0\x01")
+}
+
+#[test]
+fn a_session_counts_by_its_own_classes_and_no_other_session_does() {
+    require_root!();
+    let testbed = Testbed::load(OWN_CLASSES);
+    let receivers =
+        [9001, 9002].map(|port| Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(port)));
+    let [mut own, mut usual] = receivers.each_ref().map(|receiver| receiver.connect(&testbed.network.firm));
+    for msg_type in ["U1", "U2", "UFOREIGN", "D", "8", "F", "UFOREIGM"] {
+        own.send_and_wait(&of(msg_type));
+        usual.send_and_wait(&of(msg_type));
+    }
+    // Order, cancel, interest, query, admin. A type that no dictionary knows is an order.
+    assert_eq!(passed(&testbed), [[2, 1, 1, 1, 2], [5, 1, 0, 1, 0]]);
+    // What is no order here passes no limit on orders; what is one here does.
+    (0..10).for_each(|_| own.send_and_wait(&of("D")));
+    own.try_send(&of("8"));
+    assert_eq!(own.wait_for_reset().complete("8"), 1);
+    assert_eq!(testbed.counters(1).withheld, [1, 0, 0, 0, 0]);
+    // The other class's limit stands for itself.
+    testbed.reset("session/x1");
+    let mut own = receivers[0].connect(&testbed.network.firm);
+    own.send_and_wait(&of("U2"));
+    own.try_send(&of("U2"));
+    assert_eq!(own.wait_for_reset().complete("U2"), 1);
+    usual.send_and_wait(&of("D"));
+}
+
+#[test]
+fn while_tripped_a_sessions_own_classes_say_what_passes() {
+    require_root!();
+    for (rule, passing, withheld) in [
+        ("reduce-only", &["A", "U1", "U2", "UFOREIGN", "D", "H"][..], &["8", "F", "U3", "UFOREIGM", "G"][..]),
+        ("admin-only", &["A", "UFOREIGN", "D"], &["U1", "U2", "8", "F", "H"]),
+    ] {
+        for last in withheld {
+            let testbed = Testbed::load(&format!("while_tripped = \"{rule}\"\n{OWN_CLASSES}"));
+            let receivers = [9001, 9002]
+                .map(|port| Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(port)));
+            testbed.trip("host");
+            let mut own = receivers[0].connect(&testbed.network.firm);
+            passing.iter().for_each(|msg_type| own.send_and_wait(&of(msg_type)));
+            own.try_send(&of(last));
+            let came = own.wait_for_reset();
+            assert_eq!((came.complete("D"), came.count(last)), (1, 0), "{rule}: {last}");
+            let mut usual = receivers[1].connect(&testbed.network.firm);
+            usual.send_and_wait(&of("A"));
+            usual.try_send(&of("D"));
+            assert_eq!(usual.wait_for_reset().count("D"), 0, "{rule}");
+        }
+    }
+}
+
+#[test]
+fn a_warning_is_told_once_for_each_level_that_is_crossed_and_again_after_it_fell() {
+    require_root!();
+    let window = Duration::from_secs(2);
+    let testbed = Testbed::load(&session(
+        r#"limits = [{ class = "order", max = 20, per = "2s", warn = [50, 75, 90] }, { class = "message", max = 1000, per = "1h" }]"#,
+    ));
+    let receiver = listen(&testbed);
+    let mut line = receiver.connect(&testbed.network.firm);
+    let started = Instant::now();
+    (0..20).for_each(|id| line.send_and_wait(&order(id)));
+    line.send_and_wait(&of("F"));
+    assert!(started.elapsed() < window, "this host is too slow for a window of {window:?}");
+    std::thread::sleep(window);
+    let started = Instant::now();
+    (0..17).for_each(|id| line.send_and_wait(&order(id)));
+    assert!(started.elapsed() < window, "this host is too slow for a window of {window:?}");
+    // A segment that rises by two levels at once is told of once.
+    std::thread::sleep(window);
+    line.send_and_wait(&(0..9).flat_map(order).collect::<Vec<_>>());
+    line.send_and_wait(&(9..16).flat_map(order).collect::<Vec<_>>());
+    assert!(!scope(&testbed).tripped);
+    let warned = told(&testbed, "warned");
+    let levels: Vec<_> = warned
+        .iter()
+        .map(|line| (line["counts"]["used"].as_u64(), line["counts"]["level"].as_u64()))
+        .collect();
+    let expected =
+        [(10, 1), (15, 2), (18, 3), (10, 1), (15, 2), (16, 2)].map(|(used, level)| (Some(used), Some(level)));
+    assert_eq!(levels, expected);
+    assert!(warned.iter().all(|line| line["counts"]["limit"] == "20 order per 2s"), "{warned:?}");
+}
+
+#[test]
+fn a_limit_without_levels_warns_of_nothing_and_a_disarmed_one_would_have_tripped_once() {
+    require_root!();
+    let testbed = Testbed::load(&session(
+        "armed = false\nlimits = [{ class = \"order\", max = 5, per = \"1h\", warn = [] }, \
+         { class = \"message\", max = 8, per = \"1h\", warn = [99] }]",
+    ));
+    let receiver = listen(&testbed);
+    let mut line = receiver.connect(&testbed.network.firm);
+    (0..12).for_each(|id| line.send_and_wait(&order(id)));
+    let warned: Vec<_> = told(&testbed, "warned").iter().map(|line| line["counts"]["used"].clone()).collect();
+    assert_eq!(warned, [8]);
+    let would: Vec<_> =
+        told(&testbed, "would_trip").iter().map(|line| line["counts"]["used"].clone()).collect();
+    assert_eq!(would, [6, 9]);
+    assert_eq!((testbed.counters(1).passed[0], line.received().end), (12, End::Open));
+}
+
+/// Sends so many messages at once and then one more, which must trip. False where all of that took longer than the window.
+fn fills(testbed: &Testbed, receiver: &Receiver, msg_type: &str, count: usize, window: Duration) -> bool {
+    let mut line = receiver.connect(&testbed.network.firm);
+    let one = of(msg_type);
+    let started = Instant::now();
+    line.send_and_wait(&one.repeat(count));
+    let filled = (line.received().end, scope(testbed).tripped);
+    line.try_send(&one);
+    let took = started.elapsed();
+    if took >= window {
+        println!("{count} of {msg_type} took {took:?}: nothing can be said of a window of {window:?}");
+        return false;
+    }
+    assert_eq!(filled, (End::Open, false), "{count} of {msg_type} pass");
+    let came = line.wait_for_reset();
+    assert_eq!((came.complete(msg_type), came.count(msg_type)), (count, count));
+    let scope = scope(testbed);
+    assert_eq!((scope.tripped, scope.causes), (true, vec!["rate"]));
+    true
+}
+
+/// The same on a rig of its own, as often as it takes.
+fn trips_at(keys: &str, msg_type: &str, count: usize, window: Duration) {
+    let tried = |_| {
+        let testbed = Testbed::load(&session(keys));
+        let receiver = listen(&testbed);
+        let filled = fills(&testbed, &receiver, msg_type, count, window);
+        let Counters { passed, withheld, desyncs, .. } = testbed.counters(1);
+        filled.then(|| {
+            assert_eq!((passed.iter().sum(), withheld.iter().sum(), desyncs), (count as u64, 1u64, 0))
+        })
+    };
+    assert!((0..5).find_map(tried).is_some(), "this host is too slow for {keys}");
+}
+
+#[test]
+fn a_preset_lets_pass_what_the_venue_takes_at_once_and_trips_at_the_next() {
+    require_root!();
+    for (preset, orders, ms) in [
+        ("cme", 500, 3_000),
+        ("eurex-hf", 150, 1_000),
+        ("eurex-lf", 50, 1_000),
+        ("cboe-digital", 100, 1_000),
+        ("cboe-us", 10_000, 1_000),
+        ("refinitiv", 15, 5_000),
+    ] {
+        trips_at(&format!("preset = \"{preset}\""), "D", orders, Duration::from_millis(ms));
+    }
+    trips_at("preset = \"cme\"", "F", 1_000, Duration::from_secs(3));
+}
+
+#[test]
+fn a_limit_of_ones_own_takes_the_place_of_the_presets_of_its_class_and_of_no_other() {
+    require_root!();
+    let wider = "preset = \"cme\"\nlimits = [{ class = \"order\", max = 700, per = \"1h\" }]";
+    let narrower = "preset = \"cme\"\nlimits = [{ class = \"order\", max = 7, per = \"1h\" }]";
+    for (keys, msg_type, count, window) in [
+        (wider, "D", 700, Duration::from_secs(60)),
+        (narrower, "D", 7, Duration::from_secs(60)),
+        (narrower, "F", 1_000, Duration::from_secs(3)),
+    ] {
+        trips_at(keys, msg_type, count, window);
+    }
+}

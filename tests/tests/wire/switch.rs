@@ -1,0 +1,192 @@
+//! The switch on the wire: trips and resets by hand, fences, what passes meanwhile, and that nothing stale ever comes.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use breaker_tests::frame::{message, order};
+use breaker_tests::receiver::{End, Receiver};
+use breaker_tests::require_root;
+use breaker_tests::testbed::Testbed;
+use breaker_user::testbed::TwoHosts;
+
+const POLICY: &str = r#"
+[[session]]
+name = "x1"
+remote = "10.9.0.2:9001"
+[[session]]
+name = "x2"
+remote = "10.9.0.2:9002"
+"#;
+
+fn at(port: u16) -> SocketAddr {
+    SocketAddr::new(TwoHosts::VENUE, port)
+}
+
+fn connect(testbed: &Testbed, port: u16) -> TcpStream {
+    let stream = testbed.on_host(|| TcpStream::connect(at(port))).expect("connecting");
+    stream.set_nodelay(true).expect("no delay");
+    stream
+}
+
+#[test]
+fn a_trip_ends_an_idle_connection_at_both_ends() {
+    require_root!();
+    let testbed = Testbed::load(POLICY);
+    let receiver = Receiver::listen(&testbed.network.venue, at(9001));
+    let mut stream = connect(&testbed, 9001);
+    stream.write_all(&message("FIX.4.4", "A", b"98=0\x01108=30\x01")).expect("logging on");
+    receiver.wait("the logon", |all| all.len() == 1 && all[0].complete("A") == 1);
+    let thrown = Instant::now();
+    testbed.trip("session/x1");
+    receiver.wait("the reset", |all| all[0].end == End::Reset);
+    assert!(receiver.last().at - thrown < Duration::from_secs(1));
+    stream.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout");
+    assert!(stream.read(&mut [0; 1]).is_err(), "the owner is told");
+}
+
+#[test]
+fn nothing_queued_before_a_reset_comes_after_it_even_from_behind_a_shut_window() {
+    require_root!();
+    for on_trip in ["reset", "drop"] {
+        let testbed = Testbed::load(&format!("on_trip = \"{on_trip}\"\n{POLICY}"));
+        let receiver = Receiver::listen(&testbed.network.venue, at(9001));
+        receiver.set_reading(false);
+        let mut stream = connect(&testbed, 9001);
+        stream.set_nonblocking(true).expect("not blocking");
+        let (mut id, mut refusals, mut rest) = (0, 0, Vec::new());
+        // Until the receiver's window is shut and the sender's queue has been full for 200 ms.
+        while refusals < 20 {
+            if rest.is_empty() {
+                rest = order(id);
+                id += 1;
+            }
+            match stream.write(&rest) {
+                Ok(written) => {
+                    rest.drain(..written);
+                    refusals = 0;
+                }
+                Err(_) => {
+                    refusals += 1;
+                    sleep(Duration::from_millis(10));
+                }
+            }
+        }
+        testbed.trip("session/x1");
+        let before = testbed.counters(1).passed[0];
+        assert!(u64::from(id) > before, "orders are queued: {id} written, {before} crossed");
+        testbed.reset("session/x1");
+        receiver.set_reading(true);
+        // Longer than the zero-window probe that would have opened the flood.
+        sleep(Duration::from_secs(2));
+        let crossed = receiver.last().complete("D") as u64;
+        assert!(crossed <= before, "{crossed} came where {before} had crossed before the trip ({on_trip})");
+        assert_eq!(testbed.counters(1).passed[0], before);
+        // A new connection trades.
+        let mut fresh = connect(&testbed, 9001);
+        fresh.write_all(&order(1)).expect("sending");
+        receiver.wait("the order of the new connection", |all| all.len() == 2 && all[1].complete("D") == 1);
+    }
+}
+
+#[test]
+fn while_tripped_cancels_pass_on_a_new_connection_and_the_first_order_fences_it() {
+    require_root!();
+    let testbed = Testbed::load(POLICY);
+    let receiver = Receiver::listen(&testbed.network.venue, at(9001));
+    testbed.trip("session/x1");
+    let mut stream = connect(&testbed, 9001);
+    for (msg_type, fields) in
+        [("A", &b"98=0\x01"[..]), ("0", b""), ("F", b"11=C\x0141=R\x01"), ("H", b"11=R\x01")]
+    {
+        stream.write_all(&message("FIX.4.4", msg_type, fields)).expect("sending");
+        sleep(Duration::from_millis(5));
+    }
+    receiver.wait("the four", |all| all.len() == 1 && all[0].complete("H") == 1);
+    stream.write_all(&order(1)).expect("queueing");
+    receiver.wait("the reset", |all| all[0].end == End::Reset);
+    let last = receiver.last();
+    assert_eq!((last.count("D"), last.complete("A"), last.complete("0"), last.complete("F")), (0, 1, 1, 1));
+    assert_eq!(testbed.counters(1).withheld[0], 1);
+}
+
+#[test]
+fn admin_only_withholds_cancels_and_isolate_withholds_the_connection() {
+    require_root!();
+    let testbed = Testbed::load(&format!("while_tripped = \"admin-only\"\n{POLICY}"));
+    let receiver = Receiver::listen(&testbed.network.venue, at(9001));
+    testbed.trip("host");
+    let mut stream = connect(&testbed, 9001);
+    stream.write_all(&message("FIX.4.4", "A", b"98=0\x01")).expect("logging on");
+    receiver.wait("the logon", |all| all.len() == 1 && all[0].complete("A") == 1);
+    stream.write_all(&message("FIX.4.4", "F", b"11=C\x01")).expect("queueing");
+    receiver.wait("the reset", |all| all[0].end == End::Reset);
+    assert_eq!(receiver.last().count("F"), 0);
+
+    let testbed = Testbed::load(&format!("while_tripped = \"isolate\"\n{POLICY}"));
+    let _sink = Receiver::listen(&testbed.network.venue, at(9001));
+    testbed.trip("session/x1");
+    let refused = testbed.on_host(|| TcpStream::connect_timeout(&at(9001), Duration::from_millis(500)));
+    assert!(refused.is_err(), "no connection comes about");
+    testbed.reset("session/x1");
+    connect(&testbed, 9001).write_all(&order(1)).expect("after the reset it does");
+}
+
+#[test]
+fn a_tripped_session_leaves_everything_else_alone() {
+    require_root!();
+    let testbed = Testbed::load(POLICY);
+    let receivers = [9001, 9002, 22].map(|port| Receiver::listen(&testbed.network.venue, at(port)));
+    let mut streams = [9001, 9002, 22].map(|port| connect(&testbed, port));
+    for stream in &mut streams {
+        stream.write_all(&order(1)).expect("sending");
+    }
+    receivers
+        .iter()
+        .for_each(|receiver| receiver.wait("the first", |all| all.len() == 1 && all[0].complete("D") == 1));
+    testbed.trip("session/x1");
+    // ARP anew, a ping by TCP to a port where nobody listens, ssh-like bytes, and the other session's orders.
+    testbed.on_host(|| Command::new("ip").args(["neigh", "flush", "all"]).status()).expect("flushing");
+    let refused = testbed
+        .on_host(|| TcpStream::connect_timeout(&at(7), Duration::from_secs(2)))
+        .expect_err("nobody listens");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    streams[1].write_all(&order(2)).expect("the other session sends");
+    streams[2].write_all(&vec![b'x'; 100_000]).expect("ssh sends");
+    receivers[0].wait("the reset", |all| all[0].end == End::Reset);
+    receivers[1].wait("the other's order", |all| all[0].complete("D") == 2);
+    receivers[2].wait("the bytes", |all| all[0].bytes.len() >= 100_000);
+    // Inbound data on a dropped session is still acknowledged: pure ACKs pass.
+    let back = testbed.network.venue.run(|| TcpListener::bind("10.9.0.2:9003")).expect("listening");
+    let mut inbound = testbed.on_host(|| TcpStream::connect("10.9.0.2:9003")).expect("connecting");
+    back.accept().expect("accepting").0.write_all(b"fill").expect("sending");
+    inbound.read_exact(&mut [0; 4]).expect("a fill arrives");
+}
+
+#[test]
+fn attached_in_mid_stream_it_counts_from_the_next_message_that_begins_a_segment() {
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
+    let receiver = Receiver::listen(&testbed.network.venue, at(9001));
+    let mut stream = connect(&testbed, 9001);
+    let half = order(1);
+    stream.write_all(&half[..60]).expect("sending");
+    sleep(Duration::from_millis(20));
+    let policy = testbed.policy();
+    testbed.on_host(|| breaker_user::kernel::load::load(&policy, &Testbed::root())).expect("loading");
+    stream.write_all(&half[60..]).expect("sending");
+    sleep(Duration::from_millis(20));
+    for id in 2..=10 {
+        stream.write_all(&order(id)).expect("sending");
+        sleep(Duration::from_millis(2));
+    }
+    receiver.wait("all ten", |all| all[0].complete("D") == 10);
+    // What is left of the one that it was loaded in counts as an order.
+    let counters = testbed.counters(1);
+    assert_eq!((counters.passed[0], counters.blind_orders), (10, 1));
+    // It is older than any trip, and so fenced by one.
+    testbed.trip("session/x1");
+    receiver.wait("the reset", |all| all[0].end == End::Reset);
+}
