@@ -1,18 +1,18 @@
-// One end of a FIX session, by QuickFIX: does what lines on stdin say, and tells what happens by lines on stdout.
+// One end of a FIX session, by QuickFIX. It reads commands from stdin and reports events on stdout, one a line.
 //
-//   engine initiator|acceptor SETTINGS     SETTINGS is a file in QuickFIX's own format with one session
+//   engine initiator|acceptor SETTINGS     SETTINGS is a file in QuickFIX's format with one session
 //
-// Commands, each answered by `done` once the engine has taken it:
-//   order PREFIX FIRST COUNT     COUNT NewOrderSingles as fast as it can, ClOrdIDs PREFIX-FIRST and up
+// Commands, each answered by `done` when the engine has taken it:
+//   order PREFIX FIRST COUNT     COUNT NewOrderSingles as fast as possible, with ClOrdIDs from PREFIX-FIRST
 //   cancel ID                    an OrderCancelRequest
-//   quit                         logs out and ends; the end of stdin ends it at once
+//   quit                         logs out and ends; at the end of stdin the engine ends at once
 //
 // Events:
 //   logon / logout               the session is up / is down, by a Logout or by the end of the connection
-//   in TYPE ID DUP               a message came from the connection, whatever the session layer makes of it
+//   in TYPE ID DUP               a message came from the connection, before the session layer has read it
 //   out TYPE ID DUP              a message was handed to the connection
-//   taken TYPE ID DUP            the session layer accepted an application message and gave it to the application
-//   note TEXT                    a line of the engine's own log
+//   taken TYPE ID DUP            the session layer accepted an application message
+//   note TEXT                    a line of the engine's log
 // TYPE is MsgType(35), ID ClOrdID(11) or `-`, DUP PossDupFlag(43), `Y` or `N`.
 
 #include <csignal>
@@ -45,7 +45,7 @@ void tell(const std::string& line) {
   std::fflush(stdout);
 }
 
-// Value of the first field with this tag; `otherwise` where there is none. For messages without data fields.
+// Value of the first field with this tag, or `otherwise`. For messages without data fields.
 std::string field(const std::string& message, const std::string& tag, const std::string& otherwise) {
   const std::string start = "\x01" + tag + "=";
   const std::size_t at = message.find(start);
@@ -103,7 +103,7 @@ void cancel(const FIX::SessionID& session, const std::string& id) {
   FIX::Session::sendToTarget(request, session);
 }
 
-// Obeys until told to quit; false where stdin ended.
+// Follows commands until `quit`. Returns false at the end of stdin.
 bool obey(const FIX::SessionID& session) {
   std::string line;
   while (std::getline(std::cin, line)) {
@@ -126,7 +126,7 @@ bool obey(const FIX::SessionID& session) {
   return false;
 }
 
-// An initiator or an acceptor: they have no common base.
+// An initiator or an acceptor. They have no common base class.
 template <typename Engine>
 void run(const FIX::SessionSettings& settings) {
   Application application;
@@ -135,7 +135,7 @@ void run(const FIX::SessionSettings& settings) {
   Engine engine(application, stores, settings, logs);
   engine.start();
   tell("started");
-  // Whoever started this is gone: there is nobody to log out for.
+  // The parent process has ended: no logout.
   if (!obey(application.session)) std::_Exit(0);
   engine.stop();
   tell("done");
@@ -144,7 +144,7 @@ void run(const FIX::SessionSettings& settings) {
 }  // namespace
 
 int main(int count, char** words) {
-  // A connection that was reset while it is written to is an error to handle, not the end.
+  // A write to a connection that was reset is an error to handle, not the end.
   std::signal(SIGPIPE, SIG_IGN);
   if (count != 3) {
     std::cerr << "usage: engine initiator|acceptor SETTINGS\n";
@@ -155,7 +155,7 @@ int main(int count, char** words) {
     if (std::string(words[1]) == "initiator") {
       run<FIX::SocketInitiator>(settings);
     } else {
-      // The other acceptor drops a connection at its reset, and with it up to a receive window of messages that it has not read.
+      // The other acceptor drops a connection at its reset, with up to a receive window of unread messages.
       run<FIX::ThreadedSocketAcceptor>(settings);
     }
   } catch (const std::exception& error) {

@@ -1,4 +1,5 @@
-//! A QuickFIX engine as a child process: `engine.cpp` beside this file, and what it has told so far.
+//! A QuickFIX engine as a child process, with the events that it reports. The program is `engine.cpp` beside
+//! this file.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, Write};
@@ -10,15 +11,15 @@ use std::time::Duration;
 use breaker_user::testbed::{Namespace, TwoHosts};
 use tempfile::TempDir;
 
-/// How long any event may take on a machine that is busy with something else.
+/// Timeout of any event, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Seconds between heartbeats. QuickFIX gives the other end up after 2.4 times that.
+/// Seconds between heartbeats. QuickFIX ends a silent connection after 2.4 times that.
 const HEARTBEAT: u32 = 2;
 
-/// Stands for what the engine would have told next, where it has ended.
+/// Event that stands for the end of the engine.
 const ENDED: &str = "ended";
 
-/// A NewOrderSingle as the engine that wrote or read it tells.
+/// A NewOrderSingle, as the engine that wrote or read it reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     /// ClOrdID(11).
@@ -27,7 +28,7 @@ pub struct Order {
     pub poss_dup: bool,
 }
 
-/// See the module. Dropping it kills the process.
+/// The running engine. The process is killed when the value is dropped.
 pub struct Engine {
     name: &'static str,
     child: Child,
@@ -36,12 +37,12 @@ pub struct Engine {
     _directory: TempDir,
 }
 
-/// A place in what an engine has told: what came later is what is meant.
+/// A position in the events of an engine: only later events count.
 #[derive(Clone, Copy)]
 pub struct Mark(usize);
 
 impl Mark {
-    /// Before everything.
+    /// The position before all events.
     pub const START: Self = Self(0);
 }
 
@@ -58,8 +59,8 @@ impl Engine {
         Self::start(namespace, "venue", "acceptor", own)
     }
 
-    /// The firm: an initiator that connects again a second after its connection has ended. `settings` are lines of
-    /// QuickFIX's own.
+    /// The trading firm: an initiator that reconnects a second after its connection has ended. `settings` are
+    /// lines of QuickFIX's configuration.
     pub fn firm(namespace: &Namespace, settings: &str) -> Self {
         let address = TwoHosts::VENUE;
         let own = format!(
@@ -72,7 +73,7 @@ impl Engine {
     fn start(namespace: &Namespace, name: &'static str, role: &str, own: &str) -> Self {
         let directory = TempDir::new().expect("a directory");
         let settings = directory.path().join("engine.cfg");
-        // Under [SESSION] QuickFIX would not look for what concerns sockets.
+        // QuickFIX reads socket settings from [DEFAULT] only.
         let text = format!(
             "[DEFAULT]\nHeartBtInt={HEARTBEAT}\nStartTime=00:00:00\nEndTime=00:00:00\nUseDataDictionary=N\n{own}\n\
              [SESSION]\nBeginString=FIX.4.4\n"
@@ -105,17 +106,17 @@ impl Engine {
         self.wait(mark, command, |told| told.iter().any(|line| line == "done"));
     }
 
-    /// Sends orders R-FIRST and up, as fast as it can.
+    /// Sends orders from R-FIRST on, as fast as possible.
     pub fn order(&mut self, first: u32, count: u32) {
         self.tell(&format!("order R {first} {count}"));
     }
 
-    /// Here and now.
+    /// The current position.
     pub fn mark(&self) -> Mark {
         Mark(self.told.all.lock().expect("a lock").len())
     }
 
-    /// Waits until it tells of an event, and returns the place behind it.
+    /// Waits for an event. Returns the position behind it.
     pub fn wait_for(&self, event: &str, since: Mark) -> Mark {
         let place = |told: &[String]| told.iter().position(|line| line == event);
         self.wait(since, event, |told| place(told).is_some());
@@ -123,8 +124,9 @@ impl Engine {
         Mark(since.0 + place(&all[since.0..]).expect("what was waited for") + 1)
     }
 
-    /// Waits until it is logged on and, where it asked for what it had missed, until that was skipped. Then the sequence
-    /// is whole, if the other end keeps no messages: QuickFIX skips up to its latest message then, and so new orders too.
+    /// Waits until the engine is logged on and, if it has asked for missed messages, until the gap was
+    /// skipped. If the other end keeps no messages, the sequence is then complete: QuickFIX skips up to its
+    /// latest message, new orders included.
     pub fn wait_for_logon(&self, since: Mark) -> Mark {
         let up = self.wait_for("logon", since);
         let asked =
@@ -132,42 +134,42 @@ impl Engine {
         if asked { self.wait_for("in 4 - Y", since) } else { up }
     }
 
-    /// Waits until it has taken `count` different orders from its session layer.
+    /// Waits until the engine has taken `count` different orders from its session layer.
     pub fn wait_for_orders(&self, count: usize, since: Mark) {
         let ids =
             |told: &[String]| orders(told, "taken").into_iter().map(|order| order.id).collect::<HashSet<_>>();
         self.wait(since, &format!("{count} orders"), |told| ids(told).len() >= count);
     }
 
-    /// Orders that have come to it, in order of arrival.
+    /// Orders received, in order of arrival.
     pub fn orders_in(&self, since: Mark) -> Vec<Order> {
         orders(&self.told.all.lock().expect("a lock")[since.0..], "in")
     }
 
-    /// Orders that it took from its session layer.
+    /// Orders taken from the session layer.
     pub fn orders_taken(&self, since: Mark) -> Vec<Order> {
         orders(&self.told.all.lock().expect("a lock")[since.0..], "taken")
     }
 
-    /// Orders that it wrote to a connection.
+    /// Orders written to a connection.
     pub fn orders_out(&self, since: Mark) -> Vec<Order> {
         orders(&self.told.all.lock().expect("a lock")[since.0..], "out")
     }
 
-    /// Stops the process where it stands, or lets it go on.
+    /// Stops the process, or continues it.
     pub fn freeze(&self, frozen: bool) {
         let id = rustix::process::Pid::from_child(&self.child);
         let signal = if frozen { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
         rustix::process::kill_process(id, signal).expect("signalling the engine");
     }
 
-    /// Logs out, and waits for its end.
+    /// Logs out, and waits for the end.
     pub fn quit(mut self) {
         self.tell("quit");
         assert!(self.child.wait().expect("waiting for the engine").success());
     }
 
-    /// Waits until a condition holds for what it has told since.
+    /// Waits until a condition holds for the events since a position.
     fn wait(&self, since: Mark, what: &str, condition: impl Fn(&[String]) -> bool) {
         let all = self.told.all.lock().expect("a lock");
         let in_vain = |all: &[String]| all.last().is_some_and(|line| line == ENDED);
@@ -192,7 +194,7 @@ fn orders(told: &[String], way: &str) -> Vec<Order> {
     rest.map(|(id, poss_dup)| Order { id: id.to_owned(), poss_dup: poss_dup == "Y" }).collect()
 }
 
-/// Compiles the engine, where that has not been done since it was written.
+/// Compiles the engine, unless the program is newer than its source.
 fn program() -> PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(compile).clone()
@@ -207,10 +209,10 @@ fn compile() -> PathBuf {
     if written(&program) > written(&source) {
         return program;
     }
-    // Whole or not at all: another test may be starting it.
+    // Written as a whole: another test may be starting the program.
     let new = program.with_extension(std::process::id().to_string());
     let mut compiler = Command::new("g++");
-    // The headers' exception specifications are no longer C++17.
+    // The headers' exception specifications are not valid in C++17.
     compiler.args(["-std=c++14", "-O1", "-Wall", "-Wextra", "-Wno-deprecated"]);
     compiler.arg(&source).arg("-o").arg(&new).args(["-lquickfix", "-lpthread"]);
     let ran =

@@ -1,4 +1,5 @@
-//! An allow-list at XDP, in the manner of xdp-filter: what one would put on a gateway that need not understand what passes.
+//! An allow-list at XDP, in the manner of xdp-filter: a gateway's filter that need not understand what it
+//! passes.
 
 use std::net::SocketAddrV4;
 
@@ -8,11 +9,11 @@ use aya::programs::{Xdp, XdpMode};
 
 use crate::empty_program::object;
 
-/// The program. What it is attached to it leaves when this goes.
+/// The loaded program. It detaches when the value is dropped.
 pub struct AllowList(Ebpf);
 
 impl AllowList {
-    /// Loads it, with one place that may be reached.
+    /// Loads the program with one allowed address and port.
     pub fn open(place: SocketAddrV4) -> Self {
         let mut loaded = object("allow");
         let zero = || {
@@ -30,12 +31,12 @@ impl AllowList {
         Self(loaded)
     }
 
-    /// The program, loaded.
+    /// The loaded program.
     pub fn xdp(&mut self) -> &mut Xdp {
         self.0.program_mut("allow").expect("there is one").try_into().expect("of XDP")
     }
 
-    /// Attaches it to an interface of this thread's namespace.
+    /// Attaches the program to an interface in the namespace of this thread.
     pub fn attach(mut self, interface: &str) -> Self {
         self.xdp().attach(interface, XdpMode::Driver).expect("attaching it");
         self

@@ -1,8 +1,8 @@
-//! Where a thread runs.
+//! The CPU of a thread.
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-/// Keeps this thread, and those that it starts from now on, to one CPU by its number.
+/// Binds this thread to one CPU by its number. Threads that it starts later inherit the CPU.
 pub fn pin_to_cpu(cpu: usize) {
     let mut one = CpuSet::new();
     one.set(cpu);

@@ -1,14 +1,16 @@
-//! The programs that do nothing: a zero to measure against, and a far end of a veth that takes frames as a network card does.
+//! Programs that do nothing: the zero of a measurement, and the far end of a veth that takes frames as a
+//! network card does.
 
 use std::path::Path;
 
 use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 
-/// Where `cargo xtask build` leaves the programs that are only for tests and benchmarks, unless BREAKER_TESTS_OBJECTS says otherwise.
+/// Directory of the test-only BPF objects, unless BREAKER_TESTS_OBJECTS names another. `cargo xtask build`
+/// writes them.
 const BUILT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bpf/bpfel-unknown-none/bpf");
 
-/// Loads one of the objects that are only for tests and benchmarks.
+/// Loads a test-only BPF object.
 pub fn object(name: &str) -> Ebpf {
     let place = std::env::var_os("BREAKER_TESTS_OBJECTS").unwrap_or_else(|| BUILT.into());
     let object = std::fs::read(Path::new(&place).join(name));
@@ -17,16 +19,16 @@ pub fn object(name: &str) -> Ebpf {
     EbpfLoader::new().load(&object).expect("loading them")
 }
 
-/// The programs. What they are attached to they leave when this goes.
+/// The programs of the object. They detach when the value is dropped.
 pub struct EmptyProgram(Ebpf);
 
 impl EmptyProgram {
-    /// Opens them.
+    /// Loads the object.
     pub fn open() -> Self {
         Self(object("empty"))
     }
 
-    /// The one at tc, loaded.
+    /// Loads the program of tc.
     pub fn classifier(&mut self) -> &mut SchedClassifier {
         let program: &mut SchedClassifier =
             self.0.program_mut("egress").expect("there is one").try_into().expect("of tc");
@@ -34,20 +36,21 @@ impl EmptyProgram {
         program
     }
 
-    /// Attaches the one at tc to what leaves an interface of this thread's namespace, behind what is there already.
+    /// Attaches the program of tc to the egress of an interface in the namespace of this thread, behind the
+    /// programs that are there.
     pub fn attach_behind(mut self, interface: &str) -> Self {
         self.classifier().attach(interface, TcAttachType::Egress).expect("attaching it");
         self
     }
 
-    /// What the kernel says of the one at tc.
+    /// The kernel's information on the program of tc.
     pub fn info(&self) -> ProgramInfo {
         let program: &SchedClassifier =
             self.0.program("egress").expect("there is one").try_into().expect("of tc");
         program.info().expect("asking after it")
     }
 
-    /// The one at XDP, loaded.
+    /// Loads the program of XDP.
     pub fn xdp(&mut self) -> &mut Xdp {
         let program: &mut Xdp =
             self.0.program_mut("inline").expect("there is one").try_into().expect("of XDP");
@@ -55,7 +58,7 @@ impl EmptyProgram {
         program
     }
 
-    /// Attaches the one at XDP to an interface of this thread's namespace.
+    /// Attaches the program of XDP to an interface in the namespace of this thread.
     pub fn attach(mut self, interface: &str) -> Self {
         self.xdp().attach(interface, XdpMode::Driver).expect("attaching it");
         self

@@ -1,4 +1,4 @@
-//! Crafted frames: what the hook sees, byte by byte.
+//! Crafted frames and FIX messages, byte by byte.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,19 +10,19 @@ use etherparse::{
 /// A TCP segment to be framed.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    /// The sender.
+    /// Sender.
     pub from: SocketAddr,
-    /// The receiver.
+    /// Receiver.
     pub to: SocketAddr,
     /// Sequence number.
     pub seq: u32,
     /// Acknowledgement number.
     pub ack: u32,
-    /// Flags as in byte 13 of the header.
+    /// Flags, as in byte 13 of the header.
     pub flags: u8,
     /// Bytes of TCP options, a multiple of 4.
     pub options: usize,
-    /// VLAN tag in the packet.
+    /// VLAN identifier of the tag in the packet.
     pub vlan: Option<u16>,
     /// Hardware addresses of the sender and of the next hop.
     pub hardware: [[u8; 6]; 2],
@@ -30,11 +30,11 @@ pub struct Frame {
     pub payload: Vec<u8>,
 }
 
-/// TCP flag: the acknowledgement number counts.
+/// TCP flag: the acknowledgement number is valid.
 pub const ACK: u8 = 0x10;
 
 impl Frame {
-    /// A plain segment.
+    /// A segment with the ACK flag and no options.
     pub fn new(from: SocketAddr, to: SocketAddr, seq: u32, payload: &[u8]) -> Self {
         let hardware = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
         Self {
@@ -50,7 +50,7 @@ impl Frame {
         }
     }
 
-    /// The same with these flags.
+    /// The segment with these flags.
     pub fn with_flags(mut self, flags: u8) -> Self {
         self.flags = flags;
         self
@@ -82,7 +82,7 @@ impl Frame {
         bytes
     }
 
-    /// The same as two IP fragments. The first holds `first` bytes behind its IP header, a multiple of 8.
+    /// The segment as two IP fragments. The first holds `first` bytes behind its IP header, a multiple of 8.
     pub fn fragments(&self, first: usize) -> [Vec<u8>; 2] {
         let whole = self.bytes();
         let ip = if self.vlan.is_some() { 18 } else { 14 };
@@ -114,7 +114,7 @@ impl Frame {
         [cut(0, first, false), cut(first, usize::MAX, true)]
     }
 
-    /// The segment in a frame that came, where there is one, and whether its checksum is right.
+    /// The TCP segment in a received frame, and whether its checksum is right; `None` if there is none.
     pub fn parse(bytes: &[u8]) -> Option<(Self, bool)> {
         let sliced = SlicedPacket::from_ethernet(bytes).ok()?;
         let Some(LinkSlice::Ethernet2(ethernet)) = &sliced.link else { return None };
@@ -145,18 +145,19 @@ impl Frame {
     }
 }
 
-/// A FIX message with this type and these fields behind the header, well formed.
+/// A well-formed FIX message of this type. `fields` follow the header.
 pub fn message(begin: &str, msg_type: &str, fields: &[u8]) -> Vec<u8> {
     let header = format!("35={msg_type}\x0149=FIRM\x0156=VENUE\x0134=1\x0152=20261122-09:30:00.000\x01");
     framed(begin, &[header.as_bytes(), fields].concat())
 }
 
-/// A FIX message with this body, from MsgType(35) to the field before the checksum; `|` in it stands for SOH.
+/// A well-formed FIX message with this body, from MsgType(35) to the field before CheckSum(10). `|` stands
+/// for SOH.
 pub fn message_with_body(body: &str) -> Vec<u8> {
     framed("FIX.4.4", body.replace('|', "\x01").as_bytes())
 }
 
-/// A FIX message with this body, well formed as far as that is.
+/// A FIX message with BeginString(8), BodyLength(9) and CheckSum(10) around this body.
 fn framed(begin: &str, body: &[u8]) -> Vec<u8> {
     let mut message = format!("8={begin}\x019={}\x01", body.len()).into_bytes();
     message.extend_from_slice(body);

@@ -1,4 +1,4 @@
-//! A gateway between trading hosts and a venue, and breaker in it: three namespaces.
+//! A gateway between trading hosts and a venue, with breaker on it: three namespaces.
 //!
 //! ```text
 //!   firm                          gateway                          venue
@@ -6,9 +6,9 @@
 //!   (the engine: .9, ::9)         out0 10.9.0.254, fd09::fe ------ eth1 10.9.0.2, fd09::2
 //! ```
 //!
-//! Nothing here is segmented or summed for free, as between two neighbours in memory it would be, unless the trading host is
-//! told to ([`Offloads`]): frames are no longer than the MTU, and whoever sends one has written its checksum. A program that
-//! leaves a wrong one is found out, as on a real wire.
+//! The interfaces have no segmentation or checksum offload, unless the trading host is given some
+//! ([`Offloads`]). Frames are no longer than the MTU, and their sender has computed the checksum. A wrong
+//! checksum shows, as on a real wire.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -17,7 +17,7 @@ use breaker_user::testbed::{Namespace, Offload, Result, TwoHosts, veth};
 use crate::empty_program::EmptyProgram;
 use crate::testbed::{Network, Testbed};
 
-/// See the module. All of it goes when this goes.
+/// The namespaces. They end when the value is dropped.
 pub struct Gateway {
     /// The trading host.
     pub firm: Namespace,
@@ -25,24 +25,25 @@ pub struct Gateway {
     pub gateway: Namespace,
     /// The venue.
     pub venue: Namespace,
-    /// At the trading host's interface: see [`Gateway::new`].
+    /// At the interface of the trading host: see [`Gateway::new`].
     _card: EmptyProgram,
 }
 
-/// What the trading host's stack leaves to its network card, as `ethtool -K` has it. A card that is a veth does nothing of it.
+/// Work that the trading host's stack leaves to its network card, as `ethtool -K` names it. A veth does none
+/// of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offloads {
-    /// Nothing: what comes to the gateway is what a wire carries.
+    /// Nothing: frames reach the gateway as on a wire.
     None,
-    /// Checksums (`tx`): the gateway sees sums of the pseudo header only, and its kernel knows that they are no more
-    /// (CHECKSUM_PARTIAL). A trading host that is a virtual machine or a container beside the gateway sends such.
+    /// Checksums (`tx`): the gateway sees checksums of the pseudo header only, which its kernel knows
+    /// (CHECKSUM_PARTIAL). A virtual machine or a container beside the gateway sends such frames.
     Checksums,
     /// Segmentation too (`tso`, `gso`): the gateway sees segments of up to 64 KB.
     Segments,
 }
 
 impl Offloads {
-    /// All.
+    /// All of them.
     pub const ALL: [Self; 3] = [Self::None, Self::Checksums, Self::Segments];
 }
 
@@ -59,21 +60,23 @@ impl Gateway {
     pub const INSIDE: &str = "in0";
     /// The gateway's interface that faces the venue.
     pub const OUTSIDE: &str = "out0";
-    /// The trading host's addresses.
+    /// Addresses of the trading host.
     pub const FIRM: [IpAddr; 2] = [v4(8, 1), v6(8, 1)];
-    /// Addresses on the trading host that its kernel does not know of: those of an engine that brings its own TCP ([`crate::raw`]).
+    /// Addresses behind the trading host's interface that its kernel does not have, for a TCP in user space
+    /// ([`crate::user_tcp`]).
     pub const ENGINE: [IpAddr; 2] = [v4(8, 9), v6(8, 9)];
-    /// The venue's addresses: those of [`TwoHosts`].
+    /// Addresses of the venue: those of [`TwoHosts`].
     pub const VENUE: [IpAddr; 2] = [TwoHosts::VENUE, TwoHosts::VENUE_V6];
 
-    /// Makes the namespaces, lays the cables, and waits until they carry packets.
+    /// Makes the namespaces and veth pairs, and waits until they carry packets.
     ///
     /// # Errors
-    /// As [`Namespace::new`] and [`veth`] have them.
+    /// Those of [`Namespace::new`] and [`veth`].
     pub fn new(offloads: Offloads) -> Result<Self> {
         let (firm, gateway, venue) = (Namespace::new()?, Namespace::new()?, Namespace::new()?);
         for namespace in [&firm, &gateway, &venue] {
-            // Else a link-local address may not be used for a second, and a router asks for its neighbours from there.
+            // With duplicate address detection, a link-local address cannot be used for a second, and a
+            // router asks for its neighbours from there.
             namespace.set_sysctl("net/ipv6/conf/all/accept_dad", 0)?;
             namespace.set_sysctl("net/ipv6/conf/default/accept_dad", 0)?;
         }
@@ -95,8 +98,8 @@ impl Gateway {
             namespace.add_address(interface, addresses[1], 64)?;
             namespace.set_up(interface)?;
         }
-        // What XDP sends back over a veth waits until something else comes, unless XDP is at the other end too (kernel
-        // `veth_xdp_flush`). Network cards do not wait.
+        // A frame that XDP sends back over a veth waits for the next one, unless the other end has XDP too
+        // (kernel `veth_xdp_flush`). Network cards do not wait.
         let card = firm.run(|| EmptyProgram::open().attach(TwoHosts::INTERFACE));
         ends.iter().try_for_each(|(namespace, interface, _)| namespace.wait_until_up(interface))?;
         for (family, prefix) in [(0, 24), (1, 64)] {
@@ -130,7 +133,7 @@ impl Network for Gateway {
     }
 }
 
-/// How the program hangs on the inside interface. The words of the configuration and of `status` are here and nowhere else.
+/// The XDP hook on the inside interface, with its names in the configuration and in `status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
     /// In the driver.
@@ -140,12 +143,12 @@ pub enum Hook {
 }
 
 impl Hook {
-    /// Both.
+    /// Both hooks.
     pub const ALL: [Self; 2] = [Self::Native, Self::Generic];
     /// The mode, in the configuration and in `status`.
     pub const MODE: &str = "inline";
 
-    /// As the configuration spells it.
+    /// Name in the configuration.
     pub fn configured(self) -> &'static str {
         match self {
             Self::Native => "native",
@@ -153,7 +156,7 @@ impl Hook {
         }
     }
 
-    /// As `status --json` shows it.
+    /// Name in `status --json`.
     pub fn shown(self) -> &'static str {
         match self {
             Self::Native => "native",
@@ -162,19 +165,19 @@ impl Hook {
     }
 }
 
-/// A gateway with breaker.
+/// A testbed with breaker on a gateway.
 pub type Inline = Testbed<Gateway>;
 
 impl Testbed<Gateway> {
-    /// Loads a policy on the gateway's inside interface, by the command line. The text is what follows `[host]`, its
-    /// `interfaces`, `mode` and `hook`.
+    /// Loads a policy on the gateway's inside interface by the command line. The text is what follows
+    /// `[host]`, its `interfaces`, `mode` and `hook`.
     pub fn inline(hook: Hook, offloads: Offloads, policy: &str) -> Self {
         let testbed = Self::inline_unloaded(hook, offloads, policy);
         testbed.load_cli();
         testbed
     }
 
-    /// The same, with nothing loaded.
+    /// A gateway with a configuration, and nothing loaded.
     pub fn inline_unloaded(hook: Hook, offloads: Offloads, policy: &str) -> Self {
         let host = format!("mode = {:?}\nhook = {:?}\n", Hook::MODE, hook.configured());
         Self::on(Gateway::new(offloads).expect("making namespaces"), &(host + policy))

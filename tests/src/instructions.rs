@@ -1,8 +1,9 @@
-//! What a packet costs in the kernel, in instructions. On a machine that is emulated with one instruction a nanosecond, as `cargo xtask
-//! kernels` boots it, the time of a test run (BPF_PROG_TEST_RUN) is their number, and comes out the same each time.
+//! Instructions that a packet takes in the kernel. A machine that `cargo xtask kernels` emulates runs one
+//! instruction a nanosecond. There the time of a test run (BPF_PROG_TEST_RUN) is the number of instructions,
+//! and each run gives the same.
 //!
-//! It is the number and not the time: nothing here waits for memory. And in a test run at tc a packet lies in one piece, which those of
-//! a socket do not: there each copy of payload takes some more.
+//! The number says nothing on waits for memory. A packet of a test run at tc is linear; the packets of a
+//! socket are not, and each copy of their payload takes more instructions.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -24,11 +25,12 @@ use crate::test_run::{TestRunnable, run};
 use crate::testbed::{Network, Testbed};
 use crate::venue::fill;
 
-/// Instructions by hook and kind of packet, `egress: heartbeat`: what a program takes above an empty one over the same frame.
+/// Instructions by hook and kind of packet, for example `egress: heartbeat`: those above an empty program
+/// with the same frame.
 pub type Counts = BTreeMap<String, u64>;
 
-/// Sessions by the number of their scopes and limits, none of which is reached. A session is always under its own scope and the
-/// host's, which has one limit here.
+/// Sessions by the number of their scopes and limits. No limit is reached. Each session is also in its own
+/// scope and in that of the host, which has one limit.
 const SHAPES: [Shape; 5] = [
     Shape { port: 9001, name: "2 scopes, 1 limit", groups: &[], limits: 0 },
     Shape { port: 9002, name: "3 scopes, 1 limit", groups: &["g0"], limits: 0 },
@@ -39,25 +41,26 @@ const SHAPES: [Shape; 5] = [
 /// Groups: name, number of limits.
 const GROUPS: [(&str, usize); 8] =
     [("g0", 0), ("g1", 1), ("g2", 2), ("g4", 4), ("g5", 0), ("g6", 0), ("g7", 0), ("g8", 4)];
-/// Where the session of [`SHAPES`] goes that all else is counted with.
+/// Port of the session in [`SHAPES`] for all other kinds of packets.
 const USUAL: u16 = 9003;
-/// Both of its addresses, and both of the trading host's.
+/// Addresses of the venue and of the trading host.
 const VENUE: [IpAddr; 2] = [TwoHosts::VENUE, TwoHosts::VENUE_V6];
 const HOST: [IpAddr; 2] = [TwoHosts::FIRM, TwoHosts::FIRM_V6];
 /// Longer than any window.
 const SILENCE: Duration = Duration::from_secs(5);
-/// Where the session goes that is tripped.
+/// Port of the session that is tripped.
 const TRIPPED: u16 = 9009;
-/// Where another application goes.
+/// Port of another application.
 const ELSEWHERE: u16 = 8080;
-/// Messages that each limit allows: more than ever come, and so few that the time of each is kept.
+/// Maximum of each limit: never reached, and small enough that the time of each message is kept.
 const FEW: u32 = 2_000;
-/// Runs of each kind of packet: those before anything is settled, and those that count.
+/// Runs of each kind of packet to warm up. [`RUNS`] are counted after them.
 const WARM: usize = 4;
-/// Orders that give a window a peak that it does not come to again.
+/// Orders that give a window a peak which later orders do not reach.
 const PEAK: usize = 400;
 const RUNS: usize = 12;
-/// Percent by which the middle one of the runs may be above the least. A search takes a step more or less by where it begins.
+/// Percent by which the median of the runs may exceed the minimum. A search takes a few steps more or less,
+/// by where it begins.
 const SPREAD: u64 = 1;
 
 /// A kind of session.
@@ -68,10 +71,11 @@ struct Shape {
     limits: usize,
 }
 
-/// Counts each kind of packet: at tc egress, in what comes in, and inline.
+/// Counts each kind of packet: at tc egress, inbound, and inline.
 ///
 /// # Errors
-/// Where a program cannot be opened, and where runs of one kind differ: the machine is not emulated as it must be.
+/// If a program cannot be opened, or if runs of one kind differ, because the machine is not emulated with one
+/// instruction a nanosecond.
 pub fn count() -> Result<Counts> {
     let mut counts = Counts::new();
     let testbed = Testbed::load(&policy());
@@ -121,7 +125,7 @@ fn policy() -> String {
     host + &groups + &sessions + &session(TRIPPED, &["g1"], 2)
 }
 
-/// What one end of a connection has sent.
+/// The sender of one direction of a connection.
 struct End {
     from: SocketAddr,
     to: SocketAddr,
@@ -152,7 +156,7 @@ impl End {
     }
 }
 
-/// A program beside an empty one.
+/// A program and an empty program to compare it with.
 struct Bench<'a, P> {
     path: &'static str,
     empty: &'a P,
@@ -161,7 +165,7 @@ struct Bench<'a, P> {
 }
 
 impl<P: TestRunnable> Bench<'_, P> {
-    /// Counts a kind of packet, each run with another one.
+    /// Counts a kind of packet. Each run has a frame of its own.
     fn case(&mut self, kind: &str, mut frame: impl FnMut() -> Vec<u8>) -> Result<u64> {
         let name = format!("{}: {kind}", self.path);
         let (mut with, mut without) = (Vec::new(), Vec::new());
@@ -185,7 +189,8 @@ impl<P: TestRunnable> Bench<'_, P> {
     }
 }
 
-/// What runs come to where no interrupt comes between: the least, from which most do not differ.
+/// The number of instructions of runs that no interrupt disturbed: the minimum, from which the median must
+/// not differ.
 fn settled(runs: &[u64]) -> Result<u64> {
     let mut sorted = runs.to_vec();
     sorted.sort_unstable();
@@ -260,8 +265,8 @@ fn outgoing<P: TestRunnable>(
     bench.case("order of a tripped session, which fences its connection", || next(&mut each).send(&order))?;
     let mut each = old.iter_mut();
     bench.case("order on a fenced connection", || next(&mut each).send(&order))?;
-    // That each was what it is called: one order each of the shapes, one at a peak, one after a silence, one over IPv6, one in two
-    // parts, ten.
+    // Each run must have been what its name says. Orders of a run: one of each shape, one at a peak, one
+    // after a silence, one over IPv6, one in two parts, and ten.
     let runs = (WARM + RUNS) as u64;
     let counters: Vec<_> = (1..=SHAPES.len() + 1).map(|session| testbed.counters(session)).collect();
     let sum = |of: fn(&Counters) -> u64| counters.iter().map(of).sum::<u64>();

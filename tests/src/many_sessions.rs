@@ -1,4 +1,4 @@
-//! A large policy and a full connection table.
+//! A policy of many sessions and a full connection table.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -14,21 +14,21 @@ use crate::frame::{ACK, Frame, order};
 use crate::test_run::run;
 use crate::testbed::Testbed;
 
-/// The first session's port at the venue.
+/// Port of the first session at the venue.
 const PORT: u16 = 10_000;
 /// Limits of each scope.
 const LIMITS: &str = "limits = [{ class = \"order\", max = 1000000, per = \"1s\" }, { class = \"cancel\", max = 1000, per = \"3s\" }, \
                       { class = \"message\", max = 1000000, per = \"1s\" }, { class = \"reject\", max = 50, per = \"1m\" }]";
 
-/// A load, and where each of its connections stands.
+/// A loaded policy, and the next sequence number of each connection.
 pub struct ManySessions {
-    /// The load.
+    /// The testbed of the policy.
     pub testbed: Testbed,
     sessions: usize,
     next: Vec<u32>,
 }
 
-/// So many sessions in so many groups, all with four limits, and so have the groups and the host.
+/// A policy with this number of sessions and groups. The host, each group and each session have four limits.
 pub fn policy(sessions: usize, groups: usize) -> String {
     let mut text = format!("connections = 65536\n{LIMITS}\n");
     for group in 0..groups {
@@ -47,19 +47,19 @@ pub fn policy(sessions: usize, groups: usize) -> String {
 }
 
 impl ManySessions {
-    /// A load of [`policy`] with so many connections, which are dealt out to the sessions in turn.
+    /// Loads [`policy`] and opens connections, evenly over the sessions.
     pub fn new(sessions: usize, groups: usize, connections: usize) -> Self {
-        Self::of(&policy(sessions, groups), sessions, connections)
+        Self::with_policy(&policy(sessions, groups), sessions, connections)
     }
 
-    /// The same with a policy that has been altered.
-    pub fn of(policy: &str, sessions: usize, connections: usize) -> Self {
+    /// Loads a policy and opens connections, evenly over the sessions.
+    pub fn with_policy(policy: &str, sessions: usize, connections: usize) -> Self {
         let mut many = Self { testbed: Testbed::load(policy), sessions, next: Vec::new() };
         many.open(connections);
         many
     }
 
-    /// Opens more connections, until there are so many.
+    /// Opens connections until there are that many.
     pub fn open(&mut self, connections: usize) {
         let part =
             |connection, (seq, flags)| segment(connection, self.sessions, seq, b"").with_flags(flags).bytes();
@@ -69,7 +69,8 @@ impl ManySessions {
         self.next.resize(connections, 1);
     }
 
-    /// How long an order takes in the hook, ns: so many of them, each on a connection that `choose` says, and each new there.
+    /// Runs orders in the hook, each with the next sequence number of the connection that `choose` returns.
+    /// Returns their times, ns.
     pub fn orders(&mut self, count: usize, mut choose: impl FnMut() -> usize + Send) -> Vec<f64> {
         let (next, sessions) = (&mut self.next, self.sessions);
         let order = order(1);
@@ -85,12 +86,12 @@ impl ManySessions {
         })
     }
 
-    /// Orders that were counted, over all sessions.
+    /// Number of orders counted, over all sessions.
     pub fn counted(&self) -> u64 {
         self.testbed.status().sessions.iter().map(|one| one.messages["order"].passed).sum()
     }
 
-    /// Kernel memory of each pinned map, bytes, as the kernel says.
+    /// Kernel memory of each pinned map, bytes, from its fdinfo.
     pub fn memory(&self) -> Vec<(&'static str, u64)> {
         let of = |name: &&'static str| {
             let map = MapData::from_pin(Testbed::root().map(name)).expect("opening a map");
@@ -103,7 +104,7 @@ impl ManySessions {
     }
 }
 
-/// A segment of a connection, by its number.
+/// A segment of a connection by its number.
 pub fn segment(connection: usize, sessions: usize, seq: u32, payload: &[u8]) -> Frame {
     let host = IpAddr::V4(Ipv4Addr::new(10, 9, 1, (connection / 50_000) as u8));
     let from = SocketAddr::new(host, 10_000 + (connection % 50_000) as u16);

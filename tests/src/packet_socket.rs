@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-/// A socket for whole frames: `packet(7)`.
+/// A packet socket at an interface.
 pub struct PacketSocket(OwnedFd);
 
 impl AsRawFd for PacketSocket {
@@ -18,17 +18,17 @@ impl AsRawFd for PacketSocket {
 }
 
 impl PacketSocket {
-    /// A socket at an interface that only sends, through the hooks that a host's packets go through.
+    /// A socket that only sends. Its frames pass the hooks of the host.
     pub fn send_only(namespace: &Namespace, interface: &str) -> Self {
         Self::at(namespace, interface, 0)
     }
 
-    /// A socket at an interface that only sends, past every hook of the host: as fast as packets get out of one.
+    /// A socket that only sends, past every hook of the host and at full speed.
     pub fn bypass_qdisc(namespace: &Namespace, interface: &str) -> Self {
         Self::at(namespace, interface, 0).past_hooks()
     }
 
-    /// A socket at an interface that hears all frames, and whose own pass no hook of the host.
+    /// A socket that receives all frames, and sends past every hook of the host.
     pub fn open(namespace: &Namespace, interface: &str) -> Self {
         Self::at(namespace, interface, libc::ETH_P_ALL as u16).past_hooks()
     }
@@ -44,7 +44,7 @@ impl PacketSocket {
         self
     }
 
-    /// No safe wrapper of it is kept up.
+    /// No maintained crate has a safe wrapper.
     fn at(namespace: &Namespace, interface: &str, protocol: u16) -> Self {
         let index = namespace.index(interface).expect("the interface");
         // SAFETY: plain system calls; an address of the length that is said; a descriptor that nobody else has.
@@ -63,7 +63,7 @@ impl PacketSocket {
         Self(namespace.run(bind))
     }
 
-    /// Sends a frame. False where the hook of this interface dropped it.
+    /// Sends a frame. Returns false if the hook of the interface dropped it.
     pub fn send(&self, frame: &[u8]) -> bool {
         match send(&self.0, frame, SendFlags::empty()) {
             Err(Errno::NOBUFS) => false,
@@ -74,7 +74,8 @@ impl PacketSocket {
         }
     }
 
-    /// Sends frames with one system call. Returns how many went: where a queue is full, the first that did not is dropped.
+    /// Sends frames with one system call. Returns the number that were sent: at a full queue, the first frame
+    /// that was not is dropped.
     pub fn send_all(&self, frames: &[Vec<u8>]) -> usize {
         let part = |frame: &Vec<u8>| libc::iovec {
             iov_base: frame.as_ptr().cast_mut().cast(),
@@ -94,12 +95,12 @@ impl PacketSocket {
         usize::try_from(sent).unwrap_or(0)
     }
 
-    /// The first answer that `look` gives on a frame that is heard.
+    /// Waits for a frame of which `look` returns a value.
     pub fn wait<R>(&self, patience: Duration, look: impl Fn(&[u8]) -> Option<R>) -> Option<R> {
         let until = Instant::now() + patience;
         let mut frame = vec![0; 1 << 17];
         loop {
-            // No time at all would be any time.
+            // A zero timeout would wait forever.
             let left = until.saturating_duration_since(Instant::now()).max(Duration::from_micros(1));
             set_socket_timeout(&self.0, Timeout::Recv, Some(left)).expect("setting the patience");
             let length = match recv(&self.0, &mut frame[..], RecvFlags::empty()) {

@@ -1,4 +1,5 @@
-//! The venue's end of a raw TCP connection: reads, remembers every byte, and how the connection ended. And the trading host's end.
+//! The venue's end of TCP connections: it records every byte, and how each connection ended. A connection
+//! with the trading host's end too.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,38 +13,38 @@ use breaker_user::testbed::Namespace;
 
 use crate::slowness;
 
-/// How a connection ended.
+/// State of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It is open.
+    /// Open.
     Open,
-    /// FIN.
+    /// Closed by FIN.
     Closed,
-    /// RST.
+    /// Closed by RST.
     Reset,
 }
 
-/// One accepted connection.
+/// An accepted connection.
 #[derive(Clone, Debug)]
 pub struct Received {
-    /// The trading host's end.
+    /// Address of the trading host's end.
     pub from: SocketAddr,
-    /// Everything that came.
+    /// All bytes received.
     pub bytes: Vec<u8>,
-    /// How it ended,
+    /// State of the connection.
     pub end: End,
-    /// and when.
+    /// Time of the last bytes, or of the end.
     pub at: Instant,
 }
 
 impl Received {
-    /// Messages of this MsgType(35) in what came.
+    /// Number of messages of this MsgType(35) that have begun.
     pub fn count(&self, msg_type: &str) -> usize {
         let tag = format!("\x0135={msg_type}\x01").into_bytes();
         self.bytes.windows(tag.len()).filter(|window| **window == *tag).count()
     }
 
-    /// Whole messages of this type: those whose checksum field came too.
+    /// Number of complete messages of this type: those with their checksum field.
     pub fn complete(&self, msg_type: &str) -> usize {
         let mut rest = &self.bytes[..];
         let mut found = 0;
@@ -56,7 +57,7 @@ impl Received {
     }
 }
 
-/// Length of the message at the front, if all of it is there.
+/// Length of the first message, if it is complete.
 fn whole_message(bytes: &[u8]) -> Option<usize> {
     let from = bytes.windows(3).position(|window| window == b"\x019=")? + 3;
     let to = from + bytes[from..].iter().position(|&byte| byte == 1)?;
@@ -65,7 +66,7 @@ fn whole_message(bytes: &[u8]) -> Option<usize> {
     (bytes.len() >= length).then_some(length)
 }
 
-/// A listener that accepts everything.
+/// A listener that accepts every connection and records what it receives.
 pub struct Receiver {
     at: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
@@ -103,23 +104,26 @@ impl Receiver {
         TcpConnection { receiver: self, stream, from, told: false }
     }
 
-    /// Stops reading, so that the receive window shuts; or goes on.
+    /// Stops reading, so that the receive window closes, or continues.
     pub fn set_reading(&self, reading: bool) {
         self.reading.store(reading, Ordering::SeqCst);
     }
 
-    /// What has come on every connection so far.
+    /// All connections so far.
     pub fn received(&self) -> Vec<Received> {
         self.received.lock().expect("a lock").clone()
     }
 
-    /// What has come on the latest connection.
+    /// The latest connection.
     pub fn last(&self) -> Received {
         self.received().pop().expect("a connection")
     }
 
-    /// Waits until there is a connection and what came satisfies a condition; panics with what there is after five seconds,
-    /// or longer on a slow machine.
+    /// Waits until there is a connection and the condition holds, for at most 5 s, or longer on a slow
+    /// machine.
+    ///
+    /// # Panics
+    /// If the condition does not hold in that time.
     pub fn wait(&self, what: &str, condition: impl Fn(&[Received]) -> bool) {
         let until = Instant::now() + Duration::from_secs(5) * slowness();
         let satisfied = |all: &[Received]| !all.is_empty() && condition(all);
@@ -140,51 +144,52 @@ pub struct TcpConnection<'a> {
     told: bool,
 }
 
-/// What the kernel's TCP says of a connection.
+/// Counters of the kernel's TCP for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// Bytes of payload that a full segment has.
+    /// Bytes of payload in a full segment.
     pub mss: usize,
-    /// Segments with payload that were sent for the first time,
+    /// Segments with payload that were sent for the first time.
     pub first: u64,
-    /// and again.
+    /// Segments with payload that were sent again.
     pub again: u64,
 }
 
 impl TcpConnection<'_> {
-    /// Sends something that may not get through. False where the connection is dead.
+    /// Sends bytes that may be withheld. Returns false if the connection is dead.
     pub fn try_send(&mut self, bytes: &[u8]) -> bool {
         self.told |= self.stream.write_all(bytes).is_err();
         !self.told
     }
 
-    /// Sends something and waits until all of it has come: so that it is a segment of its own where it is no longer than one.
+    /// Sends bytes and waits until the venue has all of them. Bytes of up to one MSS are then a segment of
+    /// their own.
     pub fn send_and_wait(&mut self, bytes: &[u8]) {
         let before = self.received().bytes.len();
         assert!(self.try_send(bytes), "the connection is dead, with {before} bytes received");
         self.receiver.wait("what was sent", |all| self.find(all).bytes.len() >= before + bytes.len());
     }
 
-    /// What has come at the venue.
+    /// What the venue has received.
     pub fn received(&self) -> Received {
         self.find(&self.receiver.received()).clone()
     }
 
-    /// Waits until both ends are told of a reset, and returns what had come before.
+    /// Waits until both ends see a reset. Returns what the venue had received before.
     pub fn wait_for_reset(&mut self) -> Received {
         self.receiver.wait("the reset", |all| self.find(all).end == End::Reset);
-        // The error of a dead connection is told once.
+        // A dead connection reports its error once.
         if !self.told {
             self.stream.set_read_timeout(Some(Duration::from_secs(2))).expect("a time limit");
             let found = self.stream.read(&mut [0; 1]).expect_err("an error");
-            // Of a reset, or of a socket that the trip by hand destroyed.
+            // The second error is that of a socket that `breaker trip` destroyed.
             let told = [ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted];
             assert!(told.contains(&found.kind()), "the sender is told: {found}");
         }
         self.received()
     }
 
-    /// What the kernel's TCP says of it.
+    /// Counters of the kernel's TCP.
     pub fn sent(&self) -> Sent {
         sent(&self.stream)
     }
@@ -194,7 +199,7 @@ impl TcpConnection<'_> {
     }
 }
 
-/// What the kernel's TCP says of a connection: `struct tcp_info` (linux/tcp.h), which is longer than that of the C library.
+/// Counters of the kernel's TCP: `struct tcp_info` (linux/tcp.h), which is longer than that of the C library.
 pub fn sent(stream: &TcpStream) -> Sent {
     let (mut words, mut length) = ([0u32; 64], 256u32);
     let (socket, place) = (stream.as_raw_fd(), words.as_mut_ptr().cast());
@@ -202,7 +207,7 @@ pub fn sent(stream: &TcpStream) -> Sent {
     let failed =
         unsafe { libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut length) };
     assert!(failed == 0 && length >= 160, "TCP_INFO: {}, {length} bytes", std::io::Error::last_os_error());
-    // tcpi_snd_mss, tcpi_total_retrans, tcpi_data_segs_out
+    // tcpi_snd_mss, tcpi_total_retrans, tcpi_data_segs_out.
     let [mss, again, all] = [4, 25, 39].map(|word| words[word]);
     Sent { mss: mss as usize, first: (all - again) as u64, again: again as u64 }
 }

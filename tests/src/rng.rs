@@ -1,6 +1,6 @@
-//! Numbers that look random and are the same each time (xorshift), so that a failure can be had again.
+//! Pseudo-random numbers (xorshift). They are the same in each run, so that a failure can be reproduced.
 
-/// See the module. The seed is anything but 0.
+/// A generator. The seed must not be 0.
 pub struct Rng(pub u64);
 
 impl Rng {

@@ -1,5 +1,5 @@
-//! Test runs of new segments. BPF_PROG_TEST_RUN shows a program one buffer over and over, which to breaker is a retransmit. The programs
-//! of `fresh` raise the sequence number in it and go on into the one that is measured.
+//! Test runs of new segments. BPF_PROG_TEST_RUN repeats one buffer, which breaker sees as a retransmit. The
+//! programs of the object `fresh` raise the sequence number in the buffer and tail-call the measured program.
 
 use aya::Ebpf;
 use aya::maps::ProgramArray;
@@ -7,11 +7,11 @@ use aya::programs::{ProgramFd, SchedClassifier, Xdp};
 
 use crate::empty_program::object;
 
-/// A program that goes on into another one.
+/// A program that raises the sequence number and tail-calls another program.
 pub struct SequenceAdvancer(Ebpf);
 
 impl SequenceAdvancer {
-    /// Into this one at XDP.
+    /// Loads it in front of a program of XDP.
     pub fn before_xdp(program: &Xdp) -> Self {
         let mut loaded = object("fresh");
         let own: &mut Xdp = loaded.program_mut("fresh").expect("there is one").try_into().expect("of XDP");
@@ -19,7 +19,7 @@ impl SequenceAdvancer {
         Self(loaded).into("NEXT", program.fd().expect("a loaded program"))
     }
 
-    /// Into this one at tc.
+    /// Loads it in front of a program of tc.
     pub fn before_classifier(program: &SchedClassifier) -> Self {
         let mut loaded = object("fresh");
         let own: &mut SchedClassifier =
@@ -35,12 +35,12 @@ impl SequenceAdvancer {
         self
     }
 
-    /// The program at XDP, loaded.
+    /// The loaded program of XDP.
     pub fn xdp(&self) -> &Xdp {
         self.0.program("fresh").expect("there is one").try_into().expect("of XDP")
     }
 
-    /// The program at tc, loaded.
+    /// The loaded program of tc.
     pub fn classifier(&self) -> &SchedClassifier {
         self.0.program("fresh_classifier").expect("there is one").try_into().expect("of tc")
     }

@@ -1,7 +1,7 @@
-//! An engine that brings its own TCP, on a packet socket: what kernel bypass looks like from the wire.
+//! A TCP in user space on a packet socket: an engine that bypasses its kernel.
 //!
-//! Its address is one that the trading host's kernel does not own, so that the kernel answers nothing in its place. It does the
-//! handshake, and then sends what it is told to and nothing else: no retransmit and no ACK of its own accord.
+//! Its address is not one of the trading host's kernel, so that the kernel does not answer. It does the
+//! handshake. After that it sends only what a test asks for: no retransmits, and no ACKs of its own accord.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,20 +14,20 @@ use crate::frame::{ACK, Frame};
 use crate::gateway::Gateway;
 use crate::packet_socket::PacketSocket;
 
-/// TCP flag: the sender waits for nothing more.
+/// TCP flag: push.
 const PSH: u8 = 8;
-/// How long an answer from the next namespace but one may take.
+/// Timeout for an answer from the venue.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// An engine's connection to a venue, behind a gateway.
+/// A connection of the engine to the venue, through a gateway.
 pub struct UserTcp {
-    /// The next byte that it sends,
+    /// Sequence number of the next byte to send.
     pub seq: u32,
-    /// and the next that it expects.
+    /// Sequence number of the next byte expected.
     pub ack: u32,
     /// Bytes of TCP options in each segment, a multiple of 4.
     pub options: usize,
-    /// The VLAN tag of each frame.
+    /// VLAN identifier of each frame.
     pub vlan: Option<u16>,
     from: SocketAddr,
     to: SocketAddr,
@@ -36,10 +36,10 @@ pub struct UserTcp {
 }
 
 impl UserTcp {
-    /// Sequence number of its SYN: one that makes the numbers start anew after a few orders.
+    /// Sequence number of the SYN. The numbers wrap after a few orders.
     pub const ISN: u32 = u32::MAX - 500;
 
-    /// A connection from `port` that nobody knows of yet.
+    /// A connection from `port` without a handshake.
     pub fn new(network: &Gateway, port: u16, to: SocketAddr) -> Self {
         let [v4, v6] = Gateway::ENGINE;
         let own = network.firm.hardware_address(TwoHosts::INTERFACE).expect("an address of its own");
@@ -56,7 +56,7 @@ impl UserTcp {
         }
     }
 
-    /// A connection that is established.
+    /// An established connection.
     pub fn connect(network: &Gateway, port: u16, to: SocketAddr) -> Self {
         let mut engine = Self::new(network, port, to);
         engine.open();
@@ -72,7 +72,7 @@ impl UserTcp {
         self.seq = self.seq.wrapping_add(1);
     }
 
-    /// A segment of the connection, to be altered or sent.
+    /// A segment of the connection, not sent.
     pub fn segment(&self, seq: u32, payload: &[u8]) -> Frame {
         let mut frame = Frame::new(self.from, self.to, seq, payload).with_flags(ACK | PSH);
         (frame.ack, frame.options, frame.vlan, frame.hardware) =
@@ -80,7 +80,7 @@ impl UserTcp {
         frame
     }
 
-    /// The next segments, one a payload, without sending them.
+    /// The next segments, one for each payload, not sent.
     pub fn next(&mut self, payloads: &[Vec<u8>]) -> Vec<Frame> {
         let next = |payload: &Vec<u8>| {
             let frame = self.segment(self.seq, payload);
@@ -90,33 +90,34 @@ impl UserTcp {
         payloads.iter().map(next).collect()
     }
 
-    /// Sends a payload as the next segment, which is returned and can be sent again.
+    /// Sends a payload as the next segment. Returns the segment.
     pub fn send(&mut self, payload: &[u8]) -> Frame {
         let frame = self.next(&[payload.to_vec()]).remove(0);
         self.transmit(std::slice::from_ref(&frame));
         frame
     }
 
-    /// Sends segments as they are, in this order.
+    /// Sends segments in this order.
     pub fn transmit(&self, frames: &[Frame]) {
         for frame in frames {
             self.socket.send(&frame.bytes());
         }
     }
 
-    /// Sends frames as they are, in this order.
+    /// Sends frames in this order.
     pub fn transmit_bytes(&self, frames: &[Vec<u8>]) {
         for frame in frames {
             self.socket.send(frame);
         }
     }
 
-    /// Sends a pure ACK of all that was heard.
+    /// Sends a pure ACK of all that was received.
     pub fn acknowledge(&self) {
         self.transmit(&[self.segment(self.seq, b"").with_flags(ACK)]);
     }
 
-    /// The next segment from the venue, or as if from it. One with a wrong checksum was never sent, as far as TCP goes.
+    /// Waits for the next segment from the venue, or in its name. A segment with a wrong checksum is ignored,
+    /// as TCP does.
     pub fn receive(&mut self, patience: Duration) -> Option<Frame> {
         let ours = |bytes: &[u8]| {
             let (frame, right) = Frame::parse(bytes)?;
@@ -132,7 +133,8 @@ impl UserTcp {
         Some(heard)
     }
 
-    /// Waits for an RST that TCP must obey: it has exactly the sequence number that is expected (RFC 5961, 3.2).
+    /// Waits for an RST that TCP must obey: its sequence number is exactly the expected one (RFC 5961,
+    /// section 3.2).
     pub fn is_reset(&mut self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
         while let Some(heard) = self.receive(until.saturating_duration_since(Instant::now())) {
@@ -155,7 +157,7 @@ impl UserTcp {
         None
     }
 
-    /// Whether the venue's address answers an ICMP echo request.
+    /// Returns true if the venue's address answers an ICMP echo request.
     pub fn ping(&self) -> bool {
         const ID: u16 = 0x62;
         let [own, next] = self.hardware;

@@ -1,4 +1,4 @@
-//! What a venue sends to a trading host, and a connection with both of its ends at hand to send it on.
+//! Messages that a venue sends, and a connection with both of its ends.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,15 +12,15 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 use crate::frame::message;
 use crate::rng::Rng;
 
-/// Nothing on a cable as short as this takes longer.
+/// Longer than any transfer between two namespaces takes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// An execution report with these fields behind the usual ones, each ended by `|` in place of SOH.
+/// An execution report. `fields` follow the usual ones, each ended by `|` in place of SOH.
 pub fn report(begin: &str, fields: &str) -> Vec<u8> {
     message(begin, "8", format!("37=O-1|17=E-1|11=R-1|55=IBM|54=1|{fields}").replace('|', "\x01").as_bytes())
 }
 
-/// A fill, as FIX 4.4 reports it.
+/// A fill in FIX 4.4.
 pub fn fill() -> Vec<u8> {
     report("FIX.4.4", "150=F|39=2|31=101.25|32=100|151=0|14=100|6=101.25|")
 }
@@ -30,13 +30,13 @@ pub fn reject() -> Vec<u8> {
     message("FIX.4.4", "j", b"45=2\x01372=D\x01380=3\x0158=no\x01")
 }
 
-/// Text that looks like fills and rejects, as data of a field behind its length.
+/// A data field behind its length field. The data looks like fills and rejects.
 fn fake(length: u32, data: u32) -> String {
     let inside = "|150=F|39=2|10=000|8=FIX.4.4|9=20|35=8|150=F|39=8|10=000|";
     format!("{length}={}|{data}={inside}|", inside.len())
 }
 
-/// Messages of every kind that tells a class, and of some that tell none.
+/// Messages of every kind that is a fill or a reject, and of some that are neither, with their classes.
 pub fn kinds() -> Vec<(Vec<u8>, InboundClass)> {
     use InboundClass::{Fill, Other, Reject};
     let text = |msg_type, fields: &str| message("FIX.4.4", msg_type, fields.replace('|', "\x01").as_bytes());
@@ -58,7 +58,7 @@ pub fn kinds() -> Vec<(Vec<u8>, InboundClass)> {
         (text("j", &format!("{}45=2|372=8|380=0|", fake(354, 355))), Reject),
         (report("FIX.4.4", "150=0|39=0|"), Other),
         (report("FIX.4.4", "150=4|39=4|"), Other),
-        // Restated, or a status on request: partly filled it was before.
+        // The order is restated, or its status was requested: the fill was reported before.
         (report("FIX.4.4", "150=D|39=1|"), Other),
         (report("FIX.4.4", "150=I|39=2|"), Other),
         (report("FIX.4.4", &format!("150=0|{}39=0|", fake(354, 355))), Other),
@@ -73,7 +73,7 @@ pub fn kinds() -> Vec<(Vec<u8>, InboundClass)> {
     ]
 }
 
-/// So many messages of all kinds, and how many of each class are among them: fills, rejects, others.
+/// Random messages, and the number of fills, rejects and others among them.
 pub fn any(rng: &mut Rng, count: usize) -> (Vec<u8>, [u64; 3]) {
     let kinds = kinds();
     let (mut bytes, mut counts) = (Vec::new(), [0; 3]);
@@ -85,21 +85,21 @@ pub fn any(rng: &mut Rng, count: usize) -> (Vec<u8>, [u64; 3]) {
     (bytes, counts)
 }
 
-/// Where a class stands among the counts.
+/// Index of a class in such counts.
 pub fn position(class: InboundClass) -> usize {
     class as usize - InboundClass::Fill as usize
 }
 
 /// A connection from the trading host to the venue.
-pub struct Pair {
-    /// The trading host's end,
+pub struct ConnectionPair {
+    /// The trading host's end.
     pub firm: TcpStream,
-    /// and the venue's.
+    /// The venue's end.
     pub venue: TcpStream,
 }
 
-impl Pair {
-    /// Connects to an address of the venue, where nobody else may listen.
+impl ConnectionPair {
+    /// Connects to an address of the venue. No test may listen there already.
     pub fn connect(firm: &Namespace, venue: &Namespace, to: SocketAddr) -> Self {
         let listener = venue.run(|| TcpListener::bind(to)).expect("listening");
         let firm = firm.run(|| TcpStream::connect(to)).expect("connecting");
@@ -112,7 +112,7 @@ impl Pair {
         Self { firm, venue }
     }
 
-    /// Keeps what is on its way below so many bytes, so that no queue on the way is full and drops any of it.
+    /// Limits the bytes in flight, so that no queue on the path is full and drops segments.
     pub fn limit_in_flight(self, bytes: usize) -> Self {
         for end in [&self.firm, &self.venue] {
             set_socket_send_buffer_size(end, bytes).expect("setting a buffer's size");
@@ -120,17 +120,17 @@ impl Pair {
         self
     }
 
-    /// The venue sends these parts, each by a write of its own; all of it comes.
+    /// Sends these parts from the venue, each by a write of its own, and reads them at the trading host.
     pub fn report(&mut self, parts: &[&[u8]]) {
         pass(&mut self.venue, &mut self.firm, parts);
     }
 
-    /// The trading host sends; all of it comes.
+    /// Sends bytes from the trading host, and reads them at the venue.
     pub fn send(&mut self, bytes: &[u8]) {
         pass(&mut self.firm, &mut self.venue, &[bytes]);
     }
 
-    /// Both at once.
+    /// Sends parts in both directions at the same time.
     pub fn exchange(&mut self, out: &[&[u8]], inward: &[&[u8]]) {
         let clone = |stream: &TcpStream| stream.try_clone().expect("another handle");
         let (mut firm, mut venue) = (clone(&self.firm), clone(&self.venue));
@@ -152,7 +152,7 @@ fn pass(from: &mut TcpStream, to: &mut TcpStream, parts: &[&[u8]]) {
     assert!(came == whole, "what comes is what was sent");
 }
 
-/// Cuts bytes at random: many small parts, some of up to `most` bytes.
+/// Cuts bytes at random into small parts, some of them up to `most` bytes long.
 pub fn cut<'a>(rng: &mut Rng, mut bytes: &'a [u8], most: u64) -> Vec<&'a [u8]> {
     let mut parts = Vec::new();
     while !bytes.is_empty() {

@@ -1,4 +1,4 @@
-//! The rehearsal as an operator runs it: it must keep its promises, and its report must hold what it measured.
+//! `breaker drill`: its scenarios succeed, and its report holds the measured figures.
 
 use std::process::Command;
 
@@ -24,7 +24,7 @@ fn the_knight_drill_keeps_every_promise_and_reports_what_it_measured() {
         let found = figures.iter().find(|figure| figure["what"] == what).expect(what);
         found["value"].as_f64().expect("a number")
     };
-    // 212 in the morning, exactly N = 500 of the runaway, 10 after the reset.
+    // 212 in the morning, exactly N = 500 of the runaway, and 10 after the reset.
     assert_eq!(figure("orders that crossed"), 722.0);
     assert_eq!(figure("stale orders after the reset"), 0.0);
     assert_eq!(figure("orders written by the engine"), 722.0 + figure("orders withheld"));

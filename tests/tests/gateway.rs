@@ -1,4 +1,5 @@
-//! The gateway that breaker is tried in, without breaker: both kinds of sender reach the venue through it, and it is like a wire.
+//! The gateway testbed without breaker: both kinds of sender reach the venue, and the path behaves like a
+//! wire.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -60,7 +61,7 @@ fn an_engine_with_its_own_tcp_is_taken_for_any_other_and_its_host_says_nothing()
         let receiver = Receiver::listen(&network.venue, venue);
         let mut engine = UserTcp::connect(&network, 40_000, venue);
         engine.options = 12;
-        // The third and the fourth the other way round, the second twice, the fifth in two fragments.
+        // The third and the fourth frame in reverse order, the second twice, and the fifth in two fragments.
         let mut frames = engine.next(&(0..6).map(order).collect::<Vec<_>>());
         frames.swap(2, 3);
         frames.insert(2, frames[1].clone());
@@ -94,7 +95,7 @@ fn an_engine_hears_data_and_resets_and_not_what_has_a_wrong_checksum() {
     assert_eq!(engine.read(PATIENCE).as_deref(), Some(&b"fill"[..]));
     engine.send(b"order");
     accepted.read_exact(&mut [0; 5]).expect("what was sent");
-    // Unread data makes a reset of a close.
+    // A close with unread data sends a reset.
     engine.send(b"unread");
     accepted.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     accepted.peek(&mut [0; 1]).expect("it is there");
@@ -124,7 +125,7 @@ fn nothing_of_it_shows_on_the_host() {
     }
     let Gateway { firm, gateway, venue, .. } = network;
     drop(gateway);
-    // A cable goes with the namespace at its other end, which the kernel takes down in its own time.
+    // An interface is removed with the namespace at its other end, which the kernel removes later.
     let until = Instant::now() + Duration::from_secs(10);
     while [&firm, &venue].iter().any(|end| end.index(TwoHosts::INTERFACE).is_ok()) {
         assert!(Instant::now() < until, "the gateway is still there");

@@ -1,5 +1,5 @@
-//! The program in the kernel against `decide` in user space: the same random packets and states, the same verdicts, counts and
-//! scopes; and what a withheld segment is turned into.
+//! The kernel program compared with `decide` in user space: random packets and states must give the same
+//! verdicts, counts and scopes. A withheld segment must become a valid reset.
 
 #[path = "../../breaker-common/tests/model/mod.rs"]
 mod model;
@@ -21,7 +21,7 @@ use breaker_user::kernel::{Breaker, Reset};
 use etherparse::{SlicedPacket, TransportSlice};
 use model::{FIRST_PORT, HOST, Model, key};
 
-/// "Drop", so that the verdict alone tells what is withheld.
+/// `drop`, so that the verdict alone shows a withheld segment.
 const POLICY: &str = r#"
 on_trip = "drop"
 undeclared_trips = true
@@ -65,7 +65,7 @@ target = "VENUE-5"
 const DAY: u64 = 86_400_000_000_000;
 const SCOPES: u32 = 9;
 
-/// Random cases of each kind.
+/// Number of random cases of each kind.
 fn cases() -> usize {
     6_000 / slowness() as usize
 }
@@ -87,7 +87,7 @@ fn model() -> Model {
     for session in [0, 2] {
         model.sessions[session].flags |= flag::REPLAYS_PASS;
     }
-    // The only place that is shared.
+    // The only shared endpoint.
     model.share(0, &[(4, ["FIRM", "VENUE-4"]), (5, ["FIRM", "VENUE-5"])]);
     for session in [4, 5] {
         model.sessions[session].comp_ids = model.identities[session - 4].1;
@@ -95,7 +95,7 @@ fn model() -> Model {
     model
 }
 
-/// A sender: what it has sent, what is still to come, and where it stands; and what its peer has sent.
+/// A sender and its peer: sent and pending bytes, and sequence numbers.
 struct Sender {
     session: u32,
     port: u16,
@@ -140,7 +140,7 @@ impl Sender {
             3 => (self.seq, RST, Vec::new()),
             4 => (self.seq, ACK, Vec::new()),
             5..=7 if self.last.is_some() => return self.last.clone().expect("one"),
-            // Bytes that never came, and bytes that are no FIX.
+            // A gap, and bytes that are not FIX.
             8 => self.send(rng.below(200) as u32, vec![b'z'; 1 + rng.below(60) as usize]),
             9 => self.send(1 + rng.below(300) as u32, order(9)),
             _ => {
@@ -213,7 +213,7 @@ impl Sender {
     }
 }
 
-/// A scope without what depends on the clock and on where its rings lie.
+/// A scope without fields that depend on the clock or on the layout of its rings.
 fn timeless(scope: &Scope) -> Scope {
     let mut scope = *scope;
     scope.trip.at_ns = 0;
@@ -243,7 +243,7 @@ fn compare(breaker: &Breaker, model: &Model, case: usize) {
         for time in [&mut connection.closed_ns, &mut connection.opened_ns] {
             *time = (*time != 0) as u64;
         }
-        // The test runs have no socket, and the model no routers.
+        // Test runs have no socket, and the model has no routers.
         (connection.uid, connection.hops) = (0, 0);
     }
     let order =
@@ -260,7 +260,7 @@ fn compare(breaker: &Breaker, model: &Model, case: usize) {
     assert_eq!(inbound, expected, "what came in after case {case}");
 }
 
-/// The loaded programs, opened once.
+/// The loaded program.
 enum Decides {
     Egress(SchedClassifier),
     Inline(Xdp),
@@ -275,7 +275,7 @@ impl Decides {
         }
     }
 
-    /// Whether a frame is withheld.
+    /// Returns true if the frame is withheld.
     fn withholds(&self, frame: &[u8]) -> bool {
         match self {
             Self::Egress(program) => match run(program, frame, 1).verdict {
@@ -319,7 +319,7 @@ fn agree(rng: &mut Rng, model: &mut Model, mode: &str) {
         let to = SocketAddr::new(Ipv4Addr::new(10, 0, 0, 2).into(), FIRST_PORT + sender.session as u16);
         if rng.below(4) == 0 {
             let (seq, flags, payload) = sender.answer(rng);
-            // Now and then what a forger makes up.
+            // Sometimes an acknowledgement that a forger makes up.
             let ack = if rng.below(8) == 0 { rng.below(1 << 32) as u32 } else { sender.seq };
             let segment = Segment { seq, length: payload.len() as u32, ack, flags, ..Segment::default() };
             model.observe(&key, &segment, &payload);
@@ -335,7 +335,7 @@ fn agree(rng: &mut Rng, model: &mut Model, mode: &str) {
             let withheld =
                 expected.map_or_else(|reason| reason == reason::FOREIGN, |verdict| verdict.withheld());
             assert_eq!(decides.withholds(&frame.bytes()), withheld, "case {case}: {segment:?} {expected:?}");
-            // TCP goes back to what is missing, sooner or later.
+            // TCP goes back to the gap sooner or later.
             if expected == Ok(Verdict::Ahead) && rng.below(3) != 0 {
                 sender.seq = before;
             }
@@ -362,7 +362,7 @@ fn agree(rng: &mut Rng, model: &mut Model, mode: &str) {
     assert!(settled, "nobody has told who he is: the cases are too tame");
 }
 
-/// A trip or a reset of some scope, on both sides.
+/// Trips or resets a random scope, in the kernel and in the model.
 fn throw(rng: &mut Rng, breaker: &Breaker, model: &mut Model) {
     let number = rng.below(SCOPES.into()) as u32;
     let index = breaker.names().scope(number).expect("the scope");
@@ -451,7 +451,8 @@ fn malformed_and_foreign_frames_pass_untouched_whatever_they_hold() {
         ran
     });
     assert!(ran > cases() / 3, "{ran} frames ran");
-    // Those that the kernel runs no program over are sent through the hook instead. An older one (6.18.15) has run it over all.
+    // Frames that the kernel refuses to run are sent through the hook. An older kernel (6.18.15) has run all
+    // of them.
     let malformed =
         || testbed.with_breaker(|breaker| breaker.reasons().expect("reasons")[reason::MALFORMED as usize]);
     let before = if short.is_empty() { 0 } else { malformed() };

@@ -1,10 +1,10 @@
-//! A FIX engine that nobody here wrote, at both ends: QuickFIX through trips, reconnects, resends and resets.
+//! QuickFIX, a FIX engine by others, at both ends: trips, reconnects, resends and resets.
 //!
-//! An engine replays (kernel fact 8). What it could not deliver it has in its store; after the next Logon the venue asks
-//! for it with a ResendRequest, and it comes again with PossDupFlag(43)=Y. Such a replay is an order like any other:
-//! while tripped it fences its connection, and the engine comes back a second later, again and again. An engine with
-//! PersistMessages=N fills the gap instead and stays logged on. So each test says which of the two it runs. The venue
-//! tells each message that its connection brings, before its session layer looks at it.
+//! An engine stores undelivered messages. After the next Logon the venue asks for them with a ResendRequest,
+//! and the engine replays them with PossDupFlag(43)=Y. A replay is an order like any other: while tripped it
+//! fences its connection, and the engine reconnects a second later, again and again. An engine with
+//! PersistMessages=N fills the gap instead and stays logged on. Each test names the engine that it runs. The
+//! venue reports each message of its connection before its session layer reads the message.
 
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,8 @@ use breaker_tests::testbed::Testbed;
 mod engine;
 use engine::{Engine, Mark, Order};
 
-/// What a replay after a reset may do is the policy's: here it passes, so that it can be told from what must never come.
-/// Only [`replays_after_the_reset_come_where_the_policy_lets_them`] is about the replay guard (`possdup = "block"`).
+/// Replays pass after a reset, so that they can be told apart from stale orders. Only
+/// [`replays_after_the_reset_come_where_the_policy_lets_them`] tests the replay guard (`possdup = "block"`).
 const POLICY: &str = r#"
 [[session]]
 name = "x1"
@@ -45,7 +45,7 @@ fn orders(numbers: impl IntoIterator<Item = u32>, poss_dup: bool) -> Vec<Order> 
     numbers.into_iter().map(|number| Order { id: format!("R-{number}"), poss_dup }).collect()
 }
 
-/// Asks until there is an answer, and fails with the last excuse after a minute.
+/// Asks until there is an answer. Fails with the last error after a minute.
 fn wait<T>(what: &str, ask: impl Fn() -> Result<T, String>) -> T {
     let until = Instant::now() + Duration::from_secs(60);
     loop {
@@ -57,7 +57,8 @@ fn wait<T>(what: &str, ask: impl Fn() -> Result<T, String>) -> T {
     }
 }
 
-/// Bytes that the trading host's sockets to the venue have queued or not had acknowledged: `tx_queue` in proc_net_tcp(5).
+/// Bytes that the trading host's sockets to the venue have queued or not acknowledged: `tx_queue` in
+/// proc_net_tcp(5).
 fn queued(testbed: &Testbed) -> u64 {
     let table = testbed
         .on_host(|| std::fs::read_to_string("/proc/thread-self/net/tcp"))
@@ -70,7 +71,8 @@ fn queued(testbed: &Testbed) -> u64 {
     table.lines().filter_map(of).sum()
 }
 
-/// By hand, with an engine that does not replay (PersistMessages=N): all that a trip, a reconnect and a reset promise.
+/// A trip by hand, with an engine that does not replay (PersistMessages=N): the behaviour of trip, reconnect
+/// and reset.
 #[test]
 fn trip_reconnect_cancel_order_reset() {
     require_root!();
@@ -81,14 +83,14 @@ fn trip_reconnect_cancel_order_reset() {
     testbed.trip("session/x1");
     let (at_firm, at_venue) = (firm.wait_for("logout", at_firm), venue.wait_for("logout", at_venue));
 
-    // It comes back by itself, and what adds no risk passes.
+    // The engine reconnects by itself, and messages that add no risk pass.
     let (at_firm, at_venue) = (firm.wait_for("logon", at_firm), venue.wait_for_logon(at_venue));
     firm.tell("cancel C-1");
     let at_venue = venue.wait_for("taken F C-1 N", at_venue);
     let counters = testbed.counters(1);
     assert_eq!((counters.passed[CANCEL], counters.withheld[CANCEL], counters.withheld[ORDER]), (1, 0, 0));
 
-    // The first order ends that.
+    // The first order ends the connection.
     firm.order(21, 1);
     let (at_firm, at_venue) = (firm.wait_for("logout", at_firm), venue.wait_for("logout", at_venue));
     assert_eq!(firm.orders_out(START), orders(1..=21, false), "the engine believes that it has sent it");
@@ -96,7 +98,7 @@ fn trip_reconnect_cancel_order_reset() {
     let at_venue = venue.wait_for_logon(at_venue);
     assert_eq!(testbed.counters(1).withheld[ORDER], 1);
 
-    // That connection is older than the reset, which ends it. The one after it trades.
+    // The connection is older than the reset, which ends it. The next one trades.
     testbed.reset("session/x1");
     let (at_firm, at_venue) = (firm.wait_for("logout", at_firm), venue.wait_for("logout", at_venue));
     firm.wait_for("logon", at_firm);
@@ -111,8 +113,8 @@ fn trip_reconnect_cancel_order_reset() {
     venue.wait_for("in 5 - N", at_venue);
 }
 
-/// With an engine as it is out of the box: what it could not send while tripped it replays at each Logon, which ends each
-/// connection at its first order until the reset, and passes after it. Nothing comes but with PossDupFlag=Y.
+/// An engine with default settings replays undelivered orders at each Logon. Until the reset, the first
+/// replay ends each connection; after it, replays pass. Only orders with PossDupFlag=Y arrive.
 #[test]
 fn replays_are_withheld_while_tripped_and_come_as_possible_duplicates_after_the_reset() {
     require_root!();
@@ -122,7 +124,7 @@ fn replays_are_withheld_while_tripped_and_come_as_possible_duplicates_after_the_
     testbed.trip("session/x1");
     let (mut at_firm, at_venue) = (firm.wait_for("logout", at_firm), venue.wait_for("logout", at_venue));
 
-    // Now or in a second, when it is logged on again: where these are sent does not matter.
+    // Now or in a second, after the next Logon: the connection of these orders does not matter.
     firm.order(21, 10);
     for _ in 0..2 {
         at_firm = firm.wait_for("in 2 - N", at_firm);
@@ -143,9 +145,9 @@ fn replays_are_withheld_while_tripped_and_come_as_possible_duplicates_after_the_
     assert_eq!(testbed.counters(1).passed[ORDER], 20 + venue.orders_in(at_venue).len() as u64);
 }
 
-/// The replay guard: what the engine has in its store, and sends again as soon as the venue asks for it, is what the trip was to stop.
-/// Nothing of it comes, and the session is tripped again, as often as it is reset. Where the policy lets replays pass, all of it
-/// comes, once.
+/// The replay guard: the stored orders that the engine sends again on request are those that the trip
+/// stopped. None arrives, and the session trips again after each reset. If the policy lets replays pass, all
+/// of them arrive, once.
 #[test]
 fn replays_after_the_reset_come_where_the_policy_lets_them() {
     require_root!();
@@ -175,7 +177,7 @@ fn replays_after_the_reset_come_where_the_policy_lets_them() {
             if times > 1 {
                 testbed.reset("session/x1");
             }
-            // Where the engine was back before the reset, that connection is fenced first.
+            // If the engine reconnected before the reset, that connection is fenced first.
             wait("the guard's trip", || {
                 let found = (causes(&testbed), testbed.status().packets["replay"]);
                 (found == (vec!["replay"], times)).then_some(()).ok_or(format!("{found:?}"))
@@ -183,7 +185,7 @@ fn replays_after_the_reset_come_where_the_policy_lets_them() {
             sent = firm.wait_for("out D R-21 Y", sent);
         }
         assert_eq!((venue.orders_in(at_venue), testbed.counters(1).passed[ORDER]), (vec![], 20));
-        // Tripped as it is now, a replay is no more than an order.
+        // While tripped, a replay is an order like any other.
         let again = firm.mark();
         let again = firm.wait_for("logon", again);
         firm.wait_for("out D R-21 Y", again);
@@ -192,14 +194,14 @@ fn replays_after_the_reset_come_where_the_policy_lets_them() {
     }
 }
 
-/// Why the session is tripped.
+/// Causes of the session's trip.
 fn causes(testbed: &Testbed) -> Vec<&'static str> {
     testbed.status().scopes.into_iter().find(|scope| scope.scope == "session/x1").expect("the scope").causes
 }
 
-/// Reliability R9, where the trip drops: the engine is told nothing, and all that it sends is queued in TCP, which tries
-/// again and again, also after the reset. None of these bytes arrive; the venue gives the silent engine up, and the
-/// orders come as possible duplicates on the next connection.
+/// With `on_trip = "drop"` the engine gets no reset. Its orders stay queued in TCP, which retransmits them,
+/// also after the reset. None of these bytes arrives. The venue drops the silent engine, and the orders
+/// arrive as possible duplicates on the next connection.
 #[test]
 fn orders_queued_behind_a_drop_never_arrive_as_they_were() {
     require_root!();
@@ -233,10 +235,10 @@ fn orders_queued_behind_a_drop_never_arrive_as_they_were() {
     assert_eq!(venue.orders_taken(at_venue), [orders(21..=120, true), orders(121..=125, false)].concat());
 }
 
-/// The same where they are queued before the trip: the venue's process stands still, so that its window shuts. Where the
-/// trip resets, the queue dies with the socket; where it drops, nothing was withheld before the reset, and the
-/// connection's age alone tells that its orders are stale. What had crossed may come; of the rest nothing but possible
-/// duplicates.
+/// The same with orders that are queued before the trip: the venue's process is stopped, so that its window
+/// closes. If the trip resets, the queue is lost with the socket. If it drops, nothing was withheld before
+/// the reset, and only the age of the connection shows that its orders are stale. Orders that had crossed may
+/// arrive; of the others, only possible duplicates.
 #[test]
 fn orders_queued_behind_a_shut_window_never_arrive_as_they_were() {
     require_root!();
@@ -246,7 +248,7 @@ fn orders_queued_behind_a_shut_window_never_arrive_as_they_were() {
         let at_venue = venue.mark();
         venue.freeze(true);
         firm.order(21, 3_000);
-        // Until the window is shut: bytes are queued, and nothing moves any more.
+        // Until the window is closed: bytes are queued, and their number stays the same.
         let queue = wait("a shut window", || {
             let before = queued(&testbed);
             std::thread::sleep(Duration::from_millis(50));
@@ -277,7 +279,7 @@ fn orders_queued_behind_a_shut_window_never_arrive_as_they_were() {
     }
 }
 
-/// A limit, with an engine that sends one order after the other has arrived: exactly N cross.
+/// A limit, and one order after the other: exactly N cross.
 #[test]
 fn orders_one_by_one_trip_at_the_limit() {
     require_root!();
@@ -296,10 +298,10 @@ fn orders_one_by_one_trip_at_the_limit() {
     assert_eq!(testbed.counters(1).passed[ORDER], 137);
 }
 
-/// A limit, with bursts as QuickFIX sends them, with Nagle's algorithm (its default) and without: many orders in a
-/// segment, and orders cut in two. The segment that would pass the limit is withheld whole, so fewer than N may cross,
-/// never more. An order whose beginning has crossed counts; where its end is in the withheld segment the venue never has
-/// it.
+/// A limit, and bursts as QuickFIX sends them, with Nagle's algorithm (its default) and without: many orders
+/// in a segment, and orders cut in two. The segment that would exceed the limit is withheld as a whole, so
+/// fewer than N may cross, and never more. An order counts if its beginning has crossed; if its end is in the
+/// withheld segment, the venue never has the order.
 #[test]
 fn bursts_trip_at_or_below_the_limit() {
     require_root!();
@@ -319,7 +321,7 @@ fn bursts_trip_at_or_below_the_limit() {
         assert_eq!(venue.orders_in(START), orders(1..=came, false));
         assert!((1..=137).contains(&passed), "{passed} passed");
         assert!(u64::from(came) == passed || u64::from(came) + 1 == passed, "{came} came, {passed} passed");
-        // It is latched: the replay is withheld too.
+        // The trip is latched: the replay is withheld too.
         firm.wait_for("logout", at_firm);
         assert_eq!(testbed.counters(1).passed[ORDER], passed);
         assert_eq!(venue.orders_in(START).len() as u32, came);

@@ -1,4 +1,4 @@
-//! A large policy and a full connection table: what they take in memory, what they cost a packet, and how long it takes to look.
+//! A policy of many sessions and a full connection table: memory, cost of a packet, and time of `status`.
 
 use breaker_tests::cli;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,13 +19,14 @@ use rustix::process::{Pid, Signal, kill_process};
 const SESSIONS: usize = 1_000;
 const GROUPS: usize = 64;
 const CONNECTIONS: usize = 60_000;
-/// How much dearer a packet may become: nothing is searched for, and what is looked up is looked up by its number or its hash.
+/// Largest ratio of a packet's cost. Look-ups are by number or by hash, never by a search.
 const FLAT: f64 = 1.5;
-/// The same where memory must be fetched for each packet: of a connection, of three scopes and of the rings of their limits.
+/// Largest ratio if the memory of the connection, of three scopes and of their limits' rings is in no cache.
 const COLD: f64 = 10.0;
 const ROUNDS: usize = 7;
 const SINGLES: usize = 3_000;
-/// How long it may take to look. A build that is not optimised is several times slower, and runs beside other tests.
+/// Largest time of `status`. A build without optimisation is several times slower, and runs beside other
+/// tests.
 const LOOK: Duration = Duration::from_millis(if cfg!(debug_assertions) { 3_000 } else { 100 });
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -83,7 +84,7 @@ fn the_maps_take_no_more_memory_than_check_says() {
         if more.is_empty() {
             text = text.replace(", { class = \"reject\", max = 50, per = \"1m\" }", "");
         }
-        let load = ManySessions::of(&format!("{more}{text}"), sessions, CONNECTIONS);
+        let load = ManySessions::with_policy(&format!("{more}{text}"), sessions, CONNECTIONS);
         let config = load.testbed.config();
         let output = load.testbed.cli(&format!("check --json --config {}", config.display()));
         let said = output.json()["kernel_memory_bytes"].as_u64().expect("a number");
@@ -97,7 +98,7 @@ fn the_maps_take_no_more_memory_than_check_says() {
     }
 }
 
-/// The fastest of some tries.
+/// The fastest of five runs.
 fn fastest<R>(mut look: impl FnMut() -> R) -> (Duration, R) {
     let tries = (0..5).map(|_| {
         let start = Instant::now();
@@ -155,7 +156,7 @@ fn looking_at_it_takes_no_time_to_speak_of() {
     check_metrics(body);
 }
 
-/// promtool finds nothing to object to, where it is installed.
+/// Runs promtool on the metrics, if it is installed.
 fn check_metrics(metrics: &str) {
     let mut command = Command::new("promtool");
     command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -169,7 +170,7 @@ fn check_metrics(metrics: &str) {
     assert!(found.status.success() && text.is_empty(), "promtool: {text:.500}");
 }
 
-/// Sends of 64 KB that cannot be read, and what each takes in the hook, as the kernel counts it.
+/// Measures sends of 64 KB that cannot be read, with the kernel's run-time statistics.
 #[test]
 fn what_cannot_be_read_takes_no_time_to_speak_of() {
     require_root!();

@@ -1,6 +1,6 @@
-//! A second opinion on counts that nobody here wrote: Wireshark's FIX dissector, on what came to the venue.
+//! The counts of breaker compared with those of Wireshark's FIX dissector, on the packets at the venue.
 //!
-//! It is wrong on data fields that hold SOH and where the capture has holes: here there are neither.
+//! The dissector is wrong on data fields with SOH, and on captures with gaps. These captures have neither.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -25,15 +25,15 @@ const POLICY: &str = r#"
 name = "x1"
 remote = ["10.9.0.2:9001", "[fd09::2]:9001"]
 "#;
-/// Every class, types of one and of two letters, and two that no dictionary has.
+/// Every class, types of one and of two characters, and two in no dictionary.
 const TYPES: [&str; 20] = [
     "D", "D", "D", "G", "E", "AB", "s", "U1", "UXYZ", "F", "F", "q", "R", "AE", "H", "V", "8", "0", "1", "n",
 ];
 
-/// How many messages there are of each MsgType.
+/// Number of messages of each MsgType.
 type Counts = BTreeMap<String, u64>;
 
-/// Numbers that look random and are the same each time (xorshift).
+/// Pseudo-random numbers (xorshift), the same in each run.
 struct Rng(u64);
 
 impl Rng {
@@ -45,7 +45,7 @@ impl Rng {
     }
 }
 
-/// dumpcap, which is in the package of tshark, at the venue's interface. Dropping it ends the process.
+/// dumpcap, of the package tshark, at the venue's interface. The process ends when the value is dropped.
 struct Capture {
     child: Child,
     told: BufReader<ChildStderr>,
@@ -53,11 +53,11 @@ struct Capture {
 }
 
 impl Capture {
-    /// Returns when it has begun.
+    /// Starts the capture, and returns when it has begun.
     fn start(venue: &Namespace, file: PathBuf) -> Self {
         let mut command = Command::new("dumpcap");
-        // -B in MiB: room for all of it, so that nothing is lost where dumpcap gets no CPU. -a: it ends also where the
-        // test was killed.
+        // -B is in MiB: room for the whole capture, so that nothing is lost while dumpcap gets no CPU. With
+        // -a it ends also if the test was killed.
         command
             .args([
                 "-i",
@@ -88,7 +88,7 @@ impl Capture {
         Self { child, told, file }
     }
 
-    /// Ends it when it has written all that came before a last datagram. Returns what it says of losses.
+    /// Stops the capture when it holds a last datagram. Returns the line on losses.
     fn finish(mut self, firm: &Namespace) -> String {
         const LAST: &[u8] = b"that was all of it";
         let until = Instant::now() + Duration::from_secs(60);
@@ -107,7 +107,7 @@ impl Capture {
         told
     }
 
-    /// True where this is near the end of the file.
+    /// Returns true if the end of the file contains these bytes.
     fn holds(&self, needle: &[u8]) -> bool {
         let mut file = File::open(&self.file).expect("opening the capture");
         let length = file.metadata().expect("its length").len();
@@ -125,7 +125,7 @@ impl Drop for Capture {
     }
 }
 
-/// Messages of all types, FIX 4.2 to 5.0, of 60 to 700 bytes, and how many there are of each type.
+/// Messages of all types, FIX 4.2 to 5.0, of 60 to 700 bytes, and the number of each type.
 fn mixed(messages: usize, rng: &mut Rng) -> (Vec<u8>, Counts) {
     let (mut bytes, mut counts) = (Vec::new(), Counts::new());
     for id in 0..messages {
@@ -138,17 +138,17 @@ fn mixed(messages: usize, rng: &mut Rng) -> (Vec<u8>, Counts) {
     (bytes, counts)
 }
 
-/// How one connection's bytes are cut into segments.
+/// How the bytes of a connection are cut into segments.
 #[derive(Clone, Copy, Debug)]
 struct Cuts {
-    /// Writes are of 1 to so many bytes.
+    /// Largest write, bytes; the smallest is 1.
     largest: usize,
-    /// False: Nagle's algorithm joins small ones.
+    /// False: Nagle's algorithm joins small writes.
     nodelay: bool,
     messages: usize,
 }
 
-/// Sends mixed messages to the venue over one connection, and returns how many of each type came there.
+/// Sends mixed messages to the venue over one connection. Returns the number of each type that arrived.
 fn converse(testbed: &Testbed, venue: IpAddr, cuts: Cuts, seed: u64) -> Counts {
     let mut rng = Rng(seed);
     let (bytes, counts) = mixed(cuts.messages, &mut rng);
@@ -172,7 +172,7 @@ fn converse(testbed: &Testbed, venue: IpAddr, cuts: Cuts, seed: u64) -> Counts {
     counts
 }
 
-/// How many messages of each type Wireshark finds, by TCP stream.
+/// Number of messages of each type that Wireshark finds, by TCP stream.
 fn dissected(file: &Path) -> BTreeMap<u32, Counts> {
     let mut command = Command::new("tshark");
     command.arg("-r").arg(file).args(["-d", "tcp.port==9001,fix", "-Y", "fix"]);
@@ -230,7 +230,7 @@ fn wireshark_counts_what_the_kernel_counts_however_the_stream_is_cut() {
         println!("{cuts:?}: {:?} in {} segments", counters.passed, counters.packets_passed);
         assert_eq!(found.iter().map(by_class).fold([0; 5], add), counters.passed, "{cuts:?}");
         assert_eq!((counters.withheld, counters.desyncs), ([0; 5], 0));
-        // Which of them connected first is not known.
+        // The order of the connections is not known.
         sent.sort();
         found.sort();
         assert_eq!(found, sent, "{cuts:?}");

@@ -1,16 +1,16 @@
-//! What breaker is to reach, and what of it was found.
+//! The performance aims of breaker, and whether the results meet them.
 
 use super::figures::Row;
 use super::report::Results;
 
-/// One aim, or one figure worth telling.
+/// An aim, or a figure without an aim that is worth a line.
 struct Aim {
     what: &'static str,
     unit: &'static str,
-    /// Places behind the point.
+    /// Decimal places of the figure.
     places: usize,
     bound: Bound,
-    /// The README tells it too.
+    /// Whether the README shows the aim too.
     first: bool,
     found: fn(&Results) -> Option<f64>,
 }
@@ -19,10 +19,10 @@ struct Aim {
 enum Bound {
     Most(f64),
     Least(f64),
-    /// There is none: the figure is worth telling.
-    Told,
+    /// No bound: the figure is shown without a verdict.
+    NoBound,
 }
-use Bound::{Least, Most, Told};
+use Bound::{Least, Most, NoBound};
 
 const fn first(
     what: &'static str,
@@ -53,7 +53,7 @@ const ORDER: &str = "an order, 3 scopes, 4 limits";
 const BREAKER: &str = "breaker, 3 scopes, 4 limits";
 const TRIP: &str = "breaker: `breaker trip`";
 const AGAIN: &str = "the same connection again";
-const CROWD: &str = "sessions: 1000, groups: 64, connections: 60000";
+const LARGEST: &str = "sessions: 1000, groups: 64, connections: 60000";
 
 const AIMS: &[Aim] = &[
     first("another application's segment, against an empty program", Most(5.0), TIMES, |of| {
@@ -83,7 +83,7 @@ const AIMS: &[Aim] = &[
     first("64 KB a send, every order counted", Least(0.6), OF_NOTHING, |of| {
         against(of, "throughput", "64 KB a send")
     }),
-    first("new segments of an order each through XDP, one core", Told, ("million a second", 1), |of| {
+    first("new segments of an order each through XDP, one core", NoBound, ("million a second", 1), |of| {
         Some(1e3 / of.row("inline", "breaker: new segments")?.median())
     }),
     aim("the switch's write alone, to the last order byte, p50", Most(0.05), ("ms", 3), |of| {
@@ -96,30 +96,30 @@ const AIMS: &[Aim] = &[
         let late = tables
             .iter()
             .map(|table| table.cell(TRIP, "orders that left after it returned, most")?.parse::<f64>().ok());
-        // Of both tables, or of none.
+        // Of both tables, or none.
         late.collect::<Option<Vec<_>>>()?.into_iter().reduce(f64::max)
     }),
     aim("an order with 1,000 sessions, against one session", Most(1.25), TIMES, |of| grown(of, 1_000.0)),
     first("an order among 60,000 connections, against one connection", Most(1.25), TIMES, |of| {
         grown(of, 60_000.0)
     }),
-    aim("`breaker status`, 1,000 sessions, p50", Most(20.0), ("ms", 1), |of| look(of, "status", 0)),
+    aim("`breaker status`, 1,000 sessions, p50", Most(20.0), ("ms", 1), |of| status_time(of, "status", 0)),
     aim("`breaker status --json`, 1,000 sessions, p50", Most(20.0), ("ms", 1), |of| {
-        look(of, "status --json", 0)
+        status_time(of, "status --json", 0)
     }),
     aim("`breaker status`, with 60,000 connections too", Most(20.0), ("ms", 1), |of| {
-        look(of, "status", 60_000)
+        status_time(of, "status", 60_000)
     }),
     aim("`breaker status --json`, with 60,000 connections too", Most(20.0), ("ms", 1), |of| {
-        look(of, "status --json", 60_000)
+        status_time(of, "status --json", 60_000)
     }),
     aim("an agent's memory, 1,000 sessions and 60,000 connections", Most(20.0), MIB, |of| {
-        Some(of.row("size", &format!("agent: {CROWD}"))?.median())
+        Some(of.row("size", &format!("agent: {LARGEST}"))?.median())
     }),
     aim("the binary", Most(10.0), MIB, |of| Some(of.row("size", "breaker")?.median())),
 ];
 
-/// What stands at a mark of these names in a document; `None` for other names.
+/// The text for a mark with one of these names; `None` for other names.
 pub fn part(results: &Results, name: &str) -> Option<String> {
     match name {
         "aims" => Some(table(results, |_| true)),
@@ -141,7 +141,7 @@ impl Aim {
         let (wanted, is_met) = match self.bound {
             Most(most) => (format!("at most {most} {unit}"), found.map(|found| found <= most)),
             Least(least) => (format!("at least {least} {unit}"), found.map(|found| found >= least)),
-            Told => (String::new(), None),
+            NoBound => (String::new(), None),
         };
         let met = is_met.map_or("", |is_met| if is_met { "met" } else { "**not met**" });
         format!(
@@ -157,7 +157,7 @@ fn above(row: &Row, zero: &Row) -> f64 {
 }
 
 fn one(of: &Results) -> Option<f64> {
-    // The other row of an empty program is of the same packet again and again.
+    // The other row of an empty program repeats the same packet.
     Some(above(of.row("hook", ORDER)?, of.rows("hook", EMPTY).last()?))
 }
 
@@ -174,7 +174,7 @@ fn trip(of: &Results, share: f64) -> Option<f64> {
     Some(of.row("kill", &format!("{TRIP}: last byte"))?.quantile(share))
 }
 
-/// What an order of the same connection costs there on a curve of crowds, against the curve's start.
+/// Ratio of an order's cost at the end of a curve to that at its start, on one connection.
 fn grown(of: &Results, at: f64) -> Option<f64> {
     let tables = &of.sections.get("growth")?.tables;
     let curves =
@@ -183,7 +183,7 @@ fn grown(of: &Results, at: f64) -> Option<f64> {
     Some(curve.last()?.ratio(curve[0]))
 }
 
-fn look(of: &Results, verb: &str, connections: usize) -> Option<f64> {
+fn status_time(of: &Results, verb: &str, connections: usize) -> Option<f64> {
     let what = format!("{verb}: sessions: 1000, groups: 64, connections: {connections}");
     Some(of.row("size", &what)?.median())
 }
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(line(Most(5.0), Some(5.0)), "| a | at most 5 ns | 5 ns | met |\n");
         assert_eq!(line(Most(5.0), Some(5.1)), "| a | at most 5 ns | 5 ns | **not met** |\n");
         assert_eq!(line(Least(0.97), Some(0.9)), "| a | at least 0.97 ns | 1 ns | **not met** |\n");
-        assert_eq!(line(Told, Some(7.0)), "| a |  | 7 ns |  |\n");
+        assert_eq!(line(NoBound, Some(7.0)), "| a |  | 7 ns |  |\n");
         assert_eq!(line(Most(5.0), None), "| a | at most 5 ns | not measured |  |\n");
     }
 

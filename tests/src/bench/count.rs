@@ -1,4 +1,4 @@
-//! What counts orders rightly: coalesced, cut anywhere, and retransmitted.
+//! Which alternatives count orders correctly: coalesced, cut at random, and retransmitted.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -10,13 +10,13 @@ use super::figures::spread;
 use super::order::{LENGTH, orders};
 use super::report::Table;
 use super::scale::Scale;
-use super::shell::fed;
+use super::shell::run_with_input;
 use crate::rng::Rng;
 
-/// Loses packets behind whatever counts.
+/// Drops packets behind the alternative.
 const LOSSY: &str = "table ip loss { chain input { type filter hook input priority 0; tcp dport 9001 numgen random mod 100 < 3 drop; }; }";
 
-/// A way to send orders.
+/// A pattern in which orders are sent.
 struct SendPattern {
     name: &'static str,
     orders: usize,
@@ -62,7 +62,7 @@ fn counted(kind: Kind, pattern: &SendPattern, seed: u64) -> Result<u64, Unavaila
     let server = CountingServer::listen(alternative.venue(), false);
     let mut stream = alternative.connect();
     if pattern.name.contains("loss") {
-        fed(alternative.venue(), "nft -f -", LOSSY)?;
+        run_with_input(alternative.venue(), "nft -f -", LOSSY)?;
     }
     (pattern.send)(&mut stream, &server, &orders(0, pattern.orders), seed);
     server.wait((pattern.orders * LENGTH) as u64);
@@ -81,7 +81,7 @@ fn cut(stream: &mut TcpStream, server: &CountingServer, orders: &[u8], seed: u64
         (piece, rest) = rest.split_at(rest.len().min(1 + rng.below(3 * LENGTH as u64) as usize));
         stream.write_all(piece).expect("sending");
         sent += piece.len() as u64;
-        // So that it is a segment of its own.
+        // So that the piece is a segment of its own.
         server.wait(sent);
     }
 }
@@ -89,7 +89,8 @@ fn cut(stream: &mut TcpStream, server: &CountingServer, orders: &[u8], seed: u64
 fn lost(stream: &mut TcpStream, server: &CountingServer, orders: &[u8], _: u64) {
     for (number, order) in orders.chunks(LENGTH).enumerate() {
         stream.write_all(order).expect("sending");
-        // A moment for it to come, so that most are segments of their own; but what follows a loss is not held back by it.
+        // Most orders become segments of their own, and an order behind a loss does not wait for the
+        // retransmit.
         let until = Instant::now() + Duration::from_millis(1);
         while server.bytes() < ((number + 1) * LENGTH) as u64 && Instant::now() < until {
             std::hint::spin_loop();

@@ -1,4 +1,4 @@
-//! A venue that only counts bytes, or sends back what comes.
+//! A venue that counts bytes, or echoes them.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -11,20 +11,21 @@ use breaker_user::testbed::{Namespace, TwoHosts};
 use super::alternative::PORT;
 use crate::cpu::pin_to_cpu;
 
-/// See the module.
+/// Number of received bytes.
 pub struct CountingServer(Arc<AtomicU64>);
 
-/// Where the echo runs.
+/// CPU of the echo.
 const ECHO_CPU: usize = 1;
 
 impl CountingServer {
-    /// Listens at the venue, for one connection after the other. With `echo` all that comes goes back, from [`ECHO_CPU`].
+    /// Listens at the venue and serves one connection after the other. With `echo` all bytes go back, from
+    /// [`ECHO_CPU`].
     pub fn listen(venue: &Namespace, echo: bool) -> Self {
         let listener = venue.run(|| TcpListener::bind(TwoHosts::venue_socket(PORT))).expect("listening");
         let count = Arc::new(AtomicU64::new(0));
         let counted = count.clone();
         venue.spawn(move || {
-            // Round trips of one kind: a peer on the sender's own CPU answers in a third of the time.
+            // An echo on the sender's own CPU answers in a third of the time.
             if echo {
                 pin_to_cpu(ECHO_CPU);
             }
@@ -42,12 +43,12 @@ impl CountingServer {
         Self(count)
     }
 
-    /// Bytes that have come.
+    /// Number of bytes received.
     pub fn bytes(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Waits until that many have come.
+    /// Waits until that many bytes are received, for at most 60 s.
     pub fn wait(&self, bytes: u64) {
         let until = Instant::now() + Duration::from_secs(60);
         while self.bytes() < bytes {

@@ -1,7 +1,8 @@
-//! Writes what was found into the documents: tables, pictures and whether the aims are met, all from the file of results, so that no
-//! figure in a document is another than there.
+//! Writes the results into the documents: tables, pictures, and whether the aims are met. Every figure comes
+//! from the file of results.
 //!
-//! A document says where: between `<!-- bench: NAME -->` and `<!-- end -->`, the name one of a section, or of [`aims`].
+//! The text between `<!-- bench: NAME -->` and `<!-- end -->` is generated. NAME is a section of the bench,
+//! or a part of [`aims`].
 
 use std::fs;
 use std::ops::RangeInclusive;
@@ -10,15 +11,15 @@ use std::path::{Path, PathBuf};
 use super::report::{Picture, Results, Table};
 use super::{aims, draw};
 
-/// Documents that have such places, in the repository.
+/// The documents with generated parts, in the repository.
 const DOCUMENTS: [&str; 2] = ["docs/performance.md", "README.md"];
-/// Where the pictures are, beside the first of them.
+/// Directory of the pictures, beside the first document.
 const PICTURES: &str = "pictures";
 const END: &str = "<!-- end -->";
-/// What the end of a curve that is flat costs against its start: less differs between two runs.
+/// Ratio of the end of a curve to its start at which the curve is called flat. Two runs differ by as much.
 const FLAT: RangeInclusive<f64> = 0.8..=1.25;
 
-/// Renews the documents and pictures of the repository from its results.
+/// Generates the parts and pictures of a repository from its results.
 pub fn renew(repository: &Path) {
     for (path, text) in all(repository) {
         fs::create_dir_all(path.parent().expect("a directory")).expect("making a directory");
@@ -26,7 +27,7 @@ pub fn renew(repository: &Path) {
     }
 }
 
-/// What they are by the results.
+/// Path and content of all generated files.
 fn all(repository: &Path) -> Vec<(PathBuf, String)> {
     let results = Results::read(&repository.join("bench/results.json"));
     let renewed = DOCUMENTS.map(|document| {
@@ -43,7 +44,7 @@ fn all(repository: &Path) -> Vec<(PathBuf, String)> {
     renewed.into_iter().chain(pictures).collect()
 }
 
-/// The text with something new between each pair of marks.
+/// The text with a new part between each pair of marks.
 fn filled(text: &str, part: impl Fn(&str) -> String) -> String {
     let mut pieces = text.split("<!-- bench: ");
     let mut made = pieces.next().unwrap_or_default().to_owned();
@@ -56,7 +57,7 @@ fn filled(text: &str, part: impl Fn(&str) -> String) -> String {
     made
 }
 
-/// What stands at the mark of this name.
+/// The part for a mark of this name.
 fn part(results: &Results, name: &str) -> String {
     if let Some(part) = aims::part(results, name) {
         return part;
@@ -68,7 +69,7 @@ fn part(results: &Results, name: &str) -> String {
     format!("{}\n\n{}", section.origin(), tables.join("\n"))
 }
 
-/// A table; behind its picture and what that shows, where it has one.
+/// A table, behind its picture and a sentence on its curves, if it has one.
 fn shown(table: &Table) -> String {
     let Some(Picture { name, x, y, why }) = &table.picture else { return table.markdown() };
     let curves = table.curves();

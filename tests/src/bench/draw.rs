@@ -1,5 +1,5 @@
-//! Draws a curve: a line through its places, each beside the first of all, and every round a dot. What grows is on a
-//! logarithmic axis, what it costs on one from zero.
+//! Draws a curve as SVG: a line through the medians, each relative to the first one, and a dot for every
+//! round. The horizontal axis is logarithmic, the vertical one begins at zero.
 
 use std::error::Error;
 
@@ -15,12 +15,12 @@ const INK: RGBColor = RGBColor(0x1f, 0x23, 0x28);
 const GRID: RGBColor = RGBColor(0xd8, 0xde, 0xe4);
 const LINES: [RGBColor; 3] =
     [RGBColor(0x1f, 0x77, 0xd0), RGBColor(0xe0, 0x6c, 0x10), RGBColor(0x2c, 0xa0, 0x5a)];
-/// For whom prefers dark pages: the same with other paper, ink and grid.
+/// Colours of paper, ink and grid for readers who prefer dark pages.
 const DARK: &str = "<style>@media (prefers-color-scheme: dark) { [fill=\"#FFFFFF\"] { fill: #0d1117 } \
                     [fill=\"#1F2328\"] { fill: #e6edf3 } [stroke=\"#1F2328\"] { stroke: #e6edf3 } \
                     [stroke=\"#D8DEE4\"] { stroke: #30363d } }</style>";
 
-/// The curve of a table as SVG; `None` where it has none.
+/// The curve of a table as SVG; `None` if it has none.
 pub fn svg(table: &Table) -> Option<String> {
     let picture = table.picture.as_ref()?;
     let mut svg = String::new();
@@ -88,7 +88,7 @@ fn draw(svg: &mut String, picture: &Picture, curves: &[Vec<&Row>]) -> Result<(),
     Ok(())
 }
 
-/// A number with its thousands apart.
+/// A number with its thousands separated by commas.
 pub fn grouped(number: f64) -> String {
     let digits = format!("{number:.0}");
     let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();

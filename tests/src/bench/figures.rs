@@ -1,16 +1,16 @@
-//! Figures of several rounds, and what is said of them: medians, and ratios within a round.
+//! Figures of several rounds: medians, and ratios within a round.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// What was measured, and its figure in each round.
+/// A measured quantity with one figure a round.
 #[derive(Clone, Deserialize)]
 pub struct Row {
-    /// What.
+    /// Name of the quantity.
     pub what: String,
-    /// Where on a curve: at so many sessions, say.
+    /// Position on a curve, for example the number of sessions.
     pub at: Option<f64>,
-    /// Of the figures.
+    /// Unit of the figures.
     pub unit: String,
     /// One figure a round.
     pub rounds: Vec<f64>,
@@ -32,23 +32,23 @@ impl Row {
         median(self.rounds.clone())
     }
 
-    /// The median over the rounds of the ratio within each: the machine's speed may change between rounds.
+    /// The median of the ratios within each round. The speed of a machine changes between rounds.
     pub fn ratio(&self, zero: &Self) -> f64 {
         median(self.rounds.iter().zip(&zero.rounds).map(|(one, zero)| one / zero).collect())
     }
 
-    /// What it is by the median ratio to another within a round, and that one's median: two rows that were measured side by side compare
-    /// so whatever the machine's speed was in most rounds of each.
+    /// The median ratio to another row, times that row's median. Rows that are measured in turns compare so
+    /// at any speed of the machine.
     pub fn beside(&self, first: &Self) -> f64 {
         self.ratio(first) * first.median()
     }
 
-    /// The smallest of the rounds that this share of them does not exceed.
+    /// The smallest figure that this share of the rounds does not exceed.
     pub fn quantile(&self, share: f64) -> f64 {
         quantile(self.rounds.clone(), share)
     }
 
-    /// All of it.
+    /// The row as JSON, rounded to three decimal places.
     pub fn json(&self) -> Value {
         let short = |figure: f64| (figure * 1e3).round() / 1e3;
         let rounds: Vec<f64> = self.rounds.iter().copied().map(short).collect();
@@ -61,19 +61,19 @@ impl Row {
     }
 }
 
-/// The middle one; of none, nothing that compares.
+/// The median; NaN if there are no values.
 pub fn median(values: Vec<f64>) -> f64 {
     quantile(values, 0.5)
 }
 
-/// The smallest value that this share of the values does not exceed. Of none, nothing that compares.
+/// The smallest value that this share of the values does not exceed; NaN if there are no values.
 pub fn quantile(mut values: Vec<f64>, share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);
     values.get(((values.len() as f64 * share) as usize).min(last)).copied().unwrap_or(f64::NAN)
 }
 
-/// What several runs found, in one cell: numbers as the least and the most, words as they are.
+/// The results of several runs in one cell: numbers as a range, words as alternatives.
 pub fn spread(found: &[String]) -> String {
     let numbers: Option<Vec<u64>> = found.iter().map(|found| found.parse().ok()).collect();
     if let Some(numbers) = numbers

@@ -1,5 +1,6 @@
-//! Inline mode over veth: frames with one order each from a packet socket at the trading host, through a gateway, counted where they
-//! arrive. Sender, gateway and arrival share one core, as the kernel has it on a veth: the figures are of all three together.
+//! Inline mode over veth: frames with one order each from a packet socket at the trading host, through a
+//! gateway, counted on arrival. Sender, gateway and arrival share one CPU, as the kernel runs a veth. The
+//! figures are of all three together.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use super::inline::venue;
 use super::order::{LENGTH, TYPE_AT, order};
 use super::report::Table;
 use super::scale::Scale;
-use super::shell::fed;
+use super::shell::run_with_input;
 use crate::allow_list::AllowList;
 use crate::cpu::pin_to_cpu;
 use crate::empty_program::EmptyProgram;
@@ -21,18 +22,18 @@ use crate::packet_socket::PacketSocket;
 
 /// Frames of one system call.
 const BATCH: usize = 64;
-/// Where the sequence number is in a frame of Ethernet and IPv4 without options.
+/// Bytes of the sequence number in a frame of Ethernet and IPv4 without options.
 const SEQ: std::ops::Range<usize> = 38..42;
 
-/// What stands on the gateway.
-enum Guard {
+/// The filter on the gateway.
+enum Filter {
     Nothing(Gateway),
     EmptyProgram(Gateway, #[expect(dead_code, reason = "attached for as long as it is here")] EmptyProgram),
     AllowList(Gateway, #[expect(dead_code, reason = "attached for as long as it is here")] AllowList),
     Breaker(Inline),
 }
 
-impl Guard {
+impl Filter {
     fn network(&self) -> &Gateway {
         match self {
             Self::Nothing(network) | Self::EmptyProgram(network, _) | Self::AllowList(network, _) => network,
@@ -41,34 +42,36 @@ impl Guard {
     }
 }
 
-/// A gateway with something on it, and what its sender sends next.
-struct Lane {
+/// A gateway with a filter, and the next frames of its sender.
+struct Candidate {
     what: &'static str,
-    guard: Guard,
+    filter: Filter,
     socket: PacketSocket,
     frames: Vec<Vec<u8>>,
     seq: u32,
 }
 
-/// What came of a blast.
-struct Blast {
+/// Result of a burst of frames.
+struct Burst {
     per_second: f64,
     arrived: f64,
 }
 
 /// The section.
 pub fn tables(scale: &Scale) -> Vec<Table> {
-    let mut lanes = lanes();
-    let mut rates: Vec<Row> = lanes.iter().map(|lane| Row::new(lane.what, "frames/s")).collect();
-    let mut arrivals: Vec<Row> = lanes.iter().map(|lane| Row::new(lane.what, "share that arrived")).collect();
-    for lane in &mut lanes {
-        lane.blast(BATCH * 8);
+    let mut candidates = candidates();
+    let mut rates: Vec<Row> =
+        candidates.iter().map(|candidate| Row::new(candidate.what, "frames/s")).collect();
+    let mut arrivals: Vec<Row> =
+        candidates.iter().map(|candidate| Row::new(candidate.what, "share that arrived")).collect();
+    for candidate in &mut candidates {
+        candidate.burst(BATCH * 8);
     }
     for _ in 0..scale.short_rounds {
-        for ((lane, rate), arrived) in lanes.iter_mut().zip(&mut rates).zip(&mut arrivals) {
-            let blast = lane.blast(scale.frames);
-            rate.rounds.push(blast.per_second);
-            arrived.rounds.push(blast.arrived);
+        for ((candidate, rate), arrived) in candidates.iter_mut().zip(&mut rates).zip(&mut arrivals) {
+            let burst = candidate.burst(scale.frames);
+            rate.rounds.push(burst.per_second);
+            arrived.rounds.push(burst.arrived);
         }
     }
     let title = format!(
@@ -96,34 +99,34 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
         ]);
     }
     table.keep(rates.iter().chain(&arrivals));
-    for lane in &lanes {
-        lane.check();
+    for candidate in &candidates {
+        candidate.check();
     }
     vec![table]
 }
 
-fn lanes() -> Vec<Lane> {
+fn candidates() -> Vec<Candidate> {
     let new = || Gateway::new(Offloads::None).expect("making namespaces");
-    let mut lanes = vec![
-        Lane::new("nothing", Guard::Nothing(new())),
-        Lane::new("nothing again (A/A)", Guard::Nothing(new())),
+    let mut candidates = vec![
+        Candidate::new("nothing", Filter::Nothing(new())),
+        Candidate::new("nothing again (A/A)", Filter::Nothing(new())),
     ];
     let network = new();
     let empty = network.gateway.run(|| EmptyProgram::open().attach(Gateway::INSIDE));
-    lanes.push(Lane::new("empty XDP", Guard::EmptyProgram(network, empty)));
+    candidates.push(Candidate::new("empty XDP", Filter::EmptyProgram(network, empty)));
     let network = new();
     let allow = network.gateway.run(|| AllowList::open(venue()).attach(Gateway::INSIDE));
-    lanes.push(Lane::new("allow-list XDP", Guard::AllowList(network, allow)));
+    candidates.push(Candidate::new("allow-list XDP", Filter::AllowList(network, allow)));
     let network = new();
-    fed(&network.gateway, "nft -f -", &count_orders("forward")).expect("loading the rules");
-    lanes.push(Lane::new("nftables, counts `35=D` at its place", Guard::Nothing(network)));
+    run_with_input(&network.gateway, "nft -f -", &count_orders("forward")).expect("loading the rules");
+    candidates.push(Candidate::new("nftables, counts `35=D` at its place", Filter::Nothing(network)));
     for (what, hook) in [("breaker, native XDP", Hook::Native), ("breaker, generic XDP", Hook::Generic)] {
-        lanes.push(Lane::new(what, Guard::Breaker(Inline::inline(hook, Offloads::None, POLICY))));
+        candidates.push(Candidate::new(what, Filter::Breaker(Inline::inline(hook, Offloads::None, POLICY))));
     }
-    lanes
+    candidates
 }
 
-/// Rules that look for an order at the beginning of a segment's payload, and count.
+/// Rules that match an order at the start of a segment's payload, and count it.
 fn count_orders(hook: &str) -> String {
     format!(
         "table ip bench {{ chain orders {{ type filter hook {hook} priority 0; tcp dport 9001 @ih,{},32 0x33353d44 counter; }}; }}",
@@ -131,7 +134,7 @@ fn count_orders(hook: &str) -> String {
     )
 }
 
-/// Gives a frame another sequence number, and the checksum that goes with it (RFC 1624, 3).
+/// Gives a frame another sequence number, and updates the checksum (RFC 1624, section 3).
 fn renumber(frame: &mut [u8], seq: u32) {
     const CHECKSUM: usize = SEQ.start + 12;
     let halves = |word: u32| (word & 0xffff) + (word >> 16);
@@ -142,12 +145,12 @@ fn renumber(frame: &mut [u8], seq: u32) {
     frame[CHECKSUM..CHECKSUM + 2].copy_from_slice(&(!halves(halves(sum)) as u16).to_be_bytes());
 }
 
-impl Lane {
-    fn new(what: &'static str, guard: Guard) -> Self {
-        let network = guard.network();
-        // The venue's kernel knows of no such connection: what came is counted, and goes no further.
+impl Candidate {
+    fn new(what: &'static str, filter: Filter) -> Self {
+        let network = filter.network();
+        // The venue has no such connection: frames are counted and dropped.
         let quiet = "table netdev bench { chain quiet { type filter hook ingress device eth1 priority 0; ip protocol tcp drop; }; }";
-        fed(&network.venue, "nft -f -", quiet).expect("loading the rules");
+        run_with_input(&network.venue, "nft -f -", quiet).expect("loading the rules");
         let own = network.firm.hardware_address(TwoHosts::INTERFACE).expect("an address of its own");
         let next = network.gateway.hardware_address(Gateway::INSIDE).expect("the gateway's address");
         let socket = PacketSocket::bypass_qdisc(&network.firm, TwoHosts::INTERFACE);
@@ -159,13 +162,13 @@ impl Lane {
         };
         socket.send(&frame(0, b"", 2));
         let frames = (0..BATCH).map(|id| frame(0, &order(id), 0x18)).collect();
-        Self { what, guard, socket, frames, seq: 1 }
+        Self { what, filter, socket, frames, seq: 1 }
     }
 
     /// Sends frames, and waits until no more of them arrive.
-    fn blast(&mut self, frames: usize) -> Blast {
+    fn burst(&mut self, frames: usize) -> Burst {
         let (socket, batch, seq) = (&self.socket, &mut self.frames, &mut self.seq);
-        let network = self.guard.network();
+        let network = self.filter.network();
         let before = received(&network.venue);
         let elapsed = network.firm.run(move || {
             pin_to_cpu(0);
@@ -181,12 +184,12 @@ impl Lane {
         });
         let arrived = settled(&network.venue) - before;
         let sent = frames / BATCH * BATCH;
-        Blast { per_second: arrived as f64 / elapsed.as_secs_f64(), arrived: arrived as f64 / sent as f64 }
+        Burst { per_second: arrived as f64 / elapsed.as_secs_f64(), arrived: arrived as f64 / sent as f64 }
     }
 
-    /// What is measured was at work.
+    /// Asserts that the filter has counted the frames.
     fn check(&self) {
-        if let Guard::Breaker(testbed) = &self.guard {
+        if let Filter::Breaker(testbed) = &self.filter {
             let (passed, arrived) = (testbed.counters(1).passed[0], received(&testbed.network.venue));
             assert!(
                 passed * 100 >= arrived * 99,
@@ -194,14 +197,14 @@ impl Lane {
                 self.what
             );
         } else if self.what.starts_with("nftables") {
-            let rules =
-                fed(&self.guard.network().gateway, "nft list ruleset", "").expect("listing the rules");
+            let rules = run_with_input(&self.filter.network().gateway, "nft list ruleset", "")
+                .expect("listing the rules");
             assert!(!rules.contains("counter packets 0 "), "nftables saw no order: {rules}");
         }
     }
 }
 
-/// Frames that came at the venue's interface.
+/// Number of frames received at the interface of the venue.
 fn received(venue: &Namespace) -> u64 {
     let path = format!("/sys/class/net/{}/statistics/rx_packets", TwoHosts::INTERFACE);
     venue.run(|| std::fs::read_to_string(path)).expect("reading a counter").trim().parse().expect("a number")

@@ -1,4 +1,4 @@
-//! What a packet costs in the hook at tc egress, beside an empty program (BPF_PROG_TEST_RUN).
+//! The cost of a packet at tc egress, relative to an empty program (BPF_PROG_TEST_RUN).
 
 use std::net::SocketAddr;
 
@@ -15,7 +15,8 @@ use crate::sequence::SequenceAdvancer;
 use crate::test_run::{TestRunnable, run};
 use crate::testbed::Testbed;
 
-/// Three scopes with four limits that nothing reaches, and whose windows are full and over many times in a round.
+/// Three scopes with four limits. No limit is reached, and each window is filled and over many times in a
+/// round.
 pub const POLICY: &str = r#"
 limits = [{ class = "order", max = 3000000, per = "100ms" }]
 [[group]]
@@ -28,22 +29,23 @@ groups = ["desk"]
 limits = [{ class = "order", max = 3000000, per = "100ms" }, { class = "message", max = 3000000, per = "100ms" }]
 "#;
 
-/// The same with limits so small that they keep the time of each message, and as far away when packets come one by one.
+/// [`POLICY`] with limits small enough that the time of each message is kept. They are not reached either,
+/// because packets run one by one.
 fn kept() -> String {
     POLICY.replace("max = 3000000, per = \"100ms\"", &format!("max = {KEPT}, per = \"1ms\""))
 }
 
-/// A limit up to 2,046 keeps each time.
+/// A limit of at most 2,046 keeps the time of each message.
 const KEPT: u32 = 2_000;
 
-/// A segment of a session, as a Linux host sends it: with time stamps.
+/// A segment of a session as a Linux host sends it, with time stamps.
 pub fn segment(from: SocketAddr, port: u16, seq: u32, payload: &[u8]) -> Frame {
     let mut frame = Frame::new(from, SocketAddr::new(TwoHosts::VENUE, port), seq, payload);
     frame.options = 12;
     frame
 }
 
-/// A test run's mean time, ns.
+/// Mean time of a test run, ns.
 pub fn mean(program: &impl TestRunnable, frame: &[u8], repeat: u32) -> f64 {
     run(program, frame, repeat).ns as f64
 }
@@ -103,7 +105,8 @@ fn hot(scale: &Scale, empty: &SchedClassifier, program: &SchedClassifier) -> Tab
     table
 }
 
-/// Packets that cost what they do only once: each run has the next sequence number, and giving it that is in all rows.
+/// Packets that have their full cost only once: each run has the next sequence number. Its increment is in
+/// all rows.
 fn single(scale: &Scale, empty: &SchedClassifier, program: &SchedClassifier) -> Table {
     let (order, heartbeat) = (order(1), sized("0", 1, 100));
     let ten = order.repeat(10);
@@ -118,10 +121,10 @@ fn single(scale: &Scale, empty: &SchedClassifier, program: &SchedClassifier) -> 
     let mut seq = 1u32;
     for _ in 0..scale.rounds {
         for ((row, (_, _, payload)), fresh) in rows.iter_mut().zip(&cases).zip(&fresh) {
-            // A new connection: its SYN, so that the next sequence number is this one.
+            // A new connection: the next sequence number after this SYN is `seq`.
             mean(program, &local(9001, seq.wrapping_sub(1), b"").with_flags(2).bytes(), 1);
             let length = payload.len() as u32;
-            // The first segment that `fresh` makes is the one behind the frame that it is given.
+            // The first segment of the run is the one behind this frame.
             let frame = local(9001, seq.wrapping_sub(length), payload).bytes();
             row.rounds.push(mean(fresh.classifier(), &frame, scale.repeat));
             seq = seq.wrapping_add(length.wrapping_mul(scale.repeat));
@@ -142,7 +145,7 @@ fn single(scale: &Scale, empty: &SchedClassifier, program: &SchedClassifier) -> 
     table
 }
 
-/// One run at a time, as often as limits allow that keep each time: what comes between has the caches too.
+/// One run at a time, as often as limits with kept times allow. Other code uses the caches between two runs.
 fn once(scale: &Scale, empty: &SchedClassifier, program: &SchedClassifier) -> Table {
     let order = order(1);
     let mut rows = ["empty program, once", "an order, 3 scopes, 4 limits that keep its time, once"]

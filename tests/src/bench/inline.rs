@@ -1,7 +1,8 @@
-//! Inline mode: frames with an order through XDP, a second and core (BPF_PROG_TEST_RUN).
+//! Inline mode: frames with an order through XDP, per second and core (BPF_PROG_TEST_RUN).
 //!
-//! A test run shows the program one buffer over and over, which to breaker is a retransmit. The honest figure is that of new
-//! segments: the program `fresh` raises the sequence number in the buffer and goes on into the one that is measured, for all alike.
+//! A test run repeats one buffer, which breaker sees as a retransmit. The program `fresh` raises the sequence
+//! number in the buffer and tail-calls the measured program, so that each frame is a new segment. Its cost is
+//! in all rows.
 
 use std::net::{SocketAddr, SocketAddrV4};
 
@@ -21,10 +22,10 @@ use crate::gateway::{Gateway, Hook, Inline, Offloads};
 use crate::sequence::SequenceAdvancer;
 use crate::testbed::Testbed;
 
-/// What the connection of the policy's session comes from, and to.
+/// Trading host's end of the connection.
 const FROM: SocketAddr = SocketAddr::new(Gateway::ENGINE[0], 40_000);
 
-/// Where the session of the policy goes.
+/// Venue's end of the connection.
 pub fn venue() -> SocketAddrV4 {
     match TwoHosts::venue_socket(9001) {
         SocketAddr::V4(place) => place,
@@ -67,7 +68,7 @@ fn measure(scale: &Scale, programs: [(&str, &Xdp); 3]) -> Table {
         let start = 1 + round.wrapping_mul(scale.repeat).wrapping_mul(LENGTH as u32);
         for ((row, fresh), (_, program)) in rows.iter_mut().zip(&fresh).zip(&programs) {
             open(program, start);
-            // The first segment that `fresh` makes is the one behind the frame that it is given.
+            // The first segment of the run is the one behind this frame.
             row[0].rounds.push(mean(
                 fresh.xdp(),
                 &frame(start.wrapping_sub(LENGTH as u32)).bytes(),
@@ -102,7 +103,7 @@ fn measure(scale: &Scale, programs: [(&str, &Xdp); 3]) -> Table {
     table
 }
 
-/// A new connection: its SYN, so that the next sequence number is this one.
+/// Opens a connection by its SYN, so that the next sequence number is `seq`.
 fn open(program: &Xdp, seq: u32) {
     let syn: Frame = segment(FROM, 9001, seq.wrapping_sub(1), b"").with_flags(2);
     mean(program, &syn.bytes(), 1);

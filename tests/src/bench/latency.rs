@@ -1,4 +1,4 @@
-//! The round trip of an order that the venue sends back.
+//! The round trip of an order that the venue echoes.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -36,7 +36,7 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
     for round in 0..=scale.short_rounds {
         for (stream, rows) in &mut lines {
             let times = from_another_cpu(|| ping(stream, scale.pings));
-            // The first round wakes everything up.
+            // The first round warms up.
             for (row, (_, share)) in rows.iter_mut().zip(SHARES).filter(|_| round > 0) {
                 row.rounds.push(quantile(times.clone(), share));
             }
@@ -47,7 +47,7 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
         let ratio = format!("{:.3}", rows[0].ratio(&lines[0].1[0]));
         table.line(std::iter::once(alternative.kind.name().to_owned()).chain(figures).chain([ratio]));
         table.keep(rows);
-        // Each but nothing, and what knows nothing of orders, has seen them.
+        // Alternatives that count have counted every order.
         if let Ok(counted) = alternative.counted() {
             assert!(
                 counted as usize >= scale.short_rounds * scale.pings,
@@ -60,7 +60,7 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
     vec![table]
 }
 
-/// Does something on another CPU than the echo's.
+/// Runs a function on another CPU than that of the echo.
 fn from_another_cpu<R: Send>(what: impl FnOnce() -> R + Send) -> R {
     let there = || {
         pin_to_cpu(0);
@@ -69,7 +69,7 @@ fn from_another_cpu<R: Send>(what: impl FnOnce() -> R + Send) -> R {
     thread::scope(|scope| scope.spawn(there).join().expect("a measurement"))
 }
 
-/// How long each round trip took, us.
+/// The time of each round trip, us.
 fn ping(stream: &mut TcpStream, count: usize) -> Vec<f64> {
     let (order, mut buffer) = (order(1), [0; LENGTH]);
     let once = |_| {

@@ -1,4 +1,5 @@
-//! What a limit, and a stop by hand, hold: orders that cross, whether it stays so, and what comes after it is lifted.
+//! What a limit and a stop by hand hold back: how many orders cross, whether they stop for good, and which
+//! come after the stop is lifted.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -12,9 +13,9 @@ use super::report::Table;
 use super::scale::Scale;
 use crate::receiver::Receiver;
 
-/// Orders a second that may cross.
+/// The limit, orders/s.
 const LIMIT: usize = 100;
-/// Orders that are sent in one blast.
+/// Orders in one burst.
 const BLAST: usize = 2_000;
 /// Orders that are sent while the session is stopped.
 const BLOCKED: usize = 50;
@@ -50,19 +51,19 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
 
 fn once(kind: Kind) -> [String; 5] {
     let unable = |why: Unavailable| format!("not available: {why}");
-    let [first, more, anew] =
+    let [first, more, new_connection] =
         one_by_one(kind).unwrap_or_else(|why| [unable(why), "-".to_owned(), "-".to_owned()]);
     let blast = in_a_blast(kind).unwrap_or_else(|_| "-".to_owned());
     let stale = stale(kind).unwrap_or_else(unable);
     if kind == Kind::Breaker {
-        let found = [&first, &more, &anew, &stale].map(String::as_str);
+        let found = [&first, &more, &new_connection, &stale].map(String::as_str);
         assert_eq!(found, ["100", "0", "withheld", "0"], "breaker keeps its limit");
         assert!(blast.parse::<usize>().is_ok_and(|crossed| crossed <= LIMIT), "{blast} crossed in a blast");
     }
-    [first, more, anew, blast, stale]
+    [first, more, new_connection, blast, stale]
 }
 
-/// A peer with a limit, where it has one.
+/// An alternative with a limit, if it has limits.
 fn limited(kind: Kind) -> Result<Alternative, Unavailable> {
     match kind {
         Kind::Haproxy => Err("limits connections, not messages".to_owned()),
@@ -74,15 +75,15 @@ fn listen(alternative: &Alternative) -> Receiver {
     Receiver::listen(alternative.venue(), TwoHosts::venue_socket(super::alternative::PORT))
 }
 
-/// Orders that have come on all connections.
-fn come(receiver: &Receiver) -> usize {
+/// Number of orders received on all connections.
+fn received(receiver: &Receiver) -> usize {
     receiver.received().iter().map(|one| one.complete("D")).sum()
 }
 
-/// Whether that many come within a time.
-fn comes(receiver: &Receiver, count: usize, patience: Duration) -> bool {
+/// Whether that many orders arrive in time.
+fn arrive(receiver: &Receiver, count: usize, patience: Duration) -> bool {
     let until = Instant::now() + patience;
-    while come(receiver) < count {
+    while received(receiver) < count {
         if Instant::now() > until {
             return false;
         }
@@ -96,24 +97,25 @@ fn one_by_one(kind: Kind) -> Result<[String; 3], Unavailable> {
     let receiver = listen(&alternative);
     let mut stream = alternative.connect();
     for id in 0..2 * LIMIT {
-        // What it says of a dead connection is what is counted below.
+        // A dead connection shows in the count below.
         let sent = stream.write_all(&order(id));
-        if sent.is_err() || !comes(&receiver, id + 1, Duration::from_millis(20)) {
+        if sent.is_err() || !arrive(&receiver, id + 1, Duration::from_millis(20)) {
             break;
         }
     }
-    let first = come(&receiver);
+    let first = received(&receiver);
     for id in 0..10 {
         let _ = stream.write_all(&order(1_000 + id));
     }
     std::thread::sleep(LATER);
-    let second = come(&receiver);
+    let second = received(&receiver);
     drop(stream);
-    let anew = alternative
+    let new_connection = alternative
         .firm()
-        .run(|| std::net::TcpStream::connect_timeout(&alternative.place(), Duration::from_millis(500)));
-    let crossed = anew.is_ok_and(|mut anew| {
-        anew.write_all(&order(2_000)).is_ok() && comes(&receiver, second + 1, Duration::from_millis(300))
+        .run(|| std::net::TcpStream::connect_timeout(&alternative.address(), Duration::from_millis(500)));
+    let crossed = new_connection.is_ok_and(|mut new_connection| {
+        new_connection.write_all(&order(2_000)).is_ok()
+            && arrive(&receiver, second + 1, Duration::from_millis(300))
     });
     Ok([
         first.to_string(),
@@ -127,11 +129,11 @@ fn in_a_blast(kind: Kind) -> Result<String, Unavailable> {
     let receiver = listen(&alternative);
     let mut stream = alternative.connect();
     stream.write_all(&order(0)).map_err(|error| error.to_string())?;
-    comes(&receiver, 1, Duration::from_secs(1));
-    // Within the window in which the first one counts. It may not all go.
+    arrive(&receiver, 1, Duration::from_secs(1));
+    // Within the window of the first order. The write may fail halfway.
     let _ = stream.write_all(&orders(1, BLAST - 1));
     std::thread::sleep(Duration::from_millis(400));
-    Ok(come(&receiver).to_string())
+    Ok(received(&receiver).to_string())
 }
 
 fn stale(kind: Kind) -> Result<String, Unavailable> {
@@ -141,17 +143,17 @@ fn stale(kind: Kind) -> Result<String, Unavailable> {
     for id in 0..10 {
         stream.write_all(&order(id)).map_err(|error| error.to_string())?;
     }
-    assert!(comes(&receiver, 10, Duration::from_secs(2)), "{kind:?}: orders cross before the stop");
+    assert!(arrive(&receiver, 10, Duration::from_secs(2)), "{kind:?}: orders cross before the stop");
     alternative.stop()?;
     for id in 0..BLOCKED {
-        // Where the application is told that its connection is dead, nothing is queued.
+        // An error tells the application that its connection is dead: nothing is queued.
         if stream.write_all(&order(100 + id)).is_err() {
             break;
         }
     }
     std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(come(&receiver), 10, "{kind:?}: no order crosses while it is stopped");
-    alternative.lift()?;
+    assert_eq!(received(&receiver), 10, "{kind:?}: no order crosses while it is stopped");
+    alternative.resume()?;
     std::thread::sleep(2 * LATER);
     let bytes: usize = receiver.received().iter().map(|one| one.bytes.len()).sum();
     Ok(((bytes - 10 * LENGTH) / LENGTH).to_string())

@@ -1,5 +1,6 @@
-//! `cargo xtask bench`: what breaker costs and what it does, beside what else one could put in its place. Each section prints its
-//! tables and is measured interleaved in one run, for machines change their speed: only ratios of one run hold.
+//! `cargo xtask bench`: what breaker costs and does, compared with alternatives. Each section prints its
+//! tables. A section is measured in turns within one run, because the speed of a machine changes: only ratios
+//! within a run hold.
 
 mod aims;
 mod alternative;
@@ -29,7 +30,7 @@ pub use kill::blast;
 use report::Table;
 use scale::Scale;
 
-/// A part of the benchmark that can be run alone.
+/// A part of the benchmark that can run alone.
 struct Section {
     name: &'static str,
     run: fn(&Scale) -> Vec<Table>,
@@ -52,7 +53,8 @@ const SECTIONS: &[Section] = &[
     section("size", size::tables),
 ];
 
-/// Runs the sections of these names, or all; writes what they found into the results and documents of a repository where there is one.
+/// Runs the named sections, or all of them. Writes the results into the results file and the documents of a
+/// repository, if one is given.
 pub fn run(names: &[String], smoke: bool, repository: Option<&Path>) {
     let scale = if smoke { Scale::SMOKE } else { Scale::FULL };
     let unknown: Vec<_> =

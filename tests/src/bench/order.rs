@@ -1,10 +1,10 @@
-//! The messages that everything is measured with.
+//! The messages of the benchmarks.
 
 use crate::frame::message;
 
-/// Length of an order.
+/// Length of an order, bytes.
 pub const LENGTH: usize = 200;
-/// Where `35=D` stands in it: the peers that match bytes look there.
+/// Offset of `35=D` in an order. Alternatives that match bytes look there.
 pub const TYPE_AT: usize = 16;
 
 /// An order of [`LENGTH`] bytes.
@@ -12,14 +12,14 @@ pub fn order(id: usize) -> Vec<u8> {
     sized("D", id, LENGTH)
 }
 
-/// A message of this type and, from about 100 bytes on, of this length.
+/// A message of this type. Its length is exact from about 100 bytes on.
 pub fn sized(msg_type: &str, id: usize, length: usize) -> Vec<u8> {
     let fields = |pad: usize| format!("11=R-{id:06}\x0155=IBM\x0158={}\x01", "x".repeat(pad));
     let bare = message("FIX.4.4", msg_type, fields(100).as_bytes()).len() - 100;
     message("FIX.4.4", msg_type, fields(length.saturating_sub(bare)).as_bytes())
 }
 
-/// Several orders in a row, from this number on.
+/// Several orders in a row, with consecutive numbers.
 pub fn orders(from: usize, count: usize) -> Vec<u8> {
     (from..from + count).flat_map(order).collect()
 }

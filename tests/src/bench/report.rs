@@ -1,4 +1,4 @@
-//! What a run says: tables in Markdown, and a file that holds the same with every round.
+//! Results of a run: tables in Markdown, and a JSON file with the figures of every round.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,48 +10,48 @@ use serde_json::{Map, Value, json};
 
 use super::figures::Row;
 
-/// A table, and the figures behind it.
+/// A table, and its figures.
 #[derive(Deserialize)]
 pub struct Table {
-    /// What it shows.
+    /// Title of the table.
     pub title: String,
     head: Vec<String>,
-    /// Its cells, line by line.
+    /// Cells, line by line.
     pub lines: Vec<Vec<String>>,
-    /// The figures that they were made of.
+    /// Figures behind the cells.
     pub rows: Vec<Row>,
-    /// The curve that those of the rows are that stand somewhere on one.
+    /// The picture of the rows that have a position on a curve.
     pub picture: Option<Picture>,
 }
 
-/// How a curve is drawn, and told.
+/// Labels and explanation of a curve.
 #[derive(Deserialize)]
 pub struct Picture {
-    /// Name of its file, without the `.svg`.
+    /// Name of the file, without `.svg`.
     pub name: String,
-    /// What grows,
+    /// Label of the horizontal axis.
     pub x: String,
-    /// and what that costs.
+    /// Label of the vertical axis.
     pub y: String,
-    /// Why it does, where it does.
+    /// Reason for the shape of the curve.
     pub why: String,
 }
 
-/// What one run found in a section.
+/// Results of one run of a section.
 #[derive(Deserialize)]
 pub struct Section {
     kernel: String,
     machine: String,
     date: String,
     command: String,
-    /// What it found.
+    /// Tables of the section.
     pub tables: Vec<Table>,
 }
 
-/// Sections by name, each of the run that measured it last.
+/// Results of all sections, each of its latest run.
 #[derive(Deserialize)]
 pub struct Results {
-    /// See the type.
+    /// Sections by name.
     pub sections: BTreeMap<String, Section>,
 }
 
@@ -67,12 +67,12 @@ impl Table {
         self.lines.push(cells.into_iter().map(Into::into).collect());
     }
 
-    /// Adds figures that lines were made of.
+    /// Adds figures.
     pub fn keep<'a>(&mut self, rows: impl IntoIterator<Item = &'a Row>) {
         self.rows.extend(rows.into_iter().cloned());
     }
 
-    /// The table.
+    /// The table in Markdown.
     pub fn markdown(&self) -> String {
         let width = self.head.len();
         let line = |cells: &[String]| {
@@ -83,13 +83,13 @@ impl Table {
         format!("{}\n\n{}|{}\n{lines}", self.title, line(&self.head), "---|".repeat(width))
     }
 
-    /// The rows that stand somewhere on a curve, one curve after the other.
+    /// The rows that have a position on a curve, one list for each curve.
     pub fn curves(&self) -> Vec<Vec<&Row>> {
         let rows: Vec<&Row> = self.rows.iter().filter(|row| row.at.is_some()).collect();
         rows.chunk_by(|one, next| one.what == next.what).map(<[_]>::to_vec).collect()
     }
 
-    /// The cell of a column in the line that begins with this.
+    /// The cell of a column in the line that begins with this text.
     pub fn cell(&self, line: &str, column: &str) -> Option<&str> {
         let place = self.head.iter().position(|head| head == column)?;
         let line = self.lines.iter().find(|cells| cells.first().is_some_and(|first| first == line))?;
@@ -107,27 +107,27 @@ impl Table {
 }
 
 impl Section {
-    /// Where, when and how it was measured.
+    /// Command, machine, kernel and date of the measurement.
     pub fn origin(&self) -> String {
         format!("`{}`, {}, Linux {}, {}", self.command, self.machine, self.kernel, self.date)
     }
 }
 
 impl Results {
-    /// What earlier runs have left in a file.
+    /// Reads the results of earlier runs from a file.
     pub fn read(path: &Path) -> Self {
         let text =
             fs::read_to_string(path).unwrap_or_else(|error| panic!("reading {}: {error}", path.display()));
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("reading {}: {error}", path.display()))
     }
 
-    /// The figures of a section that have this name.
+    /// The figures of a section with this name.
     pub fn rows(&self, section: &str, what: &str) -> impl Iterator<Item = &Row> {
         let tables = self.sections.get(section).into_iter().flat_map(|section| &section.tables);
         tables.flat_map(|table| &table.rows).filter(move |row| row.what == what && !row.rounds.is_empty())
     }
 
-    /// The only ones.
+    /// The first figures of a section with this name.
     pub fn row(&self, section: &str, what: &str) -> Option<&Row> {
         self.rows(section, what).next()
     }
@@ -138,11 +138,10 @@ pub fn print(tables: &[Table]) {
     tables.iter().for_each(|table| println!("{}", table.markdown()));
 }
 
-/// Writes a section into the file, beside the sections that earlier runs left there.
+/// Writes a section into the file, beside the sections of earlier runs.
 pub fn write(path: &Path, section: &str, tables: &[Table]) {
     let text = fs::read_to_string(path).unwrap_or_default();
     let old = serde_json::from_str::<Value>(&text).unwrap_or_default();
-    // Each section says of itself where and when: they need not be of one run.
     let mut all: Map<String, Value> = old["sections"].as_object().cloned().unwrap_or_default();
     let tables: Vec<Value> = tables.iter().map(Table::json).collect();
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
@@ -153,7 +152,7 @@ pub fn write(path: &Path, section: &str, tables: &[Table]) {
     fs::write(path, in_rows(&text.expect("JSON"))).expect("writing the results");
 }
 
-/// Numbers in an array go on one line: what changed between two runs can then be seen.
+/// Puts the numbers of an array on one line, so that a diff shows which rows changed.
 fn in_rows(text: &str) -> String {
     let mut all = String::new();
     for line in text.lines() {
@@ -171,7 +170,7 @@ fn in_rows(text: &str) -> String {
     all + "\n"
 }
 
-/// The processor's name, and how many of it there are.
+/// Name and number of the processors.
 fn machine() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name =

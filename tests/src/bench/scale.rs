@@ -1,31 +1,31 @@
-//! How much of each thing is done: for figures, or only to see that everything works.
+//! How often each measurement is repeated: for figures, or only to see that everything works.
 
-/// Counts.
+/// Numbers of repeats.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
-    /// Rounds of everything that is measured interleaved,
+    /// Rounds of measurements in turns.
     pub rounds: usize,
-    /// and of what takes so short that the machine's speed would else differ more than what is compared.
+    /// Rounds of short measurements, which the machine's speed would disturb more.
     pub short_rounds: usize,
     /// Repeats of a frame in a test run.
     pub repeat: u32,
-    /// Frames that are run once each.
+    /// Frames that run once each.
     pub singles: u32,
-    /// Round trips a round.
+    /// Round trips in a round.
     pub pings: usize,
-    /// Frames of a blast,
+    /// Frames of a burst.
     pub frames: usize,
-    /// messages sent one way a round, one a send,
+    /// Messages sent one way in a round, one in each send.
     pub messages: usize,
-    /// and coalesced.
+    /// Messages sent one way in a round, coalesced.
     pub coalesced: usize,
-    /// Sends of each kind whose time the kernel takes.
+    /// Sends of each kind that the kernel measures.
     pub sends: usize,
-    /// Times that a program is started to look at something.
+    /// Starts of a program that shows the status.
     pub looks: usize,
-    /// Kills of each kind.
+    /// Trials of each method.
     pub kills: usize,
-    /// Times that what is counted is counted.
+    /// Repeats of each count.
     pub counts: usize,
 }
 
@@ -45,7 +45,7 @@ impl Scale {
         kills: 200,
         counts: 5,
     };
-    /// So few that all sections together take about a minute.
+    /// For a test of the bench: all sections together take about a minute.
     pub const SMOKE: Self = Self {
         rounds: 1,
         short_rounds: 1,

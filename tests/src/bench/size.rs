@@ -1,4 +1,4 @@
-//! How large everything is with many sessions and connections, and how long it takes to look at it.
+//! Memory with many sessions and connections, and the time of `status`.
 
 use crate::cli::{self, binary};
 use std::fs;
@@ -16,7 +16,7 @@ use super::scale::Scale;
 use crate::many_sessions::ManySessions;
 
 const MIB: f64 = (1 << 20) as f64;
-/// Sessions, groups and connections.
+/// Numbers of sessions, groups and connections.
 const SIZES: [[usize; 3]; 3] = [[1, 1, 1], [1_000, 64, 0], [1_000, 64, 60_000]];
 
 /// The section.
@@ -25,17 +25,17 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
         let name = format!("sessions: {sessions}, groups: {groups}, connections: {connections}");
         (name, ManySessions::new(sessions, groups, connections))
     });
-    let plain = ManySessions::of(POLICY, 1, 0);
+    let plain = ManySessions::with_policy(POLICY, 1, 0);
     let usual = ("the defaults, sessions: 1, groups: 1, limits: 4", &plain);
     let all = std::iter::once(usual).chain(sizes.iter().map(|(name, many)| (name.as_str(), many)));
-    vec![kernel(all), looks(scale, &sizes), agents(&sizes), file()]
+    vec![kernel(all), status_times(scale, &sizes), agents(&sizes), file()]
 }
 
 fn row(what: String, unit: &str, figures: Vec<f64>) -> Row {
     Row { rounds: figures, ..Row::new(what, unit) }
 }
 
-/// Kernel memory.
+/// Kernel memory of the maps.
 fn kernel<'a>(all: impl Iterator<Item = (&'a str, &'a ManySessions)>) -> Table {
     let title = "kernel memory of the maps, with a table for 65536 connections, MiB; but for the first with four limits a scope, one of them of \
                  what comes in, which has a table of its own";
@@ -58,8 +58,8 @@ fn kernel<'a>(all: impl Iterator<Item = (&'a str, &'a ManySessions)>) -> Table {
     table
 }
 
-/// How long `status` takes.
-fn looks(scale: &Scale, all: &[(String, ManySessions)]) -> Table {
+/// Time of `status`.
+fn status_times(scale: &Scale, all: &[(String, ManySessions)]) -> Table {
     const VERBS: [(&str, &[&str]); 3] =
         [("--version", &["--version"]), ("status", &["status"]), ("status --json", &["status", "--json"])];
     let title = format!(
@@ -90,7 +90,7 @@ fn looks(scale: &Scale, all: &[(String, ManySessions)]) -> Table {
     table
 }
 
-/// What agents take, after all that they do has been done once.
+/// Memory of agents, after each of their functions was used once.
 fn agents(all: &[(String, ManySessions)]) -> Table {
     let title = "an agent's own memory, after it has answered for /metrics three times, MiB";
     let mut table = Table::new(title, &["with", "resident", "most ever", "/metrics, KiB"]);
@@ -110,7 +110,7 @@ fn agents(all: &[(String, ManySessions)]) -> Table {
     table
 }
 
-/// The binary.
+/// Size of the binary.
 fn file() -> Table {
     let mut table = Table::new("what is installed", &["file", "MiB"]);
     let bytes = fs::metadata(binary()).expect("asking after the binary").len() as f64 / MIB;
@@ -133,7 +133,7 @@ impl Agent {
         Self(child)
     }
 
-    /// How long the metrics are, bytes.
+    /// Size of the metrics, bytes.
     fn scrape(&self, many: &ManySessions) -> usize {
         let mut stream = many.testbed.on_host(|| TcpStream::connect("127.0.0.1:9469")).expect("connecting");
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("asking");
@@ -143,7 +143,7 @@ impl Agent {
         answer.len()
     }
 
-    /// A figure of proc_pid_status(5), MiB.
+    /// A field of proc_pid_status(5), MiB.
     fn memory(&self, word: &str) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("reading its status");
         let line = status.lines().find_map(|line| line.strip_prefix(word)).expect("its memory");

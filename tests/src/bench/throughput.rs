@@ -1,4 +1,4 @@
-//! Orders one way, as many as go.
+//! Throughput of orders in one direction.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use super::order::{LENGTH, orders};
 use super::report::Table;
 use super::scale::Scale;
 
-/// Orders of one send that are nearly 64 KB.
+/// Orders in one send of nearly 64 KB.
 const COALESCED: usize = 65_536 / LENGTH;
 
 /// The section.
@@ -51,7 +51,7 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
     vec![table]
 }
 
-/// Sends so many orders so often, and waits until all have come: orders a second.
+/// Sends orders, and waits until all have arrived. Returns orders/s.
 fn send(server: &CountingServer, stream: &mut TcpStream, each: usize, times: usize) -> f64 {
     let payload = orders(0, each);
     let before = server.bytes();

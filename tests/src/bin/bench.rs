@@ -1,5 +1,6 @@
-//! `cargo xtask bench`: see [`breaker_tests::bench`]. Arguments: `--smoke`, `--into DIRECTORY`, and names of sections; or
-//! `--draw DIRECTORY`, which measures nothing. Both directories are the repository.
+//! The program of `cargo xtask bench`: see [`breaker_tests::bench`]. Arguments: `--smoke`, `--into
+//! DIRECTORY`, and names of sections; or `--draw DIRECTORY`, which measures nothing. Both directories are the
+//! repository.
 
 use std::path::PathBuf;
 
@@ -10,7 +11,7 @@ fn main() {
     let (mut names, mut smoke, mut repository) = (Vec::new(), false, None);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
-            // What the kill of a process kills.
+            // The sender of the method that kills a process.
             "--blast" => return bench::blast(&arguments.next().expect("a load behind --blast")),
             "--smoke" => smoke = true,
             "--into" => repository = arguments.next().map(PathBuf::from),

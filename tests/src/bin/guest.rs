@@ -1,5 +1,6 @@
-//! The first process of a machine that `cargo xtask kernels` emulates: prepares the machine, does what `/plan.json` says, and powers
-//! off. Its last line, `guest: ` and JSON, is there only where everything was as it should be; a panic here is one of the kernel.
+//! The init process of a machine that `cargo xtask kernels` emulates. It prepares the machine, follows
+//! `/plan.json`, and powers off. Its last line is `guest: ` and JSON if everything was as expected. A panic
+//! of this process is a panic of the kernel.
 
 use std::ffi::CStr;
 use std::fs::{self, File};
@@ -26,10 +27,10 @@ const POLICY: &str = r#"
 name = "x1"
 remote = "10.9.0.2:9001"
 "#;
-/// What a machine has mounted before its first service starts. `/dev` comes before what may be mounted on it.
+/// Mounts of a machine before its first service starts. `/dev` comes before mounts on it.
 const MOUNTS: [(&str, &str); 5] =
     [("devtmpfs", "/dev"), ("proc", "/proc"), ("sysfs", "/sys"), ("bpf", "/sys/fs/bpf"), ("tmpfs", "/tmp")];
-/// The exit code of `breaker` on a kernel that lacks something.
+/// The exit code of `breaker` on a kernel that lacks a feature.
 const KERNEL_LACKS: Option<i32> = Some(7);
 
 fn main() {
@@ -46,7 +47,7 @@ fn main() {
     reboot(RebootCommand::PowerOff).expect("powering off");
 }
 
-/// Mounts, loads modules, and says what is to be done.
+/// Mounts the file systems, loads the modules, and returns the plan.
 fn prepare() -> Result<Value> {
     for (kind, path) in MOUNTS {
         mount(kind, path, kind, MountFlags::empty(), None)
@@ -87,7 +88,8 @@ fn strings(list: &Value) -> impl Iterator<Item = &str> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// Loads every program of the object and says how many instructions the verifier went through for each.
+/// Loads every program of the object. Returns the number of instructions that the verifier processed for
+/// each.
 fn load_each() -> Result<Value> {
     let mut object = EbpfLoader::new()
         .verifier_log_level(VerifierLogLevel::STATS)
@@ -108,7 +110,8 @@ fn load_each() -> Result<Value> {
     Ok(verified)
 }
 
-/// A load by a process that has ended enforces, can be tripped by another, and goes away again. Says by which hook.
+/// Checks that a load enforces after its process has ended, that another process can trip it, and that it
+/// unloads. Returns the hook.
 fn survives_its_loader() -> Result<Value> {
     let testbed = Testbed::unloaded(POLICY);
     cli(&testbed, &["load", "--config", &testbed.config().to_string_lossy()])?;

@@ -1,4 +1,4 @@
-//! The audit log: what was done, in order, by whom and why; and that no change to it goes unseen.
+//! The audit log: each action in order, by whom and why; and the detection of every change to it.
 
 use breaker_tests::cli::{self, CliOutput, breaker};
 use std::io::{BufRead, BufReader, Write};
@@ -23,7 +23,7 @@ fn logged(testbed: &Testbed) -> Vec<Value> {
     output.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-/// A host on which everything that leaves a line was done.
+/// A host on which every action that is logged was done.
 fn busy() -> Testbed {
     let testbed = Testbed::unloaded(&format!("{POLICY}\n"));
     testbed.load_cli();
@@ -74,7 +74,7 @@ fn events_tell_what_was_done_in_order_by_whom_and_why() {
     }
     assert_eq!(lines[4]["counts"]["found"], "it is not tripped");
     assert_eq!(lines[7]["counts"], json!({ "forced": true, "tripped": ["host"] }));
-    // For people: a line each, nothing in it that a terminal would obey.
+    // For people: one line each, without terminal control characters.
     let output =
         (testbed.cli_args(&["events", "--audit", testbed.audit().to_str().expect("UTF-8")])).expect_exit(0);
     assert_eq!(output.stdout.lines().count(), expected.len());
@@ -102,7 +102,7 @@ fn a_variable_does_not_make_somebody_else_of_the_actor() {
     for variable in ["USER", "LOGNAME", "USERNAME"] {
         assert_ne!(as_user(variable), "mallory", "{variable}");
     }
-    // sudo says who called it, where the kernel knows of no login.
+    // sudo names its caller, if the kernel knows no login user.
     let unknown =
         std::fs::read_to_string("/proc/self/loginuid").map_or(true, |uid| uid.trim() == u32::MAX.to_string());
     if unknown {
@@ -132,7 +132,7 @@ fn followed_events_come_as_they_happen() {
         let line = next();
         assert_eq!((&line["kind"], &line["scope"]), (&json!(kind), &json!("session/x1")));
     }
-    // A rotated log goes on in the new file.
+    // After a rotation the output continues with the new file.
     std::fs::rename(testbed.audit(), testbed.audit().with_extension("old")).expect("rotating");
     testbed.switch("arm", "session/x1").expect_exit(0);
     let line = next();
@@ -182,7 +182,7 @@ fn verify_accepts_what_was_written_and_tells_its_end() {
     assert_eq!(found["lines"], 8);
     let hash = found["hash"].as_str().expect("a hash");
     assert!(output.stdout.contains(hash));
-    // And whoever has no breaker finds the same.
+    // The same hash without breaker.
     let sum = testbed.shell(&format!("tail -n1 {path} | tr -d '\\n' | sha256sum"));
     assert_eq!(sum.split(' ').next(), Some(hash));
     breaker(&["audit", "verify", "--audit", "/nonexistent"])
@@ -200,9 +200,9 @@ fn a_changed_log_fails_and_the_line_is_named() {
     let output =
         breaker(&["audit", "verify", "--audit", testbed.audit().to_str().expect("UTF-8")]).expect_exit(1);
     output.expect_stderr("line 2: its `hash` is not that of its text: it was changed");
-    // It is shown all the same.
+    // The changed log is shown all the same.
     assert_eq!(logged(&testbed).len(), 8);
-    // A line that is no event hides none of the others.
+    // A line that is no event hides no other line.
     std::fs::write(
         testbed.audit(),
         format!("{}garbage\n{}", &text[..text.find('\n').expect("a line") + 1], forged),

@@ -1,4 +1,4 @@
-//! Pin directories that are not, or no longer, what this version loads: exit 5, with both sides named.
+//! Pin directories that do not match this version: exit 5, with the values of both sides.
 
 use breaker_common::abi::{ABI_VERSION, Label, Meta, label};
 use breaker_tests::cli::scope;
@@ -76,7 +76,7 @@ fn wild_numbers_in_the_maps_are_told_and_ask_for_no_memory() {
     };
     for wild in [u32::MAX, 1 << 28, 1 << 20] {
         let before = damage(wild);
-        // The log's path is not among what they name.
+        // The log's path is not in these maps.
         for verb in VERBS.into_iter().filter(|verb| *verb != "events") {
             let output = testbed
                 .cli(verb)
@@ -86,7 +86,7 @@ fn wild_numbers_in_the_maps_are_told_and_ask_for_no_memory() {
         }
         damage(before);
     }
-    // The button was there all the same.
+    // The trip worked all the same.
     assert_eq!(scope(&testbed.cli("status --json").expect_exit(10).json(), "host")["tripped"], true);
     testbed.cli("reset host --reason x").expect_exit(0);
     testbed.on_host(|| {
@@ -132,7 +132,7 @@ fn a_map_of_another_shape_is_named() {
     require_root!();
     let testbed = Testbed::load(POLICY);
     testbed.on_host(|| {
-        // What an older version may have had under that name.
+        // A map as an older version may have had it under that name.
         let object = aya::EbpfLoader::new().load(&object()).expect("the object");
         let path = Testbed::root().map("SESSIONS");
         std::fs::remove_file(&path).expect("unpinning");
@@ -140,7 +140,7 @@ fn a_map_of_another_shape_is_named() {
     });
     let found = "/sys/fs/bpf/breaker/sessions: it is a Array with keys of 4 and values of 8 bytes, where this program needs";
     testbed.cli("status").expect_exit(5).expect_stderr(found);
-    // What needs no sessions still works, and a trip needs none to be one.
+    // Verbs that need no sessions still work, and so does a trip.
     let output = testbed.switch("trip", "session/x1").expect_exit(0);
     assert!(output.stdout.contains("session/x1: TRIPPED (manual)"), "{output:?}");
     assert!(output.stdout.contains("idle connections were not ended"), "{output:?}");

@@ -1,4 +1,5 @@
-//! The clsact mode of kernels before 6.6, which a newer one can be told to use: the same promises, but for what root's `tc` can do.
+//! The clsact hook, for kernels before 6.6 or by configuration: the guarantees of tcx, except against `tc` of
+//! root.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +14,7 @@ use breaker_user::testbed::{TwoHosts, veth};
 
 use super::POLICY;
 
-/// A host with this kind of hook configured, and nothing loaded.
+/// A host with this hook configured, and nothing loaded.
 fn with(hook: &str) -> Testbed {
     Testbed::unloaded(&format!("hook = \"{hook}\"\n{POLICY}"))
 }
@@ -53,7 +54,7 @@ fn as_a_filter_of_clsact_it_enforces_with_no_process() {
     let receiver = Receiver::listen(&testbed.network.venue, venue);
     let mut stream = testbed.on_host(|| TcpStream::connect(venue)).expect("connecting");
     for id in 1..=20 {
-        // The sixth finds the connection reset.
+        // The sixth write may find the connection reset.
         let _ = stream.write_all(&order(id));
         sleep(Duration::from_millis(1));
     }
@@ -91,7 +92,7 @@ fn status_tells_when_the_filter_or_its_qdisc_is_removed() {
 fn status_tells_when_something_else_decides_first() {
     require_root!();
     let testbed = with("clsact");
-    // A filter behind ours is none of our business.
+    // A filter behind that of breaker is not a problem.
     testbed.load_cli();
     testbed
         .shell("tc filter add dev eth1 egress prio 7 protocol all bpf da pinned /sys/fs/bpf/breaker/program");
@@ -121,13 +122,13 @@ fn status_tells_when_something_else_decides_first() {
 fn a_qdisc_that_was_there_before_stays_and_so_do_others_filters() {
     require_root!();
     let testbed = with("clsact");
-    // Somebody else's, empty: it stays.
+    // An empty qdisc of another owner stays.
     testbed.shell("tc qdisc add dev eth1 clsact");
     testbed.load_cli();
     testbed.cli("unload").expect_exit(0);
     assert!(qdisc(&testbed) && filters(&testbed) == 0);
     testbed.shell("tc qdisc del dev eth1 clsact");
-    // Ours, with somebody else's filter by now: it stays too.
+    // The qdisc of breaker stays too if it holds another filter.
     testbed.load_cli();
     testbed.shell(
         "tc filter add dev eth1 ingress prio 9 protocol all bpf da pinned /sys/fs/bpf/breaker/program",
@@ -142,7 +143,7 @@ fn a_failed_load_leaves_no_filter_and_no_qdisc() {
     require_root!();
     let testbed = with("clsact");
     veth(&testbed.network.firm, "eth2", &testbed.network.venue, "eth2").expect("a second cable");
-    // The second interface's place is taken, so that the load fails after the first is attached.
+    // The place on the second interface is taken, so that the load fails after it has attached to the first.
     testbed.load_cli();
     let audit = testbed.audit();
     let text =
@@ -152,7 +153,7 @@ fn a_failed_load_leaves_no_filter_and_no_qdisc() {
     testbed.cli(&words).expect_exit(4).expect_stderr("another filter has breaker's place");
     assert!(!testbed.shell("tc qdisc show dev eth2").contains("clsact"));
     testbed.cli("status --pin-root /sys/fs/bpf/second").expect_exit(3);
-    // The one that was there before is untouched.
+    // The earlier load is unchanged.
     testbed.cli("status").expect_exit(0);
     assert_eq!(filters(&testbed), 1);
     testbed.cli("unload").expect_exit(0);

@@ -1,4 +1,4 @@
-//! Exit codes that scripts tell apart: 3 not loaded, 4 refused, 8 interface missing, 10 tripped, 11 unprotected.
+//! Exit codes for scripts: 3 not loaded, 4 refused, 8 interface missing, 10 tripped, 11 unprotected.
 
 use breaker_tests::cli::scope;
 use std::io::Write;
@@ -38,7 +38,7 @@ fn with_nothing_loaded_every_verb_ends_with_3_and_says_what_to_do() {
             .expect_stderr("nothing is loaded there: load first with `breaker load`");
         assert_eq!((output.stdout.as_str(), output.stderr.lines().count()), ("", 1), "{output:?}");
     }
-    // A directory that somebody made holds nothing either.
+    // An empty directory is not a load either.
     testbed.shell("mkdir /sys/fs/bpf/breaker");
     testbed.cli("status").expect_exit(3);
     testbed.load_cli();
@@ -89,7 +89,7 @@ fn what_is_not_tripped_is_not_reset() {
     testbed.trip("session/x1");
     let refused = "refused, nothing is changed: it is not tripped";
     testbed.switch("reset", "session/x2").expect_exit(4).expect_stderr(refused);
-    // The host is not tripped because a session of it is.
+    // A tripped session does not make the host tripped.
     testbed.switch("reset", "host").expect_exit(4).expect_stderr(refused);
     testbed.switch("reset", "session/x1").expect_exit(0);
     testbed.switch("reset", "session/x1").expect_exit(4).expect_stderr(refused);
@@ -103,7 +103,7 @@ fn a_reset_is_refused_while_its_sender_has_not_stopped_and_a_long_window_is_no_d
     let receiver = Receiver::listen(&testbed.network.venue, venue);
     let mut stream = testbed.on_host(|| TcpStream::connect(venue)).expect("connecting");
     for id in 1..=6 {
-        // The last one finds the connection reset.
+        // The last write may find the connection reset.
         let _ = stream.write_all(&order(id));
         sleep(Duration::from_millis(1));
     }
@@ -119,14 +119,15 @@ fn a_reset_is_refused_while_its_sender_has_not_stopped_and_a_long_window_is_no_d
         .expect_exit(4)
         .expect_stderr("its sender has not stopped: something of it was withheld");
     assert_eq!(scope(&testbed.cli("status --json").expect_exit(10).json(), "session/x1")["epoch"], epoch);
-    // Whoever knows better says so, and the log has it.
+    // The operator may override, and the log records it.
     testbed.cli("reset session/x1 --reason x --force").expect_exit(0);
     testbed.cli("status").expect_exit(0);
     assert_eq!(testbed.events().pop().expect("a line")["kind"], "agent_stopped");
     let forced = testbed.events().into_iter().rfind(|line| line["kind"] == "reset").expect("the reset");
     assert_eq!(forced["counts"]["forced"], true);
 
-    // A day's limit that has tripped is no dead end: nothing is asked of what crossed hours ago, and the window begins anew.
+    // A tripped limit of a day does not block the reset for a day: only recent messages count, and the window
+    // starts again.
     let text = std::fs::read_to_string(testbed.config()).expect("the configuration");
     let day =
         testbed.write_config("day.toml", &text.replace("max = 5, per = \"2s\"", "max = 5, per = \"24h\""));
@@ -138,7 +139,7 @@ fn a_reset_is_refused_while_its_sender_has_not_stopped_and_a_long_window_is_no_d
     }
     receiver.wait("the reset", |all| all[1].end == End::Reset);
     testbed.switch("reset", "session/x1").expect_exit(4).expect_stderr("its sender has not stopped");
-    // One whose rate is not at a limit is nobody to wait for.
+    // A sender whose rate is below the limit does not block the reset.
     testbed.trip("group/desk");
     testbed.switch("reset", "group/desk").expect_exit(0);
     sleep(Duration::from_millis(5100));
@@ -167,7 +168,7 @@ fn what_is_done_while_another_program_decides_first_is_said_not_to_hold() {
     }
     testbed.switch("arm", "session/x1").expect_exit(0);
     let _other = Other::before(&testbed, "eth1");
-    // Nothing is tripped any more, and that is not all there is to it.
+    // Nothing is tripped any more, but the hook is displaced.
     testbed.cli("status").expect_exit(11);
     let interface = &testbed.cli("status --json").expect_exit(11).json()["interfaces"][0];
     assert_eq!((&interface["attached"], &interface["first"]), (&true.into(), &false.into()));
@@ -181,7 +182,7 @@ fn what_is_done_while_nothing_is_attached_is_said_not_to_hold() {
     let pin = Testbed::root().link(0);
     let held = testbed.on_host(|| PinnedLink::from_pin(&pin)).expect("the link");
     testbed.shell(&format!("rm {}", pin.display()));
-    // As long as somebody holds it, it is there, and that is not enough.
+    // A link without a pin detaches when its holder ends.
     let output = testbed.cli("status").expect_exit(11);
     assert!(output.stdout.contains("UNPINNED: it detaches when the agent ends"), "{output:?}");
     assert_eq!(
@@ -200,7 +201,7 @@ fn what_is_done_while_nothing_is_attached_is_said_not_to_hold() {
     }
     let output = testbed.cli("trip session/x1 --reason test --json").expect_exit(8).json();
     assert_eq!(output["enforced"]["problems"][0]["what"], "detached");
-    // The way out that the problem's cure names.
+    // The cure that the problem names.
     testbed.cli("unload --force").expect_exit(0);
     testbed.load_cli();
     testbed.cli("status").expect_exit(0);
@@ -213,7 +214,7 @@ fn status_ends_with_11_for_what_is_disarmed_and_with_10_for_what_is_tripped() {
     testbed.cli("status").expect_exit(0);
     testbed.switch("disarm", "group/desk").expect_exit(0);
     testbed.cli("status").expect_exit(11);
-    // Of one scope it tells that scope's.
+    // The exit code for one scope is that of the scope.
     testbed.cli("status group/desk").expect_exit(11);
     testbed.cli("status session/x1").expect_exit(0);
     testbed.trip("session/x2");
@@ -259,7 +260,7 @@ fn a_removed_interface_is_told_and_can_be_unloaded() {
         "{output:?}"
     );
     assert_eq!(testbed.cli("status --json").expect_exit(11).json()["interfaces"][0]["attached"], false);
-    // The switch still works, and nobody is told that it holds.
+    // The switch is set, and the output says that nothing is enforced.
     testbed.switch("trip", "host").expect_exit(8).expect_stderr("DETACHED");
     testbed.cli("unload").expect_exit(4);
     testbed.cli("unload --force").expect_exit(0);
@@ -280,7 +281,7 @@ fn a_renamed_interface_stays_protected_under_the_name_in_the_configuration() {
     assert_eq!(testbed.tcx_programs("trade0"), 0);
 }
 
-/// Another program, in front of ours as long as this lives.
+/// Another program in front of that of breaker, attached until the value is dropped.
 struct Other {
     _object: aya::Ebpf,
 }
@@ -290,7 +291,7 @@ impl Other {
         use aya::programs::tc::TcAttachOptions;
         use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
         testbed.on_host(|| {
-            // Our own program with empty maps does for one that lets everything pass.
+            // The program of breaker with empty maps passes everything.
             let mut object =
                 aya::EbpfLoader::new().load(&breaker_user::kernel::load::object()).expect("the object");
             let program: &mut SchedClassifier =

@@ -1,4 +1,4 @@
-//! Missing rights: exit 6 with what is missing, and never "not loaded" for what merely cannot be seen.
+//! Missing rights: exit 6 with the missing right, and never "not loaded" for pins that cannot be read.
 
 use breaker_tests::cli::{CliOutput, PIN_ENVIRONMENT, binary};
 use std::process::Command;
@@ -9,13 +9,13 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use super::POLICY;
 
-/// Types a verb as a user without any right.
+/// Runs a verb as a user without any right.
 fn as_nobody(testbed: &Testbed, words: &str) -> CliOutput {
     with(testbed, "-all", words)
 }
 
-/// Types a verb as a user with these capabilities and no other. setpriv keeps its rights until it runs the binary, which may so be in
-/// a directory that is closed to others.
+/// Runs a verb as a user with these capabilities only. setpriv keeps its rights until it executes the binary,
+/// so the binary may be in a directory that is closed to others.
 fn with(testbed: &Testbed, capabilities: &str, words: &str) -> CliOutput {
     let ran = testbed.on_host(|| {
         Command::new("setpriv")
@@ -30,7 +30,7 @@ fn with(testbed: &Testbed, capabilities: &str, words: &str) -> CliOutput {
     CliOutput::new(ran.expect("running setpriv"))
 }
 
-/// Lets anyone read the configuration.
+/// Makes the configuration readable for everyone.
 fn readable(testbed: &Testbed) -> String {
     let config = testbed.config();
     testbed.shell(&format!(
@@ -49,7 +49,7 @@ fn loading_without_rights_ends_with_6_and_leaves_nothing() {
     let lacks = "loading: this process lacks CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON: run as root, or grant what is missing";
     as_nobody(&testbed, &format!("load --config {config}")).expect_exit(6).expect_stderr(lacks);
     testbed.assert_clean();
-    // Nor may just anyone mount.
+    // Without rights, the BPF file system cannot be mounted either.
     testbed.on_host(|| unmount("/sys/fs/bpf", UnmountFlags::empty())).expect("unmounting");
     let found =
         "mounting the BPF file system at /sys/fs/bpf: Operation not permitted (os error 1): run as root";
@@ -59,7 +59,7 @@ fn loading_without_rights_ends_with_6_and_leaves_nothing() {
     assert!(output.stdout.contains("is valid"), "{output:?}");
     let output = with(&testbed, "+bpf,+net_admin", &format!("check --config {config}")).expect_exit(6);
     assert!(output.stderr.contains("lacks CAP_PERFMON:"), "{output:?}");
-    // One that is missing is enough, and it is that one that is named, not the kernel.
+    // One missing capability is enough. The error names the capability, and not the kernel.
     testbed.on_host(|| mount("bpf", "/sys/fs/bpf", "bpf", MountFlags::empty(), None)).expect("mounting");
     testbed.shell(&format!(
         "chmod 1777 /sys/fs/bpf && chown -R nobody {}",
@@ -99,10 +99,10 @@ fn what_cannot_be_seen_is_not_taken_for_not_loaded() {
         }
     };
     all_denied();
-    // systemd mounts the BPF file system so that only root can look into it.
+    // systemd mounts the BPF file system so that only root can read it.
     testbed.shell("chmod 700 /sys/fs/bpf");
     all_denied();
-    // A directory that can be seen, and pins that cannot be opened.
+    // A readable directory with pins that cannot be opened.
     testbed.shell("chmod 755 /sys/fs/bpf /sys/fs/bpf/breaker");
     all_denied();
     testbed.cli("status").expect_exit(0);
@@ -121,7 +121,7 @@ fn the_owner_with_the_three_capabilities_needs_no_root() {
     with(&testbed, enough, "trip session/x1 --reason x").expect_exit(0);
     with(&testbed, enough, "status").expect_exit(10);
     with(&testbed, enough, "reset session/x1 --reason x").expect_exit(0);
-    // Who may not ask what is attached is not told that nothing is.
+    // Without the right to query the hook, the hook is not reported as empty.
     with(&testbed, "+bpf,+perfmon", "status")
         .expect_exit(6)
         .expect_stderr("asking what is attached to eth1: Operation not permitted");

@@ -1,4 +1,5 @@
-//! What keeps the breaker from being in force is named, with its exit code, by every verb that would otherwise say that all is well.
+//! Problems that keep the breaker from enforcing: every verb that reports a state names them, with an exit
+//! code.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -15,19 +16,19 @@ use serde_json::Value;
 
 use super::POLICY;
 
-/// A configuration like the usual one, for other interfaces.
+/// A configuration for other interfaces.
 fn on(testbed: &Testbed, interfaces: &str, policy: &str) -> String {
     let text =
         format!("[agent]\naudit = {:?}\n[host]\ninterfaces = [{interfaces}]\n{policy}", testbed.audit());
     testbed.write_config("other.toml", &text).display().to_string()
 }
 
-/// A second interface of the host.
+/// Adds a second interface to the host.
 fn second(testbed: &Testbed) {
     testbed.shell("ip link add eth2 type veth peer name far2; ip link set eth2 up; ip link set far2 up; ip address add 10.19.0.1/24 dev eth2");
 }
 
-/// The problems in what `status --json` says, by what they are and where.
+/// The problems in `status --json`: what and where.
 fn problems(status: &Value) -> Vec<(&str, &str)> {
     let all = status["enforced"]["problems"].as_array().expect("problems");
     all.iter().filter_map(|problem| Some((problem["what"].as_str()?, problem["where"].as_str()?))).collect()
@@ -46,7 +47,7 @@ fn a_session_that_is_routed_past_the_hook_is_told_by_each_verb() {
     assert_eq!(problems(&status), [("route", "session/x1"), ("route", "session/x2")]);
     assert_eq!(status["enforced"]["ok"], false);
     testbed.switch("trip", "session/x1").expect_exit(8).expect_stderr(found);
-    // Sockets tell too, whatever the tables say.
+    // Sockets show the problem too, whatever the routing tables say.
     let venue = SocketAddr::new(TwoHosts::VENUE, 9001);
     let receiver = Receiver::listen(&testbed.network.venue, venue);
     let mut stream = testbed.on_host(|| TcpStream::connect(venue)).expect("connecting");
@@ -81,7 +82,7 @@ fn a_route_that_is_not_taken_is_named_and_a_switch_holds_all_the_same() {
         testbed.cli("reset session/x1 --force --reason test").expect_exit(0);
         testbed.cli("status").expect_exit(0);
     }
-    // A default route over what is covered is no way past it.
+    // A default route over an interface with a hook is not a problem.
     testbed.shell("ip route add default via 10.9.0.2");
     testbed.cli("status").expect_exit(0);
 }
@@ -90,7 +91,7 @@ fn a_route_that_is_not_taken_is_named_and_a_switch_holds_all_the_same() {
 fn packets_that_pass_unread_are_a_problem_unless_a_tunnel_of_the_host_sends_them() {
     require_root!();
     let testbed = Testbed::load(POLICY);
-    // IPv4 with VXLAN in it, from nobody knows whom.
+    // IPv4 with VXLAN, from an unknown sender.
     let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
     frame.extend([0x45, 0, 0, 36, 0, 0, 0, 0, 64, 17, 0, 0, 10, 9, 0, 1, 10, 9, 0, 2]);
     frame.extend([0x12, 0x34, 0x12, 0xb5, 0, 16, 0, 0, 8, 0, 0, 0, 0, 0, 5, 0]);
@@ -107,7 +108,8 @@ fn packets_that_pass_unread_are_a_problem_unless_a_tunnel_of_the_host_sends_them
     );
 }
 
-/// A tun device in a namespace: what is written to the file comes in there, and what leaves there is read from it.
+/// A tun device in a namespace: bytes written to the file arrive there, and packets that leave there are read
+/// from it.
 fn tun(namespace: &Namespace) -> File {
     /// `TUNSETIFF`, and `IFF_TUN` with `IFF_NO_PI` (kernel `uapi/linux/if_tun.h`).
     const SET: libc::c_ulong = 0x4004_54ca;
@@ -124,7 +126,7 @@ fn tun(namespace: &Namespace) -> File {
     })
 }
 
-/// Carries packets from one file to another as long as both are open.
+/// Copies packets from one file to the other as long as both are open.
 fn carry(mut from: File, mut to: File) {
     std::thread::spawn(move || {
         let mut packet = [0; 65_536];
@@ -165,7 +167,7 @@ fn a_device_whose_packets_begin_with_ip_is_enforced() {
         assert_eq!(testbed.cli("status --json").expect_exit(0).json()["interfaces"][0]["hook"], name);
         let mut stream = testbed.on_host(|| TcpStream::connect(at)).expect("connecting");
         for id in 1..=10 {
-            // The sixth finds the connection reset.
+            // The sixth write may find the connection reset.
             let _ = stream.write_all(&order(id));
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -240,7 +242,7 @@ fn a_reset_ends_the_connections_that_it_fences() {
     let receiver = Receiver::listen(&testbed.network.venue, venue);
     let _idle = testbed.on_host(|| TcpStream::connect(venue)).expect("connecting");
     receiver.wait("the connection", |all| all.len() == 1);
-    // As the kernel trips: nobody ends what is idle.
+    // A trip by the kernel does not end idle connections.
     testbed.with_breaker(|breaker| {
         let scope = breaker.find("group/desk").expect("the group");
         breaker.trip(scope, breaker_common::abi::cause::RATE).expect("tripping it");
@@ -277,7 +279,7 @@ fn a_trip_ends_an_idle_connection_of_a_container() {
     let mut idle = container.run(|| TcpStream::connect(venue)).expect("connecting");
     idle.write_all(&order(1)).expect("sending");
     receiver.wait("the order", |all| all[0].complete("D") == 1);
-    // A namespace is found by a process in it: the thread of this one is none.
+    // A namespace is found by a process in it; a thread of this process does not count.
     let mut held =
         container.run(|| std::process::Command::new("sleep").arg("60").spawn()).expect("a process");
     let output = testbed.switch("trip", "session/x1");

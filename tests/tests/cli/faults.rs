@@ -1,4 +1,4 @@
-//! One system call of a verb fails, whichever: nothing is done that the log does not tell of, and nothing is said to be done that is not.
+//! A failing system call in a verb: no action is missing in the log, and none is reported that was not done.
 
 use breaker_tests::cli::{CliOutput, PIN_ENVIRONMENT, binary, scope};
 use std::path::Path;
@@ -9,11 +9,11 @@ use breaker_tests::testbed::Testbed;
 
 use super::POLICY;
 
-/// The calls, and which of them in their turn: those that come before, at and after the deed.
+/// The system calls, and the numbers of the calls that fail: before, at and after the action.
 const CALLS: [&str; 6] = ["bpf", "mmap", "openat", "write", "fsync", "fdatasync"];
 const TURNS: [u32; 12] = [1, 2, 3, 5, 8, 12, 17, 23, 30, 36, 41, 48];
 
-/// Runs a verb, of which one system call fails. `None` where there are fewer of that call.
+/// Runs a verb with one failing system call. Returns `None` if the verb makes fewer such calls.
 fn failing(testbed: &Testbed, call: &str, turn: u32, words: &str) -> Option<CliOutput> {
     let trace = testbed.config().with_file_name("trace");
     let ran = testbed.on_host(|| {
@@ -30,7 +30,7 @@ fn failing(testbed: &Testbed, call: &str, turn: u32, words: &str) -> Option<CliO
     std::fs::read_to_string(trace).expect("the trace").contains("(INJECTED)").then_some(output)
 }
 
-/// The kinds of lines that the log has.
+/// The kinds of the lines in the log.
 fn kinds(log: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let kind = |line: &str| {
@@ -40,7 +40,8 @@ fn kinds(log: &Path) -> Vec<String> {
     text.lines().filter_map(kind).collect()
 }
 
-/// Fails every call of a verb in its turn. `prepare` comes before each, `done` tells whether it was done.
+/// Fails each system call of a verb in turn. `prepare` runs before each; `done` returns whether the action
+/// was done.
 fn never_unseen(testbed: &Testbed, verb: &str, kind: &str, prepare: impl Fn(), done: impl Fn() -> bool) {
     let mut failed = 0;
     for (call, turn) in CALLS.into_iter().flat_map(|call| TURNS.map(|turn| (call, turn))) {
@@ -54,7 +55,7 @@ fn never_unseen(testbed: &Testbed, verb: &str, kind: &str, prepare: impl Fn(), d
             assert!(noted, "done and not in the log: {what}");
         } else {
             assert_ne!(output.exit_code, Some(0), "not done: {what}");
-            // A process that finds no memory at all has no further word.
+            // A process without any memory cannot log the failure.
             let corrected = told.last().is_some_and(|last| last != kind);
             assert!(
                 !noted || corrected || output.exit_code.is_none(),
@@ -103,7 +104,7 @@ fn a_verb_of_which_a_system_call_fails_does_nothing_unseen() {
         state("armed") == Some(false.into())
     });
     arm();
-    // A trip is made first. Where it could not be, it does not say that it was.
+    // A trip is done first. If it failed, the output does not claim it.
     for (call, turn) in CALLS.into_iter().flat_map(|call| TURNS.map(|turn| (call, turn))) {
         testbed.cli("reset session/x1 --reason x");
         let Some(output) = failing(&testbed, call, turn, "trip session/x1 --reason x") else { continue };

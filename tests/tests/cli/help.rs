@@ -1,8 +1,8 @@
-//! Help and version: what a sysadmin reads first.
+//! Help and version.
 
 use breaker_tests::cli::breaker;
 
-/// Every verb, with words that its help must hold.
+/// Every verb, with words that its help must contain.
 const VERBS: [(&[&str], &[&str]); 14] = [
     (&["check"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
     (&["load"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
@@ -50,7 +50,7 @@ fn the_overview_lists_every_verb_and_every_exit_code() {
     for (verb, _) in VERBS {
         assert!(listed.iter().any(|name| name == verb[0]), "{verb:?} is not listed:\n{}", output.stdout);
     }
-    // And the table above misses none.
+    // The table above is complete.
     let verbs = listed.iter().take_while(|name| *name != "help").filter(|name| !name.is_empty());
     for verb in verbs {
         assert!(VERBS.iter().any(|(known, _)| known[0] == verb), "the test does not know {verb}");
@@ -67,7 +67,7 @@ fn version_names_the_version_and_the_commit() {
     assert_eq!(breaker(&["-V"]).expect_exit(0).stdout, expected);
 }
 
-/// What goes into a pipe is at most 100 columns wide.
+/// Asserts that output to a pipe is at most 100 columns wide, without colours.
 #[track_caller]
 fn fits(text: &str) {
     let long = text.lines().find(|line| line.chars().count() > 100);

@@ -1,4 +1,4 @@
-//! Loading and unloading: whole or not at all, whatever died before, side by side with others.
+//! Loading and unloading: as a whole or not at all, after processes that died, and beside other loads.
 
 use breaker_tests::cli::{self, CliOutput};
 use std::process::Stdio;
@@ -49,7 +49,7 @@ fn what_a_load_that_died_left_is_removed_by_the_next() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     let config = testbed.config();
-    // A load takes some 100 ms in a debug build: killed at any moment of it.
+    // A load takes about 100 ms in a debug build. It is killed at several moments.
     let mut died = 0;
     for delay in 0..24 {
         let mut load = testbed.on_host(|| start(&["load", "--config", config.to_str().expect("UTF-8")]));
@@ -72,7 +72,7 @@ fn what_a_load_that_died_left_is_removed_by_the_next() {
 fn pins_left_beside_the_root_are_removed_by_the_next_load() {
     require_root!();
     let testbed = Testbed::load(POLICY);
-    // As if an unload had died when everything was out of the way but removed; and pins loose, as another version might leave them.
+    // As after an unload that died before its last step; with a loose pin, as another version might leave it.
     testbed.shell("mkdir /sys/fs/bpf/breaker_next && mv /sys/fs/bpf/breaker /sys/fs/bpf/breaker_next/pins");
     testbed.on_host(|| {
         let object = aya::EbpfLoader::new().load(&breaker_user::kernel::load::object()).expect("the object");
@@ -101,7 +101,7 @@ fn of_eight_loads_at_once_exactly_one_wins() {
         assert_eq!(output.iter().filter(|output| output.exit_code == Some(4)).count(), 7, "{output:#?}");
         assert_eq!(testbed.tcx_programs("eth1"), 1);
         testbed.cli("status").expect_exit(0);
-        // And of eight unloads one: to the others there is nothing left, or it is being done.
+        // One of eight unloads succeeds. The others find nothing loaded, or an unload in progress.
         let unloads: Vec<_> = testbed.on_host(|| (0..8).map(|_| start(&["unload"])).collect());
         let output: Vec<_> =
             unloads.into_iter().map(|it| CliOutput::new(it.wait_with_output().expect("waiting"))).collect();

@@ -1,5 +1,5 @@
-//! The command line as a user types it: what it prints, what it ends with, what it leaves behind. Most tests load a breaker in
-//! namespaces of their own, and so need root.
+//! The command line as a user types it: its output, its exit codes, and what it leaves behind. Most tests
+//! load a breaker in namespaces of their own, and need root.
 
 mod audit;
 mod broken;
@@ -17,7 +17,7 @@ mod reload;
 mod switch;
 mod usage;
 
-/// Two sessions in a group, each scope with a limit that takes a while to fill.
+/// Two sessions in a group. Each scope has a limit that takes a while to fill.
 const POLICY: &str = r#"
 limits = [{ class = "order", max = 5000, per = "1s" }]
 [[group]]

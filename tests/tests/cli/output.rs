@@ -1,4 +1,4 @@
-//! What is printed: the JSON that scripts rely on, tables that people read, colour only where a person sees it.
+//! Output: JSON for scripts, tables for people, and colours on terminals only.
 
 use breaker_tests::cli::{self, CliOutput, binary, scope};
 use breaker_tests::require_root;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::POLICY;
 
-/// The keys of `status --json` as they are documented, with a value of each one's type.
+/// The documented keys of `status --json`, with a value of each type.
 fn contract() -> Value {
     let verdicts = json!({ "passed": 0, "withheld": 0 });
     json!({
@@ -29,11 +29,11 @@ fn contract() -> Value {
     })
 }
 
-/// Added since: known here, so that nothing comes in unnoticed.
+/// Keys added since. A key that is not listed fails the test.
 const ADDED: [&str; 5] =
     ["packets", "interfaces[].pinned", "scopes[].last_trip", "enforced.notes", "enforced.problems[].found"];
 
-/// Asserts that a value has the keys and types of a sample, and no others but those that are known.
+/// Asserts that a value has the keys and types of a sample, and no unknown keys.
 fn conforms(found: &Value, sample: &Value, path: &str) {
     match (found, sample) {
         (Value::Object(found), Value::Object(sample)) => {
@@ -90,7 +90,7 @@ fn status_as_json_has_the_documented_keys_and_no_others() {
     assert_eq!(scope(&status, "session/x1")["limits"], limits);
     let at = status["breaker"]["loaded_at"].as_str().expect("a time");
     assert!(at.len() == 20 && at.as_bytes()[10] == b'T' && at.ends_with('Z'), "{at} is RFC 3339 UTC");
-    // Of one scope: that scope and the sessions it holds.
+    // For one scope: the scope and its sessions.
     let status = testbed.cli("status group/desk --json").expect_exit(0).json();
     conforms(&status, &contract(), "");
     assert_eq!(status["scopes"].as_array().map(Vec::len), Some(1));
@@ -129,7 +129,7 @@ fn colour_is_for_terminals_only_and_not_where_no_color_says_so() {
     testbed.trip("session/x1");
     testbed.switch("disarm", "session/x2").expect_exit(0);
     let status = format!("{} status", binary().display());
-    // Into a pipe, whatever the terminal and the environment promise.
+    // To a pipe, whatever the terminal and the environment say.
     let piped = format!("env -u NO_COLOR TERM=xterm-256color CLICOLOR_FORCE=1 {status} || true");
     assert!(!testbed.shell(&piped).contains('\u{1b}'));
     let on_a_terminal = |environment: &str| {
@@ -150,7 +150,7 @@ fn colour_is_for_terminals_only_and_not_where_no_color_says_so() {
 fn tables_are_narrow_enough_to_read_and_have_no_trailing_blanks() {
     require_root!();
     let testbed = Testbed::load(POLICY);
-    // All causes at once, and a trip that the kernel made, are the widest that a switch can look.
+    // The widest state of a switch: all causes, and a trip by the kernel.
     testbed.with_breaker(|breaker| {
         let scope = breaker.find("session/x1").expect("a scope");
         breaker.trip(scope, (1 << 7) - 1).expect("tripping");
@@ -163,7 +163,7 @@ fn tables_are_narrow_enough_to_read_and_have_no_trailing_blanks() {
     for cause in ["TRIPPED: manual,", "rate,", "deadman,", "desync,", "replay,", "undeclared,", "fleet"] {
         assert!(output.stdout.lines().any(|line| line.contains(&format!(" {cause}"))), "{cause}: {output:?}");
     }
-    // Times to the second or the millisecond: whoever wants more has the JSON.
+    // Times have at most milliseconds. The JSON has more.
     let digits = |word: &str| word.split_once('.').map_or(0, |(_, rest)| rest.trim_end_matches('Z').len());
     let times = output.stdout.split_whitespace().filter(|word| word.ends_with('Z') && word.contains('T'));
     times.for_each(|time| assert!(digits(time) <= 3, "{time}"));

@@ -1,4 +1,5 @@
-//! Where a load is pinned: in a file system of breaker's own, that outlives the command, under a name that nobody else has taken.
+//! The pins of a load: in a BPF file system of breaker's own that outlives the command, under a name that no
+//! other user has taken.
 
 use breaker_tests::cli::binary;
 use breaker_tests::require_root;
@@ -6,8 +7,8 @@ use breaker_tests::testbed::Testbed;
 
 use super::POLICY;
 
-/// Runs lines of shell on the host with process 1 and mounts of their own, so that those mounts are the ones of process 1. `$B` is the
-/// binary, which is told no pin root, and `$C` the configuration.
+/// Runs lines of shell on the host with a PID namespace and mounts of their own, so that these mounts are
+/// those of process 1. `$B` is the binary, without a pin root in its environment, and `$C` the configuration.
 fn booted(testbed: &Testbed, lines: &str) -> String {
     let set = format!(
         "unset BREAKER_PIN_ROOT BREAKER_PRIVATE_PINS; B={}; C={}",
@@ -38,7 +39,8 @@ fn without_a_pin_root_breaker_mounts_a_file_system_of_its_own() {
 fn pins_that_would_end_with_the_command_are_refused() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
-    // A mount namespace below that of process 1: as `ip netns exec`, a unit with private mounts and a container have one.
+    // A mount namespace below that of process 1, as in `ip netns exec`, a unit with private mounts, or a
+    // container.
     let private = |lines: &str| booted(&testbed, &format!("unshare -m sh -c \"{lines}\""));
     for (lines, found) in [
         (
@@ -65,7 +67,7 @@ fn pins_that_would_end_with_the_command_are_refused() {
         );
         testbed.assert_clean();
     }
-    // In a file system that process 1 has too, it lasts; and a load that is to end with its mounts is said to.
+    // Pins in a file system that process 1 has too persist. A load may be told to end with its mounts.
     let output = private("$B load --config $C --pin-root /sys/fs/bpf/x >/dev/null; echo ended \\$?");
     assert!(output.contains("ended 0"), "{output}");
     testbed.cli("unload --pin-root /sys/fs/bpf/x").expect_exit(0);

@@ -1,4 +1,4 @@
-//! Many people at once: every trip that was reported is in the log, and what is left is one state that all agree on.
+//! Concurrent trips and resets: every reported trip is in the log, and the final state is consistent.
 
 use breaker_tests::cli::{CliOutput, scope};
 use std::thread;
@@ -28,7 +28,7 @@ fn concurrent_trips_and_resets_leave_one_state_that_all_agree_on() {
         };
         (all(trips), all(resets))
     });
-    // A trip may find that it was reset before it could tell; a reset that there was nothing to reset, or that somebody tripped anew.
+    // A trip may be reset before it is reported. A reset may find nothing to reset, or a new trip.
     for output in &trips {
         let overtaken = output.exit_code == Some(1) && output.stderr.contains("somebody has reset it since");
         assert!(output.exit_code == Some(0) || overtaken, "{output:?}");
@@ -44,7 +44,7 @@ fn concurrent_trips_and_resets_leave_one_state_that_all_agree_on() {
     }
     let done = resets.iter().filter(|output| output.exit_code == Some(0)).count();
     assert!(done > 0, "no reset was done");
-    // A trip that found the log locked has left its line to be written behind it.
+    // A trip that finds the log locked leaves its line to a later writer.
     let log = || std::fs::read_to_string(testbed.audit()).expect("the log");
     let count = |kind: &str| log().matches(&format!("\"kind\":\"{kind}\"")).count();
     let until = Instant::now() + Duration::from_secs(10);
@@ -54,7 +54,7 @@ fn concurrent_trips_and_resets_leave_one_state_that_all_agree_on() {
     }
     audit::verify(&testbed.audit()).expect("a whole log");
     assert_eq!(count("tripped"), 3 * EACH);
-    // A reset is noted before it is tried; one that then came too late has a second line.
+    // A reset is logged before it is tried. A reset that came too late has a second line.
     let (begun, refused) = (count("reset"), count("reset_refused"));
     assert!(begun >= done && begun + refused >= 3 * EACH, "{done} done, {begun} begun, {refused} refused");
     assert_eq!(refused, refusals);
@@ -62,7 +62,7 @@ fn concurrent_trips_and_resets_leave_one_state_that_all_agree_on() {
     let status = testbed.cli("status --json").json();
     let state = scope(&status, "session/x1");
     assert!(state["epoch"].as_u64() >= Some((3 * EACH + done) as u64), "{state}");
-    // Whoever comes last, alone, has their way.
+    // The last verb alone determines the state.
     testbed.switch("trip", "session/x1").expect_exit(0);
     testbed.cli("status").expect_exit(10);
     testbed.switch("reset", "session/x1").expect_exit(0);
@@ -72,7 +72,7 @@ fn concurrent_trips_and_resets_leave_one_state_that_all_agree_on() {
 #[test]
 fn a_trip_after_the_last_reset_stays() {
     require_root!();
-    // One thread trips once while two reset without end: a trip that came after a reset had looked must still be there.
+    // One thread trips while another resets: a trip after the reset's look must remain.
     let testbed = Testbed::load(POLICY);
     testbed.with_breaker(|breaker| {
         let scope = breaker.find("session/x1").expect("a scope");
@@ -85,9 +85,9 @@ fn a_trip_after_the_last_reset_stays() {
                 (reset.join().expect("a thread"), trip.join().expect("a thread"))
             });
             let now = breaker.switch(scope).expect("looking");
-            // The second trip was not seen, whatever the reset says of the first.
-            assert_eq!(now.causes, 1, "a trip was lost; the reset output {cleared:?}");
-            // A trip that finds its cause cleared under its hands raises it again.
+            // The reset had not seen the second trip, whatever it reports of the first.
+            assert_eq!(now.causes, 1, "a trip was lost; the reset returned {cleared:?}");
+            // A trip whose cause is cleared meanwhile is raised again.
             let raised = now.epoch - seen.epoch;
             assert!(
                 if cleared == Reset::Refused { raised == 1 } else { raised >= 2 },

@@ -1,4 +1,4 @@
-//! Reloading: whole or not at all, what is told of it, and all that is refused.
+//! Reloads: as a whole or not at all, their output and events, and all that is refused.
 
 use breaker_tests::cli::{self, CliOutput, breaker, scope};
 use std::io::{BufRead, BufReader};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::POLICY;
 
-/// The configuration that is loaded, changed: its path.
+/// Writes a changed copy of the configuration. Returns its path.
 fn changed(testbed: &Testbed, changes: &[(&str, &str)]) -> String {
     let text = std::fs::read_to_string(testbed.config()).expect("the configuration");
     let text = changes.iter().fold(text, |text, (from, to)| {
@@ -33,7 +33,7 @@ fn events(testbed: &Testbed) -> Vec<Value> {
     output.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-/// The agent on a host, ended with the test.
+/// An agent on a host, stopped at the end of the test.
 struct Agent(Child, String);
 
 impl Agent {
@@ -126,7 +126,7 @@ fn another_policy_takes_over_and_what_both_have_stays() {
         (&done["policy"]["sha256"], &done["loosened"])
     );
 
-    // The very same file once more.
+    // The same file again.
     let again = testbed.cli(&format!("reload --json --config {path}")).expect_exit(0).json();
     assert_eq!(
         (&again["changed"], &again["side"], &again["policy"]),
@@ -138,7 +138,7 @@ fn another_policy_takes_over_and_what_both_have_stays() {
         format!("policy second with sha256 {sha256} is in force already: nothing is changed\n")
     );
 
-    // And back: what is gone is not shown, nor found.
+    // Back to the first policy: removed scopes are neither shown nor found.
     let output = testbed.cli(&format!("reload --config {}", testbed.config().display())).expect_exit(0);
     assert!(output.stdout.contains("is in force, on side 0\nloosened:\n  group/late: no longer there\n  session/x3: no longer there\nremoved:\n  group/late\n  session/x3\n"), "{output:?}");
     testbed.cli("status session/x3").expect_exit(2);
@@ -152,7 +152,7 @@ fn what_only_a_load_can_change_is_refused_by_name_with_both_values() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     testbed.load_cli();
-    // A host speaks of its own, and those packets count too.
+    // The host sends packets of its own, which count too.
     let state = || {
         let mut found = testbed.cli("status --json").expect_exit(0).json();
         found["packets"].take();
@@ -196,7 +196,7 @@ fn what_only_a_load_can_change_is_refused_by_name_with_both_values() {
     let output = reload(&testbed, &[("[\"eth1\"]", "[\"eth7\"]\nconnections = 4096")]).expect_exit(4);
     output.expect_stderr("eth7").expect_stderr("4096");
     assert_eq!(events(&testbed).iter().filter(|event| event["kind"] == "policy_refused").count(), 8);
-    // Nothing is written of a file that is none, and its errors are those of `check`.
+    // An invalid file leaves no event. Its errors are those of `check`.
     let bad = changed(&testbed, &[("max = 5000", "max = 0")]);
     let output = testbed.cli(&format!("reload --config {bad}")).expect_exit(2);
     assert_eq!(output.stderr, testbed.cli(&format!("check --config {bad}")).expect_exit(2).stderr);
@@ -257,11 +257,11 @@ fn nothing_is_changed_unseen() {
     reload(&testbed, &[("max = 5,", "max = 6,")])
         .expect_exit(4)
         .expect_stderr("the audit log cannot be written (");
-    // Nor tightened: somebody would be stopped by a rule that nobody has noted.
+    // A tighter policy is refused too, because it would not be logged.
     reload(&testbed, &[("max = 5,", "max = 4,")])
         .expect_exit(4)
         .expect_stderr("the audit log cannot be written (");
-    // `status` tells of the log too.
+    // `status` reports the log too.
     assert_eq!(
         scope(&testbed.cli("status --json").expect_exit(11).json(), "session/x1")["limits"][0]["max"],
         5
@@ -287,7 +287,7 @@ fn what_the_maps_have_no_room_for_is_refused_with_both_figures() {
     let some = testbed.write_config("some.toml", &(text + &(0..25).map(session).collect::<String>()));
     testbed.cli(&format!("reload --config {}", some.display())).expect_exit(0);
     testbed.cli("status session/more-24").expect_exit(0);
-    // What is there already takes no room of its own on the other side.
+    // Entries that exist take no further room on the other side.
     let text = std::fs::read_to_string(&some).expect("the file").replace("max = 2000", "max = 1000");
     std::fs::write(&some, text).expect("another one");
     testbed.cli(&format!("reload --config {}", some.display())).expect_exit(0);
@@ -356,7 +356,7 @@ fn a_reload_that_dies_has_changed_everything_or_nothing() {
         let now = usize::from(has_more);
         died[usize::from(now == wanted)] += 1;
         in_force = now;
-        // Whatever it has left, the next one goes through.
+        // The next reload succeeds after any such death.
         if round % 4 == 3 {
             testbed.cli(&format!("reload --config {}", files[1 - in_force])).expect_exit(0);
             in_force = 1 - in_force;
@@ -387,7 +387,8 @@ fn the_agent_follows_what_the_command_line_reloads() {
     let trips = "breaker_trips_total{scope=\"session/x9\",cause=\"manual\"} 1";
     wait("the trip", || metrics().lines().any(|line| line == trips).then_some(()));
     agent.stop();
-    // One that is started with the old file serves what is in force, and says so; with the new one there is nothing to say.
+    // An agent with the old file serves the policy in force, and reports the difference. With the new file
+    // there is no difference.
     let agent = Agent::start(&testbed, &config);
     assert!(
         agent.1.contains("adopted policy") && agent.1.contains("ITS FILE IS NOT IN FORCE"),
@@ -418,13 +419,14 @@ fn a_hang_up_has_the_agent_read_its_file_again() {
     let changed = told("policy_changed", 1);
     assert_eq!(changed["actor"]["via"], "agent");
     assert_eq!(changed["counts"]["loosened"], json!(["session/x1: 5 order per 2s becomes 9 order per 2s"]));
-    // Its line is there before it is in force.
+    // The line of the reload is logged before the policy is in force.
     wait("the new policy", || {
         let status = testbed.cli("status --json").expect_exit(0).json();
         let now = (&status["policy"]["sha256"], &status["agent"]["running"]);
         (now == (&changed["counts"]["sha256"], &json!(true))).then_some(())
     });
-    // A bad file, one that cannot be, and one that loosens while tripped: the last good one stays.
+    // An invalid file, a change that needs a load, and a loosening while tripped: the last valid policy
+    // stays.
     testbed.switch("trip", "session/x1").expect_exit(0);
     let refusals = [
         (first.replace("max = 5,", "max = 0,"), "the configuration is refused"),

@@ -1,4 +1,5 @@
-//! `trip`, `reset`, `arm`, `disarm`: what they print is what the kernel then has, and nothing keeps a trip from being one.
+//! `trip`, `reset`, `arm`, `disarm`: their output is the state read back from the kernel, and nothing
+//! prevents a trip.
 
 use breaker_tests::cli::{self, CliOutput, scope};
 use std::ffi::OsStr;
@@ -101,7 +102,7 @@ fn a_trip_works_with_no_disk_for_its_log_and_says_so_and_a_reset_waits_for_one()
     testbed.cli(&format!("load --config {}", config.display())).expect_exit(0);
     let fill = || testbed.shell(&format!("cat /dev/zero > {}/full 2> /dev/null || true", log.display()));
     fill();
-    // What is left of the page that the log has begun is used first.
+    // The log first fills its current page.
     let mut full = false;
     for _ in 0..40 {
         let output = testbed.switch("trip", "session/x1").expect_exit(0);
@@ -124,7 +125,7 @@ fn a_trip_works_with_no_disk_for_its_log_and_says_so_and_a_reset_waits_for_one()
         .expect_stderr(refused)
         .expect_stderr("No space left on device");
     assert_eq!(scope(&testbed.cli("status --json").expect_exit(10).json(), "session/x1")["tripped"], true);
-    // Nothing that is let loose, or changed at all, goes unseen.
+    // No loosening or other change is done without a log line.
     for verb in ["disarm session/x2 --reason x", "arm session/x2 --reason x", "unload --force"] {
         testbed
             .cli(verb)
@@ -140,7 +141,7 @@ fn a_trip_works_with_no_disk_for_its_log_and_says_so_and_a_reset_waits_for_one()
     testbed.shell(&format!("rm {}/full", log.display()));
     let output = testbed.switch("reset", "session/x1").expect_exit(0);
     assert_eq!(output.stderr, "");
-    // Half a line was never left behind.
+    // No partial line was left.
     testbed.cli("audit verify").expect_exit(0);
 
     testbed.on_host(|| mount_remount(&log, MountFlags::RDONLY, c"")).expect("making it read-only");
@@ -168,7 +169,7 @@ fn a_trip_does_not_wait_for_whoever_holds_the_log() {
         || std::fs::read_to_string(testbed.audit()).expect("the log").matches("\"kind\":\"tripped\"").count();
     assert_eq!(lines(), 0);
     drop(log);
-    // Its line comes when the log is free.
+    // The line is written when the log is free.
     while lines() == 0 {
         assert!(start.elapsed() < Duration::from_secs(10), "the line did not come");
         sleep(Duration::from_millis(10));
@@ -181,7 +182,7 @@ fn a_trip_does_not_wait_for_whoever_holds_the_log() {
 fn a_trip_with_nobody_listening_is_a_trip() {
     require_root!();
     let testbed = Testbed::load(POLICY);
-    // The log cannot be written, so that there is something to say on standard error, which is as closed as standard output.
+    // The log cannot be written, so that there is an error to report on the closed standard error.
     std::fs::create_dir(testbed.audit()).expect("a directory where the log should be");
     let deaf = || {
         let (reader, writer) = std::io::pipe().expect("a pipe");
@@ -194,7 +195,7 @@ fn a_trip_with_nobody_listening_is_a_trip() {
     });
     assert_eq!(ran.expect("running breaker").code(), Some(0));
     testbed.cli("status").expect_exit(10);
-    // The same where there is nothing to write to at all.
+    // The same with a standard output that is full.
     let full = || {
         Stdio::from(
             File::create("/dev/full").expect("/dev/full").as_fd().try_clone_to_owned().expect("a copy"),
@@ -206,7 +207,7 @@ fn a_trip_with_nobody_listening_is_a_trip() {
         .expect_exit(1)
         .expect_stderr("writing to standard output: No space left on device");
     assert_eq!(scope(&testbed.cli("status --json").expect_exit(10).json(), "session/x2")["tripped"], true);
-    // That it does not hold is told by its code also then.
+    // The exit code reports that the trip is not enforced, also without output.
     testbed.shell("rm /sys/fs/bpf/breaker/link_0");
     let ran = testbed.on_host(|| cli::command().args(["trip", "session/x1"]).stdout(deaf()).status());
     assert_eq!(ran.expect("running breaker").code(), Some(8));

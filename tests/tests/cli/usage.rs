@@ -1,4 +1,4 @@
-//! Usage and configuration errors: exit 2, everything that is wrong at once, nothing changed.
+//! Errors of usage and configuration: exit 2, all errors at once, and nothing changed.
 
 use breaker_tests::cli::{self, CliOutput, breaker};
 use std::ffi::OsStr;
@@ -77,7 +77,7 @@ fn a_configuration_that_cannot_be_read_ends_with_2() {
             .expect_stderr("/nonexistent.toml: cannot be read");
         breaker(&[verb, "--config", "/tmp"]).expect_exit(2).expect_stderr("/tmp: cannot be read");
     }
-    // The usual file, on a machine that has none.
+    // The default file, on a machine without one.
     if !std::path::Path::new("/etc/breaker/breaker.toml").exists() {
         breaker(&["check"]).expect_exit(2).expect_stderr("/etc/breaker/breaker.toml: cannot be read");
     }
@@ -108,7 +108,7 @@ fn what_is_no_regular_file_is_refused_at_once() {
                 .expect_stderr(found);
         }
     }
-    // And as the log of a policy.
+    // The same for the audit log of a policy.
     let text = std::fs::read_to_string(testbed.config()).expect("the configuration");
     let text = text.replace(&format!("{:?}", testbed.audit()), &format!("{fifo:?}"));
     let config = testbed.write_config("fifo.toml", &text);
@@ -117,7 +117,7 @@ fn what_is_no_regular_file_is_refused_at_once() {
         testbed.cli(&format!("{verb} --config {}", config.display())).expect_exit(2).expect_stderr(&found);
     }
     testbed.assert_clean();
-    // One that took the log's place keeps no trip back.
+    // A FIFO in place of the log does not prevent a trip.
     testbed.load_cli();
     testbed.shell(&format!("rm {0}; mkfifo {0}", testbed.audit().display()));
     testbed.switch("trip", "host").expect_exit(0).expect_stderr("it is a FIFO");

@@ -1,5 +1,5 @@
-//! What an account without privileges, a peer, and who can craft frames try: no order of theirs crosses a limit or a trip, and no innocent
-//! is withheld.
+//! Attacks by an account without privileges, by a peer, and by senders of crafted frames. No order of theirs
+//! crosses a limit or a trip, and no other traffic is withheld.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
@@ -20,7 +20,7 @@ use breaker_tests::testbed::Testbed;
 use breaker_user::testbed::TwoHosts;
 use rustix::net::{AddressFamily, Protocol, SocketType, bind, connect, ipproto, listen, socket};
 
-/// So long that whatever was to come has come.
+/// Time after which no more segments arrive.
 const QUIET: Duration = Duration::from_millis(400);
 /// An account without privileges.
 const NOBODY: u32 = 65_534;
@@ -34,7 +34,7 @@ fn testbed(host: &str, keys: &str) -> (Testbed, Receiver) {
 
 const FIVE: &str = "limits = [{ class = \"order\", max = 5, per = \"total\" }]";
 
-/// Orders at the venue, on all connections.
+/// Number of orders at the venue, on all connections.
 fn orders(receiver: &Receiver) -> usize {
     receiver
         .received()
@@ -43,7 +43,7 @@ fn orders(receiver: &Receiver) -> usize {
         .sum()
 }
 
-/// Another account of the trading host connects there, sends this, and closes.
+/// Connects from the trading host by another account, sends bytes, and closes.
 fn another_sends(testbed: &Testbed, port: u16, bytes: &str) {
     let script = format!("exec 3<>/dev/tcp/10.9.0.2/{port} && printf '{bytes}' >&3; sleep 0.1");
     let ran = testbed.on_host(|| Command::new("bash").args(["-c", &script]).uid(NOBODY).gid(NOBODY).output());
@@ -62,7 +62,8 @@ fn a_second_syn_from_the_same_addresses_takes_nothing_over() {
         let mut line = receiver.connect(&testbed.network.firm);
         let from = line.stream.local_addr().expect("an address");
         for offset in [1 << 20, 1 << 30, u32::MAX / 2 + 9] {
-            // As of a second socket with the same four addresses, which Linux lets an account have (SO_BINDTODEVICE).
+            // The frame is as of a second socket with the same four addresses, which Linux allows an account
+            // (SO_BINDTODEVICE).
             testbed.inject_frames(&[Frame::new(from, TwoHosts::venue_socket(9001), offset, b"")
                 .with_flags(SYN)
                 .bytes()]);
@@ -88,7 +89,8 @@ fn urgent_data_hides_nothing() {
             testbed.trip("session/x1");
         }
         let mut line = receiver.connect(&testbed.network.firm);
-        // One digit more of BodyLength, which the venue's application never reads: the orders seem to be the message's body.
+        // One more digit of BodyLength, which the venue never receives, makes the orders look like the body
+        // of the message.
         line.try_send(&heartbeat[..digits]);
         // SAFETY: a plain system call with a buffer of one byte.
         let sent = unsafe { libc::send(line.stream.as_raw_fd(), b"1".as_ptr().cast(), 1, libc::MSG_OOB) };
@@ -103,7 +105,7 @@ fn urgent_data_hides_nothing() {
     }
 }
 
-/// A file with these bytes, and its pages in memory.
+/// A file with these bytes, and its mapped pages.
 struct Pages {
     file: std::fs::File,
     memory: *mut u8,
@@ -123,7 +125,7 @@ impl Pages {
         Self { file, memory: memory.cast(), length }
     }
 
-    /// Writes over them.
+    /// Overwrites the pages.
     fn change(&self, bytes: &[u8]) {
         assert_eq!(bytes.len(), self.length);
         // SAFETY: a mapping of that length, which nothing else of this process reads.
@@ -146,7 +148,7 @@ fn pages_that_are_changed_after_they_were_sent_carry_no_orders() {
         if tripped {
             testbed.trip("session/x1");
         }
-        // What is sent waits behind the hook.
+        // Sent segments wait behind the hook.
         testbed.on_host(|| {
             let slow = [
                 "qdisc", "add", "dev", "eth1", "root", "tbf", "rate", "100kbit", "burst", "5000", "limit",
@@ -224,7 +226,8 @@ fn a_further_path_of_multipath_tcp_carries_nothing_past_a_reset() {
         }
         sleep(QUIET);
         testbed.reset("session/x1");
-        // An address comes up, as after a flap of a link: the kernel would send again over it what the first path has not delivered.
+        // An address comes up, as after a link flap: the kernel would send the undelivered bytes of the first
+        // path again over it.
         testbed.on_host(|| ip("mptcp endpoint add 10.9.0.11 dev eth1 subflow"));
         assert_eq!(came(&mut venue), 0, "{on_trip}: stale orders after the reset");
     }
@@ -236,7 +239,7 @@ fn what_another_account_sends_is_not_the_sessions_of_a_user() {
     let (testbed, receiver) = testbed("", &format!("user = \"root\"\non_desync = \"trip\"\n{FIVE}"));
     let mut line = receiver.connect(&testbed.network.firm);
     line.send_and_wait(&order(1));
-    // A port check, noise, and orders of somebody else's.
+    // A port check, noise, and orders of another application.
     another_sends(&testbed, 9001, "\\n");
     another_sends(&testbed, 9001, &"x".repeat(300));
     let text = String::from_utf8(order(7)).expect("text").replace('\x01', "\\001");
@@ -272,7 +275,8 @@ fn nothing_takes_a_place_from_a_live_connection() {
     let other = Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(7777));
     let mut first = receiver.connect(&testbed.network.firm);
     first.send_and_wait(&order(1));
-    // Short connections with a FIX message to another port, short ones to the session itself, and attempts that nobody answers.
+    // Short connections with a FIX message to another port, short ones to the session itself, and unanswered
+    // attempts.
     for _ in 0..100 {
         let mut line = other.connect(&testbed.network.firm);
         line.send_and_wait(&message("FIX.4.4", "0", b""));
@@ -318,7 +322,7 @@ fn a_connection_that_the_peer_opens_is_nobodys() {
     }
 }
 
-/// A frame with something between its hardware addresses and IP.
+/// A frame with headers between its hardware addresses and its IP header.
 fn behind(frame: &Frame, headers: &[u8], ethertype: u16) -> Vec<u8> {
     let bytes = frame.bytes();
     [&bytes[..12], headers, &ethertype.to_be_bytes(), &bytes[14..]].concat()

@@ -1,5 +1,5 @@
-//! A stream that cannot be read: its bytes count, nothing hides behind them, and it is shown. The venue's bytes are the judge: what counts
-//! there is each `35=D` that arrived, however a reader frames it.
+//! Streams that cannot be read: their bytes count as orders, no order hides behind them, and they are shown.
+//! Each `35=D` that arrives counts as an order, in whatever way a reader frames it.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use breaker_user::testbed::TwoHosts;
 
 const LIMIT: usize = 50;
 
-/// So long that whatever was to come has come.
+/// Time after which no more segments arrive.
 const QUIET: Duration = Duration::from_millis(400);
 
 fn testbed(keys: &str) -> (Testbed, Receiver) {
@@ -23,7 +23,7 @@ fn testbed(keys: &str) -> (Testbed, Receiver) {
     (testbed, receiver)
 }
 
-/// Orders that have arrived, as a venue finds them that looks for nothing else.
+/// Number of orders that have arrived, for a venue that searches for nothing but `35=D`.
 fn arrived(line: &TcpConnection<'_>) -> usize {
     line.received().bytes.windows(6).filter(|window| window == b"\x0135=D\x01").count()
 }
@@ -40,7 +40,7 @@ fn replaced(message: &[u8], from: &str, to: &str) -> Vec<u8> {
     String::from_utf8(message.to_vec()).expect("text").replacen(from, to, 1).into_bytes()
 }
 
-/// What engines, proxies and bugs make of a message.
+/// Messages as altered by engines, proxies and faults.
 fn kinds() -> Vec<(&'static str, Vec<u8>)> {
     let one = order(2);
     let swapped = replaced(&one, "\x0135=D\x0149=FIRM", "\x0149=FIRM\x0135=D");
@@ -67,7 +67,7 @@ fn nothing_hides_behind_what_cannot_be_read() {
     require_root!();
     let orders: Vec<_> = (10..310).map(order).collect();
     for (what, bad) in kinds() {
-        // In one write, and each order in a segment of its own behind it.
+        // In one write; then with each following order in a segment of its own.
         for whole in [true, false] {
             let (testbed, receiver) = testbed("");
             let mut line = receiver.connect(&testbed.network.firm);
@@ -141,7 +141,7 @@ fn a_blind_stream_counts_by_its_bytes_is_shown_and_is_followed_again() {
     let mut line = receiver.connect(&testbed.network.firm);
     line.send_and_wait(&message("FIX.4.4", "A", b"98=0\x01108=30\x01"));
     assert_eq!(testbed.cli("status").exit_code, Some(0));
-    // 1,950 bytes, and the Logon before it, whose length may have been wrong.
+    // 1,950 bytes, and the Logon before them, because its length may have been wrong.
     line.send_and_wait(&[0xfe; 1_950]);
     let counters = testbed.counters(1);
     assert_eq!((counters.passed[0], counters.blind_orders, counters.desyncs), (21, 21, 1), "{counters:?}");

@@ -1,4 +1,5 @@
-//! The dead man: an agent that falls silent, and what the kernel makes of it at the next message, with no process alive.
+//! The dead man's switch: an agent falls silent, and the kernel acts at the next message, with no process
+//! alive.
 
 use breaker_tests::cli;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,11 +16,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 
-/// How long the agent may be silent.
+/// Time that the agent may be silent.
 const AFTER: Duration = Duration::from_millis(300);
-/// How much later the kernel may find out: two ticks of its coarse clock at 250 Hz, and 2 ms more.
+/// Tolerance of the kernel's decision: two ticks of its coarse clock at 250 Hz, and 2 ms.
 const LATE: Duration = Duration::from_millis(10);
-/// Messages follow each other this closely, as far as this host keeps to it.
+/// Interval between two messages, as far as this host keeps to it.
 const SPACING: Duration = Duration::from_millis(1);
 
 fn policy(action: &str) -> String {
@@ -34,7 +35,7 @@ remote = "10.9.0.2:9001"
     )
 }
 
-/// An agent, killed where it is still there at the end.
+/// An agent, killed when the value is dropped.
 struct Agent(Child);
 
 impl Agent {
@@ -61,13 +62,13 @@ impl Drop for Agent {
     }
 }
 
-/// CLOCK_MONOTONIC: that of the heartbeat and of the kernel program.
+/// CLOCK_MONOTONIC, the clock of the heartbeat and of the kernel program.
 fn now() -> Duration {
     let time = clock_gettime(ClockId::Monotonic);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// The last heartbeat.
+/// Time of the last heartbeat.
 fn beat(testbed: &Testbed) -> Duration {
     Duration::from_nanos(
         testbed.with_breaker(|breaker| {
@@ -76,7 +77,7 @@ fn beat(testbed: &Testbed) -> Duration {
     )
 }
 
-/// When the host tripped, by the kernel's own clock.
+/// Time of the host's trip, on the kernel's clock.
 fn tripped_at(testbed: &Testbed) -> Duration {
     let host = testbed
         .with_breaker(|breaker| breaker.scope(breaker.find("host").expect("the host")).expect("its state"));
@@ -87,7 +88,7 @@ fn causes(testbed: &Testbed, name: &str) -> Vec<&'static str> {
     testbed.status().scopes.into_iter().find(|scope| scope.scope == name).expect("the scope").causes
 }
 
-/// What was told of the silence: kind and scope of each.
+/// Kind and scope of each event on the silence.
 fn told(testbed: &Testbed) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let about = |line: &Value| line["cause"] == "deadman";
@@ -103,7 +104,8 @@ fn listen(testbed: &Testbed) -> Receiver {
     Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(9001))
 }
 
-/// Sends an order every millisecond until the connection dies, or a time is over. Returns the longest that two of them were apart.
+/// Sends an order every millisecond until the connection dies or the time is over. Returns whether the
+/// connection died, and the longest interval between two orders.
 fn send_for(line: &mut TcpConnection, time: Duration) -> (bool, Duration) {
     let (until, mut last, mut widest) = (Instant::now() + time, Instant::now(), Duration::ZERO);
     let mut id = 0;
@@ -118,7 +120,7 @@ fn send_for(line: &mut TcpConnection, time: Duration) -> (bool, Duration) {
     (false, widest)
 }
 
-/// Kills the agent, or stops it.
+/// Signals that kill or stop the agent.
 const ENDS: [Signal; 2] = [Signal::KILL, Signal::STOP];
 
 #[test]
@@ -140,7 +142,7 @@ fn an_agent_that_is_killed_or_stopped_trips_the_host_after_that_time_and_no_late
             took > AFTER - LATE && took <= AFTER + LATE + widest,
             "{took:?}, with {widest:?} between two orders"
         );
-        // The venue too; and what it has is whole.
+        // The venue sees the reset too, and has complete orders only.
         let came = line.wait_for_reset();
         assert_eq!((came.complete("D"), came.end), (came.count("D"), End::Reset));
         assert_eq!((causes(&testbed, "host"), causes(&testbed, "session/x1")), (vec!["deadman"], vec![]));
@@ -161,7 +163,7 @@ fn a_reset_is_refused_while_it_is_silent_and_works_once_it_is_back() {
     let receiver = listen(&testbed);
     let agent = Agent::start(&testbed);
     let mut line = receiver.connect(&testbed.network.firm);
-    // One that is stopped while it writes its first lines keeps the log from everybody else.
+    // An agent that is stopped while it writes its first lines would keep the log locked.
     assert!(!send_for(&mut line, 2 * AFTER).0);
     agent.signal(Signal::STOP);
     assert!(send_for(&mut line, 10 * AFTER).0);
@@ -169,7 +171,7 @@ fn a_reset_is_refused_while_it_is_silent_and_works_once_it_is_back() {
     let refused = testbed.cli("reset host --reason test");
     refused.expect_exit(4).expect_stderr("silent");
     assert_eq!(causes(&testbed, "host"), ["deadman"]);
-    // While it is tripped what reduces risk passes, and silence is no further reason.
+    // While the host is tripped, messages that reduce risk pass, and the silence is no further cause.
     let mut line = receiver.connect(&testbed.network.firm);
     line.send_and_wait(&message("FIX.4.4", "F", b"11=C-1\x0141=R-1\x01"));
     agent.signal(Signal::CONT);
@@ -178,19 +180,19 @@ fn a_reset_is_refused_while_it_is_silent_and_works_once_it_is_back() {
     let mut line = receiver.connect(&testbed.network.firm);
     assert!(!send_for(&mut line, 2 * AFTER).0);
     assert_eq!(causes(&testbed, "host"), [""; 0]);
-    // Once more: it is told of each silence.
+    // Each silence has its own event.
     agent.signal(Signal::STOP);
     assert!(send_for(&mut line, 10 * AFTER).0);
     drop(agent);
     let kinds: Vec<_> = told(&testbed).into_iter().map(|(kind, _)| kind).collect();
-    // The verb writes at once, and what the kernel tells waits in the ring for the agent to go on.
+    // The verb writes to the log at once. The kernel's events wait in the ring until the agent continues.
     assert_eq!(kinds, ["reset_refused", "warned", "tripped", "reset", "warned", "tripped"]);
 }
 
 #[test]
 fn where_it_is_only_to_be_told_of_every_order_passes_and_it_is_told_once_a_silence() {
     require_root!();
-    // A disarmed host is only told of it as well.
+    // A disarmed host has the events too.
     for keys in [policy("warn"), policy("trip")] {
         let testbed = Testbed::load(&keys);
         if keys.contains("trip") {
@@ -232,7 +234,7 @@ fn an_agent_that_never_came_counts_from_the_load() {
     assert!(took > AFTER - LATE && took <= AFTER + LATE + widest, "{took:?}");
     assert_eq!(causes(&testbed, "host"), ["deadman"]);
     assert_eq!(testbed.cli("reset host --reason test").exit_code, Some(4));
-    // A first agent is what it waits for.
+    // The switch waits for a first agent.
     let _agent = Agent::start(&testbed);
     testbed.reset("host");
     line = receiver.connect(&testbed.network.firm);
@@ -242,7 +244,7 @@ fn an_agent_that_never_came_counts_from_the_load() {
 #[test]
 fn what_is_no_message_finds_nothing_out() {
     require_root!();
-    // Nor does another application's: it is the next message that finds out.
+    // Another application's traffic does not trip either: the next message does.
     let testbed = Testbed::load(&policy("trip"));
     let receiver = listen(&testbed);
     let other = Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(9005));
@@ -250,7 +252,7 @@ fn what_is_no_message_finds_nothing_out() {
     let (head, rest) = (order(1)[..40].to_vec(), order(1)[40..].to_vec());
     line.send_and_wait(&head);
     sleep(2 * AFTER);
-    // The rest of a message that has begun, a handshake, and bytes of somebody else.
+    // The rest of a message that has begun, a handshake, and bytes of another application.
     line.send_and_wait(&rest);
     let mut second = receiver.connect(&testbed.network.firm);
     let mut theirs = other.connect(&testbed.network.firm);

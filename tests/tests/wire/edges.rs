@@ -1,4 +1,5 @@
-//! Edges that were once got wrong: short first segments, a full table, late segments and large ones of what cannot be read.
+//! Edge cases of earlier faults: short first segments, a full table, and late or large segments that cannot
+//! be read.
 
 use std::net::SocketAddr;
 use std::thread::sleep;
@@ -73,7 +74,7 @@ fn late_segments_of_what_cannot_be_read_are_orders_and_no_desync() {
     let (from, to) = (SocketAddr::new(TwoHosts::FIRM, 40_000), TwoHosts::venue_socket(9001));
     let frame = |seq, length| Frame::new(from, to, seq, &vec![0x17; length]).bytes();
     let syn = Frame::new(from, to, 999, b"").with_flags(SYN).bytes();
-    // The two that are ahead wait for what is missing: TCP sends them again.
+    // The two segments ahead of the gap are withheld: TCP sends them again.
     testbed.inject_frames(&[syn, frame(1_000, 100), frame(1_400, 100), frame(1_300, 100), frame(1_100, 200)]);
     let counters = testbed.counters(1);
     assert_eq!((counters.passed[0], counters.desyncs), (2, 0), "{counters:?}");
@@ -92,7 +93,8 @@ fn a_large_packet_that_does_not_say_its_segments_counts_as_many_as_it_becomes() 
     testbed.inject_frames(&[Frame::new(from, to, 999, b"").with_flags(2).bytes()]);
     let frame = Frame::new(from, to, 1_000, &[0x17; 14_480]).bytes();
     let index = testbed.network.firm.index(TwoHosts::INTERFACE).expect("the interface");
-    // As a virtual machine's network card hands it over: `struct virtio_net_hdr` says 1,448 bytes a segment, and not how many.
+    // Frames as from a virtual machine's network card: `struct virtio_net_hdr` gives 1,448 bytes a segment,
+    // and not their number.
     let mut packet = vec![1, 1];
     packet.extend([54u16, 1_448, 34, 16].iter().flat_map(|word| word.to_ne_bytes()));
     packet.extend(&frame);

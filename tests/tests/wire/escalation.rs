@@ -1,4 +1,4 @@
-//! A reconnect loop on the wire: an engine that keeps coming back with orders while its session is tripped is isolated.
+//! Reconnect loops: an engine that reconnects with orders while its session is tripped is isolated.
 
 use std::io::ErrorKind;
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use breaker_tests::testbed::Testbed;
 use breaker_user::testbed::TwoHosts;
 use serde_json::Value;
 
-/// Two sessions, with these keys for the host and for the first of them.
+/// A policy with two sessions, and keys for the host and for the first session.
 fn policy(host: &str, keys: &str) -> String {
     format!(
         "{host}\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n{keys}\n\
@@ -20,8 +20,8 @@ fn policy(host: &str, keys: &str) -> String {
     )
 }
 
-/// What becomes of a withheld segment.
-const PATTERNS: [&str; 2] = ["reset", "drop"];
+/// Actions on a withheld segment.
+const ON_TRIP: [&str; 2] = ["reset", "drop"];
 
 fn listen(testbed: &Testbed) -> [Receiver; 2] {
     [9001, 9002].map(|port| Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(port)))
@@ -31,7 +31,7 @@ fn connect<'a>(testbed: &Testbed, receiver: &'a Receiver) -> TcpConnection<'a> {
     receiver.connect(&testbed.network.firm)
 }
 
-/// Whether a connection to the first session's venue comes about.
+/// Returns true if a connection to the first session's venue opens.
 fn opens(testbed: &Testbed) -> bool {
     let tried = testbed
         .on_host(|| TcpStream::connect_timeout(&TwoHosts::venue_socket(9001), Duration::from_millis(300)));
@@ -58,7 +58,7 @@ fn fence<'a>(testbed: &Testbed, receiver: &'a Receiver) -> TcpConnection<'a> {
     line
 }
 
-/// Events that tell of isolation.
+/// Events of kind `isolated`.
 fn isolated(testbed: &Testbed) -> Vec<Value> {
     testbed.events().into_iter().filter(|line| line["kind"] == "isolated").collect()
 }
@@ -70,14 +70,14 @@ fn withheld_syns(testbed: &Testbed) -> u64 {
 #[test]
 fn the_third_fenced_connection_isolates_its_session_until_the_reset() {
     require_root!();
-    for on_trip in PATTERNS {
+    for on_trip in ON_TRIP {
         let testbed = Testbed::load(&policy(&format!("on_trip = {on_trip:?}"), ""));
         let [receiver, other] = listen(&testbed);
         testbed.trip("session/x1");
         fence(&testbed, &receiver);
         fence(&testbed, &receiver);
         assert_eq!(isolated(&testbed).len(), 0, "{on_trip}: two are no loop");
-        // One that adds no risk is none of them, and goes on when the session is isolated.
+        // A connection that adds no risk does not count, and continues when the session is isolated.
         let mut harmless = connect(&testbed, &receiver);
         harmless.send_and_wait(&message("FIX.4.4", "F", b"11=C\x01"));
         fence(&testbed, &receiver);
@@ -85,11 +85,11 @@ fn the_third_fenced_connection_isolates_its_session_until_the_reset() {
         assert_eq!((events.len(), &events[0]["scope"]), (1, &"session/x1".into()), "{on_trip}");
         assert_eq!((opens(&testbed), withheld_syns(&testbed) > 0), (false, true), "{on_trip}");
         harmless.send_and_wait(&message("FIX.4.4", "F", b"11=C\x01"));
-        // The other session neither before nor while its own trip.
+        // The other session is not affected, before or during its own trip.
         connect(&testbed, &other).send_and_wait(&order(1));
         testbed.trip("session/x2");
         connect(&testbed, &other).send_and_wait(&message("FIX.4.4", "F", b"11=C\x01"));
-        // Another cause changes nothing, a reset all.
+        // Another cause changes nothing; a reset lifts the isolation.
         testbed.trip("host");
         assert!(!opens(&testbed), "{on_trip}");
         testbed.reset("host");
@@ -97,7 +97,7 @@ fn the_third_fenced_connection_isolates_its_session_until_the_reset() {
         testbed.reset("session/x1");
         connect(&testbed, &receiver).send_and_wait(&order(1));
         assert_eq!(isolated(&testbed).len(), 1, "{on_trip}");
-        // It takes three again.
+        // Three more connections isolate the session again.
         testbed.trip("session/x1");
         fence(&testbed, &receiver);
         fence(&testbed, &receiver);
@@ -110,8 +110,8 @@ fn the_third_fenced_connection_isolates_its_session_until_the_reset() {
 #[test]
 fn connections_that_one_trip_fences_are_no_loop() {
     require_root!();
-    for on_trip in PATTERNS {
-        // All five are live at the trip, by hand and by a limit.
+    for on_trip in ON_TRIP {
+        // All five connections are live at the trip, by hand and by a limit.
         for by_limit in [false, true] {
             let limit = "limits = [{ class = \"order\", max = 5, per = \"total\" }]";
             let testbed = Testbed::load(&policy(&format!("on_trip = {on_trip:?}"), limit));
@@ -125,14 +125,15 @@ fn connections_that_one_trip_fences_are_no_loop() {
             } else {
                 testbed.trip("session/x1");
             }
-            // Dead or not: whatever they still send is withheld.
+            // Later segments of these connections are withheld, dead or not.
             for line in &mut lines {
                 line.try_send(&order(3));
             }
             assert_eq!(receiver.received().iter().map(|one| one.complete("D")).sum::<usize>(), 5);
             let told = (isolated(&testbed).len(), opens(&testbed));
             assert_eq!(told, (0, true), "{on_trip}, by limit: {by_limit}");
-            // They count as one at most: with two more it is a loop, where any of them was fenced in the packet path.
+            // The connections count once at most. With two more it is a loop, if one of them was fenced in
+            // the packet path.
             let fenced = u64::from(on_trip == "drop" || by_limit);
             fence(&testbed, &receiver);
             assert_eq!(isolated(&testbed).len(), 0);
@@ -150,7 +151,7 @@ fn a_fenced_connection_that_tries_again_is_still_one() {
     let [receiver, _] = listen(&testbed);
     testbed.trip("session/x1");
     let mut line = fence(&testbed, &receiver);
-    // TCP sends it again and again, and the engine more.
+    // TCP retransmits, and the engine sends more.
     for id in 0..5 {
         line.try_send(&order(id));
     }
@@ -172,7 +173,7 @@ fn the_host_tripped_isolates_only_the_session_in_the_loop() {
     line.wait_for_reset();
     let events = isolated(&testbed);
     assert_eq!((events.len(), &events[0]["scope"]), (1, &"session/x1".into()));
-    // A reset of the host lifts it, whose trip it was.
+    // A reset of the host, which had tripped, lifts the isolation.
     testbed.reset("host");
     connect(&testbed, &receiver).send_and_wait(&order(1));
 }

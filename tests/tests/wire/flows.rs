@@ -1,5 +1,5 @@
-//! Flows that are not FIX of a declared session: sessions that cannot be read, FIX that nobody declared, connections that find no room,
-//! and everybody else's traffic.
+//! Flows that are not FIX of a declared session: unreadable sessions, undeclared FIX, connections without
+//! room in the table, and other traffic.
 
 use std::collections::HashSet;
 use std::process::Command;
@@ -20,7 +20,7 @@ fn listen(testbed: &Testbed, port: u16) -> Receiver {
     Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(port))
 }
 
-/// Bytes as of TLS records of application data.
+/// Bytes that look like TLS records of application data.
 fn sealed(length: usize, rng: &mut Rng) -> Vec<u8> {
     let head = [0x17, 3, 3, 0x40, 0];
     head.into_iter().chain(std::iter::repeat_with(|| rng.below(256) as u8)).take(length).collect()
@@ -32,7 +32,7 @@ fn opaque(limits: &str) -> String {
     )
 }
 
-/// Rules of nftables at the venue, at the place where packets come in.
+/// Adds nftables rules to the venue's ingress.
 fn nft(testbed: &Testbed, rules: &str) {
     let table = format!(
         "table inet venue {{ counter data {{ }}; chain input {{ type filter hook input priority 0; {rules} }}; }}"
@@ -41,13 +41,14 @@ fn nft(testbed: &Testbed, rules: &str) {
     assert!(ran.expect("running nft (package nftables)").success());
 }
 
-/// Counts segments with payload: longer than the headers of IPv4, and of TCP with its timestamps.
+/// Counts segments with payload: those longer than the headers of IPv4, and of TCP with time stamps.
 const COUNT: &str = "tcp dport 9001 tcp flags & syn == 0 meta length > 52 counter name data;";
 
-/// Bytes that a receiver takes before it has seen how fast they are read (kernel `tcp_select_initial_window`), or fewer.
+/// A size below the first receive window, before the receiver knows its reader's speed (kernel
+/// `tcp_select_initial_window`).
 const FIRST_WINDOW: usize = 60_000;
 
-/// Segments with payload that came to the venue, as the wire carried them.
+/// Number of segments with payload that arrived at the venue.
 fn came(testbed: &Testbed) -> u64 {
     let ran = testbed
         .network
@@ -59,7 +60,8 @@ fn came(testbed: &Testbed) -> u64 {
     objects.iter().find_map(|object| object["counter"]["packets"].as_u64()).expect("the counter")
 }
 
-/// Segments leave as they will be on the wire, not joined, so that the venue can count them. The hook sees them before that.
+/// Turns offloads off, so that segments leave as on a wire and the venue can count them. The hook sees them
+/// before that.
 fn segment(testbed: &Testbed) {
     testbed
         .network
@@ -85,13 +87,13 @@ fn what_cannot_be_read_counts_as_one_order_a_segment_on_the_wire() {
         let mut line = receiver.connect(&testbed.network.firm);
         let mss = line.sent().mss;
         assert_eq!(mss, mtu as usize - 52, "the MSS");
-        // Up to what may be sent at once (RFC 6928), full segments and a rest.
+        // Up to the initial window (RFC 6928): full segments and a rest.
         let mut expected = 0;
         for length in [1, mss - 1, mss, mss + 1, 2 * mss, 5 * mss + 7, 10 * mss] {
             line.send_and_wait(&sealed(length, &mut rng));
             expected += length.div_ceil(mss) as u64;
             let (counted, sent) = (testbed.counters(1).passed[0], line.sent());
-            // What is more than the peer's first window is cut at its end too, on some runs.
+            // Bytes beyond the peer's first window are cut at its end too, in some runs.
             if length < FIRST_WINDOW {
                 assert_eq!(sent.first, expected, "{length} bytes more, MTU {mtu}");
             }
@@ -102,7 +104,7 @@ fn what_cannot_be_read_counts_as_one_order_a_segment_on_the_wire() {
             );
             expected = sent.first;
         }
-        // More, in as many segments as the windows make of it.
+        // More bytes, in as many segments as the windows allow.
         line.send_and_wait(&sealed(65_536, &mut rng));
         line.send_and_wait(&sealed(1_000_000, &mut rng));
         let (counted, sent) = (testbed.counters(1), line.sent());
@@ -117,7 +119,7 @@ fn a_limit_on_segments_lets_no_more_of_them_cross() {
     require_root!();
     let mut rng = Rng(0x7154);
     let limited = opaque(r#"{ class = "order", max = 20, per = "1h" }"#);
-    // One by one: exactly as many.
+    // One by one: exactly as many segments as the limit.
     let testbed = Testbed::load(&limited);
     let receiver = listen(&testbed, 9001);
     let mut line = receiver.connect(&testbed.network.firm);
@@ -128,12 +130,12 @@ fn a_limit_on_segments_lets_no_more_of_them_cross() {
     assert_eq!(line.wait_for_reset().bytes.len(), 20 * 300);
     let counters = testbed.counters(1);
     assert_eq!((counters.passed[0], counters.withheld[0]), (20, 1));
-    // Tripped, nothing of it passes: what cannot be read may be an order, on a new connection too.
+    // While tripped no segment passes, because each may be an order; nor on a new connection.
     let mut line = receiver.connect(&testbed.network.firm);
     line.try_send(&sealed(1, &mut rng));
     assert_eq!(line.wait_for_reset().bytes.len(), 0);
 
-    // In one piece: what crossed is what is counted, and no more than may.
+    // In one write: the segments that cross are counted, and not more than the limit.
     let testbed = Testbed::load(&limited);
     let receiver = listen(&testbed, 9001);
     let mut line = receiver.connect(&testbed.network.firm);
@@ -151,7 +153,7 @@ fn segments_that_were_lost_and_sent_again_are_not_counted_again() {
     require_root!();
     let testbed = Testbed::load(&opaque(""));
     segment(&testbed);
-    // No SYN, which the kernel would count as sent again, and is no segment with payload.
+    // Not the SYN: the kernel would count its retransmit, which is no segment with payload.
     nft(&testbed, "tcp dport 9001 tcp flags & syn == 0 numgen random mod 100 < 5 drop;");
     let receiver = listen(&testbed, 9001);
     let mut line = receiver.connect(&testbed.network.firm);
@@ -168,7 +170,7 @@ fn segments_that_were_lost_and_sent_again_are_not_counted_again() {
     assert_eq!((counters.passed[0], counters.withheld[0], counters.desyncs), (sent.first, 0, 0));
 }
 
-/// A policy for FIX that no session declares, and a session.
+/// A policy for undeclared FIX, and a session.
 fn undeclared(policy: &str, limits: &str) -> String {
     format!(
         "undeclared = \"{policy}\"\nlimits = [{limits}]\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n"
@@ -177,7 +179,8 @@ fn undeclared(policy: &str, limits: &str) -> String {
 
 const CANCEL: &[u8] = b"11=C-1\x0141=R-1\x01";
 
-/// Web and shell traffic, to the very port of the undeclared flow and to others: all of it arrives, on old connections and on new ones.
+/// Web and shell traffic, to the port of the undeclared flow and to others. All of it arrives, on old
+/// connections and on new ones.
 struct Others<'a> {
     lines: Vec<TcpConnection<'a>>,
     receivers: Vec<&'a Receiver>,
@@ -223,7 +226,7 @@ fn ignored_undeclared_fix_is_nobodys_business() {
     let mut line = receivers[0].connect(&testbed.network.firm);
     (0..10).for_each(|id| line.send_and_wait(&order(id)));
     assert_eq!(tripped(&testbed), [""; 0]);
-    // A trip is not its business either; it is that of the session beside it.
+    // A trip of the declared session does not affect it.
     let mut declared = receivers[1].connect(&testbed.network.firm);
     testbed.trip("host");
     declared.wait_for_reset();
@@ -256,7 +259,7 @@ fn watched_undeclared_fix_counts_for_the_host_and_its_limit_trips_it() {
     let [watched, own] = [0, 1].map(|session| testbed.counters(session));
     assert_eq!((watched.passed, watched.withheld, watched.desyncs), ([3, 0, 0, 0, 2], [1, 0, 0, 0, 0], 0));
     assert_eq!((own.passed[0], own.packets_withheld), (2, 0));
-    // The host is tripped: for the session too, and for what comes anew.
+    // A trip of the host withholds the session's orders and those of new connections.
     declared.try_send(&order(3));
     assert_eq!(declared.wait_for_reset().complete("D"), 2);
     let mut fresh = receivers[0].connect(&testbed.network.firm);
@@ -276,7 +279,7 @@ fn watched_undeclared_fix_counts_for_the_host_and_its_limit_trips_it() {
     let connection = told[0]["counts"]["connection"].as_str().expect("a connection");
     assert!(connection.ends_with(" > 10.9.0.2:9005"), "{connection}");
     assert_eq!(told[0]["counts"]["session"], "undeclared");
-    // After a reset what is new trades, and what is older stays dead.
+    // After a reset new connections trade, and older ones stay fenced.
     testbed.reset("host");
     line = receivers[0].connect(&testbed.network.firm);
     line.send_and_wait(&order(5));
@@ -293,7 +296,7 @@ fn a_watched_flow_is_as_old_as_its_first_fix_and_a_trip_fences_it() {
     late.send_and_wait(b"CONNECT venue:9005 HTTP/1.1\r\n\r\n");
     testbed.trip("session/undeclared");
     testbed.reset("session/undeclared");
-    // Not even a heartbeat of the one; the other had sent no FIX yet.
+    // Not even a heartbeat on this connection passes. The other one had sent no FIX.
     old.try_send(&message("FIX.4.4", "0", b""));
     assert_eq!((old.wait_for_reset().complete("D"), old.received().count("0")), (1, 0));
     late.send_and_wait(&order(2));
@@ -322,7 +325,7 @@ fn blocked_undeclared_fix_is_reset_at_its_first_byte_and_nothing_of_it_arrives()
     blocked(b"", &order(1));
     blocked(b"", &message("FIXT.1.1", "A", b"98=0\x01108=30\x01"));
     blocked(b"CONNECT venue:9005 HTTP/1.1\r\n\r\n", &(0..1_000).flat_map(order).collect::<Vec<_>>());
-    // The head of a message, cut where TCP may cut it, tells enough.
+    // The head of a message is enough, wherever TCP cuts it.
     blocked(b"", &order(1)[..20]);
     others.go_on();
     let mut declared = receivers[1].connect(&testbed.network.firm);
@@ -338,7 +341,7 @@ fn blocked_undeclared_fix_is_reset_at_its_first_byte_and_nothing_of_it_arrives()
     assert_eq!(events(&testbed, "undeclared").len(), 5);
 }
 
-/// Connections beyond what the table holds: those of `x1` it has, and those that it has not.
+/// Opens more connections of `x1` than the table holds. Returns those in the table and those that are not.
 fn overfill<'a>(testbed: &Testbed, receiver: &'a Receiver) -> [Vec<TcpConnection<'a>>; 2] {
     let lines = (0..80).map(|_| receiver.connect(&testbed.network.firm));
     let lines: Vec<_> =
@@ -353,7 +356,7 @@ fn overfill<'a>(testbed: &Testbed, receiver: &'a Receiver) -> [Vec<TcpConnection
         breaker.maps().for_each_connection(note).expect("the tables");
     });
     let (in_it, out): (Vec<_>, Vec<_>) = lines.into_iter().partition(|(port, _)| tracked.contains(port));
-    // Its free places are kept by CPU, so that a few may go unused; but never is there one too many.
+    // The table keeps free entries for each CPU, so that a few may be unused. It never holds one too many.
     assert!(
         tracked.len() <= 64 && in_it.len() >= 40 && out.len() >= 80 - 64,
         "{} and {}",
@@ -380,7 +383,7 @@ fn of_a_connection_that_finds_no_room_nothing_passes_or_all_uncounted_as_the_pol
             assert!(line.try_send(&order(1)));
         }
         if policy == "block" {
-            // Longer than TCP waits before it tries again.
+            // Longer than the retransmission timeout.
             sleep(Duration::from_millis(500));
             assert!(
                 untracked.iter().all(|line| line.received().bytes.is_empty()),
@@ -401,7 +404,7 @@ fn of_a_connection_that_finds_no_room_nothing_passes_or_all_uncounted_as_the_pol
             "{policy}: what is tracked is counted"
         );
         assert!(testbed.status().packets["table_full"] >= untracked.len() as u64);
-        // The other session goes on, with its limit.
+        // The other session continues, with its limit.
         other.send_and_wait(&order(2));
         other.send_and_wait(&order(3));
         other.try_send(&order(4));
@@ -418,7 +421,7 @@ fn a_full_table_keeps_no_web_or_shell_traffic_back() {
         let testbed = Testbed::load(&format!("connections = 64\n{}", undeclared(policy, "")));
         let receivers = [9001, 9005, 22].map(|port| listen(&testbed, port));
         let [_tracked, _untracked] = overfill(&testbed, &receivers[0]);
-        // FIX that nobody declared takes its place among others of its kind.
+        // An undeclared FIX connection takes the place of another one of its kind.
         let mut line = receivers[1].connect(&testbed.network.firm);
         line.try_send(&order(1));
         Others::new(&testbed, &[&receivers[1], &receivers[2]]).go_on();

@@ -1,4 +1,4 @@
-//! Counting on the wire: any cutting of the stream gives the same counts, and so do loss, repeats and another order of segments.
+//! Counts do not depend on how the stream is cut, on loss, on repeats, or on the order of segments.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -24,7 +24,7 @@ fn at(port: u16) -> SocketAddr {
     SocketAddr::new(TwoHosts::VENUE, port)
 }
 
-/// Orders, cancels, heartbeats, and data fields full of fake messages; with how many of each there are.
+/// Orders, cancels, heartbeats, and data fields full of fake messages, with the number of each class.
 fn mixed(messages: usize, rng: &mut Rng) -> (Vec<u8>, [u64; 5]) {
     let (mut bytes, mut counts) = (Vec::new(), [0; 5]);
     for id in 0..messages {
@@ -71,7 +71,7 @@ fn random_cuts_from_1_byte_to_70_000_give_the_same_counts() {
 #[test]
 fn the_shortest_messages_fill_the_largest_segments_and_all_are_counted() {
     require_root!();
-    // A length of one digit or a type of two characters is not of the kind that is hopped over at once.
+    // A length of one digit and a type of two characters are not in the common header layout.
     let (shortest, long_type, common) =
         (message_with_body("35=D|"), message_with_body("35=AB|"), message_with_body("35=D|11=A-1|"));
     let rare = [shortest.repeat(16), common.clone()].concat();
@@ -140,11 +140,11 @@ fn duplicated_reordered_and_overlapping_frames_are_counted_once() {
             frames.push(Frame::new(from, to, seq, &payload));
             seq += payload.len() as u32;
         }
-        // One again, two the other way round, and one that overlaps its neighbours by half.
+        // One segment twice, two in reverse order, and one that overlaps its neighbours by half.
         let again = frames[3].clone();
         frames.insert(5, again);
         frames.swap(7, 8);
-        // What is ahead of a gap is withheld until that is filled: TCP sends it again.
+        // Segments ahead of the gap are withheld: TCP sends them again.
         frames.extend_from_within(7..);
         let half = frames[2].payload.len() / 2;
         let mut overlap = Frame::new(from, to, frames[2].seq + half as u32, &frames[2].payload[half..]);

@@ -1,4 +1,4 @@
-//! Sessions at one endpoint, told apart by the CompIDs of each connection's first message.
+//! Sessions at a shared endpoint, identified by the CompIDs of each connection's first message.
 
 use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use breaker_user::kernel::load;
 use serde_json::Value;
 
 const REMOTE: &str = "10.9.0.2:9001";
-/// Numbers of the sessions of [`TWO`], behind that of what nobody declared.
+/// Numbers of the sessions of [`TWO`], behind that of undeclared flows.
 const UNDECLARED: usize = 0;
 const A: usize = 1;
 const B: usize = 2;
@@ -34,7 +34,7 @@ sender = "DESK-B"
 target = "VENUE"
 "#;
 
-/// The same with these keys for `a`.
+/// [`TWO`] with these keys for `a`.
 fn two(keys: &str) -> String {
     TWO.replacen("sender", &format!("{keys}\nsender"), 1)
 }
@@ -47,7 +47,7 @@ fn listen(testbed: &Testbed, remote: &str) -> Receiver {
     Receiver::listen(&testbed.network.venue, at(remote))
 }
 
-/// A rig, and the venue's end.
+/// A testbed, and the venue's end.
 fn testbed(policy: &str) -> (Testbed, Receiver) {
     let testbed = Testbed::load(policy);
     let receiver = listen(&testbed, REMOTE);
@@ -93,12 +93,12 @@ fn messages<const N: usize>(testbed: &Testbed) -> [u64; N] {
     std::array::from_fn(|session| testbed.counters(session).passed.iter().sum())
 }
 
-/// The scopes that are tripped.
+/// Tripped scopes.
 fn tripped(testbed: &Testbed) -> Vec<String> {
     testbed.status().scopes.into_iter().filter(|scope| scope.tripped).map(|scope| scope.scope).collect()
 }
 
-/// What was told of a kind.
+/// Events of a kind.
 fn told(testbed: &Testbed, kind: &str) -> Vec<Value> {
     testbed.events().into_iter().filter(|line| line["kind"] == kind).collect()
 }
@@ -117,7 +117,7 @@ fn each_connections_logon_decides_whose_it_is() {
     }
     lines[1].send_and_wait(&cancel());
     assert_eq!((orders(&testbed), messages(&testbed)), ([0, 3, 3, 3], [0, 4, 5, 4]));
-    // A second connection of the same session counts with the first.
+    // A second connection of the same session shares its limit.
     let mut again = logged_on(&testbed, &receiver, &desk("A"));
     again.try_send(&order(4));
     assert_eq!(again.wait_for_reset().count("D"), 0);
@@ -140,7 +140,7 @@ fn sub_ids_alone_tell_sessions_apart() {
     let session =
         |name: &str, subs: &str| format!("[[session]]\nname = {name:?}\nremote = {REMOTE:?}\n{subs}\n");
     let both = |[sender, target]: [&str; 2]| format!("sender_sub = {sender:?}\ntarget_sub = {target:?}");
-    // The same two values, crosswise: what a value is must not be taken for where it stands.
+    // The same two values the other way round: a value counts only in its own field.
     let (testbed, receiver) =
         testbed(&[session("a", &both(["X", "Y"])), session("b", &both(["Y", "X"]))].concat());
     for (subs, expected) in [
@@ -178,7 +178,7 @@ fn a_logon_is_read_however_it_is_cut() {
         expected[session] += 1;
         assert_eq!(orders(&testbed), expected, "{name}, one byte a segment");
     }
-    // The Logon itself counts for its session too, wherever it is cut, and once.
+    // The Logon itself counts for its session, once, wherever it is cut.
     assert_eq!([A, B].map(|session| testbed.counters(session).passed[4]), [expected[A], expected[B]]);
     assert_eq!(messages(&testbed), [0, 2 * expected[A], 2 * expected[B]]);
     assert_eq!([UNDECLARED, A, B].map(|session| testbed.counters(session).desyncs), [0; 3]);
@@ -204,12 +204,12 @@ fn comp_ids_are_found_wherever_they_stand_and_nowhere_else() {
             A,
         ),
         ("128=DESK-B|115=DESK-B|49=DESK-A|56=VENUE|116=DESK-B|129=VENUE".to_owned(), A),
-        // What a data field holds is data, and what a text says is text.
+        // Data fields and text fields hold no CompIDs.
         (format!("49=DESK-A|56=VENUE|{}", data(95, 96)), A),
         (format!("{}|49=DESK-A|56=VENUE", data(90, 91)), A),
         (format!("{}|49=DESK-A|{}|56=VENUE", data(212, 213), data(354, 355)), A),
         ("49=DESK-A|56=VENUE|95=0|58=49=DESK-B".to_owned(), A),
-        // As if there were data, and there is none.
+        // A length field without a data field.
         ("95=0|49=DESK-A|56=VENUE".to_owned(), A),
         ("95=|49=DESK-A|56=VENUE".to_owned(), A),
         (format!("58={}|49=DESK-A|56=VENUE", "x".repeat(500)), A),
@@ -244,7 +244,7 @@ fn values_up_to_28_bytes_count_whole_and_longer_ones_match_none() {
         (format!("{longest}1"), UNDECLARED),
         (format!("{longest}{longest}"), UNDECLARED),
         ("Z".repeat(3_000), UNDECLARED),
-        // The first value counts, as it does for a venue.
+        // The first value counts, as for a venue.
         (format!("{}|49={twin}", "Z".repeat(40)), UNDECLARED),
         (format!("{twin}|49={longest}"), B),
     ] {
@@ -267,19 +267,19 @@ fn orders_in_the_logons_own_segment_are_its_sessions() {
     logged_on(&testbed, &receiver, &with("B", 9));
     logged_on(&testbed, &receiver, &with("A", 3));
     assert_eq!(orders(&testbed), [0, 3, 9]);
-    // The tail of the Logon with orders behind it, of which the last is cut.
+    // The tail of the Logon, with orders behind it; the last order is cut.
     let (logon, tail) = (with("A", 1), order(9));
     let mut line = receiver.connect(&testbed.network.firm);
     line.send_and_wait(&logon[..70]);
     line.send_and_wait(&[&logon[70..], &tail[..40]].concat()[..logon.len() - 70]);
     assert_eq!(orders(&testbed), [0, 4, 9]);
-    // One too many is withheld with the Logon that it comes with, and trips no other.
+    // One order over the limit is withheld with the Logon in its segment, and trips no other session.
     let mut line = receiver.connect(&testbed.network.firm);
     line.try_send(&with("A", 1));
     assert_eq!(line.wait_for_reset().bytes, b"");
     assert_eq!((orders(&testbed), testbed.counters(A).withheld), ([0, 4, 9], [1, 0, 0, 0, 1]));
     assert_eq!(tripped(&testbed), ["session/a"]);
-    // While it is tripped, too; and a Logon alone passes.
+    // The same while the session is tripped. A Logon alone passes.
     let mut line = receiver.connect(&testbed.network.firm);
     line.try_send(&with("A", 1));
     assert_eq!(line.wait_for_reset().bytes, b"");
@@ -292,7 +292,7 @@ fn orders_in_the_logons_own_segment_are_its_sessions() {
 fn a_logon_of_no_session_is_undeclared_and_the_policy_says_what_becomes_of_it() {
     require_root!();
     for policy in ["ignore", "watch", "block"] {
-        // Of a type that is an order in its own right, too: whoever does not log on is nobody's either.
+        // A first message that is an order itself is undeclared too, without a Logon.
         for (what, first) in [("logon", desk("C")), ("order", order(1)), ("cut", desk("C"))] {
             let (testbed, receiver) = testbed(&format!("undeclared = {policy:?}\n{TWO}"));
             let mut line = receiver.connect(&testbed.network.firm);
@@ -326,7 +326,7 @@ fn a_logon_of_no_session_is_undeclared_and_the_policy_says_what_becomes_of_it() 
                 let connection = event["counts"]["connection"].as_str().expect("a connection");
                 assert!(connection.ends_with("> 10.9.0.2:9001"), "{connection}");
             }
-            // The declared ones go on.
+            // The declared sessions continue.
             assert_eq!(tripped(&testbed), [""; 0]);
             logged_on(&testbed, &receiver, &desk("A")).send_and_wait(&order(3));
             assert_eq!(orders::<3>(&testbed)[A..], [1, 0]);
@@ -354,11 +354,11 @@ fn bytes_that_are_no_fix_are_undeclared() {
             let mut line = receiver.connect(&testbed.network.firm);
             (0..4).for_each(|_| line.send_and_wait(first));
             assert_eq!(line.received().end, End::Open);
-            // Whoever may be a session's and is never read would have no limit.
+            // A connection that may belong to a session, and is never read, would have no limit.
             line.try_send(first);
             assert_eq!(line.wait_for_reset().bytes, first.repeat(4));
             assert_eq!(told(&testbed, "undeclared").len(), 1, "{policy}");
-            // It may still become anybody's: until then its bytes count as orders of nobody.
+            // The connection may still become any session's: until then its bytes count as undeclared orders.
             assert_eq!((messages(&testbed), tripped(&testbed)), ([4, 0, 0], vec![]));
         }
     }
@@ -377,12 +377,12 @@ fn a_trip_ends_the_idle_connections_of_its_session_and_no_others() {
     of_a.iter_mut().for_each(|line| drop(line.wait_for_reset()));
     of_b.iter_mut().for_each(|line| line.send_and_wait(&order(1)));
     strange.send_and_wait(&order(1));
-    // One that has not said whose it is may still be another's.
+    // A connection that has not identified itself may belong to another session.
     silent.send_and_wait(&desk("B"));
     silent.send_and_wait(&order(1));
     assert_eq!(orders(&testbed), [1, 0, 3]);
     assert_eq!(tripped(&testbed), ["session/a"]);
-    // All of them end with the host, those without a name too.
+    // A trip of the host ends all connections, also those without an identity.
     let mut silent = receiver.connect(&testbed.network.firm);
     testbed.trip("host");
     of_b.iter_mut().chain([&mut strange, &mut silent]).for_each(|line| drop(line.wait_for_reset()));
@@ -395,7 +395,7 @@ fn a_connection_is_as_old_as_its_syn_when_its_logon_tells_whose_it_is() {
         let group = "[[group]]\nname = \"g\"\n";
         let (testbed, receiver) = testbed(&format!("{group}{}", two("groups = [\"g\"]")));
         let connect = || receiver.connect(&testbed.network.firm);
-        // Opened before the trip: fenced by it, also when they log on only after the reset.
+        // Connections opened before the trip are fenced by it, also if they log on after the reset.
         let [mut before, mut cut] = [connect(), connect()];
         let whole = desk("A");
         cut.send_and_wait(&whole[..50]);
@@ -418,7 +418,7 @@ fn a_connection_is_as_old_as_its_syn_when_its_logon_tells_whose_it_is() {
         assert_eq!(late.wait_for_reset().count("F"), 1, "{scope}");
         of_b[1].send_and_wait(&desk("B"));
         of_b[1].send_and_wait(&order(1));
-        // Opened after it, logged on at leisure.
+        // A connection opened after the trip may log on later.
         let mut after = connect();
         sleep(Duration::from_millis(50));
         after.send_and_wait(&whole);
@@ -516,19 +516,19 @@ fn a_connection_joined_in_mid_stream_is_settled_by_its_next_message() {
     let policy = testbed.policy();
     testbed.on_host(|| load::load(&policy, &Testbed::root())).expect("loading");
     for (name, line) in &mut lines {
-        // What is left of the message that it was loaded in tells nothing, and counts as an order of nobody.
+        // The rest of the message at the load identifies no session, and counts as an undeclared order.
         line.send_and_wait(&message(name)[40..]);
         line.send_and_wait(&message(name));
     }
     assert_eq!(orders(&testbed), [4, 1, 1]);
     for (name, line) in &mut lines {
-        // Nor need the next one name anybody.
+        // The next message need not identify a session either.
         line.send_and_wait(&order(1));
         line.send_and_wait(&message(name)[..60]);
         line.send_and_wait(&message(name)[60..]);
     }
     assert_eq!(orders(&testbed), [6, 3, 3]);
-    // Where nothing has tripped yet it is live. From the first trip on it is old.
+    // A connection is live if nothing has tripped yet. It is older than the first trip.
     testbed.trip("session/a");
     let [(_, of_a), (_, of_b), (_, of_c)] = &mut lines;
     of_a.wait_for_reset();
@@ -549,7 +549,7 @@ fn one_that_was_joined_is_fenced_where_any_session_of_its_place_has_tripped_befo
     let heartbeat = |name: &str| message_with_body(&format!("35=0|49=DESK-{name}|56=VENUE|34=7|"));
     of_a.try_send(&heartbeat("A"));
     assert_eq!(of_a.wait_for_reset().count("0"), 0);
-    // Nobody knows yet that it is the other's.
+    // The connection has not identified itself yet.
     of_b.try_send(&heartbeat("B"));
     assert_eq!(of_b.wait_for_reset().count("0"), 0);
     logged_on(&testbed, &receiver, &desk("B")).send_and_wait(&order(1));
@@ -580,7 +580,7 @@ fn at_an_address_of_its_own_a_session_only_tells_of_another_name() {
         for size in [whole.len(), 20, 1] {
             let mut line = receiver.connect(&testbed.network.firm);
             whole.chunks(size).for_each(|piece| line.send_and_wait(piece));
-            // Only the first message is looked at.
+            // Only the first message is read for CompIDs.
             line.send_and_wait(&order(1));
             line.send_and_wait(&order(2));
         }
@@ -597,7 +597,7 @@ fn what_nobody_declared_isolates_nobody_who_is_declared() {
     require_root!();
     let (testbed, receiver) = testbed(TWO);
     testbed.trip("host");
-    // A loop of strangers.
+    // A reconnect loop of undeclared connections.
     for _ in 0..3 {
         let mut line = logged_on(&testbed, &receiver, &desk("C"));
         line.try_send(&order(1));
@@ -625,7 +625,7 @@ fn a_loop_isolates_its_session_at_a_shared_place_from_its_logon_on_and_no_other(
         }
         let events = told(&testbed, "isolated");
         assert_eq!((events.len(), &events[0]["scope"]), (1, &"session/a".into()), "{on_trip}");
-        // Whose a connection is shows in its Logon alone: this one is withheld.
+        // The Logon identifies the connection, so the Logon is withheld.
         let mut line = receiver.connect(&testbed.network.firm);
         line.try_send(&desk("A"));
         if on_trip == "reset" {
@@ -666,7 +666,7 @@ fn inline_sessions_are_told_apart_too() {
         assert_eq!([UNDECLARED, A, B].map(counted), [1, 8, 1], "{hook:?}");
         testbed.trip("session/a");
         of_a.try_send(&cancel());
-        // The sender is told by its next segment only; that is another test's matter.
+        // The sender sees the reset only at its next segment, which another test covers.
         let ends = |line: &TcpConnection<'_>| receiver.wait("the end", |_| line.received().end == End::Reset);
         ends(&of_a);
         assert_eq!(of_a.received().count("F"), 0, "{hook:?}");

@@ -1,4 +1,4 @@
-//! What comes in, on the wire: what it is counted as, and that none of it is ever withheld.
+//! Inbound traffic: how it is counted, and that none of it is ever withheld.
 
 use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
@@ -17,7 +17,7 @@ use breaker_tests::receiver::sent;
 use breaker_tests::require_root;
 use breaker_tests::rng::Rng;
 use breaker_tests::testbed::{Network, Testbed};
-use breaker_tests::venue::{Pair, any, cut, fill, kinds, position, reject};
+use breaker_tests::venue::{ConnectionPair, any, cut, fill, kinds, position, reject};
 use breaker_user::testbed::{Namespace, Offload, TwoHosts};
 
 const POLICY: &str = r#"
@@ -36,25 +36,25 @@ fn clsact() -> Testbed {
     Testbed::load(&format!("hook = \"clsact\"\n{POLICY}"))
 }
 
-/// Has an interface take in what comes as a network card does: through one queue, in the order of the wire, and put together by GRO.
-/// Without NAPI a veth takes it in on whichever CPU it was sent, on several at once and in any order; and it uses NAPI only where the
-/// sender does no TSO.
+/// Sets an interface up to receive as a network card does: by one queue, in order, and joined by GRO. Without
+/// NAPI a veth processes a frame on the CPU of its sender, several at a time and in any order. It uses NAPI
+/// only if the sender has no TSO.
 fn queued(sender: (&Namespace, &str), at: (&Namespace, &str)) {
     sender.0.set_offload(sender.1, Offload::Tso, false).expect("no TSO");
     at.0.set_offload(at.1, Offload::Gro, true).expect("NAPI");
 }
 
-/// Keeps this thread, those that it starts, and what they send to one CPU: so that segments of up to 64 KB come in as they were sent,
-/// and in that order.
+/// Binds this thread, its later threads, and their segments to one CPU. Segments of up to 64 KB then arrive
+/// as sent, and in order.
 fn on_one_cpu() {
     pin_to_cpu(0);
 }
 
-fn pair(testbed: &Testbed, address: IpAddr, port: u16) -> Pair {
-    Pair::connect(&testbed.network.firm, &testbed.network.venue, SocketAddr::new(address, port))
+fn pair(testbed: &Testbed, address: IpAddr, port: u16) -> ConnectionPair {
+    ConnectionPair::connect(&testbed.network.firm, &testbed.network.venue, SocketAddr::new(address, port))
 }
 
-/// What came in for the sessions by their numbers, and how often a stream was lost.
+/// Inbound counts of the sessions by their numbers, and the number of lost streams.
 fn inbound<const N: usize>(testbed: &Testbed<impl Network>, sessions: [usize; N]) -> [([u64; 3], u64); N] {
     let of = |session| {
         let Counters { inbound, inbound_desyncs, .. } =
@@ -68,8 +68,8 @@ fn sum(a: [u64; 3], b: [u64; 3]) -> [u64; 3] {
     [0, 1, 2].map(|i| a[i] + b[i])
 }
 
-/// Sends one message of each kind in a segment of its own, and looks at what it counted as.
-fn each_kind(testbed: &Testbed<impl Network>, pair: &mut Pair) {
+/// Sends one message of each kind in a segment of its own, and checks how it is counted.
+fn each_kind(testbed: &Testbed<impl Network>, pair: &mut ConnectionPair) {
     let mut expected = inbound(testbed, [1])[0].0;
     for (message, class) in kinds() {
         pair.report(&[&message]);
@@ -94,7 +94,7 @@ fn each_kind_of_message_counts_as_what_it_is() {
         for address in Gateway::VENUE {
             each_kind(
                 &testbed,
-                &mut Pair::connect(
+                &mut ConnectionPair::connect(
                     &testbed.network.firm,
                     &testbed.network.venue,
                     SocketAddr::new(address, 9001),
@@ -104,7 +104,8 @@ fn each_kind_of_message_counts_as_what_it_is() {
     }
 }
 
-/// Both ends of two sessions send at once, in parts of any size; every message of either direction counts once.
+/// Both ends of two sessions send at the same time, in parts of any size. Every message of either direction
+/// counts once.
 fn both_ways(
     testbed: &Testbed<impl Network>,
     [firm, venue]: [&Namespace; 2],
@@ -120,8 +121,8 @@ fn both_ways(
     let orders = cut(rng, &orders, 30_000);
     std::thread::scope(|threads| {
         for (port, parts) in [9001, 9002].into_iter().zip(&parts) {
-            let mut pair =
-                Pair::connect(firm, venue, SocketAddr::new(address, port)).limit_in_flight(limit_in_flight);
+            let mut pair = ConnectionPair::connect(firm, venue, SocketAddr::new(address, port))
+                .limit_in_flight(limit_in_flight);
             let orders = &orders;
             threads.spawn(move || pair.exchange(orders, parts));
         }
@@ -181,7 +182,7 @@ fn nft(at: &Namespace, rules: &str) {
 #[test]
 fn what_is_lost_behind_the_hook_and_comes_again_counts_once() {
     require_root!();
-    // The hook is ahead of netfilter: it sees what the firewall then drops, and sees it again.
+    // The hook is ahead of netfilter: it sees a segment that the firewall then drops, and its retransmit.
     let testbed = Testbed::load(POLICY);
     nft(&testbed.network.firm, "add table inet t; add chain inet t c { type filter hook input priority 0; }");
     nft(
@@ -201,11 +202,11 @@ fn what_is_lost_behind_the_hook_and_comes_again_counts_once() {
 #[test]
 fn what_is_lost_ahead_of_the_hook_is_a_stream_lost_and_counting_goes_on_behind_it() {
     require_root!();
-    // At a gateway the hook is behind the firewall: it sees holes, and what fills them later.
+    // At a gateway the hook is behind the firewall: it sees gaps, and their late retransmits.
     let testbed = Inline::inline(Hook::Native, Offloads::None, POLICY);
     let mut rng = Rng(0x105e);
     let to = SocketAddr::new(Gateway::VENUE[0], 9001);
-    let mut pair = Pair::connect(&testbed.network.firm, &testbed.network.venue, to);
+    let mut pair = ConnectionPair::connect(&testbed.network.firm, &testbed.network.venue, to);
     nft(
         &testbed.network.gateway,
         "add table inet t; add chain inet t c { type filter hook forward priority 0; }",
@@ -216,14 +217,14 @@ fn what_is_lost_ahead_of_the_hook_is_a_stream_lost_and_counting_goes_on_behind_i
     nft(&testbed.network.gateway, "delete table inet t");
     let [(counted, lost)] = inbound(&testbed, [1]);
     println!("lossy: sent {sent:?}, counted {counted:?}, streams lost {lost}");
-    // What tells of a fill may be among the missing: then it counts as something else.
+    // If the field that identifies a fill is missing, the message counts as another one.
     let total = |counts: [u64; 3]| counts.iter().sum::<u64>();
     let most = (0..2).all(|i| counted[i] <= sent[i]) && total(counted) <= total(sent);
     assert!(most, "{counted:?} of {sent:?}");
     assert!(counted == sent || lost > 0, "what is not counted is told of: {counted:?} of {sent:?}");
     let status = testbed.status_json();
     assert_eq!(status["sessions"][1]["inbound"]["desyncs"], lost, "and shown: {}", status["sessions"][1]);
-    // The next message that begins a segment puts it right, at the latest.
+    // The next message that begins a segment restores the framing, at the latest.
     let (bytes, more) = any(&mut rng, 300);
     pair.report(&[&fill()]);
     let [(before, _)] = inbound(&testbed, [1]);
@@ -231,22 +232,22 @@ fn what_is_lost_ahead_of_the_hook_is_a_stream_lost_and_counting_goes_on_behind_i
     assert_eq!(inbound(&testbed, [1]), [(sum(before, more), lost)]);
 }
 
-/// A connection of frames: nobody's socket, so that nothing is sent but what the test sends.
+/// A connection of crafted frames without a socket: only the test sends.
 struct Frames<'a> {
     testbed: &'a Testbed,
     firm: SocketAddr,
     venue: SocketAddr,
     socket: PacketSocket,
-    /// What the venue acknowledges: all that the trading host has sent.
+    /// The venue's acknowledgement: all bytes that the trading host has sent.
     acked: Cell<u32>,
 }
 
-/// The venue's first sequence number: the numbers start anew soon.
+/// The venue's initial sequence number. The numbers wrap soon.
 const ISN: u32 = u32::MAX - 700;
 
 impl<'a> Frames<'a> {
     fn new(testbed: &'a Testbed, port: u16, venue: SocketAddr) -> Self {
-        // The CPU of the one receive queue: a frame has been taken in when sending it returns.
+        // On the CPU of the only receive queue, a frame has been processed when the send returns.
         on_one_cpu();
         let host: IpAddr =
             if venue.is_ipv4() { "10.9.0.77" } else { "fd09::77" }.parse().expect("an address");
@@ -254,7 +255,7 @@ impl<'a> Frames<'a> {
         Self { testbed, firm: SocketAddr::new(host, port), venue, socket, acked: Cell::new(0) }
     }
 
-    /// The trading host sends a segment.
+    /// Sends a segment from the trading host.
     fn out(&self, seq: u32, flags: u8, payload: &[u8]) {
         self.testbed
             .inject_frames(&[Frame::new(self.firm, self.venue, seq, payload).with_flags(flags).bytes()]);
@@ -262,7 +263,7 @@ impl<'a> Frames<'a> {
         self.acked.set(seq.wrapping_add(space));
     }
 
-    /// The venue sends segments: the bytes of a stream from here on, so many of them.
+    /// Sends bytes of a stream from the venue.
     fn come(&self, stream: &[u8], from: usize, length: usize) {
         self.segment(ISN.wrapping_add(1 + from as u32), ACK, &stream[from..from + length]);
     }
@@ -271,7 +272,7 @@ impl<'a> Frames<'a> {
         let mut frame = Frame::new(self.venue, self.firm, seq, payload).with_flags(flags);
         frame.ack = self.acked.get();
         self.socket.send(&frame.bytes());
-        // What a veth is given it takes in behind the sender's back.
+        // A veth processes a frame after the send has returned.
         sleep(Duration::from_millis(3));
     }
 
@@ -281,7 +282,7 @@ impl<'a> Frames<'a> {
     }
 }
 
-/// Ten messages, their bytes, and where each begins.
+/// Ten messages, and where each begins.
 fn ten() -> (Vec<u8>, Vec<usize>) {
     let messages: Vec<_> = (0..10).map(|i| if i % 3 == 0 { reject() } else { fill() }).collect();
     let starts = messages.iter().scan(0, |at, message| Some(std::mem::replace(at, *at + message.len())));
@@ -294,15 +295,16 @@ fn repeated_reordered_and_overlapping_frames_count_once() {
     let (bytes, starts) = ten();
     let [m1, m2, m3, m4, m5, m6] = [1, 2, 3, 4, 5, 6].map(|i| starts[i]);
     let all = bytes.len();
-    /// What is counted, and how often the stream is lost.
+    /// Inbound counts, and number of lost streams.
     type Counted = ([u64; 3], u64);
-    /// Where segments begin and end.
+    /// Start and end of segments.
     type Segments<'a> = &'a [(usize, usize)];
     const PLAIN: Counted = ([6, 4, 0], 0);
     const LOST: Counted = ([6, 4, 0], 1);
-    // The field that tells a fill comes behind the end of its message: by then it counts as something else.
+    // The field that identifies a fill arrives after the end of its message, which has been counted as
+    // another one.
     const LATE: Counted = ([5, 4, 1], 0);
-    // Segments as they come: from, to. All ten messages are in each.
+    // Segments in the order of arrival: start, end. Each list holds all ten messages.
     let orders: &[(&str, Counted, Segments)] = &[
         ("in order", PLAIN, &[(0, m3), (m3, all)]),
         ("again", PLAIN, &[(0, m3), (0, m3), (m3, all), (m1, m5), (0, all)]),
@@ -343,7 +345,7 @@ fn a_syn_that_comes_again_late_starts_nothing_anew_and_reused_ports_do() {
     frames.come(&bytes, starts[2], starts[5] - starts[2]);
     frames.come(&bytes, starts[5], bytes.len() - starts[5]);
     assert_eq!(inbound(&testbed, [1]), [([6, 4, 0], 0)], "the repeated SYN");
-    // The same ports once more, with any other first number.
+    // The same ports again, with other initial sequence numbers.
     for isn in [ISN.wrapping_sub(9_999), ISN.wrapping_add(1 << 30), 7] {
         frames.out(2_000, FIN | ACK, b"");
         frames.out(isn ^ 0x5555, SYN, b"");
@@ -358,11 +360,11 @@ fn what_no_session_asked_for_is_not_looked_at() {
     require_root!();
     let (bytes, _) = ten();
     let testbed = Testbed::load(POLICY);
-    // From a session's endpoint, but on a connection that the trading host never opened.
+    // From a session's endpoint, on a connection that the trading host never opened.
     let stranger = Frames::new(&testbed, 40_000, SocketAddr::new(TwoHosts::VENUE, 9001));
     stranger.segment(ISN, SYN | ACK, b"");
     stranger.come(&bytes, 0, bytes.len());
-    // From an address, and from a port, where no session goes.
+    // From an address and from a port of no session.
     for (port, venue) in [(40_001, "10.9.0.3:9001"), (40_002, "10.9.0.2:9003")] {
         let frames = Frames::new(&testbed, port, venue.parse().expect("an address"));
         frames.open();
@@ -388,7 +390,7 @@ fn nothing_that_comes_in_is_withheld_while_tripped() {
         old.report(&[&reject().repeat(3)]);
         old.report(&[&reject()]);
         let mut expected = [0, 4, 0];
-        let mut come = |pair: &mut Pair, rng: &mut Rng| {
+        let mut come = |pair: &mut ConnectionPair, rng: &mut Rng| {
             let (bytes, counts) = any(rng, 500);
             pair.report(&cut(rng, &bytes, 30_000));
             expected = sum(expected, counts);
@@ -403,7 +405,7 @@ fn nothing_that_comes_in_is_withheld_while_tripped() {
         testbed.trip("session/x1");
         testbed.trip("host");
         come(&mut old, &mut rng);
-        // It is fenced from its next order on; what comes in still does.
+        // The next order fences the connection; inbound segments still pass.
         std::io::Write::write_all(&mut old.firm, &order(1)).expect("taken by the socket");
         sleep(Duration::from_millis(20));
         assert_eq!(testbed.status().packets["fenced"], 1);
@@ -414,7 +416,7 @@ fn nothing_that_comes_in_is_withheld_while_tripped() {
     }
 }
 
-/// Programs at a hook of tcx in this thread's namespace.
+/// Number of programs at a hook of tcx, in the namespace of this thread.
 fn programs(interface: &str, direction: TcAttachType) -> usize {
     SchedClassifier::query_tcx(interface, direction).map_or(0, |(_, programs)| programs.len())
 }
@@ -464,7 +466,7 @@ fn without_a_need_for_it_nothing_is_read() {
     assert_eq!(testbed.on_host(|| programs(TwoHosts::INTERFACE, TcAttachType::Ingress)), 0);
     let status = testbed.status_json();
     assert!(status["sessions"][1].get("inbound").is_none(), "{}", status["sessions"][1]);
-    // A limit that needs it brings it along.
+    // A limit on inbound messages attaches the hook.
     let testbed =
         Testbed::load(&format!("limits = [{{ class = \"fill\", max = 5, per = \"1s\" }}]\n{quiet}"));
     let mut line = pair(&testbed, TwoHosts::VENUE, 9001);

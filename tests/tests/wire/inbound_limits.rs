@@ -1,4 +1,4 @@
-//! Limits on what comes in, and orders in proportion to fills, on the wire.
+//! Limits on inbound messages, and limits on orders by the number of fills.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::SocketAddr;
@@ -9,12 +9,12 @@ use breaker_tests::frame::{message, order};
 use breaker_tests::receiver::Receiver;
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
-use breaker_tests::venue::{Pair, fill, reject};
+use breaker_tests::venue::{ConnectionPair, fill, reject};
 use breaker_user::testbed::TwoHosts;
 use breaker_user::view::status::{Limit, Scope};
 use serde_json::Value;
 
-/// Two sessions of a group. `host`, `desk` and `x1` are the keys of each.
+/// Two sessions of a group, with keys for the host, the group `desk` and the session `x1`.
 fn policy(host: &str, desk: &str, x1: &str) -> String {
     format!(
         r#"
@@ -35,7 +35,7 @@ groups = ["desk"]
     )
 }
 
-/// The same keys at one of the three.
+/// A policy with these keys at one of the three scopes.
 fn at(scope: &str, keys: &str) -> String {
     let of = |own: &str| if own == scope { keys } else { "" };
     policy(of("host"), of("group/desk"), of("session/x1"))
@@ -43,8 +43,12 @@ fn at(scope: &str, keys: &str) -> String {
 
 const SCOPES: [&str; 3] = ["session/x1", "group/desk", "host"];
 
-fn pair(testbed: &Testbed, port: u16) -> Pair {
-    Pair::connect(&testbed.network.firm, &testbed.network.venue, SocketAddr::new(TwoHosts::VENUE, port))
+fn pair(testbed: &Testbed, port: u16) -> ConnectionPair {
+    ConnectionPair::connect(
+        &testbed.network.firm,
+        &testbed.network.venue,
+        SocketAddr::new(TwoHosts::VENUE, port),
+    )
 }
 
 fn scope(testbed: &Testbed, name: &str) -> Scope {
@@ -55,7 +59,7 @@ fn limit(testbed: &Testbed, name: &str) -> Limit {
     scope(testbed, name).limits.remove(0)
 }
 
-/// Why each scope is tripped, of those that are.
+/// Tripped scopes and their causes.
 fn tripped(testbed: &Testbed) -> Vec<(String, Vec<&'static str>)> {
     testbed
         .status()
@@ -70,9 +74,10 @@ fn told(testbed: &Testbed, kind: &str) -> Vec<Value> {
     testbed.events().into_iter().filter(|line| line["kind"] == kind).collect()
 }
 
-/// Sends an order that must be withheld: the connection dies of it at both ends, and the venue gets nothing of it.
-fn is_withheld(mut pair: Pair) {
-    // What it is told of may already be the reset; and it is told once.
+/// Sends an order that must be withheld. The connection dies at both ends, and the venue receives nothing of
+/// the order.
+fn is_withheld(mut pair: ConnectionPair) {
+    // The write may already see the reset. The error is reported once.
     let told = pair.firm.write_all(&order(1)).is_err();
     let mut came = Vec::new();
     let found = pair.venue.read_to_end(&mut came).expect_err("a reset");
@@ -85,7 +90,7 @@ fn is_withheld(mut pair: Pair) {
     assert!([ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted].contains(&found.kind()), "{found}");
 }
 
-/// A limit on what comes in: its keys, and the message that it counts.
+/// Limits on inbound messages: the keys, and the message that each counts.
 fn counted() -> [(&'static str, Vec<u8>); 2] {
     [
         ("limits = [{ class = \"reject\", max = 50, per = \"1m\" }]", reject()),
@@ -101,7 +106,7 @@ fn one_more_than_the_limit_comes_in_and_from_then_on_no_order_goes_out() {
             let testbed = Testbed::load(&at(name, keys));
             let mut lines = [pair(&testbed, 9001), pair(&testbed, 9002)];
             lines.iter_mut().for_each(|line| line.send(&order(0)));
-            // Those of a wider scope come in on both of its sessions.
+            // Both sessions receive messages for a wider scope.
             let wide = name != "session/x1";
             for i in 0..50 {
                 lines[(wide && i % 2 == 1) as usize].report(&[&message]);
@@ -111,7 +116,7 @@ fn one_more_than_the_limit_comes_in_and_from_then_on_no_order_goes_out() {
             lines[wide as usize].report(&[&message]);
             assert_eq!(tripped(&testbed), [(name.to_owned(), vec!["rate"])]);
             assert_eq!(limit(&testbed, name).used, 51, "it has come");
-            // Those who watch orders go on; the other session too, where it is not concerned.
+            // Sessions whose orders are limited continue, and so does the other session outside the scope.
             lines.iter_mut().for_each(|line| line.report(&[&message, &message]));
             let [first, mut second] = lines;
             is_withheld(first);
@@ -120,13 +125,13 @@ fn one_more_than_the_limit_comes_in_and_from_then_on_no_order_goes_out() {
             } else {
                 second.send(&order(2))
             }
-            // What one may still send is what reduces risk.
+            // A new connection may still reduce risk.
             let mut new = pair(&testbed, 9001);
             new.send(&message_of("F"));
             is_withheld(new);
             let sent = [1, 2].map(|session| testbed.counters(session).passed[0]);
             assert_eq!(sent, [2, if wide { 2 } else { 3 }]);
-            // An agent ends what is fenced: it comes last.
+            // The agent ends fenced connections, so its event comes last.
             let events = told(&testbed, "tripped");
             let counts = &events[0]["counts"];
             assert_eq!(
@@ -151,7 +156,7 @@ fn many_in_one_segment_trip_it_too_and_each_limit_counts_all_of_them() {
         "limits = [{ class = \"fill\", max = 7, per = \"1h\" }, { class = \"reject\", max = 200, per = \"1h\" }]",
     ));
     let mut line = pair(&testbed, 9001);
-    // The session trips at the fills; the rejects beside them count for the host all the same.
+    // The session trips at the fills. The rejects in the same segment still count for the host.
     line.report(&[&[fill().repeat(8), reject().repeat(60)].concat()]);
     assert_eq!(tripped(&testbed), [("session/x1".to_owned(), vec!["rate"])]);
     let used = |name| scope(&testbed, name).limits.iter().map(|limit| limit.used).collect::<Vec<_>>();
@@ -213,7 +218,7 @@ fn a_window_forgets_and_a_reset_starts_it_anew() {
     is_withheld(line);
 }
 
-/// A ratio: `after` orders whatever is filled, `per_fill` for each fill.
+/// A limit by fills: `after` orders without a fill, and `per_fill` more for each fill.
 fn ratio(after: u32, per_fill: u32) -> String {
     format!("limits = [{{ class = \"order\", per_fill = {per_fill}, after = {after}, warn = [] }}]")
 }
@@ -231,7 +236,7 @@ fn without_a_fill_so_many_orders_pass_and_the_next_one_trips() {
             } else {
                 (0..10).for_each(|id| line.send_and_wait(&order(id)));
             }
-            // Others do not count.
+            // Other messages do not count.
             line.send_and_wait(&message_of("F"));
             assert_eq!(tripped(&testbed), []);
             let shown = &testbed.status_json()["scopes"];
@@ -251,8 +256,8 @@ fn without_a_fill_so_many_orders_pass_and_the_next_one_trips() {
     }
 }
 
-/// How many orders pass, one by one, until one does not. None is sent beyond `most`.
-fn pass(testbed: &Testbed, line: &mut Pair, most: usize) -> usize {
+/// Number of orders that pass one by one, up to `most`.
+fn pass(testbed: &Testbed, line: &mut ConnectionPair, most: usize) -> usize {
     for id in 0..most {
         if line.firm.write_all(&order(id as u32)).is_err() || !tripped(testbed).is_empty() {
             return id;
@@ -266,7 +271,8 @@ fn pass(testbed: &Testbed, line: &mut Pair, most: usize) -> usize {
 #[test]
 fn fills_allow_so_many_orders_each_and_not_one_more() {
     require_root!();
-    // After, per fill, fills; and the orders that these allow. At 3 fills of 5 each, 15 orders are not yet more than 15.
+    // after, per_fill, number of fills, and orders allowed. With 3 fills of 5 each, 15 orders do not exceed
+    // 15.
     for (after, per_fill, fills, allowed) in [
         (15, 5, 2, 15),
         (15, 5, 3, 15),
@@ -298,7 +304,7 @@ fn fills_that_come_later_and_those_of_other_sessions_of_the_group_count() {
     let testbed = Testbed::load(&policy("", &ratio(4, 2), ""));
     let mut lines = [pair(&testbed, 9001), pair(&testbed, 9002)];
     (0..2).for_each(|_| lines.iter_mut().for_each(|line| line.send(&order(1))));
-    // Four orders, and no more without a fill; with three of either session, two more.
+    // Four orders, and no more without a fill; with three fills of either session, two more.
     lines[1].report(&[&fill(), &fill()]);
     lines[0].report(&[&fill()]);
     lines.iter_mut().for_each(|line| line.send(&order(1)));
@@ -323,7 +329,7 @@ fn a_reset_starts_the_ratio_anew() {
         line.report(&[&fill().repeat(fills)]);
         assert_eq!(pass(&testbed, &mut line, 20), 3.max(2 * fills), "after a reset, {fills} fills");
         assert_eq!(tripped(&testbed).len(), 1);
-        // Fills of the time before the reset are worth nothing after it.
+        // Fills before the reset do not count after it.
         let mut new = pair(&testbed, 9001);
         new.report(&[&fill().repeat(100)]);
         testbed.reset("session/x1");
@@ -351,7 +357,8 @@ fn orders_and_fills_at_once_on_two_cpus_are_never_too_many() {
     lines[0].report(&[&fill()]);
     for round in 1..=100u64 {
         let [first, second] = &mut lines;
-        // Three orders for each fill, all that is allowed: the fills for the next ones come beside them.
+        // Three orders for each fill, the whole allowance: the fills for the next orders arrive at the same
+        // time.
         std::thread::scope(|threads| {
             threads.spawn(|| first.send(&[order(1), order(2)].concat()));
             second.exchange(&[&order(3)], &[&fill()]);

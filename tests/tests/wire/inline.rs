@@ -1,6 +1,5 @@
-//! Inline mode on the wire: breaker on a gateway in front of the trading host, at XDP. The venue's bytes are the judge.
-//!
-//! No agent runs in any of it, and the trading host runs nothing of breaker.
+//! Inline mode: breaker on a gateway in front of the trading host, at XDP. The trading host runs nothing of
+//! breaker.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -25,9 +24,10 @@ name = "x2"
 remote = ["10.9.0.2:9002", "[fd09::2]:9002"]
 "#;
 const LIMIT: usize = 137;
-/// A sender's first retransmit comes after 200 ms of silence on a wire as short as this, its second after 400 ms more.
+/// A sender's first retransmit comes after 200 ms of silence on a link this short, its second after 400 ms
+/// more.
 const ONE_RETRANSMIT: Duration = Duration::from_secs(1);
-/// So long that whatever was to come has come.
+/// Time after which no more segments arrive.
 const QUIET: Duration = Duration::from_millis(700);
 
 fn at(port: u16) -> SocketAddr {
@@ -45,12 +45,12 @@ fn inline(hook: Hook) -> Inline {
 fn connect(testbed: &Inline, to: SocketAddr) -> TcpStream {
     let stream = testbed.network.firm.run(|| TcpStream::connect(to)).expect("connecting");
     stream.set_nodelay(true).expect("no delay");
-    // A sender that is never told would else be waited for without end.
+    // A sender without a reset would otherwise block without end.
     stream.set_write_timeout(Some(2 * ONE_RETRANSMIT)).expect("a timeout");
     stream
 }
 
-/// Whether writing ends in a reset; what else it ends in is an error.
+/// Returns true if the write ends in a reset; any other error is a failure.
 fn dies(stream: &mut TcpStream, bytes: &[u8]) -> bool {
     match stream.write_all(bytes) {
         Ok(()) => false,
@@ -59,7 +59,7 @@ fn dies(stream: &mut TcpStream, bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether the owner of a socket learns within a time that the connection was reset.
+/// Returns true if the socket reports a reset in time.
 fn is_reset(stream: &mut TcpStream, patience: Duration) -> bool {
     stream.set_read_timeout(Some(patience)).expect("a timeout");
     stream.read(&mut [0; 1]).is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
@@ -99,7 +99,8 @@ fn one_by_one_exactly_n_cross_and_both_ends_are_told() {
                 receiver.wait("the order", |all| all[0].complete("D") == id + 1);
             }
             assert!(testbed.status_json().causes("session/x1").is_empty(), "N are within the limit");
-            // The first is withheld and tells the venue; the second, were it only its own retransmit, tells the sender.
+            // The first segment is withheld and resets the venue. The second, even if only a retransmit,
+            // resets the sender.
             let _ = stream.write_all(&order(LIMIT as u32));
             assert!(
                 is_reset(&mut stream, ONE_RETRANSMIT),
@@ -129,7 +130,7 @@ fn a_blast_of_ten_thousand_never_lets_more_than_n_cross() {
         assert!(last.complete("D") <= LIMIT, "{} crossed", last.complete("D"));
         let passed = testbed.status_json().messages("x1", "order").0;
         assert_eq!(last.count("D") as u64, passed, "what the kernel says crossed is what came");
-        // A segment of MTU size holds some ten orders, and crosses whole or not at all.
+        // A segment of the MTU's size holds about ten orders, and passes or is withheld as a whole.
         assert!(last.count("D") + 11 > LIMIT, "{} crossed: it tripped early", last.count("D"));
     }
 }
@@ -142,13 +143,14 @@ fn a_neighbour_that_leaves_segmentation_to_others_is_cut_off_too() {
         let receiver = Receiver::listen(&testbed.network.venue, at(9001));
         let orders: Vec<u8> = (0..10_000).flat_map(order).collect();
         let mut stream = connect(&testbed, at(9001));
-        // Some orders in segments of their own, so that one of 64 KB is not the first thing that comes.
+        // Some orders in segments of their own, so that the first segment is not one of 64 KB.
         for part in orders[..order(0).len() * 100].chunks(order(0).len()) {
             stream.write_all(part).expect("sending");
         }
         let dead = orders.chunks(orders.len() / 4).any(|part| dies(&mut stream, part));
-        // A large segment that is cut down to a reset still has the marks of segmentation at the generic hook, and an interface
-        // that segments by software throws it away: only a retransmit, which is small, can tell the venue, and one more the sender.
+        // At the generic hook a large segment, cut down to a reset, keeps its segmentation fields. An
+        // interface that segments in software drops it. So a retransmit, which is small, resets the venue,
+        // and one more resets the sender.
         assert!(dead || is_reset(&mut stream, 2 * ONE_RETRANSMIT), "the sender is told ({hook:?})");
         receiver.wait("the reset", |all| all[0].end == End::Reset);
         let last = receiver.last();
@@ -199,7 +201,7 @@ fn a_trip_by_hand_ends_a_live_connection_and_after_a_reset_a_new_one_trades() {
             assert!(is_reset(&mut stream, ONE_RETRANSMIT), "the sender is told ({hook:?}, {venue})");
             receiver.wait("the venue is told", |all| all[0].end == End::Reset);
 
-            // While tripped: who logs on anew may cancel, and its first order ends the connection.
+            // While tripped: a new connection may cancel, and its first order ends it.
             let mut stream = connect(&testbed, venue);
             for (msg_type, fields) in [("A", &b"98=0\x01"[..]), ("F", b"11=C\x0141=R-1\x01")] {
                 stream.write_all(&message("FIX.4.4", msg_type, fields)).expect("sending");
@@ -233,7 +235,7 @@ fn nothing_queued_before_a_reset_comes_after_it_even_from_behind_a_shut_window()
         let mut stream = connect(&testbed, at(9001));
         stream.set_nonblocking(true).expect("not blocking");
         let (mut id, mut refusals, mut rest) = (0, 0, Vec::new());
-        // Until the receiver's window is shut and the sender's queue has been full for 200 ms.
+        // Until the receive window is closed and the send queue has been full for 200 ms.
         while refusals < 20 {
             if rest.is_empty() {
                 rest = order(id);
@@ -255,7 +257,7 @@ fn nothing_queued_before_a_reset_comes_after_it_even_from_behind_a_shut_window()
         testbed.trip("session/x1");
         testbed.reset("session/x1");
         receiver.set_reading(true);
-        // Longer than the zero-window probe that would have opened the flood.
+        // Longer than the zero-window probe, which would have started the queued orders.
         sleep(Duration::from_secs(2));
         let crossed = receiver.last().complete("D") as u64;
         assert!(
@@ -276,7 +278,7 @@ fn an_engine_that_bypasses_its_kernel_is_cut_off_at_exactly_n() {
             let testbed = Inline::inline(hook, Offloads::None, POLICY);
             let receiver = Receiver::listen(&testbed.network.venue, venue);
             let mut engine = UserTcp::connect(&testbed.network, 40_000, venue);
-            // The longest header and the shortest: what is withheld is cut down to one without options.
+            // The longest and the shortest TCP header: a withheld segment is cut down to one without options.
             engine.options = if venue.is_ipv4() { 40 } else { 0 };
             for id in 0..LIMIT {
                 engine.send(&order(id as u32));
@@ -309,8 +311,8 @@ fn an_engine_that_never_waits_is_cut_off_all_the_same() {
         let frames = engine.next(&(0..300).map(order).collect::<Vec<_>>());
         for frame in frames {
             engine.transmit(&[frame]);
-            // So that a veth's queue of 256 frames does not run over. All together they are less than the venue's window, which
-            // this engine does not heed.
+            // So that the veth's queue of 256 frames does not overflow. All frames together are smaller than
+            // the venue's window, which this engine does not track.
             sleep(Duration::from_micros(20));
         }
         receiver.wait("the venue is told", |all| all[0].end == End::Reset);
@@ -326,7 +328,7 @@ fn tagged_frames_are_counted_like_any_other() {
     for hook in Hook::ALL {
         for venue in both(9001) {
             let testbed = Inline::inline(hook, Offloads::None, POLICY);
-            // No answer comes: nobody has an address in that VLAN. The program counts before anyone asks.
+            // No answer comes, because no host has an address in that VLAN. The program counts all the same.
             let mut engine = UserTcp::new(&testbed.network, 40_000, venue);
             engine.vlan = Some(100);
             engine.open();
@@ -353,13 +355,13 @@ fn reordered_repeated_and_overlapping_segments_are_counted_once() {
             let mut engine = UserTcp::connect(&testbed.network, 40_000, venue);
             let payloads: Vec<_> = (0..10).map(order).collect();
             let mut frames = engine.next(&payloads);
-            // One that overlaps its neighbours by half, two the other way round, and one twice.
+            // One segment that overlaps its neighbours by half, two in reverse order, and one twice.
             let half = payloads[1].len() / 2;
             let joined = [&payloads[1][half..], &payloads[2]].concat();
             let overlap = engine.segment(frames[1].seq.wrapping_add(half as u32), &joined);
             let again = frames[2].clone();
             frames.swap(6, 7);
-            // What is ahead of a gap is withheld until that is filled: TCP sends it again.
+            // Segments ahead of a gap are withheld until it is filled: TCP sends them again.
             let again_behind = frames[6..].to_vec();
             frames.insert(5, again);
             frames.insert(4, overlap);
@@ -386,7 +388,7 @@ fn an_order_in_ip_fragments_is_withheld_and_counts_when_it_comes_whole() {
             let mut engine = UserTcp::connect(&testbed.network, 40_000, venue);
             engine.send(&order(0));
             let cut = engine.next(&[order(1)]).remove(0);
-            // Cut behind the TCP header, inside the order, and where the first is too short for a TCP header (RFC 3128).
+            // Cut behind the TCP header, inside the order, and inside the TCP header (RFC 3128).
             for size in [64, 24, 16, 8] {
                 engine.transmit_bytes(&cut.fragments(size));
             }
@@ -413,7 +415,7 @@ fn what_is_lost_ahead_of_the_gateway_is_waited_for_and_every_order_counts_once()
             let mut engine = UserTcp::connect(&testbed.network, 40_000, venue);
             let frames = engine.next(&(0..400).map(order).collect::<Vec<_>>());
             for (number, flight) in frames.chunks(FLIGHT).enumerate() {
-                // One of each flight is lost, and TCP sends it and what came behind it again.
+                // One segment of each flight is lost. TCP sends it and the later ones again.
                 let lost = number % FLIGHT;
                 engine.transmit(&flight[..lost]);
                 engine.transmit(&flight[lost + 1..]);
@@ -428,7 +430,7 @@ fn what_is_lost_ahead_of_the_gateway_is_waited_for_and_every_order_counts_once()
     }
 }
 
-/// The same frame with a wrong TCP checksum.
+/// The frame with a wrong TCP checksum.
 fn miscalculated(frame: &Frame) -> Vec<u8> {
     let mut bytes = frame.bytes();
     let tcp = if frame.to.is_ipv4() { 34 } else { 54 };
@@ -436,7 +438,7 @@ fn miscalculated(frame: &Frame) -> Vec<u8> {
     bytes
 }
 
-/// The same frame with fewer hops to go.
+/// The frame with a hop limit of 2.
 fn tired(frame: &Frame) -> Vec<u8> {
     let mut bytes = frame.bytes();
     if frame.to.is_ipv6() {
@@ -464,7 +466,7 @@ fn bytes_that_the_venue_will_not_take_are_not_taken_for_seen() {
                 let receiver = Receiver::listen(&testbed.network.venue, venue);
                 let mut engine = UserTcp::connect(&testbed.network, 40_000, venue);
                 for id in 0..20 {
-                    // First a heartbeat that nobody takes, then an order with the same sequence numbers.
+                    // First a heartbeat that the venue ignores, then an order with the same sequence numbers.
                     let seq = engine.seq;
                     let decoy = engine.segment(seq, &heartbeat(order(id).len()));
                     engine.transmit_bytes(&[spoil(&decoy)]);
@@ -550,7 +552,7 @@ fn a_tripped_host_leaves_everything_else_alone() {
             let engine = UserTcp::new(&testbed.network, 40_000, venue);
             testbed.trip("host");
 
-            // ARP and neighbour discovery anew, from both sides of the inside cable.
+            // New ARP and neighbour discovery, from both sides of the inside link.
             for namespace in [&testbed.network.firm, &testbed.network.gateway] {
                 let flush = || Command::new("ip").args(["neigh", "flush", "all"]).status();
                 assert!(namespace.run(flush).expect("running ip (package iproute2)").success());
@@ -561,13 +563,13 @@ fn a_tripped_host_leaves_everything_else_alone() {
             assert_eq!(refused.expect_err("nobody listens").kind(), ErrorKind::ConnectionRefused);
             assert!(engine.ping(), "{venue} answers a ping");
 
-            // Another application, old connection and new.
+            // Another application, on an old and a new connection.
             other.write_all(&vec![b'x'; 100_000]).expect("sending");
             connect(&testbed, venue).write_all(&vec![b'x'; 100_000]).expect("sending");
             receiver
                 .wait("the bytes", |all| all.len() == 2 && all.iter().all(|one| one.bytes.len() == 100_000));
 
-            // Fills of the tripped session still come, and are acknowledged: more than a window's worth.
+            // Fills of the tripped session still arrive and are acknowledged: more than a window's worth.
             let fills = vec![b'f'; 2_000_000];
             let writer = std::thread::spawn(move || accepted.write_all(&fills).map(|()| accepted));
             let mut came = vec![0; 2_000_000];
@@ -575,7 +577,7 @@ fn a_tripped_host_leaves_everything_else_alone() {
             session.read_exact(&mut came).expect("the fills");
             let mut accepted = writer.join().expect("the writer").expect("sending fills");
 
-            // And it may close in order.
+            // The session may close its connection in order.
             drop(session);
             accepted.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout");
             assert_eq!(accepted.read(&mut [0; 1]).expect("FIN"), 0);
@@ -604,7 +606,7 @@ fn on_trip_drop_lets_the_payload_vanish_and_tells_nobody() {
             accepted.set_read_timeout(Some(QUIET)).expect("a timeout");
             let silence = accepted.read(&mut [0; 1]).expect_err("silence");
             assert_eq!(silence.kind(), ErrorKind::WouldBlock, "{silence}");
-            // Fills still come.
+            // Fills still arrive.
             accepted.write_all(b"fill").expect("sending");
             stream.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout");
             stream.read_exact(&mut [0; 4]).expect("a fill arrives");
@@ -646,14 +648,14 @@ fn isolated_a_tripped_session_gets_no_connection_at_all() {
     }
 }
 
-/// Each hook with each kind of checksum, in frames as a wire carries them.
+/// Each hook with each kind of checksum, in frames as on a wire.
 fn cases() -> impl Iterator<Item = (Hook, Offloads)> {
     Hook::ALL
         .into_iter()
         .flat_map(|hook| [Offloads::None, Offloads::Checksums].map(|offloads| (hook, offloads)))
 }
 
-/// Waits until so many orders of the first session have passed.
+/// Waits until that many orders of the first session have passed.
 fn settled(testbed: &Inline, orders: u64) {
     let until = Instant::now() + Duration::from_secs(5);
     while testbed.status_json().messages("x1", "order").0 < orders {

@@ -1,4 +1,4 @@
-//! Limits on the wire: real sockets, real segmentation offload; the receiver's bytes are the judge.
+//! Limits: at most N messages cross, with real sockets and segmentation offload.
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -28,7 +28,7 @@ fn venue(address: IpAddr) -> SocketAddr {
     SocketAddr::new(address, 9001)
 }
 
-/// Writes until the connection dies or the bytes are out. True where it died.
+/// Writes bytes. Returns true if the connection is dead.
 fn push(stream: &mut TcpStream, bytes: &[u8]) -> bool {
     stream.write_all(bytes).is_err()
 }
@@ -108,7 +108,7 @@ fn two_connections_on_two_cpus_share_one_limit_exactly() {
         }
     });
     receiver.wait("both resets", |all| all.iter().all(|one| one.end == End::Reset));
-    // An order counts where its header crossed, even if its rest is in a segment that was withheld.
+    // An order counts if its header crossed, even if its rest is in a withheld segment.
     let crossed: u64 = receiver.received().iter().map(|one| one.count("D") as u64).sum();
     let counters = testbed.counters(1);
     assert!(crossed <= 1000, "{crossed} crossed");
@@ -180,7 +180,7 @@ groups = ["desk"]
         !testbed.status().scopes.iter().any(|scope| scope.tripped),
         "20 in two windows of 10 are within the limit"
     );
-    // The host's total is next: 10 more, and then one.
+    // The host's total is next: 10 more orders, and then one over it.
     for id in 0..6 {
         for stream in &mut streams {
             let _ = push(stream, &order(id));

@@ -1,4 +1,4 @@
-//! OrderMassActionRequest (CA) on the wire: an order or a cancel, by MassActionType(1373).
+//! OrderMassActionRequest(CA) is an order or a cancel, by MassActionType(1373).
 
 use breaker_tests::frame::message_with_body;
 use breaker_tests::receiver::{End, Receiver, TcpConnection};
@@ -10,7 +10,7 @@ const HEAD: &str = "49=FIRM|56=VENUE|34=7|52=20261122-09:30:00.000|";
 const ORDER: [u64; 5] = [1, 0, 0, 0, 0];
 const CANCEL: [u64; 5] = [0, 1, 0, 0, 0];
 
-/// A rig with one session with these keys, and the venue's end.
+/// A testbed with one session with these keys, and the venue's end.
 fn testbed(keys: &str) -> (Testbed, Receiver) {
     let testbed = Testbed::load(&format!("[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n{keys}\n"));
     let receiver = Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(9001));
@@ -26,7 +26,7 @@ fn mass(fields: &str) -> Vec<u8> {
     message_with_body(&format!("35=CA|{HEAD}11=M-1|{fields}"))
 }
 
-/// Fields, and what they make of it.
+/// Fields of mass actions, and the counts of each.
 fn actions() -> Vec<(String, [u64; 5])> {
     let long = "x".repeat(2_000);
     [
@@ -60,7 +60,7 @@ fn it_counts_as_what_it_does() {
         expected.iter_mut().zip(counts).for_each(|(sum, more)| *sum += more);
         assert_eq!(testbed.counters(1).passed, expected, "{fields}");
     }
-    // All of them at once, and what follows each is still found.
+    // All of them in one write: the messages behind each are still found.
     let all: Vec<u8> = actions()
         .iter()
         .flat_map(|(fields, _)| [mass(fields), message_with_body("35=0|")].concat())
@@ -103,7 +103,7 @@ fn while_tripped_it_passes_where_it_reduces_risk() {
         } else {
             line.try_send(&mass(&fields));
             assert_eq!(line.wait_for_reset().count("CA"), 0, "{fields}");
-            // Or three of them would isolate it.
+            // Without the reset, three of them would isolate the session.
             testbed.reset("session/x1");
             testbed.trip("session/x1");
         }
@@ -142,7 +142,7 @@ fn while_tripped_its_end_is_withheld_where_only_that_tells_what_it_does() {
                 line.send_and_wait(crosses);
                 line.try_send(&message[cut..]);
             }
-            // The venue executes no message that is not whole.
+            // A venue executes no incomplete message.
             assert_eq!(line.wait_for_reset().bytes, crosses, "{fields} cut at {cut}");
             testbed.reset("session/x1");
             testbed.trip("session/x1");

@@ -1,4 +1,4 @@
-//! What the policy says, on the wire: lost streams, a session's own classes, presets, warning levels.
+//! Settings of the policy: lost streams, a session's own classes, presets, and warning levels.
 
 use std::time::{Duration, Instant};
 
@@ -20,12 +20,12 @@ fn listen(testbed: &Testbed) -> Receiver {
     Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(9001))
 }
 
-/// How `session/x1` stands.
+/// The scope `session/x1`.
 fn scope(testbed: &Testbed) -> Scope {
     testbed.status().scopes.into_iter().find(|scope| scope.scope == "session/x1").expect("the scope")
 }
 
-/// What was told of a kind, about `session/x1`.
+/// Events of a kind for `session/x1`.
 fn told(testbed: &Testbed, kind: &str) -> Vec<Value> {
     testbed
         .events()
@@ -34,7 +34,7 @@ fn told(testbed: &Testbed, kind: &str) -> Vec<Value> {
         .collect()
 }
 
-/// An order whose BodyLength says more than there is, or less.
+/// An order with a BodyLength that is too large or too small.
 fn lying(id: u32, more: i32) -> Vec<u8> {
     let honest = String::from_utf8(order(id)).expect("text");
     let (head, rest) = honest.split_once("\x0135=").expect("a header");
@@ -47,7 +47,8 @@ fn noise() -> Vec<u8> {
     b"this is no FIX, and it comes where a message must begin".to_vec()
 }
 
-/// A segment, whether the stream is lost in it, the orders in it that are counted, and those that its unread bytes count as.
+/// A segment: whether the framing is lost in it, its counted orders, and the orders that its unread bytes
+/// count as.
 struct Piece {
     bytes: Vec<u8>,
     lost: bool,
@@ -55,12 +56,12 @@ struct Piece {
     blind: u64,
 }
 
-/// Ways to lose a stream: orders, what loses it, and orders again.
+/// Ways to lose a stream's framing: orders, a fault, and orders again.
 fn lost_streams() -> Vec<(&'static str, Vec<Piece>)> {
     let piece = |bytes, lost, (orders, blind)| Piece { bytes, lost, orders, blind };
     let good = |id| piece(order(id), false, (1, 0));
     let behind = [order(2), noise()].concat();
-    // With what has shown its length to be wrong, the order before it, so many bytes are unread; one order among them is counted.
+    // The faulty bytes and the order before them are unread; one order among them is counted.
     let unread = |bytes: usize| (bytes.div_ceil(100) - 1) as u64;
     let [one, two, with_noise] =
         [order(2).len(), 2 * order(2).len(), order(2).len() + noise().len()].map(unread);
@@ -77,7 +78,7 @@ fn lost_streams() -> Vec<(&'static str, Vec<Piece>)> {
             ],
         ),
         ("too short", vec![good(1), good(2), piece(lying(3, -10), true, (1, one)), good(4), good(5)]),
-        // One that says it is longer than it is takes the next one's header for a part of itself.
+        // A message whose length is too large takes the next header as part of its body.
         (
             "too long",
             vec![good(1), piece(lying(2, 20), false, (1, 0)), piece(order(3), true, (0, two)), good(4)],
@@ -104,7 +105,7 @@ fn blind(pieces: &[Piece]) -> u64 {
 #[test]
 fn a_lost_stream_passes_is_told_of_and_counted_as_the_policy_says_and_on_from_the_next_message() {
     require_root!();
-    // A disarmed session trips for a lost stream no more than for a limit.
+    // A disarmed session does not trip for a lost stream either.
     for keys in ["on_desync = \"warn\"", "on_desync = \"count\"", "on_desync = \"trip\"\narmed = false"] {
         for (what, pieces) in lost_streams() {
             let testbed = Testbed::load(&session(keys));
@@ -126,7 +127,7 @@ fn a_lost_stream_passes_is_told_of_and_counted_as_the_policy_says_and_on_from_th
 fn a_lost_stream_trips_where_the_policy_says_so_and_the_segment_it_is_lost_in_is_withheld() {
     require_root!();
     for (what, pieces) in lost_streams() {
-        // What the session says holds, whatever the host says.
+        // The session's own setting overrides that of the host.
         let testbed = Testbed::load(&format!("on_desync = \"warn\"\n{}", session("on_desync = \"trip\"")));
         let receiver = listen(&testbed);
         let mut line = receiver.connect(&testbed.network.firm);
@@ -151,7 +152,7 @@ fn a_lost_stream_trips_where_the_policy_says_so_and_the_segment_it_is_lost_in_is
     }
 }
 
-/// Each session's messages by class, of those that passed.
+/// Passed messages of each session, by class.
 fn passed(testbed: &Testbed) -> [[u64; 5]; 2] {
     [1, 2].map(|session| testbed.counters(session).passed)
 }
@@ -182,14 +183,14 @@ fn a_session_counts_by_its_own_classes_and_no_other_session_does() {
         own.send_and_wait(&of(msg_type));
         usual.send_and_wait(&of(msg_type));
     }
-    // Order, cancel, interest, query, admin. A type that no dictionary knows is an order.
+    // Order, cancel, interest, query, admin. A type in no dictionary is an order.
     assert_eq!(passed(&testbed), [[2, 1, 1, 1, 2], [5, 1, 0, 1, 0]]);
-    // What is no order here passes no limit on orders; what is one here does.
+    // A type that is not an order here is not limited; a type that is an order here is.
     (0..10).for_each(|_| own.send_and_wait(&of("D")));
     own.try_send(&of("8"));
     assert_eq!(own.wait_for_reset().complete("8"), 1);
     assert_eq!(testbed.counters(1).withheld, [1, 0, 0, 0, 0]);
-    // The other class's limit stands for itself.
+    // The limit of the other class is independent.
     testbed.reset("session/x1");
     let mut own = receivers[0].connect(&testbed.network.firm);
     own.send_and_wait(&of("U2"));
@@ -240,7 +241,7 @@ fn a_warning_is_told_once_for_each_level_that_is_crossed_and_again_after_it_fell
     let started = Instant::now();
     (0..17).for_each(|id| line.send_and_wait(&order(id)));
     assert!(started.elapsed() < window, "this host is too slow for a window of {window:?}");
-    // A segment that rises by two levels at once is told of once.
+    // A segment that rises by two levels has one warning.
     std::thread::sleep(window);
     line.send_and_wait(&(0..9).flat_map(order).collect::<Vec<_>>());
     line.send_and_wait(&(9..16).flat_map(order).collect::<Vec<_>>());
@@ -274,7 +275,8 @@ fn a_limit_without_levels_warns_of_nothing_and_a_disarmed_one_would_have_tripped
     assert_eq!((testbed.counters(1).passed[0], line.received().end), (12, End::Open));
 }
 
-/// Sends so many messages at once and then one more, which must trip. False where all of that took longer than the window.
+/// Sends messages at once and then one more, which must trip. Returns false if that took longer than the
+/// window.
 fn fills(testbed: &Testbed, receiver: &Receiver, msg_type: &str, count: usize, window: Duration) -> bool {
     let mut line = receiver.connect(&testbed.network.firm);
     let one = of(msg_type);
@@ -295,7 +297,7 @@ fn fills(testbed: &Testbed, receiver: &Receiver, msg_type: &str, count: usize, w
     true
 }
 
-/// The same on a rig of its own, as often as it takes.
+/// Repeats [`fills`] on new testbeds until one run is fast enough.
 fn trips_at(keys: &str, msg_type: &str, count: usize, window: Duration) {
     let tried = |_| {
         let testbed = Testbed::load(&session(keys));

@@ -1,4 +1,4 @@
-//! Reloads on the wire: another policy takes over between two packets, and no packet, window, epoch or fence is lost by it.
+//! Reloads: another policy takes over between two packets, and no packet, window, epoch or fence is lost.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -58,7 +58,7 @@ fn send_until_dead(stream: &mut TcpStream, most: u32) {
     panic!("{most} crossed");
 }
 
-/// Sends orders one by one, all of which cross.
+/// Sends orders one by one; all of them cross.
 fn send(stream: &mut TcpStream, count: u32) {
     for id in 0..count {
         stream.write_all(&order(id)).expect("it crosses");
@@ -66,7 +66,7 @@ fn send(stream: &mut TcpStream, count: u32) {
     }
 }
 
-/// Sends orders until it is done, or has sent so many. Returns how many it has.
+/// Sends orders until `done` is set, up to a number. Returns how many were sent.
 fn send_while(done: &AtomicBool, stream: &mut TcpStream, most: u32, pause_us: u64) -> u32 {
     let mut sent = 0;
     while !done.load(Ordering::Relaxed) && sent < most {
@@ -84,7 +84,8 @@ fn scope(testbed: &Testbed, name: &str) -> breaker_user::view::status::Scope {
 #[test]
 fn two_hundred_reloads_under_a_blast_lose_no_count_and_no_window() {
     require_root!();
-    // x1 keeps its limit and its ring, x2 has a coarser ring in every other policy, x3 sends ten thousand a second or so, likewise.
+    // x1 keeps its limit and its ring. x2 has a coarser ring in every other policy. x3 sends about ten
+    // thousand orders/s, with a limit that changes too.
     let text = |other: bool| {
         let limit = |max: u32| format!("{{ class = \"order\", max = {max}, per = \"60s\" }}");
         let session = |name: &str, port: u16, group: &str, limits: &str| {
@@ -109,7 +110,7 @@ fn two_hundred_reloads_under_a_blast_lose_no_count_and_no_window() {
     let testbed = Testbed::load(&text(false));
     let policies = [policy(&testbed, &text(true)), policy(&testbed, &text(false))];
     let receivers = [9001, 9002, 9003].map(|port| Receiver::listen(&testbed.network.venue, at(port)));
-    // Groups with a past, so that the sums of the sessions' epochs differ from policy to policy.
+    // Trips of the groups, so that the epoch sums of the sessions differ between the policies.
     testbed.trip("group/b");
     testbed.reset("group/b");
     let [mut slow, mut steady, mut blast] = [9001, 9002, 9003].map(|port| connect(&testbed, port));
@@ -140,7 +141,7 @@ fn two_hundred_reloads_under_a_blast_lose_no_count_and_no_window() {
         assert_eq!(counters.passed[0], u64::from(sent), "session {session}");
         assert_eq!((counters.withheld, counters.desyncs), ([0; 5], 0), "session {session}");
     }
-    // The windows have gone on all the while, and the limits are where they were.
+    // The windows went on during the reloads, and the limits are unchanged.
     send_until_dead(&mut slow, 200);
     receivers[0].wait("the reset", |all| all[0].end == End::Reset);
     assert_eq!(receivers[0].last().complete("D"), 500);
@@ -250,12 +251,12 @@ fn a_session_that_is_added_counts_from_its_next_packet_and_one_that_is_removed_i
     let x2 = "[[session]]\nname = \"x2\"\nremote = \"10.9.0.2:9002\"\nlimits = [{ class = \"order\", max = 7, per = \"total\" }]\n";
     let done = change(&testbed, &format!("{x2}{X1}"));
     assert_eq!((done.added, done.loosened), (vec!["session/x2".to_owned()], vec![]));
-    // The flow that was nobody's is seen in mid-stream, and a new connection from its start.
+    // The undeclared flow is read from mid-stream, and a new connection from its start.
     streams.iter_mut().for_each(|stream| send(stream, 2));
     let mut fresh = connect(&testbed, 9002);
     send(&mut fresh, 4);
     assert_eq!([0, 1, 2].map(|session| testbed.counters(session).passed[0]), [3, 5, 6]);
-    // x1 goes: what it has open is undeclared from its next packet on, and x2 goes on counting.
+    // x1 is removed: its connections are undeclared from their next packet on. x2 continues to count.
     let done = change(&testbed, x2);
     assert_eq!(done.loosened, ["session/x1: no longer there"]);
     send(&mut streams[0], 2);
@@ -264,7 +265,7 @@ fn a_session_that_is_added_counts_from_its_next_packet_and_one_that_is_removed_i
     send_until_dead(&mut fresh, 5);
     receivers[1].wait("the reset", |all| all[1].end == End::Reset);
     assert_eq!(receivers[1].last().complete("D"), 5);
-    // And x1 comes back under its old number.
+    // x1 returns with its old number.
     change(&testbed, &format!("{X1}{x2}\n# again\n"));
     let mut fresh = connect(&testbed, 9001);
     send(&mut fresh, 1);
@@ -277,7 +278,7 @@ fn a_flow_that_is_live_when_its_session_is_declared_stays_live() {
     let before = "[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n";
     let testbed = Testbed::load(before);
     let receiver = Receiver::listen(&testbed.network.venue, at(9002));
-    // What tripped before it was declared was nothing of its.
+    // A trip before the session was declared does not fence it.
     testbed.trip("host");
     testbed.reset("host");
     let mut line = receiver.connect(&testbed.network.firm);
@@ -304,7 +305,7 @@ fn what_is_tripped_stays_tripped_and_what_is_fenced_stays_fenced() {
     for group in ["group/a", "group/b"] {
         testbed.trip(group);
     }
-    // Joining is no loosening.
+    // Joining a group loosens nothing.
     change(&testbed, &text("\"a\", \"b\""));
     let state = |name: &str| {
         let scope = scope(&testbed, name);
@@ -320,7 +321,7 @@ fn what_is_tripped_stays_tripped_and_what_is_fenced_stays_fenced() {
     }
     let mut young = connect(&testbed, 9001);
     send(&mut young, 1);
-    // Whatever the groups' past, what was fenced never lives again, and what lives is not fenced.
+    // Whatever trips the groups had, a fenced connection stays fenced, and a live one is not fenced.
     for (round, of) in ["", "\"b\"", "\"a\", \"b\"", "\"a\"", ""].iter().enumerate() {
         change(&testbed, &format!("{}# {round}\n", text(of)));
         old.write_all(&order(9)).expect("queueing");
@@ -329,14 +330,14 @@ fn what_is_tripped_stays_tripped_and_what_is_fenced_stays_fenced() {
     receiver.wait("those of the young one", |all| all.len() == 2 && all[1].complete("D") == 6);
     sleep(Duration::from_millis(50));
     assert_eq!(receiver.received()[0].complete("D"), 1);
-    // Nor where its session goes, or comes back.
+    // The same if its session is removed or returns.
     change(&testbed, &format!("on_trip = \"drop\"\n{groups}"));
     old.write_all(&order(9)).expect("queueing");
     send(&mut young, 1);
     receiver.wait("what is undeclared now", |all| all[1].complete("D") == 7);
     change(&testbed, &text("\"b\""));
     old.write_all(&order(9)).expect("queueing");
-    // Longer than its retransmissions wait by now.
+    // Longer than the current retransmission timeout.
     sleep(Duration::from_millis(700));
     assert_eq!(receiver.received()[0].complete("D"), 1);
 }

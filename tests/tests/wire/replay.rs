@@ -1,4 +1,4 @@
-//! The replay guard on the wire: orders that an engine sends again after a trip, told by PossDupFlag(43).
+//! The replay guard: orders that an engine sends again after a trip, marked by PossDupFlag(43).
 
 use breaker_tests::frame::message_with_body;
 use breaker_tests::receiver::{End, Receiver, TcpConnection};
@@ -19,7 +19,7 @@ fn listen(testbed: &Testbed) -> Receiver {
     Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(9001))
 }
 
-/// A rig whose first session has tripped and was reset, and the venue's end of that session.
+/// A testbed whose first session was tripped and reset, and the venue's end of that session.
 fn guarded(keys: &str) -> (Testbed, Receiver) {
     let testbed = Testbed::load(&policy(keys));
     let receiver = listen(&testbed);
@@ -27,7 +27,7 @@ fn guarded(keys: &str) -> (Testbed, Receiver) {
     (testbed, receiver)
 }
 
-/// Trips and resets once more, where it is not tripped.
+/// Trips and resets the session again, unless it is tripped.
 fn again(testbed: &Testbed) {
     testbed.trip("session/x1");
     testbed.reset("session/x1");
@@ -46,7 +46,7 @@ fn of(msg_type: &str, fields: &str) -> Vec<u8> {
     message_with_body(&format!("35={msg_type}|{fields}"))
 }
 
-/// An order as it is when it is sent for the first time, and as a replay.
+/// An order that is sent for the first time; and below, a replay of it.
 fn fresh() -> Vec<u8> {
     of("D", &format!("{HEAD}{BODY}"))
 }
@@ -55,17 +55,17 @@ fn replay() -> Vec<u8> {
     of("D", &format!("49=FIRM|56=VENUE|34=7|43=Y|52=20261122-09:30:00.000|122=20261122-09:29:00.000|{BODY}"))
 }
 
-/// Why the first session is tripped.
+/// Causes of the first session's trip.
 fn causes(testbed: &Testbed) -> Vec<&'static str> {
     testbed.status().scopes.into_iter().find(|scope| scope.scope == "session/x1").expect("the scope").causes
 }
 
-/// What was told of a kind.
+/// Events of a kind.
 fn told(testbed: &Testbed, kind: &str) -> Vec<Value> {
     testbed.events().into_iter().filter(|line| line["kind"] == kind).collect()
 }
 
-/// Where the flag's field ends.
+/// Offset behind the field of the flag.
 fn behind_flag(message: &[u8]) -> usize {
     message.windows(6).position(|window| window == b"\x0143=Y\x01").expect("the flag") + 6
 }
@@ -87,13 +87,13 @@ fn a_replayed_order_is_withheld_and_trips_its_session_again() {
         (tripped.len(), &tripped[1]["cause"], &tripped[1]["scope"]),
         (2, &"replay".into(), &"session/x1".into())
     );
-    // It is latched as any trip, and the other session never noticed.
+    // The trip is latched as any other, and does not affect the other session.
     let mut line = connect(&testbed, &receiver);
     line.try_send(&fresh());
     assert_eq!(line.wait_for_reset().bytes, b"");
     let other = Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(9002));
     other.connect(&testbed.network.firm).send_and_wait(&replay());
-    // Nor does the guard wear off with the reset.
+    // The guard lasts after a reset.
     testbed.reset("session/x1");
     let mut line = connect(&testbed, &receiver);
     line.send_and_wait(&fresh());
@@ -135,7 +135,7 @@ fn the_flag_is_found_anywhere_in_the_header_and_behind_data() {
         format!("{HEAD}50={long}|43=Y|{BODY}"),
         format!("{HEAD}50={}|43=Y|{BODY}", &long[..29]),
         format!("{HEAD}50={}|43=Y|{BODY}", &long[..28]),
-        // Where no header field should be.
+        // A flag behind the body, where no header field may be.
         format!("{HEAD}{BODY}43=Y|"),
     ] {
         let mut line = connect(&testbed, &receiver);
@@ -154,7 +154,7 @@ fn the_flag_is_found_however_the_message_is_cut() {
         let end = behind_flag(&message);
         for cut in 1..message.len() {
             let mut line = connect(&testbed, &receiver);
-            // As long as the flag is not whole, nothing tells.
+            // Without the complete flag the message is not known to be a replay.
             let crosses = if cut < end { &message[..cut] } else { b"" };
             if crosses.is_empty() {
                 line.try_send(&message[..cut]);
@@ -166,7 +166,7 @@ fn the_flag_is_found_however_the_message_is_cut() {
             assert_eq!(causes(&testbed), ["replay"], "cut at {cut}");
             testbed.reset("session/x1");
         }
-        // One byte a segment; and the flag in a segment of its own.
+        // One byte in each segment; and the flag in a segment of its own.
         let mut line = connect(&testbed, &receiver);
         message[..end - 1].iter().for_each(|byte| line.send_and_wait(&[*byte]));
         line.try_send(&message[end - 1..end]);
@@ -196,7 +196,7 @@ fn what_only_looks_like_the_flag_passes() {
         format!("{HEAD}{BODY}58=43=Y|"),
         format!("{HEAD}{BODY}58= 43=Y|"),
         format!("{HEAD}43=N|95=8|96={decoy}|{BODY}"),
-        // One that tells a replay's length from its tag alone would stop here.
+        // A reader that ends the data at the tag of the decoy would stop here.
         format!("{HEAD}{BODY}95=8|96={decoy}|95=8|96={decoy}|"),
     ];
     for (length, data) in
@@ -210,7 +210,7 @@ fn what_only_looks_like_the_flag_passes() {
         sent += 1;
         assert_eq!((testbed.counters(1).passed[0], line.received().end), (sent, End::Open), "{fields}");
     }
-    // However it is cut.
+    // However the message is cut.
     for fields in [format!("49=F|95=8|96={decoy}|11=R-1|"), "49=F|58=43=Y|11=R-1|".to_owned()] {
         let message = of("D", &fields);
         for cut in 1..message.len() {
@@ -235,7 +235,7 @@ fn cancels_and_all_that_is_no_order_may_be_repeated() {
     for msg_type in ["F", "q", "A", "0", "2", "4", "H", "R", "AE", "U1"] {
         line.send_and_wait(&of(msg_type, &dup));
     }
-    // A mass action is what it does, wherever its flag stands.
+    // A mass action has its class by type, whatever its flag.
     for fields in [format!("{dup}1373=1|"), format!("{dup}1373=3|"), format!("1373=3|{dup}")] {
         line.send_and_wait(&of("CA", &fields));
     }
@@ -264,7 +264,7 @@ fn cancels_and_all_that_is_no_order_may_be_repeated() {
 fn one_replay_among_many_orders_is_enough() {
     require_root!();
     let (testbed, receiver) = guarded("");
-    // More messages than the walk takes at a time, in segments of any size.
+    // More messages than the walk parses at a time, in segments of any size.
     let many = fresh().repeat(400);
     for at in [0, 1, 63, 64, 65, 200, 400] {
         let mut line = connect(&testbed, &receiver);
@@ -292,7 +292,7 @@ fn before_any_trip_a_replay_is_an_order_like_any() {
     line.try_send(&replay());
     line.wait_for_reset();
     assert_eq!(causes(&testbed), ["rate"]);
-    // While it is tripped, a replay is an order like any too.
+    // While tripped, a replay is an order like any other.
     let mut line = connect(&testbed, &receiver);
     line.try_send(&replay());
     line.wait_for_reset();
@@ -348,7 +348,7 @@ fn at_a_shared_endpoint_the_guard_is_that_of_the_session_that_the_logon_names() 
     let logon = |name: &str| of("A", &format!("49={name}|56=VENUE|34=1|"));
     let own = |name: &str| of("D", &format!("43=Y|49={name}|56=VENUE|34=1|{BODY}"));
     for (name, passes) in [("x1", false), ("x2", true), ("x3", true), ("nobody", true)] {
-        // In the Logon's own segment, in one behind it, and, whatever a venue makes of that, instead of it, whole and cut.
+        // In the segment of the Logon, in the one behind it, and in place of the Logon, whole and cut.
         let first = own(name);
         for pieces in [
             vec![[logon(name), replay()].concat()],
@@ -388,7 +388,7 @@ fn a_new_day_forgives_what_was_reset_and_not_what_is_still_tripped() {
     testbed.with_breaker(|breaker| breaker.start_trading_day().expect("a new day"));
     connect(&testbed, &receiver).send_and_wait(&replay());
     assert!(causes(&testbed).is_empty());
-    // What trips on the new day puts it on guard again.
+    // A trip on the new day starts the guard again.
     again(&testbed);
     let mut line = connect(&testbed, &receiver);
     line.try_send(&replay());

@@ -1,4 +1,5 @@
-//! The switch on the wire: trips and resets by hand, fences, what passes meanwhile, and that nothing stale ever comes.
+//! The switch: trips and resets by hand, fences, messages that pass while tripped, and no stale order after a
+//! reset.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -57,7 +58,7 @@ fn nothing_queued_before_a_reset_comes_after_it_even_from_behind_a_shut_window()
         let mut stream = connect(&testbed, 9001);
         stream.set_nonblocking(true).expect("not blocking");
         let (mut id, mut refusals, mut rest) = (0, 0, Vec::new());
-        // Until the receiver's window is shut and the sender's queue has been full for 200 ms.
+        // Until the receive window is closed and the send queue has been full for 200 ms.
         while refusals < 20 {
             if rest.is_empty() {
                 rest = order(id);
@@ -79,7 +80,7 @@ fn nothing_queued_before_a_reset_comes_after_it_even_from_behind_a_shut_window()
         assert!(u64::from(id) > before, "orders are queued: {id} written, {before} crossed");
         testbed.reset("session/x1");
         receiver.set_reading(true);
-        // Longer than the zero-window probe that would have opened the flood.
+        // Longer than the zero-window probe, which would have started the queued orders.
         sleep(Duration::from_secs(2));
         let crossed = receiver.last().complete("D") as u64;
         assert!(crossed <= before, "{crossed} came where {before} had crossed before the trip ({on_trip})");
@@ -147,7 +148,7 @@ fn a_tripped_session_leaves_everything_else_alone() {
         .iter()
         .for_each(|receiver| receiver.wait("the first", |all| all.len() == 1 && all[0].complete("D") == 1));
     testbed.trip("session/x1");
-    // ARP anew, a ping by TCP to a port where nobody listens, ssh-like bytes, and the other session's orders.
+    // New ARP, a TCP ping to a closed port, ssh-like bytes, and the other session's orders.
     testbed.on_host(|| Command::new("ip").args(["neigh", "flush", "all"]).status()).expect("flushing");
     let refused = testbed
         .on_host(|| TcpStream::connect_timeout(&at(7), Duration::from_secs(2)))
@@ -158,7 +159,7 @@ fn a_tripped_session_leaves_everything_else_alone() {
     receivers[0].wait("the reset", |all| all[0].end == End::Reset);
     receivers[1].wait("the other's order", |all| all[0].complete("D") == 2);
     receivers[2].wait("the bytes", |all| all[0].bytes.len() >= 100_000);
-    // Inbound data on a dropped session is still acknowledged: pure ACKs pass.
+    // Inbound data is still acknowledged: pure ACKs pass.
     let back = testbed.network.venue.run(|| TcpListener::bind("10.9.0.2:9003")).expect("listening");
     let mut inbound = testbed.on_host(|| TcpStream::connect("10.9.0.2:9003")).expect("connecting");
     back.accept().expect("accepting").0.write_all(b"fill").expect("sending");
@@ -183,10 +184,10 @@ fn attached_in_mid_stream_it_counts_from_the_next_message_that_begins_a_segment(
         sleep(Duration::from_millis(2));
     }
     receiver.wait("all ten", |all| all[0].complete("D") == 10);
-    // What is left of the one that it was loaded in counts as an order.
+    // The rest of the message at the load counts as an order.
     let counters = testbed.counters(1);
     assert_eq!((counters.passed[0], counters.blind_orders), (10, 1));
-    // It is older than any trip, and so fenced by one.
+    // The connection is older than any trip, and is fenced by one.
     testbed.trip("session/x1");
     receiver.wait("the reset", |all| all[0].end == End::Reset);
 }

@@ -1,32 +1,33 @@
-//! The packet filters of the machine, each as near to an order limit as it comes.
+//! The packet filters of Linux, each set up as close to an order limit as its rules allow.
 
 use breaker_user::testbed::{Namespace, TwoHosts};
 
 use super::{Kind, PORT, UNLIMITED, Unavailable};
 use crate::bench::order::TYPE_AT;
-use crate::bench::shell::{fed, sh};
+use crate::bench::shell::{run_in, run_with_input};
 
-/// IPv4 and TCP as a Linux host sends them: without options, and with time stamps.
+/// Bytes of the IPv4 and TCP headers of a Linux host: no IP options, and TCP time stamps.
 const HEADERS: usize = 20 + 32;
-/// The most that `hashlimit` takes.
-const MAX_A_SECOND: u32 = 1_000_000;
+/// The largest rate that `hashlimit` accepts.
+const MAX_RATE: u32 = 1_000_000;
 
-/// Puts the rules in place.
+/// Installs the rules.
 pub fn set_up(kind: Kind, firm: &Namespace, limit: u32) -> Result<(), Unavailable> {
     match kind {
-        Kind::Nftables => fed(firm, "nft -f -", &nftables(limit)).map(drop),
+        Kind::Nftables => run_with_input(firm, "nft -f -", &nftables(limit)).map(drop),
         Kind::Iptables => {
-            iptables(limit.min(MAX_A_SECOND)).iter().try_for_each(|line| sh(firm, line).map(drop))
+            iptables(limit.min(MAX_RATE)).iter().try_for_each(|line| run_in(firm, line).map(drop))
         }
-        Kind::Tc => tc(limit).iter().try_for_each(|line| sh(firm, line).map(drop)),
+        Kind::Tc => tc(limit).iter().try_for_each(|line| run_in(firm, line).map(drop)),
         Kind::Nothing | Kind::Again => Ok(()),
         Kind::Haproxy | Kind::Proxy | Kind::Breaker => unreachable!("no rules of the machine"),
     }
 }
 
-/// What passes the limit puts its port into a set, and what goes to a port of the set is dropped: so it latches.
+/// Rules of nftables. An order over the limit adds its port to a set; packets to a port in the set are
+/// dropped. So the limit latches.
 fn nftables(limit: u32) -> String {
-    let (burst, at) = (limit.min(MAX_A_SECOND), TYPE_AT * 8);
+    let (burst, at) = (limit.min(MAX_RATE), TYPE_AT * 8);
     format!(
         "table ip bench {{
             counter orders {{ }}
@@ -59,7 +60,8 @@ fn iptables(limit: u32) -> [String; 4] {
     ]
 }
 
-/// A class counts, and shapes by bytes; to drop by a number of packets takes `police`, which not every kernel has.
+/// Rules of tc. An HTB class counts, and shapes by bytes; a limit in packets needs `police`, which some
+/// kernels lack.
 fn tc(limit: u32) -> [String; 4] {
     let (interface, at) = (TwoHosts::INTERFACE, HEADERS + TYPE_AT);
     let police = format!("police pkts_rate {limit} pkts_burst {limit} conform-exceed drop/pass");
@@ -75,7 +77,7 @@ fn tc(limit: u32) -> [String; 4] {
     ]
 }
 
-/// What the rules have counted.
+/// Number of orders that the rules have counted.
 pub fn counted(kind: Kind, firm: &Namespace) -> Result<u64, Unavailable> {
     let (line, before) = match kind {
         Kind::Nftables => ("nft list counter ip bench orders".to_owned(), "packets "),
@@ -83,32 +85,39 @@ pub fn counted(kind: Kind, firm: &Namespace) -> Result<u64, Unavailable> {
         Kind::Tc => (format!("tc -s class show dev {} classid 1:10", TwoHosts::INTERFACE), " bytes "),
         _ => return Err("counts nothing".to_owned()),
     };
-    let text = sh(firm, &line)?;
+    let text = run_in(firm, &line)?;
     let number = text.split_once(before).and_then(|(_, rest)| rest.split_whitespace().next()?.parse().ok());
     number.ok_or_else(|| panic!("no number behind {before:?} in what `{line}` prints: {text}"))
 }
 
-/// Drops all that goes to the session.
+/// Drops every packet to the session.
 pub fn stop(kind: Kind, firm: &Namespace) -> Result<(), Unavailable> {
     match kind {
-        Kind::Nftables => sh(firm, &format!("nft add element ip bench tripped {{ {PORT} }}")).map(drop),
-        Kind::Iptables => sh(firm, &format!("iptables -I OUTPUT -p tcp --dport {PORT} -j DROP")).map(drop),
+        Kind::Nftables => run_in(firm, &format!("nft add element ip bench tripped {{ {PORT} }}")).map(drop),
+        Kind::Iptables => {
+            run_in(firm, &format!("iptables -I OUTPUT -p tcp --dport {PORT} -j DROP")).map(drop)
+        }
         Kind::Tc => {
             let (interface, to) = (TwoHosts::INTERFACE, format!("u32 match ip dport {PORT} 0xffff"));
-            sh(firm, &format!("tc filter add dev {interface} parent 1: protocol ip prio 1 {to} action drop"))
-                .map(drop)
+            run_in(
+                firm,
+                &format!("tc filter add dev {interface} parent 1: protocol ip prio 1 {to} action drop"),
+            )
+            .map(drop)
         }
         _ => Err("cannot stop anything".to_owned()),
     }
 }
 
-/// Lets it pass again.
-pub fn lift(kind: Kind, firm: &Namespace) -> Result<(), Unavailable> {
+/// Removes the rule of [`stop`].
+pub fn resume(kind: Kind, firm: &Namespace) -> Result<(), Unavailable> {
     match kind {
-        Kind::Nftables => sh(firm, "nft flush set ip bench tripped").map(drop),
-        Kind::Iptables => sh(firm, &format!("iptables -D OUTPUT -p tcp --dport {PORT} -j DROP")).map(drop),
+        Kind::Nftables => run_in(firm, "nft flush set ip bench tripped").map(drop),
+        Kind::Iptables => {
+            run_in(firm, &format!("iptables -D OUTPUT -p tcp --dport {PORT} -j DROP")).map(drop)
+        }
         Kind::Tc => {
-            sh(firm, &format!("tc filter del dev {} parent 1: prio 1", TwoHosts::INTERFACE)).map(drop)
+            run_in(firm, &format!("tc filter del dev {} parent 1: prio 1", TwoHosts::INTERFACE)).map(drop)
         }
         _ => Ok(()),
     }

@@ -1,26 +1,27 @@
-//! FIX over a stream that comes in pieces, in user space: what a proxy needs to count rightly.
+//! FIX framing in user space over a byte stream: what a proxy needs to count messages correctly.
 
 use breaker_common::class::{self};
 use breaker_common::fix::{CHUNK, Chunk, Header, header};
 use breaker_common::message::Class;
 
-/// Where in a stream one stands.
+/// Position in a stream.
 #[derive(Default)]
 pub struct Framing {
-    /// Bytes of a message whose header has been read that are still to come.
-    skip: usize,
-    /// The beginning of a message whose header is not whole.
+    /// Remaining bytes of a message whose header has been read.
+    body_remaining: usize,
+    /// First bytes of a message whose header is incomplete.
     head: Vec<u8>,
 }
 
 impl Framing {
-    /// Follows the stream over the next bytes and shows the class of each message that begins. Returns how many bytes may go on: all,
-    /// or those before the first message that is refused, or before what is no FIX.
-    pub fn follow(&mut self, bytes: &[u8], mut allow: impl FnMut(Class) -> bool) -> usize {
+    /// Parses the next bytes of the stream and calls `allow` with the class of each message that begins.
+    /// Returns the number of bytes to forward: all of them, or those before the first refused message or
+    /// before bytes that are not FIX.
+    pub fn parse(&mut self, bytes: &[u8], mut allow: impl FnMut(Class) -> bool) -> usize {
         let mut at = 0;
         while at < bytes.len() {
-            let skipped = self.skip.min(bytes.len() - at);
-            (self.skip, at) = (self.skip - skipped, at + skipped);
+            let skipped = self.body_remaining.min(bytes.len() - at);
+            (self.body_remaining, at) = (self.body_remaining - skipped, at + skipped);
             if at == bytes.len() {
                 break;
             }
@@ -29,7 +30,7 @@ impl Framing {
             match header(&window, available as u32) {
                 Header::Message { msg_type, .. } if !allow(class::default_class(msg_type)) => return at,
                 Header::Message { length, .. } => {
-                    self.skip = length as usize - self.head.len();
+                    self.body_remaining = length as usize - self.head.len();
                     self.head.clear();
                 }
                 Header::Partial => {
@@ -43,7 +44,7 @@ impl Framing {
     }
 }
 
-/// The first bytes of what was kept and what came, and how many they are.
+/// The first bytes of the kept header and the new bytes as words, and their number.
 fn window(head: &[u8], rest: &[u8]) -> (Chunk, usize) {
     let mut bytes = [0; CHUNK];
     let from_rest = rest.len().min(CHUNK - head.len());
@@ -67,7 +68,7 @@ mod tests {
         for size in [1, 7, 31, 199, 200, 201, 5_000] {
             let (mut framing, mut seen, mut passed) = (Framing::default(), 0, 0);
             for piece in stream.chunks(size) {
-                let allowed = framing.follow(piece, |class| {
+                let allowed = framing.parse(piece, |class| {
                     seen += usize::from(class == Class::Order);
                     seen <= 10
                 });

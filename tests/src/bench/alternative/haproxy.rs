@@ -10,50 +10,50 @@ use breaker_user::testbed::{Namespace, TwoHosts};
 use tempfile::TempDir;
 
 use super::{PORT, Unavailable};
-use crate::bench::shell::here;
+use crate::bench::shell::run_here;
 
-/// It ends when its input does: with us, whichever way that is.
-const GUARDED: &str = "haproxy -db -f \"$0\" & read -r _; kill $!; wait";
+/// A shell that ends HAProxy when its own input closes, so also when the bench is killed.
+const SUPERVISED: &str = "haproxy -db -f \"$0\" & read -r _; kill $!; wait";
 
-/// See the module. It ends when this goes.
+/// A running HAProxy. It ends when the value is dropped.
 pub struct Haproxy {
     process: Child,
     directory: TempDir,
 }
 
 impl Haproxy {
-    /// Starts it and waits until it answers.
+    /// Starts HAProxy and waits until it answers on its socket.
     pub fn start(firm: &Namespace) -> Result<Self, Unavailable> {
         let directory = TempDir::new().expect("a directory");
         let config = directory.path().join("haproxy.cfg");
         std::fs::write(&config, text(&directory)).expect("writing its configuration");
-        here("haproxy -v", "")?;
+        run_here("haproxy -v", "")?;
         let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin";
         let mut command = Command::new("sh");
-        command.args(["-c", GUARDED]).arg(config).env("PATH", path);
+        command.args(["-c", SUPERVISED]).arg(config).env("PATH", path);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = firm.run(|| command.spawn()).map_err(|error| format!("haproxy: {error}"))?;
         let started = Self { process, directory };
         let until = Instant::now() + Duration::from_secs(5);
-        while started.say("show info").is_err() {
+        while started.command("show info").is_err() {
             assert!(Instant::now() < until, "haproxy does not answer");
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(started)
     }
 
-    /// Takes no connection any more, and ends those that are there.
+    /// Accepts no connections, and ends the existing ones.
     pub fn stop(&self) -> Result<(), Unavailable> {
-        self.say("disable frontend firm")?;
-        self.say("shutdown sessions server venue/x1")
+        self.command("disable frontend firm")?;
+        self.command("shutdown sessions server venue/x1")
     }
 
-    /// Takes connections again.
-    pub fn lift(&self) -> Result<(), Unavailable> {
-        self.say("enable frontend firm")
+    /// Accepts connections again.
+    pub fn resume(&self) -> Result<(), Unavailable> {
+        self.command("enable frontend firm")
     }
 
-    fn say(&self, words: &str) -> Result<(), Unavailable> {
+    fn command(&self, words: &str) -> Result<(), Unavailable> {
         let ask = || {
             let mut stream = UnixStream::connect(socket(&self.directory))?;
             stream.write_all(format!("{words}\n").as_bytes())?;
@@ -66,7 +66,6 @@ impl Haproxy {
 impl Drop for Haproxy {
     fn drop(&mut self) {
         drop(self.process.stdin.take());
-        // Its complaints went nowhere, and so does its end.
         let _ = self.process.wait();
     }
 }

@@ -1,5 +1,5 @@
-//! What one could put between a trading host and a venue: breaker, the machine's packet filters, proxies, and nothing. Each in
-//! namespaces of its own, so that all can be measured in turns.
+//! The alternatives between a trading host and a venue: breaker, packet filters of Linux, proxies, and
+//! nothing. Each has namespaces of its own, so that all can be measured in turns.
 
 mod filter;
 mod framing;
@@ -16,34 +16,34 @@ use self::proxy::Proxy;
 use super::hook::POLICY;
 use crate::testbed::Testbed;
 
-/// The port of the session, and that of the proxies.
+/// Port of the session, and of the proxies.
 pub const PORT: u16 = 9001;
-/// A limit, a second, that nothing reaches.
+/// A limit, orders/s, that is never reached.
 pub const UNLIMITED: u32 = 30_000_000;
 
-/// What stands there.
+/// Kind of alternative.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Nothing,
+    /// No filter.
     Nothing,
-    /// and once more: what differs between the two is not due to anything.
+    /// No filter, a second time: the difference between the two is the noise of the measurement.
     Again,
-    /// A chain at `output` that looks for `35=D` where it is in the first order of a segment.
+    /// A chain at `output` that matches `35=D` at its offset in the first order of a segment.
     Nftables,
-    /// `string` and `hashlimit`.
+    /// The matches `string` and `hashlimit`.
     Iptables,
-    /// `u32` into a class of HTB.
+    /// A `u32` match into a class of HTB.
     Tc,
-    /// A proxy that knows TCP.
+    /// A TCP proxy.
     Haproxy,
-    /// A proxy that knows FIX.
+    /// A proxy that parses FIX.
     Proxy,
     /// breaker.
     Breaker,
 }
 
 impl Kind {
-    /// All.
+    /// All kinds.
     pub const ALL: [Self; 8] = [
         Self::Nothing,
         Self::Again,
@@ -70,9 +70,9 @@ impl Kind {
     }
 }
 
-/// One of them, at work.
+/// An alternative that is set up.
 pub struct Alternative {
-    /// What it is.
+    /// Kind of the alternative.
     pub kind: Kind,
     setup: Setup,
 }
@@ -84,29 +84,30 @@ enum Setup {
     Proxy(Proxy, TwoHosts),
 }
 
-/// What does not work, and why, in a few words for a cell.
+/// Why an alternative is not available, in a few words for a table cell.
 pub type Unavailable = String;
 
 impl Alternative {
-    /// Sets it up with a limit of orders a second, where it has such.
+    /// Sets an alternative up with a limit in orders/s, if it has limits.
     pub fn open(kind: Kind, limit: u32) -> Result<Self, Unavailable> {
         if kind == Kind::Breaker {
             let policy = if limit == UNLIMITED { POLICY.to_owned() } else { limited(limit) };
             return Ok(Self { kind, setup: Setup::Breaker(Testbed::load(&policy)) });
         }
-        let wire = TwoHosts::new().expect("making namespaces");
+        let network = TwoHosts::new().expect("making namespaces");
         let setup = match kind {
-            Kind::Haproxy => Setup::Haproxy(Haproxy::start(&wire.firm)?, wire),
-            Kind::Proxy => Setup::Proxy(Proxy::start(&wire.firm, limit), wire),
+            Kind::Haproxy => Setup::Haproxy(Haproxy::start(&network.firm)?, network),
+            Kind::Proxy => Setup::Proxy(Proxy::start(&network.firm, limit), network),
             _ => {
-                filter::set_up(kind, &wire.firm, limit)?;
-                Setup::Host(wire)
+                filter::set_up(kind, &network.firm, limit)?;
+                Setup::Host(network)
             }
         };
         Ok(Self { kind, setup })
     }
 
-    /// All that there can be, without limits that matter; and for a table, the name of each that cannot, and why.
+    /// All available alternatives without effective limits. For a table: the name of each unavailable one,
+    /// with the reason.
     pub fn all() -> (Vec<Self>, Vec<[String; 2]>) {
         let (mut alternatives, mut absent) = (Vec::new(), Vec::new());
         for kind in Kind::ALL {
@@ -119,43 +120,43 @@ impl Alternative {
     }
 
     /// The namespaces.
-    pub fn wire(&self) -> &TwoHosts {
+    pub fn network(&self) -> &TwoHosts {
         match &self.setup {
-            Setup::Host(wire) | Setup::Haproxy(_, wire) | Setup::Proxy(_, wire) => wire,
+            Setup::Host(network) | Setup::Haproxy(_, network) | Setup::Proxy(_, network) => network,
             Setup::Breaker(testbed) => &testbed.network,
         }
     }
 
     /// The trading host.
     pub fn firm(&self) -> &Namespace {
-        &self.wire().firm
+        &self.network().firm
     }
 
     /// The venue.
     pub fn venue(&self) -> &Namespace {
-        &self.wire().venue
+        &self.network().venue
     }
 
-    /// Where the trading application connects to: the venue, or the proxy before it.
-    pub fn place(&self) -> SocketAddr {
+    /// The address that the trading application connects to: the venue, or the proxy in front of it.
+    pub fn address(&self) -> SocketAddr {
         match &self.setup {
             Setup::Haproxy(..) | Setup::Proxy(..) => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), PORT),
             Setup::Host(_) | Setup::Breaker(_) => TwoHosts::venue_socket(PORT),
         }
     }
 
-    /// A connection of the trading application. Writing to one that has been cut off ends after a while.
+    /// Connects the trading application. A write on a connection that has been cut off fails after 2 s.
     pub fn connect(&self) -> TcpStream {
-        let stream = self.firm().run(|| TcpStream::connect(self.place())).expect("connecting");
+        let stream = self.firm().run(|| TcpStream::connect(self.address())).expect("connecting");
         stream.set_nodelay(true).expect("no delay");
         stream.set_write_timeout(Some(Duration::from_secs(2))).expect("a time limit");
         stream
     }
 
-    /// The orders that it has counted so far.
+    /// Number of orders that the alternative has counted.
     pub fn counted(&self) -> Result<u64, Unavailable> {
         match &self.setup {
-            Setup::Host(wire) => filter::counted(self.kind, &wire.firm),
+            Setup::Host(network) => filter::counted(self.kind, &network.firm),
             Setup::Breaker(testbed) => Ok(testbed.counters(1).passed[0]),
             Setup::Haproxy(..) => Err("knows bytes and connections only".to_owned()),
             Setup::Proxy(proxy, _) => Ok(proxy.counted()),
@@ -165,7 +166,7 @@ impl Alternative {
     /// Stops the session by hand.
     pub fn stop(&self) -> Result<(), Unavailable> {
         match &self.setup {
-            Setup::Host(wire) => filter::stop(self.kind, &wire.firm),
+            Setup::Host(network) => filter::stop(self.kind, &network.firm),
             Setup::Breaker(testbed) => {
                 testbed.trip("session/x1");
                 Ok(())
@@ -179,23 +180,23 @@ impl Alternative {
     }
 
     /// Lets the session trade again.
-    pub fn lift(&self) -> Result<(), Unavailable> {
+    pub fn resume(&self) -> Result<(), Unavailable> {
         match &self.setup {
-            Setup::Host(wire) => filter::lift(self.kind, &wire.firm),
+            Setup::Host(network) => filter::resume(self.kind, &network.firm),
             Setup::Breaker(testbed) => {
                 testbed.reset("session/x1");
                 Ok(())
             }
-            Setup::Haproxy(haproxy, _) => haproxy.lift(),
+            Setup::Haproxy(haproxy, _) => haproxy.resume(),
             Setup::Proxy(proxy, _) => {
-                proxy.lift();
+                proxy.resume();
                 Ok(())
             }
         }
     }
 }
 
-/// [`POLICY`], with a limit of orders a second for the session.
+/// [`POLICY`], with a limit for the session in orders/s.
 fn limited(limit: u32) -> String {
     let (rest, own) = POLICY.rsplit_once("limits = [").expect("the session's limits");
     let (_, others) = own.split_once("}, ").expect("two of them");

@@ -1,5 +1,5 @@
-//! A proxy in user space that does what breaker does: counts orders by FIX framing, holds an exact sliding window, latches, and ends
-//! connections by a reset. One thread, epoll.
+//! A proxy in user space with the functions of breaker: it counts orders by FIX framing, holds an exact
+//! sliding window, latches, and ends connections by a reset. It has one thread, with epoll.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -19,11 +19,11 @@ use rustix::net::sockopt::set_socket_linger;
 use super::PORT;
 use super::framing::Framing;
 
-/// What an event is of: a side of a pair (twice its number, and one more for the venue's), or one of these.
+/// Epoll tokens. A side of a pair has twice the pair's number, and one more for the venue's side.
 const LISTENER: u64 = u64::MAX;
-const ORDER_FROM_OUTSIDE: u64 = u64::MAX - 1;
+const WAKE_UP: u64 = u64::MAX - 1;
 
-/// See the module. It ends when this goes.
+/// The running proxy. It ends when the value is dropped.
 pub struct Proxy {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -38,7 +38,7 @@ struct Shared {
 }
 
 impl Proxy {
-    /// Starts it on the trading host.
+    /// Starts the proxy on the trading host.
     pub fn start(firm: &Namespace, limit: u32) -> Self {
         let shared = Arc::new(Shared {
             counted: AtomicU64::new(0),
@@ -52,7 +52,7 @@ impl Proxy {
         Self { shared, thread: Some(thread) }
     }
 
-    /// Orders so far.
+    /// Number of orders that were let through.
     pub fn counted(&self) -> u64 {
         self.shared.counted.load(Ordering::SeqCst)
     }
@@ -64,7 +64,7 @@ impl Proxy {
     }
 
     /// Lets new connections trade.
-    pub fn lift(&self) {
+    pub fn resume(&self) {
         self.shared.stopped.store(false, Ordering::SeqCst);
     }
 
@@ -77,7 +77,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.ending.store(true, Ordering::SeqCst);
         self.wake();
-        // Its panic has been printed.
+        // The panic of the thread has been printed.
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
@@ -88,7 +88,7 @@ struct Pair {
     framing: Framing,
 }
 
-/// The thread's.
+/// State of the thread.
 struct Relay {
     epoll: OwnedFd,
     listener: TcpListener,
@@ -98,7 +98,7 @@ struct Relay {
     buffer: Vec<u8>,
 }
 
-/// When the orders of the last second went, at most as many as the limit.
+/// The times of the orders of the last second, at most as many as the limit.
 struct Window {
     limit: usize,
     times: VecDeque<Instant>,
@@ -124,7 +124,7 @@ impl Relay {
             epoll::add(&epoll, source.as_fd(), epoll::EventData::new_u64(token), epoll::EventFlags::IN)
         };
         add(&listener, LISTENER).expect("watching the listener");
-        add(&shared.wake, ORDER_FROM_OUTSIDE).expect("watching for a word from outside");
+        add(&shared.wake, WAKE_UP).expect("watching for a word from outside");
         let window = Window { limit, times: VecDeque::new() };
         Self { epoll, listener, shared, pairs: Vec::new(), window, buffer: vec![0; 1 << 16] }
     }
@@ -136,14 +136,14 @@ impl Relay {
             for event in ready {
                 match event.data.u64() {
                     LISTENER => self.accept(),
-                    ORDER_FROM_OUTSIDE => {
+                    WAKE_UP => {
                         rustix::io::read(&self.shared.wake, &mut [0; 8]).expect("reading what woke us");
                         self.pairs
                             .iter_mut()
                             .filter(|_| self.shared.stopped.load(Ordering::SeqCst))
                             .for_each(end);
                     }
-                    side => self.carry(side as usize / 2, side as usize % 2),
+                    side => self.forward(side as usize / 2, side as usize % 2),
                 }
             }
         }
@@ -151,7 +151,7 @@ impl Relay {
 
     fn accept(&mut self) {
         let Ok((firm, _)) = self.listener.accept() else { return };
-        // Where the venue takes no connection, the application is told by the end of its own.
+        // If the venue refuses, the application's connection is closed.
         let Ok(venue) = TcpStream::connect(TwoHosts::venue_socket(PORT)) else { return };
         let sides = [firm, venue];
         let number = self.pairs.len() as u64;
@@ -163,8 +163,8 @@ impl Relay {
         self.pairs.push(Some(Pair { sides, framing: Framing::default() }));
     }
 
-    /// Carries what has come on a side over to the other.
-    fn carry(&mut self, number: usize, side: usize) {
+    /// Copies the bytes that one side has sent to the other side.
+    fn forward(&mut self, number: usize, side: usize) {
         let Some(pair) = &mut self.pairs[number] else { return };
         let length = match (&pair.sides[side]).read(&mut self.buffer) {
             Ok(length @ 1..) => length,
@@ -181,18 +181,18 @@ impl Relay {
             shared.stopped.fetch_or(!admitted, Ordering::SeqCst);
             admitted
         };
-        let may = if side == 0 { pair.framing.follow(bytes, allow) } else { length };
-        if (&pair.sides[1 - side]).write_all(&bytes[..may]).is_err() || may < length {
+        let allowed = if side == 0 { pair.framing.parse(bytes, allow) } else { length };
+        if (&pair.sides[1 - side]).write_all(&bytes[..allowed]).is_err() || allowed < length {
             end(&mut self.pairs[number]);
         }
     }
 }
 
-/// Ends both connections: by a reset at the trading application, for what it has queued is dead, and after what was let through at the
-/// venue.
+/// Ends both connections: by a reset at the trading application, because its queued bytes must be lost, and
+/// in order at the venue.
 fn end(pair: &mut Option<Pair>) {
     if let Some(pair) = pair.take() {
-        // Where the application has ended the connection itself, nothing is left to be reset.
+        // Fails if the application has closed the connection.
         let _ = set_socket_linger(&pair.sides[0], Some(Duration::ZERO));
     }
 }

@@ -1,7 +1,7 @@
-//! More cores: each runs orders of a connection of its own, all at once, against scopes that they share.
+//! More cores: each runs orders of a connection of its own, all at the same time, against shared scopes.
 //!
-//! Through XDP, where each repeat of a test run can be a new segment with no system call in between: so the cores meet in the same words
-//! as often as they can. On a wire they do other things most of the time.
+//! The program runs at XDP, where each repeat of a test run can be a new segment without a system call. The
+//! cores contend for the same words as often as they can; on a wire they contend less.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -23,13 +23,13 @@ use crate::gateway::{Gateway, Hook, Inline, Offloads};
 use crate::sequence::SequenceAdvancer;
 use crate::testbed::Testbed;
 
-/// Where the first session goes.
+/// Port of the first session.
 const PORT: u16 = 9001;
 const SERIES: [&str; 2] =
     ["connections of one session, all limits shared", "sessions of their own, no limit shared"];
 
-/// As many limits as in [`POLICY`] in the way of each session, but none that two of them share.
-fn apart(sessions: usize) -> String {
+/// A policy with as many limits for each session as [`POLICY`] has, none of them shared by two sessions.
+fn separate(sessions: usize) -> String {
     let limits = "limits = [{ class = \"order\", max = 3000000, per = \"100ms\" }, { class = \"message\", max = 3000000, per = \"100ms\" }]";
     let mut text = String::new();
     for number in 0..sessions {
@@ -49,18 +49,19 @@ pub fn table(scale: &Scale) -> Table {
     let most = thread::available_parallelism().map_or(1, usize::from);
     let mut counts: Vec<usize> = (0..).map(|power| 1 << power).take_while(|count| *count < most).collect();
     counts.push(most);
-    let testbeds = [POLICY, &apart(most)].map(|policy| Inline::inline(Hook::Native, Offloads::None, policy));
+    let testbeds =
+        [POLICY, &separate(most)].map(|policy| Inline::inline(Hook::Native, Offloads::None, policy));
     let mut empty = EmptyProgram::open();
     let zero = SequenceAdvancer::before_xdp(empty.xdp());
-    let lanes = testbeds.each_ref().map(Lane::of);
+    let programs = testbeds.each_ref().map(MeasuredProgram::new);
     let mut curve = Curve::new(&SERIES, &counts);
-    // So few that the machine's speed is one for all of a round.
+    // Few repeats, so that the machine's speed is the same for all points of a round.
     let repeat = scale.repeat / 5;
     let mut start = 1u32;
     for _ in 0..scale.short_rounds {
         for (place, cores) in counts.iter().enumerate() {
-            let zero = at_once(*cores, |core| mean(zero.xdp(), &lanes[0].frame(core, 1).bytes(), repeat));
-            for (series, (lane, testbed)) in lanes.iter().zip(&testbeds).enumerate() {
+            let zero = at_once(*cores, |core| mean(zero.xdp(), &programs[0].frame(core, 1).bytes(), repeat));
+            for (series, (lane, testbed)) in programs.iter().zip(&testbeds).enumerate() {
                 let ns = testbed.on_host(|| at_once(*cores, |core| lane.orders(core, start, repeat)));
                 curve.push(series, place, ns - zero);
             }
@@ -82,42 +83,43 @@ pub fn table(scale: &Scale) -> Table {
     curve.table(title, picture("cores", "cores", "ns an order and core, above an empty program", why))
 }
 
-/// A program, and the connections that its orders are of.
-struct Lane {
+/// A program, and the connections of its orders.
+struct MeasuredProgram {
     program: Xdp,
     fresh: SequenceAdvancer,
-    /// One session a connection, or one for all.
-    apart: bool,
+    /// Whether each connection has a session of its own.
+    separate: bool,
 }
 
-impl Lane {
-    fn of(testbed: &Inline) -> Self {
+impl MeasuredProgram {
+    fn new(testbed: &Inline) -> Self {
         let pinned = || {
             Xdp::from_pin(Testbed::root().program(), XdpAttachType::Interface).expect("opening the program")
         };
         let program = testbed.on_host(pinned);
-        let apart = testbed.policy().sessions().len() > 1;
-        Self { fresh: SequenceAdvancer::before_xdp(&program), program, apart }
+        let separate = testbed.policy().sessions().len() > 1;
+        Self { fresh: SequenceAdvancer::before_xdp(&program), program, separate }
     }
 
-    /// A segment of a core's connection.
+    /// A segment of the connection of a core.
     fn frame(&self, core: usize, seq: u32) -> Frame {
         let from = SocketAddr::new(Gateway::ENGINE[0], 40_000 + core as u16);
-        let port = if self.apart { PORT + core as u16 } else { PORT };
+        let port = if self.separate { PORT + core as u16 } else { PORT };
         segment(from, port, seq, &order(1))
     }
 
-    /// Mean time of so many orders of a connection that begins anew, ns.
+    /// Mean time of one order on a new connection, ns.
     fn orders(&self, core: usize, start: u32, count: u32) -> f64 {
         let mut syn = self.frame(core, start.wrapping_sub(1)).with_flags(2);
         syn.payload.clear();
         mean(&self.program, &syn.bytes(), 1);
-        // The first segment is the one behind the frame that is given.
+        // The first segment of the run is the one behind this frame.
         mean(self.fresh.xdp(), &self.frame(core, start.wrapping_sub(LENGTH as u32)).bytes(), count)
     }
 }
 
-/// Does something on each of the first cores at once, in this thread's namespace. The mean of what they find.
+/// Runs a function on each of the first cores at the same time, in the namespace of this thread. Returns the
+/// mean of the results.
 fn at_once(cores: usize, measure: impl Fn(usize) -> f64 + Sync) -> f64 {
     let (barrier, measure) = (Barrier::new(cores), &measure);
     let on = |core: usize| {

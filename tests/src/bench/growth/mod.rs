@@ -1,6 +1,7 @@
-//! How the cost of an order grows with everything that there may be more of: sessions, connections, cores, bytes and messages.
+//! How the cost of an order grows with the number of sessions, connections, cores, bytes and messages.
 //!
-//! Each curve is measured in rounds over all its points, an empty program among them, which is the zero that every figure is above.
+//! Each curve is measured in rounds over all its points. Every figure is above the time of an empty program
+//! in the same round.
 
 mod cores;
 mod sessions;
@@ -17,7 +18,7 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
     vec![sessions, connections, cores::table(scale), length, messages]
 }
 
-/// How the figures of a curve come about.
+/// The method of a curve, for the title of its table.
 fn note(rounds: usize, shape: &str, method: &str) -> String {
     format!(
         "ns above an empty program, {shape}; the first figure's median of {rounds} rounds, the others by their median ratio to it within a \
@@ -25,25 +26,25 @@ fn note(rounds: usize, shape: &str, method: &str) -> String {
     )
 }
 
-/// A curve: so many rows of each series, one a place on it.
+/// A curve: one row for each series and position.
 struct Curve {
     rows: Vec<Row>,
     places: usize,
 }
 
 impl Curve {
-    /// One without figures.
+    /// A curve without figures.
     fn new(series: &[&str], places: &[usize]) -> Self {
         let rows = series.iter().flat_map(|series| places.iter().map(|at| Row::at(series, *at, "ns")));
         Self { rows: rows.collect(), places: places.len() }
     }
 
-    /// Takes a round's figure in.
+    /// Adds the figure of a round.
     fn push(&mut self, series: usize, place: usize, figure: f64) {
         self.rows[series * self.places + place].rounds.push(figure);
     }
 
-    /// The table and the picture of it.
+    /// The table of the curve, with its picture.
     fn table(self, title: String, picture: Picture) -> Table {
         let series: Vec<&[Row]> = self.rows.chunks(self.places).collect();
         let names = series.iter().map(|rows| rows[0].what.as_str());
@@ -63,7 +64,7 @@ impl Curve {
     }
 }
 
-/// How a curve is drawn, and why it grows where it does.
+/// A picture with the labels of its axes, and the reason for its shape.
 fn picture(name: &str, x: &str, y: &str, why: &str) -> Picture {
     let [name, x, y, why] = [name, x, y, why].map(str::to_owned);
     Picture { name, x, y, why }
@@ -76,7 +77,7 @@ mod tests {
     #[test]
     fn a_curve_has_a_line_a_place_and_a_column_a_series() {
         let mut curve = Curve::new(&["one", "other"], &[1, 100]);
-        // The second round met a slower machine.
+        // The machine is half as fast in the second round.
         for (series, place, figures) in
             [(0, 0, [5.0, 5.0]), (0, 1, [6.0, 6.0]), (1, 0, [8.0, 16.0]), (1, 1, [12.0, 24.0])]
         {

@@ -1,4 +1,5 @@
-//! More sessions and more connections: each order once, with the next sequence number of its connection (BPF_PROG_TEST_RUN).
+//! More sessions and more connections: each order runs once, with the next sequence number of its connection
+//! (BPF_PROG_TEST_RUN).
 
 use aya::programs::SchedClassifier;
 
@@ -12,11 +13,11 @@ use crate::frame::order;
 use crate::many_sessions::{ManySessions, segment};
 use crate::rng::Rng;
 
-/// Sessions, with a connection each.
+/// Numbers of sessions, with a connection each.
 const SESSIONS: [usize; 4] = [1, 10, 100, 1_000];
-/// Groups that they are in, at most.
+/// The largest number of groups.
 const GROUPS: usize = 64;
-/// Connections of one session.
+/// Numbers of connections of one session.
 const CONNECTIONS: [usize; 6] = [1, 10, 100, 1_000, 10_000, 60_000];
 
 const SERIES: [&str; 2] = ["the same connection again", "ever other connections"];
@@ -44,7 +45,7 @@ pub fn tables(scale: &Scale) -> [Table; 2] {
     [sessions, connections]
 }
 
-/// Orders of a round and place: so few that the machine's speed is one for all places.
+/// Orders of a round and position: few, so that the machine's speed is the same for all positions.
 fn singles(scale: &Scale) -> usize {
     scale.singles as usize / 5
 }

@@ -1,6 +1,8 @@
-//! Longer messages, and more of them in an skb: over a wire, for no test run takes an skb of 64 KB.
+//! Longer messages, and more messages in an skb. They go over a veth, because a test run takes no skb of 64
+//! KB.
 //!
-//! The kernel takes the times (BPF_ENABLE_STATS): of breaker, and of an empty program that stands behind it and so meets the same skbs.
+//! The kernel measures the run times (BPF_ENABLE_STATS) of breaker and of an empty program behind it, which
+//! gets the same skbs.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -20,38 +22,38 @@ use crate::empty_program::EmptyProgram;
 use crate::frame::message_with_body;
 use crate::testbed::Testbed;
 
-/// Bytes of a message.
+/// Lengths of a message, bytes.
 const LENGTHS: [usize; 7] = [60, 125, 250, 500, 1_000, 2_000, 4_096];
-/// Messages of a send: at the end nearly 64 KB.
+/// Messages in a send; the last is nearly 64 KB.
 const MESSAGES: [usize; 9] = [1, 2, 4, 10, 25, 50, 100, 200, 400];
-/// Bytes of each of those.
+/// Length of each of these messages, bytes.
 const EACH: usize = 150;
-/// Packets of the network itself that may come between two questions.
-const STRAY: u64 = 2;
-/// Orders that warm the connection up.
+/// Packets of the network itself that may come between two reads of the statistics.
+const OTHER_PACKETS: u64 = 2;
+/// Orders to warm the connection up.
 const WARM: usize = 40_000;
 
 /// The two curves.
 pub fn tables(scale: &Scale) -> [Table; 2] {
     let lengths = LENGTHS.map(|length| (length, order(length)));
     let messages = MESSAGES.map(|count| (count, order(EACH).repeat(count)));
-    let track = Track::lay();
-    track.warm_up();
+    let path = MeasuredPath::new();
+    path.warm_up();
     let [mut by_length, mut by_number] = [("an order", &LENGTHS[..]), ("a message", &MESSAGES[..])]
         .map(|(series, places)| Curve::new(&[series], places));
     let (mut skbs, mut sends) = (0, 0);
     for _ in 0..scale.short_rounds {
         for (place, (_, payload)) in lengths.iter().enumerate() {
-            by_length.push(0, place, track.cost(payload, scale.sends).0);
+            by_length.push(0, place, path.cost(payload, scale.sends).0);
         }
         for (place, (count, payload)) in messages.iter().enumerate() {
-            let (ns, met) = track.cost(payload, scale.sends);
+            let (ns, met) = path.cost(payload, scale.sends);
             by_number.push(0, place, ns / *count as f64);
             (skbs, sends) = (skbs + met, sends + scale.sends as u64);
         }
     }
     let whole = LENGTHS.len() + MESSAGES.iter().sum::<usize>();
-    let counted = track.testbed.counters(1).passed[0];
+    let counted = path.testbed.counters(1).passed[0];
     assert_eq!(
         counted,
         (WARM + scale.short_rounds * scale.sends * whole) as u64,
@@ -88,21 +90,21 @@ pub fn tables(scale: &Scale) -> [Table; 2] {
 /// An order of this length.
 fn order(length: usize) -> Vec<u8> {
     let spelled = |pad: usize| message_with_body(&format!("35=D|11=1|58={}|", "x".repeat(pad)));
-    // The longer the message, the more digits its length has.
+    // A longer message has more digits in its length.
     let fits = |pad: &usize| spelled(*pad).len() == length;
     spelled((0..length).find(fits).expect("a length that a message can have"))
 }
 
-/// A loaded breaker with an empty program behind it, and a connection past both.
-struct Track {
+/// A loaded breaker with an empty program behind it, and a connection through both.
+struct MeasuredPath {
     testbed: Testbed,
     empty: EmptyProgram,
     server: CountingServer,
     stream: TcpStream,
 }
 
-impl Track {
-    fn lay() -> Self {
+impl MeasuredPath {
+    fn new() -> Self {
         let testbed = Testbed::load(POLICY);
         let server = CountingServer::listen(&testbed.network.venue, false);
         let connect = || {
@@ -117,7 +119,7 @@ impl Track {
         Self { testbed, empty, server, stream }
     }
 
-    /// Sends until TCP lets 64 KB go at once.
+    /// Sends until TCP sends 64 KB at once.
     fn warm_up(&self) {
         let most = MESSAGES.iter().max().expect("there are some");
         let payload = order(EACH).repeat(*most);
@@ -125,14 +127,14 @@ impl Track {
         self.server.wait((WARM * EACH) as u64);
     }
 
-    /// What a send of this costs above an empty program, ns, and how many skbs all of them were.
+    /// Cost of a send above an empty program, ns, and the number of skbs of all sends.
     fn cost(&self, payload: &[u8], sends: usize) -> (f64, u64) {
         let _counting = enable_stats(Stats::RunTime).expect("asking for run times");
         let before = self.programs();
         for _ in 0..sends {
             let until = self.server.bytes() + payload.len() as u64;
             (&self.stream).write_all(payload).expect("sending");
-            // The next is an skb of its own, with nothing in its way.
+            // So that the next send is an skb of its own.
             while self.server.bytes() < until {
                 yield_now();
             }
@@ -140,8 +142,11 @@ impl Track {
         let after = self.programs();
         let [took, zero] = [0, 1].map(|of| (after[of].run_time() - before[of].run_time()).as_nanos() as f64);
         let [met, behind] = [0, 1].map(|of| after[of].run_count() - before[of].run_count());
-        // They are asked one after the other, and a packet of the network's own may come between.
-        assert!(met.abs_diff(behind) <= STRAY, "the empty program meets what breaker meets: {met}, {behind}");
+        // The statistics are read one after the other; a packet of the network itself may come between.
+        assert!(
+            met.abs_diff(behind) <= OTHER_PACKETS,
+            "the empty program meets what breaker meets: {met}, {behind}"
+        );
         ((took - zero) / sends as f64, met)
     }
 

@@ -1,4 +1,4 @@
-//! How orders are sent, without pause: with what the sender has written waiting in its socket, or with nothing that waits.
+//! The load of a sender that never pauses: with a backlog in its socket, or without.
 
 use std::io::{self, Write};
 use std::net::TcpStream;
@@ -10,17 +10,17 @@ use rustix::net::{RecvFlags, recv};
 
 use crate::bench::order::{LENGTH, orders};
 
-/// Bytes that a socket holds and has not sent yet (kernel `uapi/linux/sockios.h`).
+/// Bytes in the socket that are not sent yet (kernel `uapi/linux/sockios.h`).
 const SIOCOUTQNSD: libc::Ioctl = 0x894b;
-/// Orders of one write, where they wait.
+/// Orders of one write of the backlog.
 const EACH: usize = 80;
 
-/// See the module.
+/// Kind of load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
-    /// The sender writes until its socket is full, and is blocked there: a backlog of megabytes.
+    /// The sender writes until its socket is full and blocks: a backlog of megabytes.
     Backlog,
-    /// It writes an order when the one before has left the host.
+    /// The sender writes an order when the one before has left the host.
     OneByOne,
 }
 
@@ -33,13 +33,13 @@ impl Load {
         }
     }
 
-    /// The flood of that name.
-    pub fn named(name: &str) -> Option<Self> {
+    /// The load with this name.
+    pub fn by_name(name: &str) -> Option<Self> {
         [Self::Backlog, Self::OneByOne].into_iter().find(|load| load.name() == name)
     }
 
-    /// Bytes that have come when it is at its full.
-    pub const fn full(self) -> u64 {
+    /// Bytes received when the load has reached its full rate.
+    pub const fn full_rate(self) -> u64 {
         match self {
             Self::Backlog => 4 << 20,
             Self::OneByOne => 1_000 * LENGTH as u64,
@@ -62,10 +62,10 @@ impl Load {
     }
 }
 
-/// Waits until nothing is left to send. False where the connection is dead.
+/// Waits until all bytes are sent. Returns false if the connection is dead.
 fn has_left(stream: &TcpStream) -> bool {
     while unsent(stream) != 0 {
-        // The venue never writes: there is nothing to read but the end.
+        // The venue never writes, so only the end of the connection can be read.
         if recv(stream, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT) != Err(Errno::AGAIN) {
             return false;
         }

@@ -1,4 +1,4 @@
-//! Ways to stop a session.
+//! Methods to stop a session.
 
 use crate::cli::binary;
 use breaker_common::abi::cause;
@@ -7,41 +7,41 @@ use breaker_user::testbed::TwoHosts;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::bench::alternative::PORT;
-use crate::bench::shell::{find, here};
+use crate::bench::shell::{find_program, run_here};
 use crate::testbed::Testbed;
 
-/// See the module.
+/// A method to stop a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
-    /// The switch in the map.
+    /// The switch in the map, by a call of the library.
     Write,
     /// `breaker trip`.
     Trip,
-    /// The same map, by the tool of the kernel's authors.
+    /// The same map, by `bpftool`.
     Update,
-    /// A rule that drops, of nftables,
+    /// A drop rule of nftables.
     Nftables,
-    /// and of iptables,
+    /// A drop rule of iptables.
     Iptables,
-    /// and of tc.
+    /// A drop filter of tc.
     Filter,
     /// `ss -K`.
     Sockets,
     /// `ip link set … down`.
     Link,
-    /// SIGKILL for the sender.
+    /// SIGKILL to the sender.
     Process,
 }
 
-/// One that is ready, in the namespace that it is for.
-pub enum Ready {
+/// A prepared method, in the namespace of the session.
+pub enum Prepared {
     Switch(Box<Breaker>),
     Command(String),
     Process(Pid),
 }
 
 impl Method {
-    /// All.
+    /// All methods.
     pub const ALL: [Self; 9] = [
         Self::Write,
         Self::Trip,
@@ -69,25 +69,25 @@ impl Method {
         }
     }
 
-    /// Whether it is breaker's.
+    /// Whether the method sets a switch of breaker.
     pub const fn is_breaker(self) -> bool {
         matches!(self, Self::Write | Self::Trip | Self::Update)
     }
 
-    /// Whether it ends connections; else they stay, and are silent.
-    pub const fn ends(self) -> bool {
+    /// Whether the method ends connections. The others leave them open and silent.
+    pub const fn ends_connections(self) -> bool {
         !matches!(self, Self::Nftables | Self::Iptables | Self::Filter | Self::Link)
     }
 
-    /// What is done before, a command line with its input each: what is there on a host that is prepared, and a harmless call that
-    /// fails where the weapon would.
-    pub fn prepared(self) -> Vec<(&'static str, &'static str)> {
+    /// Commands to run in advance, with their input: the configuration of a prepared host, and a harmless
+    /// call that fails if the method would.
+    pub fn preparations(self) -> Vec<(&'static str, &'static str)> {
         const HOOK: &str = "table ip bench { chain output { type filter hook output priority 0; }; }";
         match self {
             Self::Update => vec![("bpftool version", "")],
             Self::Nftables => vec![("nft -f -", HOOK)],
             Self::Iptables => vec![("iptables -nL OUTPUT", "")],
-            // Nobody sends to port 9.
+            // No test sends to port 9.
             Self::Filter => vec![
                 ("tc qdisc add dev eth1 clsact", ""),
                 (
@@ -101,39 +101,41 @@ impl Method {
         }
     }
 
-    /// Readies it in this thread's namespace.
-    pub fn ready(self, sender: Option<Pid>) -> Ready {
+    /// Prepares the method in the namespace of this thread.
+    pub fn prepare(self, sender: Option<Pid>) -> Prepared {
         let interface = TwoHosts::INTERFACE;
-        let ready = match self {
+        let prepare = match self {
             Self::Write => {
-                Ready::Switch(Box::new(Breaker::open(&Testbed::root()).expect("opening what is loaded")))
+                Prepared::Switch(Box::new(Breaker::open(&Testbed::root()).expect("opening what is loaded")))
             }
-            Self::Trip => Ready::Command(format!(
+            Self::Trip => Prepared::Command(format!(
                 "{} trip session/x1 --reason bench --private-pins --pin-root {}",
                 binary().display(),
                 Testbed::root().path().display()
             )),
-            Self::Update => Ready::Command(update()),
-            Self::Nftables => Ready::Command(format!("nft add rule ip bench output tcp dport {PORT} drop")),
-            Self::Iptables => Ready::Command(format!("iptables -I OUTPUT -p tcp --dport {PORT} -j DROP")),
-            Self::Filter => Ready::Command(format!(
+            Self::Update => Prepared::Command(update_command()),
+            Self::Nftables => {
+                Prepared::Command(format!("nft add rule ip bench output tcp dport {PORT} drop"))
+            }
+            Self::Iptables => Prepared::Command(format!("iptables -I OUTPUT -p tcp --dport {PORT} -j DROP")),
+            Self::Filter => Prepared::Command(format!(
                 "tc filter add dev {interface} egress prio 1 protocol ip u32 match ip dport {PORT} 0xffff action drop"
             )),
-            Self::Sockets => Ready::Command(format!("ss -K dst {}", TwoHosts::venue_socket(PORT))),
-            Self::Link => Ready::Command(format!("ip link set {interface} down")),
-            Self::Process => Ready::Process(sender.expect("the sender is a process")),
+            Self::Sockets => Prepared::Command(format!("ss -K dst {}", TwoHosts::venue_socket(PORT))),
+            Self::Link => Prepared::Command(format!("ip link set {interface} down")),
+            Self::Process => Prepared::Process(sender.expect("the sender is a process")),
         };
-        match ready {
-            // To look for it is no part of the act.
-            Ready::Command(line) => {
+        match prepare {
+            // The search for the program is not part of the measurement.
+            Prepared::Command(line) => {
                 let (program, rest) = line.split_once(' ').expect("arguments");
-                Ready::Command(format!("{} {rest}", find(program).expect("the program").display()))
+                Prepared::Command(format!("{} {rest}", find_program(program).expect("the program").display()))
             }
             other => other,
         }
     }
 
-    /// Undoes it, in this thread's namespace.
+    /// Undoes the method, in the namespace of this thread.
     pub fn undo(self) {
         let line = match self {
             Self::Write | Self::Trip | Self::Update => {
@@ -151,12 +153,12 @@ impl Method {
             Self::Link => format!("ip link set {} up", TwoHosts::INTERFACE),
             Self::Sockets | Self::Process => return,
         };
-        here(&line, "").expect("undoing it");
+        run_here(&line, "").expect("undoing it");
     }
 }
 
-/// A scope as it is but for its switch, which is thrown: the tool writes whole values only.
-fn update() -> String {
+/// The command of `bpftool`. It writes whole values only, so it gets the scope as it is, with the switch set.
+fn update_command() -> String {
     let breaker = Breaker::open(&Testbed::root()).expect("opening what is loaded");
     let number = breaker.find("session/x1").expect("the session");
     let mut scope = breaker.scope(number).expect("the scope");
@@ -170,15 +172,15 @@ fn update() -> String {
     )
 }
 
-impl Ready {
-    /// Acts, and returns when it has.
-    pub fn fire(&self) {
+impl Prepared {
+    /// Executes the method, and returns when it is done.
+    pub fn execute(&self) {
         match self {
             Self::Switch(breaker) => {
                 let scope = breaker.find("session/x1").expect("the session");
                 breaker.trip(scope, cause::MANUAL).expect("tripping it");
             }
-            Self::Command(line) => drop(here(line, "").expect("the command")),
+            Self::Command(line) => drop(run_here(line, "").expect("the command")),
             Self::Process(sender) => kill_process(*sender, Signal::KILL).expect("killing it"),
         }
     }

@@ -1,4 +1,5 @@
-//! The kill under full blast: from the moment that somebody acts to the last byte of an order at the venue, and who is told when.
+//! The time to stop a sender at full load: from the call to the last byte of an order at the venue, and until
+//! each end notices.
 
 mod load;
 mod method;
@@ -10,7 +11,7 @@ pub use trial::blast;
 
 use self::load::Load;
 use self::method::Method;
-use self::trial::{Range, Trial};
+use self::trial::{Trial, TrialNetwork};
 use super::figures::{Row, quantile};
 use super::order::LENGTH;
 use super::report::Table;
@@ -18,12 +19,12 @@ use super::scale::Scale;
 
 /// The section.
 pub fn tables(scale: &Scale) -> Vec<Table> {
-    let ranges: Vec<(Method, Result<Range, String>)> =
-        Method::ALL.map(|method| (method, Range::lay(method))).into();
-    [Load::Backlog, Load::OneByOne].map(|load| table(scale, load, &ranges)).into()
+    let networks: Vec<(Method, Result<TrialNetwork, String>)> =
+        Method::ALL.map(|method| (method, TrialNetwork::new(method))).into();
+    [Load::Backlog, Load::OneByOne].map(|load| table(scale, load, &networks)).into()
 }
 
-fn table(scale: &Scale, load: Load, ranges: &[(Method, Result<Range, String>)]) -> Table {
+fn table(scale: &Scale, load: Load, networks: &[(Method, Result<TrialNetwork, String>)]) -> Table {
     let how = match load {
         Load::Backlog => "writes until its socket is full, and on",
         Load::OneByOne => "writes one order at a time, as soon as the one before has left",
@@ -31,9 +32,9 @@ fn table(scale: &Scale, load: Load, ranges: &[(Method, Result<Range, String>)]) 
     let title = format!(
         "the kill of a sender that {how}, {} times each in turns. Times in ms from the call of the program, or of the function, to the \
          last order byte at the venue's kernel, and to when that one left the host, by a tap behind the hook (0 where it had left \
-         before); orders that left, and that came, after it had returned; times until each end is told. A function returns while the \
+         before); orders that left, and that came, after it had returned; times until each end is noticed_at. A function returns while the \
          segment that has just passed, of up to 64 KiB, is on its way; and what the venue reads at once, up to 256 KiB or {} orders, \
-         counts as come when its last byte did",
+         counts as received when its last byte did",
         scale.kills,
         (1 << 18) / LENGTH
     );
@@ -53,16 +54,16 @@ fn table(scale: &Scale, load: Load, ranges: &[(Method, Result<Range, String>)]) 
         "max",
     ];
     let mut table = Table::new(title, &head);
-    let mut trials: Vec<Vec<Trial>> = ranges.iter().map(|_| Vec::new()).collect();
+    let mut trials: Vec<Vec<Trial>> = networks.iter().map(|_| Vec::new()).collect();
     for number in 0..scale.kills {
-        for ((method, range), trials) in ranges.iter().zip(&mut trials) {
-            if let Ok(range) = range {
-                trials.push(range.shoot(*method, load, number));
+        for ((method, network), trials) in networks.iter().zip(&mut trials) {
+            if let Ok(network) = network {
+                trials.push(network.run(*method, load, number));
             }
         }
     }
-    for ((method, range), trials) in ranges.iter().zip(&trials) {
-        match range {
+    for ((method, network), trials) in networks.iter().zip(&trials) {
+        match network {
             Ok(_) => line(&mut table, *method, trials),
             Err(why) => table.line([method.name().to_owned(), format!("not available: {why}")]),
         }
@@ -79,10 +80,10 @@ fn line(table: &mut Table, method: Method, trials: &[Trial]) {
     let last = row("last byte", |trial| Some(trial.last_byte));
     let left = row("left", |trial| Some(trial.last_left));
     let took = row("took", |trial| Some(trial.took));
-    let sender = row("sender told", |trial| trial.sender_told);
-    let venue = row("venue told", |trial| trial.venue_told);
+    let sender = row("sender told", |trial| trial.sender_noticed);
+    let venue = row("venue told", |trial| trial.venue_noticed);
     let at = |row: &Row, share| format!("{:.3}", quantile(row.rounds.clone(), share));
-    let told = |row: &Row| match row.rounds.len() {
+    let noticed_at = |row: &Row| match row.rounds.len() {
         0 => ["never".to_owned(), String::new()],
         some if some < trials.len() => {
             [at(row, 0.5), format!("{} of {} never", trials.len() - some, trials.len())]
@@ -99,11 +100,12 @@ fn line(table: &mut Table, method: Method, trials: &[Trial]) {
         left_after.to_string(),
         after.to_string(),
     ]);
-    cells.extend(told(&sender).into_iter().chain(told(&venue)));
+    cells.extend(noticed_at(&sender).into_iter().chain(noticed_at(&venue)));
     table.line(cells);
     table.keep([&last, &left, &took, &sender, &venue]);
     if method == Method::Trip {
-        // What had left may come later: a busy host takes packets in milliseconds after they were sent.
+        // Orders that had left the host may arrive later: a busy host receives packets milliseconds after
+        // they were sent.
         assert_eq!(left_after, 0, "no order leaves after `breaker trip` has returned");
     }
 }

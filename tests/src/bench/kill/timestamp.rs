@@ -1,4 +1,5 @@
-//! When bytes came: the time that the kernel wrote on a segment as it arrived, not that at which somebody read it.
+//! Arrival times of bytes: the time stamps that the kernel gives a segment on arrival, not the time of the
+//! read.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -6,13 +7,13 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Now, by the clock that segments are stamped with, ns.
+/// The current time on the clock of the time stamps, ns.
 pub fn now() -> u64 {
     let now = clock_gettime(ClockId::Realtime);
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
-/// Has segments stamped. Connections that a listener accepts have it from there.
+/// Enables time stamps on a socket. Connections that a listener accepts inherit them.
 pub fn enable(socket: RawFd) {
     let on: libc::c_int = 1;
     // SAFETY: a plain system call with a value of the length that is said.
@@ -22,7 +23,7 @@ pub fn enable(socket: RawFd) {
     assert_eq!(done, 0, "SO_TIMESTAMPNS: {}", io::Error::last_os_error());
 }
 
-/// Reads what there is: how much, and when the last segment of it came. Where segments wait as one, that is the last one's time.
+/// Reads the available bytes. Returns their number, and the time stamp of the last segment among them.
 /// `flags` are those of recv(2).
 pub fn read(
     socket: &impl AsRawFd,

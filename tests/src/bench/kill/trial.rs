@@ -1,4 +1,5 @@
-//! One kill: a sender at full blast, a venue that notes when each segment came, and somebody who acts.
+//! One trial: a sender at full load, a venue that records when each segment arrives, and a method that stops
+//! the session.
 
 use std::io::ErrorKind;
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -19,134 +20,139 @@ use super::timestamp;
 use crate::bench::alternative::PORT;
 use crate::bench::hook::POLICY;
 use crate::bench::order::LENGTH;
-use crate::bench::shell::fed;
+use crate::bench::shell::run_with_input;
 use crate::testbed::Testbed;
 
-/// How long ends may take to be told.
+/// How long a sender or a venue may take to notice the end.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// So long that what still comes has come, where connections are left as they are. Shorter than the first retransmit.
+/// Time until the last segment has arrived, if connections stay open. Shorter than the first retransmit.
 const QUIET: Duration = Duration::from_millis(40);
 
-/// Where it is done.
-pub struct Range {
-    place: Place,
+/// The network of the trials of a method.
+pub struct TrialNetwork {
+    setup: Setup,
     listener: TcpListener,
     tap: Tap,
 }
 
-enum Place {
+enum Setup {
     Plain(TwoHosts),
     Breaker(Testbed),
 }
 
-/// What came of it, ms.
+/// Result of a trial, ms after the call of the method.
 pub struct Trial {
-    /// From the act to the last byte's arrival,
+    /// Arrival of the last byte.
     pub last_byte: f64,
-    /// to its leaving the host,
+    /// Departure of the last byte from the host.
     pub last_left: f64,
-    /// to the act's return,
+    /// Return of the method.
     pub took: f64,
-    /// to the error that the sender sees,
-    pub sender_told: Option<f64>,
-    /// and to the end that the venue sees.
-    pub venue_told: Option<f64>,
-    /// Orders that left the host after the return,
+    /// The error that the sender sees.
+    pub sender_noticed: Option<f64>,
+    /// The end that the venue sees.
+    pub venue_noticed: Option<f64>,
+    /// Orders that left the host after the return.
     pub left_after: usize,
-    /// and that arrived after it; what is read at once is taken for as late as its last byte.
+    /// Orders that arrived after the return. Bytes of one read count with the time of the last.
     pub after: usize,
 }
 
-/// Who sends.
+/// The sender of the orders.
 enum Sender {
     Here(TcpStream),
     Process(Child),
 }
 
-/// The times of a shot, by the clock of [`stamp`].
+/// The times of a trial, on the clock of [`timestamp`].
 struct Times {
     start: u64,
     returned: u64,
-    sender_told: Option<u64>,
-    venue_told: Option<u64>,
+    sender_noticed: Option<u64>,
+    venue_noticed: Option<u64>,
 }
 
-/// Bytes that came or went together: when the last of them did, and how many.
-type Piece = Segment;
-
-impl Range {
-    /// Lays it out for a weapon.
-    pub fn lay(method: Method) -> Result<Self, String> {
-        let place = if method.is_breaker() {
-            Place::Breaker(Testbed::load(POLICY))
+impl TrialNetwork {
+    /// Sets up the network for a method.
+    pub fn new(method: Method) -> Result<Self, String> {
+        let setup = if method.is_breaker() {
+            Setup::Breaker(Testbed::load(POLICY))
         } else {
-            Place::Plain(TwoHosts::new().expect("making namespaces"))
+            Setup::Plain(TwoHosts::new().expect("making namespaces"))
         };
-        let wire = place.wire();
+        let wire = setup.wire();
         let listener = wire.venue.run(|| TcpListener::bind(TwoHosts::venue_socket(PORT))).expect("listening");
         timestamp::enable(listener.as_raw_fd());
         let tap = Tap::at(&wire.firm);
-        for (line, input) in method.prepared() {
-            fed(&wire.firm, line, input)?;
+        for (line, input) in method.preparations() {
+            run_with_input(&wire.firm, line, input)?;
         }
-        Ok(Self { place, listener, tap })
+        Ok(Self { setup, listener, tap })
     }
 
-    /// Does it once.
-    pub fn shoot(&self, method: Method, load: Load, number: usize) -> Trial {
-        let firm = &self.place.wire().firm;
-        let trial = firm.run(|| self.shoot_here(method, load, number));
+    /// Runs one trial.
+    pub fn run(&self, method: Method, load: Load, number: usize) -> Trial {
+        let firm = &self.setup.wire().firm;
+        let trial = firm.run(|| self.run_here(method, load, number));
         if method == Method::Link {
             firm.wait_until_up(TwoHosts::INTERFACE).expect("the link comes up");
         }
         trial
     }
 
-    fn shoot_here(&self, method: Method, load: Load, number: usize) -> Trial {
-        // What still went when the last connection was closed is not of this kill.
-        self.tap.passed();
+    fn run_here(&self, method: Method, load: Load, number: usize) -> Trial {
+        // Drops the segments that left when the last connection was closed.
+        self.tap.take_segments();
         let mut sender = Sender::start(method, load);
         let (venue, _) = self.listener.accept().expect("accepting");
-        let (come, sender_told, venue_told) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-        let (times, left, come) = std::thread::scope(|scope| {
-            let follower = scope.spawn(|| follow(&venue, &come, &venue_told));
+        let (received, sender_noticed, venue_noticed) =
+            (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+        let (times, left, received) = std::thread::scope(|scope| {
+            let follower = scope.spawn(|| record(&venue, &received, &venue_noticed));
             if let Sender::Here(stream) = &sender {
-                let (mut stream, told) = (stream.try_clone().expect("another handle"), &sender_told);
+                let (mut stream, noticed_at) = (stream.try_clone().expect("another handle"), &sender_noticed);
                 scope.spawn(move || {
                     load.write_on(&mut stream);
-                    told.store(timestamp::now(), Ordering::Release);
+                    noticed_at.store(timestamp::now(), Ordering::Release);
                 });
             }
-            let ready = method.ready(sender.process());
-            assert!(wait(|| come.load(Ordering::Relaxed) > load.full()), "waited in vain for the blast");
-            // Not always at the same moment of it.
+            let prepare = method.prepare(sender.process());
+            assert!(
+                wait(|| received.load(Ordering::Relaxed) > load.full_rate()),
+                "waited in vain for the blast"
+            );
+            // Each trial acts at another moment of the load.
             sleep(Duration::from_micros(number as u64 * 137 % 2_000));
             let start = timestamp::now();
-            ready.fire();
+            prepare.execute();
             let returned = timestamp::now();
-            if method.ends() {
-                // Whoever is not told is counted as such.
-                wait(|| venue_told.load(Ordering::Acquire) != 0);
-                wait(|| sender.process().is_some() || sender_told.load(Ordering::Acquire) != 0);
+            if method.ends_connections() {
+                // A missing notice is counted as such.
+                wait(|| venue_noticed.load(Ordering::Acquire) != 0);
+                wait(|| sender.process().is_some() || sender_noticed.load(Ordering::Acquire) != 0);
             } else {
                 sleep(QUIET);
             }
-            let told = |at: &AtomicU64| Some(at.load(Ordering::Acquire)).filter(|at| *at != 0);
-            let times =
-                Times { start, returned, sender_told: told(&sender_told), venue_told: told(&venue_told) };
-            // What goes and ends from here on is not of the weapon.
-            let left = self.tap.passed();
+            let noticed_at = |at: &AtomicU64| Some(at.load(Ordering::Acquire)).filter(|at| *at != 0);
+            let times = Times {
+                start,
+                returned,
+                sender_noticed: noticed_at(&sender_noticed),
+                venue_noticed: noticed_at(&venue_noticed),
+            };
+            // Later segments and ends are not due to the method.
+            let left = self.tap.take_segments();
             sender.end();
             let _ = venue.shutdown(Shutdown::Both);
             (times, left, follower.join().expect("the venue's end"))
         });
         drop(sender);
         method.undo();
-        times.trial(&left, &come)
+        times.trial(&left, &received)
     }
 }
 
-impl Place {
+impl Setup {
     fn wire(&self) -> &TwoHosts {
         match self {
             Self::Plain(wire) => wire,
@@ -156,21 +162,21 @@ impl Place {
 }
 
 impl Times {
-    fn trial(&self, left: &[Piece], come: &[Piece]) -> Trial {
+    fn trial(&self, left: &[Segment], received: &[Segment]) -> Trial {
         let since = |at: u64| at.saturating_sub(self.start) as f64 / 1e6;
-        let last = |pieces: &[Piece]| since(pieces.iter().map(|(at, _)| *at).max().unwrap_or(0));
-        let late = |pieces: &[Piece]| -> usize {
-            let late = pieces.iter().filter(|(at, _)| *at > self.returned);
+        let last = |segments: &[Segment]| since(segments.iter().map(|(at, _)| *at).max().unwrap_or(0));
+        let late = |segments: &[Segment]| -> usize {
+            let late = segments.iter().filter(|(at, _)| *at > self.returned);
             late.map(|(_, length)| length).sum::<usize>().div_ceil(LENGTH)
         };
         Trial {
-            last_byte: last(come),
+            last_byte: last(received),
             last_left: last(left),
             took: since(self.returned),
-            sender_told: self.sender_told.map(since),
-            venue_told: self.venue_told.map(since),
+            sender_noticed: self.sender_noticed.map(since),
+            venue_noticed: self.venue_noticed.map(since),
             left_after: late(left),
-            after: late(come),
+            after: late(received),
         }
     }
 }
@@ -183,7 +189,7 @@ impl Sender {
             return Self::Process(sender.expect("starting a sender"));
         }
         let stream = TcpStream::connect(TwoHosts::venue_socket(PORT)).expect("connecting");
-        // What is still queued when it is closed goes with it, and does not come in the next shot.
+        // So that queued bytes are lost on close, and do not arrive in the next trial.
         set_socket_linger(&stream, Some(Duration::ZERO)).expect("no lingering");
         Self::Here(stream)
     }
@@ -197,7 +203,7 @@ impl Sender {
 
     fn end(&mut self) {
         match self {
-            // It may be dead already.
+            // The connection may be dead already.
             Self::Here(stream) => drop(stream.shutdown(Shutdown::Both)),
             Self::Process(child) => {
                 let _ = child.kill();
@@ -207,31 +213,31 @@ impl Sender {
     }
 }
 
-/// A process that only sends, till it is killed. The argument names the flood.
+/// Sends until the process is killed. The argument is the name of the load.
 pub fn blast(load: &str) {
-    let load = Load::named(load).expect("a load of that name");
+    let load = Load::by_name(load).expect("a load of that name");
     load.write_on(&mut TcpStream::connect(TwoHosts::venue_socket(PORT)).expect("connecting"));
 }
 
-/// Reads until the end, and says when that came.
-fn follow(stream: &TcpStream, come: &AtomicU64, told: &AtomicU64) -> Vec<Piece> {
-    let (mut pieces, mut buffer) = (Vec::new(), vec![0; 1 << 18]);
+/// Reads until the end, and stores the time of the end.
+fn record(stream: &TcpStream, received: &AtomicU64, noticed_at: &AtomicU64) -> Vec<Segment> {
+    let (mut segments, mut buffer) = (Vec::new(), vec![0; 1 << 18]);
     loop {
         match timestamp::read(stream, &mut buffer, 0) {
             Ok((length @ 1.., at)) => {
-                pieces.push((at.unwrap_or_else(timestamp::now), length));
-                come.fetch_add(length as u64, Ordering::Relaxed);
+                segments.push((at.unwrap_or_else(timestamp::now), length));
+                received.fetch_add(length as u64, Ordering::Relaxed);
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Ok(_) | Err(_) => {
-                told.store(timestamp::now(), Ordering::Release);
-                return pieces;
+                noticed_at.store(timestamp::now(), Ordering::Release);
+                return segments;
             }
         }
     }
 }
 
-/// False where the patience was in vain.
+/// Waits for a condition. Returns false if it does not hold in time.
 fn wait(condition: impl Fn() -> bool) -> bool {
     let until = Instant::now() + PATIENCE;
     while !condition() {
