@@ -95,7 +95,7 @@ const AIMS: &[Aim] = &[
         let tables = &of.sections.get("kill")?.tables;
         let late = tables
             .iter()
-            .map(|table| table.cell(TRIP, "orders that left after it returned, most")?.parse::<f64>().ok());
+            .map(|table| table.cell(TRIP, "orders that left after the return, max")?.parse::<f64>().ok());
         // Of both tables, or none.
         late.collect::<Option<Vec<_>>>()?.into_iter().reduce(f64::max)
     }),

@@ -31,7 +31,7 @@ const PATTERNS: [SendPattern; 3] = [
 
 /// The section.
 pub fn tables(scale: &Scale) -> Vec<Table> {
-    let title = format!("orders that were counted, least and most of {} times", scale.counts);
+    let title = format!("counted orders, minimum and maximum of {} runs", scale.counts);
     let head: Vec<&str> =
         std::iter::once("between").chain(PATTERNS.iter().map(|pattern| pattern.name)).collect();
     let mut table = Table::new(title, &head);

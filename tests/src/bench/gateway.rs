@@ -75,8 +75,8 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
         }
     }
     let title = format!(
-        "gateway over veth: {} frames with one order of {LENGTH} bytes each, new sequence numbers, from a packet socket (sendmmsg of {BATCH}, \
-         past the qdisc); sender, gateway and arrival on one core",
+        "gateway over veth: {} frames with one order of {LENGTH} bytes each, new sequence numbers, from a \
+         packet socket (sendmmsg of {BATCH}, past the qdisc); sender, gateway and receiver on one core",
         scale.frames
     );
     let mut table = Table::new(

@@ -78,8 +78,9 @@ fn measure(scale: &Scale, programs: [(&str, &Xdp); 3]) -> Table {
         }
     }
     let title = format!(
-        "XDP: a frame with one order of {LENGTH} bytes, {} times, packets a second on one core (BPF_PROG_TEST_RUN). New segments: each has \
-         the next sequence number, and the cost of giving it one is in all rows; the same frame again is a retransmit",
+        "XDP: a frame with one order of {LENGTH} bytes, {} times, packets a second on one core \
+         (BPF_PROG_TEST_RUN). New segments: each has the next sequence number, and all rows include the \
+         cost of setting the number. The same frame again is a retransmit",
         scale.repeat
     );
     let head = [

@@ -25,8 +25,9 @@ const LATER: Duration = Duration::from_millis(1_500);
 /// The section.
 pub fn tables(scale: &Scale) -> Vec<Table> {
     let title = format!(
-        "a limit of {LIMIT} orders a second, and a stop by hand, {} times each. One by one: {} orders, each sent when the last had come. \
-         After the stop: {BLOCKED} orders are sent, and the stop is lifted 300 ms later",
+        "a limit of {LIMIT} orders a second, and a manual stop, {} runs each. One by one: {} orders, each \
+         sent after the arrival of the order before. After the stop: {BLOCKED} orders are sent, and the \
+         stop is lifted 300 ms later",
         scale.counts,
         2 * LIMIT
     );

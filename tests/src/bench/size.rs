@@ -37,9 +37,10 @@ fn row(what: String, unit: &str, figures: Vec<f64>) -> Row {
 
 /// Kernel memory of the maps.
 fn kernel<'a>(all: impl Iterator<Item = (&'a str, &'a ManySessions)>) -> Table {
-    let title = "kernel memory of the maps, with a table for 65536 connections, MiB; but for the first with four limits a scope, one of them of \
-                 what comes in, which has a table of its own";
-    let mut table = Table::new(title, &["with", "`breaker check` says", "the kernel says", "most of it"]);
+    let title = "kernel memory of the maps in MiB, with a table for 65536 connections. All configurations \
+                 but the first have four limits a scope, one of them inbound, which has a separate table";
+    let mut table =
+        Table::new(title, &["with", "`breaker check` reports", "the kernel reports", "largest maps"]);
     for (name, many) in all {
         let config = many.testbed.config().display().to_string();
         let ran = many.testbed.cli_args(&["check", "--json", "--config", &config]);
@@ -63,7 +64,8 @@ fn status_times(scale: &Scale, all: &[(String, ManySessions)]) -> Table {
     const VERBS: [(&str, &[&str]); 3] =
         [("--version", &["--version"]), ("status", &["status"]), ("status --json", &["status", "--json"])];
     let title = format!(
-        "what it takes to look, from the start of the program to its end, its output read from a pipe, ms, {} times each in turns",
+        "duration of a command in ms, from the start of the program to its end, with its output read from a \
+         pipe, {} runs each in turns",
         scale.looks
     );
     let mut table = Table::new(title, &["with", "`breaker`", "p50", "p99", "bytes printed"]);
@@ -92,8 +94,8 @@ fn status_times(scale: &Scale, all: &[(String, ManySessions)]) -> Table {
 
 /// Memory of agents, after each of their functions was used once.
 fn agents(all: &[(String, ManySessions)]) -> Table {
-    let title = "an agent's own memory, after it has answered for /metrics three times, MiB";
-    let mut table = Table::new(title, &["with", "resident", "most ever", "/metrics, KiB"]);
+    let title = "memory of the agent in MiB, after three answers to /metrics";
+    let mut table = Table::new(title, &["with", "resident", "peak", "/metrics, KiB"]);
     for (name, many) in all {
         let mut agent = Agent::start(many);
         let scraped = (0..3).map(|_| agent.scrape(many)).max().unwrap_or_default();
@@ -112,7 +114,7 @@ fn agents(all: &[(String, ManySessions)]) -> Table {
 
 /// Size of the binary.
 fn file() -> Table {
-    let mut table = Table::new("what is installed", &["file", "MiB"]);
+    let mut table = Table::new("installed files", &["file", "MiB"]);
     let bytes = fs::metadata(binary()).expect("asking after the binary").len() as f64 / MIB;
     table.line(["`breaker`, with the kernel program inside".to_owned(), format!("{bytes:.1}")]);
     table.keep(&[row("breaker".to_owned(), "MiB", vec![bytes])]);

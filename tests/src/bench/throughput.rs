@@ -17,8 +17,8 @@ const COALESCED: usize = 65_536 / LENGTH;
 /// The section.
 pub fn tables(scale: &Scale) -> Vec<Table> {
     let title = format!(
-        "orders of {LENGTH} bytes a second one way over veth, thousands, medians of {} rounds. Proxies are written to over \
-         loopback, where single sends coalesce",
+        "orders of {LENGTH} bytes a second one way over veth, thousands, medians of {} rounds. The sender \
+         writes to proxies over loopback, where single sends coalesce",
         scale.short_rounds
     );
     let head = ["between", "one a send", "against nothing", "64 KB a send", "against nothing"];

@@ -158,7 +158,7 @@ impl Alternative {
         match &self.setup {
             Setup::Host(network) => filter::counted(self.kind, &network.firm),
             Setup::Breaker(testbed) => Ok(testbed.counters(1).passed[0]),
-            Setup::Haproxy(..) => Err("knows bytes and connections only".to_owned()),
+            Setup::Haproxy(..) => Err("counts only bytes and connections".to_owned()),
             Setup::Proxy(proxy, _) => Ok(proxy.counted()),
         }
     }

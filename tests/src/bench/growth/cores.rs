@@ -26,7 +26,7 @@ use crate::testbed::Testbed;
 /// Port of the first session.
 const PORT: u16 = 9001;
 const SERIES: [&str; 2] =
-    ["connections of one session, all limits shared", "sessions of their own, no limit shared"];
+    ["connections of one session, all limits shared", "one session per connection, no limit shared"];
 
 /// A policy with as many limits for each session as [`POLICY`] has, none of them shared by two sessions.
 fn separate(sessions: usize) -> String {
@@ -78,8 +78,8 @@ pub fn table(scale: &Scale) -> Table {
     let method = format!("BPF_PROG_TEST_RUN, new sequence numbers, {repeat} times in a row");
     let note = note(scale.short_rounds, shape, &method);
     let title = format!("an order of {LENGTH} bytes on each of several cores at once: {note}");
-    let why = "A limit is exact over all cores: they take their tickets from one word, and what one core has written the other must fetch. \
-               Sessions that share no limit have nothing to fetch";
+    let why = "A limit is exact over all cores: all cores take tickets from one word, and a core fetches \
+               the word that another core has written. Sessions without a shared limit fetch nothing";
     curve.table(title, picture("cores", "cores", "ns an order and core, above an empty program", why))
 }
 

@@ -21,8 +21,8 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
 /// The method of a curve, for the title of its table.
 fn note(rounds: usize, shape: &str, method: &str) -> String {
     format!(
-        "ns above an empty program, {shape}; the first figure's median of {rounds} rounds, the others by their median ratio to it within a \
-         round; in brackets the range ({method})"
+        "ns above an empty program, {shape}; the first figure is the median of {rounds} rounds, the others \
+         follow from their median ratio to it within a round; the range is in brackets ({method})"
     )
 }
 

@@ -20,10 +20,11 @@ const GROUPS: usize = 64;
 /// Numbers of connections of one session.
 const CONNECTIONS: [usize; 6] = [1, 10, 100, 1_000, 10_000, 60_000];
 
-const SERIES: [&str; 2] = ["the same connection again", "ever other connections"];
+const SERIES: [&str; 2] = ["the same connection again", "a different connection each time"];
 const COST: &str = "ns an order, above an empty program";
-const WHY: &str = "What an order needs, of its connection and of its scopes, is found by a hash or a number, whatever their number; but where \
-                   each order is of another connection, memory must be fetched that is in no cache";
+const WHY: &str = "The connection and the scopes of an order are found by a hash or a number, whatever the \
+                   number of sessions and connections. Orders of ever different connections fetch memory \
+                   that is in no cache";
 
 /// The two curves.
 pub fn tables(scale: &Scale) -> [Table; 2] {

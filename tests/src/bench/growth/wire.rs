@@ -69,7 +69,7 @@ pub fn tables(scale: &Scale) -> [Table; 2] {
                 "length",
                 "bytes a message",
                 "ns an order, above an empty program",
-                "Its header is at its start, and the rest is hopped over",
+                "The header is at the start of a message, and the rest is skipped",
             ),
         ),
         by_number.table(
@@ -81,7 +81,8 @@ pub fn tables(scale: &Scale) -> [Table; 2] {
                 "messages",
                 "messages an skb",
                 "ns a message, above an empty program",
-                "What an skb costs as such, finding its connection and scopes and charging them, its messages share",
+                "The messages of an skb share its fixed cost: finding its connection and scopes, and \
+                 charging the limits",
             ),
         ),
     ]

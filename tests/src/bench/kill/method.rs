@@ -59,7 +59,7 @@ impl Method {
         match self {
             Self::Write => "breaker: the switch's write alone (library)",
             Self::Trip => "breaker: `breaker trip`",
-            Self::Update => "`bpftool map update` of the switch, and of all that stands beside it",
+            Self::Update => "`bpftool map update` of the whole value with the switch",
             Self::Nftables => "`nft add rule … drop`",
             Self::Iptables => "`iptables -I OUTPUT … -j DROP`",
             Self::Filter => "`tc filter add … action drop`",

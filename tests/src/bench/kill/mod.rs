@@ -26,15 +26,16 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
 
 fn table(scale: &Scale, load: Load, networks: &[(Method, Result<TrialNetwork, String>)]) -> Table {
     let how = match load {
-        Load::Backlog => "writes until its socket is full, and on",
-        Load::OneByOne => "writes one order at a time, as soon as the one before has left",
+        Load::Backlog => "writes until its socket is full, and continues",
+        Load::OneByOne => "writes one order at a time, as soon as the order before has left",
     };
     let title = format!(
-        "the kill of a sender that {how}, {} times each in turns. Times in ms from the call of the program, or of the function, to the \
-         last order byte at the venue's kernel, and to when that one left the host, by a tap behind the hook (0 where it had left \
-         before); orders that left, and that came, after it had returned; times until each end is noticed_at. A function returns while the \
-         segment that has just passed, of up to 64 KiB, is on its way; and what the venue reads at once, up to 256 KiB or {} orders, \
-         counts as received when its last byte did",
+        "stopping a sender that {how}, {} runs each in turns. Times in ms from the call of the program or \
+         function to the last order byte at the venue's kernel, and to the moment when this byte left the \
+         host, as seen by a tap behind the hook (0 if it had left before the call). Then orders that left \
+         and that arrived after the return, and the times until each end noticed. A function returns while \
+         the segment that has just passed, of up to 64 KiB, is on its way; bytes that the venue reads at \
+         once, up to 256 KiB or {} orders, count as arrived with the last of these bytes",
         scale.kills,
         (1 << 18) / LENGTH
     );
@@ -46,11 +47,11 @@ fn table(scale: &Scale, load: Load, networks: &[(Method, Result<TrialNetwork, St
         "left p50",
         "p99",
         "took p50",
-        "orders that left after it returned, most",
-        "that came",
-        "sender told p50",
+        "orders that left after the return, max",
+        "that arrived",
+        "sender noticed p50",
         "max",
-        "venue told p50",
+        "venue noticed p50",
         "max",
     ];
     let mut table = Table::new(title, &head);
@@ -80,8 +81,8 @@ fn line(table: &mut Table, method: Method, trials: &[Trial]) {
     let last = row("last byte", |trial| Some(trial.last_byte));
     let left = row("left", |trial| Some(trial.last_left));
     let took = row("took", |trial| Some(trial.took));
-    let sender = row("sender told", |trial| trial.sender_noticed);
-    let venue = row("venue told", |trial| trial.venue_noticed);
+    let sender = row("sender noticed", |trial| trial.sender_noticed);
+    let venue = row("venue noticed", |trial| trial.venue_noticed);
     let at = |row: &Row, share| format!("{:.3}", quantile(row.rounds.clone(), share));
     let noticed_at = |row: &Row| match row.rounds.len() {
         0 => ["never".to_owned(), String::new()],
