@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use breaker_user::testbed::Namespace;
 
 use crate::slowness;
+use crate::testbed::{Network, Testbed};
 
 /// State of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ impl Received {
     pub fn complete(&self, msg_type: &str) -> usize {
         let mut rest = &self.bytes[..];
         let mut found = 0;
-        while let Some(length) = whole_message(rest) {
+        while let Some(length) = complete_length(rest) {
             let tag = format!("\x0135={msg_type}\x01").into_bytes();
             found += rest[..length].windows(tag.len()).any(|window| *window == *tag) as usize;
             rest = &rest[length..];
@@ -58,7 +59,7 @@ impl Received {
 }
 
 /// Length of the first message, if it is complete.
-fn whole_message(bytes: &[u8]) -> Option<usize> {
+fn complete_length(bytes: &[u8]) -> Option<usize> {
     let from = bytes.windows(3).position(|window| window == b"\x019=")? + 3;
     let to = from + bytes[from..].iter().position(|&byte| byte == 1)?;
     let body: usize = std::str::from_utf8(&bytes[from..to]).ok()?.parse().ok()?;
@@ -96,12 +97,11 @@ impl Receiver {
     }
 
     /// Connects from the trading host.
-    pub fn connect(&self, firm: &Namespace) -> TcpConnection<'_> {
-        let stream = firm.run(|| TcpStream::connect(self.at)).expect("connecting");
-        stream.set_nodelay(true).expect("no delay");
+    pub fn connect<N: Network>(&self, testbed: &Testbed<N>) -> TcpConnection<'_> {
+        let stream = testbed.connect_to(self.at);
         let from = stream.local_addr().expect("an address");
         self.wait("the connection", |all| all.iter().any(|one| one.from == from));
-        TcpConnection { receiver: self, stream, from, told: false }
+        TcpConnection { receiver: self, stream, from, reset_reported: false }
     }
 
     /// Stops reading, so that the receive window closes, or continues.
@@ -141,25 +141,25 @@ pub struct TcpConnection<'a> {
     pub stream: TcpStream,
     receiver: &'a Receiver,
     from: SocketAddr,
-    told: bool,
+    reset_reported: bool,
 }
 
 /// Counters of the kernel's TCP for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sent {
+pub struct TcpInfo {
     /// Bytes of payload in a full segment.
     pub mss: usize,
     /// Segments with payload that were sent for the first time.
-    pub first: u64,
+    pub first_sends: u64,
     /// Segments with payload that were sent again.
-    pub again: u64,
+    pub retransmits: u64,
 }
 
 impl TcpConnection<'_> {
     /// Sends bytes that may be withheld. Returns false if the connection is dead.
     pub fn try_send(&mut self, bytes: &[u8]) -> bool {
-        self.told |= self.stream.write_all(bytes).is_err();
-        !self.told
+        self.reset_reported |= self.stream.write_all(bytes).is_err();
+        !self.reset_reported
     }
 
     /// Sends bytes and waits until the venue has all of them. Bytes of up to one MSS are then a segment of
@@ -179,19 +179,19 @@ impl TcpConnection<'_> {
     pub fn wait_for_reset(&mut self) -> Received {
         self.receiver.wait("the reset", |all| self.find(all).end == End::Reset);
         // A dead connection reports its error once.
-        if !self.told {
+        if !self.reset_reported {
             self.stream.set_read_timeout(Some(Duration::from_secs(2))).expect("a time limit");
             let found = self.stream.read(&mut [0; 1]).expect_err("an error");
             // The second error is that of a socket that `breaker trip` destroyed.
-            let told = [ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted];
-            assert!(told.contains(&found.kind()), "the sender is told: {found}");
+            let expected = [ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted];
+            assert!(expected.contains(&found.kind()), "the sender sees no reset: {found}");
         }
         self.received()
     }
 
     /// Counters of the kernel's TCP.
-    pub fn sent(&self) -> Sent {
-        sent(&self.stream)
+    pub fn tcp_info(&self) -> TcpInfo {
+        tcp_info(&self.stream)
     }
 
     fn find<'a>(&self, all: &'a [Received]) -> &'a Received {
@@ -200,7 +200,7 @@ impl TcpConnection<'_> {
 }
 
 /// Counters of the kernel's TCP: `struct tcp_info` (linux/tcp.h), which is longer than that of the C library.
-pub fn sent(stream: &TcpStream) -> Sent {
+pub fn tcp_info(stream: &TcpStream) -> TcpInfo {
     let (mut words, mut length) = ([0u32; 64], 256u32);
     let (socket, place) = (stream.as_raw_fd(), words.as_mut_ptr().cast());
     // SAFETY: a plain system call with a buffer of the length that is said.
@@ -209,7 +209,7 @@ pub fn sent(stream: &TcpStream) -> Sent {
     assert!(failed == 0 && length >= 160, "TCP_INFO: {}, {length} bytes", std::io::Error::last_os_error());
     // tcpi_snd_mss, tcpi_total_retrans, tcpi_data_segs_out.
     let [mss, again, all] = [4, 25, 39].map(|word| words[word]);
-    Sent { mss: mss as usize, first: (all - again) as u64, again: again as u64 }
+    TcpInfo { mss: mss as usize, first_sends: (all - again) as u64, retransmits: again as u64 }
 }
 
 fn read(mut stream: TcpStream, place: usize, all: &Mutex<Vec<Received>>, may_read: &AtomicBool) {

@@ -12,6 +12,7 @@ use breaker_user::config::{self, Policy};
 use breaker_user::kernel::{Breaker, PinRoot, load};
 use breaker_user::testbed::{Namespace, TwoHosts};
 use breaker_user::view::Status;
+use breaker_user::view::status::Scope;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -124,22 +125,56 @@ impl<N: Network> Testbed<N> {
         self.with_breaker(|breaker| Status::read(breaker, None).expect("reading the status"))
     }
 
+    /// The status of a scope.
+    #[track_caller]
+    pub fn scope(&self, name: &str) -> Scope {
+        let mut scopes = self.status().scopes.into_iter();
+        scopes.find(|scope| scope.scope == name).unwrap_or_else(|| panic!("no scope {name}"))
+    }
+
+    /// The causes of a scope's trip; none if it is not tripped.
+    #[track_caller]
+    pub fn causes(&self, scope: &str) -> Vec<&'static str> {
+        self.scope(scope).causes
+    }
+
+    /// The names of the tripped scopes.
+    pub fn tripped(&self) -> Vec<String> {
+        self.status().scopes.into_iter().filter(|scope| scope.tripped).map(|scope| scope.scope).collect()
+    }
+
     /// The counters of a session by its number.
     pub fn counters(&self, session: usize) -> Counters {
         self.with_breaker(|breaker| breaker.counters().expect("reading the counters")[session])
     }
 
+    /// Listens at a port of the venue, with IPv4.
+    pub fn listen(&self, port: u16) -> Receiver {
+        self.listen_at(TwoHosts::venue_socket(port))
+    }
+
     /// Listens at an address of the venue.
-    pub fn listen(&self, at: SocketAddr) -> Receiver {
-        Receiver::listen(self.network.venue(), at)
+    pub fn listen_at(&self, address: SocketAddr) -> Receiver {
+        Receiver::listen(self.network.venue(), address)
+    }
+
+    /// Connects from the trading host to a port of the venue, with IPv4.
+    #[track_caller]
+    pub fn connect(&self, port: u16) -> TcpStream {
+        self.connect_to(TwoHosts::venue_socket(port))
     }
 
     /// Connects from the trading host. Each write is a segment of its own, up to the MSS.
     #[track_caller]
-    pub fn connect(&self, to: SocketAddr) -> TcpStream {
-        let stream = self.network.firm().run(|| TcpStream::connect(to)).expect("connecting");
+    pub fn connect_to(&self, address: SocketAddr) -> TcpStream {
+        let stream = self.network.firm().run(|| TcpStream::connect(address)).expect("connecting");
         stream.set_nodelay(true).expect("setting TCP_NODELAY");
         stream
+    }
+
+    /// The events of a kind.
+    pub fn events_of_kind(&self, kind: &str) -> Vec<Value> {
+        self.events().into_iter().filter(|event| event["kind"] == kind).collect()
     }
 
     /// All events so far, as `breaker events --json` prints them. Events wait in the ring until an agent writes them to the log,

@@ -16,13 +16,13 @@ use crate::rng::Rng;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An execution report. `fields` follow the usual ones, each ended by `|` in place of SOH.
-pub fn report(begin: &str, fields: &str) -> Vec<u8> {
+pub fn execution_report(begin: &str, fields: &str) -> Vec<u8> {
     message(begin, "8", format!("37=O-1|17=E-1|11=R-1|55=IBM|54=1|{fields}").replace('|', "\x01").as_bytes())
 }
 
 /// A fill in FIX 4.4.
 pub fn fill() -> Vec<u8> {
-    report("FIX.4.4", "150=F|39=2|31=101.25|32=100|151=0|14=100|6=101.25|")
+    execution_report("FIX.4.4", "150=F|39=2|31=101.25|32=100|151=0|14=100|6=101.25|")
 }
 
 /// A business-level reject.
@@ -31,41 +31,41 @@ pub fn reject() -> Vec<u8> {
 }
 
 /// A data field behind its length field. The data looks like fills and rejects.
-fn fake(length: u32, data: u32) -> String {
+fn decoy(length: u32, data: u32) -> String {
     let inside = "|150=F|39=2|10=000|8=FIX.4.4|9=20|35=8|150=F|39=8|10=000|";
     format!("{length}={}|{data}={inside}|", inside.len())
 }
 
 /// Messages of every kind that is a fill or a reject, and of some that are neither, with their classes.
-pub fn kinds() -> Vec<(Vec<u8>, InboundClass)> {
+pub fn inbound_samples() -> Vec<(Vec<u8>, InboundClass)> {
     use InboundClass::{Fill, Other, Reject};
     let text = |msg_type, fields: &str| message("FIX.4.4", msg_type, fields.replace('|', "\x01").as_bytes());
     let long = "x".repeat(3_000);
     vec![
         (fill(), Fill),
-        (report("FIXT.1.1", "39=1|150=F|"), Fill),
-        (report("FIX.4.2", "20=0|150=1|39=1|"), Fill),
-        (report("FIX.4.2", "20=0|150=2|39=2|"), Fill),
-        (report("FIX.4.0", "20=0|39=1|"), Fill),
-        (report("FIX.4.0", "20=0|39=2|"), Fill),
-        (report("FIX.4.4", &format!("{}150=F|39=1|", fake(354, 355))), Fill),
-        (report("FIX.4.4", &format!("58={long}|150=F|39=1|")), Fill),
-        (report("FIX.4.4", "150=8|39=8|58=no|"), Reject),
-        (report("FIX.4.0", "20=0|39=8|"), Reject),
+        (execution_report("FIXT.1.1", "39=1|150=F|"), Fill),
+        (execution_report("FIX.4.2", "20=0|150=1|39=1|"), Fill),
+        (execution_report("FIX.4.2", "20=0|150=2|39=2|"), Fill),
+        (execution_report("FIX.4.0", "20=0|39=1|"), Fill),
+        (execution_report("FIX.4.0", "20=0|39=2|"), Fill),
+        (execution_report("FIX.4.4", &format!("{}150=F|39=1|", decoy(354, 355))), Fill),
+        (execution_report("FIX.4.4", &format!("58={long}|150=F|39=1|")), Fill),
+        (execution_report("FIX.4.4", "150=8|39=8|58=no|"), Reject),
+        (execution_report("FIX.4.0", "20=0|39=8|"), Reject),
         (text("3", "45=2|58=no|"), Reject),
         (text("9", "37=O-1|11=C-1|41=R-1|39=0|434=1|"), Reject),
         (reject(), Reject),
-        (text("j", &format!("{}45=2|372=8|380=0|", fake(354, 355))), Reject),
-        (report("FIX.4.4", "150=0|39=0|"), Other),
-        (report("FIX.4.4", "150=4|39=4|"), Other),
+        (text("j", &format!("{}45=2|372=8|380=0|", decoy(354, 355))), Reject),
+        (execution_report("FIX.4.4", "150=0|39=0|"), Other),
+        (execution_report("FIX.4.4", "150=4|39=4|"), Other),
         // The order is restated, or its status was requested: the fill was reported before.
-        (report("FIX.4.4", "150=D|39=1|"), Other),
-        (report("FIX.4.4", "150=I|39=2|"), Other),
-        (report("FIX.4.4", &format!("150=0|{}39=0|", fake(354, 355))), Other),
-        (report("FIX.4.4", &format!("{}150=0|39=0|", fake(95, 96))), Other),
-        (report("FIX.4.4", "58=150=F|1150=F|150=0|39=0|"), Other),
+        (execution_report("FIX.4.4", "150=D|39=1|"), Other),
+        (execution_report("FIX.4.4", "150=I|39=2|"), Other),
+        (execution_report("FIX.4.4", &format!("150=0|{}39=0|", decoy(354, 355))), Other),
+        (execution_report("FIX.4.4", &format!("{}150=0|39=0|", decoy(95, 96))), Other),
+        (execution_report("FIX.4.4", "58=150=F|1150=F|150=0|39=0|"), Other),
         (text("AE", "571=T-1|150=F|39=2|"), Other),
-        (text("W", &format!("55=IBM|{}", fake(95, 96))), Other),
+        (text("W", &format!("55=IBM|{}", decoy(95, 96))), Other),
         (text("0", ""), Other),
         (text("1", "112=150=F|"), Other),
         (text("A", "98=0|108=30|"), Other),
@@ -74,19 +74,19 @@ pub fn kinds() -> Vec<(Vec<u8>, InboundClass)> {
 }
 
 /// Random messages, and the number of fills, rejects and others among them.
-pub fn any(rng: &mut Rng, count: usize) -> (Vec<u8>, [u64; 3]) {
-    let kinds = kinds();
+pub fn random_inbound(rng: &mut Rng, count: usize) -> (Vec<u8>, [u64; 3]) {
+    let samples = inbound_samples();
     let (mut bytes, mut counts) = (Vec::new(), [0; 3]);
     for _ in 0..count {
-        let (message, class) = &kinds[rng.below(kinds.len() as u64) as usize];
+        let (message, class) = &samples[rng.below(samples.len() as u64) as usize];
         bytes.extend_from_slice(message);
-        counts[position(*class)] += 1;
+        counts[class_index(*class)] += 1;
     }
     (bytes, counts)
 }
 
 /// Index of a class in such counts.
-pub fn position(class: InboundClass) -> usize {
+pub fn class_index(class: InboundClass) -> usize {
     class as usize - InboundClass::Fill as usize
 }
 
@@ -121,39 +121,39 @@ impl ConnectionPair {
     }
 
     /// Sends these parts from the venue, each by a write of its own, and reads them at the trading host.
-    pub fn report(&mut self, parts: &[&[u8]]) {
-        pass(&mut self.venue, &mut self.firm, parts);
+    pub fn venue_sends(&mut self, parts: &[&[u8]]) {
+        transfer(&mut self.venue, &mut self.firm, parts);
     }
 
     /// Sends bytes from the trading host, and reads them at the venue.
-    pub fn send(&mut self, bytes: &[u8]) {
-        pass(&mut self.firm, &mut self.venue, &[bytes]);
+    pub fn firm_sends(&mut self, bytes: &[u8]) {
+        transfer(&mut self.firm, &mut self.venue, &[bytes]);
     }
 
     /// Sends parts in both directions at the same time.
-    pub fn exchange(&mut self, out: &[&[u8]], inward: &[&[u8]]) {
+    pub fn exchange(&mut self, outbound: &[&[u8]], inbound: &[&[u8]]) {
         let clone = |stream: &TcpStream| stream.try_clone().expect("another handle");
         let (mut firm, mut venue) = (clone(&self.firm), clone(&self.venue));
         scope(|threads| {
-            threads.spawn(|| pass(&mut firm, &mut venue, out));
-            self.report(inward);
+            threads.spawn(|| transfer(&mut firm, &mut venue, outbound));
+            self.venue_sends(inbound);
         });
     }
 }
 
 /// Sends parts from one end, and reads them at the other.
-fn pass(from: &mut TcpStream, to: &mut TcpStream, parts: &[&[u8]]) {
+fn transfer(from: &mut TcpStream, to: &mut TcpStream, parts: &[&[u8]]) {
     let whole = parts.concat();
-    let mut came = vec![0; whole.len()];
+    let mut received = vec![0; whole.len()];
     scope(|threads| {
         threads.spawn(|| parts.iter().for_each(|part| from.write_all(part).expect("sending")));
-        to.read_exact(&mut came).expect("all of it comes");
+        to.read_exact(&mut received).expect("all of it comes");
     });
-    assert!(came == whole, "what comes is what was sent");
+    assert!(received == whole, "what comes is what was sent");
 }
 
 /// Cuts bytes at random into small parts, some of them up to `most` bytes long.
-pub fn cut<'a>(rng: &mut Rng, mut bytes: &'a [u8], most: u64) -> Vec<&'a [u8]> {
+pub fn random_segments<'a>(rng: &mut Rng, mut bytes: &'a [u8], most: u64) -> Vec<&'a [u8]> {
     let mut parts = Vec::new();
     while !bytes.is_empty() {
         let most = if rng.below(4) == 0 { most } else { 300 };

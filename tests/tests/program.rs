@@ -214,7 +214,7 @@ impl Sender {
 }
 
 /// A scope without fields that depend on the clock or on the layout of its rings.
-fn timeless(scope: &Scope) -> Scope {
+fn without_times(scope: &Scope) -> Scope {
     let mut scope = *scope;
     scope.trip.at_ns = 0;
     scope.switch.raised_ns = 0;
@@ -232,8 +232,8 @@ fn timeless(scope: &Scope) -> Scope {
 fn compare(breaker: &Breaker, model: &Model, case: usize) {
     for number in 0..SCOPES {
         let index: ScopeIndex = breaker.names().scope(number).expect("the scope");
-        let found = timeless(&breaker.scope(index).expect("reading it"));
-        let expected = timeless(&model.scope(number));
+        let found = without_times(&breaker.scope(index).expect("reading it"));
+        let expected = without_times(&model.scope(number));
         assert_eq!(found, expected, "scope {number} after case {case}");
     }
     assert_eq!(breaker.counters().expect("counters"), model.counters, "counters after case {case}");
@@ -261,12 +261,12 @@ fn compare(breaker: &Breaker, model: &Model, case: usize) {
 }
 
 /// The loaded program.
-enum Decides {
+enum Program {
     Egress(SchedClassifier),
     Inline(Xdp),
 }
 
-impl Decides {
+impl Program {
     fn open(mode: &str) -> Self {
         let pin = Testbed::root().program();
         match mode {
@@ -304,13 +304,13 @@ fn kernel_and_decide_agree_on_thousands_of_random_packets() {
 
 fn agree(rng: &mut Rng, model: &mut Model, mode: &str) {
     let breaker = Breaker::open(&Testbed::root()).expect("opening it");
-    let decides = Decides::open(mode);
+    let program = Program::open(mode);
     let reads = SchedClassifier::from_pin(Testbed::root().inbound_program()).expect("opening the program");
     let mut senders: Vec<_> = (0..8).map(Sender::new).collect();
     let mut settled = false;
     for case in 0..cases() {
         if rng.below(60) == 0 {
-            throw(rng, &breaker, model);
+            switch_at_random(rng, &breaker, model);
         }
         model.clock += 1;
         let sender = &mut senders[rng.below(8) as usize];
@@ -334,7 +334,7 @@ fn agree(rng: &mut Rng, model: &mut Model, mode: &str) {
             let frame = Frame::new(from, to, seq, &payload).with_flags(flags);
             let withheld =
                 expected.map_or_else(|reason| reason == reason::FOREIGN, |verdict| verdict.withheld());
-            assert_eq!(decides.withholds(&frame.bytes()), withheld, "case {case}: {segment:?} {expected:?}");
+            assert_eq!(program.withholds(&frame.bytes()), withheld, "case {case}: {segment:?} {expected:?}");
             // TCP goes back to the gap sooner or later.
             if expected == Ok(Verdict::Ahead) && rng.below(3) != 0 {
                 sender.seq = before;
@@ -363,7 +363,7 @@ fn agree(rng: &mut Rng, model: &mut Model, mode: &str) {
 }
 
 /// Trips or resets a random scope, in the kernel and in the model.
-fn throw(rng: &mut Rng, breaker: &Breaker, model: &mut Model) {
+fn switch_at_random(rng: &mut Rng, breaker: &Breaker, model: &mut Model) {
     let number = rng.below(SCOPES.into()) as u32;
     let index = breaker.names().scope(number).expect("the scope");
     model.clock += 1;

@@ -8,12 +8,10 @@ use std::time::{Duration, Instant};
 
 use aya::sys::{Stats, enable_stats};
 use breaker_tests::many_sessions::{ManySessions, policy};
-use breaker_tests::receiver::Receiver;
 use breaker_tests::require_root;
 use breaker_tests::rng::Rng;
 use breaker_tests::slowness;
 use breaker_tests::testbed::Testbed;
-use breaker_user::testbed::TwoHosts;
 use rustix::process::{Pid, Signal, kill_process};
 
 const SESSIONS: usize = 1_000;
@@ -177,11 +175,11 @@ fn what_cannot_be_read_takes_no_time_to_speak_of() {
     const SENDS: usize = 400;
     const BYTES: usize = 1 << 16;
     let testbed = Testbed::load("[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n");
-    let receiver = Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(9001));
+    let receiver = testbed.listen(9001);
     for (what, bytes) in
         [("noise", vec![0xfe; BYTES]), ("beginnings", b"8=FIX.4.4\x019=5\x01".repeat(BYTES / 14))]
     {
-        let mut line = receiver.connect(&testbed.network.firm);
+        let mut line = receiver.connect(&testbed);
         let _stats = enable_stats(Stats::RunTime).expect("the kernel's own count");
         let taken = || {
             let program = testbed.with_breaker(|breaker| breaker.program().expect("the program"));

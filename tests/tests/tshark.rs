@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -154,7 +154,7 @@ fn converse(testbed: &Testbed, venue: IpAddr, cuts: Cuts, seed: u64) -> Counts {
     let (bytes, counts) = mixed(cuts.messages, &mut rng);
     let to = SocketAddr::new(venue, 9001);
     let listener = testbed.network.venue.run(|| TcpListener::bind(to)).expect("listening");
-    let mut stream = testbed.on_host(|| TcpStream::connect(to)).expect("connecting");
+    let mut stream = testbed.connect_to(to);
     stream.set_nodelay(cuts.nodelay).expect("the option");
     let reader = std::thread::spawn(move || {
         let mut came = Vec::new();

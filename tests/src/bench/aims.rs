@@ -20,9 +20,9 @@ enum Bound {
     Most(f64),
     Least(f64),
     /// No bound: the figure is shown without a verdict.
-    NoBound,
+    Unbounded,
 }
-use Bound::{Least, Most, NoBound};
+use Bound::{Least, Most, Unbounded};
 
 const fn first(
     what: &'static str,
@@ -83,7 +83,7 @@ const AIMS: &[Aim] = &[
     first("64 KB a send, every order counted", Least(0.6), OF_NOTHING, |of| {
         against(of, "throughput", "64 KB a send")
     }),
-    first("new segments of an order each through XDP, one core", NoBound, ("million a second", 1), |of| {
+    first("new segments of an order each through XDP, one core", Unbounded, ("million a second", 1), |of| {
         Some(1e3 / of.row("inline", "breaker: new segments")?.median())
     }),
     aim("the switch's write alone, to the last order byte, p50", Most(0.05), ("ms", 3), |of| {
@@ -141,7 +141,7 @@ impl Aim {
         let (wanted, is_met) = match self.bound {
             Most(most) => (format!("at most {most} {unit}"), found.map(|found| found <= most)),
             Least(least) => (format!("at least {least} {unit}"), found.map(|found| found >= least)),
-            NoBound => (String::new(), None),
+            Unbounded => (String::new(), None),
         };
         let met = is_met.map_or("", |is_met| if is_met { "met" } else { "**not met**" });
         format!(
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(line(Most(5.0), Some(5.0)), "| a | at most 5 ns | 5 ns | met |\n");
         assert_eq!(line(Most(5.0), Some(5.1)), "| a | at most 5 ns | 5 ns | **not met** |\n");
         assert_eq!(line(Least(0.97), Some(0.9)), "| a | at least 0.97 ns | 1 ns | **not met** |\n");
-        assert_eq!(line(NoBound, Some(7.0)), "| a |  | 7 ns |  |\n");
+        assert_eq!(line(Unbounded, Some(7.0)), "| a |  | 7 ns |  |\n");
         assert_eq!(line(Most(5.0), None), "| a | at most 5 ns | not measured |  |\n");
     }
 

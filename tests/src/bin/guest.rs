@@ -5,7 +5,7 @@
 use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use aya::programs::Program;
 use aya::{EbpfLoader, VerifierLogLevel};
 use breaker_tests::frame::order;
 use breaker_tests::instructions;
-use breaker_tests::receiver::{End, Receiver};
+use breaker_tests::receiver::End;
 use breaker_tests::testbed::Testbed;
 use breaker_user::kernel::load;
 use breaker_user::testbed::TwoHosts;
@@ -120,9 +120,8 @@ fn survives_its_loader() -> Result<Value> {
     for promise in ["attached", "first", "pinned"] {
         ensure!(interface[promise] == true, "after the loader's end: not {promise}: {interface}");
     }
-    let venue = SocketAddr::new(TwoHosts::VENUE, 9001);
-    let receiver = Receiver::listen(&testbed.network.venue, venue);
-    let mut stream = testbed.on_host(|| TcpStream::connect(venue))?;
+    let receiver = testbed.listen(9001);
+    let mut stream = testbed.on_host(|| TcpStream::connect(TwoHosts::venue_socket(9001)))?;
     stream.write_all(&order(1))?;
     receiver.wait("the order", |all| all[0].complete("D") == 1);
     cli(&testbed, &["trip", "session/x1", "--reason", "test"])?;
@@ -132,7 +131,8 @@ fn survives_its_loader() -> Result<Value> {
     cli(&testbed, &["reset", "session/x1", "--reason", "test", "--force"])?;
     cli(&testbed, &["unload"])?;
     ensure!(!testbed.on_host(|| Testbed::root().exists()), "an unload left something");
-    let mut fresh = testbed.on_host(|| TcpStream::connect_timeout(&venue, Duration::from_secs(5)))?;
+    let mut fresh = testbed
+        .on_host(|| TcpStream::connect_timeout(&TwoHosts::venue_socket(9001), Duration::from_secs(5)))?;
     fresh.write_all(&order(3))?;
     receiver.wait("an order after the unload", |all| all.len() == 2 && all[1].complete("D") == 1);
     println!("survived its loader");

@@ -2,16 +2,13 @@
 
 use breaker_tests::cli::{self, CliOutput, breaker};
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
 use breaker_tests::frame::order;
-use breaker_tests::receiver::Receiver;
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
-use breaker_user::testbed::TwoHosts;
 use serde_json::{Value, json};
 
 use super::POLICY;
@@ -146,9 +143,8 @@ fn a_connection_that_cannot_be_followed_is_told_of_and_so_is_that_it_can_again()
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     testbed.load_cli();
-    let venue = SocketAddr::new(TwoHosts::VENUE, 9002);
-    let receiver = Receiver::listen(&testbed.network.venue, venue);
-    let mut stream = testbed.on_host(|| TcpStream::connect(venue)).expect("connecting");
+    let receiver = testbed.listen(9002);
+    let mut stream = testbed.connect(9002);
     for bytes in [order(1), vec![b'?'; 300], order(2)] {
         stream.write_all(&bytes).expect("sending");
         sleep(Duration::from_millis(20));

@@ -2,15 +2,14 @@
 //! root.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
 use std::thread::sleep;
 use std::time::Duration;
 
 use breaker_tests::frame::order;
-use breaker_tests::receiver::{End, Receiver};
+use breaker_tests::receiver::End;
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
-use breaker_user::testbed::{TwoHosts, veth};
+use breaker_user::testbed::veth;
 
 use super::POLICY;
 
@@ -50,9 +49,8 @@ fn as_a_filter_of_clsact_it_enforces_with_no_process() {
     require_root!();
     let testbed = with("clsact");
     testbed.load_cli();
-    let venue = SocketAddr::new(TwoHosts::VENUE, 9001);
-    let receiver = Receiver::listen(&testbed.network.venue, venue);
-    let mut stream = testbed.on_host(|| TcpStream::connect(venue)).expect("connecting");
+    let receiver = testbed.listen(9001);
+    let mut stream = testbed.connect(9001);
     for id in 1..=20 {
         // The sixth write may find the connection reset.
         let _ = stream.write_all(&order(id));
@@ -68,7 +66,7 @@ fn as_a_filter_of_clsact_it_enforces_with_no_process() {
     );
     sleep(Duration::from_millis(2100));
     testbed.reset("session/x1");
-    let mut fresh = testbed.on_host(|| TcpStream::connect(venue)).expect("connecting");
+    let mut fresh = testbed.connect(9001);
     fresh.write_all(&order(1)).expect("sending");
     receiver.wait("the order of the new connection", |all| all.len() == 2 && all[1].complete("D") == 1);
 }

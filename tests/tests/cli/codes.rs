@@ -2,16 +2,14 @@
 
 use breaker_tests::cli::scope;
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
 use std::thread::sleep;
 use std::time::Duration;
 
 use aya::programs::links::PinnedLink;
 use breaker_tests::frame::order;
-use breaker_tests::receiver::{End, Receiver};
+use breaker_tests::receiver::End;
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
-use breaker_user::testbed::TwoHosts;
 
 use super::POLICY;
 
@@ -99,9 +97,8 @@ fn what_is_not_tripped_is_not_reset() {
 fn a_reset_is_refused_while_its_sender_has_not_stopped_and_a_long_window_is_no_dead_end() {
     require_root!();
     let testbed = Testbed::load(POLICY);
-    let venue = SocketAddr::new(TwoHosts::VENUE, 9001);
-    let receiver = Receiver::listen(&testbed.network.venue, venue);
-    let mut stream = testbed.on_host(|| TcpStream::connect(venue)).expect("connecting");
+    let receiver = testbed.listen(9001);
+    let mut stream = testbed.connect(9001);
     for id in 1..=6 {
         // The last write may find the connection reset.
         let _ = stream.write_all(&order(id));
@@ -132,7 +129,7 @@ fn a_reset_is_refused_while_its_sender_has_not_stopped_and_a_long_window_is_no_d
     let day =
         testbed.write_config("day.toml", &text.replace("max = 5, per = \"2s\"", "max = 5, per = \"24h\""));
     testbed.cli(&format!("reload --config {}", day.display())).expect_exit(0);
-    let mut stream = testbed.on_host(|| TcpStream::connect(venue)).expect("connecting");
+    let mut stream = testbed.connect(9001);
     for id in 1..=6 {
         let _ = stream.write_all(&order(id));
         sleep(Duration::from_millis(1));

@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use breaker_tests::frame::order;
-use breaker_tests::receiver::{End, Receiver};
+use breaker_tests::receiver::End;
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 use breaker_user::testbed::{Namespace, TwoHosts, veth};
@@ -48,9 +48,8 @@ fn a_session_that_is_routed_past_the_hook_is_told_by_each_verb() {
     assert_eq!(status["enforced"]["ok"], false);
     testbed.switch("trip", "session/x1").expect_exit(8).expect_stderr(found);
     // Sockets show the problem too, whatever the routing tables say.
-    let venue = SocketAddr::new(TwoHosts::VENUE, 9001);
-    let receiver = Receiver::listen(&testbed.network.venue, venue);
-    let mut stream = testbed.on_host(|| TcpStream::connect(venue)).expect("connecting");
+    let receiver = testbed.listen(9001);
+    let mut stream = testbed.connect(9001);
     std::thread::sleep(Duration::from_millis(700));
     stream.write_all(&order(1)).expect("sending");
     receiver.wait("the order", |all| all[0].complete("D") == 1);
@@ -156,7 +155,7 @@ fn a_device_whose_packets_begin_with_ip_is_enforced() {
     carry(venue, firm);
     let session = "[[session]]\nname = \"x1\"\nremote = \"10.8.0.2:9001\"\nlimits = [{ class = \"order\", max = 5, per = \"1h\" }]\n";
     let at: SocketAddr = "10.8.0.2:9001".parse().expect("an address");
-    let receiver = Receiver::listen(&testbed.network.venue, at);
+    let receiver = testbed.listen_at(at);
     for (turn, (name, hook)) in [("tcx", "auto"), ("clsact", "clsact")].into_iter().enumerate() {
         let file = on(
             &testbed,
@@ -165,7 +164,7 @@ fn a_device_whose_packets_begin_with_ip_is_enforced() {
         );
         testbed.cli(&format!("load --config {file}")).expect_exit(0);
         assert_eq!(testbed.cli("status --json").expect_exit(0).json()["interfaces"][0]["hook"], name);
-        let mut stream = testbed.on_host(|| TcpStream::connect(at)).expect("connecting");
+        let mut stream = testbed.connect_to(at);
         for id in 1..=10 {
             // The sixth write may find the connection reset.
             let _ = stream.write_all(&order(id));
@@ -215,9 +214,8 @@ fn on_a_veth_the_stack_runs_xdp_and_a_busy_hook_is_named() {
 fn another_network_namespace_judges_and_switches_as_the_one_of_the_load() {
     require_root!();
     let testbed = Testbed::load(POLICY);
-    let venue = SocketAddr::new(TwoHosts::VENUE, 9001);
-    let receiver = Receiver::listen(&testbed.network.venue, venue);
-    let _idle = testbed.on_host(|| TcpStream::connect(venue)).expect("connecting");
+    let receiver = testbed.listen(9001);
+    let _idle = testbed.connect(9001);
     receiver.wait("the connection", |all| all.len() == 1);
     let elsewhere = |words: &str| {
         let line = format!("unshare --net {} {words}", breaker_tests::cli::binary().display());
@@ -238,9 +236,8 @@ fn another_network_namespace_judges_and_switches_as_the_one_of_the_load() {
 fn a_reset_ends_the_connections_that_it_fences() {
     require_root!();
     let testbed = Testbed::load(POLICY);
-    let venue = SocketAddr::new(TwoHosts::VENUE, 9002);
-    let receiver = Receiver::listen(&testbed.network.venue, venue);
-    let _idle = testbed.on_host(|| TcpStream::connect(venue)).expect("connecting");
+    let receiver = testbed.listen(9002);
+    let _idle = testbed.connect(9002);
     receiver.wait("the connection", |all| all.len() == 1);
     // A trip by the kernel does not end idle connections.
     testbed.with_breaker(|breaker| {
@@ -250,7 +247,7 @@ fn a_reset_ends_the_connections_that_it_fences() {
     let output = testbed.switch("reset", "group/desk").expect_exit(0);
     assert!(output.stdout.contains("connections ended: 1"), "{output:?}");
     receiver.wait("the reset", |all| all[0].end == End::Reset);
-    let mut fresh = testbed.on_host(|| TcpStream::connect(venue)).expect("connecting");
+    let mut fresh = testbed.connect(9002);
     fresh.write_all(&order(1)).expect("sending");
     receiver.wait("the order of the new connection", |all| all.len() == 2 && all[1].complete("D") == 1);
 }
@@ -274,9 +271,8 @@ fn a_trip_ends_an_idle_connection_of_a_container() {
         "ip address add 172.17.0.2/24 dev eth0; ip link set eth0 up; ip route add default via 172.17.0.1",
     );
     in_namespace(&testbed.network.venue, "ip route add 172.17.0.0/24 via 10.9.0.1");
-    let venue = SocketAddr::new(TwoHosts::VENUE, 9001);
-    let receiver = Receiver::listen(&testbed.network.venue, venue);
-    let mut idle = container.run(|| TcpStream::connect(venue)).expect("connecting");
+    let receiver = testbed.listen(9001);
+    let mut idle = container.run(|| TcpStream::connect(TwoHosts::venue_socket(9001))).expect("connecting");
     idle.write_all(&order(1)).expect("sending");
     receiver.wait("the order", |all| all[0].complete("D") == 1);
     // A namespace is found by a process in it; a thread of this process does not count.

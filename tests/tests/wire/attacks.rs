@@ -28,7 +28,7 @@ const NOBODY: u32 = 65_534;
 fn testbed(host: &str, keys: &str) -> (Testbed, Receiver) {
     let testbed =
         Testbed::load(&format!("{host}\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n{keys}"));
-    let receiver = Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(9001));
+    let receiver = testbed.listen(9001);
     (testbed, receiver)
 }
 
@@ -44,7 +44,7 @@ fn orders(receiver: &Receiver) -> usize {
 }
 
 /// Connects from the trading host by another account, sends bytes, and closes.
-fn another_sends(testbed: &Testbed, port: u16, bytes: &str) {
+fn send_as_another_account(testbed: &Testbed, port: u16, bytes: &str) {
     let script = format!("exec 3<>/dev/tcp/10.9.0.2/{port} && printf '{bytes}' >&3; sleep 0.1");
     let ran = testbed.on_host(|| Command::new("bash").args(["-c", &script]).uid(NOBODY).gid(NOBODY).output());
     let ran = ran.expect("running bash");
@@ -59,7 +59,7 @@ fn a_second_syn_from_the_same_addresses_takes_nothing_over() {
         if tripped {
             testbed.trip("session/x1");
         }
-        let mut line = receiver.connect(&testbed.network.firm);
+        let mut line = receiver.connect(&testbed);
         let from = line.stream.local_addr().expect("an address");
         for offset in [1 << 20, 1 << 30, u32::MAX / 2 + 9] {
             // The frame is as of a second socket with the same four addresses, which Linux allows an account
@@ -88,7 +88,7 @@ fn urgent_data_hides_nothing() {
         if tripped {
             testbed.trip("session/x1");
         }
-        let mut line = receiver.connect(&testbed.network.firm);
+        let mut line = receiver.connect(&testbed);
         // One more digit of BodyLength, which the venue never receives, makes the orders look like the body
         // of the message.
         line.try_send(&heartbeat[..digits]);
@@ -113,7 +113,7 @@ struct Pages {
 }
 
 impl Pages {
-    fn of(bytes: &[u8]) -> Self {
+    fn new(bytes: &[u8]) -> Self {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(bytes).expect("writing");
         let (length, rights) = (bytes.len(), libc::PROT_READ | libc::PROT_WRITE);
@@ -126,7 +126,7 @@ impl Pages {
     }
 
     /// Overwrites the pages.
-    fn change(&self, bytes: &[u8]) {
+    fn overwrite(&self, bytes: &[u8]) {
         assert_eq!(bytes.len(), self.length);
         // SAFETY: a mapping of that length, which nothing else of this process reads.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.memory, self.length) };
@@ -156,8 +156,8 @@ fn pages_that_are_changed_after_they_were_sent_carry_no_orders() {
             ];
             assert!(Command::new("tc").args(slow).status().expect("running tc").success());
         });
-        let line = receiver.connect(&testbed.network.firm);
-        let pages = Pages::of(harmless.as_bytes());
+        let line = receiver.connect(&testbed);
+        let pages = Pages::new(harmless.as_bytes());
         let mut at = 0;
         // SAFETY: a plain system call with descriptors that are open.
         let sent = unsafe {
@@ -165,7 +165,7 @@ fn pages_that_are_changed_after_they_were_sent_carry_no_orders() {
         };
         assert!(sent > 0 || tripped, "sending it: {}", std::io::Error::last_os_error());
         sleep(Duration::from_millis(50));
-        pages.change(&orders_to_be);
+        pages.overwrite(&orders_to_be);
         sleep(3 * QUIET);
         assert_eq!(orders(&receiver), 0, "tripped: {tripped}");
         let counters = testbed.counters(1);
@@ -174,7 +174,7 @@ fn pages_that_are_changed_after_they_were_sent_carry_no_orders() {
 }
 
 /// A Multipath TCP socket (RFC 8684).
-fn multipath() -> OwnedFd {
+fn multipath_socket() -> OwnedFd {
     const MPTCP: u32 = 262;
     let protocol = Protocol::from_raw(MPTCP.try_into().expect("a number"));
     socket(AddressFamily::INET, SocketType::STREAM, Some(protocol)).expect("a Multipath TCP socket")
@@ -200,14 +200,14 @@ fn a_further_path_of_multipath_tcp_carries_nothing_past_a_reset() {
         testbed.on_host(|| ip("addr add 10.9.0.11/24 dev eth1"));
         let at = SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, 2), 9001);
         let listener = testbed.network.venue.run(|| {
-            let socket = multipath();
+            let socket = multipath_socket();
             bind(&socket, &at)
                 .and_then(|()| listen(&socket, 8))
                 .map(|()| TcpListener::from(socket))
                 .expect("listening")
         });
         let mut firm = testbed.on_host(|| {
-            let socket = multipath();
+            let socket = multipath_socket();
             connect(&socket, &at).map(|()| TcpStream::from(socket)).expect("connecting")
         });
         let (mut venue, _) = listener.accept().expect("accepting");
@@ -237,13 +237,13 @@ fn a_further_path_of_multipath_tcp_carries_nothing_past_a_reset() {
 fn what_another_account_sends_is_not_the_sessions_of_a_user() {
     require_root!();
     let (testbed, receiver) = testbed("", &format!("user = \"root\"\non_desync = \"trip\"\n{FIVE}"));
-    let mut line = receiver.connect(&testbed.network.firm);
+    let mut line = receiver.connect(&testbed);
     line.send_and_wait(&order(1));
     // A port check, noise, and orders of another application.
-    another_sends(&testbed, 9001, "\\n");
-    another_sends(&testbed, 9001, &"x".repeat(300));
+    send_as_another_account(&testbed, 9001, "\\n");
+    send_as_another_account(&testbed, 9001, &"x".repeat(300));
     let text = String::from_utf8(order(7)).expect("text").replace('\x01', "\\001");
-    another_sends(&testbed, 9001, &text.repeat(9));
+    send_as_another_account(&testbed, 9001, &text.repeat(9));
     for id in 2..=5 {
         line.send_and_wait(&order(id));
     }
@@ -258,11 +258,11 @@ fn what_another_account_sends_is_not_the_sessions_of_a_user() {
 fn undeclared_orders_of_another_account_do_not_trip_the_host() {
     require_root!();
     let (testbed, receiver) = testbed("limits = [{ class = \"order\", max = 20, per = \"1s\" }]", "");
-    let other = Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(7777));
-    let mut line = receiver.connect(&testbed.network.firm);
+    let other = testbed.listen(7777);
+    let mut line = receiver.connect(&testbed);
     line.send_and_wait(&order(1));
     let text = String::from_utf8(order(7)).expect("text").replace('\x01', "\\001");
-    another_sends(&testbed, 7777, &text.repeat(60));
+    send_as_another_account(&testbed, 7777, &text.repeat(60));
     other.wait("their orders", |all| all[0].complete("D") == 60);
     line.send_and_wait(&order(2));
     assert_eq!(testbed.cli("status").exit_code, Some(0));
@@ -272,22 +272,22 @@ fn undeclared_orders_of_another_account_do_not_trip_the_host() {
 fn nothing_takes_a_place_from_a_live_connection() {
     require_root!();
     let (testbed, receiver) = testbed("connections = 64", "");
-    let other = Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(7777));
-    let mut first = receiver.connect(&testbed.network.firm);
+    let other = testbed.listen(7777);
+    let mut first = receiver.connect(&testbed);
     first.send_and_wait(&order(1));
     // Short connections with a FIX message to another port, short ones to the session itself, and unanswered
     // attempts.
     for _ in 0..100 {
-        let mut line = other.connect(&testbed.network.firm);
+        let mut line = other.connect(&testbed);
         line.send_and_wait(&message("FIX.4.4", "0", b""));
-        let mut line = receiver.connect(&testbed.network.firm);
+        let mut line = receiver.connect(&testbed);
         line.send_and_wait(&order(2));
     }
     let from = |port| SocketAddr::new(TwoHosts::FIRM, port);
     let syns = (20_000..20_300)
         .map(|port| Frame::new(from(port), TwoHosts::venue_socket(9001), 1, b"").with_flags(SYN).bytes());
     testbed.inject_frames(&syns.collect::<Vec<_>>());
-    let mut fresh = receiver.connect(&testbed.network.firm);
+    let mut fresh = receiver.connect(&testbed);
     for id in 0..10 {
         fresh.send_and_wait(&order(id));
         first.send_and_wait(&order(id));
@@ -323,7 +323,7 @@ fn a_connection_that_the_peer_opens_is_nobodys() {
 }
 
 /// A frame with headers between its hardware addresses and its IP header.
-fn behind(frame: &Frame, headers: &[u8], ethertype: u16) -> Vec<u8> {
+fn with_headers(frame: &Frame, headers: &[u8], ethertype: u16) -> Vec<u8> {
     let bytes = frame.bytes();
     [&bytes[..12], headers, &ethertype.to_be_bytes(), &bytes[14..]].concat()
 }
@@ -345,11 +345,12 @@ fn frames_of_other_kinds_are_read_or_counted_as_unseen() {
         [&plain[..12], &[0x88, 0x64, 0x11, 0, 0, 1], &length.to_be_bytes(), &[0, 0x21], &plain[14..]].concat()
     };
     let read = [
-        ("three VLAN tags", behind(&order, &[0x88, 0xa8, 0, 1, 0x81, 0, 0, 2, 0x81, 0, 0, 3], 0x0800)),
-        ("the tag 0x9100", behind(&order, &[0x91, 0, 0, 1, 0x81, 0, 0, 2], 0x0800)),
+        ("three VLAN tags", with_headers(&order, &[0x88, 0xa8, 0, 1, 0x81, 0, 0, 2, 0x81, 0, 0, 3], 0x0800)),
+        ("the tag 0x9100", with_headers(&order, &[0x91, 0, 0, 1, 0x81, 0, 0, 2], 0x0800)),
         (
             "two MPLS labels",
-            [&behind(&order, &[], 0x8847)[..14], &[0, 1, 0x10, 64, 0, 2, 0x11, 64], &plain[14..]].concat(),
+            [&with_headers(&order, &[], 0x8847)[..14], &[0, 1, 0x10, 64, 0, 2, 0x11, 64], &plain[14..]]
+                .concat(),
         ),
         ("PPPoE", ppp),
         ("a header alone in the first fragment", order.fragments(24)[0].clone()),
@@ -367,10 +368,11 @@ fn frames_of_other_kinds_are_read_or_counted_as_unseen() {
     let mut vxlan = other(&plain, 17);
     vxlan[36..38].copy_from_slice(&4789u16.to_be_bytes());
     let unread = [
-        (unseen::VLAN, behind(&order, &[0x81, 0, 0, 1].repeat(7), 0x0800)),
+        (unseen::VLAN, with_headers(&order, &[0x81, 0, 0, 1].repeat(7), 0x0800)),
         (
             unseen::MPLS,
-            [&behind(&order, &[], 0x8847)[..14], &[0, 1, 0x10, 64].repeat(7)[..], &plain[14..]].concat(),
+            [&with_headers(&order, &[], 0x8847)[..14], &[0, 1, 0x10, 64].repeat(7)[..], &plain[14..]]
+                .concat(),
         ),
         (unseen::IP_IN_IP, other(&plain, 4)),
         (unseen::GRE, other(&plain, 47)),
@@ -401,7 +403,7 @@ fn tcp_behind_more_extension_headers_than_are_read_does_not_reach_a_session() {
     let hook = PacketSocket::send_only(&testbed.network.firm, TwoHosts::INTERFACE);
     let to = |address: &str| SocketAddr::new(address.parse().expect("an address"), 9001);
     let from = SocketAddr::new(TwoHosts::FIRM_V6, 40_000);
-    let behind = |to: SocketAddr, headers: usize| {
+    let with_options = |to: SocketAddr, headers: usize| {
         let bytes = Frame::new(from, to, 1_000, &order(1)).bytes();
         let next = |n: usize| if n + 1 == headers { 6 } else { 60 };
         let options: Vec<u8> = (0..headers).flat_map(|n| [next(n), 0, 1, 4, 0, 0, 0, 0]).collect();
@@ -412,9 +414,9 @@ fn tcp_behind_more_extension_headers_than_are_read_does_not_reach_a_session() {
         [&bytes[..14], &ip, &options, &bytes[54..]].concat()
     };
     for headers in [0, 1, 5, 12, 13, 30] {
-        assert!(!hook.send(&behind(to("fd09::2"), headers)), "{headers} headers pass");
+        assert!(!hook.send(&with_options(to("fd09::2"), headers)), "{headers} headers pass");
         assert!(
-            hook.send(&behind(to("fd09::3"), headers)),
+            hook.send(&with_options(to("fd09::3"), headers)),
             "{headers} headers to another address are withheld"
         );
     }

@@ -8,7 +8,6 @@ use breaker_tests::frame::{message, order};
 use breaker_tests::receiver::{Receiver, TcpConnection};
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
-use breaker_user::testbed::TwoHosts;
 
 const LIMIT: usize = 50;
 
@@ -19,7 +18,7 @@ fn testbed(keys: &str) -> (Testbed, Receiver) {
     let limit = format!("limits = [{{ class = \"order\", max = {LIMIT}, per = \"total\" }}]");
     let testbed =
         Testbed::load(&format!("[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n{limit}\n{keys}"));
-    let receiver = Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(9001));
+    let receiver = testbed.listen(9001);
     (testbed, receiver)
 }
 
@@ -41,7 +40,7 @@ fn replaced(message: &[u8], from: &str, to: &str) -> Vec<u8> {
 }
 
 /// Messages as altered by engines, proxies and faults.
-fn kinds() -> Vec<(&'static str, Vec<u8>)> {
+fn altered_messages() -> Vec<(&'static str, Vec<u8>)> {
     let one = order(2);
     let swapped = replaced(&one, "\x0135=D\x0149=FIRM", "\x0149=FIRM\x0135=D");
     vec![
@@ -66,11 +65,11 @@ fn kinds() -> Vec<(&'static str, Vec<u8>)> {
 fn nothing_hides_behind_what_cannot_be_read() {
     require_root!();
     let orders: Vec<_> = (10..310).map(order).collect();
-    for (what, bad) in kinds() {
+    for (what, bad) in altered_messages() {
         // In one write; then with each following order in a segment of its own.
         for whole in [true, false] {
             let (testbed, receiver) = testbed("");
-            let mut line = receiver.connect(&testbed.network.firm);
+            let mut line = receiver.connect(&testbed);
             line.send_and_wait(&message("FIX.4.4", "A", b"98=0\x01108=30\x01"));
             if whole {
                 line.try_send(&[&bad[..], &orders.concat()].concat());
@@ -94,10 +93,10 @@ fn nothing_hides_behind_what_cannot_be_read() {
 #[test]
 fn nothing_that_cannot_be_read_crosses_while_tripped() {
     require_root!();
-    for (what, bad) in kinds() {
+    for (what, bad) in altered_messages() {
         let (testbed, receiver) = testbed("");
         testbed.trip("session/x1");
-        let mut line = receiver.connect(&testbed.network.firm);
+        let mut line = receiver.connect(&testbed);
         line.try_send(&message("FIX.4.4", "A", b"98=0\x01108=30\x01"));
         line.try_send(&bad);
         sleep(Duration::from_millis(5));
@@ -123,7 +122,7 @@ fn forms_that_engines_use_are_read() {
     ];
     for (what, form) in forms {
         let (testbed, receiver) = testbed("");
-        let mut line = receiver.connect(&testbed.network.firm);
+        let mut line = receiver.connect(&testbed);
         line.send_and_wait(&form.repeat(LIMIT - 1));
         line.send_and_wait(&form);
         let counters = testbed.counters(1);
@@ -138,7 +137,7 @@ fn forms_that_engines_use_are_read() {
 fn a_blind_stream_counts_by_its_bytes_is_shown_and_is_followed_again() {
     require_root!();
     let (testbed, receiver) = testbed("");
-    let mut line = receiver.connect(&testbed.network.firm);
+    let mut line = receiver.connect(&testbed);
     line.send_and_wait(&message("FIX.4.4", "A", b"98=0\x01108=30\x01"));
     assert_eq!(testbed.cli("status").exit_code, Some(0));
     // 1,950 bytes, and the Logon before them, because its length may have been wrong.

@@ -8,10 +8,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use breaker_tests::frame::{message, order};
-use breaker_tests::receiver::{End, Receiver, TcpConnection};
+use breaker_tests::receiver::{End, TcpConnection};
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
-use breaker_user::testbed::TwoHosts;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
@@ -69,7 +68,7 @@ fn now() -> Duration {
 }
 
 /// Time of the last heartbeat.
-fn beat(testbed: &Testbed) -> Duration {
+fn last_heartbeat(testbed: &Testbed) -> Duration {
     Duration::from_nanos(
         testbed.with_breaker(|breaker| {
             breaker.maps().heartbeat().expect("the map").get(0).expect("a heartbeat")
@@ -84,12 +83,8 @@ fn tripped_at(testbed: &Testbed) -> Duration {
     Duration::from_nanos(host.trip.at_ns)
 }
 
-fn causes(testbed: &Testbed, name: &str) -> Vec<&'static str> {
-    testbed.status().scopes.into_iter().find(|scope| scope.scope == name).expect("the scope").causes
-}
-
 /// Kind and scope of each event on the silence.
-fn told(testbed: &Testbed) -> Vec<(String, String)> {
+fn deadman_events(testbed: &Testbed) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let about = |line: &Value| line["cause"] == "deadman";
     testbed
@@ -98,10 +93,6 @@ fn told(testbed: &Testbed) -> Vec<(String, String)> {
         .filter(|line| about(line))
         .map(|line| (text(&line["kind"]), text(&line["scope"])))
         .collect()
-}
-
-fn listen(testbed: &Testbed) -> Receiver {
-    Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(9001))
 }
 
 /// Sends an order every millisecond until the connection dies or the time is over. Returns whether the
@@ -121,22 +112,22 @@ fn send_for(line: &mut TcpConnection, time: Duration) -> (bool, Duration) {
 }
 
 /// Signals that kill or stop the agent.
-const ENDS: [Signal; 2] = [Signal::KILL, Signal::STOP];
+const SIGNALS: [Signal; 2] = [Signal::KILL, Signal::STOP];
 
 #[test]
 fn an_agent_that_is_killed_or_stopped_trips_the_host_after_that_time_and_no_later() {
     require_root!();
-    for end in ENDS {
+    for end in SIGNALS {
         let testbed = Testbed::load(&policy("trip"));
-        let receiver = listen(&testbed);
+        let receiver = testbed.listen(9001);
         let agent = Agent::start(&testbed);
-        let mut line = receiver.connect(&testbed.network.firm);
+        let mut line = receiver.connect(&testbed);
         let (dead, _) = send_for(&mut line, 3 * AFTER);
-        assert!(!dead && causes(&testbed, "host").is_empty(), "an agent that lives trips nothing");
+        assert!(!dead && testbed.causes("host").is_empty(), "an agent that lives trips nothing");
         agent.signal(end);
         let (dead, widest) = send_for(&mut line, 10 * AFTER);
         assert!(dead, "the sender is told");
-        let took = tripped_at(&testbed) - beat(&testbed);
+        let took = tripped_at(&testbed) - last_heartbeat(&testbed);
         println!("{end:?}: tripped {took:?} after the last heartbeat; orders at most {widest:?} apart");
         assert!(
             took > AFTER - LATE && took <= AFTER + LATE + widest,
@@ -145,12 +136,12 @@ fn an_agent_that_is_killed_or_stopped_trips_the_host_after_that_time_and_no_late
         // The venue sees the reset too, and has complete orders only.
         let came = line.wait_for_reset();
         assert_eq!((came.complete("D"), came.end), (came.count("D"), End::Reset));
-        assert_eq!((causes(&testbed, "host"), causes(&testbed, "session/x1")), (vec!["deadman"], vec![]));
+        assert_eq!((testbed.causes("host"), testbed.causes("session/x1")), (vec!["deadman"], vec![]));
         assert_eq!(came.complete("D") as u64, testbed.counters(1).passed[0]);
         assert_eq!(testbed.status().packets["deadman"], 1);
         drop(agent);
         assert_eq!(
-            told(&testbed),
+            deadman_events(&testbed),
             [("warned", "host"), ("tripped", "host")].map(|(a, b)| (a.to_owned(), b.to_owned()))
         );
     }
@@ -160,9 +151,9 @@ fn an_agent_that_is_killed_or_stopped_trips_the_host_after_that_time_and_no_late
 fn a_reset_is_refused_while_it_is_silent_and_works_once_it_is_back() {
     require_root!();
     let testbed = Testbed::load(&policy("trip"));
-    let receiver = listen(&testbed);
+    let receiver = testbed.listen(9001);
     let agent = Agent::start(&testbed);
-    let mut line = receiver.connect(&testbed.network.firm);
+    let mut line = receiver.connect(&testbed);
     // An agent that is stopped while it writes its first lines would keep the log locked.
     assert!(!send_for(&mut line, 2 * AFTER).0);
     agent.signal(Signal::STOP);
@@ -170,21 +161,21 @@ fn a_reset_is_refused_while_it_is_silent_and_works_once_it_is_back() {
     line.wait_for_reset();
     let refused = testbed.cli("reset host --reason test");
     refused.expect_exit(4).expect_stderr("silent");
-    assert_eq!(causes(&testbed, "host"), ["deadman"]);
+    assert_eq!(testbed.causes("host"), ["deadman"]);
     // While the host is tripped, messages that reduce risk pass, and the silence is no further cause.
-    let mut line = receiver.connect(&testbed.network.firm);
+    let mut line = receiver.connect(&testbed);
     line.send_and_wait(&message("FIX.4.4", "F", b"11=C-1\x0141=R-1\x01"));
     agent.signal(Signal::CONT);
     sleep(AFTER);
     testbed.reset("host");
-    let mut line = receiver.connect(&testbed.network.firm);
+    let mut line = receiver.connect(&testbed);
     assert!(!send_for(&mut line, 2 * AFTER).0);
-    assert_eq!(causes(&testbed, "host"), [""; 0]);
+    assert_eq!(testbed.causes("host"), [""; 0]);
     // Each silence has its own event.
     agent.signal(Signal::STOP);
     assert!(send_for(&mut line, 10 * AFTER).0);
     drop(agent);
-    let kinds: Vec<_> = told(&testbed).into_iter().map(|(kind, _)| kind).collect();
+    let kinds: Vec<_> = deadman_events(&testbed).into_iter().map(|(kind, _)| kind).collect();
     // The verb writes to the log at once. The kernel's events wait in the ring until the agent continues.
     assert_eq!(kinds, ["reset_refused", "warned", "tripped", "reset", "warned", "tripped"]);
 }
@@ -198,9 +189,9 @@ fn where_it_is_only_to_be_told_of_every_order_passes_and_it_is_told_once_a_silen
         if keys.contains("trip") {
             testbed.cli("disarm host --reason test").expect_exit(0);
         }
-        let receiver = listen(&testbed);
+        let receiver = testbed.listen(9001);
         let agent = Agent::start(&testbed);
-        let mut line = receiver.connect(&testbed.network.firm);
+        let mut line = receiver.connect(&testbed);
         let mut silences = 0;
         for _ in 0..2 {
             agent.signal(Signal::STOP);
@@ -209,9 +200,9 @@ fn where_it_is_only_to_be_told_of_every_order_passes_and_it_is_told_once_a_silen
             silences += 1;
             assert!(!send_for(&mut line, AFTER).0);
         }
-        assert_eq!((causes(&testbed, "host"), testbed.counters(1).withheld), (vec![], [0; 5]));
+        assert_eq!((testbed.causes("host"), testbed.counters(1).withheld), (vec![], [0; 5]));
         drop(agent);
-        let told = told(&testbed);
+        let told = deadman_events(&testbed);
         assert_eq!(told, vec![("warned".to_owned(), "host".to_owned()); silences], "{keys}");
     }
 }
@@ -221,23 +212,23 @@ fn an_agent_that_never_came_counts_from_the_load() {
     require_root!();
     let before = now();
     let testbed = Testbed::load(&policy("trip"));
-    let loaded = beat(&testbed);
+    let loaded = last_heartbeat(&testbed);
     assert!(loaded > before && loaded < now(), "the load is the first sign of life");
     assert!(!testbed.status().agent.running && testbed.status().agent.heartbeat_age_ms.is_none());
-    let receiver = listen(&testbed);
-    let mut line = receiver.connect(&testbed.network.firm);
+    let receiver = testbed.listen(9001);
+    let mut line = receiver.connect(&testbed);
     let (dead, widest) = send_for(&mut line, 10 * AFTER);
     assert!(dead);
     line.wait_for_reset();
     let took = tripped_at(&testbed) - loaded;
     println!("never started: tripped {took:?} after the load; orders at most {widest:?} apart");
     assert!(took > AFTER - LATE && took <= AFTER + LATE + widest, "{took:?}");
-    assert_eq!(causes(&testbed, "host"), ["deadman"]);
+    assert_eq!(testbed.causes("host"), ["deadman"]);
     assert_eq!(testbed.cli("reset host --reason test").exit_code, Some(4));
     // The switch waits for a first agent.
     let _agent = Agent::start(&testbed);
     testbed.reset("host");
-    line = receiver.connect(&testbed.network.firm);
+    line = receiver.connect(&testbed);
     line.send_and_wait(&order(1));
 }
 
@@ -246,21 +237,21 @@ fn what_is_no_message_finds_nothing_out() {
     require_root!();
     // Another application's traffic does not trip either: the next message does.
     let testbed = Testbed::load(&policy("trip"));
-    let receiver = listen(&testbed);
-    let other = Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(9005));
-    let mut line = receiver.connect(&testbed.network.firm);
+    let receiver = testbed.listen(9001);
+    let other = testbed.listen(9005);
+    let mut line = receiver.connect(&testbed);
     let (head, rest) = (order(1)[..40].to_vec(), order(1)[40..].to_vec());
     line.send_and_wait(&head);
     sleep(2 * AFTER);
     // The rest of a message that has begun, a handshake, and bytes of another application.
     line.send_and_wait(&rest);
-    let mut second = receiver.connect(&testbed.network.firm);
-    let mut theirs = other.connect(&testbed.network.firm);
+    let mut second = receiver.connect(&testbed);
+    let mut theirs = other.connect(&testbed);
     theirs.send_and_wait(b"hello");
-    assert_eq!(causes(&testbed, "host"), [""; 0]);
+    assert_eq!(testbed.causes("host"), [""; 0]);
     second.try_send(&message("FIX.4.4", "0", b""));
     second.wait_for_reset();
-    assert_eq!(causes(&testbed, "host"), ["deadman"]);
+    assert_eq!(testbed.causes("host"), ["deadman"]);
     theirs.send_and_wait(b"still here");
     let mut buffer = [0; 1];
     theirs.stream.set_nonblocking(true).expect("not waiting");

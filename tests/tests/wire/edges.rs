@@ -7,22 +7,17 @@ use std::time::Duration;
 
 use breaker_common::decide::SYN;
 use breaker_tests::frame::{Frame, order};
-use breaker_tests::receiver::Receiver;
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 use breaker_user::testbed::TwoHosts;
-
-fn listen(testbed: &Testbed, port: u16) -> Receiver {
-    Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(port))
-}
 
 #[test]
 fn blocked_undeclared_fix_is_blocked_however_short_its_first_segment() {
     require_root!();
     for cut in 5..=12 {
         let testbed = Testbed::load("undeclared = \"block\"\n");
-        let receiver = listen(&testbed, 9005);
-        let mut line = receiver.connect(&testbed.network.firm);
+        let receiver = testbed.listen(9005);
+        let mut line = receiver.connect(&testbed);
         for id in 0..3 {
             let order = order(id);
             line.try_send(&order[..cut]);
@@ -41,8 +36,8 @@ fn a_full_table_withholds_nothing_of_a_disarmed_session() {
     let testbed = Testbed::load(
         "connections = 64\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\narmed = false\n",
     );
-    let receiver = listen(&testbed, 9001);
-    let mut lines: Vec<_> = (0..80).map(|_| receiver.connect(&testbed.network.firm)).collect();
+    let receiver = testbed.listen(9001);
+    let mut lines: Vec<_> = (0..80).map(|_| receiver.connect(&testbed)).collect();
     lines.iter_mut().for_each(|line| line.send_and_wait(&order(1)));
 }
 
@@ -53,9 +48,9 @@ fn an_undeclared_flow_is_told_of_once_where_the_table_is_full_too() {
         let testbed = Testbed::load(&format!(
             "connections = 64\non_table_full = \"{policy}\"\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n"
         ));
-        let receivers = [9001, 9005].map(|port| listen(&testbed, port));
-        let _full: Vec<_> = (0..70).map(|_| receivers[0].connect(&testbed.network.firm)).collect();
-        let mut line = receivers[1].connect(&testbed.network.firm);
+        let receivers = [9001, 9005].map(|port| testbed.listen(port));
+        let _full: Vec<_> = (0..70).map(|_| receivers[0].connect(&testbed)).collect();
+        let mut line = receivers[1].connect(&testbed);
         for id in 0..100 {
             line.try_send(&order(id));
             sleep(Duration::from_millis(2));

@@ -10,7 +10,6 @@ use breaker_tests::receiver::{End, Receiver, TcpConnection};
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 use breaker_user::testbed::TwoHosts;
-use serde_json::Value;
 
 /// A policy with two sessions, and keys for the host and for the first session.
 fn policy(host: &str, keys: &str) -> String {
@@ -24,15 +23,11 @@ fn policy(host: &str, keys: &str) -> String {
 const ON_TRIP: [&str; 2] = ["reset", "drop"];
 
 fn listen(testbed: &Testbed) -> [Receiver; 2] {
-    [9001, 9002].map(|port| Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(port)))
-}
-
-fn connect<'a>(testbed: &Testbed, receiver: &'a Receiver) -> TcpConnection<'a> {
-    receiver.connect(&testbed.network.firm)
+    [9001, 9002].map(|port| testbed.listen(port))
 }
 
 /// Returns true if a connection to the first session's venue opens.
-fn opens(testbed: &Testbed) -> bool {
+fn connection_opens(testbed: &Testbed) -> bool {
     let tried = testbed
         .on_host(|| TcpStream::connect_timeout(&TwoHosts::venue_socket(9001), Duration::from_millis(300)));
     match tried {
@@ -49,18 +44,13 @@ fn opens(testbed: &Testbed) -> bool {
 }
 
 /// A new connection that is fenced by its first order.
-fn fence<'a>(testbed: &Testbed, receiver: &'a Receiver) -> TcpConnection<'a> {
-    let mut line = connect(testbed, receiver);
+fn fenced_connection<'a>(testbed: &Testbed, receiver: &'a Receiver) -> TcpConnection<'a> {
+    let mut line = receiver.connect(testbed);
     line.send_and_wait(&message("FIX.4.4", "A", b"98=0\x01108=30\x01"));
     let before = testbed.counters(1).withheld[0];
     line.try_send(&order(1));
     receiver.wait("the order to be withheld", |_| testbed.counters(1).withheld[0] > before);
     line
-}
-
-/// Events of kind `isolated`.
-fn isolated(testbed: &Testbed) -> Vec<Value> {
-    testbed.events().into_iter().filter(|line| line["kind"] == "isolated").collect()
 }
 
 fn withheld_syns(testbed: &Testbed) -> u64 {
@@ -74,36 +64,40 @@ fn the_third_fenced_connection_isolates_its_session_until_the_reset() {
         let testbed = Testbed::load(&policy(&format!("on_trip = {on_trip:?}"), ""));
         let [receiver, other] = listen(&testbed);
         testbed.trip("session/x1");
-        fence(&testbed, &receiver);
-        fence(&testbed, &receiver);
-        assert_eq!(isolated(&testbed).len(), 0, "{on_trip}: two are no loop");
+        fenced_connection(&testbed, &receiver);
+        fenced_connection(&testbed, &receiver);
+        assert_eq!(testbed.events_of_kind("isolated").len(), 0, "{on_trip}: two are no loop");
         // A connection that adds no risk does not count, and continues when the session is isolated.
-        let mut harmless = connect(&testbed, &receiver);
+        let mut harmless = receiver.connect(&testbed);
         harmless.send_and_wait(&message("FIX.4.4", "F", b"11=C\x01"));
-        fence(&testbed, &receiver);
-        let events = isolated(&testbed);
+        fenced_connection(&testbed, &receiver);
+        let events = testbed.events_of_kind("isolated");
         assert_eq!((events.len(), &events[0]["scope"]), (1, &"session/x1".into()), "{on_trip}");
-        assert_eq!((opens(&testbed), withheld_syns(&testbed) > 0), (false, true), "{on_trip}");
+        assert_eq!((connection_opens(&testbed), withheld_syns(&testbed) > 0), (false, true), "{on_trip}");
         harmless.send_and_wait(&message("FIX.4.4", "F", b"11=C\x01"));
         // The other session is not affected, before or during its own trip.
-        connect(&testbed, &other).send_and_wait(&order(1));
+        other.connect(&testbed).send_and_wait(&order(1));
         testbed.trip("session/x2");
-        connect(&testbed, &other).send_and_wait(&message("FIX.4.4", "F", b"11=C\x01"));
+        other.connect(&testbed).send_and_wait(&message("FIX.4.4", "F", b"11=C\x01"));
         // Another cause changes nothing; a reset lifts the isolation.
         testbed.trip("host");
-        assert!(!opens(&testbed), "{on_trip}");
+        assert!(!connection_opens(&testbed), "{on_trip}");
         testbed.reset("host");
-        assert!(opens(&testbed), "{on_trip}: with a reset of any of its scopes all is forgiven");
+        assert!(connection_opens(&testbed), "{on_trip}: with a reset of any of its scopes all is forgiven");
         testbed.reset("session/x1");
-        connect(&testbed, &receiver).send_and_wait(&order(1));
-        assert_eq!(isolated(&testbed).len(), 1, "{on_trip}");
+        receiver.connect(&testbed).send_and_wait(&order(1));
+        assert_eq!(testbed.events_of_kind("isolated").len(), 1, "{on_trip}");
         // Three more connections isolate the session again.
         testbed.trip("session/x1");
-        fence(&testbed, &receiver);
-        fence(&testbed, &receiver);
-        assert!(opens(&testbed), "{on_trip}");
-        fence(&testbed, &receiver);
-        assert_eq!((opens(&testbed), isolated(&testbed).len()), (false, 2), "{on_trip}");
+        fenced_connection(&testbed, &receiver);
+        fenced_connection(&testbed, &receiver);
+        assert!(connection_opens(&testbed), "{on_trip}");
+        fenced_connection(&testbed, &receiver);
+        assert_eq!(
+            (connection_opens(&testbed), testbed.events_of_kind("isolated").len()),
+            (false, 2),
+            "{on_trip}"
+        );
     }
 }
 
@@ -116,7 +110,7 @@ fn connections_that_one_trip_fences_are_no_loop() {
             let limit = "limits = [{ class = \"order\", max = 5, per = \"total\" }]";
             let testbed = Testbed::load(&policy(&format!("on_trip = {on_trip:?}"), limit));
             let [receiver, _] = listen(&testbed);
-            let mut lines: Vec<_> = (0..5).map(|_| connect(&testbed, &receiver)).collect();
+            let mut lines: Vec<_> = (0..5).map(|_| receiver.connect(&testbed)).collect();
             lines.iter_mut().for_each(|line| line.send_and_wait(&order(1)));
             if by_limit {
                 let before = testbed.counters(1).packets_withheld;
@@ -130,16 +124,20 @@ fn connections_that_one_trip_fences_are_no_loop() {
                 line.try_send(&order(3));
             }
             assert_eq!(receiver.received().iter().map(|one| one.complete("D")).sum::<usize>(), 5);
-            let told = (isolated(&testbed).len(), opens(&testbed));
+            let told = (testbed.events_of_kind("isolated").len(), connection_opens(&testbed));
             assert_eq!(told, (0, true), "{on_trip}, by limit: {by_limit}");
             // The connections count once at most. With two more it is a loop, if one of them was fenced in
             // the packet path.
             let fenced = u64::from(on_trip == "drop" || by_limit);
-            fence(&testbed, &receiver);
-            assert_eq!(isolated(&testbed).len(), 0);
-            fence(&testbed, &receiver);
-            assert_eq!(isolated(&testbed).len() as u64, fenced, "{on_trip}, by limit: {by_limit}");
-            assert_eq!(opens(&testbed), fenced == 0);
+            fenced_connection(&testbed, &receiver);
+            assert_eq!(testbed.events_of_kind("isolated").len(), 0);
+            fenced_connection(&testbed, &receiver);
+            assert_eq!(
+                testbed.events_of_kind("isolated").len() as u64,
+                fenced,
+                "{on_trip}, by limit: {by_limit}"
+            );
+            assert_eq!(connection_opens(&testbed), fenced == 0);
         }
     }
 }
@@ -150,13 +148,16 @@ fn a_fenced_connection_that_tries_again_is_still_one() {
     let testbed = Testbed::load(&policy("on_trip = \"drop\"", ""));
     let [receiver, _] = listen(&testbed);
     testbed.trip("session/x1");
-    let mut line = fence(&testbed, &receiver);
+    let mut line = fenced_connection(&testbed, &receiver);
     // TCP retransmits, and the engine sends more.
     for id in 0..5 {
         line.try_send(&order(id));
     }
     receiver.wait("three tries", |_| testbed.counters(1).packets_withheld >= 4);
-    assert_eq!((isolated(&testbed).len(), opens(&testbed), line.received().end), (0, true, End::Open));
+    assert_eq!(
+        (testbed.events_of_kind("isolated").len(), connection_opens(&testbed), line.received().end),
+        (0, true, End::Open)
+    );
 }
 
 #[test]
@@ -165,17 +166,17 @@ fn the_host_tripped_isolates_only_the_session_in_the_loop() {
     let testbed = Testbed::load(&policy("", ""));
     let [receiver, other] = listen(&testbed);
     testbed.trip("host");
-    (0..3).for_each(|_| drop(fence(&testbed, &receiver)));
-    assert!(!opens(&testbed));
-    let mut line = connect(&testbed, &other);
+    (0..3).for_each(|_| drop(fenced_connection(&testbed, &receiver)));
+    assert!(!connection_opens(&testbed));
+    let mut line = other.connect(&testbed);
     line.send_and_wait(&message("FIX.4.4", "F", b"11=C\x01"));
     line.try_send(&order(1));
     line.wait_for_reset();
-    let events = isolated(&testbed);
+    let events = testbed.events_of_kind("isolated");
     assert_eq!((events.len(), &events[0]["scope"]), (1, &"session/x1".into()));
     // A reset of the host, which had tripped, lifts the isolation.
     testbed.reset("host");
-    connect(&testbed, &receiver).send_and_wait(&order(1));
+    receiver.connect(&testbed).send_and_wait(&order(1));
 }
 
 #[test]
@@ -190,9 +191,9 @@ fn under_admin_only_a_loop_isolates_too() {
     assert_eq!(rule, while_tripped::ADMIN_ONLY);
     testbed.trip("session/x1");
     for _ in 0..3 {
-        let mut line = connect(&testbed, &receiver);
+        let mut line = receiver.connect(&testbed);
         line.try_send(&message("FIX.4.4", "F", b"11=C\x01"));
         assert_eq!(line.wait_for_reset().bytes, b"");
     }
-    assert_eq!((isolated(&testbed).len(), opens(&testbed)), (1, false));
+    assert_eq!((testbed.events_of_kind("isolated").len(), connection_opens(&testbed)), (1, false));
 }

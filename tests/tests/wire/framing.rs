@@ -7,7 +7,6 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use breaker_tests::frame::{ACK, Frame, message, message_with_body, order};
-use breaker_tests::receiver::Receiver;
 use breaker_tests::require_root;
 use breaker_tests::rng::Rng;
 use breaker_tests::testbed::Testbed;
@@ -51,7 +50,7 @@ fn random_cuts_from_1_byte_to_70_000_give_the_same_counts() {
     require_root!();
     for (largest, nodelay) in [(3, true), (70_000, true), (70_000, false), (700, false)] {
         let testbed = Testbed::load(POLICY);
-        let receiver = Receiver::listen(&testbed.network.venue, at(9001));
+        let receiver = testbed.listen(9001);
         let mut rng = Rng(0x5eed + largest);
         let (bytes, expected) = mixed(if largest == 3 { 100 } else { 20_000 }, &mut rng);
         let mut stream = testbed.on_host(|| TcpStream::connect(at(9001))).expect("connecting");
@@ -77,7 +76,7 @@ fn the_shortest_messages_fill_the_largest_segments_and_all_are_counted() {
     let rare = [shortest.repeat(16), common.clone()].concat();
     for pattern in [shortest.clone(), long_type.clone(), common.clone(), [shortest, common].concat(), rare] {
         let testbed = Testbed::load(POLICY);
-        let receiver = Receiver::listen(&testbed.network.venue, at(9001));
+        let receiver = testbed.listen(9001);
         let bytes = pattern.repeat(1_300_000 / pattern.len());
         let messages = bytes.windows(2).filter(|pair| pair == b"8=").count() as u64;
         let mut stream = testbed.on_host(|| TcpStream::connect(at(9001))).expect("connecting");
@@ -106,7 +105,7 @@ fn loss_at_the_receiver_repeats_bytes_and_not_counts() {
                  tcp dport 9001 numgen random mod 100 < 3 drop; }; }";
     let ran = testbed.network.venue.run(|| Command::new("nft").arg(rules).status());
     assert!(ran.expect("running nft (package nftables)").success());
-    let receiver = Receiver::listen(&testbed.network.venue, at(9001));
+    let receiver = testbed.listen(9001);
     let (bytes, expected) = mixed(20_000, &mut Rng(77));
     let mut stream = testbed.on_host(|| TcpStream::connect(at(9001))).expect("connecting");
     for part in bytes.chunks(1_000) {

@@ -13,11 +13,13 @@ use breaker_tests::cpu::pin_to_cpu;
 use breaker_tests::frame::{ACK, Frame, order};
 use breaker_tests::gateway::{Gateway, Hook, Inline, Offloads};
 use breaker_tests::packet_socket::PacketSocket;
-use breaker_tests::receiver::sent;
+use breaker_tests::receiver::tcp_info;
 use breaker_tests::require_root;
 use breaker_tests::rng::Rng;
 use breaker_tests::testbed::{Network, Testbed};
-use breaker_tests::venue::{ConnectionPair, any, cut, fill, kinds, position, reject};
+use breaker_tests::venue::{
+    ConnectionPair, class_index, fill, inbound_samples, random_inbound, random_segments, reject,
+};
 use breaker_user::testbed::{Namespace, Offload, TwoHosts};
 
 const POLICY: &str = r#"
@@ -32,22 +34,16 @@ remote = ["10.9.0.2:9002", "[fd09::2]:9002"]
 "#;
 const BOTH: [IpAddr; 2] = [TwoHosts::VENUE, TwoHosts::VENUE_V6];
 
-fn clsact() -> Testbed {
+fn with_clsact() -> Testbed {
     Testbed::load(&format!("hook = \"clsact\"\n{POLICY}"))
 }
 
 /// Sets an interface up to receive as a network card does: by one queue, in order, and joined by GRO. Without
 /// NAPI a veth processes a frame on the CPU of its sender, several at a time and in any order. It uses NAPI
 /// only if the sender has no TSO.
-fn queued(sender: (&Namespace, &str), at: (&Namespace, &str)) {
+fn receive_by_queue(sender: (&Namespace, &str), at: (&Namespace, &str)) {
     sender.0.set_offload(sender.1, Offload::Tso, false).expect("no TSO");
     at.0.set_offload(at.1, Offload::Gro, true).expect("NAPI");
-}
-
-/// Binds this thread, its later threads, and their segments to one CPU. Segments of up to 64 KB then arrive
-/// as sent, and in order.
-fn on_one_cpu() {
-    pin_to_cpu(0);
 }
 
 fn pair(testbed: &Testbed, address: IpAddr, port: u16) -> ConnectionPair {
@@ -69,11 +65,11 @@ fn sum(a: [u64; 3], b: [u64; 3]) -> [u64; 3] {
 }
 
 /// Sends one message of each kind in a segment of its own, and checks how it is counted.
-fn each_kind(testbed: &Testbed<impl Network>, pair: &mut ConnectionPair) {
+fn send_each_kind(testbed: &Testbed<impl Network>, pair: &mut ConnectionPair) {
     let mut expected = inbound(testbed, [1])[0].0;
-    for (message, class) in kinds() {
-        pair.report(&[&message]);
-        expected[position(class)] += 1;
+    for (message, class) in inbound_samples() {
+        pair.venue_sends(&[&message]);
+        expected[class_index(class)] += 1;
         let shown = String::from_utf8_lossy(&message).replace('\x01', "|");
         assert_eq!(inbound(testbed, [1])[0], (expected, 0), "{class:?}: {shown:.400}");
     }
@@ -83,16 +79,16 @@ fn each_kind(testbed: &Testbed<impl Network>, pair: &mut ConnectionPair) {
 #[test]
 fn each_kind_of_message_counts_as_what_it_is() {
     require_root!();
-    for testbed in [Testbed::load(POLICY), clsact()] {
+    for testbed in [Testbed::load(POLICY), with_clsact()] {
         for address in BOTH {
-            each_kind(&testbed, &mut pair(&testbed, address, 9001));
+            send_each_kind(&testbed, &mut pair(&testbed, address, 9001));
         }
         assert_eq!(inbound(&testbed, [2]), [([0; 3], 0)]);
     }
     for hook in Hook::ALL {
         let testbed = Inline::inline(hook, Offloads::Checksums, POLICY);
         for address in Gateway::VENUE {
-            each_kind(
+            send_each_kind(
                 &testbed,
                 &mut ConnectionPair::connect(
                     &testbed.network.firm,
@@ -106,7 +102,7 @@ fn each_kind_of_message_counts_as_what_it_is() {
 
 /// Both ends of two sessions send at the same time, in parts of any size. Every message of either direction
 /// counts once.
-fn both_ways(
+fn exchange_on_both_sessions(
     testbed: &Testbed<impl Network>,
     [firm, venue]: [&Namespace; 2],
     address: IpAddr,
@@ -116,9 +112,9 @@ fn both_ways(
     let before = inbound(testbed, [1, 2]);
     let sent = [testbed.counters(1).passed[0], testbed.counters(2).passed[0]];
     let orders: Vec<u8> = (0..3_000).flat_map(order).collect();
-    let streams = [any(rng, 6_000), any(rng, 6_000)];
-    let parts = streams.each_ref().map(|(bytes, _)| cut(rng, bytes, 60_000));
-    let orders = cut(rng, &orders, 30_000);
+    let streams = [random_inbound(rng, 6_000), random_inbound(rng, 6_000)];
+    let parts = streams.each_ref().map(|(bytes, _)| random_segments(rng, bytes, 60_000));
+    let orders = random_segments(rng, &orders, 30_000);
     std::thread::scope(|threads| {
         for (port, parts) in [9001, 9002].into_iter().zip(&parts) {
             let mut pair = ConnectionPair::connect(firm, venue, SocketAddr::new(address, port))
@@ -139,23 +135,47 @@ fn both_ways(
 fn blasts_cut_anywhere_and_both_directions_at_once_are_counted_exactly() {
     require_root!();
     let mut rng = Rng(0x1b_b0_0d);
-    for testbed in [Testbed::load(POLICY), clsact()] {
-        queued((&testbed.network.venue, TwoHosts::INTERFACE), (&testbed.network.firm, TwoHosts::INTERFACE));
+    for testbed in [Testbed::load(POLICY), with_clsact()] {
+        receive_by_queue(
+            (&testbed.network.venue, TwoHosts::INTERFACE),
+            (&testbed.network.firm, TwoHosts::INTERFACE),
+        );
         for address in BOTH {
-            both_ways(&testbed, [&testbed.network.firm, &testbed.network.venue], address, 32 << 10, &mut rng);
+            exchange_on_both_sessions(
+                &testbed,
+                [&testbed.network.firm, &testbed.network.venue],
+                address,
+                32 << 10,
+                &mut rng,
+            );
         }
     }
     for offloads in Offloads::ALL {
         let testbed = Inline::inline(Hook::Native, offloads, POLICY);
-        queued((&testbed.network.venue, TwoHosts::INTERFACE), (&testbed.network.gateway, Gateway::OUTSIDE));
+        receive_by_queue(
+            (&testbed.network.venue, TwoHosts::INTERFACE),
+            (&testbed.network.gateway, Gateway::OUTSIDE),
+        );
         for address in Gateway::VENUE {
-            both_ways(&testbed, [&testbed.network.firm, &testbed.network.venue], address, 32 << 10, &mut rng);
+            exchange_on_both_sessions(
+                &testbed,
+                [&testbed.network.firm, &testbed.network.venue],
+                address,
+                32 << 10,
+                &mut rng,
+            );
         }
     }
-    on_one_cpu();
-    for testbed in [Testbed::load(POLICY), clsact()] {
+    pin_to_cpu(0);
+    for testbed in [Testbed::load(POLICY), with_clsact()] {
         for address in BOTH {
-            both_ways(&testbed, [&testbed.network.firm, &testbed.network.venue], address, 4 << 20, &mut rng);
+            exchange_on_both_sessions(
+                &testbed,
+                [&testbed.network.firm, &testbed.network.venue],
+                address,
+                4 << 20,
+                &mut rng,
+            );
         }
     }
 }
@@ -166,11 +186,11 @@ fn one_byte_a_segment_is_counted_like_any_other_cut() {
     let testbed = Testbed::load(POLICY);
     let mut pair = pair(&testbed, TwoHosts::VENUE, 9001);
     let (mut bytes, mut expected) = (Vec::new(), [0; 3]);
-    for (message, class) in kinds().into_iter().filter(|(message, _)| message.len() < 1_000) {
+    for (message, class) in inbound_samples().into_iter().filter(|(message, _)| message.len() < 1_000) {
         bytes.extend_from_slice(&message);
-        expected[position(class)] += 1;
+        expected[class_index(class)] += 1;
     }
-    pair.report(&bytes.chunks(1).collect::<Vec<_>>());
+    pair.venue_sends(&bytes.chunks(1).collect::<Vec<_>>());
     assert_eq!(inbound(&testbed, [1]), [(expected, 0)]);
 }
 
@@ -191,11 +211,11 @@ fn what_is_lost_behind_the_hook_and_comes_again_counts_once() {
     );
     let mut rng = Rng(0x105e);
     let mut pair = pair(&testbed, TwoHosts::VENUE, 9001);
-    let (bytes, expected) = any(&mut rng, 2_000);
-    pair.report(&cut(&mut rng, &bytes, 5_000));
-    let sent = sent(&pair.venue);
+    let (bytes, expected) = random_inbound(&mut rng, 2_000);
+    pair.venue_sends(&random_segments(&mut rng, &bytes, 5_000));
+    let sent = tcp_info(&pair.venue);
     println!("lost behind the hook: {sent:?}");
-    assert!(sent.again > 0, "the venue sent some of it again: {sent:?}");
+    assert!(sent.retransmits > 0, "the venue sent some of it again: {sent:?}");
     assert_eq!(inbound(&testbed, [1]), [(expected, 0)]);
 }
 
@@ -212,8 +232,8 @@ fn what_is_lost_ahead_of_the_hook_is_a_stream_lost_and_counting_goes_on_behind_i
         "add table inet t; add chain inet t c { type filter hook forward priority 0; }",
     );
     nft(&testbed.network.gateway, "add rule inet t c tcp sport 9001 numgen random mod 25 == 0 counter drop");
-    let (bytes, sent) = any(&mut rng, 1_000);
-    pair.report(&cut(&mut rng, &bytes, 20_000));
+    let (bytes, sent) = random_inbound(&mut rng, 1_000);
+    pair.venue_sends(&random_segments(&mut rng, &bytes, 20_000));
     nft(&testbed.network.gateway, "delete table inet t");
     let [(counted, lost)] = inbound(&testbed, [1]);
     println!("lossy: sent {sent:?}, counted {counted:?}, streams lost {lost}");
@@ -225,15 +245,15 @@ fn what_is_lost_ahead_of_the_hook_is_a_stream_lost_and_counting_goes_on_behind_i
     let status = testbed.status_json();
     assert_eq!(status["sessions"][1]["inbound"]["desyncs"], lost, "and shown: {}", status["sessions"][1]);
     // The next message that begins a segment restores the framing, at the latest.
-    let (bytes, more) = any(&mut rng, 300);
-    pair.report(&[&fill()]);
+    let (bytes, more) = random_inbound(&mut rng, 300);
+    pair.venue_sends(&[&fill()]);
     let [(before, _)] = inbound(&testbed, [1]);
-    pair.report(&cut(&mut rng, &bytes, 20_000));
+    pair.venue_sends(&random_segments(&mut rng, &bytes, 20_000));
     assert_eq!(inbound(&testbed, [1]), [(sum(before, more), lost)]);
 }
 
 /// A connection of crafted frames without a socket: only the test sends.
-struct Frames<'a> {
+struct FrameConnection<'a> {
     testbed: &'a Testbed,
     firm: SocketAddr,
     venue: SocketAddr,
@@ -245,10 +265,10 @@ struct Frames<'a> {
 /// The venue's initial sequence number. The numbers wrap soon.
 const ISN: u32 = u32::MAX - 700;
 
-impl<'a> Frames<'a> {
+impl<'a> FrameConnection<'a> {
     fn new(testbed: &'a Testbed, port: u16, venue: SocketAddr) -> Self {
         // On the CPU of the only receive queue, a frame has been processed when the send returns.
-        on_one_cpu();
+        pin_to_cpu(0);
         let host: IpAddr =
             if venue.is_ipv4() { "10.9.0.77" } else { "fd09::77" }.parse().expect("an address");
         let socket = PacketSocket::send_only(&testbed.network.venue, TwoHosts::INTERFACE);
@@ -256,7 +276,7 @@ impl<'a> Frames<'a> {
     }
 
     /// Sends a segment from the trading host.
-    fn out(&self, seq: u32, flags: u8, payload: &[u8]) {
+    fn firm_sends(&self, seq: u32, flags: u8, payload: &[u8]) {
         self.testbed
             .inject_frames(&[Frame::new(self.firm, self.venue, seq, payload).with_flags(flags).bytes()]);
         let space = payload.len() as u32 + u32::from(flags & (SYN | FIN) != 0);
@@ -264,7 +284,7 @@ impl<'a> Frames<'a> {
     }
 
     /// Sends bytes of a stream from the venue.
-    fn come(&self, stream: &[u8], from: usize, length: usize) {
+    fn venue_sends_part(&self, stream: &[u8], from: usize, length: usize) {
         self.segment(ISN.wrapping_add(1 + from as u32), ACK, &stream[from..from + length]);
     }
 
@@ -277,13 +297,13 @@ impl<'a> Frames<'a> {
     }
 
     fn open(&self) {
-        self.out(1_000, SYN, b"");
+        self.firm_sends(1_000, SYN, b"");
         self.segment(ISN, SYN | ACK, b"");
     }
 }
 
 /// Ten messages, and where each begins.
-fn ten() -> (Vec<u8>, Vec<usize>) {
+fn ten_messages() -> (Vec<u8>, Vec<usize>) {
     let messages: Vec<_> = (0..10).map(|i| if i % 3 == 0 { reject() } else { fill() }).collect();
     let starts = messages.iter().scan(0, |at, message| Some(std::mem::replace(at, *at + message.len())));
     (messages.concat(), starts.collect())
@@ -292,7 +312,7 @@ fn ten() -> (Vec<u8>, Vec<usize>) {
 #[test]
 fn repeated_reordered_and_overlapping_frames_count_once() {
     require_root!();
-    let (bytes, starts) = ten();
+    let (bytes, starts) = ten_messages();
     let [m1, m2, m3, m4, m5, m6] = [1, 2, 3, 4, 5, 6].map(|i| starts[i]);
     let all = bytes.len();
     /// Inbound counts, and number of lost streams.
@@ -324,9 +344,9 @@ fn repeated_reordered_and_overlapping_frames_count_once() {
         let mut before = [0; 3];
         let mut lost = 0;
         for (port, (what, (counts, loses), segments)) in (40_000..).zip(orders) {
-            let frames = Frames::new(&testbed, port, venue);
+            let frames = FrameConnection::new(&testbed, port, venue);
             frames.open();
-            segments.iter().for_each(|&(from, to)| frames.come(&bytes, from, to - from));
+            segments.iter().for_each(|&(from, to)| frames.venue_sends_part(&bytes, from, to - from));
             (before, lost) = (sum(before, *counts), lost + loses);
             assert_eq!(inbound(&testbed, [1]), [(before, lost)], "{what}, {venue}");
         }
@@ -336,19 +356,19 @@ fn repeated_reordered_and_overlapping_frames_count_once() {
 #[test]
 fn a_syn_that_comes_again_late_starts_nothing_anew_and_reused_ports_do() {
     require_root!();
-    let (bytes, starts) = ten();
+    let (bytes, starts) = ten_messages();
     let testbed = Testbed::load(POLICY);
-    let frames = Frames::new(&testbed, 40_000, SocketAddr::new(TwoHosts::VENUE, 9001));
+    let frames = FrameConnection::new(&testbed, 40_000, SocketAddr::new(TwoHosts::VENUE, 9001));
     frames.open();
-    frames.come(&bytes, 0, starts[5]);
+    frames.venue_sends_part(&bytes, 0, starts[5]);
     frames.segment(ISN, SYN | ACK, b"");
-    frames.come(&bytes, starts[2], starts[5] - starts[2]);
-    frames.come(&bytes, starts[5], bytes.len() - starts[5]);
+    frames.venue_sends_part(&bytes, starts[2], starts[5] - starts[2]);
+    frames.venue_sends_part(&bytes, starts[5], bytes.len() - starts[5]);
     assert_eq!(inbound(&testbed, [1]), [([6, 4, 0], 0)], "the repeated SYN");
     // The same ports again, with other initial sequence numbers.
     for isn in [ISN.wrapping_sub(9_999), ISN.wrapping_add(1 << 30), 7] {
-        frames.out(2_000, FIN | ACK, b"");
-        frames.out(isn ^ 0x5555, SYN, b"");
+        frames.firm_sends(2_000, FIN | ACK, b"");
+        frames.firm_sends(isn ^ 0x5555, SYN, b"");
         frames.segment(isn, SYN | ACK, b"");
         frames.segment(isn.wrapping_add(1), ACK, &bytes);
     }
@@ -358,21 +378,21 @@ fn a_syn_that_comes_again_late_starts_nothing_anew_and_reused_ports_do() {
 #[test]
 fn what_no_session_asked_for_is_not_looked_at() {
     require_root!();
-    let (bytes, _) = ten();
+    let (bytes, _) = ten_messages();
     let testbed = Testbed::load(POLICY);
     // From a session's endpoint, on a connection that the trading host never opened.
-    let stranger = Frames::new(&testbed, 40_000, SocketAddr::new(TwoHosts::VENUE, 9001));
+    let stranger = FrameConnection::new(&testbed, 40_000, SocketAddr::new(TwoHosts::VENUE, 9001));
     stranger.segment(ISN, SYN | ACK, b"");
-    stranger.come(&bytes, 0, bytes.len());
+    stranger.venue_sends_part(&bytes, 0, bytes.len());
     // From an address and from a port of no session.
     for (port, venue) in [(40_001, "10.9.0.3:9001"), (40_002, "10.9.0.2:9003")] {
-        let frames = Frames::new(&testbed, port, venue.parse().expect("an address"));
+        let frames = FrameConnection::new(&testbed, port, venue.parse().expect("an address"));
         frames.open();
-        frames.come(&bytes, 0, bytes.len());
+        frames.venue_sends_part(&bytes, 0, bytes.len());
     }
     let mut other = pair(&testbed, TwoHosts::VENUE, 9003);
-    other.send(&order(1));
-    other.report(&[&bytes]);
+    other.firm_sends(&order(1));
+    other.venue_sends(&[&bytes]);
     assert_eq!(inbound(&testbed, [0, 1, 2]), [([0; 3], 0); 3]);
     let known = testbed.with_breaker(|breaker| breaker.maps().inbound().expect("the table").keys().count());
     assert_eq!(known, 0, "and no room is taken");
@@ -387,12 +407,12 @@ fn nothing_that_comes_in_is_withheld_while_tripped() {
         let testbed = Testbed::load(&format!("hook = {hook:?}\non_trip = \"drop\"\n{policy}"));
         let mut rng = Rng(0xd0_07);
         let mut old = pair(&testbed, TwoHosts::VENUE, 9001);
-        old.report(&[&reject().repeat(3)]);
-        old.report(&[&reject()]);
+        old.venue_sends(&[&reject().repeat(3)]);
+        old.venue_sends(&[&reject()]);
         let mut expected = [0, 4, 0];
         let mut come = |pair: &mut ConnectionPair, rng: &mut Rng| {
-            let (bytes, counts) = any(rng, 500);
-            pair.report(&cut(rng, &bytes, 30_000));
+            let (bytes, counts) = random_inbound(rng, 500);
+            pair.venue_sends(&random_segments(rng, &bytes, 30_000));
             expected = sum(expected, counts);
             assert_eq!(inbound(&testbed, [1]), [(expected, 0)]);
         };
@@ -417,7 +437,7 @@ fn nothing_that_comes_in_is_withheld_while_tripped() {
 }
 
 /// Number of programs at a hook of tcx, in the namespace of this thread.
-fn programs(interface: &str, direction: TcAttachType) -> usize {
+fn tcx_programs(interface: &str, direction: TcAttachType) -> usize {
     SchedClassifier::query_tcx(interface, direction).map_or(0, |(_, programs)| programs.len())
 }
 
@@ -434,7 +454,7 @@ fn status_shows_where_it_hangs_and_an_unload_leaves_nothing() {
             .map(|one| (one.mode, one.hook, one.attached, one.first))
             .collect();
         assert_eq!(interfaces, [("egress", word, true, true), ("inbound", word, true, true)]);
-        let at = |direction| testbed.on_host(|| programs(TwoHosts::INTERFACE, direction));
+        let at = |direction| testbed.on_host(|| tcx_programs(TwoHosts::INTERFACE, direction));
         assert_eq!(both.map(at), [each; 2]);
         testbed.cli("unload").expect_exit(0);
         assert_eq!(both.map(at), [0; 2]);
@@ -449,7 +469,7 @@ fn status_shows_where_it_hangs_and_an_unload_leaves_nothing() {
     let interfaces: Vec<_> =
         (0..2).map(|i| (&shown["interfaces"][i]["mode"], &shown["interfaces"][i]["hook"])).collect();
     assert_eq!(interfaces, [(&"inline".into(), &"native".into()), (&"inbound".into(), &"tcx".into())]);
-    let at = |direction| testbed.on_host(|| programs(Gateway::INSIDE, direction));
+    let at = |direction| testbed.on_host(|| tcx_programs(Gateway::INSIDE, direction));
     assert_eq!(both.map(at), [0, 1]);
     assert_eq!(testbed.cli("unload").exit_code, Some(0));
     assert_eq!(both.map(at), [0, 0]);
@@ -461,15 +481,15 @@ fn without_a_need_for_it_nothing_is_read() {
     let quiet = POLICY.replace("inbound = \"watch\"\n", "");
     let testbed = Testbed::load(&quiet);
     let mut line = pair(&testbed, TwoHosts::VENUE, 9001);
-    line.report(&[&fill()]);
+    line.venue_sends(&[&fill()]);
     assert_eq!(inbound(&testbed, [1]), [([0; 3], 0)]);
-    assert_eq!(testbed.on_host(|| programs(TwoHosts::INTERFACE, TcAttachType::Ingress)), 0);
+    assert_eq!(testbed.on_host(|| tcx_programs(TwoHosts::INTERFACE, TcAttachType::Ingress)), 0);
     let status = testbed.status_json();
     assert!(status["sessions"][1].get("inbound").is_none(), "{}", status["sessions"][1]);
     // A limit on inbound messages attaches the hook.
     let testbed =
         Testbed::load(&format!("limits = [{{ class = \"fill\", max = 5, per = \"1s\" }}]\n{quiet}"));
     let mut line = pair(&testbed, TwoHosts::VENUE, 9001);
-    line.report(&[&fill()]);
+    line.venue_sends(&[&fill()]);
     assert_eq!(inbound(&testbed, [1]), [([1, 0, 0], 0)]);
 }

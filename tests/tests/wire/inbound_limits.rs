@@ -6,13 +6,11 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use breaker_tests::frame::{message, order};
-use breaker_tests::receiver::Receiver;
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 use breaker_tests::venue::{ConnectionPair, fill, reject};
 use breaker_user::testbed::TwoHosts;
-use breaker_user::view::status::{Limit, Scope};
-use serde_json::Value;
+use breaker_user::view::status::Limit;
 
 /// Two sessions of a group, with keys for the host, the group `desk` and the session `x1`.
 fn policy(host: &str, desk: &str, x1: &str) -> String {
@@ -36,7 +34,7 @@ groups = ["desk"]
 }
 
 /// A policy with these keys at one of the three scopes.
-fn at(scope: &str, keys: &str) -> String {
+fn policy_at(scope: &str, keys: &str) -> String {
     let of = |own: &str| if own == scope { keys } else { "" };
     policy(of("host"), of("group/desk"), of("session/x1"))
 }
@@ -51,12 +49,8 @@ fn pair(testbed: &Testbed, port: u16) -> ConnectionPair {
     )
 }
 
-fn scope(testbed: &Testbed, name: &str) -> Scope {
-    testbed.status().scopes.into_iter().find(|scope| scope.scope == name).expect("the scope")
-}
-
 fn limit(testbed: &Testbed, name: &str) -> Limit {
-    scope(testbed, name).limits.remove(0)
+    testbed.scope(name).limits.remove(0)
 }
 
 /// Tripped scopes and their causes.
@@ -70,19 +64,15 @@ fn tripped(testbed: &Testbed) -> Vec<(String, Vec<&'static str>)> {
         .collect()
 }
 
-fn told(testbed: &Testbed, kind: &str) -> Vec<Value> {
-    testbed.events().into_iter().filter(|line| line["kind"] == kind).collect()
-}
-
 /// Sends an order that must be withheld. The connection dies at both ends, and the venue receives nothing of
 /// the order.
-fn is_withheld(mut pair: ConnectionPair) {
+fn order_is_withheld(mut pair: ConnectionPair) {
     // The write may already see the reset. The error is reported once.
-    let told = pair.firm.write_all(&order(1)).is_err();
+    let reset_seen = pair.firm.write_all(&order(1)).is_err();
     let mut came = Vec::new();
     let found = pair.venue.read_to_end(&mut came).expect_err("a reset");
     assert_eq!((found.kind(), came.len()), (ErrorKind::ConnectionReset, 0));
-    if told {
+    if reset_seen {
         return;
     }
     let mut rest = Vec::new();
@@ -91,7 +81,7 @@ fn is_withheld(mut pair: ConnectionPair) {
 }
 
 /// Limits on inbound messages: the keys, and the message that each counts.
-fn counted() -> [(&'static str, Vec<u8>); 2] {
+fn inbound_limits() -> [(&'static str, Vec<u8>); 2] {
     [
         ("limits = [{ class = \"reject\", max = 50, per = \"1m\" }]", reject()),
         ("limits = [{ class = \"fill\", max = 50, per = \"1m\" }]", fill()),
@@ -102,37 +92,37 @@ fn counted() -> [(&'static str, Vec<u8>); 2] {
 fn one_more_than_the_limit_comes_in_and_from_then_on_no_order_goes_out() {
     require_root!();
     for name in SCOPES {
-        for (keys, message) in counted() {
-            let testbed = Testbed::load(&at(name, keys));
+        for (keys, message) in inbound_limits() {
+            let testbed = Testbed::load(&policy_at(name, keys));
             let mut lines = [pair(&testbed, 9001), pair(&testbed, 9002)];
-            lines.iter_mut().for_each(|line| line.send(&order(0)));
+            lines.iter_mut().for_each(|line| line.firm_sends(&order(0)));
             // Both sessions receive messages for a wider scope.
             let wide = name != "session/x1";
             for i in 0..50 {
-                lines[(wide && i % 2 == 1) as usize].report(&[&message]);
+                lines[(wide && i % 2 == 1) as usize].venue_sends(&[&message]);
             }
             assert_eq!(tripped(&testbed), [], "{name}: 50 are within the limit");
-            lines.iter_mut().for_each(|line| line.send(&order(1)));
-            lines[wide as usize].report(&[&message]);
+            lines.iter_mut().for_each(|line| line.firm_sends(&order(1)));
+            lines[wide as usize].venue_sends(&[&message]);
             assert_eq!(tripped(&testbed), [(name.to_owned(), vec!["rate"])]);
             assert_eq!(limit(&testbed, name).used, 51, "it has come");
             // Sessions whose orders are limited continue, and so does the other session outside the scope.
-            lines.iter_mut().for_each(|line| line.report(&[&message, &message]));
+            lines.iter_mut().for_each(|line| line.venue_sends(&[&message, &message]));
             let [first, mut second] = lines;
-            is_withheld(first);
+            order_is_withheld(first);
             if wide {
-                is_withheld(second)
+                order_is_withheld(second)
             } else {
-                second.send(&order(2))
+                second.firm_sends(&order(2))
             }
             // A new connection may still reduce risk.
             let mut new = pair(&testbed, 9001);
-            new.send(&message_of("F"));
-            is_withheld(new);
+            new.firm_sends(&message_of("F"));
+            order_is_withheld(new);
             let sent = [1, 2].map(|session| testbed.counters(session).passed[0]);
             assert_eq!(sent, [2, if wide { 2 } else { 3 }]);
             // The agent ends fenced connections, so its event comes last.
-            let events = told(&testbed, "tripped");
+            let events = testbed.events_of_kind("tripped");
             let counts = &events[0]["counts"];
             assert_eq!(
                 (events.len(), &events[0]["scope"], &counts["used"]),
@@ -157,19 +147,19 @@ fn many_in_one_segment_trip_it_too_and_each_limit_counts_all_of_them() {
     ));
     let mut line = pair(&testbed, 9001);
     // The session trips at the fills. The rejects in the same segment still count for the host.
-    line.report(&[&[fill().repeat(8), reject().repeat(60)].concat()]);
+    line.venue_sends(&[&[fill().repeat(8), reject().repeat(60)].concat()]);
     assert_eq!(tripped(&testbed), [("session/x1".to_owned(), vec!["rate"])]);
-    let used = |name| scope(&testbed, name).limits.iter().map(|limit| limit.used).collect::<Vec<_>>();
+    let used = |name| testbed.scope(name).limits.iter().map(|limit| limit.used).collect::<Vec<_>>();
     assert_eq!((used("host"), used("group/desk"), used("session/x1")), (vec![60, 0], vec![8], vec![8, 60]));
     let mut other = pair(&testbed, 9002);
-    other.report(&[&reject().repeat(40)]);
-    other.send(&order(1));
-    line.report(&[&reject()]);
+    other.venue_sends(&[&reject().repeat(40)]);
+    other.firm_sends(&order(1));
+    line.venue_sends(&[&reject()]);
     assert_eq!(
         tripped(&testbed),
         [("host".to_owned(), vec!["rate"]), ("session/x1".to_owned(), vec!["rate"])]
     );
-    is_withheld(other);
+    order_is_withheld(other);
 }
 
 #[test]
@@ -177,19 +167,23 @@ fn a_disarmed_scope_would_have_tripped_once_and_warns_at_its_levels() {
     require_root!();
     let keys = "limits = [{ class = \"reject\", max = 20, per = \"1h\", warn = [50, 75, 90] }]";
     for (armed, would) in [(true, 0), (false, 1)] {
-        let testbed = Testbed::load(&at("session/x1", &format!("armed = {armed}\n{keys}")));
+        let testbed = Testbed::load(&policy_at("session/x1", &format!("armed = {armed}\n{keys}")));
         let mut line = pair(&testbed, 9001);
         for _ in 0..30 {
-            line.report(&[&reject()]);
+            line.venue_sends(&[&reject()]);
         }
-        let warned: Vec<_> = told(&testbed, "warned")
+        let warned: Vec<_> = testbed
+            .events_of_kind("warned")
             .iter()
             .map(|line| (line["counts"]["used"].as_u64(), line["counts"]["level"].as_u64()))
             .collect();
         assert_eq!(warned, [(10, 1), (15, 2), (18, 3)].map(|(used, level)| (Some(used), Some(level))));
-        assert_eq!((told(&testbed, "would_trip").len(), told(&testbed, "tripped").len()), (would, 1 - would));
+        assert_eq!(
+            (testbed.events_of_kind("would_trip").len(), testbed.events_of_kind("tripped").len()),
+            (would, 1 - would)
+        );
         assert_eq!((limit(&testbed, "session/x1").used, tripped(&testbed).len()), (30, 1 - would));
-        if armed { is_withheld(line) } else { line.send(&order(1)) }
+        if armed { order_is_withheld(line) } else { line.firm_sends(&order(1)) }
     }
 }
 
@@ -197,25 +191,27 @@ fn a_disarmed_scope_would_have_tripped_once_and_warns_at_its_levels() {
 fn a_window_forgets_and_a_reset_starts_it_anew() {
     require_root!();
     let window = Duration::from_millis(600);
-    let testbed =
-        Testbed::load(&at("group/desk", "limits = [{ class = \"reject\", max = 5, per = \"600ms\" }]"));
+    let testbed = Testbed::load(&policy_at(
+        "group/desk",
+        "limits = [{ class = \"reject\", max = 5, per = \"600ms\" }]",
+    ));
     let mut line = pair(&testbed, 9001);
     for _ in 0..3 {
-        line.report(&[&reject().repeat(5)]);
+        line.venue_sends(&[&reject().repeat(5)]);
         sleep(window);
     }
     assert_eq!(tripped(&testbed), []);
-    line.report(&[&reject().repeat(6)]);
+    line.venue_sends(&[&reject().repeat(6)]);
     assert_eq!(tripped(&testbed).len(), 1);
     testbed.reset("group/desk");
     assert_eq!((tripped(&testbed), limit(&testbed, "group/desk").used), (vec![], 0));
-    is_withheld(line);
+    order_is_withheld(line);
     let mut line = pair(&testbed, 9002);
-    line.report(&[&reject().repeat(5)]);
-    line.send(&order(1));
+    line.venue_sends(&[&reject().repeat(5)]);
+    line.firm_sends(&order(1));
     assert_eq!(tripped(&testbed), []);
-    line.report(&[&reject()]);
-    is_withheld(line);
+    line.venue_sends(&[&reject()]);
+    order_is_withheld(line);
 }
 
 /// A limit by fills: `after` orders without a fill, and `per_fill` more for each fill.
@@ -228,9 +224,9 @@ fn without_a_fill_so_many_orders_pass_and_the_next_one_trips() {
     require_root!();
     for address in [TwoHosts::VENUE, TwoHosts::VENUE_V6] {
         for blast in [false, true] {
-            let testbed = Testbed::load(&at("session/x1", &ratio(10, 3)));
-            let receiver = Receiver::listen(&testbed.network.venue, SocketAddr::new(address, 9001));
-            let mut line = receiver.connect(&testbed.network.firm);
+            let testbed = Testbed::load(&policy_at("session/x1", &ratio(10, 3)));
+            let receiver = testbed.listen_at(SocketAddr::new(address, 9001));
+            let mut line = receiver.connect(&testbed);
             if blast {
                 line.send_and_wait(&(0..10).flat_map(order).collect::<Vec<_>>());
             } else {
@@ -250,14 +246,14 @@ fn without_a_fill_so_many_orders_pass_and_the_next_one_trips() {
             line.try_send(&order(10));
             assert_eq!(line.wait_for_reset().complete("D"), 10);
             assert_eq!(tripped(&testbed), [("session/x1".to_owned(), vec!["rate"])]);
-            let trip = told(&testbed, "tripped").remove(0);
+            let trip = testbed.events_of_kind("tripped").remove(0);
             assert_eq!(trip["counts"]["limit"], "3 order per fill after 10");
         }
     }
 }
 
 /// Number of orders that pass one by one, up to `most`.
-fn pass(testbed: &Testbed, line: &mut ConnectionPair, most: usize) -> usize {
+fn passed_orders(testbed: &Testbed, line: &mut ConnectionPair, most: usize) -> usize {
     for id in 0..most {
         if line.firm.write_all(&order(id as u32)).is_err() || !tripped(testbed).is_empty() {
             return id;
@@ -283,12 +279,12 @@ fn fills_allow_so_many_orders_each_and_not_one_more() {
         (50, 1, 51, 51),
     ] {
         for name in SCOPES {
-            let testbed = Testbed::load(&at(name, &ratio(after, per_fill)));
+            let testbed = Testbed::load(&policy_at(name, &ratio(after, per_fill)));
             let mut line = pair(&testbed, 9001);
-            line.report(&[&fill().repeat(fills)]);
-            line.report(&[&reject().repeat(20)]);
+            line.venue_sends(&[&fill().repeat(fills)]);
+            line.venue_sends(&[&reject().repeat(20)]);
             assert_eq!(
-                pass(&testbed, &mut line, allowed + 5),
+                passed_orders(&testbed, &mut line, allowed + 5),
                 allowed,
                 "{name}: {after} and {per_fill} for each of {fills}"
             );
@@ -303,18 +299,18 @@ fn fills_that_come_later_and_those_of_other_sessions_of_the_group_count() {
     require_root!();
     let testbed = Testbed::load(&policy("", &ratio(4, 2), ""));
     let mut lines = [pair(&testbed, 9001), pair(&testbed, 9002)];
-    (0..2).for_each(|_| lines.iter_mut().for_each(|line| line.send(&order(1))));
+    (0..2).for_each(|_| lines.iter_mut().for_each(|line| line.firm_sends(&order(1))));
     // Four orders, and no more without a fill; with three fills of either session, two more.
-    lines[1].report(&[&fill(), &fill()]);
-    lines[0].report(&[&fill()]);
-    lines.iter_mut().for_each(|line| line.send(&order(1)));
+    lines[1].venue_sends(&[&fill(), &fill()]);
+    lines[0].venue_sends(&[&fill()]);
+    lines.iter_mut().for_each(|line| line.firm_sends(&order(1)));
     assert_eq!(tripped(&testbed), []);
-    lines[0].report(&[&fill()]);
-    lines[1].send(&[order(1), order(2)].concat());
+    lines[0].venue_sends(&[&fill()]);
+    lines[1].firm_sends(&[order(1), order(2)].concat());
     assert_eq!((limit(&testbed, "group/desk").used, tripped(&testbed)), (8, vec![]));
     let [first, second] = lines;
-    is_withheld(first);
-    is_withheld(second);
+    order_is_withheld(first);
+    order_is_withheld(second);
     assert_eq!(tripped(&testbed), [("group/desk".to_owned(), vec!["rate"])]);
     let passed: u64 = [1, 2].map(|session| testbed.counters(session).passed[0]).iter().sum();
     assert_eq!(passed, 8);
@@ -323,15 +319,15 @@ fn fills_that_come_later_and_those_of_other_sessions_of_the_group_count() {
 #[test]
 fn a_reset_starts_the_ratio_anew() {
     require_root!();
-    let testbed = Testbed::load(&at("session/x1", &ratio(3, 2)));
+    let testbed = Testbed::load(&policy_at("session/x1", &ratio(3, 2)));
     for fills in [5, 0, 2] {
         let mut line = pair(&testbed, 9001);
-        line.report(&[&fill().repeat(fills)]);
-        assert_eq!(pass(&testbed, &mut line, 20), 3.max(2 * fills), "after a reset, {fills} fills");
+        line.venue_sends(&[&fill().repeat(fills)]);
+        assert_eq!(passed_orders(&testbed, &mut line, 20), 3.max(2 * fills), "after a reset, {fills} fills");
         assert_eq!(tripped(&testbed).len(), 1);
         // Fills before the reset do not count after it.
         let mut new = pair(&testbed, 9001);
-        new.report(&[&fill().repeat(100)]);
+        new.venue_sends(&[&fill().repeat(100)]);
         testbed.reset("session/x1");
         assert_eq!((tripped(&testbed), limit(&testbed, "session/x1").used), (vec![], 0));
     }
@@ -341,26 +337,27 @@ fn a_reset_starts_the_ratio_anew() {
 fn a_ratio_warns_by_what_the_fills_allow() {
     require_root!();
     let keys = "limits = [{ class = \"order\", per_fill = 2, after = 10, warn = [50, 90] }]";
-    let testbed = Testbed::load(&at("session/x1", keys));
+    let testbed = Testbed::load(&policy_at("session/x1", keys));
     let mut line = pair(&testbed, 9001);
-    line.report(&[&fill().repeat(50)]);
-    assert_eq!(pass(&testbed, &mut line, 100), 100);
-    let used: Vec<_> = told(&testbed, "warned").iter().map(|line| line["counts"]["used"].clone()).collect();
+    line.venue_sends(&[&fill().repeat(50)]);
+    assert_eq!(passed_orders(&testbed, &mut line, 100), 100);
+    let used: Vec<_> =
+        testbed.events_of_kind("warned").iter().map(|line| line["counts"]["used"].clone()).collect();
     assert_eq!(used, [50, 90], "of the 100 that 50 fills allow");
 }
 
 #[test]
 fn orders_and_fills_at_once_on_two_cpus_are_never_too_many() {
     require_root!();
-    let testbed = Testbed::load(&at("host", &ratio(1, 3)));
+    let testbed = Testbed::load(&policy_at("host", &ratio(1, 3)));
     let mut lines = [pair(&testbed, 9001), pair(&testbed, 9002)];
-    lines[0].report(&[&fill()]);
+    lines[0].venue_sends(&[&fill()]);
     for round in 1..=100u64 {
         let [first, second] = &mut lines;
         // Three orders for each fill, the whole allowance: the fills for the next orders arrive at the same
         // time.
         std::thread::scope(|threads| {
-            threads.spawn(|| first.send(&[order(1), order(2)].concat()));
+            threads.spawn(|| first.firm_sends(&[order(1), order(2)].concat()));
             second.exchange(&[&order(3)], &[&fill()]);
         });
         assert_eq!((limit(&testbed, "host").used, tripped(&testbed)), (3 * round, vec![]), "round {round}");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use breaker_tests::frame::{Frame, message, order};
 use breaker_tests::gateway::{Gateway, Hook, Inline, Offloads};
-use breaker_tests::receiver::{End, Receiver};
+use breaker_tests::receiver::End;
 use breaker_tests::require_root;
 use breaker_tests::user_tcp::UserTcp;
 use etherparse::Ipv4Header;
@@ -34,7 +34,7 @@ fn at(port: u16) -> SocketAddr {
     SocketAddr::new(Gateway::VENUE[0], port)
 }
 
-fn both(port: u16) -> [SocketAddr; 2] {
+fn both_families(port: u16) -> [SocketAddr; 2] {
     Gateway::VENUE.map(|address| SocketAddr::new(address, port))
 }
 
@@ -51,7 +51,7 @@ fn connect(testbed: &Inline, to: SocketAddr) -> TcpStream {
 }
 
 /// Returns true if the write ends in a reset; any other error is a failure.
-fn dies(stream: &mut TcpStream, bytes: &[u8]) -> bool {
+fn write_ends_in_reset(stream: &mut TcpStream, bytes: &[u8]) -> bool {
     match stream.write_all(bytes) {
         Ok(()) => false,
         Err(error) if [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&error.kind()) => true,
@@ -78,7 +78,7 @@ fn status_says_where_it_stands_and_after_unload_nothing_does() {
             testbed.on_host(|| Command::new("ip").args(["-d", "link", "show", Gateway::INSIDE]).output());
         let link = String::from_utf8(link.expect("running ip").stdout).expect("UTF-8");
         assert!(!link.contains("xdp"), "{link}");
-        let receiver = Receiver::listen(&testbed.network.venue, at(9001));
+        let receiver = testbed.listen(9001);
         let mut stream = connect(&testbed, at(9001));
         let orders: Vec<u8> = (0..200).flat_map(order).collect();
         stream.write_all(&orders).expect("sending");
@@ -89,10 +89,10 @@ fn status_says_where_it_stands_and_after_unload_nothing_does() {
 #[test]
 fn one_by_one_exactly_n_cross_and_both_ends_are_told() {
     require_root!();
-    for (hook, offloads) in cases() {
-        for venue in both(9001) {
+    for (hook, offloads) in hooks_and_checksums() {
+        for venue in both_families(9001) {
             let testbed = Inline::inline(hook, offloads, POLICY);
-            let receiver = Receiver::listen(&testbed.network.venue, venue);
+            let receiver = testbed.listen_at(venue);
             let mut stream = connect(&testbed, venue);
             for id in 0..LIMIT {
                 stream.write_all(&order(id as u32)).expect("sending");
@@ -118,12 +118,12 @@ fn one_by_one_exactly_n_cross_and_both_ends_are_told() {
 #[test]
 fn a_blast_of_ten_thousand_never_lets_more_than_n_cross() {
     require_root!();
-    for (hook, offloads) in cases() {
+    for (hook, offloads) in hooks_and_checksums() {
         let testbed = Inline::inline(hook, offloads, POLICY);
-        let receiver = Receiver::listen(&testbed.network.venue, at(9001));
+        let receiver = testbed.listen(9001);
         let orders: Vec<u8> = (0..10_000).flat_map(order).collect();
         let mut stream = connect(&testbed, at(9001));
-        let dead = orders.chunks(orders.len() / 4).any(|part| dies(&mut stream, part));
+        let dead = orders.chunks(orders.len() / 4).any(|part| write_ends_in_reset(&mut stream, part));
         assert!(dead || is_reset(&mut stream, ONE_RETRANSMIT), "the sender is told ({hook:?}, {offloads:?})");
         receiver.wait("the reset", |all| all[0].end == End::Reset);
         let last = receiver.last();
@@ -140,14 +140,14 @@ fn a_neighbour_that_leaves_segmentation_to_others_is_cut_off_too() {
     require_root!();
     for hook in Hook::ALL {
         let testbed = Inline::inline(hook, Offloads::Segments, POLICY);
-        let receiver = Receiver::listen(&testbed.network.venue, at(9001));
+        let receiver = testbed.listen(9001);
         let orders: Vec<u8> = (0..10_000).flat_map(order).collect();
         let mut stream = connect(&testbed, at(9001));
         // Some orders in segments of their own, so that the first segment is not one of 64 KB.
         for part in orders[..order(0).len() * 100].chunks(order(0).len()) {
             stream.write_all(part).expect("sending");
         }
-        let dead = orders.chunks(orders.len() / 4).any(|part| dies(&mut stream, part));
+        let dead = orders.chunks(orders.len() / 4).any(|part| write_ends_in_reset(&mut stream, part));
         // At the generic hook a large segment, cut down to a reset, keeps its segmentation fields. An
         // interface that segments in software drops it. So a retransmit, which is small, resets the venue,
         // and one more resets the sender.
@@ -164,11 +164,11 @@ fn two_sockets_share_one_limit_exactly() {
     require_root!();
     for hook in Hook::ALL {
         let testbed = inline(hook);
-        let receiver = Receiver::listen(&testbed.network.venue, at(9001));
+        let receiver = testbed.listen(9001);
         let streams = [connect(&testbed, at(9001)), connect(&testbed, at(9001))];
         std::thread::scope(|scope| {
             for mut stream in streams {
-                scope.spawn(move || (0..5_000).any(|id| dies(&mut stream, &order(id))));
+                scope.spawn(move || (0..5_000).any(|id| write_ends_in_reset(&mut stream, &order(id))));
             }
         });
         receiver.wait("both resets", |all| all.iter().all(|one| one.end == End::Reset));
@@ -187,9 +187,9 @@ fn two_sockets_share_one_limit_exactly() {
 fn a_trip_by_hand_ends_a_live_connection_and_after_a_reset_a_new_one_trades() {
     require_root!();
     for hook in Hook::ALL {
-        for venue in both(9001) {
+        for venue in both_families(9001) {
             let testbed = inline(hook);
-            let receiver = Receiver::listen(&testbed.network.venue, venue);
+            let receiver = testbed.listen_at(venue);
             let mut stream = connect(&testbed, venue);
             for (msg_type, fields) in [("A", &b"98=0\x01108=30\x01"[..]), ("D", b"11=R-1\x01")] {
                 stream.write_all(&message("FIX.4.4", msg_type, fields)).expect("sending");
@@ -230,7 +230,7 @@ fn nothing_queued_before_a_reset_comes_after_it_even_from_behind_a_shut_window()
         let unlimited = POLICY.replace("max = 137", "max = 1000000");
         let testbed =
             Inline::inline(hook, Offloads::Checksums, &format!("on_trip = {on_trip:?}\n{unlimited}"));
-        let receiver = Receiver::listen(&testbed.network.venue, at(9001));
+        let receiver = testbed.listen(9001);
         receiver.set_reading(false);
         let mut stream = connect(&testbed, at(9001));
         stream.set_nonblocking(true).expect("not blocking");
@@ -274,9 +274,9 @@ fn nothing_queued_before_a_reset_comes_after_it_even_from_behind_a_shut_window()
 fn an_engine_that_bypasses_its_kernel_is_cut_off_at_exactly_n() {
     require_root!();
     for hook in Hook::ALL {
-        for venue in both(9001) {
+        for venue in both_families(9001) {
             let testbed = Inline::inline(hook, Offloads::None, POLICY);
-            let receiver = Receiver::listen(&testbed.network.venue, venue);
+            let receiver = testbed.listen_at(venue);
             let mut engine = UserTcp::connect(&testbed.network, 40_000, venue);
             // The longest and the shortest TCP header: a withheld segment is cut down to one without options.
             engine.options = if venue.is_ipv4() { 40 } else { 0 };
@@ -306,7 +306,7 @@ fn an_engine_that_never_waits_is_cut_off_all_the_same() {
     require_root!();
     for hook in Hook::ALL {
         let testbed = Inline::inline(hook, Offloads::None, POLICY);
-        let receiver = Receiver::listen(&testbed.network.venue, at(9001));
+        let receiver = testbed.listen(9001);
         let mut engine = UserTcp::connect(&testbed.network, 40_000, at(9001));
         let frames = engine.next(&(0..300).map(order).collect::<Vec<_>>());
         for frame in frames {
@@ -326,7 +326,7 @@ fn an_engine_that_never_waits_is_cut_off_all_the_same() {
 fn tagged_frames_are_counted_like_any_other() {
     require_root!();
     for hook in Hook::ALL {
-        for venue in both(9001) {
+        for venue in both_families(9001) {
             let testbed = Inline::inline(hook, Offloads::None, POLICY);
             // No answer comes, because no host has an address in that VLAN. The program counts all the same.
             let mut engine = UserTcp::new(&testbed.network, 40_000, venue);
@@ -334,7 +334,7 @@ fn tagged_frames_are_counted_like_any_other() {
             engine.open();
             let frames = engine.next(&(0..200).map(order).collect::<Vec<_>>());
             engine.transmit(&frames[..LIMIT]);
-            settled(&testbed, LIMIT as u64);
+            wait_for_orders(&testbed, LIMIT as u64);
             assert!(testbed.status_json().causes("session/x1").is_empty(), "N are within the limit");
             engine.transmit(&frames[LIMIT..]);
             sleep(QUIET / 10);
@@ -349,9 +349,9 @@ fn tagged_frames_are_counted_like_any_other() {
 fn reordered_repeated_and_overlapping_segments_are_counted_once() {
     require_root!();
     for hook in Hook::ALL {
-        for venue in both(9001) {
+        for venue in both_families(9001) {
             let testbed = Inline::inline(hook, Offloads::None, POLICY);
-            let receiver = Receiver::listen(&testbed.network.venue, venue);
+            let receiver = testbed.listen_at(venue);
             let mut engine = UserTcp::connect(&testbed.network, 40_000, venue);
             let payloads: Vec<_> = (0..10).map(order).collect();
             let mut frames = engine.next(&payloads);
@@ -382,9 +382,9 @@ fn reordered_repeated_and_overlapping_segments_are_counted_once() {
 fn an_order_in_ip_fragments_is_withheld_and_counts_when_it_comes_whole() {
     require_root!();
     for hook in Hook::ALL {
-        for venue in both(9001) {
+        for venue in both_families(9001) {
             let testbed = Inline::inline(hook, Offloads::None, &format!("on_desync = \"trip\"\n{POLICY}"));
-            let receiver = Receiver::listen(&testbed.network.venue, venue);
+            let receiver = testbed.listen_at(venue);
             let mut engine = UserTcp::connect(&testbed.network, 40_000, venue);
             engine.send(&order(0));
             let cut = engine.next(&[order(1)]).remove(0);
@@ -408,10 +408,10 @@ fn what_is_lost_ahead_of_the_gateway_is_waited_for_and_every_order_counts_once()
     require_root!();
     const FLIGHT: usize = 20;
     for hook in Hook::ALL {
-        for venue in both(9001) {
+        for venue in both_families(9001) {
             let policy = POLICY.replace("max = 137", "max = 400");
             let testbed = Inline::inline(hook, Offloads::None, &format!("on_desync = \"trip\"\n{policy}"));
-            let receiver = Receiver::listen(&testbed.network.venue, venue);
+            let receiver = testbed.listen_at(venue);
             let mut engine = UserTcp::connect(&testbed.network, 40_000, venue);
             let frames = engine.next(&(0..400).map(order).collect::<Vec<_>>());
             for (number, flight) in frames.chunks(FLIGHT).enumerate() {
@@ -431,7 +431,7 @@ fn what_is_lost_ahead_of_the_gateway_is_waited_for_and_every_order_counts_once()
 }
 
 /// The frame with a wrong TCP checksum.
-fn miscalculated(frame: &Frame) -> Vec<u8> {
+fn with_wrong_checksum(frame: &Frame) -> Vec<u8> {
     let mut bytes = frame.bytes();
     let tcp = if frame.to.is_ipv4() { 34 } else { 54 };
     bytes[tcp + 16] ^= 0x77;
@@ -439,7 +439,7 @@ fn miscalculated(frame: &Frame) -> Vec<u8> {
 }
 
 /// The frame with a hop limit of 2.
-fn tired(frame: &Frame) -> Vec<u8> {
+fn with_low_hop_limit(frame: &Frame) -> Vec<u8> {
     let mut bytes = frame.bytes();
     if frame.to.is_ipv6() {
         bytes[21] = 2;
@@ -460,16 +460,16 @@ fn bytes_that_the_venue_will_not_take_are_not_taken_for_seen() {
         (0..length).map(of).find(|message| message.len() == length).expect("one that is as long")
     };
     for hook in Hook::ALL {
-        for venue in both(9001) {
-            for spoil in [miscalculated, tired] {
+        for venue in both_families(9001) {
+            for alter in [with_wrong_checksum, with_low_hop_limit] {
                 let testbed = Inline::inline(hook, Offloads::None, &POLICY.replace("max = 137", "max = 5"));
-                let receiver = Receiver::listen(&testbed.network.venue, venue);
+                let receiver = testbed.listen_at(venue);
                 let mut engine = UserTcp::connect(&testbed.network, 40_000, venue);
                 for id in 0..20 {
                     // First a heartbeat that the venue ignores, then an order with the same sequence numbers.
                     let seq = engine.seq;
                     let decoy = engine.segment(seq, &heartbeat(order(id).len()));
-                    engine.transmit_bytes(&[spoil(&decoy)]);
+                    engine.transmit_bytes(&[alter(&decoy)]);
                     engine.send(&order(id));
                 }
                 sleep(QUIET / 2);
@@ -492,7 +492,7 @@ fn retransmits_after_loss_are_not_counted_again() {
                      tcp dport 9001 numgen random mod 100 < 3 drop; }; }";
         let ran = testbed.network.venue.run(|| Command::new("nft").arg(rules).status());
         assert!(ran.expect("running nft (package nftables)").success());
-        let receiver = Receiver::listen(&testbed.network.venue, at(9001));
+        let receiver = testbed.listen(9001);
         let mut stream = connect(&testbed, at(9001));
         let bytes: Vec<u8> = (0..5_000).flat_map(order).collect();
         for part in bytes.chunks(1_000) {
@@ -519,7 +519,7 @@ fn of_two_sessions_one_is_tripped_and_the_other_goes_on() {
     require_root!();
     for hook in Hook::ALL {
         let testbed = inline(hook);
-        let receivers = [9001, 9002].map(|port| Receiver::listen(&testbed.network.venue, at(port)));
+        let receivers = [9001, 9002].map(|port| testbed.listen(port));
         let mut streams = [9001, 9002].map(|port| connect(&testbed, at(port)));
         for round in 1..=200 {
             for stream in &mut streams {
@@ -542,12 +542,15 @@ fn a_tripped_host_leaves_everything_else_alone() {
     require_root!();
     for hook in Hook::ALL {
         let testbed = inline(hook);
-        for (family, venue) in both(22).into_iter().enumerate() {
-            let listener =
-                testbed.network.venue.run(|| TcpListener::bind(both(9001)[family])).expect("listening");
-            let mut session = connect(&testbed, both(9001)[family]);
+        for (family, venue) in both_families(22).into_iter().enumerate() {
+            let listener = testbed
+                .network
+                .venue
+                .run(|| TcpListener::bind(both_families(9001)[family]))
+                .expect("listening");
+            let mut session = connect(&testbed, both_families(9001)[family]);
             let (mut accepted, _) = listener.accept().expect("accepting");
-            let receiver = Receiver::listen(&testbed.network.venue, venue);
+            let receiver = testbed.listen_at(venue);
             let mut other = connect(&testbed, venue);
             let engine = UserTcp::new(&testbed.network, 40_000, venue);
             testbed.trip("host");
@@ -590,7 +593,7 @@ fn a_tripped_host_leaves_everything_else_alone() {
 fn on_trip_drop_lets_the_payload_vanish_and_tells_nobody() {
     require_root!();
     for hook in Hook::ALL {
-        for venue in both(9001) {
+        for venue in both_families(9001) {
             let testbed = Inline::inline(hook, Offloads::Checksums, &format!("on_trip = \"drop\"\n{POLICY}"));
             let listener = testbed.network.venue.run(|| TcpListener::bind(venue)).expect("listening");
             let mut stream = connect(&testbed, venue);
@@ -615,7 +618,7 @@ fn on_trip_drop_lets_the_payload_vanish_and_tells_nobody() {
             assert!(withheld >= 1);
         }
         let testbed = Inline::inline(hook, Offloads::None, &format!("on_trip = \"drop\"\n{POLICY}"));
-        let receiver = Receiver::listen(&testbed.network.venue, at(9001));
+        let receiver = testbed.listen(9001);
         let mut engine = UserTcp::connect(&testbed.network, 40_000, at(9001));
         for id in 0..LIMIT {
             engine.send(&order(id as u32));
@@ -634,8 +637,8 @@ fn isolated_a_tripped_session_gets_no_connection_at_all() {
     for hook in Hook::ALL {
         let testbed =
             Inline::inline(hook, Offloads::Checksums, &format!("while_tripped = \"isolate\"\n{POLICY}"));
-        for venue in both(9001) {
-            let receiver = Receiver::listen(&testbed.network.venue, venue);
+        for venue in both_families(9001) {
+            let receiver = testbed.listen_at(venue);
             testbed.trip("session/x1");
             let refused =
                 testbed.network.firm.run(|| TcpStream::connect_timeout(&venue, Duration::from_millis(500)));
@@ -649,14 +652,14 @@ fn isolated_a_tripped_session_gets_no_connection_at_all() {
 }
 
 /// Each hook with each kind of checksum, in frames as on a wire.
-fn cases() -> impl Iterator<Item = (Hook, Offloads)> {
+fn hooks_and_checksums() -> impl Iterator<Item = (Hook, Offloads)> {
     Hook::ALL
         .into_iter()
         .flat_map(|hook| [Offloads::None, Offloads::Checksums].map(|offloads| (hook, offloads)))
 }
 
 /// Waits until that many orders of the first session have passed.
-fn settled(testbed: &Inline, orders: u64) {
+fn wait_for_orders(testbed: &Inline, orders: u64) {
     let until = Instant::now() + Duration::from_secs(5);
     while testbed.status_json().messages("x1", "order").0 < orders {
         assert!(Instant::now() < until, "{:?}", testbed.status_json().messages("x1", "order"));

@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use breaker_tests::frame::{message, order};
-use breaker_tests::receiver::{End, Receiver};
+use breaker_tests::receiver::End;
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 use breaker_user::testbed::TwoHosts;
@@ -18,18 +18,12 @@ remote = ["10.9.0.2:9001", "[fd09::2]:9001"]
 limits = [{ class = "order", max = 137, per = "10s" }]
 "#;
 
-fn connect(testbed: &Testbed, to: SocketAddr) -> TcpStream {
-    let stream = testbed.on_host(|| TcpStream::connect(to)).expect("connecting");
-    stream.set_nodelay(true).expect("no delay");
-    stream
-}
-
-fn venue(address: IpAddr) -> SocketAddr {
+fn venue_at(address: IpAddr) -> SocketAddr {
     SocketAddr::new(address, 9001)
 }
 
 /// Writes bytes. Returns true if the connection is dead.
-fn push(stream: &mut TcpStream, bytes: &[u8]) -> bool {
+fn is_dead_after(stream: &mut TcpStream, bytes: &[u8]) -> bool {
     stream.write_all(bytes).is_err()
 }
 
@@ -38,11 +32,11 @@ fn one_by_one_exactly_n_cross_and_both_ends_are_told() {
     require_root!();
     for address in [TwoHosts::VENUE, TwoHosts::VENUE_V6] {
         let testbed = Testbed::load(POLICY);
-        let receiver = Receiver::listen(&testbed.network.venue, venue(address));
-        let mut stream = connect(&testbed, venue(address));
+        let receiver = testbed.listen_at(venue_at(address));
+        let mut stream = testbed.connect_to(venue_at(address));
         let mut dead = false;
         for id in 0..200 {
-            dead = push(&mut stream, &order(id));
+            dead = is_dead_after(&mut stream, &order(id));
             if dead {
                 break;
             }
@@ -69,12 +63,12 @@ fn one_by_one_exactly_n_cross_and_both_ends_are_told() {
 fn a_blast_in_a_few_large_writes_never_lets_more_than_n_cross() {
     require_root!();
     let testbed = Testbed::load(POLICY);
-    let receiver = Receiver::listen(&testbed.network.venue, venue(TwoHosts::VENUE));
+    let receiver = testbed.listen_at(venue_at(TwoHosts::VENUE));
     let orders: Vec<u8> = (0..10_000).flat_map(order).collect();
-    let mut stream = connect(&testbed, venue(TwoHosts::VENUE));
+    let mut stream = testbed.connect_to(venue_at(TwoHosts::VENUE));
     let mut dead = false;
     for part in orders.chunks(orders.len() / 4) {
-        dead |= push(&mut stream, part);
+        dead |= is_dead_after(&mut stream, part);
     }
     receiver.wait("the reset", |all| all[0].end == End::Reset);
     assert!(dead || stream.take_error().expect("an answer").is_some(), "the sender was told");
@@ -91,8 +85,9 @@ fn a_blast_in_a_few_large_writes_never_lets_more_than_n_cross() {
 fn two_connections_on_two_cpus_share_one_limit_exactly() {
     require_root!();
     let testbed = Testbed::load(&POLICY.replace("max = 137", "max = 1000"));
-    let receiver = Receiver::listen(&testbed.network.venue, venue(TwoHosts::VENUE));
-    let streams = [connect(&testbed, venue(TwoHosts::VENUE)), connect(&testbed, venue(TwoHosts::VENUE))];
+    let receiver = testbed.listen_at(venue_at(TwoHosts::VENUE));
+    let streams =
+        [testbed.connect_to(venue_at(TwoHosts::VENUE)), testbed.connect_to(venue_at(TwoHosts::VENUE))];
     std::thread::scope(|scope| {
         for (cpu, mut stream) in streams.into_iter().enumerate() {
             scope.spawn(move || {
@@ -100,7 +95,7 @@ fn two_connections_on_two_cpus_share_one_limit_exactly() {
                 set.set(cpu % std::thread::available_parallelism().map_or(1, usize::from));
                 rustix::thread::sched_setaffinity(None, &set).expect("pinning to a CPU");
                 for id in 0..5_000 {
-                    if push(&mut stream, &order(id)) {
+                    if is_dead_after(&mut stream, &order(id)) {
                         return;
                     }
                 }
@@ -123,20 +118,20 @@ fn a_total_counts_since_the_reset_and_cancels_have_their_own_limit() {
     let limits = r#"limits = [{ class = "order", max = 3, per = "total" }, { class = "cancel", max = 2, per = "1s" }]"#;
     let policy = POLICY.replace(r#"limits = [{ class = "order", max = 137, per = "10s" }]"#, limits);
     let testbed = Testbed::load(&policy);
-    let receiver = Receiver::listen(&testbed.network.venue, venue(TwoHosts::VENUE));
+    let receiver = testbed.listen_at(venue_at(TwoHosts::VENUE));
     for round in 1..=2 {
-        let mut stream = connect(&testbed, venue(TwoHosts::VENUE));
+        let mut stream = testbed.connect_to(venue_at(TwoHosts::VENUE));
         for id in 0..5 {
-            push(&mut stream, &order(id));
+            is_dead_after(&mut stream, &order(id));
             sleep(Duration::from_millis(5));
         }
         receiver.wait("the reset", |all| all.len() == round && all[round - 1].end == End::Reset);
         assert_eq!(receiver.last().complete("D"), 3);
         testbed.reset("session/x1");
     }
-    let mut stream = connect(&testbed, venue(TwoHosts::VENUE));
+    let mut stream = testbed.connect_to(venue_at(TwoHosts::VENUE));
     for _ in 0..3 {
-        push(&mut stream, &message("FIX.4.4", "F", b"11=C-1\x0141=R-1\x01"));
+        is_dead_after(&mut stream, &message("FIX.4.4", "F", b"11=C-1\x0141=R-1\x01"));
         sleep(Duration::from_millis(5));
     }
     receiver.wait("the reset", |all| all.len() == 3 && all[2].end == End::Reset);
@@ -162,15 +157,12 @@ groups = ["desk"]
 "#;
     let testbed = Testbed::load(policy);
     let second = SocketAddr::new(TwoHosts::VENUE, 9002);
-    let receivers = [
-        Receiver::listen(&testbed.network.venue, venue(TwoHosts::VENUE)),
-        Receiver::listen(&testbed.network.venue, second),
-    ];
-    let mut streams = [connect(&testbed, venue(TwoHosts::VENUE)), connect(&testbed, second)];
+    let receivers = [testbed.listen_at(venue_at(TwoHosts::VENUE)), testbed.listen_at(second)];
+    let mut streams = [testbed.connect_to(venue_at(TwoHosts::VENUE)), testbed.connect_to(second)];
     for _ in 0..2 {
         for id in 0..5 {
             for stream in &mut streams {
-                assert!(!push(stream, &order(id)));
+                assert!(!is_dead_after(stream, &order(id)));
                 sleep(Duration::from_millis(2));
             }
         }
@@ -183,7 +175,7 @@ groups = ["desk"]
     // The host's total is next: 10 more orders, and then one over it.
     for id in 0..6 {
         for stream in &mut streams {
-            let _ = push(stream, &order(id));
+            let _ = is_dead_after(stream, &order(id));
             sleep(Duration::from_millis(70));
         }
     }
@@ -201,10 +193,10 @@ groups = ["desk"]
 fn a_disarmed_scope_counts_warns_and_withholds_nothing() {
     require_root!();
     let testbed = Testbed::load(&POLICY.replace("name = \"x1\"", "name = \"x1\"\narmed = false"));
-    let receiver = Receiver::listen(&testbed.network.venue, venue(TwoHosts::VENUE));
-    let mut stream = connect(&testbed, venue(TwoHosts::VENUE));
+    let receiver = testbed.listen_at(venue_at(TwoHosts::VENUE));
+    let mut stream = testbed.connect_to(venue_at(TwoHosts::VENUE));
     for id in 0..300 {
-        assert!(!push(&mut stream, &order(id)));
+        assert!(!is_dead_after(&mut stream, &order(id)));
         sleep(Duration::from_micros(200));
     }
     receiver.wait("all of them", |all| all[0].complete("D") == 300);

@@ -1,10 +1,9 @@
 //! OrderMassActionRequest(CA) is an order or a cancel, by MassActionType(1373).
 
 use breaker_tests::frame::message_with_body;
-use breaker_tests::receiver::{End, Receiver, TcpConnection};
+use breaker_tests::receiver::{End, Receiver};
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
-use breaker_user::testbed::TwoHosts;
 
 const HEAD: &str = "49=FIRM|56=VENUE|34=7|52=20261122-09:30:00.000|";
 const ORDER: [u64; 5] = [1, 0, 0, 0, 0];
@@ -13,12 +12,8 @@ const CANCEL: [u64; 5] = [0, 1, 0, 0, 0];
 /// A testbed with one session with these keys, and the venue's end.
 fn testbed(keys: &str) -> (Testbed, Receiver) {
     let testbed = Testbed::load(&format!("[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n{keys}\n"));
-    let receiver = Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(9001));
+    let receiver = testbed.listen(9001);
     (testbed, receiver)
-}
-
-fn connect<'a>(testbed: &Testbed, receiver: &'a Receiver) -> TcpConnection<'a> {
-    receiver.connect(&testbed.network.firm)
 }
 
 /// A mass action with these fields behind its header.
@@ -53,7 +48,7 @@ fn actions() -> Vec<(String, [u64; 5])> {
 fn it_counts_as_what_it_does() {
     require_root!();
     let (testbed, receiver) = testbed("");
-    let mut line = connect(&testbed, &receiver);
+    let mut line = receiver.connect(&testbed);
     let mut expected = [0; 5];
     for (fields, counts) in actions() {
         line.send_and_wait(&mass(&fields));
@@ -75,7 +70,7 @@ fn it_counts_as_what_it_does() {
 fn it_is_what_it_does_however_it_is_cut() {
     require_root!();
     let (testbed, receiver) = testbed("");
-    let mut line = connect(&testbed, &receiver);
+    let mut line = receiver.connect(&testbed);
     let mut expected = [0; 5];
     let short = actions().into_iter().filter(|(fields, _)| fields.len() < 100);
     for (fields, counts) in short.step_by(2) {
@@ -97,7 +92,7 @@ fn while_tripped_it_passes_where_it_reduces_risk() {
     let (testbed, receiver) = testbed("");
     testbed.trip("session/x1");
     for (fields, counts) in actions() {
-        let mut line = connect(&testbed, &receiver);
+        let mut line = receiver.connect(&testbed);
         if counts == CANCEL {
             line.send_and_wait(&mass(&fields));
         } else {
@@ -128,7 +123,7 @@ fn while_tripped_its_end_is_withheld_where_only_that_tells_what_it_does() {
             .position(|window| window == b"\x011373=2\x01")
             .map_or(message.len(), |at| at + 8);
         for cut in 1..message.len() {
-            let mut line = connect(&testbed, &receiver);
+            let mut line = receiver.connect(&testbed);
             if passes {
                 line.send_and_wait(&message[..cut]);
                 line.send_and_wait(&message[cut..]);
@@ -156,14 +151,14 @@ fn limits_count_it_as_what_it_does() {
     let (testbed, receiver) = testbed(
         "limits = [{ class = \"order\", max = 2, per = \"total\" }, { class = \"cancel\", max = 3, per = \"total\" }]",
     );
-    let mut line = connect(&testbed, &receiver);
+    let mut line = receiver.connect(&testbed);
     for fields in ["1373=1|", "1373=2|", "1373=3|", "", "1373=1|"] {
         line.send_and_wait(&mass(fields));
     }
     line.try_send(&mass("1373=2|"));
     assert_eq!(line.wait_for_reset().complete("CA"), 5);
     testbed.reset("session/x1");
-    let mut line = connect(&testbed, &receiver);
+    let mut line = receiver.connect(&testbed);
     (0..3).for_each(|_| line.send_and_wait(&mass("1373=3|")));
     line.try_send(&mass("1373=3|"));
     assert_eq!(line.wait_for_reset().complete("CA"), 3);
@@ -177,12 +172,12 @@ fn limits_count_it_as_what_it_does() {
 fn a_sessions_own_opinion_of_it_stands() {
     require_root!();
     let (testbed, receiver) = testbed("classes = { CA = \"order\" }");
-    let mut line = connect(&testbed, &receiver);
+    let mut line = receiver.connect(&testbed);
     line.send_and_wait(&mass("1373=3|"));
     assert_eq!(testbed.counters(1).passed, ORDER);
     testbed.trip("session/x1");
     line.wait_for_reset();
-    let mut line = connect(&testbed, &receiver);
+    let mut line = receiver.connect(&testbed);
     line.try_send(&mass("1373=3|"));
     assert_eq!(line.wait_for_reset().count("CA"), 0);
 }

@@ -7,8 +7,6 @@ use breaker_tests::frame::{message, order};
 use breaker_tests::receiver::{End, Receiver};
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
-use breaker_user::testbed::TwoHosts;
-use breaker_user::view::status::Scope;
 use serde_json::Value;
 
 /// A session with these keys.
@@ -16,17 +14,8 @@ fn session(keys: &str) -> String {
     format!("[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n{keys}\n")
 }
 
-fn listen(testbed: &Testbed) -> Receiver {
-    Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(9001))
-}
-
-/// The scope `session/x1`.
-fn scope(testbed: &Testbed) -> Scope {
-    testbed.status().scopes.into_iter().find(|scope| scope.scope == "session/x1").expect("the scope")
-}
-
 /// Events of a kind for `session/x1`.
-fn told(testbed: &Testbed, kind: &str) -> Vec<Value> {
+fn events_on_session(testbed: &Testbed, kind: &str) -> Vec<Value> {
     testbed
         .events()
         .into_iter()
@@ -35,9 +24,9 @@ fn told(testbed: &Testbed, kind: &str) -> Vec<Value> {
 }
 
 /// An order with a BodyLength that is too large or too small.
-fn lying(id: u32, more: i32) -> Vec<u8> {
-    let honest = String::from_utf8(order(id)).expect("text");
-    let (head, rest) = honest.split_once("\x0135=").expect("a header");
+fn with_wrong_length(id: u32, more: i32) -> Vec<u8> {
+    let original = String::from_utf8(order(id)).expect("text");
+    let (head, rest) = original.split_once("\x0135=").expect("a header");
     let (begin, length) = head.split_once("\x019=").expect("a length");
     let length: i32 = length.parse().expect("a number");
     format!("{begin}\x019={}\x0135={rest}", length + more).into_bytes()
@@ -49,7 +38,7 @@ fn noise() -> Vec<u8> {
 
 /// A segment: whether the framing is lost in it, its counted orders, and the orders that its unread bytes
 /// count as.
-struct Piece {
+struct SegmentCase {
     bytes: Vec<u8>,
     lost: bool,
     orders: u64,
@@ -57,9 +46,9 @@ struct Piece {
 }
 
 /// Ways to lose a stream's framing: orders, a fault, and orders again.
-fn lost_streams() -> Vec<(&'static str, Vec<Piece>)> {
-    let piece = |bytes, lost, (orders, blind)| Piece { bytes, lost, orders, blind };
-    let good = |id| piece(order(id), false, (1, 0));
+fn lost_streams() -> Vec<(&'static str, Vec<SegmentCase>)> {
+    let segment = |bytes, lost, (orders, blind)| SegmentCase { bytes, lost, orders, blind };
+    let good = |id| segment(order(id), false, (1, 0));
     let behind = [order(2), noise()].concat();
     // The faulty bytes and the order before them are unread; one order among them is counted.
     let unread = |bytes: usize| (bytes.div_ceil(100) - 1) as u64;
@@ -71,35 +60,43 @@ fn lost_streams() -> Vec<(&'static str, Vec<Piece>)> {
             vec![
                 good(1),
                 good(2),
-                piece(noise(), true, (0, with_noise)),
-                piece(noise(), false, (0, 1)),
+                segment(noise(), true, (0, with_noise)),
+                segment(noise(), false, (0, 1)),
                 good(3),
                 good(4),
             ],
         ),
-        ("too short", vec![good(1), good(2), piece(lying(3, -10), true, (1, one)), good(4), good(5)]),
+        (
+            "too short",
+            vec![good(1), good(2), segment(with_wrong_length(3, -10), true, (1, one)), good(4), good(5)],
+        ),
         // A message whose length is too large takes the next header as part of its body.
         (
             "too long",
-            vec![good(1), piece(lying(2, 20), false, (1, 0)), piece(order(3), true, (0, two)), good(4)],
+            vec![
+                good(1),
+                segment(with_wrong_length(2, 20), false, (1, 0)),
+                segment(order(3), true, (0, two)),
+                good(4),
+            ],
         ),
         (
             "behind an order",
-            vec![good(1), piece(behind, true, (1, with_noise)), piece(noise(), false, (0, 1)), good(3)],
+            vec![good(1), segment(behind, true, (1, with_noise)), segment(noise(), false, (0, 1)), good(3)],
         ),
     ]
 }
 
-fn bytes(pieces: &[Piece]) -> Vec<u8> {
-    pieces.iter().flat_map(|piece| piece.bytes.clone()).collect()
+fn bytes(segments: &[SegmentCase]) -> Vec<u8> {
+    segments.iter().flat_map(|segment| segment.bytes.clone()).collect()
 }
 
-fn orders(pieces: &[Piece]) -> u64 {
-    pieces.iter().map(|piece| piece.orders).sum()
+fn orders(segments: &[SegmentCase]) -> u64 {
+    segments.iter().map(|segment| segment.orders).sum()
 }
 
-fn blind(pieces: &[Piece]) -> u64 {
-    pieces.iter().map(|piece| piece.blind).sum()
+fn blind(segments: &[SegmentCase]) -> u64 {
+    segments.iter().map(|segment| segment.blind).sum()
 }
 
 #[test]
@@ -107,18 +104,18 @@ fn a_lost_stream_passes_is_told_of_and_counted_as_the_policy_says_and_on_from_th
     require_root!();
     // A disarmed session does not trip for a lost stream either.
     for keys in ["on_desync = \"warn\"", "on_desync = \"count\"", "on_desync = \"trip\"\narmed = false"] {
-        for (what, pieces) in lost_streams() {
+        for (what, segments) in lost_streams() {
             let testbed = Testbed::load(&session(keys));
-            let receiver = listen(&testbed);
-            let mut line = receiver.connect(&testbed.network.firm);
-            pieces.iter().for_each(|piece| line.send_and_wait(&piece.bytes));
-            assert!(line.received().bytes == bytes(&pieces), "{what}: all of it passes");
+            let receiver = testbed.listen(9001);
+            let mut line = receiver.connect(&testbed);
+            segments.iter().for_each(|segment| line.send_and_wait(&segment.bytes));
+            assert!(line.received().bytes == bytes(&segments), "{what}: all of it passes");
             let counters = testbed.counters(1);
             let counted = (counters.passed, counters.withheld, counters.desyncs);
-            let all = orders(&pieces) + if keys.contains("warn") { 0 } else { blind(&pieces) };
+            let all = orders(&segments) + if keys.contains("warn") { 0 } else { blind(&segments) };
             assert_eq!(counted, ([all, 0, 0, 0, 0], [0; 5], 1), "{what}, {keys}");
-            assert!(!scope(&testbed).tripped);
-            assert_eq!(told(&testbed, "desynced").len(), 1, "{what}");
+            assert!(!testbed.scope("session/x1").tripped);
+            assert_eq!(events_on_session(&testbed, "desynced").len(), 1, "{what}");
         }
     }
 }
@@ -126,28 +123,28 @@ fn a_lost_stream_passes_is_told_of_and_counted_as_the_policy_says_and_on_from_th
 #[test]
 fn a_lost_stream_trips_where_the_policy_says_so_and_the_segment_it_is_lost_in_is_withheld() {
     require_root!();
-    for (what, pieces) in lost_streams() {
+    for (what, segments) in lost_streams() {
         // The session's own setting overrides that of the host.
         let testbed = Testbed::load(&format!("on_desync = \"warn\"\n{}", session("on_desync = \"trip\"")));
-        let receiver = listen(&testbed);
-        let mut line = receiver.connect(&testbed.network.firm);
-        let lost = pieces.iter().position(|piece| piece.lost).expect("it is lost");
-        pieces[..lost].iter().for_each(|piece| line.send_and_wait(&piece.bytes));
-        line.try_send(&pieces[lost].bytes);
+        let receiver = testbed.listen(9001);
+        let mut line = receiver.connect(&testbed);
+        let lost = segments.iter().position(|segment| segment.lost).expect("it is lost");
+        segments[..lost].iter().for_each(|segment| line.send_and_wait(&segment.bytes));
+        line.try_send(&segments[lost].bytes);
         let came = line.wait_for_reset().bytes;
-        let before = bytes(&pieces[..lost]);
+        let before = bytes(&segments[..lost]);
         assert!(came == before, "{what}: {} bytes came where {} were before it", came.len(), before.len());
         let counters = testbed.counters(1);
         let counted = (counters.passed[0], counters.withheld[0], counters.desyncs, counters.packets_withheld);
-        let withheld = pieces[lost].orders + pieces[lost].blind;
-        assert_eq!(counted, (orders(&pieces[..lost]), withheld, 1, 1), "{what}");
-        let (status, scope) = (testbed.status(), scope(&testbed));
+        let withheld = segments[lost].orders + segments[lost].blind;
+        assert_eq!(counted, (orders(&segments[..lost]), withheld, 1, 1), "{what}");
+        let (status, scope) = (testbed.status(), testbed.scope("session/x1"));
         assert_eq!(
             (scope.tripped, scope.causes.as_slice(), status.packets["desync"]),
             (true, &["desync"][..], 1)
         );
-        assert_eq!(told(&testbed, "desynced").len(), 1, "{what}");
-        let tripped = told(&testbed, "tripped");
+        assert_eq!(events_on_session(&testbed, "desynced").len(), 1, "{what}");
+        let tripped = events_on_session(&testbed, "tripped");
         assert_eq!((tripped.len(), &tripped[0]["cause"]), (1, &"desync".into()), "{what}");
     }
 }
@@ -168,7 +165,7 @@ name = "x2"
 remote = "10.9.0.2:9002"
 "#;
 
-fn of(msg_type: &str) -> Vec<u8> {
+fn message_of_type(msg_type: &str) -> Vec<u8> {
     message("FIX.4.4", msg_type, b"11=R-1\x0141=R-0\x01")
 }
 
@@ -176,27 +173,26 @@ fn of(msg_type: &str) -> Vec<u8> {
 fn a_session_counts_by_its_own_classes_and_no_other_session_does() {
     require_root!();
     let testbed = Testbed::load(OWN_CLASSES);
-    let receivers =
-        [9001, 9002].map(|port| Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(port)));
-    let [mut own, mut usual] = receivers.each_ref().map(|receiver| receiver.connect(&testbed.network.firm));
+    let receivers = [9001, 9002].map(|port| testbed.listen(port));
+    let [mut own, mut usual] = receivers.each_ref().map(|receiver| receiver.connect(&testbed));
     for msg_type in ["U1", "U2", "UFOREIGN", "D", "8", "F", "UFOREIGM"] {
-        own.send_and_wait(&of(msg_type));
-        usual.send_and_wait(&of(msg_type));
+        own.send_and_wait(&message_of_type(msg_type));
+        usual.send_and_wait(&message_of_type(msg_type));
     }
     // Order, cancel, interest, query, admin. A type in no dictionary is an order.
     assert_eq!(passed(&testbed), [[2, 1, 1, 1, 2], [5, 1, 0, 1, 0]]);
     // A type that is not an order here is not limited; a type that is an order here is.
-    (0..10).for_each(|_| own.send_and_wait(&of("D")));
-    own.try_send(&of("8"));
+    (0..10).for_each(|_| own.send_and_wait(&message_of_type("D")));
+    own.try_send(&message_of_type("8"));
     assert_eq!(own.wait_for_reset().complete("8"), 1);
     assert_eq!(testbed.counters(1).withheld, [1, 0, 0, 0, 0]);
     // The limit of the other class is independent.
     testbed.reset("session/x1");
-    let mut own = receivers[0].connect(&testbed.network.firm);
-    own.send_and_wait(&of("U2"));
-    own.try_send(&of("U2"));
+    let mut own = receivers[0].connect(&testbed);
+    own.send_and_wait(&message_of_type("U2"));
+    own.try_send(&message_of_type("U2"));
     assert_eq!(own.wait_for_reset().complete("U2"), 1);
-    usual.send_and_wait(&of("D"));
+    usual.send_and_wait(&message_of_type("D"));
 }
 
 #[test]
@@ -208,17 +204,16 @@ fn while_tripped_a_sessions_own_classes_say_what_passes() {
     ] {
         for last in withheld {
             let testbed = Testbed::load(&format!("while_tripped = \"{rule}\"\n{OWN_CLASSES}"));
-            let receivers = [9001, 9002]
-                .map(|port| Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(port)));
+            let receivers = [9001, 9002].map(|port| testbed.listen(port));
             testbed.trip("host");
-            let mut own = receivers[0].connect(&testbed.network.firm);
-            passing.iter().for_each(|msg_type| own.send_and_wait(&of(msg_type)));
-            own.try_send(&of(last));
+            let mut own = receivers[0].connect(&testbed);
+            passing.iter().for_each(|msg_type| own.send_and_wait(&message_of_type(msg_type)));
+            own.try_send(&message_of_type(last));
             let came = own.wait_for_reset();
             assert_eq!((came.complete("D"), came.count(last)), (1, 0), "{rule}: {last}");
-            let mut usual = receivers[1].connect(&testbed.network.firm);
-            usual.send_and_wait(&of("A"));
-            usual.try_send(&of("D"));
+            let mut usual = receivers[1].connect(&testbed);
+            usual.send_and_wait(&message_of_type("A"));
+            usual.try_send(&message_of_type("D"));
             assert_eq!(usual.wait_for_reset().count("D"), 0, "{rule}");
         }
     }
@@ -231,11 +226,11 @@ fn a_warning_is_told_once_for_each_level_that_is_crossed_and_again_after_it_fell
     let testbed = Testbed::load(&session(
         r#"limits = [{ class = "order", max = 20, per = "2s", warn = [50, 75, 90] }, { class = "message", max = 1000, per = "1h" }]"#,
     ));
-    let receiver = listen(&testbed);
-    let mut line = receiver.connect(&testbed.network.firm);
+    let receiver = testbed.listen(9001);
+    let mut line = receiver.connect(&testbed);
     let started = Instant::now();
     (0..20).for_each(|id| line.send_and_wait(&order(id)));
-    line.send_and_wait(&of("F"));
+    line.send_and_wait(&message_of_type("F"));
     assert!(started.elapsed() < window, "this host is too slow for a window of {window:?}");
     std::thread::sleep(window);
     let started = Instant::now();
@@ -245,8 +240,8 @@ fn a_warning_is_told_once_for_each_level_that_is_crossed_and_again_after_it_fell
     std::thread::sleep(window);
     line.send_and_wait(&(0..9).flat_map(order).collect::<Vec<_>>());
     line.send_and_wait(&(9..16).flat_map(order).collect::<Vec<_>>());
-    assert!(!scope(&testbed).tripped);
-    let warned = told(&testbed, "warned");
+    assert!(!testbed.scope("session/x1").tripped);
+    let warned = events_on_session(&testbed, "warned");
     let levels: Vec<_> = warned
         .iter()
         .map(|line| (line["counts"]["used"].as_u64(), line["counts"]["level"].as_u64()))
@@ -264,25 +259,32 @@ fn a_limit_without_levels_warns_of_nothing_and_a_disarmed_one_would_have_tripped
         "armed = false\nlimits = [{ class = \"order\", max = 5, per = \"1h\", warn = [] }, \
          { class = \"message\", max = 8, per = \"1h\", warn = [99] }]",
     ));
-    let receiver = listen(&testbed);
-    let mut line = receiver.connect(&testbed.network.firm);
+    let receiver = testbed.listen(9001);
+    let mut line = receiver.connect(&testbed);
     (0..12).for_each(|id| line.send_and_wait(&order(id)));
-    let warned: Vec<_> = told(&testbed, "warned").iter().map(|line| line["counts"]["used"].clone()).collect();
+    let warned: Vec<_> =
+        events_on_session(&testbed, "warned").iter().map(|line| line["counts"]["used"].clone()).collect();
     assert_eq!(warned, [8]);
     let would: Vec<_> =
-        told(&testbed, "would_trip").iter().map(|line| line["counts"]["used"].clone()).collect();
+        events_on_session(&testbed, "would_trip").iter().map(|line| line["counts"]["used"].clone()).collect();
     assert_eq!(would, [6, 9]);
     assert_eq!((testbed.counters(1).passed[0], line.received().end), (12, End::Open));
 }
 
 /// Sends messages at once and then one more, which must trip. Returns false if that took longer than the
 /// window.
-fn fills(testbed: &Testbed, receiver: &Receiver, msg_type: &str, count: usize, window: Duration) -> bool {
-    let mut line = receiver.connect(&testbed.network.firm);
-    let one = of(msg_type);
+fn fills_window(
+    testbed: &Testbed,
+    receiver: &Receiver,
+    msg_type: &str,
+    count: usize,
+    window: Duration,
+) -> bool {
+    let mut line = receiver.connect(testbed);
+    let one = message_of_type(msg_type);
     let started = Instant::now();
     line.send_and_wait(&one.repeat(count));
-    let filled = (line.received().end, scope(testbed).tripped);
+    let filled = (line.received().end, testbed.scope("session/x1").tripped);
     line.try_send(&one);
     let took = started.elapsed();
     if took >= window {
@@ -292,7 +294,7 @@ fn fills(testbed: &Testbed, receiver: &Receiver, msg_type: &str, count: usize, w
     assert_eq!(filled, (End::Open, false), "{count} of {msg_type} pass");
     let came = line.wait_for_reset();
     assert_eq!((came.complete(msg_type), came.count(msg_type)), (count, count));
-    let scope = scope(testbed);
+    let scope = testbed.scope("session/x1");
     assert_eq!((scope.tripped, scope.causes), (true, vec!["rate"]));
     true
 }
@@ -301,8 +303,8 @@ fn fills(testbed: &Testbed, receiver: &Receiver, msg_type: &str, count: usize, w
 fn trips_at(keys: &str, msg_type: &str, count: usize, window: Duration) {
     let tried = |_| {
         let testbed = Testbed::load(&session(keys));
-        let receiver = listen(&testbed);
-        let filled = fills(&testbed, &receiver, msg_type, count, window);
+        let receiver = testbed.listen(9001);
+        let filled = fills_window(&testbed, &receiver, msg_type, count, window);
         let Counters { passed, withheld, desyncs, .. } = testbed.counters(1);
         filled.then(|| {
             assert_eq!((passed.iter().sum(), withheld.iter().sum(), desyncs), (count as u64, 1u64, 0))

@@ -1,30 +1,19 @@
 //! Reloads: another policy takes over between two packets, and no packet, window, epoch or fence is lost.
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use breaker_tests::frame::{message, order};
-use breaker_tests::receiver::{End, Receiver};
+use breaker_tests::receiver::End;
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 use breaker_user::config::{self, Policy};
 use breaker_user::kernel::reload::{Reloaded, reload};
-use breaker_user::testbed::TwoHosts;
 
 const X1: &str = "[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n";
-
-fn at(port: u16) -> SocketAddr {
-    SocketAddr::new(TwoHosts::VENUE, port)
-}
-
-fn connect(testbed: &Testbed, port: u16) -> TcpStream {
-    let stream = testbed.on_host(|| TcpStream::connect(at(port))).expect("connecting");
-    stream.set_nodelay(true).expect("no delay");
-    stream
-}
 
 /// The configuration with other text behind `[host]` and its interfaces.
 fn policy(testbed: &Testbed, text: &str) -> Policy {
@@ -33,14 +22,14 @@ fn policy(testbed: &Testbed, text: &str) -> Policy {
     config::parse("next", &format!("{head}{text}")).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
-fn put(testbed: &Testbed, policy: &Policy) -> Reloaded {
+fn reload_policy(testbed: &Testbed, policy: &Policy) -> Reloaded {
     let done = testbed.on_host(|| reload(policy, &Testbed::root(), |_, _| Ok(()))).expect("reloading");
     assert!(done.changed);
     done
 }
 
-fn change(testbed: &Testbed, text: &str) -> Reloaded {
-    put(testbed, &policy(testbed, text))
+fn reload_text(testbed: &Testbed, text: &str) -> Reloaded {
+    reload_policy(testbed, &policy(testbed, text))
 }
 
 fn limited(max: u32, per: &str) -> String {
@@ -77,10 +66,6 @@ fn send_while(done: &AtomicBool, stream: &mut TcpStream, most: u32, pause_us: u6
     sent
 }
 
-fn scope(testbed: &Testbed, name: &str) -> breaker_user::view::status::Scope {
-    testbed.status().scopes.into_iter().find(|scope| scope.scope == name).unwrap_or_else(|| panic!("{name}"))
-}
-
 #[test]
 fn two_hundred_reloads_under_a_blast_lose_no_count_and_no_window() {
     require_root!();
@@ -109,11 +94,11 @@ fn two_hundred_reloads_under_a_blast_lose_no_count_and_no_window() {
     };
     let testbed = Testbed::load(&text(false));
     let policies = [policy(&testbed, &text(true)), policy(&testbed, &text(false))];
-    let receivers = [9001, 9002, 9003].map(|port| Receiver::listen(&testbed.network.venue, at(port)));
+    let receivers = [9001, 9002, 9003].map(|port| testbed.listen(port));
     // Trips of the groups, so that the epoch sums of the sessions differ between the policies.
     testbed.trip("group/b");
     testbed.reset("group/b");
-    let [mut slow, mut steady, mut blast] = [9001, 9002, 9003].map(|port| connect(&testbed, port));
+    let [mut slow, mut steady, mut blast] = [9001, 9002, 9003].map(|port| testbed.connect(port));
     let done = AtomicBool::new(false);
     let started = Instant::now();
     let (one, two, three) = std::thread::scope(|threads| {
@@ -122,8 +107,8 @@ fn two_hundred_reloads_under_a_blast_lose_no_count_and_no_window() {
         let three = threads.spawn(|| send_while(&done, &mut blast, u32::MAX, 30));
         let mut used = 0;
         for round in 0..200 {
-            put(&testbed, &policies[round % 2]);
-            let limits = scope(&testbed, "session/x1").limits;
+            reload_policy(&testbed, &policies[round % 2]);
+            let limits = testbed.scope("session/x1").limits;
             let limit = limits.iter().find(|limit| limit.class == "order").expect("the limit");
             assert!(limit.used >= used, "round {round}: {} used after {used}", limit.used);
             used = limit.used;
@@ -156,46 +141,46 @@ fn two_hundred_reloads_under_a_blast_lose_no_count_and_no_window() {
 fn a_raised_limit_lets_exactly_the_difference_through_and_a_lowered_one_trips() {
     require_root!();
     let testbed = Testbed::load(&limited(500, "30s"));
-    let receiver = Receiver::listen(&testbed.network.venue, at(9001));
-    let mut stream = connect(&testbed, 9001);
+    let receiver = testbed.listen(9001);
+    let mut stream = testbed.connect(9001);
     send(&mut stream, 500);
-    let done = change(&testbed, &limited(600, "30s"));
+    let done = reload_text(&testbed, &limited(600, "30s"));
     assert_eq!(done.loosened, ["session/x1: 500 order per 30s becomes 600 order per 30s"]);
-    assert_eq!(scope(&testbed, "session/x1").limits[0].used, 500);
+    assert_eq!(testbed.scope("session/x1").limits[0].used, 500);
     send_until_dead(&mut stream, 200);
     receiver.wait("the reset", |all| all[0].end == End::Reset);
     assert_eq!(receiver.last().complete("D"), 600);
 
     let testbed = Testbed::load(&limited(500, "30s"));
-    let receiver = Receiver::listen(&testbed.network.venue, at(9001));
-    let mut stream = connect(&testbed, 9001);
+    let receiver = testbed.listen(9001);
+    let mut stream = testbed.connect(9001);
     send(&mut stream, 300);
     receiver.wait("all of them", |all| all[0].complete("D") == 300);
-    assert!(change(&testbed, &limited(200, "30s")).loosened.is_empty());
+    assert!(reload_text(&testbed, &limited(200, "30s")).loosened.is_empty());
     stream.write_all(&order(1)).expect("queueing");
     receiver.wait("the reset", |all| all[0].end == End::Reset);
     assert_eq!(receiver.last().count("D"), 300);
-    assert_eq!(scope(&testbed, "session/x1").causes, ["rate"]);
+    assert_eq!(testbed.scope("session/x1").causes, ["rate"]);
 }
 
 #[test]
 fn a_window_that_moved_to_another_ring_forgets_in_time() {
     require_root!();
     let testbed = Testbed::load(&limited(100, "700ms"));
-    let receiver = Receiver::listen(&testbed.network.venue, at(9001));
-    let mut stream = connect(&testbed, 9001);
+    let receiver = testbed.listen(9001);
+    let mut stream = testbed.connect(9001);
     send(&mut stream, 90);
-    change(&testbed, &limited(300, "700ms"));
-    let used = scope(&testbed, "session/x1").limits[0].used;
+    reload_text(&testbed, &limited(300, "700ms"));
+    let used = testbed.scope("session/x1").limits[0].used;
     assert!(used <= 90, "{used}");
     sleep(Duration::from_millis(750));
-    assert_eq!(scope(&testbed, "session/x1").limits[0].used, 0);
+    assert_eq!(testbed.scope("session/x1").limits[0].used, 0);
     send(&mut stream, 100);
-    change(&testbed, &limited(100, "700ms"));
+    reload_text(&testbed, &limited(100, "700ms"));
     sleep(Duration::from_millis(750));
     send(&mut stream, 100);
     receiver.wait("all of them", |all| all[0].complete("D") == 290);
-    assert!(!scope(&testbed, "session/x1").tripped);
+    assert!(!testbed.scope("session/x1").tripped);
 }
 
 #[test]
@@ -203,20 +188,20 @@ fn what_crosses_while_a_window_moves_leaves_it_in_time_too() {
     require_root!();
     let testbed = Testbed::load(&limited(1_500, "150ms"));
     let policies = [3_000, 1_500].map(|max| policy(&testbed, &limited(max, "150ms")));
-    let _sink = Receiver::listen(&testbed.network.venue, at(9001));
-    let mut stream = connect(&testbed, 9001);
+    let _sink = testbed.listen(9001);
+    let mut stream = testbed.connect(9001);
     for round in 0..20 {
         let done = AtomicBool::new(false);
         std::thread::scope(|threads| {
             threads.spawn(|| send_while(&done, &mut stream, u32::MAX, 100));
             sleep(Duration::from_millis(20));
-            put(&testbed, &policies[round % 2]);
+            reload_policy(&testbed, &policies[round % 2]);
             done.store(true, Ordering::Relaxed);
         });
-        assert!(scope(&testbed, "session/x1").limits[0].used > 0);
+        assert!(testbed.scope("session/x1").limits[0].used > 0);
         sleep(Duration::from_millis(160));
         let granule = [2, 1][round % 2];
-        let used = scope(&testbed, "session/x1").limits[0].used;
+        let used = testbed.scope("session/x1").limits[0].used;
         assert!(used < granule, "round {round}: {used}");
     }
 }
@@ -230,11 +215,11 @@ fn a_limit_in_the_place_of_another_begins_with_nothing() {
         (0..4).map(limit).collect::<Vec<_>>().join(", ")
     };
     let testbed = Testbed::load(&with(&four("order", 30)));
-    let receiver = Receiver::listen(&testbed.network.venue, at(9001));
-    let mut stream = connect(&testbed, 9001);
+    let receiver = testbed.listen(9001);
+    let mut stream = testbed.connect(9001);
     send(&mut stream, 45);
-    change(&testbed, &with(&four("message", 40)));
-    assert!(scope(&testbed, "session/x1").limits.iter().all(|limit| (limit.used, limit.peak) == (0, 0)));
+    reload_text(&testbed, &with(&four("message", 40)));
+    assert!(testbed.scope("session/x1").limits.iter().all(|limit| (limit.used, limit.peak) == (0, 0)));
     send_until_dead(&mut stream, 200);
     receiver.wait("the reset", |all| all[0].end == End::Reset);
     assert_eq!(receiver.last().complete("D"), 95);
@@ -244,20 +229,20 @@ fn a_limit_in_the_place_of_another_begins_with_nothing() {
 fn a_session_that_is_added_counts_from_its_next_packet_and_one_that_is_removed_is_undeclared() {
     require_root!();
     let testbed = Testbed::load(X1);
-    let receivers = [9001, 9002].map(|port| Receiver::listen(&testbed.network.venue, at(port)));
-    let mut streams = [9001, 9002].map(|port| connect(&testbed, port));
+    let receivers = [9001, 9002].map(|port| testbed.listen(port));
+    let mut streams = [9001, 9002].map(|port| testbed.connect(port));
     streams.iter_mut().for_each(|stream| send(stream, 3));
     assert_eq!([0, 1].map(|session| testbed.counters(session).passed[0]), [3, 3]);
     let x2 = "[[session]]\nname = \"x2\"\nremote = \"10.9.0.2:9002\"\nlimits = [{ class = \"order\", max = 7, per = \"total\" }]\n";
-    let done = change(&testbed, &format!("{x2}{X1}"));
+    let done = reload_text(&testbed, &format!("{x2}{X1}"));
     assert_eq!((done.added, done.loosened), (vec!["session/x2".to_owned()], vec![]));
     // The undeclared flow is read from mid-stream, and a new connection from its start.
     streams.iter_mut().for_each(|stream| send(stream, 2));
-    let mut fresh = connect(&testbed, 9002);
+    let mut fresh = testbed.connect(9002);
     send(&mut fresh, 4);
     assert_eq!([0, 1, 2].map(|session| testbed.counters(session).passed[0]), [3, 5, 6]);
     // x1 is removed: its connections are undeclared from their next packet on. x2 continues to count.
-    let done = change(&testbed, x2);
+    let done = reload_text(&testbed, x2);
     assert_eq!(done.loosened, ["session/x1: no longer there"]);
     send(&mut streams[0], 2);
     send(&mut fresh, 1);
@@ -266,8 +251,8 @@ fn a_session_that_is_added_counts_from_its_next_packet_and_one_that_is_removed_i
     receivers[1].wait("the reset", |all| all[1].end == End::Reset);
     assert_eq!(receivers[1].last().complete("D"), 5);
     // x1 returns with its old number.
-    change(&testbed, &format!("{X1}{x2}\n# again\n"));
-    let mut fresh = connect(&testbed, 9001);
+    reload_text(&testbed, &format!("{X1}{x2}\n# again\n"));
+    let mut fresh = testbed.connect(9001);
     send(&mut fresh, 1);
     assert_eq!(testbed.counters(1).passed[0], 6);
 }
@@ -277,13 +262,13 @@ fn a_flow_that_is_live_when_its_session_is_declared_stays_live() {
     require_root!();
     let before = "[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n";
     let testbed = Testbed::load(before);
-    let receiver = Receiver::listen(&testbed.network.venue, at(9002));
+    let receiver = testbed.listen(9002);
     // A trip before the session was declared does not fence it.
     testbed.trip("host");
     testbed.reset("host");
-    let mut line = receiver.connect(&testbed.network.firm);
+    let mut line = receiver.connect(&testbed);
     line.send_and_wait(&order(1));
-    change(&testbed, &format!("{before}[[session]]\nname = \"x2\"\nremote = \"10.9.0.2:9002\"\n"));
+    reload_text(&testbed, &format!("{before}[[session]]\nname = \"x2\"\nremote = \"10.9.0.2:9002\"\n"));
     for id in 2..6 {
         line.send_and_wait(&order(id));
     }
@@ -298,17 +283,17 @@ fn what_is_tripped_stays_tripped_and_what_is_fenced_stays_fenced() {
     let groups = "[[group]]\nname = \"a\"\n[[group]]\nname = \"b\"\n";
     let text = |of: &str| format!("on_trip = \"drop\"\n{groups}{X1}groups = [{of}]\n");
     let testbed = Testbed::load(&text("\"a\""));
-    let receiver = Receiver::listen(&testbed.network.venue, at(9001));
-    let mut old = connect(&testbed, 9001);
+    let receiver = testbed.listen(9001);
+    let mut old = testbed.connect(9001);
     send(&mut old, 1);
     receiver.wait("the first", |all| all[0].complete("D") == 1);
     for group in ["group/a", "group/b"] {
         testbed.trip(group);
     }
     // Joining a group loosens nothing.
-    change(&testbed, &text("\"a\", \"b\""));
+    reload_text(&testbed, &text("\"a\", \"b\""));
     let state = |name: &str| {
-        let scope = scope(&testbed, name);
+        let scope = testbed.scope(name);
         (scope.tripped, scope.epoch)
     };
     assert_eq!([state("group/a"), state("group/b"), state("session/x1")], [(true, 1), (true, 1), (false, 0)]);
@@ -319,11 +304,11 @@ fn what_is_tripped_stays_tripped_and_what_is_fenced_stays_fenced() {
     for group in ["group/a", "group/b"] {
         testbed.reset(group);
     }
-    let mut young = connect(&testbed, 9001);
+    let mut young = testbed.connect(9001);
     send(&mut young, 1);
     // Whatever trips the groups had, a fenced connection stays fenced, and a live one is not fenced.
     for (round, of) in ["", "\"b\"", "\"a\", \"b\"", "\"a\"", ""].iter().enumerate() {
-        change(&testbed, &format!("{}# {round}\n", text(of)));
+        reload_text(&testbed, &format!("{}# {round}\n", text(of)));
         old.write_all(&order(9)).expect("queueing");
         send(&mut young, 1);
     }
@@ -331,11 +316,11 @@ fn what_is_tripped_stays_tripped_and_what_is_fenced_stays_fenced() {
     sleep(Duration::from_millis(50));
     assert_eq!(receiver.received()[0].complete("D"), 1);
     // The same if its session is removed or returns.
-    change(&testbed, &format!("on_trip = \"drop\"\n{groups}"));
+    reload_text(&testbed, &format!("on_trip = \"drop\"\n{groups}"));
     old.write_all(&order(9)).expect("queueing");
     send(&mut young, 1);
     receiver.wait("what is undeclared now", |all| all[1].complete("D") == 7);
-    change(&testbed, &text("\"b\""));
+    reload_text(&testbed, &text("\"b\""));
     old.write_all(&order(9)).expect("queueing");
     // Longer than the current retransmission timeout.
     sleep(Duration::from_millis(700));
@@ -346,16 +331,16 @@ fn what_is_tripped_stays_tripped_and_what_is_fenced_stays_fenced() {
 fn a_dead_mans_time_begins_with_the_policy_that_has_one() {
     require_root!();
     let testbed = Testbed::load(X1);
-    let receiver = Receiver::listen(&testbed.network.venue, at(9001));
-    let mut stream = connect(&testbed, 9001);
+    let receiver = testbed.listen(9001);
+    let mut stream = testbed.connect(9001);
     sleep(Duration::from_millis(500));
-    change(&testbed, &format!("deadman = {{ after = \"400ms\", action = \"trip\" }}\n{X1}"));
+    reload_text(&testbed, &format!("deadman = {{ after = \"400ms\", action = \"trip\" }}\n{X1}"));
     send(&mut stream, 3);
     receiver.wait("all of them", |all| all[0].complete("D") == 3);
     sleep(Duration::from_millis(500));
     stream.write_all(&order(9)).expect("queueing");
     receiver.wait("the reset", |all| all[0].end == End::Reset);
-    assert_eq!(scope(&testbed, "host").causes, ["deadman"]);
+    assert_eq!(testbed.scope("host").causes, ["deadman"]);
 }
 
 #[test]
@@ -365,16 +350,16 @@ fn a_place_that_is_shared_from_now_on_asks_each_new_connection_whose_it_is() {
         format!("[[session]]\nname = \"{name}\"\nremote = \"10.9.0.2:9001\"\nsender = \"{sender}\"\n")
     };
     let testbed = Testbed::load(&session("x1", "FIRM"));
-    let receiver = Receiver::listen(&testbed.network.venue, at(9001));
-    let mut before = connect(&testbed, 9001);
+    let receiver = testbed.listen(9001);
+    let mut before = testbed.connect(9001);
     before.write_all(&message("FIX.4.4", "A", b"")).expect("logging on");
     send(&mut before, 1);
-    change(&testbed, &format!("{}{}", session("x1", "FIRM"), session("x2", "OTHER")));
+    reload_text(&testbed, &format!("{}{}", session("x1", "FIRM"), session("x2", "OTHER")));
     send(&mut before, 1);
-    let mut after = connect(&testbed, 9001);
+    let mut after = testbed.connect(9001);
     after.write_all(&message("FIX.4.4", "A", b"")).expect("logging on");
     send(&mut after, 1);
-    let mut other = connect(&testbed, 9001);
+    let mut other = testbed.connect(9001);
     let text = String::from_utf8(message("FIX.4.4", "A", b""))
         .expect("text")
         .replace("49=FIRM\u{1}", "49=OTHER\u{1}");

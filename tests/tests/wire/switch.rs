@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use breaker_tests::frame::{message, order};
-use breaker_tests::receiver::{End, Receiver};
+use breaker_tests::receiver::End;
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 use breaker_user::testbed::TwoHosts;
@@ -26,18 +26,12 @@ fn at(port: u16) -> SocketAddr {
     SocketAddr::new(TwoHosts::VENUE, port)
 }
 
-fn connect(testbed: &Testbed, port: u16) -> TcpStream {
-    let stream = testbed.on_host(|| TcpStream::connect(at(port))).expect("connecting");
-    stream.set_nodelay(true).expect("no delay");
-    stream
-}
-
 #[test]
 fn a_trip_ends_an_idle_connection_at_both_ends() {
     require_root!();
     let testbed = Testbed::load(POLICY);
-    let receiver = Receiver::listen(&testbed.network.venue, at(9001));
-    let mut stream = connect(&testbed, 9001);
+    let receiver = testbed.listen(9001);
+    let mut stream = testbed.connect(9001);
     stream.write_all(&message("FIX.4.4", "A", b"98=0\x01108=30\x01")).expect("logging on");
     receiver.wait("the logon", |all| all.len() == 1 && all[0].complete("A") == 1);
     let thrown = Instant::now();
@@ -53,9 +47,9 @@ fn nothing_queued_before_a_reset_comes_after_it_even_from_behind_a_shut_window()
     require_root!();
     for on_trip in ["reset", "drop"] {
         let testbed = Testbed::load(&format!("on_trip = \"{on_trip}\"\n{POLICY}"));
-        let receiver = Receiver::listen(&testbed.network.venue, at(9001));
+        let receiver = testbed.listen(9001);
         receiver.set_reading(false);
-        let mut stream = connect(&testbed, 9001);
+        let mut stream = testbed.connect(9001);
         stream.set_nonblocking(true).expect("not blocking");
         let (mut id, mut refusals, mut rest) = (0, 0, Vec::new());
         // Until the receive window is closed and the send queue has been full for 200 ms.
@@ -86,7 +80,7 @@ fn nothing_queued_before_a_reset_comes_after_it_even_from_behind_a_shut_window()
         assert!(crossed <= before, "{crossed} came where {before} had crossed before the trip ({on_trip})");
         assert_eq!(testbed.counters(1).passed[0], before);
         // A new connection trades.
-        let mut fresh = connect(&testbed, 9001);
+        let mut fresh = testbed.connect(9001);
         fresh.write_all(&order(1)).expect("sending");
         receiver.wait("the order of the new connection", |all| all.len() == 2 && all[1].complete("D") == 1);
     }
@@ -96,9 +90,9 @@ fn nothing_queued_before_a_reset_comes_after_it_even_from_behind_a_shut_window()
 fn while_tripped_cancels_pass_on_a_new_connection_and_the_first_order_fences_it() {
     require_root!();
     let testbed = Testbed::load(POLICY);
-    let receiver = Receiver::listen(&testbed.network.venue, at(9001));
+    let receiver = testbed.listen(9001);
     testbed.trip("session/x1");
-    let mut stream = connect(&testbed, 9001);
+    let mut stream = testbed.connect(9001);
     for (msg_type, fields) in
         [("A", &b"98=0\x01"[..]), ("0", b""), ("F", b"11=C\x0141=R\x01"), ("H", b"11=R\x01")]
     {
@@ -117,9 +111,9 @@ fn while_tripped_cancels_pass_on_a_new_connection_and_the_first_order_fences_it(
 fn admin_only_withholds_cancels_and_isolate_withholds_the_connection() {
     require_root!();
     let testbed = Testbed::load(&format!("while_tripped = \"admin-only\"\n{POLICY}"));
-    let receiver = Receiver::listen(&testbed.network.venue, at(9001));
+    let receiver = testbed.listen(9001);
     testbed.trip("host");
-    let mut stream = connect(&testbed, 9001);
+    let mut stream = testbed.connect(9001);
     stream.write_all(&message("FIX.4.4", "A", b"98=0\x01")).expect("logging on");
     receiver.wait("the logon", |all| all.len() == 1 && all[0].complete("A") == 1);
     stream.write_all(&message("FIX.4.4", "F", b"11=C\x01")).expect("queueing");
@@ -127,20 +121,20 @@ fn admin_only_withholds_cancels_and_isolate_withholds_the_connection() {
     assert_eq!(receiver.last().count("F"), 0);
 
     let testbed = Testbed::load(&format!("while_tripped = \"isolate\"\n{POLICY}"));
-    let _sink = Receiver::listen(&testbed.network.venue, at(9001));
+    let _sink = testbed.listen(9001);
     testbed.trip("session/x1");
     let refused = testbed.on_host(|| TcpStream::connect_timeout(&at(9001), Duration::from_millis(500)));
     assert!(refused.is_err(), "no connection comes about");
     testbed.reset("session/x1");
-    connect(&testbed, 9001).write_all(&order(1)).expect("after the reset it does");
+    testbed.connect(9001).write_all(&order(1)).expect("after the reset it does");
 }
 
 #[test]
 fn a_tripped_session_leaves_everything_else_alone() {
     require_root!();
     let testbed = Testbed::load(POLICY);
-    let receivers = [9001, 9002, 22].map(|port| Receiver::listen(&testbed.network.venue, at(port)));
-    let mut streams = [9001, 9002, 22].map(|port| connect(&testbed, port));
+    let receivers = [9001, 9002, 22].map(|port| testbed.listen(port));
+    let mut streams = [9001, 9002, 22].map(|port| testbed.connect(port));
     for stream in &mut streams {
         stream.write_all(&order(1)).expect("sending");
     }
@@ -170,8 +164,8 @@ fn a_tripped_session_leaves_everything_else_alone() {
 fn attached_in_mid_stream_it_counts_from_the_next_message_that_begins_a_segment() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
-    let receiver = Receiver::listen(&testbed.network.venue, at(9001));
-    let mut stream = connect(&testbed, 9001);
+    let receiver = testbed.listen(9001);
+    let mut stream = testbed.connect(9001);
     let half = order(1);
     stream.write_all(&half[..60]).expect("sending");
     sleep(Duration::from_millis(20));
