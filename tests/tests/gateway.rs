@@ -21,7 +21,7 @@ fn lay(offloads: Offloads) -> Gateway {
 }
 
 #[test]
-fn sockets_reach_the_venue_at_once_and_the_gateway_sees_what_a_wire_carries() {
+fn sockets_reach_the_venue_and_the_gateway_sees_frames_as_on_a_wire() {
     require_root!();
     for offloads in Offloads::ALL {
         let network = lay(offloads);
@@ -54,7 +54,7 @@ fn sockets_reach_the_venue_at_once_and_the_gateway_sees_what_a_wire_carries() {
 }
 
 #[test]
-fn an_engine_with_its_own_tcp_is_taken_for_any_other_and_its_host_says_nothing() {
+fn a_tcp_in_user_space_reaches_the_venue_without_answers_of_its_host() {
     require_root!();
     let network = lay(Offloads::None);
     for venue in Gateway::VENUE.map(|address| SocketAddr::new(address, PORT)) {
@@ -83,7 +83,7 @@ fn an_engine_with_its_own_tcp_is_taken_for_any_other_and_its_host_says_nothing()
 }
 
 #[test]
-fn an_engine_hears_data_and_resets_and_not_what_has_a_wrong_checksum() {
+fn a_tcp_in_user_space_receives_data_and_resets_with_right_checksums_only() {
     require_root!();
     let network = lay(Offloads::None);
     let venue = SocketAddr::new(TwoHosts::VENUE, PORT);
@@ -116,7 +116,7 @@ fn an_engine_hears_data_and_resets_and_not_what_has_a_wrong_checksum() {
 }
 
 #[test]
-fn nothing_of_it_shows_on_the_host() {
+fn no_interface_of_the_gateway_remains_on_the_host() {
     require_root!();
     let network = lay(Offloads::None);
     for interface in [Gateway::INSIDE, Gateway::OUTSIDE] {

@@ -17,7 +17,7 @@ mod engine;
 use engine::{Engine, Mark, Order};
 
 /// Replays pass after a reset, so that they can be told apart from stale orders. Only
-/// [`replays_after_the_reset_come_where_the_policy_lets_them`] tests the replay guard (`possdup = "block"`).
+/// [`replays_after_the_reset_arrive_if_the_policy_allows_them`] tests the replay guard (`possdup = "block"`).
 const POLICY: &str = r#"
 [[session]]
 name = "x1"
@@ -116,7 +116,7 @@ fn trip_reconnect_cancel_order_reset() {
 /// An engine with default settings replays undelivered orders at each Logon. Until the reset, the first
 /// replay ends each connection; after it, replays pass. Only orders with PossDupFlag=Y arrive.
 #[test]
-fn replays_are_withheld_while_tripped_and_come_as_possible_duplicates_after_the_reset() {
+fn replays_are_withheld_while_tripped_and_arrive_as_possible_duplicates_after_the_reset() {
     require_root!();
     let testbed = Testbed::load(POLICY);
     let (mut firm, venue) = trading(&testbed, "");
@@ -149,7 +149,7 @@ fn replays_are_withheld_while_tripped_and_come_as_possible_duplicates_after_the_
 /// stopped. None arrives, and the session trips again after each reset. If the policy lets replays pass, all
 /// of them arrive, once.
 #[test]
-fn replays_after_the_reset_come_where_the_policy_lets_them() {
+fn replays_after_the_reset_arrive_if_the_policy_allows_them() {
     require_root!();
     for possdup in ["block", "pass"] {
         let testbed = Testbed::load(&POLICY.replace("pass", possdup));
@@ -203,7 +203,7 @@ fn causes(testbed: &Testbed) -> Vec<&'static str> {
 /// also after the reset. None of these bytes arrives. The venue drops the silent engine, and the orders
 /// arrive as possible duplicates on the next connection.
 #[test]
-fn orders_queued_behind_a_drop_never_arrive_as_they_were() {
+fn orders_queued_behind_a_drop_arrive_as_possible_duplicates_only() {
     require_root!();
     let testbed = Testbed::load(&format!("on_trip = \"drop\"\n{POLICY}"));
     let (mut firm, venue) = trading(&testbed, "");
@@ -240,7 +240,7 @@ fn orders_queued_behind_a_drop_never_arrive_as_they_were() {
 /// the reset, and only the age of the connection shows that its orders are stale. Orders that had crossed may
 /// arrive; of the others, only possible duplicates.
 #[test]
-fn orders_queued_behind_a_shut_window_never_arrive_as_they_were() {
+fn orders_queued_behind_a_closed_window_arrive_as_possible_duplicates_only() {
     require_root!();
     for on_trip in ["reset", "drop"] {
         let testbed = Testbed::load(&format!("on_trip = \"{on_trip}\"\n{POLICY}"));

@@ -33,7 +33,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 #[test]
-fn a_packet_costs_the_same_whatever_the_number_of_sessions_and_connections() {
+fn a_packet_costs_the_same_with_many_sessions_and_connections() {
     require_root!();
     let (mut one, mut many_sessions) = (ManySessions::new(1, 1, 1), ManySessions::new(SESSIONS, GROUPS, 1));
     let (mut many_connections, mut many_of_both) =
@@ -73,7 +73,7 @@ fn a_packet_costs_the_same_whatever_the_number_of_sessions_and_connections() {
 }
 
 #[test]
-fn the_maps_take_no_more_memory_than_check_says() {
+fn the_maps_take_at_most_the_memory_that_check_reports() {
     require_root!();
     for (sessions, groups, more) in
         [(SESSIONS, GROUPS, ""), (1, 1, ""), (SESSIONS, GROUPS, "inbound = \"watch\"\n")]
@@ -107,7 +107,7 @@ fn fastest<R>(mut look: impl FnMut() -> R) -> (Duration, R) {
 }
 
 #[test]
-fn looking_at_it_takes_no_time_to_speak_of() {
+fn status_and_metrics_of_a_large_policy_are_fast() {
     require_root!();
     let load = ManySessions::new(SESSIONS, GROUPS, CONNECTIONS);
     let (took, status) = fastest(|| load.testbed.cli("status --json"));
@@ -170,7 +170,7 @@ fn check_metrics(metrics: &str) {
 
 /// Measures sends of 64 KB that cannot be read, with the kernel's run-time statistics.
 #[test]
-fn what_cannot_be_read_takes_no_time_to_speak_of() {
+fn unreadable_bytes_cost_little() {
     require_root!();
     const SENDS: usize = 400;
     const BYTES: usize = 1 << 16;

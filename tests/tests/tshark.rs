@@ -207,7 +207,7 @@ fn add(a: [u64; 5], b: [u64; 5]) -> [u64; 5] {
 }
 
 #[test]
-fn wireshark_counts_what_the_kernel_counts_however_the_stream_is_cut() {
+fn the_kernels_counts_equal_those_of_wireshark_however_the_stream_is_cut() {
     require_root!();
     let cuts = |largest, nodelay, messages| Cuts { largest, nodelay, messages };
     for cuts in

@@ -35,7 +35,7 @@ fn busy() -> Testbed {
 }
 
 #[test]
-fn events_tell_what_was_done_in_order_by_whom_and_why() {
+fn events_list_each_action_with_its_actor_and_reason() {
     require_root!();
     let testbed = busy();
     let lines = logged(&testbed);
@@ -85,7 +85,7 @@ fn events_tell_what_was_done_in_order_by_whom_and_why() {
 }
 
 #[test]
-fn a_variable_does_not_make_somebody_else_of_the_actor() {
+fn environment_variables_do_not_change_the_actor() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     testbed.load_cli();
@@ -108,7 +108,7 @@ fn a_variable_does_not_make_somebody_else_of_the_actor() {
 }
 
 #[test]
-fn followed_events_come_as_they_happen() {
+fn followed_events_appear_as_they_happen() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     testbed.load_cli();
@@ -139,7 +139,7 @@ fn followed_events_come_as_they_happen() {
 }
 
 #[test]
-fn a_connection_that_cannot_be_followed_is_told_of_and_so_is_that_it_can_again() {
+fn a_connection_that_becomes_blind_or_readable_has_an_event() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     testbed.load_cli();
@@ -162,7 +162,7 @@ fn a_connection_that_cannot_be_followed_is_told_of_and_so_is_that_it_can_again()
 }
 
 #[test]
-fn verify_accepts_what_was_written_and_tells_its_end() {
+fn verify_accepts_an_unchanged_log_and_prints_its_last_hash() {
     require_root!();
     let testbed = busy();
     let path = testbed.audit();
@@ -187,7 +187,7 @@ fn verify_accepts_what_was_written_and_tells_its_end() {
 }
 
 #[test]
-fn a_changed_log_fails_and_the_line_is_named() {
+fn verify_names_a_changed_line() {
     require_root!();
     let testbed = busy();
     let text = std::fs::read_to_string(testbed.audit()).expect("the log");

@@ -20,7 +20,7 @@ const VERBS: [&str; 7] = [
 ];
 
 #[test]
-fn another_layout_is_refused_by_every_verb_and_goes_on_enforcing() {
+fn another_layout_is_refused_by_every_verb_and_still_enforces() {
     require_root!();
     let testbed = Testbed::load(POLICY);
     let change = |change: fn(&mut Meta)| {
@@ -60,7 +60,7 @@ fn another_layout_is_refused_by_every_verb_and_goes_on_enforcing() {
 }
 
 #[test]
-fn wild_numbers_in_the_maps_are_told_and_ask_for_no_memory() {
+fn corrupt_numbers_in_the_maps_are_reported_and_allocate_no_memory() {
     require_root!();
     let testbed = Testbed::load(POLICY);
     let damage = |session: u32| {
@@ -101,7 +101,7 @@ fn wild_numbers_in_the_maps_are_told_and_ask_for_no_memory() {
 }
 
 #[test]
-fn a_pin_directory_of_something_else_is_left_alone() {
+fn a_pin_directory_of_another_program_is_left_unchanged() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     // A map named META of several other shapes, and another map.

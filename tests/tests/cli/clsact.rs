@@ -27,7 +27,7 @@ fn qdisc(testbed: &Testbed) -> bool {
 }
 
 #[test]
-fn auto_takes_tcx_where_the_kernel_has_it_and_clsact_is_taken_where_it_is_wanted() {
+fn auto_selects_tcx_and_the_configuration_may_select_clsact() {
     require_root!();
     for (hook, expected) in [("auto", "tcx"), ("tcx", "tcx"), ("clsact", "clsact")] {
         let testbed = with(hook);
@@ -45,7 +45,7 @@ fn auto_takes_tcx_where_the_kernel_has_it_and_clsact_is_taken_where_it_is_wanted
 }
 
 #[test]
-fn as_a_filter_of_clsact_it_enforces_with_no_process() {
+fn a_clsact_filter_enforces_without_a_process() {
     require_root!();
     let testbed = with("clsact");
     testbed.load_cli();
@@ -72,7 +72,7 @@ fn as_a_filter_of_clsact_it_enforces_with_no_process() {
 }
 
 #[test]
-fn status_tells_when_the_filter_or_its_qdisc_is_removed() {
+fn status_reports_a_removed_filter_or_qdisc() {
     require_root!();
     for removal in ["tc filter del dev eth1 egress", "tc qdisc del dev eth1 clsact"] {
         let testbed = with("clsact");
@@ -87,7 +87,7 @@ fn status_tells_when_the_filter_or_its_qdisc_is_removed() {
 }
 
 #[test]
-fn status_tells_when_something_else_decides_first() {
+fn status_reports_a_program_that_decides_first() {
     require_root!();
     let testbed = with("clsact");
     // A filter behind that of breaker is not a problem.
@@ -159,7 +159,7 @@ fn a_failed_load_leaves_no_filter_and_no_qdisc() {
 }
 
 #[test]
-fn what_a_load_that_died_left_of_clsact_is_removed_by_the_next() {
+fn a_load_removes_the_filter_of_a_load_that_died() {
     require_root!();
     let testbed = with("clsact");
     testbed.load_cli();
@@ -174,7 +174,7 @@ fn what_a_load_that_died_left_of_clsact_is_removed_by_the_next() {
 }
 
 #[test]
-fn a_removed_interface_takes_its_filter_along() {
+fn a_filter_is_removed_with_its_interface() {
     require_root!();
     let testbed = with("clsact");
     testbed.load_cli();

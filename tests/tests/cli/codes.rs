@@ -14,7 +14,7 @@ use breaker_tests::testbed::Testbed;
 use super::POLICY;
 
 #[test]
-fn with_nothing_loaded_every_verb_ends_with_3_and_says_what_to_do() {
+fn with_nothing_loaded_every_verb_ends_with_3() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     for words in [
@@ -58,7 +58,7 @@ fn a_second_load_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn what_is_tripped_is_neither_unloaded_nor_disarmed() {
+fn a_tripped_scope_is_neither_unloaded_nor_disarmed() {
     require_root!();
     let testbed = Testbed::load(POLICY);
     testbed.trip("session/x1");
@@ -81,7 +81,7 @@ fn what_is_tripped_is_neither_unloaded_nor_disarmed() {
 }
 
 #[test]
-fn what_is_not_tripped_is_not_reset() {
+fn a_scope_that_is_not_tripped_is_not_reset() {
     require_root!();
     let testbed = Testbed::load(POLICY);
     testbed.trip("session/x1");
@@ -147,7 +147,7 @@ fn a_reset_is_refused_while_its_sender_has_not_stopped_and_a_long_window_is_no_d
 }
 
 #[test]
-fn what_is_done_while_another_program_decides_first_is_said_not_to_hold() {
+fn verbs_report_another_program_that_decides_first() {
     require_root!();
     let testbed = Testbed::load(POLICY);
     testbed.trip("session/x1");
@@ -172,7 +172,7 @@ fn what_is_done_while_another_program_decides_first_is_said_not_to_hold() {
 }
 
 #[test]
-fn what_is_done_while_nothing_is_attached_is_said_not_to_hold() {
+fn verbs_report_a_detached_hook() {
     require_root!();
     let testbed = Testbed::load(POLICY);
     testbed.trip("session/x1");
@@ -205,7 +205,7 @@ fn what_is_done_while_nothing_is_attached_is_said_not_to_hold() {
 }
 
 #[test]
-fn status_ends_with_11_for_what_is_disarmed_and_with_10_for_what_is_tripped() {
+fn status_ends_with_11_for_a_disarmed_scope_and_with_10_for_a_tripped_one() {
     require_root!();
     let testbed = Testbed::load(POLICY);
     testbed.cli("status").expect_exit(0);
@@ -225,7 +225,7 @@ fn status_ends_with_11_for_what_is_disarmed_and_with_10_for_what_is_tripped() {
 }
 
 #[test]
-fn missing_interfaces_end_with_8_all_named_and_nothing_is_left_behind() {
+fn missing_interfaces_end_with_8_and_leave_nothing() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     for (interfaces, found) in [
@@ -247,7 +247,7 @@ fn missing_interfaces_end_with_8_all_named_and_nothing_is_left_behind() {
 }
 
 #[test]
-fn a_removed_interface_is_told_and_can_be_unloaded() {
+fn a_removed_interface_is_reported_and_can_be_unloaded() {
     require_root!();
     let testbed = Testbed::load(POLICY);
     testbed.network.firm.remove("eth1").expect("removing it");

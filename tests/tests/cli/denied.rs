@@ -78,7 +78,7 @@ fn loading_without_rights_ends_with_6_and_leaves_nothing() {
 }
 
 #[test]
-fn what_cannot_be_seen_is_not_taken_for_not_loaded() {
+fn pins_that_cannot_be_read_are_not_reported_as_not_loaded() {
     require_root!();
     let testbed = Testbed::load(POLICY);
     let verbs = [

@@ -35,7 +35,7 @@ fn problems(status: &Value) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn a_session_that_is_routed_past_the_hook_is_told_by_each_verb() {
+fn every_verb_reports_a_session_routed_past_the_hook() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     second(&testbed);
@@ -58,7 +58,7 @@ fn a_session_that_is_routed_past_the_hook_is_told_by_each_verb() {
 }
 
 #[test]
-fn a_route_that_is_not_taken_is_named_and_a_switch_holds_all_the_same() {
+fn an_unused_route_past_the_hook_is_reported_and_switches_hold() {
     require_root!();
     let testbed = Testbed::load(POLICY);
     testbed.cli("status").expect_exit(0);
@@ -211,7 +211,7 @@ fn on_a_veth_the_stack_runs_xdp_and_a_busy_hook_is_named() {
 }
 
 #[test]
-fn another_network_namespace_judges_and_switches_as_the_one_of_the_load() {
+fn verbs_in_another_network_namespace_work_on_the_one_of_the_load() {
     require_root!();
     let testbed = Testbed::load(POLICY);
     let receiver = testbed.listen(9001);

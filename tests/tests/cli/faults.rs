@@ -68,7 +68,7 @@ fn never_unseen(testbed: &Testbed, verb: &str, kind: &str, prepare: impl Fn(), d
 }
 
 #[test]
-fn a_verb_of_which_a_system_call_fails_does_nothing_unseen() {
+fn a_verb_with_a_failing_system_call_does_nothing_unlogged() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     let load = format!("load --config {}", testbed.config().display());
@@ -114,7 +114,7 @@ fn a_verb_of_which_a_system_call_fails_does_nothing_unseen() {
 }
 
 #[test]
-fn a_reload_of_which_a_system_call_fails_does_nothing_unseen() {
+fn a_reload_with_a_failing_system_call_does_nothing_unlogged() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     testbed.load_cli();

@@ -28,7 +28,7 @@ fn an_unload_leaves_no_trace_and_can_be_followed_by_a_load() {
 }
 
 #[test]
-fn check_loads_nothing_and_tells_what_would_be_loaded() {
+fn check_loads_nothing_and_describes_the_load() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     let config = testbed.config();
@@ -45,7 +45,7 @@ fn check_loads_nothing_and_tells_what_would_be_loaded() {
 }
 
 #[test]
-fn what_a_load_that_died_left_is_removed_by_the_next() {
+fn a_load_removes_the_pins_of_a_load_that_died() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     let config = testbed.config();
@@ -88,7 +88,7 @@ fn pins_left_beside_the_root_are_removed_by_the_next_load() {
 }
 
 #[test]
-fn of_eight_loads_at_once_exactly_one_wins() {
+fn one_of_eight_concurrent_loads_succeeds() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     let config = testbed.config();

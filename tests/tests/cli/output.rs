@@ -105,7 +105,7 @@ fn status_as_json_has_the_documented_keys_and_no_others() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_error() {
+fn a_closed_output_pipe_is_not_an_error() {
     require_root!();
     let testbed = Testbed::load(POLICY);
     testbed.trip("host");
@@ -123,7 +123,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
 }
 
 #[test]
-fn colour_is_for_terminals_only_and_not_where_no_color_says_so() {
+fn colour_is_for_terminals_without_no_color_only() {
     require_root!();
     let testbed = Testbed::load(POLICY);
     testbed.trip("session/x1");

@@ -84,7 +84,7 @@ fn pins_that_would_end_with_the_command_are_refused() {
 }
 
 #[test]
-fn a_name_that_another_user_has_taken_is_told() {
+fn a_pin_root_of_another_user_is_refused() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups";
@@ -102,7 +102,7 @@ fn a_name_that_another_user_has_taken_is_told() {
 }
 
 #[test]
-fn another_breaker_in_the_chain_is_told() {
+fn another_breaker_in_the_chain_is_reported() {
     require_root!();
     let testbed = Testbed::load(POLICY);
     testbed.trip("session/x1");

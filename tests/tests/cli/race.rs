@@ -14,7 +14,7 @@ use super::POLICY;
 const EACH: usize = 12;
 
 #[test]
-fn concurrent_trips_and_resets_leave_one_state_that_all_agree_on() {
+fn concurrent_trips_and_resets_leave_a_consistent_state() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     testbed.load_cli();

@@ -87,7 +87,7 @@ fn a_reset_does_not_undo_a_trip_that_it_has_not_seen() {
 }
 
 #[test]
-fn a_trip_works_with_no_disk_for_its_log_and_says_so_and_a_reset_waits_for_one() {
+fn with_a_full_disk_a_trip_works_and_every_other_verb_is_refused() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     let log = testbed.config().with_file_name("log");
@@ -155,7 +155,7 @@ fn a_trip_works_with_no_disk_for_its_log_and_says_so_and_a_reset_waits_for_one()
 }
 
 #[test]
-fn a_trip_does_not_wait_for_whoever_holds_the_log() {
+fn a_trip_does_not_wait_for_a_locked_log() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     testbed.load_cli();
@@ -179,7 +179,7 @@ fn a_trip_does_not_wait_for_whoever_holds_the_log() {
 }
 
 #[test]
-fn a_trip_with_nobody_listening_is_a_trip() {
+fn a_trip_works_without_standard_output_and_error() {
     require_root!();
     let testbed = Testbed::load(POLICY);
     // The log cannot be written, so that there is an error to report on the closed standard error.
@@ -214,7 +214,7 @@ fn a_trip_with_nobody_listening_is_a_trip() {
 }
 
 #[test]
-fn a_trip_takes_any_reason_and_tells_what_it_made_of_it() {
+fn a_trip_takes_any_reason_and_reports_its_changes() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     testbed.load_cli();

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::POLICY;
 
 #[test]
-fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
+fn wrong_usage_ends_with_2_and_names_the_error() {
     for (args, found) in [
         (&[][..], "Usage: breaker"),
         (&["stauts"], "'status'"),
@@ -39,7 +39,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_wrong_usage_and_no_panic() {
+fn arguments_that_are_not_utf_8_are_wrong_usage() {
     let bytes = OsStr::from_bytes(b"session/\xff\xfe");
     for verb in ["trip", "status"] {
         let ran = cli::command().arg(verb).arg(bytes).output().expect("running breaker");
@@ -50,7 +50,7 @@ fn bytes_that_are_no_text_are_wrong_usage_and_no_panic() {
 }
 
 #[test]
-fn every_error_of_a_configuration_is_told_at_once_with_its_place() {
+fn every_error_of_a_configuration_is_reported_with_its_position() {
     let directory = TempDir::new().expect("a directory");
     let file = directory.path().join("wrong.toml");
     let text = "[host]\ninterfaces = [\"a b\"]\nmode = \"ingress\"\nhook = \"xdp\"\n\n[[session]]\nname = \"x\"\nremote = \"10.0.0.1\"\npossdups = 1\n";
@@ -84,7 +84,7 @@ fn a_configuration_that_cannot_be_read_ends_with_2() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_refused_at_once() {
+fn a_file_that_is_not_regular_is_refused() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     let fifo = testbed.config().with_file_name("fifo");
@@ -126,7 +126,7 @@ fn what_is_no_regular_file_is_refused_at_once() {
 }
 
 #[test]
-fn what_does_not_fit_the_maps_is_an_error_of_the_configuration() {
+fn a_policy_too_large_for_the_maps_is_an_error_of_the_configuration() {
     let directory = TempDir::new().expect("a directory");
     let refused = |text: &str, found: &str| {
         let file = directory.path().join("large.toml");
@@ -145,7 +145,7 @@ fn what_does_not_fit_the_maps_is_an_error_of_the_configuration() {
 }
 
 #[test]
-fn an_unknown_scope_lists_the_near_ones_and_changes_nothing() {
+fn an_unknown_scope_lists_similar_ones_and_changes_nothing() {
     require_root!();
     let testbed = Testbed::load(POLICY);
     let scopes = || testbed.cli("status --json").expect_exit(0).json()["scopes"].clone();

@@ -62,7 +62,7 @@ fn altered_messages() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 #[test]
-fn nothing_hides_behind_what_cannot_be_read() {
+fn no_order_hides_behind_unreadable_bytes() {
     require_root!();
     let orders: Vec<_> = (10..310).map(order).collect();
     for (what, bad) in altered_messages() {
@@ -91,7 +91,7 @@ fn nothing_hides_behind_what_cannot_be_read() {
 }
 
 #[test]
-fn nothing_that_cannot_be_read_crosses_while_tripped() {
+fn no_unreadable_byte_crosses_while_tripped() {
     require_root!();
     for (what, bad) in altered_messages() {
         let (testbed, receiver) = testbed("");
@@ -134,7 +134,7 @@ fn forms_that_engines_use_are_read() {
 }
 
 #[test]
-fn a_blind_stream_counts_by_its_bytes_is_shown_and_is_followed_again() {
+fn a_blind_stream_counts_by_its_bytes_until_it_is_readable_again() {
     require_root!();
     let (testbed, receiver) = testbed("");
     let mut line = receiver.connect(&testbed);

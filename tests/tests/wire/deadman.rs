@@ -115,7 +115,7 @@ fn send_for(line: &mut TcpConnection, time: Duration) -> (bool, Duration) {
 const SIGNALS: [Signal; 2] = [Signal::KILL, Signal::STOP];
 
 #[test]
-fn an_agent_that_is_killed_or_stopped_trips_the_host_after_that_time_and_no_later() {
+fn a_killed_or_stopped_agent_trips_the_host_in_time() {
     require_root!();
     for end in SIGNALS {
         let testbed = Testbed::load(&policy("trip"));
@@ -148,7 +148,7 @@ fn an_agent_that_is_killed_or_stopped_trips_the_host_after_that_time_and_no_late
 }
 
 #[test]
-fn a_reset_is_refused_while_it_is_silent_and_works_once_it_is_back() {
+fn a_reset_is_refused_until_the_agent_is_back() {
     require_root!();
     let testbed = Testbed::load(&policy("trip"));
     let receiver = testbed.listen(9001);
@@ -181,7 +181,7 @@ fn a_reset_is_refused_while_it_is_silent_and_works_once_it_is_back() {
 }
 
 #[test]
-fn where_it_is_only_to_be_told_of_every_order_passes_and_it_is_told_once_a_silence() {
+fn with_action_warn_every_order_passes_and_each_silence_has_one_event() {
     require_root!();
     // A disarmed host has the events too.
     for keys in [policy("warn"), policy("trip")] {
@@ -208,7 +208,7 @@ fn where_it_is_only_to_be_told_of_every_order_passes_and_it_is_told_once_a_silen
 }
 
 #[test]
-fn an_agent_that_never_came_counts_from_the_load() {
+fn without_an_agent_the_time_counts_from_the_load() {
     require_root!();
     let before = now();
     let testbed = Testbed::load(&policy("trip"));
@@ -233,7 +233,7 @@ fn an_agent_that_never_came_counts_from_the_load() {
 }
 
 #[test]
-fn what_is_no_message_finds_nothing_out() {
+fn only_a_message_triggers_the_dead_mans_switch() {
     require_root!();
     // Another application's traffic does not trip either: the next message does.
     let testbed = Testbed::load(&policy("trip"));

@@ -12,7 +12,7 @@ use breaker_tests::testbed::Testbed;
 use breaker_user::testbed::TwoHosts;
 
 #[test]
-fn blocked_undeclared_fix_is_blocked_however_short_its_first_segment() {
+fn undeclared_fix_is_blocked_however_short_its_first_segment() {
     require_root!();
     for cut in 5..=12 {
         let testbed = Testbed::load("undeclared = \"block\"\n");
@@ -31,7 +31,7 @@ fn blocked_undeclared_fix_is_blocked_however_short_its_first_segment() {
 }
 
 #[test]
-fn a_full_table_withholds_nothing_of_a_disarmed_session() {
+fn a_full_table_withholds_no_segment_of_a_disarmed_session() {
     require_root!();
     let testbed = Testbed::load(
         "connections = 64\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\narmed = false\n",
@@ -42,7 +42,7 @@ fn a_full_table_withholds_nothing_of_a_disarmed_session() {
 }
 
 #[test]
-fn an_undeclared_flow_is_told_of_once_where_the_table_is_full_too() {
+fn an_undeclared_flow_has_one_event_with_a_full_table_too() {
     require_root!();
     for policy in ["pass", "block"] {
         let testbed = Testbed::load(&format!(
@@ -61,7 +61,7 @@ fn an_undeclared_flow_is_told_of_once_where_the_table_is_full_too() {
 }
 
 #[test]
-fn late_segments_of_what_cannot_be_read_are_orders_and_no_desync() {
+fn late_unreadable_segments_count_as_orders_without_a_desync() {
     require_root!();
     let testbed = Testbed::load(
         "on_desync = \"trip\"\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\nwire = \"opaque\"\n",
@@ -80,7 +80,7 @@ fn late_segments_of_what_cannot_be_read_are_orders_and_no_desync() {
 }
 
 #[test]
-fn a_large_packet_that_does_not_say_its_segments_counts_as_many_as_it_becomes() {
+fn a_large_packet_without_a_segment_count_counts_as_its_segments() {
     require_root!();
     let testbed =
         Testbed::load("[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\nwire = \"opaque\"\n");

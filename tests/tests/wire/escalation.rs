@@ -161,7 +161,7 @@ fn a_fenced_connection_that_tries_again_is_still_one() {
 }
 
 #[test]
-fn the_host_tripped_isolates_only_the_session_in_the_loop() {
+fn a_trip_of_the_host_isolates_only_the_session_in_the_loop() {
     require_root!();
     let testbed = Testbed::load(&policy("", ""));
     let [receiver, other] = listen(&testbed);

@@ -98,7 +98,7 @@ fn the_shortest_messages_fill_the_largest_segments_and_all_are_counted() {
 }
 
 #[test]
-fn loss_at_the_receiver_repeats_bytes_and_not_counts() {
+fn retransmits_after_loss_at_the_receiver_count_once() {
     require_root!();
     let testbed = Testbed::load(POLICY);
     let rules = "table inet loss { chain input { type filter hook input priority 0; \

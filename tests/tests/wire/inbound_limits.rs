@@ -89,7 +89,7 @@ fn inbound_limits() -> [(&'static str, Vec<u8>); 2] {
 }
 
 #[test]
-fn one_more_than_the_limit_comes_in_and_from_then_on_no_order_goes_out() {
+fn an_inbound_message_over_the_limit_stops_all_orders() {
     require_root!();
     for name in SCOPES {
         for (keys, message) in inbound_limits() {
@@ -138,7 +138,7 @@ fn message_of(msg_type: &str) -> Vec<u8> {
 }
 
 #[test]
-fn many_in_one_segment_trip_it_too_and_each_limit_counts_all_of_them() {
+fn many_inbound_messages_in_one_segment_count_for_every_limit() {
     require_root!();
     let testbed = Testbed::load(&policy(
         "limits = [{ class = \"reject\", max = 100, per = \"total\" }, { class = \"order\", max = 9, per = \"total\" }]",
@@ -188,7 +188,7 @@ fn a_disarmed_scope_would_have_tripped_once_and_warns_at_its_levels() {
 }
 
 #[test]
-fn a_window_forgets_and_a_reset_starts_it_anew() {
+fn a_window_expires_and_a_reset_empties_it() {
     require_root!();
     let window = Duration::from_millis(600);
     let testbed = Testbed::load(&policy_at(
@@ -220,7 +220,7 @@ fn ratio(after: u32, per_fill: u32) -> String {
 }
 
 #[test]
-fn without_a_fill_so_many_orders_pass_and_the_next_one_trips() {
+fn without_a_fill_the_allowance_passes_and_the_next_order_trips() {
     require_root!();
     for address in [TwoHosts::VENUE, TwoHosts::VENUE_V6] {
         for blast in [false, true] {
@@ -265,7 +265,7 @@ fn passed_orders(testbed: &Testbed, line: &mut ConnectionPair, most: usize) -> u
 }
 
 #[test]
-fn fills_allow_so_many_orders_each_and_not_one_more() {
+fn each_fill_allows_its_number_of_orders_and_no_more() {
     require_root!();
     // after, per_fill, number of fills, and orders allowed. With 3 fills of 5 each, 15 orders do not exceed
     // 15.
@@ -295,7 +295,7 @@ fn fills_allow_so_many_orders_each_and_not_one_more() {
 }
 
 #[test]
-fn fills_that_come_later_and_those_of_other_sessions_of_the_group_count() {
+fn later_fills_and_fills_of_other_sessions_of_the_group_count() {
     require_root!();
     let testbed = Testbed::load(&policy("", &ratio(4, 2), ""));
     let mut lines = [pair(&testbed, 9001), pair(&testbed, 9002)];
@@ -317,7 +317,7 @@ fn fills_that_come_later_and_those_of_other_sessions_of_the_group_count() {
 }
 
 #[test]
-fn a_reset_starts_the_ratio_anew() {
+fn a_reset_restarts_the_ratio() {
     require_root!();
     let testbed = Testbed::load(&policy_at("session/x1", &ratio(3, 2)));
     for fills in [5, 0, 2] {
@@ -334,7 +334,7 @@ fn a_reset_starts_the_ratio_anew() {
 }
 
 #[test]
-fn a_ratio_warns_by_what_the_fills_allow() {
+fn a_ratio_warns_at_shares_of_its_allowance() {
     require_root!();
     let keys = "limits = [{ class = \"order\", per_fill = 2, after = 10, warn = [50, 90] }]";
     let testbed = Testbed::load(&policy_at("session/x1", keys));
@@ -347,7 +347,7 @@ fn a_ratio_warns_by_what_the_fills_allow() {
 }
 
 #[test]
-fn orders_and_fills_at_once_on_two_cpus_are_never_too_many() {
+fn concurrent_orders_and_fills_on_two_cpus_never_exceed_the_ratio() {
     require_root!();
     let testbed = Testbed::load(&policy_at("host", &ratio(1, 3)));
     let mut lines = [pair(&testbed, 9001), pair(&testbed, 9002)];

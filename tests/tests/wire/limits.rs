@@ -28,7 +28,7 @@ fn is_dead_after(stream: &mut TcpStream, bytes: &[u8]) -> bool {
 }
 
 #[test]
-fn one_by_one_exactly_n_cross_and_both_ends_are_told() {
+fn one_by_one_exactly_n_cross_and_both_ends_are_reset() {
     require_root!();
     for address in [TwoHosts::VENUE, TwoHosts::VENUE_V6] {
         let testbed = Testbed::load(POLICY);
@@ -139,7 +139,7 @@ fn a_total_counts_since_the_reset_and_cancels_have_their_own_limit() {
 }
 
 #[test]
-fn a_window_forgets_and_a_group_and_the_host_count_for_all() {
+fn a_window_expires_and_scopes_count_all_their_sessions() {
     require_root!();
     let policy = r#"
 limits = [{ class = "message", max = 30, per = "total" }]

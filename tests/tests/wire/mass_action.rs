@@ -45,7 +45,7 @@ fn actions() -> Vec<(String, [u64; 5])> {
 }
 
 #[test]
-fn it_counts_as_what_it_does() {
+fn a_mass_action_counts_by_its_type() {
     require_root!();
     let (testbed, receiver) = testbed("");
     let mut line = receiver.connect(&testbed);
@@ -67,7 +67,7 @@ fn it_counts_as_what_it_does() {
 }
 
 #[test]
-fn it_is_what_it_does_however_it_is_cut() {
+fn a_mass_action_counts_by_its_type_however_cut() {
     require_root!();
     let (testbed, receiver) = testbed("");
     let mut line = receiver.connect(&testbed);
@@ -87,7 +87,7 @@ fn it_is_what_it_does_however_it_is_cut() {
 }
 
 #[test]
-fn while_tripped_it_passes_where_it_reduces_risk() {
+fn while_tripped_a_mass_action_passes_if_it_reduces_risk() {
     require_root!();
     let (testbed, receiver) = testbed("");
     testbed.trip("session/x1");
@@ -112,7 +112,7 @@ fn while_tripped_it_passes_where_it_reduces_risk() {
 }
 
 #[test]
-fn while_tripped_its_end_is_withheld_where_only_that_tells_what_it_does() {
+fn while_tripped_the_end_of_a_mass_action_is_withheld_if_it_is_an_order() {
     require_root!();
     let (testbed, receiver) = testbed("");
     testbed.trip("session/x1");
@@ -146,7 +146,7 @@ fn while_tripped_its_end_is_withheld_where_only_that_tells_what_it_does() {
 }
 
 #[test]
-fn limits_count_it_as_what_it_does() {
+fn limits_count_a_mass_action_by_its_type() {
     require_root!();
     let (testbed, receiver) = testbed(
         "limits = [{ class = \"order\", max = 2, per = \"total\" }, { class = \"cancel\", max = 3, per = \"total\" }]",
@@ -169,7 +169,7 @@ fn limits_count_it_as_what_it_does() {
 }
 
 #[test]
-fn a_sessions_own_opinion_of_it_stands() {
+fn the_classes_of_a_session_apply_to_mass_actions() {
     require_root!();
     let (testbed, receiver) = testbed("classes = { CA = \"order\" }");
     let mut line = receiver.connect(&testbed);

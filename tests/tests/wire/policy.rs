@@ -100,7 +100,7 @@ fn blind(segments: &[SegmentCase]) -> u64 {
 }
 
 #[test]
-fn a_lost_stream_passes_is_told_of_and_counted_as_the_policy_says_and_on_from_the_next_message() {
+fn a_lost_stream_passes_and_counts_as_the_policy_on_desync_says() {
     require_root!();
     // A disarmed session does not trip for a lost stream either.
     for keys in ["on_desync = \"warn\"", "on_desync = \"count\"", "on_desync = \"trip\"\narmed = false"] {
@@ -121,7 +121,7 @@ fn a_lost_stream_passes_is_told_of_and_counted_as_the_policy_says_and_on_from_th
 }
 
 #[test]
-fn a_lost_stream_trips_where_the_policy_says_so_and_the_segment_it_is_lost_in_is_withheld() {
+fn a_lost_stream_trips_if_the_policy_says_so() {
     require_root!();
     for (what, segments) in lost_streams() {
         // The session's own setting overrides that of the host.
@@ -170,7 +170,7 @@ fn message_of_type(msg_type: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_session_counts_by_its_own_classes_and_no_other_session_does() {
+fn the_classes_of_a_session_apply_to_no_other_session() {
     require_root!();
     let testbed = Testbed::load(OWN_CLASSES);
     let receivers = [9001, 9002].map(|port| testbed.listen(port));
@@ -196,7 +196,7 @@ fn a_session_counts_by_its_own_classes_and_no_other_session_does() {
 }
 
 #[test]
-fn while_tripped_a_sessions_own_classes_say_what_passes() {
+fn while_tripped_the_classes_of_a_session_decide_what_passes() {
     require_root!();
     for (rule, passing, withheld) in [
         ("reduce-only", &["A", "U1", "U2", "UFOREIGN", "D", "H"][..], &["8", "F", "U3", "UFOREIGM", "G"][..]),
@@ -220,7 +220,7 @@ fn while_tripped_a_sessions_own_classes_say_what_passes() {
 }
 
 #[test]
-fn a_warning_is_told_once_for_each_level_that_is_crossed_and_again_after_it_fell() {
+fn a_warning_is_raised_once_a_level_and_again_after_the_use_fell() {
     require_root!();
     let window = Duration::from_secs(2);
     let testbed = Testbed::load(&session(
@@ -253,7 +253,7 @@ fn a_warning_is_told_once_for_each_level_that_is_crossed_and_again_after_it_fell
 }
 
 #[test]
-fn a_limit_without_levels_warns_of_nothing_and_a_disarmed_one_would_have_tripped_once() {
+fn a_limit_without_levels_never_warns_and_a_disarmed_one_would_trip_once() {
     require_root!();
     let testbed = Testbed::load(&session(
         "armed = false\nlimits = [{ class = \"order\", max = 5, per = \"1h\", warn = [] }, \
@@ -314,7 +314,7 @@ fn trips_at(keys: &str, msg_type: &str, count: usize, window: Duration) {
 }
 
 #[test]
-fn a_preset_lets_pass_what_the_venue_takes_at_once_and_trips_at_the_next() {
+fn a_preset_passes_the_venues_limit_and_trips_at_the_next_message() {
     require_root!();
     for (preset, orders, ms) in [
         ("cme", 500, 3_000),
@@ -330,7 +330,7 @@ fn a_preset_lets_pass_what_the_venue_takes_at_once_and_trips_at_the_next() {
 }
 
 #[test]
-fn a_limit_of_ones_own_takes_the_place_of_the_presets_of_its_class_and_of_no_other() {
+fn a_limit_replaces_the_presets_of_its_class_only() {
     require_root!();
     let wider = "preset = \"cme\"\nlimits = [{ class = \"order\", max = 700, per = \"1h\" }]";
     let narrower = "preset = \"cme\"\nlimits = [{ class = \"order\", max = 7, per = \"1h\" }]";

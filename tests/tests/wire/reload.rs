@@ -164,7 +164,7 @@ fn a_raised_limit_lets_exactly_the_difference_through_and_a_lowered_one_trips() 
 }
 
 #[test]
-fn a_window_that_moved_to_another_ring_forgets_in_time() {
+fn a_window_moved_to_another_ring_expires_in_time() {
     require_root!();
     let testbed = Testbed::load(&limited(100, "700ms"));
     let receiver = testbed.listen(9001);
@@ -184,7 +184,7 @@ fn a_window_that_moved_to_another_ring_forgets_in_time() {
 }
 
 #[test]
-fn what_crosses_while_a_window_moves_leaves_it_in_time_too() {
+fn orders_during_a_move_of_the_window_expire_in_time() {
     require_root!();
     let testbed = Testbed::load(&limited(1_500, "150ms"));
     let policies = [3_000, 1_500].map(|max| policy(&testbed, &limited(max, "150ms")));
@@ -207,7 +207,7 @@ fn what_crosses_while_a_window_moves_leaves_it_in_time_too() {
 }
 
 #[test]
-fn a_limit_in_the_place_of_another_begins_with_nothing() {
+fn a_limit_that_replaces_another_starts_empty() {
     require_root!();
     let with = |limits: &str| format!("{X1}limits = [{limits}]\n");
     let four = |class: &str, per: u32| {
@@ -258,7 +258,7 @@ fn a_session_that_is_added_counts_from_its_next_packet_and_one_that_is_removed_i
 }
 
 #[test]
-fn a_flow_that_is_live_when_its_session_is_declared_stays_live() {
+fn a_live_flow_stays_live_when_its_session_is_declared() {
     require_root!();
     let before = "[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n";
     let testbed = Testbed::load(before);
@@ -278,7 +278,7 @@ fn a_flow_that_is_live_when_its_session_is_declared_stays_live() {
 }
 
 #[test]
-fn what_is_tripped_stays_tripped_and_what_is_fenced_stays_fenced() {
+fn tripped_scopes_and_fenced_connections_stay_so_across_reloads() {
     require_root!();
     let groups = "[[group]]\nname = \"a\"\n[[group]]\nname = \"b\"\n";
     let text = |of: &str| format!("on_trip = \"drop\"\n{groups}{X1}groups = [{of}]\n");
@@ -328,7 +328,7 @@ fn what_is_tripped_stays_tripped_and_what_is_fenced_stays_fenced() {
 }
 
 #[test]
-fn a_dead_mans_time_begins_with_the_policy_that_has_one() {
+fn the_dead_mans_time_starts_with_the_policy_that_sets_it() {
     require_root!();
     let testbed = Testbed::load(X1);
     let receiver = testbed.listen(9001);
@@ -344,7 +344,7 @@ fn a_dead_mans_time_begins_with_the_policy_that_has_one() {
 }
 
 #[test]
-fn a_place_that_is_shared_from_now_on_asks_each_new_connection_whose_it_is() {
+fn at_an_endpoint_that_becomes_shared_new_connections_are_identified() {
     require_root!();
     let session = |name: &str, sender: &str| {
         format!("[[session]]\nname = \"{name}\"\nremote = \"10.9.0.2:9001\"\nsender = \"{sender}\"\n")

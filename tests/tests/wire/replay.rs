@@ -86,7 +86,7 @@ fn a_replayed_order_is_withheld_and_trips_its_session_again() {
 }
 
 #[test]
-fn any_scopes_trip_puts_its_sessions_on_guard() {
+fn a_trip_of_any_scope_starts_the_guard_of_its_sessions() {
     require_root!();
     for scope in ["host", "group/g"] {
         let testbed = Testbed::load(&policy(""));
@@ -169,7 +169,7 @@ fn the_flag_is_found_however_the_message_is_cut() {
 }
 
 #[test]
-fn what_only_looks_like_the_flag_passes() {
+fn bytes_that_only_look_like_the_flag_pass() {
     require_root!();
     let (testbed, receiver) = guarded_session("");
     let mut line = receiver.connect(&testbed);
@@ -214,7 +214,7 @@ fn what_only_looks_like_the_flag_passes() {
 }
 
 #[test]
-fn cancels_and_all_that_is_no_order_may_be_repeated() {
+fn cancels_and_other_messages_may_be_replayed() {
     require_root!();
     let (testbed, receiver) = guarded_session("classes = { U1 = \"query\", U2 = \"order\", 8 = \"order\" }");
     let mut line = receiver.connect(&testbed);
@@ -268,7 +268,7 @@ fn one_replay_among_many_orders_is_enough() {
 }
 
 #[test]
-fn before_any_trip_a_replay_is_an_order_like_any() {
+fn before_any_trip_a_replay_is_an_ordinary_order() {
     require_root!();
     let testbed = Testbed::load(&policy("limits = [{ class = \"order\", max = 2, per = \"total\" }]"));
     let receiver = testbed.listen(9001);
@@ -287,7 +287,7 @@ fn before_any_trip_a_replay_is_an_order_like_any() {
 }
 
 #[test]
-fn where_the_policy_lets_replays_pass_they_pass() {
+fn replays_pass_if_the_policy_allows_them() {
     require_root!();
     let (testbed, receiver) = guarded_session("possdup = \"pass\"");
     let mut line = receiver.connect(&testbed);
@@ -306,7 +306,7 @@ fn where_the_policy_lets_replays_pass_they_pass() {
 }
 
 #[test]
-fn of_a_disarmed_session_a_replay_is_told_and_passes() {
+fn a_replay_of_a_disarmed_session_passes_with_an_event() {
     require_root!();
     let (testbed, receiver) = guarded_session("armed = false");
     let mut line = receiver.connect(&testbed);
@@ -323,7 +323,7 @@ fn of_a_disarmed_session_a_replay_is_told_and_passes() {
 }
 
 #[test]
-fn at_a_shared_endpoint_the_guard_is_that_of_the_session_that_the_logon_names() {
+fn at_a_shared_endpoint_the_guard_is_that_of_the_session_of_the_logon() {
     require_root!();
     let of_session = |name: &str, keys: &str| {
         format!("[[session]]\nname = \"{name}\"\nremote = \"10.9.0.2:9001\"\nsender = \"{name}\"\n{keys}\n")
@@ -365,7 +365,7 @@ fn at_a_shared_endpoint_the_guard_is_that_of_the_session_that_the_logon_names() 
 }
 
 #[test]
-fn a_new_day_forgives_what_was_reset_and_not_what_is_still_tripped() {
+fn a_new_day_ends_the_guard_unless_the_session_is_tripped() {
     require_root!();
     let (testbed, receiver) = guarded_session("");
     testbed.trip("session/x1");

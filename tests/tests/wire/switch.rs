@@ -43,7 +43,7 @@ fn a_trip_ends_an_idle_connection_at_both_ends() {
 }
 
 #[test]
-fn nothing_queued_before_a_reset_comes_after_it_even_from_behind_a_shut_window() {
+fn nothing_queued_before_a_reset_arrives_after_it_even_behind_a_closed_window() {
     require_root!();
     for on_trip in ["reset", "drop"] {
         let testbed = Testbed::load(&format!("on_trip = \"{on_trip}\"\n{POLICY}"));
@@ -161,7 +161,7 @@ fn a_tripped_session_leaves_everything_else_alone() {
 }
 
 #[test]
-fn attached_in_mid_stream_it_counts_from_the_next_message_that_begins_a_segment() {
+fn attached_in_mid_stream_counting_starts_at_the_next_message_that_begins_a_segment() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     let receiver = testbed.listen(9001);
