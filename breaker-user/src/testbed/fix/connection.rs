@@ -39,7 +39,6 @@ pub(super) trait Side {
     fn flush(&mut self) {}
 }
 /// The state of one connection.
-
 pub(super) struct Conversation<'a, S> {
     stream: &'a TcpStream,
     side: S,
