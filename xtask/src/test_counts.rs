@@ -15,8 +15,8 @@ pub struct TestCounts {
 impl TestCounts {
     /// Adds the counts of a `test result:` line.
     ///
-    /// The test harness counts a test skipped at run time as passed, so each line that begins with `skipped: ` moves
-    /// one test of the next result from passed to skipped. All other lines are ignored.
+    /// The test harness counts a test skipped at run time as passed, so each line that begins with `skipped:
+    /// ` moves one test of the next result from passed to skipped. All other lines are ignored.
     pub fn add_line(&mut self, line: &str) {
         if line.starts_with("skipped: ") {
             self.skipped_so_far += 1;

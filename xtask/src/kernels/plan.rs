@@ -15,8 +15,8 @@ pub const COUNTED_KERNEL: &str = "6.12";
 pub struct Suite {
     /// The file name in tests/tests, without the extension, or a directory there with a `main.rs`.
     pub program: &'static str,
-    /// The names of the tests with their modules. Tests that need other programs (ip, nft) or a real-time clock
-    /// are left out.
+    /// The names of the tests with their modules. Tests that need other programs (ip, nft) or a real-time
+    /// clock are left out.
     tests: &'static [&'static str],
 }
 

@@ -102,8 +102,8 @@ mod tests {
             ("b", "\nuse super::c::C;\nstruct B;"),
             ("c", "struct C(crate::a::A);"),
         ];
-        let expected = "3 modules below the crate root import each other:\n    a imports b: a.rs:1\n    b imports c: b.rs:2\n    \
-                        c imports a: c.rs:1";
+        let expected = "3 modules below the crate root import each other:\n    \
+                        a imports b: a.rs:1\n    b imports c: b.rs:2\n    c imports a: c.rs:1";
         assert_eq!(of(&sources), [expected]);
     }
 
