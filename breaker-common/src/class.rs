@@ -43,7 +43,8 @@ table! {
         "7" "8" "9" "B" "C" "J" "M" "N" "P" "Q" "T" "W" "X" "Y"
         "b" "d" "f" "h" "j" "l" "m" "o" "p" "r" "v" "w" "y" "z"
         "AA" "AG" "AI" "AK" "AL" "AM" "AO" "AP" "AQ" "AR" "AS" "AT" "AU" "AV" "AW" "AX" "AY" "AZ"
-        "BA" "BB" "BC" "BD" "BF" "BG" "BH" "BI" "BJ" "BK" "BL" "BM" "BN" "BO" "BP" "BQ" "BR" "BS" "BT" "BU" "BV" "BW" "BX" "BY" "BZ"
+        "BA" "BB" "BC" "BD" "BF" "BG" "BH" "BI" "BJ" "BK" "BL" "BM" "BN" "BO" "BP" "BQ"
+        "BR" "BS" "BT" "BU" "BV" "BW" "BX" "BY" "BZ"
         "CB" "CC" "CD" "CE";
     Admin: "0" "1" "2" "3" "4" "5" "A";
 }

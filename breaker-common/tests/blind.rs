@@ -1,4 +1,4 @@
-//! The bound of a limit holds for any bytes: of what crosses, no venue takes more than N orders, and of what a wrong length hides.
+//! A limit holds for any bytes: a venue takes at max N orders, plus the orders that a wrong length hides.
 
 mod feed;
 mod messages;
@@ -13,21 +13,23 @@ use proptest::sample::{Index, select};
 
 use feed::Feed;
 use messages::build;
-use venues::{HIDDEN, LONGEST, by_length, by_search, by_trailer, crossed, find, nests};
+use venues::{
+    LONGEST, MAX_HIDDEN, find, nests, passed_bytes, taken_by_length, taken_by_search, taken_by_trailer,
+};
 
-/// What engines and proxies put between messages, and what looks like one.
+/// Bytes that engines and proxies put between messages, and bytes that resemble a message.
 const FILLERS: [&[u8]; 7] =
     [b"\n", b"\0", b"\r\n", b"8=FIX", b"8=FIX.4.4\x019=5\x0135=0\x01", b"\x01", b"10=000\x01"];
 
-/// A message as long as an order is at the least.
-fn order(version: &str, figures: usize) -> Vec<u8> {
+/// Builds an order of at least [`BYTES_PER_ORDER`] bytes.
+fn order(version: &str, digits: usize) -> Vec<u8> {
     const FIELDS: &[u8] = b"49=FIRM\x0156=XNYS\x0134=1\x0152=20261127-10:00:00\x0111=C1\x0155=IBM\x0154=1\x0138=100\x0140=1\x0159=0\x0121=1\x01";
-    let order = build(version, figures, "D", FIELDS);
+    let order = build(version, digits, "D", FIELDS);
     assert!(order.len() >= BYTES_PER_ORDER as usize);
     order
 }
 
-/// The same with another BodyLength.
+/// Replaces the BodyLength(9) of a message.
 fn with_length(message: &[u8], length: &str) -> Vec<u8> {
     let from = find(message, 0, b"\x019=").expect("it has one") + 3;
     let to = find(message, from, b"\x01").expect("it ends");
@@ -36,7 +38,7 @@ fn with_length(message: &[u8], length: &str) -> Vec<u8> {
 
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     let version = select(&["FIX.4.2", "FIX.4.4", "FIXT.1.1", "FIX.5.0SP2", "FIX.4.44", "FIX.9"][..]);
-    let whole = (version, 1..8usize).prop_map(|(version, figures)| order(version, figures));
+    let whole = (version, 1..8usize).prop_map(|(version, digits)| order(version, digits));
     let heartbeat = || build("FIX.4.4", 1, "0", b"49=FIRM\x0156=XNYS\x01");
     let length = prop_oneof![
         Just("0".to_owned()),
@@ -75,26 +77,26 @@ proptest! {
 
     #[test]
     fn no_venue_takes_more_orders_than_the_limit(
-        pieces in vec(piece(), 1..60), sizes in sizes(), most in 1..30u32,
+        pieces in vec(piece(), 1..60), sizes in sizes(), max in 1..30u32,
     ) {
         let stream = pieces.concat();
         prop_assume!(!nests(&stream));
-        let through = &stream[..crossed(&stream, &sizes, most)];
-        // In one segment nothing is hidden: that a length was wrong shows in it.
-        let hidden = if sizes == ONE_SEGMENT { 0 } else { HIDDEN };
-        prop_assert!(by_length(through) <= most as usize + hidden, "by length: {} of {most}", by_length(through));
-        prop_assert!(by_search(through) <= most as usize + hidden, "by search: {} of {most}", by_search(through));
-        prop_assert!(by_trailer(through) <= most as usize + HIDDEN, "by trailer: {} of {most}", by_trailer(through));
+        let passed = &stream[..passed_bytes(&stream, &sizes, max)];
+        // In one segment a wrong length hides nothing, because the segment shows that it is wrong.
+        let hidden = if sizes == ONE_SEGMENT { 0 } else { MAX_HIDDEN };
+        prop_assert!(taken_by_length(passed) <= max as usize + hidden, "by length: {} of {max}", taken_by_length(passed));
+        prop_assert!(taken_by_search(passed) <= max as usize + hidden, "by search: {} of {max}", taken_by_search(passed));
+        prop_assert!(taken_by_trailer(passed) <= max as usize + MAX_HIDDEN, "by trailer: {} of {max}", taken_by_trailer(passed));
     }
 
     #[test]
     fn orders_that_begin_a_segment_are_never_hidden_by_the_length_of_what_came_before(
-        claims in vec(0..4000u32, 1..6), orders in 1..60usize, most in 1..30u32,
+        claims in vec(0..4000u32, 1..6), orders in 1..60usize, max in 1..30u32,
     ) {
-        // Each message in a segment of its own, as an engine without Nagle sends them; every judge agrees.
+        // Each message is in its own segment, as an engine without Nagle sends them. All venues agree.
         let heartbeat = build("FIX.4.4", 1, "0", b"49=FIRM\x0156=XNYS\x01");
-        let mut feed = Feed { longest: LONGEST, ..Feed::of(Stream::at(1)) };
-        let (mut through, mut used, mut seq) = (Vec::new(), 0, 1);
+        let mut feed = Feed { longest: LONGEST, ..Feed::new(Stream::at(1)) };
+        let (mut passed, mut used, mut seq) = (Vec::new(), 0, 1);
         let one = order("FIX.4.4", 1);
         for i in 0..orders {
             let claim = claims[i % claims.len()];
@@ -103,14 +105,14 @@ proptest! {
                 feed.segment(seq, &message);
                 used += feed.orders();
                 seq += message.len() as u32;
-                if used <= most {
-                    through.extend(message);
+                if used <= max {
+                    passed.extend(message);
                 }
             }
         }
-        prop_assume!(!nests(&through));
-        for taken in [by_length(&through), by_search(&through), by_trailer(&through)] {
-            prop_assert!(taken <= most as usize, "{taken} of {most}");
+        prop_assume!(!nests(&passed));
+        for taken in [taken_by_length(&passed), taken_by_search(&passed), taken_by_trailer(&passed)] {
+            prop_assert!(taken <= max as usize, "{taken} of {max}");
         }
     }
 
@@ -121,7 +123,7 @@ proptest! {
         let word = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight"));
         let naive = find(&bytes, 0, b"8=FIX").filter(|at| *at < 8).unwrap_or(8);
         let found = first_signature(word(0), word(8)) as usize;
-        // It may take what only looks alike: the header is read all the same. It never misses one.
+        // A false match is allowed, because the header is parsed afterwards. A match is never missed.
         prop_assert!(found <= naive, "{found}, {naive}");
     }
 }

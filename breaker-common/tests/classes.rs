@@ -1,4 +1,4 @@
-//! The table of classes against the FIX dictionaries, as QuickFIX's headers give them.
+//! The table of classes against the FIX dictionaries, as QuickFIX's headers list them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -10,21 +10,21 @@ use breaker_common::class::{TABLE, default_class, single_char_class};
 use breaker_common::fix::MsgType;
 use breaker_common::message::Class;
 
-/// Version, MsgType and name of every message of every dictionary, a line each.
+/// Version, MsgType and name of every message of every dictionary, one per line.
 const DICTIONARIES: &str = include_str!("dictionaries.txt");
 const VERSIONS: [&str; 9] =
     ["fix40", "fix41", "fix42", "fix43", "fix44", "fix50", "fix50sp1", "fix50sp2", "fixt11"];
-/// Where Debian's libquickfix-dev puts its headers.
+/// Headers of Debian's libquickfix-dev.
 const HEADERS: &str = "/usr/include/quickfix";
-/// Set to write `dictionaries.txt` anew.
+/// Environment variable: if set, the test rewrites `dictionaries.txt`.
 const RENEW: &str = "BREAKER_RENEW_DICTIONARIES";
 
-/// MsgType and the names it has had.
+/// Returns each MsgType with its names.
 fn dictionaries() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
     let mut types: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
     for line in DICTIONARIES.lines().filter(|line| !line.starts_with('#')) {
         let [version, msg_type, name] = line.split(' ').collect::<Vec<_>>()[..] else {
-            panic!("three words: {line}")
+            panic!("no three words: {line}")
         };
         assert!(VERSIONS.contains(&version), "{line}");
         types.entry(msg_type).or_default().insert(name);
@@ -49,16 +49,16 @@ fn every_type_of_the_dictionaries_has_a_class_of_its_own() {
 }
 
 #[test]
-fn the_table_has_no_types_beside_the_dictionaries_but_these() {
+fn the_table_has_only_two_types_that_are_in_no_dictionary() {
     let dictionaries = dictionaries();
-    let beside: Vec<_> =
+    let others: Vec<_> =
         TABLE.iter().map(|(msg_type, _)| *msg_type).filter(|name| !dictionaries.contains_key(name)).collect();
-    // From extension packs after 5.0SP2: MassOrder and CrossRequest.
-    assert_eq!(beside, ["DJ", "DS"]);
+    // MassOrder and CrossRequest, from extension packs after 5.0SP2.
+    assert_eq!(others, ["DJ", "DS"]);
 }
 
 #[test]
-fn each_class_holds_what_it_is_said_to_hold() {
+fn each_class_has_its_documented_types() {
     let set = |types: &'static str| types.split(' ').collect::<BTreeSet<_>>();
     assert_eq!(listed(Class::Order), set("D E G L S i s t n AB AC AJ CA DJ"));
     assert_eq!(listed(Class::Cancel), set("F K Z q u"));
@@ -82,12 +82,12 @@ fn each_class_holds_what_it_is_said_to_hold() {
 fn no_type_is_listed_twice() {
     let mut seen = BTreeSet::new();
     for (msg_type, _) in TABLE {
-        assert!(seen.insert(msg_type), "{msg_type} twice");
+        assert!(seen.insert(msg_type), "{msg_type} is listed twice");
     }
 }
 
 #[test]
-fn the_look_up_agrees_with_the_table() {
+fn the_lookup_agrees_with_the_table() {
     for (msg_type, listed) in TABLE {
         assert_eq!(class(msg_type), *listed, "{msg_type}");
     }
@@ -99,7 +99,7 @@ fn the_look_up_agrees_with_the_table() {
 }
 
 #[test]
-fn every_type_that_no_dictionary_knows_is_an_order() {
+fn every_type_that_is_in_no_dictionary_is_an_order() {
     for msg_type in [
         "U", "U1", "UA", "Uxyz", "UABCDEFG", "D8", "A8", "AA8", "00", "0A", "aa", "ab", "CF", "ZZ", "@", " ",
         "LongType",
@@ -107,7 +107,7 @@ fn every_type_that_no_dictionary_knows_is_an_order() {
         assert_eq!(class(msg_type), Class::Order, "{msg_type}");
     }
     let known: BTreeSet<_> = TABLE.iter().map(|(msg_type, _)| *msg_type).collect();
-    // All of one byte, and all of two that are printable.
+    // All types of one byte, and all printable types of two bytes.
     let one = (0..=255u8).filter(|byte| !known.contains(&*(*byte as char).to_string())).map(u64::from);
     let printable = || b' '..=b'~';
     let two = printable().flat_map(|low| printable().map(move |high| (low, high)));
@@ -115,7 +115,7 @@ fn every_type_that_no_dictionary_knows_is_an_order() {
     for packed in one.chain(two.map(|(low, high)| u64::from_le_bytes([low, high, 0, 0, 0, 0, 0, 0]))) {
         assert_eq!(default_class(MsgType(packed)), Class::Order, "{packed:#x}");
     }
-    // What is longer than eight bytes is named by its first eight: no listed type is that long.
+    // A longer type is cut to eight bytes, so no listed type may be that long.
     assert!(TABLE.iter().all(|(msg_type, _)| msg_type.len() < 8));
 }
 
@@ -126,7 +126,7 @@ fn a_type_packs_its_first_byte_lowest() {
     assert_eq!((MsgType::new(""), MsgType::new("123456789")), (None, None));
 }
 
-/// The MsgType that a header gives its message, for those that are one.
+/// Returns the MsgType in a header, if the header defines a message.
 fn msg_type(header: &str) -> Option<&str> {
     Some(header.split_once("return FIX::MsgType(\"")?.1.split_once('"')?.0)
 }
@@ -139,7 +139,7 @@ fn headers(version: &Path) -> BTreeSet<PathBuf> {
 #[test]
 fn the_list_of_messages_is_that_of_the_headers() {
     if !Path::new(HEADERS).exists() {
-        // Past the capture of the test's output: a skip is to be seen.
+        // Bypasses the output capture of the test, so that a skip is visible.
         writeln!(std::io::stderr(), "skipped: no FIX dictionaries in {HEADERS} (Debian: libquickfix-dev)")
             .expect("stderr");
         return;
@@ -160,12 +160,12 @@ fn the_list_of_messages_is_that_of_the_headers() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dictionaries.txt");
         fs::write(&path, list).expect("writing the list");
     } else {
-        assert_eq!(DICTIONARIES, list, "renew it by {RENEW}=1");
+        assert_eq!(DICTIONARIES, list, "run it with {RENEW}=1 to renew the list");
     }
 }
 
 #[test]
-fn the_table_of_types_of_one_character_says_what_the_comparison_says() {
+fn the_array_of_single_character_types_agrees_with_the_comparisons() {
     let differing = |byte: &u64| single_char_class(MsgType(*byte)) != default_class(MsgType(*byte));
     assert_eq!((1..=255).find(differing), None);
     assert_eq!(

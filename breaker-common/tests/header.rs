@@ -1,12 +1,15 @@
-//! The header of a message, read from a window of 1 to 32 bytes: what must be told, what must not yet, and what never.
+//! The header of a message in a chunk of 1 to 32 bytes: complete, partial or implausible.
 
+#[path = "model/chunk.rs"]
+mod chunk;
 mod messages;
 
-use breaker_common::fix::{CHUNK, Chunk, Header, MsgType, common_header, header};
+use breaker_common::fix::{CHUNK, Header, MsgType, common_header, header};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
+use chunk::chunk;
 use messages::build;
 
 const VERSIONS: [&str; 9] = [
@@ -21,20 +24,13 @@ const VERSIONS: [&str; 9] = [
     "FIXT.1.1",
 ];
 
-fn words(bytes: &[u8]) -> Chunk {
-    let mut window = [0; CHUNK];
-    window[..bytes.len()].copy_from_slice(bytes);
-    let word = |i: usize| u64::from_le_bytes(std::array::from_fn(|j| window[8 * i + j]));
-    std::array::from_fn(word)
-}
-
 fn read(bytes: &[u8]) -> Header {
-    header(&words(bytes), bytes.len() as u32)
+    header(&chunk(bytes), bytes.len() as u32)
 }
 
-// The reference: byte by byte.
+// The reference parser reads byte by byte.
 
-/// Takes `pattern` (`?` is any byte) off the front: `Err` says how the header ends here.
+/// Takes `pattern` off the front; `?` is any byte. `Err` is the result of the parser.
 fn expect(rest: &mut &[u8], pattern: &str) -> Result<(), Header> {
     for wanted in pattern.bytes() {
         let (byte, behind) = rest.split_first().ok_or(Header::Partial)?;
@@ -46,23 +42,23 @@ fn expect(rest: &mut &[u8], pattern: &str) -> Result<(), Header> {
     Ok(())
 }
 
-/// Takes the 1 to `most` bytes before SOH off the front, and SOH.
-fn value<'a>(rest: &mut &'a [u8], most: usize) -> Result<&'a [u8], Header> {
+/// Takes 1 to `max` bytes and the SOH behind them off the front.
+fn value<'a>(rest: &mut &'a [u8], max: usize) -> Result<&'a [u8], Header> {
     match rest.iter().position(|byte| *byte == 1) {
-        Some(length) if (1..=most).contains(&length) => {
+        Some(length) if (1..=max).contains(&length) => {
             let value = &rest[..length];
             *rest = &rest[length + 1..];
             Ok(value)
         }
-        None if rest.len() <= most => Err(Header::Partial),
+        None if rest.len() <= max => Err(Header::Partial),
         _ => Err(Header::Implausible),
     }
 }
 
-fn message(window: &[u8]) -> Result<Header, Header> {
-    let mut rest = window;
+fn message(bytes: &[u8]) -> Result<Header, Header> {
+    let mut rest = bytes;
     // BeginString, by its sixth, seventh and tenth byte.
-    match (window.get(5), window.get(6), window.get(9)) {
+    match (bytes.get(5), bytes.get(6), bytes.get(9)) {
         (Some(b'T'), ..) => expect(&mut rest, "8=FIXT.1.?\x019=")?,
         (_, Some(b'5'), Some(b'S')) => expect(&mut rest, "8=FIX.5.0SP?\x019=")?,
         (_, Some(b'5'), _) => expect(&mut rest, "8=FIX.5.0\x019=")?,
@@ -75,9 +71,9 @@ fn message(window: &[u8]) -> Result<Header, Header> {
         return Err(Header::Implausible);
     }
     let body = digits.iter().fold(0, |number, digit| 10 * number + (digit - b'0') as usize);
-    let before_body = window.len() - rest.len();
+    let before_body = bytes.len() - rest.len();
     expect(&mut rest, "35=")?;
-    // The first eight bytes of a type name it; nothing more is waited for.
+    // The first eight bytes of a type are enough.
     let seen = &rest[..rest.len().min(8)];
     let msg_type = match seen.iter().position(|byte| *byte == 1) {
         Some(0) => return Err(Header::Implausible),
@@ -94,22 +90,22 @@ fn message(window: &[u8]) -> Result<Header, Header> {
     Ok(Header::Message { msg_type: MsgType(packed), length: length as u32, body_offset: fields as u32 })
 }
 
-fn reference(window: &[u8]) -> Header {
-    match message(window).unwrap_or_else(|told| told) {
-        // What does not fit a window is never waited for.
-        Header::Partial if window.len() == CHUNK => Header::Implausible,
-        told => told,
+fn reference(bytes: &[u8]) -> Header {
+    match message(bytes).unwrap_or_else(|found| found) {
+        // A header longer than a chunk is implausible.
+        Header::Partial if bytes.len() == CHUNK => Header::Implausible,
+        found => found,
     }
 }
 
 #[test]
 fn a_valid_header_is_partial_until_it_is_whole_and_a_message_from_then_on() {
     for version in VERSIONS {
-        for figures in 1..=7 {
+        for digits in 1..=7 {
             for type_length in 1..=12 {
                 let msg_type = &"DXYZabcdefgh"[..type_length];
-                let bytes = build(version, figures, msg_type, b"58=some text\x01");
-                let digits = figures.max(2);
+                let bytes = build(version, digits, msg_type, b"58=some text\x01");
+                let digits = digits.max(2);
                 let whole = 2 + version.len() + 1 + 2 + digits + 1 + 3 + (type_length + 1).min(8);
                 for available in 1..=CHUNK.min(bytes.len()) {
                     let expected = if available < whole && available == CHUNK {
@@ -129,9 +125,9 @@ fn a_valid_header_is_partial_until_it_is_whole_and_a_message_from_then_on() {
                             + usize::from(type_length < 8);
                         Header::Message { msg_type, length: bytes.len() as u32, body_offset: fields as u32 }
                     };
-                    let told = read(&bytes[..available]);
+                    let found = read(&bytes[..available]);
                     assert_eq!(
-                        told, expected,
+                        found, expected,
                         "{version}, {digits} digits, type {msg_type}, {available} bytes"
                     );
                 }
@@ -143,8 +139,8 @@ fn a_valid_header_is_partial_until_it_is_whole_and_a_message_from_then_on() {
 #[test]
 fn the_length_is_read_digit_by_digit() {
     for length in [5, 9, 10, 99, 100, 1_234, 56_789, 100_000, 987_654, 1_000_000, 9_999_999u32] {
-        for figures in 1..=7 {
-            let digits = format!("{length:0figures$}");
+        for width in 1..=7 {
+            let digits = format!("{length:0width$}");
             let bytes = format!("8=FIX.4.2\x019={digits}\x0135=D\x0149=ABCDEF");
             let whole = 12 + digits.len() as u32 + 1 + length + 7;
             assert_eq!(
@@ -224,12 +220,12 @@ fn what_may_still_become_a_message_is_partial() {
     }
 }
 
-/// The beginning of a message that is valid but for what a mutation did to it.
+/// Generates the start of a valid message with up to two mutations.
 fn nearly_valid() -> impl Strategy<Value = Vec<u8>> {
     let lengths = prop_oneof![0..20u32, 0..10_000_000u32];
     let valid = (select(&VERSIONS[..]), 1..9usize, lengths, "[0-9A-Za-z]{1,10}").prop_map(
-        |(version, figures, length, msg_type)| {
-            format!("8={version}\x019={length:0figures$}\x0135={msg_type}\x0149=SENDER\x0156=TARGET\x01")
+        |(version, digits, length, msg_type)| {
+            format!("8={version}\x019={length:0digits$}\x0135={msg_type}\x0149=SENDER\x0156=TARGET\x01")
                 .into_bytes()
         },
     );
@@ -248,9 +244,9 @@ fn nearly_valid() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Whether a whole window is of the common kind. Where it is, that must be what the reference reads.
+/// Returns true if a whole chunk has a common header, and compares the header with the reference.
 fn is_common(bytes: &[u8]) -> bool {
-    let found = common_header(&words(bytes));
+    let found = common_header(&chunk(bytes));
     if let Some((msg_type, length)) = found {
         let Header::Message { msg_type: expected, length: whole, .. } = reference(bytes) else {
             panic!("{bytes:?} is no message")
@@ -263,16 +259,16 @@ fn is_common(bytes: &[u8]) -> bool {
 #[test]
 fn lengths_of_two_to_four_digits_and_types_of_one_character_are_common() {
     for version in VERSIONS {
-        for (figures, msg_type) in
-            (1..=7).flat_map(|figures| ["D", "8", "0", "AE", "ABCDEFGH"].map(|of| (figures, of)))
+        for (digits, msg_type) in
+            (1..=7).flat_map(|digits| ["D", "8", "0", "AE", "ABCDEFGH"].map(|msg_type| (digits, msg_type)))
         {
-            let bytes = build(version, figures, msg_type, b"58=some text\x01");
+            let bytes = build(version, digits, msg_type, b"58=some text\x01");
             let expected =
-                !version.starts_with("FIX.5") && (2..=4).contains(&figures.max(2)) && msg_type.len() == 1;
-            assert_eq!(is_common(&bytes[..CHUNK]), expected, "{version}, {figures} digits, type {msg_type}");
+                !version.starts_with("FIX.5") && (2..=4).contains(&digits.max(2)) && msg_type.len() == 1;
+            assert_eq!(is_common(&bytes[..CHUNK]), expected, "{version}, {digits} digits, type {msg_type}");
         }
     }
-    assert!(!is_common(b"8=FIX.4.4\x019=04\x0135=D\x0149=ABCDEFGH\x01"), "longer than the body says");
+    assert!(!is_common(b"8=FIX.4.4\x019=04\x0135=D\x0149=ABCDEFGH\x01"), "the type is longer than the body");
     assert!(!is_common(b"8=FIX.4.4\x019=12\x0135=\x01\x0149=ABCDEFG\x01"), "no type");
 }
 
@@ -280,7 +276,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
 
     #[test]
-    fn nearly_valid_windows_read_as_the_reference_reads_them(bytes in nearly_valid()) {
+    fn nearly_valid_chunks_read_as_the_reference_reads_them(bytes in nearly_valid()) {
         for available in 1..=bytes.len() {
             prop_assert_eq!(read(&bytes[..available]), reference(&bytes[..available]), "{} bytes", available);
         }
@@ -290,7 +286,7 @@ proptest! {
     }
 
     #[test]
-    fn any_window_reads_as_the_reference_reads_it(
+    fn any_chunk_reads_as_the_reference_reads_it(
         start in select(&["", "8=FIX.4.", "8=FIXT.1.1\x019=", "8=FIX.4.4\x019=1", "8=FIX.4.4\x019=123\x0135="][..]),
         tail in vec(prop_oneof![any::<u8>(), select(b"\x0189=.135D".as_slice())], 1..=CHUNK),
     ) {

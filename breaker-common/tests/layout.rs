@@ -1,6 +1,6 @@
-//! The layout of what lives in maps against its record: whoever changes it must raise `ABI_VERSION`.
+//! The layout of the map values against its record. A change of the layout must raise `ABI_VERSION`.
 //!
-//! `layout.txt` holds, for each number there ever was, the hash of its layout, and below them the layout of the current one in full.
+//! `layout.txt` has the hash of the layout of each number, and the full layout of the current number.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,32 +8,33 @@ use std::mem::{align_of, offset_of, size_of};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use breaker_common::abi::Framing;
-use breaker_common::abi::Stream;
 use breaker_common::abi::{
-    ABI_VERSION, Connection, ConnectionKey, Counters, Endpoint, Event, Fences, IdentityKey, Interface, Label,
-    Limit, LimitRef, Meta, Override, Policy, RingLayout, Rules, Scope, Session, Switch, Trip, UnseenKey,
-    Window,
+    ABI_VERSION, Connection, ConnectionKey, Counters, Endpoint, Event, Fences, Framing, Gap, IdentityKey,
+    Inbound, Interface, Label, Limit, LimitRef, Meta, Override, Policy, RingLayout, Rules, Scope, Session,
+    Stream, Switch, Trip, UnseenKey, Window,
 };
-use breaker_common::abi::{Gap, Inbound};
 
-/// Set to add the current number to the record.
+/// Environment variable: if set, the test adds the current number to the record.
 const RENEW: &str = "BREAKER_RENEW_LAYOUT";
-/// Between the hashes and the current layout.
+/// Separator between the hashes and the current layout.
 const CURRENT: &str = "\nthe current one:\n";
 
-/// Size of a field.
+/// Returns the size of a field.
 fn size_of_field<T, F>(_: fn(&T) -> &F) -> usize {
     size_of::<F>()
 }
 
-/// One function that writes the layout of each struct listed: its size and alignment, and of each field offset, size and name.
+/// Defines a function that writes the layout of each listed struct.
+///
+/// The layout is the size and the alignment of the struct, and the offset, the size and the name of each
+/// field.
 macro_rules! layout {
     ($($name:ident { $($field:ident),+ $(,)? })+) => {
         fn layout() -> String {
             let mut text = String::new();
             $(
-                // A field that is missing below does not compile: add it, raise ABI_VERSION, renew the record.
+                // A missing field does not compile. Add it to the list, raise ABI_VERSION and renew the
+                // record.
                 let _ = |this: $name| $name { $($field: this.$field),+ };
                 writeln!(text, "{} {} align {}", stringify!($name), size_of::<$name>(), align_of::<$name>()).unwrap();
                 $(
@@ -71,10 +72,17 @@ layout! {
     Fences { before_ns, last_ns, epoch, generation }
     Scope { switch, armed, pad, rules, heartbeat_reported, limits, windows, withheld_ns, trip, fences }
     ConnectionKey { local, remote, local_port, remote_port }
-    Connection { epoch, closed_ns, opened_ns, session, isn, opened, shared_endpoint, pending, peer_notified, withheld, withheld_seq, contested, blind, event_count, uid, message_seen, hops, comp_ids, stream }
+    Connection {
+        epoch, closed_ns, opened_ns, session, isn, opened, shared_endpoint, pending, peer_notified,
+        withheld, withheld_seq, contested, blind, event_count, uid, message_seen, hops, comp_ids,
+        stream,
+    }
     UnseenKey { ifindex, kind }
     Inbound { framing, gap, next_seq, pad }
-    Framing { partial, partial_bytes, body_remaining, sync, field_state, data_remaining, field_values, message_bytes, message_class }
+    Framing {
+        partial, partial_bytes, body_remaining, sync, field_state, data_remaining, field_values,
+        message_bytes, message_class,
+    }
     Gap { framing, start, end }
     Stream { framing, next_seq, sent, gap_start, gap_end, ahead_seq, ahead }
     Counters {
@@ -88,23 +96,24 @@ fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("layout.txt")
 }
 
-/// FNV-1a: it tells an edit, not an attack.
+/// Returns the FNV-1a hash. It detects an edit, not an attack.
 fn hash(text: &str) -> String {
     let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     format!("{:016x}", text.bytes().fold(0xcbf2_9ce4_8422_2325, fold))
 }
 
-/// What the record says: hashes by number, and the layout of the highest.
+/// Parses the record: hashes by number, and the layout of the highest number.
 fn read(record: &str) -> (BTreeMap<u32, String>, &str) {
     let (numbers, current) = record.split_once(CURRENT).unwrap_or((record, ""));
     let numbers = numbers.lines().filter_map(|line| {
         let (number, hash) = line.strip_prefix("abi ")?.split_once(' ')?;
-        Some((number.parse().expect("a number of the record"), hash.to_owned()))
+        Some((number.parse().expect("a recorded number"), hash.to_owned()))
     });
     (numbers.collect(), current)
 }
 
-/// The record with this number added; `Err` where that would alter one that is there, or come before it.
+/// Adds a number to the record. `Err` if the number is recorded with another layout, or is below a recorded
+/// one.
 fn renew(record: &str, number: u32, layout: &str) -> Result<String, String> {
     let (mut numbers, current) = read(record);
     let hash = hash(layout);
@@ -113,7 +122,9 @@ fn renew(record: &str, number: u32, layout: &str) -> Result<String, String> {
             return Ok(record.to_owned());
         }
         Some((last, _)) if *last >= number => {
-            return Err(format!("number {last} is recorded with another layout: raise ABI_VERSION above it"));
+            return Err(format!(
+                "number {last} is recorded with another layout. Raise ABI_VERSION above {last}"
+            ));
         }
         _ => numbers.insert(number, hash),
     };
@@ -131,16 +142,23 @@ fn the_layout_of_the_maps_is_the_recorded_one() {
     let record = fs::read_to_string(path()).unwrap_or_default();
     let layout = layout();
     if env::var_os(RENEW).is_some() {
-        let renewed = renew(&record, ABI_VERSION, &layout).unwrap_or_else(|refusal| panic!("{refusal}"));
+        let renewed = renew(&record, ABI_VERSION, &layout).unwrap_or_else(|error| panic!("{error}"));
         fs::write(path(), renewed).expect("writing the record");
         return;
     }
     let (numbers, current) = read(&record);
     let how = format!("{RENEW}=1 cargo test -p breaker-common --test layout");
     let last = numbers.last_key_value().map(|(number, _)| *number);
-    assert_eq!(last, Some(ABI_VERSION), "ABI_VERSION {ABI_VERSION} is not the last on record: {how}");
-    assert_eq!(current, layout, "the layout changed: raise ABI_VERSION above {ABI_VERSION}, then {how}");
-    assert_eq!(numbers[&ABI_VERSION], hash(&layout), "the hash of number {ABI_VERSION} was edited");
+    assert_eq!(
+        last,
+        Some(ABI_VERSION),
+        "ABI_VERSION {ABI_VERSION} is not the last recorded number. Run `{how}`"
+    );
+    assert_eq!(
+        current, layout,
+        "the layout changed. Raise ABI_VERSION above {ABI_VERSION}, then run `{how}`"
+    );
+    assert_eq!(numbers[&ABI_VERSION], hash(&layout), "the recorded hash of number {ABI_VERSION} is wrong");
 }
 
 #[test]
@@ -156,7 +174,7 @@ fn a_recorded_number_is_never_altered() {
 }
 
 #[test]
-fn no_struct_has_bytes_that_no_field_names() {
+fn every_byte_of_a_struct_belongs_to_a_field() {
     let layout = layout();
     let mut sizes: Vec<(&str, usize, usize)> = Vec::new();
     for line in layout.lines() {

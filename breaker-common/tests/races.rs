@@ -1,4 +1,4 @@
-//! The sliding window under several CPUs: threads that charge one limit at once, by a real clock.
+//! The sliding window with several CPUs: threads charge one limit concurrently, by a real clock.
 
 #[path = "model/policy.rs"]
 mod policy;
@@ -17,10 +17,10 @@ use breaker_common::window::{self, Ring};
 const THREADS: usize = 4;
 const MS: u64 = 1_000_000;
 
-/// A scope with one limit, as CPUs share it.
+/// A scope with one limit, shared by all CPUs.
 struct Shared {
     limit: Limit,
-    layout: Vec<AtomicU64>,
+    slots: Vec<AtomicU64>,
     issued: AtomicU64,
     tail: AtomicU64,
     peak: AtomicU64,
@@ -35,11 +35,11 @@ impl Shared {
     fn new(max: u64, per_ns: u64) -> Self {
         let limit = policy::limit(LimitClass::Order, max, per_ns, 0);
         let zero = || AtomicU64::new(0);
-        let layout = (0..1 << limit.ring.ring_bits).map(|_| zero()).collect();
+        let slots = (0..1 << limit.ring.ring_bits).map(|_| zero()).collect();
         let start = Instant::now();
         Self {
             limit,
-            layout,
+            slots,
             issued: zero(),
             tail: zero(),
             peak: zero(),
@@ -68,7 +68,7 @@ impl Ring for Memory<'_> {
     }
 }
 
-/// The only scope.
+/// The scopes of a policy with one scope.
 struct One<'a>(&'a Shared);
 
 impl<'a> Scopes for One<'a> {
@@ -109,15 +109,15 @@ impl SharedScope for &Shared {
     }
 
     fn tail(&self, i: usize, limit: &Limit, issued: u64, now: u64) -> u64 {
-        window::tail(limit, &Window { issued, ..self.window(i) }, &Memory(&self.layout), now)
+        window::tail(limit, &Window { issued, ..self.window(i) }, &Memory(&self.slots), now)
     }
 
-    fn record_times(&self, layout: &RingLayout, first: u64, more: u64, now: impl FnOnce() -> u64) {
-        window::record_times(layout, &mut Memory(&self.layout), first, more, now(), u64::MAX);
+    fn record_times(&self, layout: &RingLayout, first: u64, count: u64, now: impl FnOnce() -> u64) {
+        window::record_times(layout, &mut Memory(&self.slots), first, count, now(), u64::MAX);
     }
 
-    fn issue_tickets(&self, _: usize, more: u64) -> u64 {
-        self.issued.fetch_add(more, SeqCst)
+    fn issue_tickets(&self, _: usize, count: u64) -> u64 {
+        self.issued.fetch_add(count, SeqCst)
     }
 
     fn set_tail(&self, _: usize, tail: u64) {
@@ -163,124 +163,131 @@ impl SharedScope for &Shared {
 struct Segment<'a> {
     shared: &'a Shared,
     counts: SegmentCounts,
-    marks: PendingCharge,
+    pending: PendingCharge,
 }
 
 impl Charge for Segment<'_> {
     fn try_charge(&mut self, session: &Session) -> Attempt {
         let read = OnceCell::new();
         let clock = || *read.get_or_init(|| self.shared.now());
-        limits::try_charge(&One(self.shared), session, &mut self.marks, &self.counts, clock)
+        limits::try_charge(&One(self.shared), session, &mut self.pending, &self.counts, clock)
     }
 
     fn find_exceeded(&mut self, session: &Session) -> Option<LimitExceeded> {
-        limits::find_exceeded(&One(self.shared), session, &mut self.marks, &self.counts, || self.shared.now())
+        limits::find_exceeded(&One(self.shared), session, &mut self.pending, &self.counts, || {
+            self.shared.now()
+        })
     }
 
     fn take_tickets(&mut self, session: &Session) -> u64 {
-        limits::take_tickets(&One(self.shared), session, &mut self.marks, &self.counts)
+        limits::take_tickets(&One(self.shared), session, &mut self.pending, &self.counts)
     }
 
-    fn commit(&mut self, session: &Session, unsettled: u64) -> Option<LimitExceeded> {
+    fn commit(&mut self, session: &Session, uncommitted: u64) -> Option<LimitExceeded> {
         let mut first = None;
-        limits::for_each_uncommitted(unsettled, |i, raced| {
-            let (limit, segment) = ((i, &session.limit_refs[i], raced), (&self.marks, &self.counts));
+        limits::for_each_uncommitted(uncommitted, |i, raced| {
+            let (limit, segment) = ((i, &session.limit_refs[i], raced), (&self.pending, &self.counts));
             first = first.or(limits::commit(&One(self.shared), limit, segment, || self.shared.now(), |_| ()));
         });
         first
     }
 }
 
-/// A segment that crossed: a clock from before it was judged, one from when it was free to go, and how many messages it held.
+/// A passed segment: the time before its charge, the time after its charge, and its messages.
 #[derive(Clone, Copy, Debug)]
-struct Crossing {
+struct PassedSegment {
     began: u64,
-    gone: u64,
+    ended: u64,
     messages: u64,
 }
 
-/// Charges a segment, and trips as `decide` does.
-fn offer(shared: &Shared, messages: u64) -> Option<Crossing> {
+/// Charges a segment. Trips the scope like `decide` if the limit is exceeded.
+fn offer(shared: &Shared, messages: u64) -> Option<PassedSegment> {
     let began = shared.now();
-    let (counts, marks) = Default::default();
-    let mut segment = Segment { shared, counts, marks };
+    let (counts, pending) = Default::default();
+    let mut segment = Segment { shared, counts, pending };
     segment.counts.messages[Class::Order as usize] = messages as u32;
     let mut session = policy::session(&[0]);
     let limits = [shared.limit, Limit::default(), Limit::default(), Limit::default()];
     limits::list_limits(&mut session, |_| (Rules { positions: 1, pad: 0 }, limits));
-    if let Some(passed) = limits::charge(&session, &mut segment) {
-        limits::trip(&shared, Trip { cause: cause::RATE, used: passed.used, ..Trip::default() });
+    if let Some(exceeded) = limits::charge(&session, &mut segment) {
+        limits::trip(&shared, Trip { cause: cause::RATE, used: exceeded.used, ..Trip::default() });
         return None;
     }
-    Some(Crossing { began, gone: shared.now(), messages })
+    Some(PassedSegment { began, ended: shared.now(), messages })
 }
 
-/// Offers segments from several threads for as long as that holds and returns those that crossed.
-fn blast(shared: &Shared, most_messages: u64, go_on: impl Fn(&Shared) -> bool + Sync) -> Vec<Crossing> {
+/// Offers segments from several threads while `go_on` returns true. Returns the passed segments.
+fn offer_concurrently(
+    shared: &Shared,
+    max_messages: u64,
+    go_on: impl Fn(&Shared) -> bool + Sync,
+) -> Vec<PassedSegment> {
     thread::scope(|scope| {
         let work = |thread: u64| {
             let go_on = &go_on;
             move || {
-                let mut crossed = Vec::new();
+                let mut passed = Vec::new();
                 let mut i = thread;
                 while go_on(shared) {
-                    crossed.extend(offer(shared, 1 + i % most_messages));
+                    passed.extend(offer(shared, 1 + i % max_messages));
                     i += 1;
                 }
-                crossed
+                passed
             }
         };
         let threads: Vec<_> = (0..THREADS as u64).map(|thread| scope.spawn(work(thread))).collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("a thread that charges")).collect()
+        threads.into_iter().flat_map(|thread| thread.join().expect("a charging thread")).collect()
     })
 }
 
-fn messages(crossed: &[Crossing]) -> u64 {
-    crossed.iter().map(|crossing| crossing.messages).sum()
+fn messages(passed: &[PassedSegment]) -> u64 {
+    passed.iter().map(|segment| segment.messages).sum()
 }
 
-/// Whatever the threads did: from before one message is judged to the going of the one that is `max` later lies a window.
-fn assert_never_one_more(shared: &Shared, mut crossed: Vec<Crossing>) {
+/// Asserts the limit: a window separates the start of a charge from the end of the charge `max` messages
+/// later.
+fn assert_limit_holds(shared: &Shared, mut passed: Vec<PassedSegment>) {
     let Limit { max, per_ns, .. } = shared.limit;
-    crossed.sort_by_key(|crossing| crossing.began);
-    // In the interval that begins there, one short of a window: all that began and gone inside it.
-    for (i, first) in crossed.iter().enumerate() {
-        let inside = crossed[i..].iter().take_while(|crossing| crossing.began - first.began < per_ns);
+    passed.sort_by_key(|segment| segment.began);
+    // Counts the segments whose charge is completely within one window from `first` on.
+    for (i, first) in passed.iter().enumerate() {
+        let inside = passed[i..].iter().take_while(|segment| segment.began - first.began < per_ns);
         let inside: u64 = inside
-            .filter(|crossing| crossing.gone - first.began < per_ns)
-            .map(|crossing| crossing.messages)
+            .filter(|segment| segment.ended - first.began < per_ns)
+            .map(|segment| segment.messages)
             .sum();
         assert!(
             inside <= max,
-            "{inside} messages crossed in less than {per_ns} ns from {} on: {max} may",
+            "{inside} messages passed in less than {per_ns} ns from {} on, the limit is {max}",
             first.began
         );
     }
 }
 
 #[test]
-fn several_cpus_never_let_one_more_cross_in_a_window() {
-    for (max, per_ns, most_messages) in
+fn several_cpus_never_pass_one_more_in_a_window() {
+    for (max, per_ns, max_messages) in
         [(1, MS, 1), (7, 2 * MS, 1), (100, 5 * MS, 3), (1024, 20 * MS, 10), (5000, 20 * MS, 20)]
     {
         let shared = Shared::new(max, per_ns);
-        let crossed = blast(&shared, most_messages, |shared| shared.now() < 400 * MS);
-        assert!(messages(&crossed) >= max / 2, "{crossed:?} crossed: {max} may in each window");
-        assert_never_one_more(&shared, crossed);
+        let passed = offer_concurrently(&shared, max_messages, |shared| shared.now() < 400 * MS);
+        assert!(messages(&passed) >= max / 2, "{passed:?} passed, the limit is {max}");
+        assert_limit_holds(&shared, passed);
         assert_eq!((&shared).switch().causes, cause::RATE);
     }
 }
 
-fn untripped(shared: &Shared) -> bool {
+fn is_untripped(shared: &Shared) -> bool {
     (&shared).switch().causes == 0
 }
 
 #[test]
-fn of_a_total_exactly_as_many_cross_as_may_when_they_come_one_by_one() {
+fn a_total_passes_exactly_its_limit_of_single_messages() {
     for max in [1, 10, 1000, 100_000] {
         let shared = Shared::new(max, 0);
-        let crossed = blast(&shared, 1, untripped);
-        assert_eq!(messages(&crossed), max);
+        let passed = offer_concurrently(&shared, 1, is_untripped);
+        assert_eq!(messages(&passed), max);
         assert_eq!(
             (&shared).switch(),
             Switch { causes: cause::RATE, epoch: 1, ..Switch::default() },
@@ -291,10 +298,10 @@ fn of_a_total_exactly_as_many_cross_as_may_when_they_come_one_by_one() {
 }
 
 #[test]
-fn a_total_is_never_passed_by_segments_of_several_messages() {
+fn a_total_is_never_exceeded_by_segments_of_several_messages() {
     for max in 1000..1050 {
         let shared = Shared::new(max, 0);
-        let crossed = blast(&shared, 7, untripped);
-        assert!(messages(&crossed) <= max, "{} of {max}", messages(&crossed));
+        let passed = offer_concurrently(&shared, 7, is_untripped);
+        assert!(messages(&passed) <= max, "{} of {max}", messages(&passed));
     }
 }

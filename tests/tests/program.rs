@@ -330,7 +330,7 @@ fn agree(rng: &mut Rng, model: &mut Model, mode: &str) {
             let before = sender.seq;
             let (seq, flags, payload) = sender.next(rng);
             let segment = Segment { seq, length: payload.len() as u32, ack: 0, flags, ..Segment::default() };
-            let expected = model.pass(&key, &segment, &payload);
+            let expected = model.process(&key, &segment, &payload);
             let frame = Frame::new(from, to, seq, &payload).with_flags(flags);
             let withheld =
                 expected.map_or_else(|reason| reason == reason::FOREIGN, |verdict| verdict.withheld());

@@ -47,7 +47,7 @@ pub mod flag {
     /// Reports unread bytes without counting them. Without this flag, they count as orders
     /// ([`crate::blind`]).
     pub const BLIND_UNCOUNTED: u32 = 1 << 7;
-    /// Only sockets of the user [`super::Session::uid`] belong to the session.
+    /// Only sockets of the user [`crate::abi::Session::uid`] belong to the session.
     pub const MATCH_UID: u32 = 1 << 8;
 }
 

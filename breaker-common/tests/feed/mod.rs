@@ -1,68 +1,60 @@
-//! The sending side of one connection, cut into segments, and what the walk counts in it.
+//! The outbound direction of one connection, and the counts of its segments.
 
 #[path = "../model/walk.rs"]
 pub mod walk;
 
 use breaker_common::abi::Stream;
-use breaker_common::class;
-use breaker_common::class::outbound_kind;
+use breaker_common::class::{self, outbound_kind};
 use breaker_common::counts::SegmentCounts;
 use breaker_common::fix::MsgType;
 use breaker_common::message::MessageKind;
 use breaker_common::sequence::Arrival;
 
-/// What becomes of a message that goes out and is not looked into.
-pub fn ordinary(msg_type: MsgType) -> MessageKind {
+/// Returns the kind of an outbound message whose fields are not inspected.
+pub fn uninspected_kind(msg_type: MsgType) -> MessageKind {
     outbound_kind(msg_type, (class::default_class(msg_type), false), 0, 0)
 }
 
-/// A stream under observation.
+/// A stream and its counts.
 pub struct Feed {
-    /// Its state.
+    /// State of the stream.
     pub stream: Stream,
-    /// What all segments so far have brought.
+    /// Sum of the counts of all segments.
     pub counts: SegmentCounts,
-    /// What becomes of a message: of one that goes out, unless it is said otherwise.
+    /// Returns the kind of a message by its MsgType.
     pub kind_of: fn(MsgType) -> MessageKind,
-    /// Whether its SYN was seen.
+    /// True if the SYN was seen.
     pub opened: bool,
-    /// Bytes of the longest message that is believed.
+    /// Maximum length of a message in bytes.
     pub longest: u32,
-    /// Whether messages of the common kind are hopped over at once, as where nothing of them is looked at.
-    pub hops: bool,
+    /// True if messages with a common header are skipped at once.
+    pub skips_common: bool,
 }
 
 impl Feed {
-    /// Takes up a stream in this state.
-    pub fn of(stream: Stream) -> Self {
+    /// Starts with a stream in this state.
+    pub fn new(stream: Stream) -> Self {
         Self {
             stream,
             counts: SegmentCounts::default(),
-            kind_of: ordinary,
+            kind_of: uninspected_kind,
             opened: true,
             longest: u32::MAX,
-            hops: true,
+            skips_common: true,
         }
     }
 
-    /// Shows it a segment. False where it is withheld.
+    /// Processes a segment. Returns false if the segment is withheld.
     pub fn segment(&mut self, seq: u32, payload: &[u8]) -> bool {
         let (length, opened) = (payload.len() as u32, self.opened);
-        // `tried` is of one segment.
+        // `false_headers` is per segment.
         self.counts.false_headers = 0;
         match self.stream.advance(seq, length, opened, true, &mut self.counts) {
             Arrival::New(from) => {
-                let payload = walk::Bytes(payload, &[]);
-                let framing = &mut self.stream.framing;
-                walk::walk(
-                    framing,
-                    payload,
-                    (from, length),
-                    self.longest,
-                    self.kind_of,
-                    self.hops,
-                    &mut self.counts,
-                );
+                let Self { kind_of, longest, skips_common, .. } = *self;
+                let (payload, bytes) = (walk::Bytes(payload, &[]), (from, length));
+                let walk = walk::Walk { longest, kind_of, skips_common };
+                walk.segment(&mut self.stream.framing, payload, bytes, &mut self.counts);
                 true
             }
             Arrival::Repeated => true,
@@ -70,7 +62,7 @@ impl Feed {
         }
     }
 
-    /// Orders by now, those among them that unread bytes counted as.
+    /// Returns the number of orders so far, including those that unread bytes count as.
     pub fn orders(&self) -> u32 {
         self.counts.messages[0] + self.counts.blind_orders()
     }

@@ -1,11 +1,11 @@
-//! Limits and sessions as user space writes them.
+//! Limits and sessions, as user space writes them.
 
 use breaker_common::abi::{Limit, RingLayout, SCOPES_PER_SESSION, Session};
 use breaker_common::message::LimitClass;
 use breaker_common::window::{granule_bits, ring_bits};
 use bytemuck::Zeroable;
 
-/// A limit whose ring begins at `base`. `per_ns` of 0 is "total".
+/// Creates a limit with its ring at slot `base`. `per_ns` of 0 makes a total.
 pub fn limit(class: LimitClass, max: u64, per_ns: u64, base: u32) -> Limit {
     let timed =
         RingLayout { base, granule_bits: granule_bits(max) as u8, ring_bits: ring_bits(max) as u8, pad: 0 };
@@ -14,7 +14,7 @@ pub fn limit(class: LimitClass, max: u64, per_ns: u64, base: u32) -> Limit {
     Limit { class: class as u32, max, per_ns, warn, per_fill: 0, ring }
 }
 
-/// A session of these scopes, with the defaults for all else.
+/// Creates a session with these scopes and default settings.
 pub fn session(listed: &[u32]) -> Session {
     let mut scopes = [0; SCOPES_PER_SESSION];
     scopes[..listed.len()].copy_from_slice(listed);

@@ -1,4 +1,4 @@
-//! A scope in memory: what breaker-ebpf's `scope` is in a map.
+//! A scope in memory. The kernel program has the same in a map.
 
 use std::cell::Cell;
 
@@ -6,7 +6,7 @@ use breaker_common::abi::{Fences, Limit, RingLayout, Scope, Switch, Trip, Window
 use breaker_common::limits::SharedScope;
 use breaker_common::window::{self, Ring};
 
-/// Gives a scope one more limit.
+/// Adds a limit to a scope.
 pub fn add_limit(scope: &mut Scope, limit: Limit) {
     let position = scope.rules[0].positions.count_ones();
     scope.limits[0][position as usize] = limit;
@@ -26,16 +26,16 @@ impl Ring for Times<'_> {
     }
 }
 
-/// A scope, and the rings of its limits.
+/// A scope with the rings of its limits.
 #[derive(Clone, Copy)]
-pub struct InMemory<'a> {
-    /// The scope.
+pub struct CellScope<'a> {
+    /// Scope.
     pub scope: &'a Cell<Scope>,
-    /// The rings.
+    /// Rings of all limits.
     pub times: &'a [Cell<u64>],
 }
 
-impl InMemory<'_> {
+impl CellScope<'_> {
     fn update<T>(&self, change: impl FnOnce(&mut Scope) -> T) -> T {
         let mut scope = self.scope.get();
         let result = change(&mut scope);
@@ -44,7 +44,7 @@ impl InMemory<'_> {
     }
 }
 
-impl SharedScope for InMemory<'_> {
+impl SharedScope for CellScope<'_> {
     type Limit = Box<Limit>;
 
     fn switch(&self) -> Switch {
@@ -71,28 +71,29 @@ impl SharedScope for InMemory<'_> {
         window::tail(limit, &Window { issued, ..self.window(i) }, &Times(self.times), now)
     }
 
-    /// In as many calls as it takes, like the kernel.
-    fn record_times(&self, layout: &RingLayout, first: u64, more: u64, now: impl FnOnce() -> u64) {
-        if window::granules_completed(layout, first, more) == 0 {
+    /// Writes the times in calls of up to 64 words, like the kernel program.
+    fn record_times(&self, layout: &RingLayout, first: u64, count: u64, now: impl FnOnce() -> u64) {
+        if window::granules_completed(layout, first, count) == 0 {
             return;
         }
         let now = now();
-        if window::granules_completed(layout, first, more) == 1 {
+        if window::granules_completed(layout, first, count) == 1 {
             return window::record_time(layout, &mut Times(self.times), first, now);
         }
-        let mut left = more;
+        let mut left = count;
         let mut calls = 0;
         while left != 0 && calls <= window::MAX_SLOTS / 64 {
-            left = window::record_times(layout, &mut Times(self.times), first + (more - left), left, now, 64);
+            left =
+                window::record_times(layout, &mut Times(self.times), first + (count - left), left, now, 64);
             calls += 1;
         }
-        assert_eq!(left, 0, "{more} tickets from {first} on are not all stamped");
+        assert_eq!(left, 0, "{count} tickets from {first} on have no time");
     }
 
-    fn issue_tickets(&self, i: usize, more: u64) -> u64 {
+    fn issue_tickets(&self, i: usize, count: u64) -> u64 {
         self.update(|scope| {
             let before = scope.windows[i].issued;
-            scope.windows[i].issued += more;
+            scope.windows[i].issued += count;
             before
         })
     }

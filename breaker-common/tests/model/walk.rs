@@ -1,97 +1,84 @@
-//! Payload in memory, and the walk over a segment of it: what breaker-ebpf does in `payload` and `work::walk`.
+//! The walk over a segment, as the kernel program calls it.
 
-use breaker_common::abi::identity;
+#[path = "payload.rs"]
+pub mod payload;
+
 use breaker_common::abi::{Framing, sync};
 use breaker_common::class;
 use breaker_common::counts::SegmentCounts;
-use breaker_common::fix::{CHUNK, Chunk, MsgType};
+use breaker_common::fix::MsgType;
 use breaker_common::message::MessageKind;
-use breaker_common::payload::Payload;
 
-/// `8=FIX.4.4|9=5|35=0|10=000|`: no message is shorter, so no segment holds more messages than its length tells.
-const SHORTEST: u32 = 26;
+pub use payload::Bytes;
 
-/// The payload of a segment, and the CompIDs that are declared, by number from [`identity::FIRST`] on.
-pub struct Bytes<'a>(pub &'a [u8], pub &'a [Chunk]);
+/// Length of the shortest message, `8=FIX.4.4|9=5|35=0|10=000|`. It bounds the number of messages in a
+/// segment.
+const MIN_MESSAGE_BYTES: u32 = 26;
 
-impl Payload for Bytes<'_> {
-    fn chunk(&mut self, offset: u32, length: u32) -> Option<Chunk> {
-        let length = length as usize;
-        assert!((1..=CHUNK).contains(&length), "{length} bytes asked for");
-        let bytes = &self.0[offset as usize..][..length];
-        let mut window = [0; CHUNK];
-        window[..length].copy_from_slice(bytes);
-        let word = |i: usize| u64::from_le_bytes(std::array::from_fn(|j| window[8 * i + j]));
-        Some(std::array::from_fn(word))
-    }
-
-    fn find(&mut self, from: u32, to: u32) -> u32 {
-        let bytes = &self.0[from as usize..to as usize];
-        bytes.windows(5).position(|window| window == b"8=FIX").map_or(to, |at| from + at as u32)
-    }
-
-    fn comp_id(&mut self, value: &Chunk) -> u32 {
-        self.1
-            .iter()
-            .position(|known| known == value)
-            .map_or(identity::UNKNOWN, |at| identity::FIRST + at as u32)
-    }
+/// Settings of a walk.
+pub struct Walk<K> {
+    /// Maximum length of a message in bytes.
+    pub longest: u32,
+    /// Returns the kind of a message by its MsgType.
+    pub kind_of: K,
+    /// True if the walk skips messages with a common header at once. The kernel does so if no field is
+    /// inspected.
+    pub skips_common: bool,
 }
 
-/// Counts the messages that start in the bytes `from..to` of a segment; with `hops` as where nothing is looked at. Fails where a step
-/// makes no progress.
-pub fn walk(
-    framing: &mut Framing,
-    mut payload: Bytes<'_>,
-    (from, to): (u32, u32),
-    longest: u32,
-    kind_of: impl Fn(MsgType) -> MessageKind,
-    hops: bool,
-    counts: &mut SegmentCounts,
-) {
-    let mut at = steps(framing, &mut payload, (from, to), longest, &kind_of, hops, counts);
-    if framing.body_remaining != 0 && framing.sync == sync::IN_SYNC {
-        at = framing.find_embedded(&mut payload, (from, to), longest, counts);
-        assert!((from..=to).contains(&at), "find_embedded from {from} to {at}, outside the segment");
-        at = steps(framing, &mut payload, (at, to), longest, &kind_of, hops, counts);
+impl<K: Fn(MsgType) -> MessageKind> Walk<K> {
+    /// Counts the messages that start in the bytes `from..to` of a segment. Panics if a step makes no
+    /// progress.
+    pub fn segment(
+        &self,
+        framing: &mut Framing,
+        mut payload: Bytes<'_>,
+        (from, to): (u32, u32),
+        counts: &mut SegmentCounts,
+    ) {
+        let mut at = self.steps(framing, &mut payload, (from, to), counts);
+        if framing.body_remaining != 0 && framing.sync == sync::IN_SYNC {
+            at = framing.find_embedded(&mut payload, (from, to), self.longest, counts);
+            assert!((from..=to).contains(&at), "find_embedded from {from} to {at}, outside the segment");
+            at = self.steps(framing, &mut payload, (at, to), counts);
+        }
+        assert_eq!(at, to);
     }
-    assert_eq!(at, to);
-}
 
-fn steps(
-    framing: &mut Framing,
-    payload: &mut Bytes<'_>,
-    (from, to): (u32, u32),
-    longest: u32,
-    kind_of: impl Fn(MsgType) -> MessageKind,
-    hops: bool,
-    counts: &mut SegmentCounts,
-) -> u32 {
-    let (mut at, mut steps, mut looked_at) = (from, 0, framing.field_state != 0);
-    let mut lost = 0;
-    while at < to {
-        if hops {
-            let next =
-                framing.skip_common(payload, (at, to), (16, longest), class::single_char_class, counts);
-            assert!((at..=to).contains(&next), "hopped from {at} to {next}, outside the segment");
+    fn steps(
+        &self,
+        framing: &mut Framing,
+        payload: &mut Bytes<'_>,
+        (from, to): (u32, u32),
+        counts: &mut SegmentCounts,
+    ) -> u32 {
+        let (mut at, mut steps, mut inspected) = (from, 0, framing.field_state != 0);
+        let mut blind_steps = 0;
+        while at < to {
+            if self.skips_common {
+                let limits = (16, self.longest);
+                let next = framing.skip_common(payload, (at, to), limits, class::single_char_class, counts);
+                assert!((at..=to).contains(&next), "skip_common from {at} to {next}, outside the segment");
+                at = next;
+            }
+            if at == to {
+                break;
+            }
+            let in_sync = framing.sync == sync::IN_SYNC;
+            let next = match in_sync {
+                true => framing.step(payload, (at, to), self.longest, &self.kind_of, counts),
+                false => framing.resync(payload, (at, to), self.longest, counts),
+            };
+            assert!((at..=to).contains(&next), "from {at} to {next}, outside the segment");
+            blind_steps += u32::from(framing.sync != sync::IN_SYNC || !in_sync);
             at = next;
+            steps += 1;
+            // An inspected field takes one or two steps and has at least two bytes.
+            let bytes_per_step = if framing.field_state == 0 && !inspected { MIN_MESSAGE_BYTES } else { 1 };
+            let max_steps = (to - from) / bytes_per_step + 2;
+            assert!(steps <= max_steps + blind_steps, "{steps} steps over {from}..{to}");
+            inspected |= framing.field_state != 0;
         }
-        if at == to {
-            break;
-        }
-        let follows = framing.sync == sync::IN_SYNC;
-        let next = match follows {
-            true => framing.step(payload, (at, to), longest, &kind_of, counts),
-            false => framing.resync(payload, (at, to), longest, counts),
-        };
-        assert!((at..=to).contains(&next), "from {at} to {next}, outside the segment");
-        lost += u32::from(framing.sync != sync::IN_SYNC || !follows);
-        at = next;
-        steps += 1;
-        // A field that is looked at takes a step or two, and has two bytes at least.
-        let most = (to - from) / if framing.field_state == 0 && !looked_at { SHORTEST } else { 1 } + 2;
-        assert!(steps <= most + lost, "{steps} steps over {from}..{to}");
-        looked_at |= framing.field_state != 0;
+        at
     }
-    at
 }

@@ -1,19 +1,24 @@
-//! What venues of three kinds take out of a stream, and how much of it crosses a limit. The readers share nothing with the walk: one
-//! believes BodyLength and goes on behind the next trailer (as QuickFIX does), one searches for the next `8=FIX` where a length was
-//! wrong (as QuickFIX/J does), and one ignores lengths and takes all up to a trailer for a message. Where a wrong length
-//! goes on behind its segment each may take what it hides before it has turned out to be wrong: at most [`HIDDEN`] orders.
+//! Three kinds of venues that read a stream, and the part of a stream that passes a limit.
+//!
+//! The venues share no code with the walk:
+//! - One trusts BodyLength(9) and continues behind the next trailer, like QuickFIX.
+//! - One searches for the next `8=FIX` after a wrong length, like QuickFIX/J.
+//! - One ignores lengths and takes all bytes up to a trailer as a message.
+//!
+//! If a wrong length reaches beyond its segment, a venue may take the orders in it before the length proves
+//! wrong: at most [`MAX_HIDDEN`] orders.
 
 use breaker_common::abi::Stream;
 use breaker_common::counts::BYTES_PER_ORDER;
 
 use crate::feed::Feed;
 
-/// Bytes of the longest message that is believed.
+/// Maximum length of a message in bytes.
 pub const LONGEST: u32 = 4096;
-/// Orders that fit into it.
-pub const HIDDEN: usize = (LONGEST / BYTES_PER_ORDER) as usize;
+/// Maximum number of orders in a message of that length.
+pub const MAX_HIDDEN: usize = (LONGEST / BYTES_PER_ORDER) as usize;
 
-/// A trailer that begins at or behind `from`, with the SOH before it: where it begins, and where it ends.
+/// Returns the range of the first trailer from `from` on, with the SOH before it.
 fn trailer(bytes: &[u8], from: usize) -> Option<(usize, usize)> {
     let is_trailer = |at: &usize| {
         bytes[*at..].starts_with(b"\x0110=") && bytes[*at + 4..].iter().position(|byte| *byte == 1) == Some(3)
@@ -22,13 +27,14 @@ fn trailer(bytes: &[u8], from: usize) -> Option<(usize, usize)> {
     Some((at, at + 8))
 }
 
-/// Where this is found first from there on.
-pub fn find(bytes: &[u8], from: usize, what: &[u8]) -> Option<usize> {
-    (from..bytes.len()).find(|at| bytes[*at..].starts_with(what))
+/// Returns the first offset of a pattern from `from` on.
+pub fn find(bytes: &[u8], from: usize, pattern: &[u8]) -> Option<usize> {
+    (from..bytes.len()).find(|at| bytes[*at..].starts_with(pattern))
 }
 
-/// BodyLength of the message that begins at `at`, and where its body begins. `None` where more bytes are to come, `Some(None)` where it
-/// has none.
+/// Returns the BodyLength(9) of the message at `at`, and the offset of its body.
+///
+/// Returns `None` if more bytes are needed, and `Some(None)` if the message has no BodyLength(9).
 fn body(bytes: &[u8], at: usize) -> Option<Option<(usize, usize)>> {
     let soh = find(bytes, at, b"\x01")?;
     if !bytes[soh..].starts_with(b"\x019=") {
@@ -39,14 +45,15 @@ fn body(bytes: &[u8], at: usize) -> Option<Option<(usize, usize)>> {
     Some(length.map(|length: usize| (length, end + 1)))
 }
 
-/// No order is shorter than these many bytes.
+/// Returns true if a message is an order of at least [`BYTES_PER_ORDER`] bytes.
 fn is_order(message: &[u8]) -> bool {
     message.len() >= BYTES_PER_ORDER as usize
         && find(message, 0, b"\x0135=").is_some_and(|at| message[at..].starts_with(b"\x0135=D\x01"))
 }
 
-/// Orders that a venue takes which believes lengths: from the end of the body on it looks for a trailer.
-pub fn by_length(bytes: &[u8]) -> usize {
+/// Returns the orders that a venue takes that trusts lengths. It searches for a trailer from the end of the
+/// body on.
+pub fn taken_by_length(bytes: &[u8]) -> usize {
     let (mut at, mut orders) = (0, 0);
     while let Some(start) = find(bytes, at, b"8=FIX") {
         match body(bytes, start) {
@@ -64,15 +71,15 @@ pub fn by_length(bytes: &[u8]) -> usize {
     orders
 }
 
-/// Orders that a venue takes which searches on behind the beginning of a message where its length leads to no trailer.
-pub fn by_search(bytes: &[u8]) -> usize {
+/// Returns the orders that a venue takes that searches for the next message if a length leads to no trailer.
+pub fn taken_by_search(bytes: &[u8]) -> usize {
     let (mut at, mut orders) = (0, 0);
     while let Some(start) = find(bytes, at, b"8=FIX") {
         at = start + 1;
         let Some(found) = body(bytes, start) else { break };
         let Some((length, from)) = found else { continue };
         let Some(end) = from.checked_add(length) else { continue };
-        // It waits for a length that it believes.
+        // It waits for the rest of a message with a plausible length.
         if end + 7 > bytes.len() && end < 1 << 20 {
             break;
         }
@@ -84,8 +91,8 @@ pub fn by_search(bytes: &[u8]) -> usize {
     orders
 }
 
-/// Orders that a venue takes which ignores lengths.
-pub fn by_trailer(bytes: &[u8]) -> usize {
+/// Returns the orders that a venue takes that ignores lengths.
+pub fn taken_by_trailer(bytes: &[u8]) -> usize {
     let (mut at, mut orders) = (0, 0);
     while let Some(start) = find(bytes, at, b"8=FIX") {
         let Some((_, end)) = trailer(bytes, start) else { break };
@@ -95,9 +102,9 @@ pub fn by_trailer(bytes: &[u8]) -> usize {
     orders
 }
 
-/// The bytes of a stream that cross a limit of so many orders, sent in segments of these sizes.
-pub fn crossed(stream: &[u8], sizes: &[usize], most: u32) -> usize {
-    let mut feed = Feed { longest: LONGEST, ..Feed::of(Stream::at(1)) };
+/// Returns the number of bytes of a stream that pass a limit of `max` orders, in segments of these sizes.
+pub fn passed_bytes(stream: &[u8], sizes: &[usize], max: u32) -> usize {
+    let mut feed = Feed { longest: LONGEST, ..Feed::new(Stream::at(1)) };
     let (mut at, mut used) = (0, 0);
     for size in sizes.iter().cycle() {
         if at == stream.len() {
@@ -107,7 +114,7 @@ pub fn crossed(stream: &[u8], sizes: &[usize], most: u32) -> usize {
         feed.counts = Default::default();
         feed.segment(1 + at as u32, &stream[at..end]);
         used += feed.orders();
-        if used > most {
+        if used > max {
             break;
         }
         at = end;
@@ -115,7 +122,9 @@ pub fn crossed(stream: &[u8], sizes: &[usize], most: u32) -> usize {
     at
 }
 
-/// Whether a wrong length ends exactly where another message begins: then what lies between is a message's body to everyone.
+/// Returns true if a wrong length ends exactly at another message.
+///
+/// The bytes in between are then part of a message body for every reader.
 pub fn nests(stream: &[u8]) -> bool {
     let starts: Vec<usize> = (0..stream.len()).filter(|at| stream[*at..].starts_with(b"8=FIX")).collect();
     starts.iter().any(|start| {

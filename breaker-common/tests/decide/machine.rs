@@ -1,5 +1,6 @@
-//! Random histories of three sessions in two groups: after a trip of a scope no payload of a connection whose SYN was before it ever
-//! passes again; and nothing else is fenced.
+//! Random histories of three sessions in two groups.
+//!
+//! After a trip, no payload of an older connection ever passes again. No other connection is fenced.
 
 use breaker_common::abi::{cause, reason};
 use breaker_common::decide::{ACK, FIN, SYN, Segment, Verdict};
@@ -19,17 +20,17 @@ const CAUSES: [u64; 4] = [cause::MANUAL, cause::DEADMAN, cause::FLEET, cause::RA
 enum Payload {
     /// A whole message of this type.
     Message(&'static str),
-    /// The first bytes of an order; what follows is its rest.
+    /// The first bytes of an order. The next payload is the rest.
     Cut(usize),
     Garbage,
-    /// What was sent last, once more.
-    Again,
+    /// The last payload again.
+    Repeat,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Open,
-    SynAgain,
+    RepeatSyn,
     Send(Payload),
     Fin,
     Trip(u32, u64),
@@ -42,35 +43,35 @@ fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
         8 => prop::sample::select(&["D", "D", "G", "F", "H", "0", "A", "R", "U7"][..]).prop_map(Payload::Message),
         1 => (1..60usize).prop_map(Payload::Cut),
         1 => Just(Payload::Garbage),
-        2 => Just(Payload::Again),
+        2 => Just(Payload::Repeat),
     ];
     let step = prop_oneof![
-        6 => Just(Step::Open), 2 => Just(Step::SynAgain), 30 => payload.prop_map(Step::Send), 1 => Just(Step::Fin),
+        6 => Just(Step::Open), 2 => Just(Step::RepeatSyn), 30 => payload.prop_map(Step::Send), 1 => Just(Step::Fin),
         2 => (0..SCOPES, prop::sample::select(&CAUSES[..])).prop_map(|(scope, cause)| Step::Trip(scope, cause)),
         4 => (0..SCOPES).prop_map(Step::Reset), 3 => (1..2_000_000_000u64).prop_map(Step::Wait),
     ];
     vec((0..CONNECTIONS, step), 1..250)
 }
 
-/// What is expected of a connection.
+/// Expected state of a connection.
 #[derive(Clone, Default)]
 struct Line {
-    /// When its SYN was; 0 where that was not seen.
-    born: usize,
+    /// Time of the SYN; 0 if the SYN was not seen.
+    opened_at: usize,
     isn: u32,
     seq: u32,
     last: Vec<u8>,
-    /// The rest of a message that was cut off.
+    /// The rest of a cut message.
     rest: Vec<u8>,
     withheld: bool,
-    /// All that it sent were whole messages.
+    /// True if all payloads were whole messages.
     whole: bool,
 }
 
 struct Machine {
     model: Model,
     lines: Vec<Line>,
-    /// When a scope last tripped or was reset.
+    /// Time of the last trip or reset of each scope.
     changed: [usize; SCOPES as usize],
     now: usize,
 }
@@ -104,8 +105,8 @@ impl Machine {
         let segment = Segment { seq, length: payload.len() as u32, ack: 0, flags, ..Segment::default() };
         let before: Vec<_> = (0..SCOPES).map(|scope| self.model.scope(scope).switch).collect();
         let key = key(Self::session(connection), connection as u16);
-        // What sends nothing needs no state.
-        let verdict = match self.model.pass(&key, &segment, payload) {
+        // Without payload the program creates no state.
+        let verdict = match self.model.process(&key, &segment, payload) {
             Err(reason::CONTROL) => Verdict::Control,
             judged => judged.expect("a verdict"),
         };
@@ -130,15 +131,20 @@ impl Machine {
         match step {
             Step::Open => {
                 let isn = self.now as u32 * 1_000_003;
-                *line =
-                    Line { born: self.now, isn, seq: isn.wrapping_add(1), whole: true, ..Line::default() };
+                *line = Line {
+                    opened_at: self.now,
+                    isn,
+                    seq: isn.wrapping_add(1),
+                    whole: true,
+                    ..Line::default()
+                };
                 self.syn(connection, isn);
             }
-            Step::SynAgain if line.born != 0 => {
+            Step::RepeatSyn if line.opened_at != 0 => {
                 let isn = line.isn;
                 self.syn(connection, isn);
             }
-            Step::SynAgain => {}
+            Step::RepeatSyn => {}
             Step::Fin => {
                 let seq = line.seq;
                 assert_eq!(self.packet(connection, seq, FIN | ACK, &[]), Verdict::Control);
@@ -156,23 +162,23 @@ impl Machine {
         }
     }
 
-    /// A SYN passes, unless three fenced connections within a minute have isolated its session.
+    /// Sends a SYN. It passes unless three fenced connections within a minute have isolated the session.
     fn syn(&mut self, connection: usize, isn: u32) {
         let own = self.model.scope_of(Self::session(connection));
         let isolated = self.model.scope(own).fences.generation & 1 == 1;
         match self.packet(connection, isn, SYN, &[]) {
             Verdict::Control => {
-                assert!(self.causes(connection) == 0 || !isolated || self.forgiven(connection))
+                assert!(self.causes(connection) == 0 || !isolated || self.was_reset(connection))
             }
             Verdict::Isolated => {
-                assert!(self.causes(connection) != 0 && isolated && !self.forgiven(connection))
+                assert!(self.causes(connection) != 0 && isolated && !self.was_reset(connection))
             }
             other => panic!("{other:?} for a SYN"),
         }
     }
 
-    /// True where a scope of the session was reset since it was isolated.
-    fn forgiven(&self, connection: usize) -> bool {
+    /// Returns true if a scope of the session was reset since its isolation.
+    fn was_reset(&self, connection: usize) -> bool {
         let own = self.model.scope_of(Self::session(connection));
         let resets = self
             .scopes(connection)
@@ -193,35 +199,35 @@ impl Machine {
                 line.rest = order[at..].to_vec();
             }
             Payload::Garbage => bytes.extend(b"no message"),
-            Payload::Again => bytes = line.last.clone(),
+            Payload::Repeat => bytes = line.last.clone(),
         }
         if bytes.is_empty() {
             return;
         }
-        let again = matches!(payload, Payload::Again);
-        if !again {
+        let repeated = matches!(payload, Payload::Repeat);
+        if !repeated {
             line.whole &= matches!(payload, Payload::Message(_)) && bytes.starts_with(b"8=FIX");
             line.last = bytes.clone();
             line.seq = line.seq.wrapping_add(bytes.len() as u32);
         }
         let seq = line.seq.wrapping_sub(bytes.len() as u32);
         let causes = self.causes(connection);
-        let old = self
+        let stale = self
             .scopes(connection)
             .iter()
-            .any(|scope| self.changed[*scope as usize] > self.lines[connection].born);
-        let fenced = old || self.lines[connection].withheld;
+            .any(|scope| self.changed[*scope as usize] > self.lines[connection].opened_at);
+        let fenced = stale || self.lines[connection].withheld;
         let verdict = self.packet(connection, seq, ACK, &bytes);
         let adds_risk = matches!(payload, Payload::Message("D" | "G" | "R" | "U7"));
         match verdict {
-            Verdict::Fenced => assert!(fenced, "{connection} is as young as its scopes"),
-            _ if fenced => panic!("{connection} is older than a trip or a reset, and yet {verdict:?}"),
+            Verdict::Fenced => assert!(fenced, "{connection} is as new as its scopes"),
+            _ if fenced => panic!("{connection} is older than a trip or reset, but: {verdict:?}"),
             Verdict::Passed => {
-                assert!(causes == 0 || again || !adds_risk, "{payload:?} passed while tripped")
+                assert!(causes == 0 || repeated || !adds_risk, "{payload:?} passed while tripped")
             }
             Verdict::Tripped => {
-                assert!(causes != 0 && !again);
-                assert!(adds_risk || !self.lines[connection].whole, "{payload:?} is harmless");
+                assert!(causes != 0 && !repeated);
+                assert!(adds_risk || !self.lines[connection].whole, "{payload:?} adds no risk");
             }
             Verdict::Limit => assert!(self.causes(connection) & cause::RATE != 0),
             Verdict::Control

@@ -1,4 +1,4 @@
-//! What is charged to which limit, and what comes of it.
+//! The charge of messages to limits, and the resulting trips.
 
 use breaker_common::abi::{LimitRef, Override, RingLayout, cause, flag, kind};
 use breaker_common::counts::SegmentCounts;
@@ -7,7 +7,7 @@ use breaker_common::fix::MsgType;
 use breaker_common::message::{Class, LimitClass};
 
 use super::model::HOST;
-use super::{GROUP, Line, SECOND, model, told};
+use super::{GROUP, Line, SECOND, event_scopes, model};
 
 #[test]
 fn the_message_beyond_a_limit_trips_its_scope_and_is_charged_to_none() {
@@ -30,8 +30,11 @@ fn the_message_beyond_a_limit_trips_its_scope_and_is_charged_to_none() {
         (trip.cause, trip.limit, trip.session, trip.used, trip.at_ns),
         (cause::RATE, 0, 1, 3, model.clock)
     );
-    assert_eq!((told(&model, kind::TRIPPED), told(&model, kind::FENCED)), (vec![own], vec![own]));
-    // After the reset the windows of this scope are empty, those of the others are not.
+    assert_eq!(
+        (event_scopes(&model, kind::TRIPPED), event_scopes(&model, kind::FENCED)),
+        (vec![own], vec![own])
+    );
+    // The reset empties the windows of this scope only.
     model.reset(own);
     let mut line = Line::open(&mut model, 1, 2);
     assert_eq!(
@@ -49,31 +52,35 @@ fn a_session_lists_the_limits_of_its_scopes_in_the_order_of_the_scopes() {
     model.add_limit(own, LimitClass::Cancel, 2, SECOND);
     model.add_limit(own, LimitClass::Message, 3, 0);
     model.add_limit(GROUP, LimitClass::Reject, 4, SECOND);
-    let meters = model.sessions[1].limit_refs.iter().take_while(|meter| meter.counter != LimitRef::END);
-    let listed: Vec<_> = meters.map(|meter| (meter.scope, meter.position)).collect();
+    let limit_refs =
+        model.sessions[1].limit_refs.iter().take_while(|limit_ref| limit_ref.counter != LimitRef::END);
+    let listed: Vec<_> = limit_refs.map(|limit_ref| (limit_ref.scope, limit_ref.position)).collect();
     assert_eq!(listed, [(own, 0), (own, 1), (GROUP, 0), (HOST, 0)]);
-    // What each counts, of a segment with two of each kind of message and so ten that go out.
+    // A segment with two messages of each class, so with ten outbound messages in total.
     let mut counts = SegmentCounts { messages: [2; 10], ..SegmentCounts::default() };
     counts.store_total();
-    let counted: Vec<_> =
-        model.sessions[1].limit_refs.iter().map_while(|meter| counts.for_counter(meter.counter)).collect();
+    let counted: Vec<_> = model.sessions[1]
+        .limit_refs
+        .iter()
+        .map_while(|limit_ref| counts.for_counter(limit_ref.counter))
+        .collect();
     assert_eq!(counted, [2, 10, 2, 2]);
     assert_eq!(model.sessions[1].limit_refs[1].ring, RingLayout::NONE, "a total keeps no times");
-    assert_eq!(model.sessions[2].limit_refs.map(|meter| meter.scope)[..3], [GROUP, HOST, 0]);
+    assert_eq!(model.sessions[2].limit_refs.map(|limit_ref| limit_ref.scope)[..3], [GROUP, HOST, 0]);
 }
 
 #[test]
 fn a_limit_of_a_group_is_shared_and_the_trip_is_the_groups() {
     let mut model = model();
     model.add_limit(GROUP, LimitClass::Order, 3, SECOND);
-    let [mut first, mut second, mut beside] = [1, 2, 3].map(|session| Line::open(&mut model, session, 1));
+    let [mut first, mut second, mut other] = [1, 2, 3].map(|session| Line::open(&mut model, session, 1));
     assert_eq!([(); 2].map(|()| first.fix(&mut model, "D")), [Verdict::Passed; 2]);
     assert_eq!([(); 2].map(|()| second.fix(&mut model, "D")), [Verdict::Passed, Verdict::Limit]);
-    assert_eq!((first.fix(&mut model, "0"), beside.fix(&mut model, "D")), (Verdict::Fenced, Verdict::Passed));
+    assert_eq!((first.fix(&mut model, "0"), other.fix(&mut model, "D")), (Verdict::Fenced, Verdict::Passed));
 }
 
 #[test]
-fn a_disarmed_scope_withholds_nothing_and_tells_that_it_would_have_tripped() {
+fn a_disarmed_scope_withholds_nothing_and_reports_that_it_would_trip() {
     let mut model = model();
     let scope = model.scope_of(1);
     model.add_limit(scope, LimitClass::Order, 2, SECOND);
@@ -82,7 +89,10 @@ fn a_disarmed_scope_withholds_nothing_and_tells_that_it_would_have_tripped() {
     for _ in 0..10 {
         assert_eq!(line.fix(&mut model, "D"), Verdict::Passed);
     }
-    assert_eq!((told(&model, kind::WOULD_TRIP), told(&model, kind::TRIPPED)), (vec![scope], vec![]));
+    assert_eq!(
+        (event_scopes(&model, kind::WOULD_TRIP), event_scopes(&model, kind::TRIPPED)),
+        (vec![scope], vec![])
+    );
     assert_eq!(model.scope(scope).switch.causes, 0);
     assert_eq!(model.counters[1].passed, [10, 0, 0, 0, 0]);
 }
@@ -111,7 +121,7 @@ fn an_opaque_session_counts_segments_as_they_leave() {
 }
 
 #[test]
-fn a_session_may_classify_types_for_itself() {
+fn a_session_may_override_classes() {
     let mut model = model();
     let packed = |text| MsgType::new(text).expect("1 to 8 bytes").0;
     let overrides = [
@@ -129,7 +139,7 @@ fn a_session_may_classify_types_for_itself() {
 }
 
 #[test]
-fn a_limit_passed_while_tripped_is_a_further_cause_and_fences_anew() {
+fn a_limit_exceeded_while_tripped_is_a_further_cause_and_fences_again() {
     let mut model = model();
     model.add_limit(GROUP, LimitClass::Cancel, 2, SECOND);
     model.trip(GROUP, cause::MANUAL);
