@@ -1,7 +1,7 @@
 //! Finds the kernel object that the library includes, and the commit that it is built from.
 //!
-//! The object is always in `<workspace>/target/bpf`, whatever target directory cargo uses for the rest; `BREAKER_OBJECT`
-//! names another, which is then taken as it is (a relative path is one from the workspace).
+//! The object is in `<workspace>/target/bpf`, whatever target directory cargo uses for the rest. `BREAKER_OBJECT` names
+//! another object, which is used as it is. A relative path starts at the workspace.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The object to include, or why there is none.
+/// Path of the object to include; the error says why there is none.
 fn object(root: &Path) -> Result<PathBuf, String> {
     println!("cargo::rerun-if-env-changed=BREAKER_OBJECT");
     let chosen = env::var_os("BREAKER_OBJECT").filter(|path| !path.is_empty());
@@ -42,7 +42,7 @@ fn object(root: &Path) -> Result<PathBuf, String> {
     Ok(object)
 }
 
-/// An object of other sources would have the tests judge a program that nobody wrote.
+/// Compares the object with the sources: tests of an outdated object would test another program.
 fn check_age(root: &Path, object: &Path) -> Result<(), String> {
     sources::WATCHED.iter().for_each(|path| watch(&root.join(path)));
     watch(&sources::stamp(root));
@@ -52,19 +52,17 @@ fn check_age(root: &Path, object: &Path) -> Result<(), String> {
         return Ok(());
     }
     let object = object.display();
-    Err(format!(
-        "including the kernel program: {object} is not of the sources as they are now: run `cargo xtask build`"
-    ))
+    Err(format!("including the kernel program: {object} is older than its sources: run `cargo xtask build`"))
 }
 
-/// The short hash of the checked-out commit; none outside a checkout.
+/// Short hash of the checked-out commit; `None` outside a checkout.
 fn commit(root: &Path) -> Option<String> {
     let git = |args: &[&str]| {
         let output = Command::new("git").arg("-C").arg(root).args(args).output().ok()?;
         let text = String::from_utf8(output.stdout).ok()?;
         output.status.success().then(|| text.trim().to_owned())
     };
-    // A commit or a checkout changes one of these; cargo holds a path that is absent for changed, at each build.
+    // A commit or a checkout changes one of these. Cargo considers an absent path changed at each build.
     for name in ["HEAD", "refs/heads", "packed-refs"] {
         let path = root.join(git(&["rev-parse", "--git-path", name])?);
         if path.exists() {

@@ -1,4 +1,4 @@
-//! The command line. What stands here in doc comments is the help text and the manual page.
+//! The command line. The doc comments are the help text and the manual page.
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -8,83 +8,88 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::kernel::pins;
 
-/// What `--version` prints.
+/// Text of `--version`.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("BREAKER_GIT"), ")");
-/// What the end of the long help tells: the values of [`crate::cli_error::Code`].
+/// End of the long help: the values of [`crate::cli_error::Code`].
 const EXIT_CODES: &str = "\
 Exit codes:
    0  done
-   1  unexpected
+   1  unexpected error
    2  wrong usage, or an error in the configuration
    3  nothing is loaded
-   4  refused, and nothing is changed
-   5  what is pinned is of another version or layout, or not breaker's
+   4  refused; nothing is changed
+   5  the pins are from another version or layout, or not from breaker
    6  a permission or capability is missing
    7  the kernel lacks a feature
-   8  an interface is missing; or what was done does not hold: the breaker is not in force
-  10  status: something is tripped
-  11  status: it is not in force; or nothing is tripped, but something is disarmed";
-/// The longest reason, in bytes.
-const LONGEST_REASON: usize = 1000;
+   8  an interface is missing; or the change is made, but the breaker is not in force
+  10  status: a scope is tripped
+  11  status: the breaker is not in force; or no scope is tripped, but one is disarmed";
+/// Longest reason, in bytes.
+const MAX_REASON: usize = 1000;
 
-/// An order-flow circuit breaker in the Linux kernel: counts outbound FIX orders at the network card, and withholds all of them the
-/// moment a person throws the switch or a limit is passed.
+/// An order-flow circuit breaker in the Linux kernel: counts outbound FIX orders at the network interface, and
+/// withholds all of them as soon as a person trips it or a limit is exceeded.
 ///
-/// Enforcement lives in the kernel and needs no process: not this one, not the agent.
+/// The kernel enforces it without any process: neither this program nor the agent has to run.
 #[derive(Debug, Parser)]
 #[command(name = "breaker", version = VERSION, max_term_width = 110, after_long_help = EXIT_CODES)]
 pub struct Cli {
-    /// Directory of a BPF file system that holds what is loaded; several can live side by side. The default is a file system of
-    /// breaker's own, which it mounts itself.
+    /// Directory in a BPF file system for the pins of this instance. Instances with different directories are
+    /// independent. The default directory is a file system that breaker mounts itself.
     #[arg(long, global = true, value_name = "DIR", default_value = pins::DEFAULT, env = "BREAKER_PIN_ROOT", display_order = 100)]
     pub pin_root: PathBuf,
-    /// Let what is loaded end with this mount namespace, as in a container; otherwise that is refused.
+    /// Allow pins that end with this mount namespace, as in a container. Without this option they are refused.
     #[arg(long, global = true, env = "BREAKER_PRIVATE_PINS", value_parser = FalseyValueParser::new(), display_order = 101)]
     pub private_pins: bool,
-    /// What to do.
+    /// The verb.
     #[command(subcommand)]
     pub verb: Verb,
 }
 
-/// One verb a variant.
+/// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Validate a configuration, and this host for it; load nothing.
+    /// Validate a configuration, and this host for it. Loads nothing.
     Check(ConfigArgs),
-    /// Put a configuration in force: load, attach, pin, exit. From here on the kernel enforces it with no process.
+    /// Put a configuration in force: load, attach, pin, exit. The kernel then enforces it without a process.
     Load(ConfigArgs),
-    /// Put another configuration in force in place of the one that is: whole or not at all, and no packet goes undecided. Switches,
-    /// epochs, armed scopes and windows stay; prints what it loosens, and loosens nothing while anything is tripped.
+    /// Replace the configuration in force, as a whole or not at all, and without a gap in enforcement.
+    ///
+    /// Switches, epochs, armed scopes and windows are kept. Prints every limit and rule that the new configuration
+    /// loosens. Refuses to loosen any while a scope is tripped.
     Reload(ConfigArgs),
-    /// Detach, and remove every pin. Refused while anything is tripped.
+    /// Detach the programs and remove every pin. Refused while a scope is tripped.
     Unload(UnloadArgs),
-    /// Load or adopt, then serve metrics and write the audit log until told to stop. Stopping it stops no enforcement.
+    /// Load a configuration or adopt the loaded one, then serve metrics and write the audit log. Runs until SIGTERM or
+    /// SIGINT; enforcement continues without it.
     Agent(ConfigArgs),
-    /// Show what is in force, read back from the kernel. Exit 11: it is not in force; 10: something is tripped; 11: something is
-    /// disarmed.
+    /// Show what is in force, as read back from the kernel.
+    ///
+    /// Exit codes, in this order: 11 if the breaker is not in force, 10 if a scope is tripped, 11 if a scope is
+    /// disarmed, else 0.
     Status(StatusArgs),
-    /// Let the limits of a scope trip it.
+    /// Arm a scope: an exceeded limit trips it.
     Arm(SwitchArgs),
-    /// Let the limits of a scope no longer trip it: they warn, and tell when they would have. `trip` still does.
+    /// Disarm a scope: an exceeded limit only warns, and logs that it would have tripped the scope. `trip` still works.
     Disarm(SwitchArgs),
-    /// The big red button: withhold the orders of a scope from now on, until `reset`. Asks nothing, needs no agent, and works whatever
-    /// its reason is.
+    /// The big red button: withhold all orders of a scope until `reset`. Asks no question, needs no agent, and accepts
+    /// any reason.
     Trip(TripArgs),
-    /// Let a tripped scope trade again, on new connections. Refused while that is not safe.
+    /// Let a tripped scope trade again, on new connections. Refused while this is not safe.
     Reset(ResetArgs),
-    /// Show the audit log: what was done and what happened, by whom, when and why.
+    /// Show the audit log: what happened, when, by whom and why.
     Events(EventsArgs),
-    /// Check the audit log.
+    /// Verify the audit log.
     #[command(subcommand)]
     Audit(AuditVerb),
-    /// Rehearse the kill in throw-away network namespaces on this host's own kernel. Touches nothing that is loaded.
+    /// Rehearse a trip in throw-away network namespaces on this host's own kernel. Does not touch what is loaded.
     Drill(DrillArgs),
 }
 
 /// Arguments of the verbs that read a configuration.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
-    /// The configuration.
+    /// Path of the configuration file.
     #[arg(long, value_name = "FILE", default_value = crate::config::DEFAULT_PATH)]
     pub config: PathBuf,
     /// Print JSON instead of text.
@@ -95,7 +100,7 @@ pub struct ConfigArgs {
 /// Arguments of `unload`.
 #[derive(Debug, Args)]
 pub struct UnloadArgs {
-    /// Unload although something is tripped: its orders will pass again.
+    /// Unload even if a scope is tripped: its orders then pass again.
     #[arg(long)]
     pub force: bool,
 }
@@ -103,7 +108,7 @@ pub struct UnloadArgs {
 /// Arguments of `status`.
 #[derive(Debug, Args)]
 pub struct StatusArgs {
-    /// Only this scope: `host`, `group/NAME` or `session/NAME`.
+    /// Show this scope only: `host`, `group/NAME` or `session/NAME`.
     pub scope: Option<String>,
     /// Print JSON instead of tables.
     #[arg(long)]
@@ -115,7 +120,7 @@ pub struct StatusArgs {
 pub struct SwitchArgs {
     /// `host`, `group/NAME` or `session/NAME`, as `breaker status` lists them.
     pub scope: String,
-    /// Why: it goes into the audit log.
+    /// The reason, for the audit log.
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     pub reason: String,
     /// Print the state read back as JSON.
@@ -128,7 +133,7 @@ pub struct SwitchArgs {
 pub struct TripArgs {
     /// `host`, `group/NAME` or `session/NAME`, as `breaker status` lists them.
     pub scope: String,
-    /// Why: it goes into the audit log. One that cannot be used is replaced, and the trip is made all the same.
+    /// The reason, for the audit log. A missing or invalid reason is replaced, and the scope is tripped nevertheless.
     #[arg(long, value_name = "TEXT")]
     pub reason: Vec<OsString>,
     /// Print the state read back as JSON.
@@ -137,7 +142,7 @@ pub struct TripArgs {
 }
 
 impl TripArgs {
-    /// The reason that goes into the log; and, where it is not the one that was given, what was wrong with that.
+    /// The reason for the log, and the problem of the given reason if it was replaced.
     pub fn reason(&self) -> (String, Option<String>) {
         let given = self.reason.join(OsStr::new(" "));
         let text = given.to_string_lossy();
@@ -147,23 +152,21 @@ impl TripArgs {
             return ("no reason given".to_owned(), Some(found.to_owned()));
         }
         let found = match (given.to_str(), text.len()) {
-            (_, length) if length > LONGEST_REASON => {
-                Some(format!("it has {length} bytes, cut to {LONGEST_REASON}"))
-            }
+            (_, length) if length > MAX_REASON => Some(format!("it has {length} bytes, cut to {MAX_REASON}")),
             (None, _) => Some("it is not UTF-8".to_owned()),
             _ => None,
         };
-        (text[..text.floor_char_boundary(LONGEST_REASON)].to_owned(), found)
+        (text[..text.floor_char_boundary(MAX_REASON)].to_owned(), found)
     }
 }
 
 /// Arguments of `reset`.
 #[derive(Debug, Args)]
 pub struct ResetArgs {
-    /// Which scope, and why.
+    /// The scope and the reason.
     #[command(flatten)]
     pub switch: SwitchArgs,
-    /// Reset although orders were withheld a moment ago: whoever sent them may send on. It is logged.
+    /// Reset even if orders were withheld a moment ago, so that their sender may continue. This is logged.
     #[arg(long)]
     pub force: bool,
 }
@@ -171,10 +174,10 @@ pub struct ResetArgs {
 /// Arguments of `events`.
 #[derive(Debug, Args)]
 pub struct EventsArgs {
-    /// Go on as events come.
+    /// Wait for further events and print them.
     #[arg(long)]
     pub follow: bool,
-    /// Print the log's own JSON lines.
+    /// Print the JSON lines of the log.
     #[arg(long)]
     pub json: bool,
     /// Which log.
@@ -185,8 +188,10 @@ pub struct EventsArgs {
 /// Verbs of `audit`.
 #[derive(Debug, Subcommand)]
 pub enum AuditVerb {
-    /// Check that no line of the log was changed, removed or moved since it was written. Tells the number and the hash of its last
-    /// line: compare them with a note made elsewhere, for lines cut off its end leave no other trace.
+    /// Verify that no line of the log was changed, removed or moved.
+    ///
+    /// Prints the number of lines and the hash of the last line. Compare them with a copy on another host: lines that
+    /// are cut off the end may leave no other trace.
     Verify(VerifyArgs),
 }
 
@@ -201,10 +206,10 @@ pub struct VerifyArgs {
     pub log: LogArgs,
 }
 
-/// Which audit log.
+/// The audit log to read.
 #[derive(Debug, Args)]
 pub struct LogArgs {
-    /// The log, where it is not the one of what is loaded.
+    /// Path of the log. The default is the log of what is loaded.
     #[arg(long, value_name = "FILE")]
     pub audit: Option<PathBuf>,
 }
@@ -212,30 +217,31 @@ pub struct LogArgs {
 /// Arguments of `drill`.
 #[derive(Debug, Args)]
 pub struct DrillArgs {
-    /// What to rehearse.
+    /// The scenario.
     #[arg(long, value_name = "NAME", value_enum, default_value_t = ScenarioName::Knight)]
     pub scenario: ScenarioName,
-    /// Write the figures there as JSON.
+    /// Write the report to this file as JSON.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
 }
 
-/// What can be rehearsed.
+/// The scenarios of `drill`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ScenarioName {
-    /// Knight Capital, 1 August 2012: a runaway is cut off at exactly N, the agent is killed, nothing stale comes after the reset.
+    /// Knight Capital, 1 August 2012: a runaway is cut off after exactly N orders, the agent is killed, and no stale
+    /// order passes after the reset.
     Knight,
 }
 
-/// What was typed, with the reason of a `trip` as one word, `--reason=TEXT`: whatever it begins with, and also where it was left out, it
-/// must not keep the trip from being made.
-pub fn spelled(typed: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+/// Joins the reason of a `trip` to its option, as `--reason=TEXT`, so that no reason can prevent the trip: neither one
+/// that starts with a hyphen nor a missing one.
+pub fn normalize_trip_reason(typed: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let typed: Vec<_> = typed.into_iter().collect();
     if !typed.iter().any(|word| word == "trip") {
         return typed;
     }
     let mut words = typed.into_iter().peekable();
-    let mut spelled = Vec::new();
+    let mut normalized = Vec::new();
     while let Some(mut word) = words.next() {
         if word == "--reason" {
             word.push("=");
@@ -243,12 +249,12 @@ pub fn spelled(typed: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
                 word.push(text);
             }
         }
-        spelled.push(word);
+        normalized.push(word);
     }
-    spelled
+    normalized
 }
 
-/// A word that is an option itself, and so no reason.
+/// Returns true for an option of `trip`, which is no reason.
 fn is_option_of_trip(word: &OsStr) -> bool {
     word.to_str().is_some_and(|word| {
         let name = word.split_once('=').map_or(word, |(name, _)| name);
@@ -256,12 +262,12 @@ fn is_option_of_trip(word: &OsStr) -> bool {
     })
 }
 
-/// A reason that says something.
+/// Parses a reason, which must not be empty.
 fn reason(text: &str) -> Result<String, String> {
     match text.trim() {
-        "" => Err("it is empty: say why, for the audit log".to_owned()),
-        text if text.len() > LONGEST_REASON => {
-            Err(format!("it has {} bytes: write at most {LONGEST_REASON}", text.len()))
+        "" => Err("it is empty: write a reason for the audit log".to_owned()),
+        text if text.len() > MAX_REASON => {
+            Err(format!("it has {} bytes: write at most {MAX_REASON}", text.len()))
         }
         text => Ok(text.to_owned()),
     }
@@ -273,17 +279,18 @@ mod tests {
 
     use super::*;
 
-    /// A trip with these words behind its scope: its reason, what was wrong with that, and whether JSON is wanted.
+    /// Parses a trip with these words after its scope. Returns the reason, its problem, and the JSON flag.
     fn trip(words: &[&OsStr]) -> (String, Option<String>, bool) {
         let typed = ["breaker", "trip", "session/x"].map(OsStr::new);
-        let parsed = Cli::try_parse_from(spelled(typed.iter().chain(words).map(OsString::from)));
+        let parsed =
+            Cli::try_parse_from(normalize_trip_reason(typed.iter().chain(words).map(OsString::from)));
         let Ok(Cli { verb: Verb::Trip(args), .. }) = parsed else { panic!("{words:?}: {parsed:?}") };
         let (reason, found) = args.reason();
         (reason, found, args.json)
     }
 
     #[test]
-    fn a_trip_takes_any_reason_and_tells_what_it_made_of_it() {
+    fn a_trip_accepts_any_reason_and_reports_a_replaced_one() {
         let long = "ü".repeat(600);
         for (words, reason, found, json) in [
             (&[][..], "no reason given", Some("it is missing"), false),
@@ -310,12 +317,15 @@ mod tests {
     }
 
     #[test]
-    fn other_verbs_want_a_reason() {
+    fn other_verbs_require_a_reason() {
         for words in
             [&["reset", "host"][..], &["reset", "host", "--reason"], &["arm", "host", "--reason", "-x"]]
         {
             assert!(
-                Cli::try_parse_from(spelled(["breaker"].iter().chain(words).map(OsString::from))).is_err()
+                Cli::try_parse_from(normalize_trip_reason(
+                    ["breaker"].iter().chain(words).map(OsString::from)
+                ))
+                .is_err()
             );
         }
     }

@@ -1,4 +1,4 @@
-//! What can be wrong in a way that a script wants to tell apart, and the exit code for each.
+//! Errors with an exit code of their own, for scripts.
 
 use std::process::ExitCode;
 use std::{fmt, io};
@@ -9,9 +9,9 @@ use rustix::io::Errno;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Code {
-    /// Unexpected.
+    /// Unexpected error.
     Unexpected = 1,
-    /// Usage, or an error in the configuration.
+    /// Wrong usage, or an error in the configuration.
     Usage = 2,
     /// Nothing is loaded.
     NotLoaded = 3,
@@ -23,11 +23,11 @@ pub enum Code {
     Permission = 6,
     /// The kernel lacks a feature.
     Kernel = 7,
-    /// An interface is missing; or what was done does not hold, for the breaker is not in force.
+    /// An interface is missing; or the change is made, but the breaker is not in force.
     Interface = 8,
-    /// `status`: something is tripped.
+    /// `status`: a scope is tripped.
     Tripped = 10,
-    /// `status`: it is not in force, or something is disarmed.
+    /// `status`: the breaker is not in force, or a scope is disarmed.
     Unprotected = 11,
 }
 
@@ -37,7 +37,7 @@ impl From<Code> for ExitCode {
     }
 }
 
-/// An error that has an exit code of its own. Its text says what failed, what was found and what to do.
+/// An error with an exit code. Its text says what failed, what was found and what to do.
 #[derive(Debug)]
 pub struct CliError {
     code: Code,
@@ -45,7 +45,7 @@ pub struct CliError {
 }
 
 impl CliError {
-    /// A fault of this kind.
+    /// Makes an error with this exit code.
     pub fn new(code: Code, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
     }
@@ -59,26 +59,28 @@ impl fmt::Display for CliError {
 
 impl std::error::Error for CliError {}
 
-/// The exit code for an error: that of the first fault in its chain; a right that the kernel found missing needs no fault for its own.
+/// The exit code of an error: that of the first [`CliError`] in its chain, else [`Code::Permission`] if the kernel denied
+/// a permission.
 pub fn code_of(error: &anyhow::Error) -> Code {
     match error.chain().find_map(|cause| cause.downcast_ref::<CliError>()) {
-        Some(fault) => fault.code,
+        Some(error) => error.code,
         None if is_denied(error) => Code::Permission,
         None => Code::Unexpected,
     }
 }
 
-/// An error in words, with the cure where it is a missing right that no fault has explained.
+/// The text of an error. Adds the cure if a permission is missing and no [`CliError`] explains it.
 pub fn text_of(error: &anyhow::Error) -> String {
     let explained = error.chain().any(|cause| cause.is::<CliError>());
-    let cure = if !explained && is_denied(error) { RIGHTS } else { "" };
+    let cure = if !explained && is_denied(error) { PERMISSION_CURE } else { "" };
     format!("{error:#}{cure}")
 }
 
-const RIGHTS: &str =
-    ": run as root, or as the user who loaded it, with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
+/// Cure of a missing permission.
+const PERMISSION_CURE: &str =
+    ": run as root, or as the user who loaded the breaker, with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON";
 
-/// True where the kernel refused for want of a right: EACCES or EPERM.
+/// Returns true if the kernel denied a permission: EACCES or EPERM.
 pub fn is_denied(error: &anyhow::Error) -> bool {
     let denied = |cause: &(dyn std::error::Error + 'static)| {
         let errno = cause.downcast_ref::<Errno>().map(|errno| io::Error::from(*errno).kind());

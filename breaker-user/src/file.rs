@@ -1,4 +1,4 @@
-//! Files that others may have put in place of what they should be: a FIFO would hang whoever opens it, a device may have no end.
+//! Opens files safely where others may have placed something else: a FIFO would block, a device may have no end.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io;
@@ -8,13 +8,14 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use rustix::fs::OFlags;
 
-/// Opens a regular file, or says what else is there. Waits for nobody. Follows no symbolic link: whoever writes there as root would write to
-/// where somebody else has pointed it.
+/// Opens a regular file without blocking, or reports what else is there.
+///
+/// Symbolic links are not followed: another user could point a link at any file, which root would then overwrite.
 pub fn open(options: &mut OpenOptions, path: &Path) -> Result<File> {
     open_with(options, path, OFlags::NONBLOCK | OFlags::NOFOLLOW)
 }
 
-/// The same for one who only reads, and may follow a symbolic link.
+/// Opens a regular file for reading without blocking. Follows symbolic links.
 pub fn open_to_read(path: &Path) -> Result<File> {
     open_with(OpenOptions::new().read(true), path, OFlags::NONBLOCK)
 }
@@ -24,7 +25,7 @@ fn open_with(options: &mut OpenOptions, path: &Path, flags: OFlags) -> Result<Fi
     let file = match options.custom_flags(flags.bits() as i32).open(path) {
         Ok(file) => file,
         Err(error) => {
-            let found = std::fs::symlink_metadata(path).ok().and_then(|found| other(found.file_type()));
+            let found = std::fs::symlink_metadata(path).ok().and_then(|found| special(found.file_type()));
             return Err(match found {
                 Some(found) => io::Error::new(error.kind(), format!("it is {found}: name a regular file")),
                 None => error,
@@ -32,7 +33,7 @@ fn open_with(options: &mut OpenOptions, path: &Path, flags: OFlags) -> Result<Fi
             .with_context(opening);
         }
     };
-    match other(file.metadata().with_context(opening)?.file_type()) {
+    match special(file.metadata().with_context(opening)?.file_type()) {
         None => Ok(file),
         Some(found) => {
             Err(io::Error::other(format!("it is {found}: name a regular file"))).with_context(opening)
@@ -40,13 +41,13 @@ fn open_with(options: &mut OpenOptions, path: &Path, flags: OFlags) -> Result<Fi
     }
 }
 
-/// What is at a path where a regular file should be, or may yet come; `None` where nothing speaks against it.
+/// What is at a path instead of a regular file; `None` for a regular file or for nothing.
 pub fn obstacle(path: &Path) -> Option<&'static str> {
-    std::fs::symlink_metadata(path).ok().and_then(|found| other(found.file_type()))
+    std::fs::symlink_metadata(path).ok().and_then(|found| special(found.file_type()))
 }
 
-/// What a file is in words, unless it is a regular one.
-fn other(found: FileType) -> Option<&'static str> {
+/// Name of a file type other than a regular file.
+fn special(found: FileType) -> Option<&'static str> {
     let kinds: [(bool, &str); 6] = [
         (found.is_symlink(), "a symbolic link"),
         (found.is_dir(), "a directory"),

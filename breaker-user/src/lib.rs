@@ -1,4 +1,8 @@
-//! breaker: an order-flow circuit breaker in the Linux kernel. This library is what its binary, its tests and its drill are made of.
+//! breaker: an order-flow circuit breaker in the Linux kernel. This library contains the code of the binary, the tests
+//! and the drill.
+//!
+//! Imports point one way: `command` and `agent` on top, then `view`, `enforced`, `journal`, then `kernel` and `audit`,
+//! then `display` and `config`.
 
 pub mod agent;
 pub mod audit;
@@ -6,6 +10,7 @@ pub mod cli;
 pub mod cli_error;
 pub mod command;
 pub mod config;
+pub mod display;
 pub mod drill;
 pub mod enforced;
 mod file;
@@ -17,5 +22,5 @@ pub mod view;
 
 /// Version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// Commit of this program.
+/// Git commit of this program.
 pub const GIT: &str = env!("BREAKER_GIT");

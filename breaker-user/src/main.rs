@@ -1,4 +1,4 @@
-//! The binary `breaker`: parse, run, exit code.
+//! The binary `breaker`: parses the command line, runs the verb, returns the exit code.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -8,12 +8,12 @@ use breaker_user::{cli_error, command};
 use clap::Parser;
 
 fn main() -> ExitCode {
-    // clap leaves with 2 where the usage is wrong, and with 0 after help.
-    match command::run(Cli::parse_from(cli::spelled(std::env::args_os()))) {
+    // clap exits with 2 after wrong usage and with 0 after help.
+    match command::run(Cli::parse_from(cli::normalize_trip_reason(std::env::args_os()))) {
         Ok(code) => code,
-        Err(error) if command::has_no_reader(&error) => ExitCode::SUCCESS,
+        Err(error) if command::is_output_closed(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // Nothing is left to tell if standard error is gone as well.
+            // The result is ignored: if standard error is closed, the exit code is all that remains.
             let _ = writeln!(io::stderr(), "breaker: {}", cli_error::text_of(&error));
             cli_error::code_of(&error).into()
         }

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::thread;
 
-use breaker_user::audit::{Actor, Entry, Line, Reader, append, require, reserve, verify};
+use breaker_user::audit::{Actor, Entry, Line, Reader, append, check_path, reserve, verify};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -43,10 +43,10 @@ impl Log {
     fn read(&self) -> Vec<(u64, String)> {
         let mut lines = Vec::new();
         let mut take = |text: &[u8]| {
-            lines.extend(serde_json::from_slice::<Line>(text).map(|line| (line.seq, line.kind)));
+            lines.extend(serde_json::from_slice::<Line>(text).map(|line| (line.seq, line.entry.kind)));
             Ok(())
         };
-        Reader::new(self.path()).read_on(&mut take).unwrap();
+        Reader::new(self.path()).read_new(&mut take).unwrap();
         lines
     }
 
@@ -74,7 +74,7 @@ fn entry(kind: &str, reason: &str) -> Entry {
         kind: kind.to_owned(),
         scope: Some("session/x1".to_owned()),
         cause: Some("manual".to_owned()),
-        actor: Actor::this("cli"),
+        actor: Actor::this_process("cli"),
         reason: Some(reason.to_owned()),
         counts: json!({ "epoch": 1 }),
         policy: "p".to_owned(),
@@ -161,7 +161,7 @@ fn no_line_can_be_removed_repeated_or_moved() {
             assert!(found.contains("line number 5 is missing: they were cut off its end"), "{found}");
         } else {
             assert!(
-                found.contains(&format!("line {}: its `prev` is not the hash of the line before", at + 1)),
+                found.contains(&format!("line {}: its `prev` does not match the line before", at + 1)),
                 "{found}"
             );
         }
@@ -182,7 +182,7 @@ fn a_forged_line_with_a_right_hash_of_its_own_breaks_the_next() {
     append(&log.path(), &[entry("loaded", "something else")]).unwrap();
     let found = log.wrong(&[log.bytes(), honest[1].clone()].concat());
     assert!(
-        found.contains("line 2: its `prev` is not the hash of the line before: a line was changed"),
+        found.contains("line 2: its `prev` does not match the line before: a line was changed"),
         "{found}"
     );
 }
@@ -196,7 +196,7 @@ fn a_torn_last_line_is_found_and_stops_no_later_one() {
     for cut in 1..last {
         let torn = &bytes[..bytes.len() - cut];
         let found = log.wrong(torn);
-        assert!(found.contains("line 3: it is unfinished: its end was cut off"), "{found}");
+        assert!(found.contains("line 3: the line is incomplete: its end was cut off"), "{found}");
         assert_eq!(log.read().len(), 2, "what is unfinished may still be being written");
         // A crash in mid-write comes before the note of the end.
         log.forget_end();
@@ -208,7 +208,7 @@ fn a_torn_last_line_is_found_and_stops_no_later_one() {
         let found = verify(&log.path()).map_err(|error| error.to_string());
         match found {
             Ok(found) => assert_eq!((cut, found.lines), (1, 4)),
-            Err(error) => assert!(error.contains("line 3: it is no event"), "{cut}: {error}"),
+            Err(error) => assert!(error.contains("line 3: the line is not an event"), "{cut}: {error}"),
         }
     }
 }
@@ -241,7 +241,7 @@ fn a_reader_goes_on_where_it_was_and_begins_again_in_a_new_file() {
     let mut reader = Reader::new(log.path());
     let mut read = || {
         let mut seen = Vec::new();
-        reader.read_on(|text| {
+        reader.read_new(|text| {
             seen.push(serde_json::from_slice::<Line>(text)?.seq);
             Ok(())
         })?;
@@ -337,7 +337,7 @@ fn what_is_no_file_is_refused_at_once() {
         for error in [
             append(&place, &[entry("loaded", "x")]).unwrap_err(),
             reserve(&place).unwrap_err(),
-            require(&place).unwrap_err(),
+            check_path(&place).unwrap_err(),
         ] {
             assert!(format!("{error:#}").contains(found), "{error:#}");
         }
@@ -345,7 +345,7 @@ fn what_is_no_file_is_refused_at_once() {
     rustix::fs::mknodat(rustix::fs::CWD, &place, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
     all_refuse("is a FIFO");
     verify(&place).unwrap_err();
-    Reader::new(place.clone()).read_on(|_| Ok(())).unwrap_err();
+    Reader::new(place.clone()).read_new(|_| Ok(())).unwrap_err();
     fs::remove_file(&place).unwrap();
     std::os::unix::fs::symlink(log.directory.join("elsewhere"), &place).unwrap();
     all_refuse("is a symbolic link");
@@ -358,7 +358,7 @@ fn what_is_no_file_is_refused_at_once() {
     for error in [
         append(&place, &[entry("loaded", "x")]).unwrap_err(),
         verify(&place).unwrap_err(),
-        Reader::new(place.clone()).read_on(|_| Ok(())).unwrap_err(),
+        Reader::new(place.clone()).read_new(|_| Ok(())).unwrap_err(),
     ] {
         assert!(format!("{error:#}").contains("this is no audit log"), "{error:#}");
     }

@@ -1,4 +1,4 @@
-//! Reads the kernel program's event ring into the audit log, and tells how many events found no room in it.
+//! Reads the kernel program's event ring into the audit log, and logs how many events were lost.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -18,35 +18,35 @@ use super::history::Losses;
 use super::loaded::Loaded;
 use super::log::Log;
 
-/// How often the count of lost events is looked at; and the ring, in case a wake-up got lost.
+/// Period of the check for lost events, and of a read of the ring in case a wake-up was lost.
 const EVERY: Duration = Duration::from_millis(100);
-/// Least time between two lines about losses: a flood of events is no flood of lines.
-const TELLING: Duration = Duration::from_secs(1);
-/// Events taken before the other tasks have their turn.
-const AT_ONCE: usize = 1024;
+/// Shortest time between two entries about losses.
+const LOSS_PERIOD: Duration = Duration::from_secs(1);
+/// Events read before other tasks get their turn.
+const MAX_BATCH: usize = 1024;
 
 /// The reader of the ring.
 pub struct Events {
     ring: AsyncFd<RingBuf<MapData>>,
     loaded: Arc<Loaded>,
     log: Arc<Log>,
-    /// Losses that the log knows of: by the kernel's counts, and the entries that the agent itself had no room for.
-    told: (Losses, u64),
-    /// When it was last told of some.
-    told_at: Option<Instant>,
+    /// Logged losses: the kernel's counts, and the agent's own entries without room.
+    logged: (Losses, u64),
+    /// Time of the last entry about losses.
+    logged_at: Option<Instant>,
 }
 
 impl Events {
-    /// A reader that begins where the last one ended, also with what it told of losses.
-    pub fn open(loaded: Arc<Loaded>, log: Arc<Log>, told: Losses) -> Result<Self> {
-        let ring = loaded.now().breaker.maps().events()?;
-        // SAFETY: the ring owns its descriptor, and keeps it for as long as it lives.
+    /// Opens a reader that continues where the last one ended. `losses` are those that the log contains.
+    pub fn open(loaded: Arc<Loaded>, log: Arc<Log>, losses: Losses) -> Result<Self> {
+        let ring = loaded.in_force().breaker.maps().events()?;
+        // SAFETY: the ring owns its file descriptor for its whole lifetime.
         let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
         let ring = ring.map_err(std::io::Error::from).context("waiting for the event ring")?;
-        Ok(Self { ring, loaded, log, told: (told, 0), told_at: None })
+        Ok(Self { ring, loaded, log, logged: (losses, 0), logged_at: None })
     }
 
-    /// Reads until the shutdown, and then what is left.
+    /// Reads until the shutdown, and then the rest of the ring.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
         let mut tick = interval(EVERY);
@@ -54,7 +54,7 @@ impl Events {
         let mut empty = false;
         loop {
             select! {
-                // Without room in memory the ring is left alone till the next tick.
+                // Without room in the queue, events stay in the ring until the next tick.
                 ready = self.ring.readable(), if empty && self.log.has_room() => {
                     if let Ok(mut ready) = ready {
                         ready.clear_ready();
@@ -62,56 +62,56 @@ impl Events {
                 }
                 () = yield_now(), if !empty => {}
                 _ = tick.tick() => {
-                    if self.told_at.is_none_or(|at| at.elapsed() >= TELLING) {
-                        self.tell_losses();
+                    if self.logged_at.is_none_or(|at| at.elapsed() >= LOSS_PERIOD) {
+                        self.log_losses();
                     }
                 }
                 () = &mut shutdown => break,
             }
-            empty = self.drain(AT_ONCE);
+            empty = self.drain(MAX_BATCH);
         }
         self.drain(usize::MAX);
-        self.tell_losses();
+        self.log_losses();
     }
 
-    /// Takes events from the ring, so many at most. True where none is left, or no room for them.
-    fn drain(&mut self, most: usize) -> bool {
-        for _ in 0..most {
+    /// Reads at most `max` events. Returns true if the ring is empty or the queue is full.
+    fn drain(&mut self, max: usize) -> bool {
+        for _ in 0..max {
             if !self.log.has_room() {
                 return true;
             }
             let Some(record) = self.ring.get_mut().next() else { return true };
             match bytemuck::try_pod_read_unaligned::<Event>(&record) {
-                Ok(event) => self.log.take(event),
+                Ok(event) => self.log.push_event(event),
                 Err(error) => {
-                    super::say(&format!("an event of {} bytes was passed over: {error}", record.len()))
+                    super::notice(&format!("an event of {} bytes was skipped: {error}", record.len()))
                 }
             }
         }
         false
     }
 
-    /// Tells of losses since the last time.
-    fn tell_losses(&mut self) {
-        let now = self.loaded.now();
+    /// Logs losses since the last entry.
+    fn log_losses(&mut self) {
+        let now = self.loaded.in_force();
         let count = |which| now.breaker.reason(which);
         let (Ok(ring), Ok(left_out)) = (count(reason::EVENT_LOST), count(reason::EVENT_LEFT_OUT)) else {
             return;
         };
-        let (told, refused) = (self.told, self.log.refused());
-        let lost = ring.saturating_sub(told.0.ring) + refused.saturating_sub(told.1);
-        let spared = left_out.saturating_sub(told.0.left_out);
-        if lost == 0 && spared == 0 {
+        let (logged, refused) = (self.logged, self.log.refused());
+        let lost = ring.saturating_sub(logged.0.ring) + refused.saturating_sub(logged.1);
+        let newly_left_out = left_out.saturating_sub(logged.0.left_out);
+        if lost == 0 && newly_left_out == 0 {
             return;
         }
-        (self.told, self.told_at) = ((Losses { ring, left_out }, refused), Some(Instant::now()));
+        (self.logged, self.logged_at) = ((Losses { ring, left_out }, refused), Some(Instant::now()));
         let counts = json!({
-            "lost": lost, "left_out": spared,
+            "lost": lost, "left_out": newly_left_out,
             "ring_since_load": ring, "left_out_since_load": left_out, "loaded_at": now.breaker.meta().loaded_at,
         });
-        super::say(&format!(
-            "events are missing: {lost} came faster than they could be written, {spared} were left out as too many of a kind"
+        super::notice(&format!(
+            "events are missing: {lost} found no room, {newly_left_out} were left out as too many of one kind"
         ));
-        self.log.note(self.loaded.entry("events_lost", counts));
+        self.log.record(self.loaded.entry("events_lost", counts));
     }
 }

@@ -1,4 +1,4 @@
-//! The agent's sign of life, by the kernel program's own clock: `status` shows its age, and a dead man's switch goes by it.
+//! The agent's heartbeat: a time on the kernel program's clock. `status` shows its age, and `[host].deadman` uses it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::loaded::Loaded;
 use crate::kernel::clock;
 
-/// How often it beats.
+/// Period of the heartbeat.
 const EVERY: Duration = Duration::from_millis(100);
 
-/// Beats once.
+/// Writes one heartbeat.
 pub fn beat(loaded: &Loaded) -> Result<()> {
-    let now = loaded.now();
-    let beats = now.breaker.maps().heartbeat()?;
+    let in_force = loaded.in_force();
+    let beats = in_force.breaker.maps().heartbeat()?;
     beats.set(0, clock::now_ns())?;
     beats.set(1, 1)
 }
 
-/// Beats until the shutdown.
+/// Writes heartbeats until the shutdown.
 pub async fn run(loaded: Arc<Loaded>, shutdown: impl Future<Output = ()>) {
     tokio::pin!(shutdown);
     let mut tick = interval(EVERY);
@@ -33,7 +33,7 @@ pub async fn run(loaded: Arc<Loaded>, shutdown: impl Future<Output = ()>) {
             () = &mut shutdown => return,
         }
         if let Err(error) = beat(&loaded) {
-            super::say(&format!("the heartbeat was not written: {error:#}"));
+            super::notice(&format!("the heartbeat was not written: {error:#}"));
         }
     }
 }

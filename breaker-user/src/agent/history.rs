@@ -1,6 +1,6 @@
-//! What the audit log tells of the past, so that figures survive a restart of the agent: trips, and losses already told of.
+//! State that the audit log preserves across restarts of the agent: trip counts, tripped causes, and logged losses.
 //!
-//! Read on from where the last reading ended; a log that was rotated is read from its start, and what it had told stays counted.
+//! Each reading continues where the last one ended. After a rotation it starts with the new file, and keeps its counts.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -8,104 +8,106 @@ use std::path::PathBuf;
 use anyhow::Result;
 use breaker_common::abi::cause;
 
-use crate::audit::{Line, Reader};
+use crate::audit::{Entry, Line, Reader};
 use crate::config::Scopes;
 
-/// Trips of a scope, by cause in the order of [`cause::NAMES`].
+/// Trips of a scope by cause, in the order of [`cause::NAMES`].
 pub type Trips = [u64; cause::NAMES.len()];
 
-/// See the module.
+/// The state of a load, as far as its audit log contains it.
 pub struct History {
     reader: Reader,
-    told: Told,
+    state: State,
 }
 
-/// Events of this load that the log tells the loss of: no room was in the ring for them, or they were left out.
+/// Events of this load that the log reports as missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
-    /// By the kernel's count.
+    /// The kernel's count of events without room in the ring.
     pub ring: u64,
-    /// Likewise.
+    /// The kernel's count of events that it left out, because there were too many of their kind.
     pub left_out: u64,
 }
 
-/// What was read so far.
-struct Told {
+/// The state after the lines read so far.
+struct State {
     loaded_at: u64,
     trips: HashMap<String, Trips>,
-    /// Causes that scopes are tripped for, and those that a reset of theirs has cleared, with the process that made it.
+    /// Cause bits of tripped scopes.
     causes: HashMap<String, u64>,
+    /// Cause bits that the last reset of a scope cleared, and the process that made it.
     cleared: HashMap<String, (u32, u64)>,
     losses: Losses,
 }
 
 impl History {
-    /// The history of a load that is told in this log. Reads nothing yet.
+    /// Makes the history of a load with this log. Reads nothing yet.
     pub fn new(path: PathBuf, names: &Scopes, loaded_at: u64) -> Self {
-        let told = Told {
+        let state = State {
             loaded_at,
             trips: HashMap::new(),
             causes: HashMap::new(),
             cleared: HashMap::new(),
             losses: Losses::default(),
         };
-        let mut made = Self { reader: Reader::new(path), told };
-        made.know(names);
-        made
+        let mut history = Self { reader: Reader::new(path), state };
+        history.add_scopes(names);
+        history
     }
 
-    /// Counts the trips of these scopes too, from here on.
-    pub fn know(&mut self, names: &Scopes) {
+    /// Counts the trips of these scopes too, from now on.
+    pub fn add_scopes(&mut self, names: &Scopes) {
         for scope in names.iter() {
-            self.told.trips.entry(names.name(scope).to_string()).or_default();
+            self.state.trips.entry(names.name(scope).to_string()).or_default();
         }
     }
 
-    /// Trips of a scope that the log tells of.
+    /// Logged trips of a scope.
     pub fn trips(&self, scope: &str) -> Trips {
-        self.told.trips.get(scope).copied().unwrap_or_default()
+        self.state.trips.get(scope).copied().unwrap_or_default()
     }
 
-    /// Causes that a scope is tripped for, as far as the log tells.
+    /// Cause bits of a scope according to the log.
     pub fn causes(&self, scope: &str) -> u64 {
-        self.told.causes.get(scope).copied().unwrap_or_default()
+        self.state.causes.get(scope).copied().unwrap_or_default()
     }
 
-    /// The kernel's counts when the log last told of losses.
+    /// The kernel's counts at the last logged loss.
     pub fn losses(&self) -> Losses {
-        self.told.losses
+        self.state.losses
     }
 
-    /// Reads what has been added.
-    pub fn read_on(&mut self) -> Result<()> {
-        let Self { reader, told } = self;
-        reader.read_on(|text| {
-            told.take(text);
+    /// Reads the lines that were added since the last call.
+    pub fn read_new(&mut self) -> Result<()> {
+        let Self { reader, state } = self;
+        reader.read_new(|text| {
+            state.apply_line(text);
             Ok(())
         })
     }
 }
 
-impl Told {
-    fn take(&mut self, text: &[u8]) {
-        // Most lines are of no such kind, and a log may be long.
+impl State {
+    fn apply_line(&mut self, text: &[u8]) {
+        // Parsing only lines that may have one of these kinds keeps the start fast with a long log.
         const KINDS: [&str; 5] = ["\"tripped\"", "\"reset", "\"loaded\"", "\"unloaded\"", "\"events_lost\""];
         let Ok(text) = std::str::from_utf8(text) else { return };
         if !KINDS.iter().any(|kind| text.contains(kind)) {
             return;
         }
-        let Ok(line) = serde_json::from_str::<Line>(text) else { return };
-        match line.kind.as_str() {
-            "tripped" => self.trip(&line),
-            "reset" => self.reset(&line),
-            "reset_refused" => self.undo_reset(&line),
+        let Ok(Line { entry, .. }) = serde_json::from_str(text) else { return };
+        match entry.kind.as_str() {
+            "tripped" => self.trip(&entry),
+            "reset" => self.reset(&entry),
+            "reset_refused" => self.undo_reset(&entry),
             "loaded" | "unloaded" => {
                 self.causes.clear();
                 self.cleared.clear();
             }
-            "events_lost" if line.counts.get("loaded_at") == Some(&self.loaded_at.into()) => {
-                let figure =
-                    |name: &str| line.counts.get(name).and_then(|figure| figure.as_u64()).unwrap_or_default();
+            "events_lost" if entry.counts.get("loaded_at") == Some(&self.loaded_at.into()) => {
+                let figure = |name: &str| {
+                    entry.counts.get(name).and_then(|figure| figure.as_u64()).unwrap_or_default()
+                };
                 self.losses =
                     Losses { ring: figure("ring_since_load"), left_out: figure("left_out_since_load") };
             }
@@ -113,26 +115,26 @@ impl Told {
         }
     }
 
-    /// A reset is told of before it is made,
-    fn reset(&mut self, line: &Line) {
-        let Some(scope) = &line.scope else { return };
+    /// A reset is logged before it is performed.
+    fn reset(&mut self, entry: &Entry) {
+        let Some(scope) = &entry.scope else { return };
         let causes = self.causes.remove(scope).unwrap_or_default();
-        self.cleared.insert(scope.clone(), (line.actor.pid, causes));
+        self.cleared.insert(scope.clone(), (entry.actor.pid, causes));
     }
 
-    /// and once more where it then was not.
-    fn undo_reset(&mut self, line: &Line) {
-        let Some(scope) = &line.scope else { return };
+    /// A refusal by the same process means that the logged reset was not performed.
+    fn undo_reset(&mut self, entry: &Entry) {
+        let Some(scope) = &entry.scope else { return };
         if let Some((pid, causes)) = self.cleared.remove(scope)
-            && pid == line.actor.pid
+            && pid == entry.actor.pid
         {
             *self.causes.entry(scope.clone()).or_default() |= causes;
         }
     }
 
-    fn trip(&mut self, line: &Line) {
-        let Some(scope) = &line.scope else { return };
-        for name in line.cause.iter().flat_map(|causes| causes.split(',')) {
+    fn trip(&mut self, entry: &Entry) {
+        let Some(scope) = &entry.scope else { return };
+        for name in entry.cause.iter().flat_map(|causes| causes.split(',')) {
             let Some(position) = cause::NAMES.iter().position(|(_, known)| *known == name) else { continue };
             *self.causes.entry(scope.clone()).or_default() |= cause::NAMES[position].0;
             if let Some(count) = self.trips.get_mut(scope).and_then(|trips| trips.get_mut(position)) {

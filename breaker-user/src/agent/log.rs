@@ -1,7 +1,7 @@
-//! The way into the audit log: what waits for it, in memory and bounded, and the one task that writes.
+//! The agent's queue in front of the audit log: bounded, in memory, with one task that writes.
 //!
-//! A burst becomes one write with one fsync. A log that cannot be written stops nothing: entries wait, the agent says so, and tries on.
-//! When too many wait, events stay in the kernel's ring, and what then finds no room there the kernel program counts.
+//! A burst becomes one write with one fsync. If the log cannot be written, the entries wait, the agent reports it and
+//! retries. If the queue is full, events stay in the kernel's ring; the kernel program counts those that find no room.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -17,52 +17,52 @@ use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
-use super::entry::{self, Glossary};
+use super::entry::{self, EventContext};
 use super::loaded::{InForce, Loaded};
 use crate::audit::{self, Entry};
 use crate::config::{ScopeIndex, Scopes};
 use crate::journal;
 
-/// Events that may wait: 3 MB.
+/// Longest queue of events: 3 MB.
 const MAX_EVENTS: usize = 32 * 1024;
-/// Entries that may wait in all: room for the agent's own where events have taken theirs.
-const MOST: usize = MAX_EVENTS + 1024;
+/// Longest queue in all: room for the agent's own entries when events have filled theirs.
+const MAX_QUEUED: usize = MAX_EVENTS + 1024;
 /// Entries in one write.
-const AT_ONCE: usize = 4096;
-/// Time between two writes, in which a burst gathers.
+const MAX_BATCH: usize = 4096;
+/// Time between two writes, in which a burst collects.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Time before a write is tried again.
+/// Time before a failed write is retried.
 const RETRY: Duration = Duration::from_secs(1);
-/// Time that the last write may take when the agent ends.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// Longest time for the last write when the agent ends.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// The queue of the audit log.
 pub struct Log {
     path: PathBuf,
     loaded: Arc<Loaded>,
-    waiting: Mutex<VecDeque<Waiting>>,
-    /// Held while what waits is written: it is taken away after that only.
-    turn: Mutex<()>,
+    queue: Mutex<VecDeque<Queued>>,
+    /// Held during a write, so that entries are written in order. They leave the queue after the write.
+    write_lock: Mutex<()>,
     wake: Notify,
     failing: AtomicBool,
     failures: AtomicU64,
     refused: AtomicU64,
 }
 
-/// What waits: events as they came, which is a tenth of what their entries take.
-enum Waiting {
+/// A queued item. An event takes a tenth of the memory of its entry.
+enum Queued {
     Event(Event),
     Own(Box<Entry>),
 }
 
 impl Log {
-    /// The log of a load.
+    /// Makes the queue for the log of a load.
     pub fn new(loaded: Arc<Loaded>) -> Self {
         Self {
-            path: journal::path(&loaded.now().breaker),
+            path: journal::path(&loaded.in_force().breaker),
             loaded,
-            waiting: Mutex::default(),
-            turn: Mutex::default(),
+            queue: Mutex::default(),
+            write_lock: Mutex::default(),
             wake: Notify::new(),
             failing: AtomicBool::new(false),
             failures: AtomicU64::new(0),
@@ -70,59 +70,59 @@ impl Log {
         }
     }
 
-    /// Takes what the agent itself did or found.
-    pub fn note(&self, entry: Entry) {
-        let mut waiting = self.waiting();
-        if waiting.len() < MOST {
-            waiting.push_back(Waiting::Own(Box::new(entry)));
+    /// Queues an entry about the agent itself.
+    pub fn record(&self, entry: Entry) {
+        let mut queue = self.queue();
+        if queue.len() < MAX_QUEUED {
+            queue.push_back(Queued::Own(Box::new(entry)));
         } else {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
         self.wake.notify_one();
     }
 
-    /// Writes what the agent is about to do before it does it; where that cannot be, it waits with the rest. Waits for the disk.
-    pub fn note_now(&self, entry: Entry) {
-        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Writes an entry before its action; on failure, queues the entry. Waits for the disk.
+    pub fn record_now(&self, entry: Entry) {
+        let turn = self.write_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let written = audit::append(&self.path, std::slice::from_ref(&entry));
         drop(turn);
         if written.is_err() {
-            self.note(entry);
+            self.record(entry);
         }
     }
 
-    /// Takes an event of the kernel's.
-    pub fn take(&self, event: Event) {
-        self.waiting().push_back(Waiting::Event(event));
+    /// Queues an event of the kernel program.
+    pub fn push_event(&self, event: Event) {
+        self.queue().push_back(Queued::Event(event));
         self.wake.notify_one();
     }
 
-    /// False where events should stay in the ring for now.
+    /// Returns false if events should stay in the ring for now.
     pub fn has_room(&self) -> bool {
-        self.waiting().len() < MAX_EVENTS
+        self.queue().len() < MAX_EVENTS
     }
 
-    /// How many wait.
+    /// Number of queued items.
     pub fn pending(&self) -> usize {
-        self.waiting().len()
+        self.queue().len()
     }
 
-    /// True where the last write has failed.
+    /// Returns true if the last write failed.
     pub fn is_failing(&self) -> bool {
         self.failing.load(Ordering::Relaxed)
     }
 
-    /// How many writes have failed.
+    /// Number of failed writes.
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// How many of the agent's own entries found no room.
+    /// Number of the agent's own entries that found no room.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Writes as entries come, until the shutdown.
+    /// Writes queued items until the shutdown.
     pub async fn run(self: Arc<Self>, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
         loop {
@@ -138,11 +138,11 @@ impl Log {
             let written = Arc::clone(&self).write().await;
             let failing = written.is_err();
             match (self.failing.swap(failing, Ordering::Relaxed), written) {
-                (false, Err(error)) => super::say(&format!(
-                    "the audit log is not written: {error:#}: {} entries wait in memory, enforcement goes on: make room",
+                (false, Err(error)) => super::notice(&format!(
+                    "the audit log is not written: {error:#}: {} entries wait in memory, enforcement goes on: free space",
                     self.pending()
                 )),
-                (true, Ok(())) => super::say("the audit log is written again"),
+                (true, Ok(())) => super::notice("the audit log is written again"),
                 _ => {}
             }
             select! {
@@ -152,7 +152,7 @@ impl Log {
         }
     }
 
-    /// Writes all that waits, once the agent has nothing more to tell. What cannot be written goes to standard error.
+    /// Writes the whole queue at the end of the agent. Prints entries that cannot be written on standard error.
     pub async fn finish(self: Arc<Self>) {
         let all = async {
             while self.pending() != 0 {
@@ -160,21 +160,23 @@ impl Log {
             }
             anyhow::Ok(())
         };
-        let Err(error) = timeout(FAREWELL, all).await.context("it takes too long").flatten() else { return };
-        super::say(&format!("the audit log is not written: {error:#}: {} entries follow", self.pending()));
-        for entry in self.first(MOST) {
-            super::say(&format!("{} {:?} {:?} {}", entry.time, entry.kind, entry.scope, entry.counts));
+        let Err(error) = timeout(FINISH_TIMEOUT, all).await.context("it takes too long").flatten() else {
+            return;
+        };
+        super::notice(&format!("the audit log is not written: {error:#}: {} entries follow", self.pending()));
+        for entry in self.first_entries(MAX_QUEUED) {
+            super::notice(&format!("{} {:?} {:?} {}", entry.time, entry.kind, entry.scope, entry.counts));
         }
     }
 
-    /// Writes some of what waits, first come, first served. On a thread of its own: a disk may take its time.
+    /// Writes the first items of the queue, on a blocking thread because a disk may be slow.
     async fn write(self: Arc<Self>) -> Result<()> {
-        let of = Arc::clone(&self);
+        let writer = Arc::clone(&self);
         let write = move || -> Result<()> {
-            let _turn = of.turn.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = of.pending().min(AT_ONCE);
-            audit::append(&of.path, &of.first(count))?;
-            of.waiting().drain(..count);
+            let _turn = writer.write_lock.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = writer.pending().min(MAX_BATCH);
+            audit::append(&writer.path, &writer.first_entries(count))?;
+            writer.queue().drain(..count);
             Ok(())
         };
         let written = spawn_blocking(write).await.context("writing")?;
@@ -184,34 +186,34 @@ impl Log {
         written
     }
 
-    /// Entries for the first that wait. Events that follow each other are told together.
-    fn first(&self, count: usize) -> Vec<Entry> {
-        let book = Book(self.loaded.now());
+    /// Entries for the first items of the queue. Consecutive events become entries together.
+    fn first_entries(&self, count: usize) -> Vec<Entry> {
+        let context = PolicyContext(self.loaded.in_force());
         let mut entries = Vec::new();
         let mut events = Vec::new();
-        for waiting in self.waiting().iter().take(count) {
-            match waiting {
-                Waiting::Event(event) => events.push(*event),
-                Waiting::Own(entry) => {
-                    entries.extend(entry::entries(&events, &book));
+        for queued in self.queue().iter().take(count) {
+            match queued {
+                Queued::Event(event) => events.push(*event),
+                Queued::Own(entry) => {
+                    entries.extend(entry::entries(&events, &context));
                     events.clear();
                     entries.push(Entry::clone(entry));
                 }
             }
         }
-        entries.extend(entry::entries(&events, &book));
+        entries.extend(entry::entries(&events, &context));
         entries
     }
 
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn queue(&self) -> MutexGuard<'_, VecDeque<Queued>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What events are about, by the policy in force.
-struct Book(Arc<InForce>);
+/// The policy in force as the context of events.
+struct PolicyContext(Arc<InForce>);
 
-impl Glossary for Book {
+impl EventContext for PolicyContext {
     fn names(&self) -> &Scopes {
         &self.0.names
     }

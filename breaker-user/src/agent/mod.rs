@@ -1,22 +1,23 @@
-//! The agent: what a living process adds to a loaded breaker. It tells of what happens: metrics, audit log, watch over the attachment.
+//! The agent: metrics, the audit log, and a watch over the attachments of a loaded breaker.
 //!
-//! Enforcement needs none of it, and nothing here detaches or unpins anything: not at its end, not at an error, not at a crash.
-//! Each part is a task of its own that ends with a shutdown; what fails in one stays there.
+//! Enforcement does not need the agent. Nothing here detaches or unpins anything, neither at the end nor after an error
+//! or a crash. Each part is a task that ends at the shutdown, and a failure stays in its task.
 
-mod day;
+mod disconnect;
 mod entry;
 mod events;
-mod fenced;
-mod forget;
+mod evict;
 mod heartbeat;
 mod history;
-mod judgement;
 mod loaded;
 mod log;
 pub mod metrics;
+mod monitor;
+mod periodic;
 mod reload;
-mod table;
-mod trips;
+mod table_usage;
+mod trading_day;
+mod unlogged_trips;
 mod watch;
 
 #[cfg(test)]
@@ -46,87 +47,87 @@ use crate::kernel::netns;
 use crate::kernel::tables::trim_padding;
 use events::Events;
 use history::{History, Losses};
-use judgement::Judgement;
 use loaded::Loaded;
 use log::Log;
 use metrics::{Server, Source};
+use monitor::Monitor;
 use watch::{LastCheck, Watch};
 
-/// Time that the parts have to come to their end.
-const ENDING: Duration = Duration::from_secs(5);
+/// Longest time for the parts to end.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An agent that has something to serve.
+/// An agent with a load to serve.
 pub struct Agent {
     loaded: Arc<Loaded>,
     log: Arc<Log>,
     source: Arc<Source>,
-    last_look: Arc<LastCheck>,
+    last_check: Arc<LastCheck>,
     address: SocketAddr,
     config: PathBuf,
     differs: Option<String>,
 }
 
-/// What an agent has come to serve, for whoever started it.
+/// What an agent serves, for its caller.
 pub struct Started {
-    /// It was loaded before; otherwise the agent loaded it.
+    /// True if the load existed before; otherwise the agent loaded it.
     pub adopted: bool,
-    /// The policy's name.
+    /// Name of the policy.
     pub policy: String,
-    /// Its interfaces.
+    /// Interfaces of the policy.
     pub interfaces: Vec<String>,
-    /// Where the metrics are, or why they are not there yet.
+    /// Address of the metrics, or why they are not available yet.
     pub metrics: Result<SocketAddr>,
-    /// Why its file is not what is in force, where it is not.
+    /// Why the agent's file is not in force; `None` if it is.
     pub differs: Option<String>,
 }
 
 impl Agent {
-    /// Adopts what is loaded, or loads the policy of this file where nothing is.
-    /// A file that is broken, or says something else than what is loaded, changes nothing of that.
+    /// Adopts what is loaded, or loads the policy of this file if nothing is.
+    /// An adopted load stays unchanged even if the file is invalid or different.
     pub fn start(root: &PinRoot, policy: Result<Policy>, config: &Path) -> Result<Self> {
-        let (loaded, untold) = Loaded::adopt_or_load(root, policy.as_ref())?;
+        let (loaded, unlogged) = Loaded::adopt_or_load(root, policy.as_ref())?;
         let differs = differs(&loaded, &policy, config);
         let loaded = Arc::new(loaded);
-        let now = loaded.now();
+        let now = loaded.in_force();
         let meta = now.breaker.meta();
         if now.breaker.is_in_other_netns()? {
             let text = format!(
-                "starting the agent: it serves what was loaded in the network namespace {}, and is in another one: start it there, with `nsenter \
-                 --net=/run/netns/NAME breaker agent`",
+                "starting the agent: it serves what was loaded in the network namespace {}, and is in another one: start \
+                 it there, with `nsenter --net=/run/netns/NAME breaker agent`",
                 netns::name(meta.netns)
             );
             return Err(CliError::new(Code::Interface, text).into());
         }
         let log = Arc::new(Log::new(Arc::clone(&loaded)));
         let mut history = History::new(journal::path(&now.breaker), now.breaker.names(), meta.loaded_at);
-        if let Err(error) = history.read_on() {
-            say(&format!("trips are counted from now on: {error:#}"));
+        if let Err(error) = history.read_new() {
+            notice(&format!("trips are counted from now on: {error:#}"));
         }
-        untold.into_iter().for_each(|entry| log.note(entry));
-        let last_look = Arc::new(LastCheck::default());
+        unlogged.into_iter().for_each(|entry| log.record(entry));
+        let last_check = Arc::new(LastCheck::default());
         let source = Arc::new(Source {
             loaded: Arc::clone(&loaded),
             log: Arc::clone(&log),
             history: Mutex::new(history),
-            turn: Arc::new(Semaphore::new(1)),
-            last_look: Arc::clone(&last_look),
-            judgement: Arc::new(Judgement::new(Arc::clone(&loaded), Arc::clone(&log))),
+            scrape_turn: Arc::new(Semaphore::new(1)),
+            last_check: Arc::clone(&last_check),
+            monitor: Arc::new(Monitor::new(Arc::clone(&loaded), Arc::clone(&log))),
         });
         if let Some(found) = &differs {
-            let loaded = loaded.now();
-            say(&format!(
+            let loaded = loaded.in_force();
+            notice(&format!(
                 "{found}: policy {} stays in force: `breaker reload` puts a file in force",
                 loaded.policy
             ));
             let counts = json!({ "file": config.display().to_string(), "found": found });
-            log.note(source.loaded.entry("policy_refused", counts));
+            log.record(source.loaded.entry("policy_refused", counts));
         }
         let address = policy.map_or(config::METRICS, |policy| policy.agent().metrics);
-        Ok(Self { loaded, log, source, last_look, address, config: config.to_owned(), differs })
+        Ok(Self { loaded, log, source, last_check, address, config: config.to_owned(), differs })
     }
 
-    /// Serves until the shutdown, which says why, or until what it serves is unloaded; reads its file again at each `hangup`. Calls
-    /// `ready` once all parts are there.
+    /// Serves until the shutdown, which gives its reason, or until the load is unloaded. Reloads its file at each
+    /// `hangup`. Calls `ready` once all parts have started.
     pub async fn run(
         self,
         shutdown: impl Future<Output = &'static str>,
@@ -134,15 +135,15 @@ impl Agent {
         ready: impl FnOnce(Started),
     ) -> Result<()> {
         let (stop, stopped) = signal::channel(());
-        let told = self.source.history.lock().map_or(Losses::default(), |history| history.losses());
-        let events = Events::open(Arc::clone(&self.loaded), Arc::clone(&self.log), told)?;
+        let losses = self.source.history.lock().map_or(Losses::default(), |history| history.losses());
+        let events = Events::open(Arc::clone(&self.loaded), Arc::clone(&self.log), losses)?;
         let mut watch =
-            Watch::new(Arc::clone(&self.loaded), Arc::clone(&self.log), Arc::clone(&self.last_look));
+            Watch::new(Arc::clone(&self.loaded), Arc::clone(&self.log), Arc::clone(&self.last_check));
         heartbeat::beat(&self.loaded)?;
-        watch.look();
+        watch.check();
         let (server, metrics) = Server::bind(self.address, Arc::clone(&self.source)).await;
         let started = self.started(metrics);
-        self.log.note(
+        self.log.record(
             self.loaded
                 .entry("agent_started", json!({ "adopted": started.adopted, "version": crate::VERSION })),
         );
@@ -150,13 +151,13 @@ impl Agent {
 
         let mut parts = JoinSet::new();
         parts.spawn(heartbeat::run(Arc::clone(&self.loaded), ended(&stopped)));
-        parts.spawn(day::run(Arc::clone(&self.loaded), ended(&stopped)));
-        parts.spawn(forget::run(Arc::clone(&self.loaded), ended(&stopped)));
+        parts.spawn(trading_day::run(Arc::clone(&self.loaded), ended(&stopped)));
+        parts.spawn(evict::run(Arc::clone(&self.loaded), ended(&stopped)));
         parts.spawn(events.run(ended(&stopped)));
-        parts.spawn(fenced::run(Arc::clone(&self.loaded), Arc::clone(&self.log), ended(&stopped)));
-        parts.spawn(table::run(Arc::clone(&self.loaded), Arc::clone(&self.log), ended(&stopped)));
-        parts.spawn(trips::run(Arc::clone(&self.source), ended(&stopped)));
-        parts.spawn(Arc::clone(&self.source.judgement).run(ended(&stopped)));
+        parts.spawn(disconnect::run(Arc::clone(&self.loaded), Arc::clone(&self.log), ended(&stopped)));
+        parts.spawn(table_usage::run(Arc::clone(&self.loaded), Arc::clone(&self.log), ended(&stopped)));
+        parts.spawn(unlogged_trips::run(Arc::clone(&self.source), ended(&stopped)));
+        parts.spawn(Arc::clone(&self.source.monitor).run(ended(&stopped)));
         parts.spawn(Arc::clone(&self.log).run(ended(&stopped)));
         parts.spawn(server.run(ended(&stopped)));
         let (loaded, log) = (Arc::clone(&self.loaded), Arc::clone(&self.log));
@@ -170,12 +171,12 @@ impl Agent {
         };
         notify(&[NotifyState::Stopping]);
         drop(stop);
-        // A part that does not come to its end, for a disk that hangs, say, is left behind.
-        let _ = timeout(ENDING, async { while parts.join_next().await.is_some() {} }).await;
-        self.log.note(self.loaded.entry("agent_stopped", json!({ "for": signal.unwrap_or("unloaded") })));
+        // A part that does not end, because of a slow disk for example, is left behind.
+        let _ = timeout(END_TIMEOUT, async { while parts.join_next().await.is_some() {} }).await;
+        self.log.record(self.loaded.entry("agent_stopped", json!({ "for": signal.unwrap_or("unloaded") })));
         self.log.finish().await;
         signal.map(drop).ok_or_else(|| {
-            let now = self.loaded.now();
+            let now = self.loaded.in_force();
             let what = now.breaker.root().path().display();
             CliError::new(Code::NotLoaded, format!("serving {what}: it was unloaded meanwhile: load again"))
                 .into()
@@ -185,10 +186,10 @@ impl Agent {
     fn started(&self, metrics: Result<SocketAddr>) -> Started {
         Started {
             adopted: self.loaded.adopted,
-            policy: self.loaded.now().policy.clone(),
+            policy: self.loaded.in_force().policy.clone(),
             interfaces: self
                 .loaded
-                .now()
+                .in_force()
                 .breaker
                 .interfaces()
                 .iter()
@@ -200,11 +201,11 @@ impl Agent {
     }
 }
 
-/// Why a file is not what is in force, where it is not.
+/// Why a file is not in force; `None` if it is.
 fn differs(loaded: &Loaded, policy: &Result<Policy>, config: &Path) -> Option<String> {
     match policy {
         Err(error) => Some(cli_error::text_of(error)),
-        Ok(policy) if *policy.sha256() == loaded.now().breaker.policy().sha256 => None,
+        Ok(policy) if *policy.sha256() == loaded.in_force().breaker.policy().sha256 => None,
         Ok(policy) => Some(format!(
             "{} was changed: it is policy {} with sha256 {}",
             config.display(),
@@ -214,18 +215,18 @@ fn differs(loaded: &Loaded, policy: &Result<Policy>, config: &Path) -> Option<St
     }
 }
 
-/// Ends when the sender is dropped.
+/// Completes when the sender is dropped.
 fn ended(stopped: &signal::Receiver<()>) -> impl Future<Output = ()> + use<> {
     let mut stopped = stopped.clone();
     async move { while stopped.changed().await.is_ok() {} }
 }
 
-/// Tells the service manager, where there is one. It minds its own failures.
+/// Notifies the service manager. The result is ignored: without a service manager nothing is lost.
 fn notify(state: &[NotifyState]) {
     let _ = sd_notify::notify(state);
 }
 
-/// Says something on standard error, and does not mind where that is gone.
-fn say(text: &str) {
+/// Prints a line on standard error. Ignores a closed output.
+fn notice(text: &str) {
     let _ = writeln!(std::io::stderr(), "breaker agent: {text}");
 }

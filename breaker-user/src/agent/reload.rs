@@ -1,4 +1,4 @@
-//! SIGHUP: the agent reads its file again and puts it in force, as `breaker reload` does. What it says stands in the log.
+//! SIGHUP: the agent reloads its file, as `breaker reload` does, and logs the result.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use crate::config::{self, Policy};
 use crate::kernel::Breaker;
 use crate::kernel::reload::{Reloaded, reload};
 
-/// See the module.
+/// The reload task.
 pub struct Reload {
     loaded: Arc<Loaded>,
     log: Arc<Log>,
@@ -28,65 +28,65 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// What is loaded, where to tell, which file; and where the metrics are, which stay there.
+    /// Makes the task for a load and a file. The metrics keep their address.
     pub fn new(loaded: Arc<Loaded>, log: Arc<Log>, config: PathBuf, metrics: SocketAddr) -> Self {
         Self { loaded, log, config, metrics }
     }
 
-    /// Reloads at each hang-up until the shutdown.
+    /// Reloads at each SIGHUP until the shutdown.
     pub async fn run(self, mut hangup: Signal, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
-        let of = Arc::new(self);
+        let task = Arc::new(self);
         loop {
             select! {
                 _ = hangup.recv() => {}
                 () = &mut shutdown => return,
             }
-            // A large policy takes its time: not on the thread of the heartbeat.
-            let this = Arc::clone(&of);
+            // On a blocking thread: a large policy takes its time.
+            let this = Arc::clone(&task);
             if let Err(error) = spawn_blocking(move || this.reload()).await {
-                super::say(&format!("the policy was not reloaded: {error}"));
+                super::notice(&format!("the policy was not reloaded: {error}"));
             }
         }
     }
 
-    /// Reloads once, and tells what came of it.
+    /// Reloads once, and reports the result.
     fn reload(&self) {
         let file = self.config.display();
-        let root = self.loaded.now().breaker.root().clone();
+        let root = self.loaded.in_force().breaker.root().clone();
         let policy = read(&self.config);
         let done = policy.and_then(|policy| {
-            let noted = |_: &Breaker, done: &Reloaded| {
+            let log_change = |_: &Breaker, done: &Reloaded| {
                 let entry = Entry {
                     policy: policy.name().to_string(),
                     ..self.loaded.entry("policy_changed", done.counts(&policy))
                 };
-                self.log.note_now(entry);
+                self.log.record_now(entry);
                 Ok(())
             };
-            reload(&policy, &root, noted).map(|done| (policy, done))
+            reload(&policy, &root, log_change).map(|done| (policy, done))
         });
         match done {
             Ok((policy, done)) if !done.changed => {
-                super::say(&format!("{file} is in force already, policy {}", policy.name()));
+                super::notice(&format!("{file} is already in force, policy {}", policy.name()));
             }
             Ok((policy, done)) => {
-                if let Err(error) = self.loaded.follow() {
-                    super::say(&format!("figures and events go by the policy before: {error:#}"));
+                if let Err(error) = self.loaded.follow_policy() {
+                    super::notice(&format!("figures and events are of the previous policy: {error:#}"));
                 }
-                super::say(&told(&policy, &done));
+                super::notice(&summary(&policy, &done));
                 let wanted = policy.agent().metrics;
                 if wanted != self.metrics {
-                    super::say(&format!(
-                        "metrics stay at {} until the agent is started again, then {wanted}",
+                    super::notice(&format!(
+                        "metrics stay at {} until the agent is restarted, then move to {wanted}",
                         self.metrics
                     ));
                 }
             }
             Err(error) => {
                 let found = cli_error::text_of(&error);
-                super::say(&format!("{file} is not put in force, the policy before stays: {found}"));
-                self.log.note(
+                super::notice(&format!("{file} is not put in force, the previous policy stays: {found}"));
+                self.log.record(
                     self.loaded.entry("policy_refused", json!({ "file": file.to_string(), "found": found })),
                 );
             }
@@ -94,7 +94,7 @@ impl Reload {
     }
 }
 
-/// The policy in a file.
+/// Reads the policy in a file, and prints its warnings.
 fn read(path: &std::path::Path) -> Result<Policy> {
     let loaded = config::load(path).map_err(|errors| {
         CliError::new(
@@ -103,13 +103,13 @@ fn read(path: &std::path::Path) -> Result<Policy> {
         )
     })?;
     if !loaded.policy.warnings().is_empty() {
-        super::say(&loaded.policy.warnings().render(false));
+        super::notice(&loaded.policy.warnings().render(false));
     }
     Ok(loaded.policy)
 }
 
-/// What has changed, in a line.
-fn told(policy: &Policy, done: &Reloaded) -> String {
+/// The changes in one line.
+fn summary(policy: &Policy, done: &Reloaded) -> String {
     let mut text = format!("policy {} is in force, sha256 {}", policy.name(), policy.sha256_hex());
     for (what, list) in [("loosened", &done.loosened), ("added", &done.added), ("removed", &done.removed)] {
         if !list.is_empty() {

@@ -1,4 +1,4 @@
-//! The pure parts: events as entries, what the audit log tells of the past, how an attachment stands.
+//! Tests of the parts without a kernel: entries for events, and the history in the audit log.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use breaker_common::abi::{ConnectionKey, Event, Limit, cause, kind, mapped};
 use bytemuck::Zeroable;
 use serde_json::json;
 
-use super::entry::{Glossary, KINDS, entries};
+use super::entry::{EventContext, KINDS, entries};
 use super::history::{History, Losses};
 use crate::audit::{self, Actor, Entry};
 use crate::config::Scopes;
@@ -18,9 +18,9 @@ fn names() -> Scopes {
     Scopes::new(vec![name("desk")], vec![name("xnys-1")])
 }
 
-struct Book(Scopes);
+struct TestContext(Scopes);
 
-impl Glossary for Book {
+impl EventContext for TestContext {
     fn names(&self) -> &Scopes {
         &self.0
     }
@@ -49,13 +49,13 @@ fn event(kind: u32) -> Event {
     Event { at_ns: clock::now_ns(), kind, scope: 3, session: 1, connection, ..Event::zeroed() }
 }
 
-fn made(events: &[Event]) -> Vec<Entry> {
-    entries(events, &Book(names()))
+fn entries_for(events: &[Event]) -> Vec<Entry> {
+    entries(events, &TestContext(names()))
 }
 
 #[test]
-fn a_trip_is_told_with_its_limit_and_its_connection() {
-    let [entry] = &made(&[Event { cause: cause::RATE, used: 501, ..event(kind::TRIPPED) }])[..] else {
+fn a_trip_is_logged_with_its_limit_and_its_connection() {
+    let [entry] = &entries_for(&[Event { cause: cause::RATE, used: 501, ..event(kind::TRIPPED) }])[..] else {
         panic!("one")
     };
     assert_eq!(entry.kind, "tripped");
@@ -70,12 +70,12 @@ fn a_trip_is_told_with_its_limit_and_its_connection() {
 }
 
 #[test]
-fn what_an_event_has_no_figure_for_is_left_out() {
-    let [desync] = &made(&[Event { cause: cause::DESYNC, ..event(kind::TRIPPED) }])[..] else {
+fn figures_that_an_event_does_not_have_are_left_out() {
+    let [desync] = &entries_for(&[Event { cause: cause::DESYNC, ..event(kind::TRIPPED) }])[..] else {
         panic!("one")
     };
     assert_eq!(desync.counts, json!({ "session": "xnys-1", "connection": "10.9.0.1:4242 > 10.9.0.2:9001" }));
-    let [warned] = &made(&[Event { scope: 0, used: 250, level: 1, ..event(kind::WARNED) }])[..] else {
+    let [warned] = &entries_for(&[Event { scope: 0, used: 250, level: 1, ..event(kind::WARNED) }])[..] else {
         panic!("one")
     };
     assert_eq!((warned.scope.as_deref(), warned.cause.as_deref()), (Some("host"), None));
@@ -84,17 +84,17 @@ fn what_an_event_has_no_figure_for_is_left_out() {
         warned.counts,
         json!({ "session": "xnys-1", "connection": connection, "used": 250, "level": 1 })
     );
-    let [strange] = &made(&[Event { scope: 77, session: 77, ..event(99) }])[..] else { panic!("one") };
-    assert_eq!((strange.kind.as_str(), strange.scope.as_deref()), ("unknown", None));
-    assert_eq!(strange.counts, json!({ "connection": connection }));
+    let [unknown] = &entries_for(&[Event { scope: 77, session: 77, ..event(99) }])[..] else { panic!("one") };
+    assert_eq!((unknown.kind.as_str(), unknown.scope.as_deref()), ("unknown", None));
+    assert_eq!(unknown.counts, json!({ "connection": connection }));
 }
 
 #[test]
-fn ipv6_ends_are_told_apart_from_their_ports() {
+fn ipv6_addresses_are_separated_from_their_ports() {
     let mut event = event(kind::FENCED);
     event.connection.local = bytemuck::cast("fd09::1".parse::<std::net::Ipv6Addr>().unwrap().octets());
     event.connection.remote = bytemuck::cast("fd09::2".parse::<std::net::Ipv6Addr>().unwrap().octets());
-    assert_eq!(made(&[event])[0].counts["connection"], "[fd09::1]:4242 > [fd09::2]:9001");
+    assert_eq!(entries_for(&[event])[0].counts["connection"], "[fd09::1]:4242 > [fd09::2]:9001");
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn every_kind_has_the_name_that_scripts_know() {
         "table_full",
         "undeclared",
         "replayed",
-        // The agent was silent: told of like any other warning, with its cause.
+        // A silent agent is logged as a warning with its cause.
         "warned",
         "isolated",
         "comp_id_mismatch",
@@ -117,20 +117,27 @@ fn every_kind_has_the_name_that_scripts_know() {
     ]
     .map(str::to_owned);
     let events: Vec<_> = KINDS.iter().map(|(kind, _)| event(*kind)).collect();
-    assert_eq!(made(&events).into_iter().map(|entry| entry.kind).collect::<Vec<_>>(), expected);
+    assert_eq!(entries_for(&events).into_iter().map(|entry| entry.kind).collect::<Vec<_>>(), expected);
 }
 
 #[test]
 fn a_full_table_is_one_entry_a_session_in_its_place() {
     let full = |session| Event { session, scope: 0, ..event(kind::TABLE_FULL) };
-    let made =
-        made(&[event(kind::FENCED), full(1), full(0), full(1), event(kind::DESYNCED), full(1), full(0)]);
-    let told: Vec<_> = made
+    let entries = entries_for(&[
+        event(kind::FENCED),
+        full(1),
+        full(0),
+        full(1),
+        event(kind::DESYNCED),
+        full(1),
+        full(0),
+    ]);
+    let found: Vec<_> = entries
         .iter()
         .map(|entry| (entry.kind.as_str(), &entry.counts["session"], entry.counts["events"].as_u64()))
         .collect();
     assert_eq!(
-        told,
+        found,
         [
             ("connection_fenced", &json!("xnys-1"), None),
             ("table_full", &json!("xnys-1"), Some(3)),
@@ -140,7 +147,7 @@ fn a_full_table_is_one_entry_a_session_in_its_place() {
     );
 }
 
-/// A log in a directory of its own.
+/// A directory for a log, removed at the end.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -161,14 +168,14 @@ impl Drop for Scratch {
     }
 }
 
-fn told(kind: &str, scope: Option<&str>, cause: Option<&str>, counts: serde_json::Value) -> Entry {
+fn log_entry(kind: &str, scope: Option<&str>, cause: Option<&str>, counts: serde_json::Value) -> Entry {
     Entry {
         time: jiff::Timestamp::now(),
         kind: kind.to_owned(),
         scope: scope.map(str::to_owned),
         cause: cause.map(str::to_owned),
         actor: Actor::kernel(),
-        // A reason is a person's words, and no kind.
+        // Text in a reason that looks like a kind must not count.
         reason: Some("\"kind\":\"tripped\" they said".to_owned()),
         counts,
         policy: "a policy".to_owned(),
@@ -176,34 +183,34 @@ fn told(kind: &str, scope: Option<&str>, cause: Option<&str>, counts: serde_json
 }
 
 #[test]
-fn trips_are_counted_from_the_log_on_across_restarts_and_rotation() {
+fn trips_are_counted_across_restarts_and_rotation() {
     let scratch = Scratch::new("history");
     let log = scratch.log();
     let mut history = History::new(log.clone(), &names(), 7);
-    history.read_on().expect("no log is no error");
-    let trip = |cause| told("tripped", Some("session/xnys-1"), Some(cause), json!({}));
-    audit::append(&log, &[trip("rate"), told("reset", Some("session/xnys-1"), Some("rate"), json!({}))])
+    history.read_new().expect("no log is no error");
+    let trip = |cause| log_entry("tripped", Some("session/xnys-1"), Some(cause), json!({}));
+    audit::append(&log, &[trip("rate"), log_entry("reset", Some("session/xnys-1"), Some("rate"), json!({}))])
         .unwrap();
-    history.read_on().unwrap();
+    history.read_new().unwrap();
     assert_eq!(history.trips("session/xnys-1"), [0, 1, 0, 0, 0, 0, 0]);
     audit::append(
         &log,
-        &[trip("manual"), trip("rate"), told("tripped", Some("session/gone"), Some("rate"), json!({}))],
+        &[trip("manual"), trip("rate"), log_entry("tripped", Some("session/gone"), Some("rate"), json!({}))],
     )
     .unwrap();
-    history.read_on().unwrap();
-    history.read_on().unwrap();
+    history.read_new().unwrap();
+    history.read_new().unwrap();
     assert_eq!(history.trips("session/xnys-1"), [1, 2, 0, 0, 0, 0, 0]);
     assert_eq!(history.trips("host"), [0; 7]);
     assert_eq!(history.trips("session/gone"), [0; 7], "no label that the policy does not know");
 
     let mut restarted = History::new(log.clone(), &names(), 7);
-    restarted.read_on().unwrap();
+    restarted.read_new().unwrap();
     assert_eq!(restarted.trips("session/xnys-1"), history.trips("session/xnys-1"));
 
     fs::rename(&log, log.with_extension("1")).unwrap();
     audit::append(&log, &[trip("rate")]).unwrap();
-    history.read_on().unwrap();
+    history.read_new().unwrap();
     assert_eq!(history.trips("session/xnys-1"), [1, 3, 0, 0, 0, 0, 0], "a rotated log takes nothing back");
 }
 
@@ -211,62 +218,62 @@ fn trips_are_counted_from_the_log_on_across_restarts_and_rotation() {
 fn a_line_that_is_being_written_is_counted_once_it_is_whole() {
     let scratch = Scratch::new("torn");
     let log = scratch.log();
-    audit::append(&log, &[told("tripped", Some("host"), Some("rate"), json!({}))]).unwrap();
+    audit::append(&log, &[log_entry("tripped", Some("host"), Some("rate"), json!({}))]).unwrap();
     let whole = fs::read(&log).unwrap();
     let mut history = History::new(log.clone(), &names(), 7);
     for end in [1, whole.len() / 2, whole.len() - 1] {
         fs::write(&log, &whole[..end]).unwrap();
-        history.read_on().unwrap();
+        history.read_new().unwrap();
         assert_eq!(history.trips("host"), [0; 7]);
     }
     fs::write(&log, &whole).unwrap();
-    history.read_on().unwrap();
+    history.read_new().unwrap();
     assert_eq!(history.trips("host"), [0, 1, 0, 0, 0, 0, 0]);
 }
 
 #[test]
-fn what_a_scope_is_tripped_for_follows_from_the_log() {
+fn the_causes_of_a_scope_follow_from_the_log() {
     let scratch = Scratch::new("causes");
     let log = scratch.log();
     let mut history = History::new(log.clone(), &names(), 7);
-    let of = |kind: &str, cause: Option<&str>, pid: u32| {
-        let mut entry = told(kind, Some("host"), cause, json!({}));
+    let by_process = |kind: &str, cause: Option<&str>, pid: u32| {
+        let mut entry = log_entry(kind, Some("host"), cause, json!({}));
         entry.actor.pid = pid;
         entry
     };
     for (entry, causes) in [
-        (of("tripped", Some("rate"), 1), cause::RATE),
-        (of("tripped", Some("manual"), 1), cause::RATE | cause::MANUAL),
-        (of("reset_refused", Some("rate,manual"), 2), cause::RATE | cause::MANUAL),
-        // Noted first, refused then.
-        (of("reset", Some("rate,manual"), 3), 0),
-        (of("reset_refused", Some("rate,manual"), 3), cause::RATE | cause::MANUAL),
-        (of("reset", Some("rate,manual"), 4), 0),
-        // Somebody else's has nothing to do with it.
-        (of("reset_refused", None, 5), 0),
-        (of("tripped", Some("deadman"), 0), cause::DEADMAN),
-        (told("unloaded", None, None, json!({})), 0),
+        (by_process("tripped", Some("rate"), 1), cause::RATE),
+        (by_process("tripped", Some("manual"), 1), cause::RATE | cause::MANUAL),
+        (by_process("reset_refused", Some("rate,manual"), 2), cause::RATE | cause::MANUAL),
+        // Logged first and then refused.
+        (by_process("reset", Some("rate,manual"), 3), 0),
+        (by_process("reset_refused", Some("rate,manual"), 3), cause::RATE | cause::MANUAL),
+        (by_process("reset", Some("rate,manual"), 4), 0),
+        // A refusal of another process.
+        (by_process("reset_refused", None, 5), 0),
+        (by_process("tripped", Some("deadman"), 0), cause::DEADMAN),
+        (log_entry("unloaded", None, None, json!({})), 0),
     ] {
         audit::append(&log, &[entry]).unwrap();
-        history.read_on().unwrap();
+        history.read_new().unwrap();
         assert_eq!(history.causes("host"), causes);
     }
 }
 
 #[test]
-fn losses_told_of_are_those_of_this_load() {
+fn logged_losses_of_other_loads_do_not_count() {
     let scratch = Scratch::new("lost");
     let log = scratch.log();
     let lost = |ring: u64, loaded_at: u64| {
         let counts =
             json!({ "ring_since_load": ring, "left_out_since_load": 2 * ring, "loaded_at": loaded_at });
-        told("events_lost", None, None, counts)
+        log_entry("events_lost", None, None, counts)
     };
     audit::append(&log, &[lost(900, 6), lost(5, 7), lost(12, 7), lost(800, 8)]).unwrap();
     let mut history = History::new(log.clone(), &names(), 7);
-    history.read_on().unwrap();
+    history.read_new().unwrap();
     assert_eq!(history.losses(), Losses { ring: 12, left_out: 24 });
     let mut other = History::new(log, &names(), 9);
-    other.read_on().unwrap();
+    other.read_new().unwrap();
     assert_eq!(other.losses(), Losses::default());
 }

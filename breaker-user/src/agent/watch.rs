@@ -1,4 +1,4 @@
-//! Looks again and again whether the program is still where it was attached. Who is root can always remove it; not unseen.
+//! Watches the attachments: root can always detach the program, but not unnoticed.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -17,34 +17,33 @@ use crate::enforced::{ProblemKind, attachment_problem};
 use crate::kernel::attachment::Attachment;
 use crate::kernel::clock;
 
-/// How often it looks: asking costs microseconds.
+/// Period of the check, which takes microseconds.
 const EVERY: Duration = Duration::from_millis(100);
-/// An interface that is made again and again, by whatever, is attached to so often
-const TRIES: usize = 3;
-/// in such a time.
-const MINUTE: Duration = Duration::from_secs(60);
-/// Older than this, what it saw last says nothing of now.
+/// Most reattachments in [`REATTACH_WINDOW`], for an interface that is recreated again and again.
+const MAX_REATTACHMENTS: usize = 3;
+const REATTACH_WINDOW: Duration = Duration::from_secs(60);
+/// Age in ns after which a check says nothing about the present.
 const STALE_NS: u64 = 2_000_000_000;
 
-/// The kind of event when an attachment comes to stand so.
-fn kind(standing: Option<ProblemKind>) -> &'static str {
-    match standing {
+/// Kind of the event when an attachment gets this problem, or loses it.
+fn kind(problem: Option<ProblemKind>) -> &'static str {
+    match problem {
         None => "link_restored",
         Some(ProblemKind::Displaced) => "displaced",
         Some(_) => "link_lost",
     }
 }
 
-/// What a look has found.
+/// Result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// The load is there, well attached or not.
+pub enum CheckResult {
+    /// The load exists, attached or not.
     Loaded,
-    /// Somebody has unloaded it, as is their right.
+    /// The load was unloaded.
     Unloaded,
 }
 
-/// When the watch last looked, for `/healthz`, and how often it has attached to an interface again.
+/// Time of the last check, for `/healthz`, and the number of reattachments.
 #[derive(Debug, Default)]
 pub struct LastCheck {
     at_ns: AtomicU64,
@@ -52,18 +51,18 @@ pub struct LastCheck {
 }
 
 impl LastCheck {
-    /// True where that was long ago, or never.
+    /// Returns true if the last check is too long ago, or there was none.
     pub fn is_stale(&self) -> bool {
         clock::now_ns().saturating_sub(self.at_ns.load(Ordering::Relaxed)) > STALE_NS
     }
 
-    /// How often an interface was attached to again.
+    /// Number of reattachments of an interface.
     pub fn reattachments(&self, interface: &str) -> u64 {
         let counts = self.reattached.lock().unwrap_or_else(PoisonError::into_inner);
         counts.get(interface).copied().unwrap_or_default()
     }
 
-    fn reattached(&self, interface: &str) {
+    fn count_reattachment(&self, interface: &str) {
         let mut counts = self.reattached.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry(interface.to_owned()).or_default() += 1;
     }
@@ -74,32 +73,32 @@ pub struct Watch {
     loaded: Arc<Loaded>,
     log: Arc<Log>,
     last: Arc<LastCheck>,
-    /// What is wrong with each attachment.
-    standing: Vec<Option<ProblemKind>>,
-    /// When each attachment was seen to be lost.
+    /// Problem of each attachment at the last check.
+    problems: Vec<Option<ProblemKind>>,
+    /// When each attachment was found lost.
     lost: Vec<Option<Instant>>,
-    /// When interfaces were attached to again, of late.
-    tries: Vec<Instant>,
-    /// What kept it from following the policy, where that was told already.
-    stuck: Option<String>,
+    /// Times of recent reattachments.
+    reattachments: Vec<Instant>,
+    /// The last reported error of following the policy.
+    reported_error: Option<String>,
 }
 
 impl Watch {
-    /// A watch that takes everything to be well, and so tells of what is not at its first look.
+    /// Makes a watch that assumes no problem, so that the first check reports every problem.
     pub fn new(loaded: Arc<Loaded>, log: Arc<Log>, last: Arc<LastCheck>) -> Self {
         let count = loaded.attachments().len();
         Self {
-            standing: vec![None; count],
+            problems: vec![None; count],
             lost: vec![None; count],
-            tries: Vec::new(),
+            reattachments: Vec::new(),
             loaded,
             log,
             last,
-            stuck: None,
+            reported_error: None,
         }
     }
 
-    /// Watches until the shutdown, or until the load is unloaded.
+    /// Checks until the shutdown, or until the load is unloaded.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
         let watchdog = sd_notify::watchdog_enabled().is_some();
@@ -110,84 +109,82 @@ impl Watch {
                 _ = tick.tick() => {}
                 () = &mut shutdown => return,
             }
-            if self.look() == Found::Unloaded {
+            if self.check() == CheckResult::Unloaded {
                 return;
             }
             if watchdog {
-                // Whoever does not hear it restarts the agent, which is all that can be done.
+                // The result is ignored: a service manager that misses the notification restarts the agent.
                 let _ = sd_notify::notify(&[NotifyState::Watchdog]);
             }
         }
     }
 
-    /// Looks once, and tells of what has changed.
-    pub fn look(&mut self) -> Found {
+    /// Checks once, and reports changes.
+    pub fn check(&mut self) -> CheckResult {
         let found = self.loaded.attachments();
         if self.loaded.is_unloaded(&found) {
-            return Found::Unloaded;
+            return CheckResult::Unloaded;
         }
-        self.tell(&found);
+        self.report(&found);
         if self.reattach(&found) {
             let found = self.loaded.attachments();
-            self.tell(&found);
+            self.report(&found);
         }
-        self.follow();
+        self.follow_policy();
         self.last.at_ns.store(clock::now_ns(), Ordering::Relaxed);
-        Found::Loaded
+        CheckResult::Loaded
     }
 
-    /// Attaches the programs again where an interface was made again. True where that was done.
+    /// Attaches the programs to an interface that was recreated. Returns true if it did.
     fn reattach(&mut self, found: &[Attachment]) -> bool {
-        let interfaces = self.loaded.now().breaker.interfaces().len();
+        let interfaces = self.loaded.in_force().breaker.interfaces().len();
         let Some(position) = found.iter().take(interfaces).position(|attachment| attachment.remade.is_some())
         else {
             return false;
         };
-        self.tries.retain(|tried| tried.elapsed() < MINUTE);
-        if self.tries.len() >= TRIES {
+        self.reattachments.retain(|at| at.elapsed() < REATTACH_WINDOW);
+        if self.reattachments.len() >= MAX_REATTACHMENTS {
             return false;
         }
-        self.tries.push(Instant::now());
+        self.reattachments.push(Instant::now());
         let name = &found[position].name;
         match self.loaded.reattach(position) {
             Ok(ifindex) => {
-                super::say(&format!(
-                    "{name}: it was made again, and is protected again as interface {ifindex}"
-                ));
-                self.last.reattached(name);
+                super::notice(&format!("{name}: recreated, and attached again as interface {ifindex}"));
+                self.last.count_reattachment(name);
                 let gap_ms = self.lost[position].map(|lost| lost.elapsed().as_millis() as u64);
                 let counts = json!({ "interface": name, "ifindex": ifindex, "gap_ms": gap_ms });
-                self.log.note(self.loaded.entry("reattached", counts));
+                self.log.record(self.loaded.entry("reattached", counts));
                 true
             }
             Err(error) => {
-                super::say(&format!("{name}: it was made again, and could not be protected: {error:#}"));
+                super::notice(&format!("{name}: recreated, and could not be attached again: {error:#}"));
                 false
             }
         }
     }
 
-    /// Serves the policy in force, whoever has changed it; the audit log has it from them.
-    fn follow(&mut self) {
-        match self.loaded.follow() {
+    /// Follows a change of the policy in force. The process that made the change has logged it.
+    fn follow_policy(&mut self) {
+        match self.loaded.follow_policy() {
             Ok(false) => {}
             Ok(true) => {
-                super::say(&format!("policy {} is in force", self.loaded.now().policy));
-                self.stuck = None;
+                super::notice(&format!("policy {} is in force", self.loaded.in_force().policy));
+                self.reported_error = None;
             }
             Err(error) => {
                 let error = format!("{error:#}");
-                if self.stuck.as_ref() != Some(&error) {
-                    super::say(&format!("figures and events go by the policy before: {error}"));
-                    self.stuck = Some(error);
+                if self.reported_error.as_ref() != Some(&error) {
+                    super::notice(&format!("figures and events are of the previous policy: {error}"));
+                    self.reported_error = Some(error);
                 }
             }
         }
     }
 
-    /// Tells of each attachment that stands otherwise than at the last look.
-    fn tell(&mut self, found: &[Attachment]) {
-        for ((before, lost), attachment) in self.standing.iter_mut().zip(&mut self.lost).zip(found) {
+    /// Reports each attachment that has changed since the last check.
+    fn report(&mut self, found: &[Attachment]) {
+        for ((before, lost), attachment) in self.problems.iter_mut().zip(&mut self.lost).zip(found) {
             let (now, words) = match attachment_problem(attachment) {
                 None => (None, "attached, first in its chain".to_owned()),
                 Some((what, words)) => (Some(what), words),
@@ -197,11 +194,12 @@ impl Watch {
             }
             *before = now;
             *lost = now.is_some().then(Instant::now);
-            super::say(&format!("{}: {words}", attachment.name));
+            super::notice(&format!("{}: {words}", attachment.name));
             let counts = json!({
-                "interface": attachment.name, "ifindex": attachment.ifindex, "hook": attachment.hook, "found": words,
+                "interface": attachment.name, "ifindex": attachment.ifindex, "hook": attachment.hook,
+                "found": words,
             });
-            self.log.note(self.loaded.entry(kind(now), counts));
+            self.log.record(self.loaded.entry(kind(now), counts));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Reads a log on and on, as it grows and as it is rotated.
+//! Reads a log as it grows and is rotated.
 
 use std::fs::{self, File};
 use std::io::{BufReader, ErrorKind, Seek, SeekFrom};
@@ -7,19 +7,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::next_line;
+use super::chain::next_line;
 use crate::file;
 
-/// Bytes at the start of a file that tell it from another: number, time and hash of its first line are among them.
+/// Bytes at the start of a file that identify it: they contain number, time and hash of its first line.
 const HEAD: usize = 512;
 
-/// See the module.
+/// A reader that remembers its position.
 pub struct Reader {
     path: PathBuf,
     open: Option<Open>,
 }
 
-/// The file that is being read. It stays open when it gets another name.
+/// The file that is being read. It stays open when it is renamed.
 struct Open {
     file: File,
     read: u64,
@@ -27,19 +27,19 @@ struct Open {
 }
 
 impl Reader {
-    /// A reader that has read nothing yet. The log need not exist.
+    /// Makes a reader at the start of the log, which need not exist.
     pub fn new(path: PathBuf) -> Self {
         Self { path, open: None }
     }
 
-    /// The log.
+    /// Path of the log.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Reads what has been added: whole lines, for one without its end is still being written. A file that got another name is read to its
-    /// end, and then the new one; one that was emptied from its start.
-    pub fn read_on(&mut self, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    /// Reads the complete lines that were added since the last call; an unfinished line is still being written.
+    /// Reads a renamed file to its end and then the new file, and a truncated file from its start.
+    pub fn read_new(&mut self, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let what = format!("reading {}", self.path.display());
         loop {
             let open = match &mut self.open {
@@ -51,10 +51,10 @@ impl Reader {
                     head: Vec::new(),
                 }),
             };
-            open.read_on(&mut take).with_context(|| what.clone())?;
+            open.read_new(&mut take).with_context(|| what.clone())?;
             let own = open.file.metadata().with_context(|| what.clone())?;
             match fs::metadata(&self.path) {
-                // Between two files.
+                // The old file was renamed, and the new one does not exist yet.
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
                 Ok(found) if (found.dev(), found.ino()) != (own.dev(), own.ino()) => self.open = None,
                 _ => return Ok(()),
@@ -64,9 +64,9 @@ impl Reader {
 }
 
 impl Open {
-    fn read_on(&mut self, take: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    fn read_new(&mut self, take: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let mut head = vec![0; HEAD];
-        let length = read_at_most(&self.file, &mut head)?;
+        let length = read_start(&self.file, &mut head)?;
         head.truncate(length);
         if self.file.metadata()?.len() < self.read || !head.starts_with(&self.head) {
             self.read = 0;
@@ -84,8 +84,8 @@ impl Open {
     }
 }
 
-/// The first bytes of a file, so many at most.
-fn read_at_most(file: &File, bytes: &mut [u8]) -> std::io::Result<usize> {
+/// Fills the buffer with the first bytes of a file, and returns their number.
+fn read_start(file: &File, bytes: &mut [u8]) -> std::io::Result<usize> {
     let mut length = 0;
     while length < bytes.len() {
         match file.read_at(&mut bytes[length..], length as u64)? {

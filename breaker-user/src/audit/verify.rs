@@ -1,4 +1,4 @@
-//! Checks a log: each line's own hash, its number and the hash of the line before, back through the files that were rotated away from it.
+//! Verifies a log: the hash and number of each line, and the hash of the line before, through all rotated files.
 
 use std::fs;
 use std::io::BufReader;
@@ -8,48 +8,50 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::anchor::{self, Anchor};
-use super::{End, Line, hash, is_sealed, next_line, tail_end};
+use super::chain::{LogEnd, has_valid_hash, hash, next_line, read_end};
+use super::entry::Line;
 use crate::file;
 
-/// A log that was found to be whole.
+/// Result for a valid log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Verified {
-    /// How many lines there are, in all of its files.
+    /// Number of lines in all files.
     pub lines: u64,
-    /// SHA-256 of the last one, in hex.
+    /// SHA-256 of the last line in hex.
     pub hash: String,
-    /// Number of the first one: where that is not 1, those before are in files that are not here.
+    /// Number of the first line. Above 1, the earlier lines are in files that are not present.
     pub first: u64,
-    /// The files, the oldest first.
+    /// The files, oldest first.
     pub files: Vec<PathBuf>,
-    /// Logs beside it that are no part of it.
+    /// Audit logs in the same directory that do not belong to the chain.
     pub apart: Vec<PathBuf>,
 }
 
-/// A file that was found to be whole in itself.
-struct Part {
+/// A file whose own lines are valid.
+struct LogFile {
     path: PathBuf,
     lines: u64,
-    /// Number of its first line, and the hash of the line before that.
+    /// Number of the first line.
     first: u64,
+    /// Hash of the line before the first.
     prev: String,
-    /// SHA-256 of its first line.
-    head: String,
-    end: End,
+    /// SHA-256 of the first line.
+    first_hash: String,
+    end: LogEnd,
 }
 
-/// Checks every line of a log and of what was rotated away from it. The error names the first that is wrong, or those that are missing.
+/// Verifies every line of a log and of its rotated files. The error names the first invalid or missing line.
 pub fn verify(path: &Path) -> Result<Verified> {
-    // Before the log is read: a line that comes meanwhile is in the log first.
+    // Read before the log: a line that is appended meanwhile reaches the log before the anchor.
     let written = anchor::read(path);
     let siblings = siblings(path);
-    let gone = written.is_some() && !path.exists();
-    let newest = match (if gone { None } else { part(path)? }, &written) {
-        (Some(part), _) => part,
-        // Emptied, and nothing written since.
-        (None, Some(Anchor { end, .. })) => match older(&siblings, end.seq, &end.hash)? {
-            Some(part) => part,
-            None => bail!("verifying {}: {}", path.display(), missing(1, end.seq)),
+    let missing = written.is_some() && !path.exists();
+    let newest = match (if missing { None } else { verify_file(path)? }, &written) {
+        (Some(file), _) => file,
+        // The log was truncated, and nothing was written since.
+        (None, Some(Anchor { end, .. })) => match find_older(&siblings, end.seq, &end.hash)? {
+            Some(file) => file,
+            None => bail!("verifying {}: {}", path.display(), missing_lines(1, end.seq)),
         },
         (None, None) => {
             let hash = hash(b"");
@@ -57,138 +59,141 @@ pub fn verify(path: &Path) -> Result<Verified> {
         }
     };
     if let Some(written) = &written {
-        require_all_of(&newest, written)?;
+        check_complete(&newest, written)?;
     }
-    let mut parts = vec![newest];
-    while let Some(Part { first, prev, path, .. }) = parts.last().filter(|part| part.first > 1) {
-        match older(&siblings, first - 1, prev)? {
-            Some(part) => parts.push(part),
+    let mut chain = vec![newest];
+    while let Some(LogFile { first, prev, path, .. }) = chain.last().filter(|file| file.first > 1) {
+        match find_older(&siblings, first - 1, prev)? {
+            Some(file) => chain.push(file),
             None => {
-                require_none_between(path, *first, &siblings)?;
+                check_no_gap(path, *first, &siblings)?;
                 break;
             }
         }
     }
-    parts.reverse();
-    let apart = siblings.into_iter().filter(|path| !is_of(&parts, path)).collect();
-    let (Some(oldest), Some(newest)) = (parts.first(), parts.last()) else {
+    chain.reverse();
+    let apart = siblings.into_iter().filter(|path| !belongs_to(&chain, path)).collect();
+    let (Some(oldest), Some(newest)) = (chain.first(), chain.last()) else {
         bail!("verifying {}: no file", path.display())
     };
     Ok(Verified {
-        lines: parts.iter().map(|part| part.lines).sum(),
+        lines: chain.iter().map(|file| file.lines).sum(),
         hash: newest.end.hash.clone(),
         first: oldest.first,
-        files: parts.iter().map(|part| part.path.clone()).collect(),
+        files: chain.iter().map(|file| file.path.clone()).collect(),
         apart,
     })
 }
 
-/// Checks a file in itself. `None` for one without a line.
-fn part(path: &Path) -> Result<Option<Part>> {
+/// Verifies the lines of one file. Returns `None` for a file without a line.
+fn verify_file(path: &Path) -> Result<Option<LogFile>> {
     let mut file = BufReader::new(file::open_to_read(path)?);
-    let mut found: Option<Part> = None;
+    let mut found: Option<LogFile> = None;
     let mut line = Vec::new();
     let mut number = 0;
     while next_line(&mut file, &mut line).with_context(|| format!("reading {}", path.display()))? {
         number += 1;
-        let before = found.as_ref().map(|part| &part.end);
-        let event = match event(&line, before) {
+        let before = found.as_ref().map(|file| &file.end);
+        let event = match verify_line(&line, before) {
             Ok(event) => event,
-            Err(wrong) => bail!("verifying {}: line {number}: {wrong}", path.display()),
+            Err(problem) => bail!("verifying {}: line {number}: {problem}", path.display()),
         };
-        let own = hash(&line[..line.len() - 1]);
-        let end = End { seq: event.seq, hash: own.clone() };
+        let line_hash = hash(&line[..line.len() - 1]);
+        let end = LogEnd { seq: event.seq, hash: line_hash.clone() };
         match &mut found {
-            Some(part) => (part.lines, part.end) = (number, end),
+            Some(file) => (file.lines, file.end) = (number, end),
             None => {
                 let (path, first, prev) = (path.to_owned(), event.seq, event.prev);
-                found = Some(Part { path, lines: number, first, prev, head: own, end });
+                found = Some(LogFile { path, lines: number, first, prev, first_hash: line_hash, end });
             }
         }
     }
     Ok(found)
 }
 
-/// A line that is whole and follows the one before, or what is wrong with it.
-fn event(line: &[u8], before: Option<&End>) -> Result<Line, String> {
+/// Parses a line and checks its hash and its place after the line before. The error is the problem as text.
+fn verify_line(line: &[u8], before: Option<&LogEnd>) -> Result<Line, String> {
     let Some(text) = line.strip_suffix(b"\n") else {
-        return Err("it is unfinished: its end was cut off".to_owned());
+        return Err("the line is incomplete: its end was cut off".to_owned());
     };
-    let Ok(event) = serde_json::from_slice::<Line>(text) else { return Err("it is no event".to_owned()) };
-    if !is_sealed(text) {
-        return Err("its `hash` is not that of its text: it was changed".to_owned());
+    let Ok(event) = serde_json::from_slice::<Line>(text) else {
+        return Err("the line is not an event".to_owned());
+    };
+    if !has_valid_hash(text) {
+        return Err("its `hash` does not match its text: the line was changed".to_owned());
     }
     let (prev, next) = match before {
         Some(before) => (before.hash.clone(), before.seq + 1),
         None if event.seq == 1 => (hash(b""), 1),
-        // What was before it may have been rotated away.
+        // The line before may be in a rotated file.
         None => return Ok(event),
     };
     if event.prev != prev {
         return Err(
-            "its `prev` is not the hash of the line before: a line was changed, removed or moved".to_owned()
+            "its `prev` does not match the line before: a line was changed, removed or moved".to_owned()
         );
     }
     if event.seq != next {
         return Err(format!(
-            "it has number {} where {next} must follow: a line was changed, removed or moved",
+            "it has number {} and not {next}: a line was changed, removed or moved",
             event.seq
         ));
     }
     Ok(event)
 }
 
-/// Refuses a file of which lines are gone at either end.
-fn require_all_of(newest: &Part, written: &Anchor) -> Result<()> {
+/// Checks that the newest file has lost no lines at either end.
+fn check_complete(newest: &LogFile, written: &Anchor) -> Result<()> {
     let path = newest.path.display();
     if written.end.seq > newest.end.seq {
-        let found = missing(newest.end.seq + 1, written.end.seq);
+        let found = missing_lines(newest.end.seq + 1, written.end.seq);
         bail!("verifying {path}: {found}: they were cut off its end, or its newest file is not here");
     }
-    // It may have been rotated since that was read.
+    // The log may have been rotated since the anchor was read.
     if written.first != 0 && newest.first > written.first && newest.first <= written.end.seq {
         bail!(
             "verifying {path}: {}: they were cut off its beginning",
-            missing(written.first, newest.first - 1)
+            missing_lines(written.first, newest.first - 1)
         );
     }
     Ok(())
 }
 
-/// The file whose last line has this number and hash.
-fn older(siblings: &[PathBuf], seq: u64, hash: &str) -> Result<Option<Part>> {
-    let ends_so = |path: &&PathBuf| {
-        let end = file::open_to_read(path).ok().and_then(|mut file| tail_end(&mut file).ok());
+/// Finds and verifies the file whose last line has this number and hash.
+fn find_older(siblings: &[PathBuf], seq: u64, hash: &str) -> Result<Option<LogFile>> {
+    let has_end = |path: &&PathBuf| {
+        let end = file::open_to_read(path).ok().and_then(|mut file| read_end(&mut file).ok());
         end.is_some_and(|(end, _)| end.seq == seq && end.hash == hash)
     };
-    siblings.iter().find(ends_so).map_or(Ok(None), |path| part(path))
+    siblings.iter().find(has_end).map_or(Ok(None), |path| verify_file(path))
 }
 
-/// Refuses where an older file is here, and not the one between.
-fn require_none_between(path: &Path, first: u64, siblings: &[PathBuf]) -> Result<()> {
+/// Checks that no older file is present, because the file between would then be missing.
+fn check_no_gap(path: &Path, first: u64, siblings: &[PathBuf]) -> Result<()> {
     let ends = siblings.iter().filter_map(|path| {
         let mut file = file::open_to_read(path).ok()?;
-        tail_end(&mut file).ok().map(|(end, _)| (end.seq, path))
+        read_end(&mut file).ok().map(|(end, _)| (end.seq, path))
     });
     match ends.filter(|(seq, _)| (1..first).contains(seq)).max() {
         None => Ok(()),
         Some((seq, older)) if seq + 1 == first => {
             bail!(
-                "verifying {}: line 1: it does not follow the end of {}: a line there was changed",
+                "verifying {}: line 1: it does not follow the end of {}: a line was changed there",
                 path.display(),
                 older.display()
             )
         }
         Some((seq, older)) => bail!(
-            "verifying {}: {}: a file is missing between it and {}, or lines were cut off there: find the file, or tell who must know",
+            "verifying {}: {}: a file is missing between it and {}, or lines were cut off there: find the file, or \
+             report the loss",
             path.display(),
-            missing(seq + 1, first - 1),
+            missing_lines(seq + 1, first - 1),
             older.display()
         ),
     }
 }
 
-fn missing(from: u64, to: u64) -> String {
+fn missing_lines(from: u64, to: u64) -> String {
     if from == to {
         format!("line number {from} is missing")
     } else {
@@ -196,7 +201,7 @@ fn missing(from: u64, to: u64) -> String {
     }
 }
 
-/// Logs beside a log, by what they are called: `audit.jsonl.1`, `audit.jsonl-20261122`, `audit-20261122.jsonl`, `audit.1.jsonl`.
+/// Audit logs with related names: `audit.jsonl.1`, `audit.jsonl-20261122`, `audit-20261122.jsonl`, `audit.1.jsonl`.
 fn siblings(path: &Path) -> Vec<PathBuf> {
     let (Some(parent), Some(stem)) = (path.parent(), path.file_stem()) else { return Vec::new() };
     let stem = stem.to_string_lossy();
@@ -216,10 +221,10 @@ fn siblings(path: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// True for a file of the chain, and for a copy of one.
-fn is_of(parts: &[Part], path: &Path) -> bool {
+/// Returns true for a file of the chain, and for a copy of one.
+fn belongs_to(chain: &[LogFile], path: &Path) -> bool {
     let mut line = Vec::new();
     let read = file::open_to_read(path).and_then(|file| Ok(next_line(&mut BufReader::new(file), &mut line)?));
-    let head = hash(line.strip_suffix(b"\n").unwrap_or(&line));
-    read.is_ok() && parts.iter().any(|part| part.head == head)
+    let first_hash = hash(line.strip_suffix(b"\n").unwrap_or(&line));
+    read.is_ok() && chain.iter().any(|file| file.first_hash == first_hash)
 }

@@ -9,33 +9,33 @@ use tokio::runtime::Builder;
 use tokio::select;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{check, say};
+use super::{check, print};
 use crate::agent::{Agent, Started};
 use crate::cli::ConfigArgs;
 use crate::kernel::PinRoot;
 
-/// Time that a write may still take after everything else has ended.
+/// Longest wait for a disk write at the end, in a blocking thread.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
-/// Serves until SIGTERM or SIGINT; reads its file again at SIGHUP. Whatever its end, what is loaded stays loaded.
+/// Serves until SIGTERM or SIGINT, and reloads its file at SIGHUP. The kernel keeps enforcing after any end.
 pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
-    keep_small();
-    // What is loaded is served whatever has become of the file: a typing error must not keep the agent from beating.
+    limit_allocator_caches();
+    // A load is adopted even if the file is invalid: a typing error must not stop the heartbeat.
     let policy = match check::policy(args) {
         Err(error) if root.exists() => Err(error),
         policy => Ok(policy?),
     };
-    // One thread, and a few more for what may take its time: disk, large maps.
+    // One thread, and a few blocking threads for disk writes and large maps.
     let runtime =
         Builder::new_current_thread().enable_all().max_blocking_threads(4).build().context("starting")?;
     let served = runtime.block_on(async {
-        // Before anything is loaded, so that no signal finds the agent without an ear for it.
+        // Before the load, so that no signal has its default effect once the agent enforces.
         let signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let hangup = signal(SignalKind::hangup())?;
         let agent = Agent::start(root, policy, &args.config)?;
         let ready = |started: Started| {
-            // Nobody need listen.
-            let _ = say(&line(&started, args.json));
+            // The result is ignored: standard output may be closed.
+            let _ = print(&started_line(&started, args.json));
         };
         agent.run(stopping(signals), hangup, ready).await
     });
@@ -43,9 +43,9 @@ pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
     served.map(|()| ExitCode::SUCCESS)
 }
 
-/// Makes the allocator give back what a scrape of a large policy has taken, and not keep it for each thread that ever served one.
-fn keep_small() {
-    // SAFETY: sets two numbers, before there is a second thread.
+/// Makes the allocator return the memory of a large scrape, instead of caching it for each blocking thread.
+fn limit_allocator_caches() {
+    // SAFETY: sets two parameters before a second thread exists.
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
@@ -53,7 +53,7 @@ fn keep_small() {
     }
 }
 
-/// Comes with the name of the first signal that asks for an end.
+/// Waits for the first signal that ends the agent, and returns its name.
 async fn stopping((mut terminate, mut interrupt): (Signal, Signal)) -> &'static str {
     select! {
         _ = terminate.recv() => "SIGTERM",
@@ -61,8 +61,8 @@ async fn stopping((mut terminate, mut interrupt): (Signal, Signal)) -> &'static 
     }
 }
 
-/// What the agent serves, in a line.
-fn line(started: &Started, json: bool) -> String {
+/// What the agent serves, in one line.
+fn started_line(started: &Started, json: bool) -> String {
     let metrics = started.metrics.as_ref().map(|address| format!("http://{address}/metrics"));
     if json {
         let view = json!({
@@ -75,11 +75,11 @@ fn line(started: &Started, json: bool) -> String {
         return view.to_string();
     }
     let done = if started.adopted { "adopted" } else { "loaded" };
-    let metrics = metrics.unwrap_or_else(|error| format!("NOT THERE YET ({error:#}), trying on"));
+    let metrics = metrics.unwrap_or_else(|error| format!("NOT AVAILABLE ({error:#}), retrying"));
     format!(
         "breaker agent: {done} policy {} on {}; metrics at {metrics}{}",
         started.policy,
         started.interfaces.join(", "),
-        if started.differs.is_some() { "; ITS FILE IS NOT IN FORCE" } else { "" }
+        if started.differs.is_some() { "; THE FILE IS NOT IN FORCE" } else { "" }
     )
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, anyhow};
 use serde_json::json;
 
-use super::{say, warn};
+use super::{print, warn};
 use crate::audit;
 use crate::cli::ConfigArgs;
 use crate::cli_error::{CliError, Code};
@@ -15,12 +15,12 @@ use crate::enforced::{Enforced, Facts};
 use crate::kernel::routes::{self, Remote};
 use crate::kernel::{hook, load};
 
-/// Validates a configuration, and this host for it. What the file says is told even where the host is wrong.
+/// Validates a configuration, and this host for it. Prints the summary of the file even if the host is unsuitable.
 pub fn run(args: &ConfigArgs) -> Result<ExitCode> {
     let policy = policy(args)?;
     let tables = load::tables(&policy)?;
     let host = host(&policy);
-    // Maps have room for every CPU that may yet be plugged in.
+    // Per-CPU maps have a slot for every possible CPU, present or not.
     let cpus =
         aya::util::nr_cpus().map_err(|(path, error)| anyhow!(error).context(format!("reading {path}")))?;
     let inbound = policy.host().inbound == Inbound::Watch;
@@ -38,9 +38,9 @@ pub fn run(args: &ConfigArgs) -> Result<ExitCode> {
             "limits": limits,
             "kernel_memory_bytes": memory,
         });
-        say(&serde_json::to_string_pretty(&view)?)?;
+        print(&serde_json::to_string_pretty(&view)?)?;
     } else {
-        say(&format!(
+        print(&format!(
             "{}: policy {} is valid; sessions: {}, groups: {}, limits: {limits}; kernel memory: at most {} KiB",
             args.config.display(),
             policy.name(),
@@ -49,15 +49,15 @@ pub fn run(args: &ConfigArgs) -> Result<ExitCode> {
             memory.div_ceil(1024)
         ))?;
         if let Ok(hook) = host {
-            say(&format!("this host can enforce it: by {hook} on {}", interfaces.join(", ")))?;
+            print(&format!("this host can enforce it: with {hook} on {}", interfaces.join(", ")))?;
         }
     }
     host?;
-    ways(&policy)
+    bypasses(&policy)
 }
 
-/// Tells of ways past the hook that this host's routes have: one that is taken is one by which nothing is enforced.
-fn ways(policy: &Policy) -> Result<ExitCode> {
+/// Warns of routes that bypass the hook: packets on such a route are not seen.
+fn bypasses(policy: &Policy) -> Result<ExitCode> {
     if policy.host().mode == Mode::Inline {
         return Ok(ExitCode::SUCCESS);
     }
@@ -81,14 +81,14 @@ fn ways(policy: &Policy) -> Result<ExitCode> {
     Ok(if enforced.is_open() { Code::Interface.into() } else { ExitCode::SUCCESS })
 }
 
-/// The hook that this host has for a policy, or why it cannot enforce it.
+/// The hook that this host provides for a policy; the error says why it cannot enforce the policy.
 fn host(policy: &Policy) -> Result<&'static str> {
-    audit::require(policy.agent().audit.as_path())?;
+    audit::check_path(policy.agent().audit.as_path())?;
     load::require_rights()?;
     Ok(hook::name(hook::AttachPlan::new(policy.host())?.hook))
 }
 
-/// The policy in a file; what it warns of goes to standard error.
+/// Reads the policy in a file, and prints its warnings on standard error.
 pub fn policy(args: &ConfigArgs) -> Result<Policy> {
     let colour =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -1,4 +1,4 @@
-//! `breaker events`, and `breaker audit verify`: the audit log, shown and checked.
+//! `breaker events` and `breaker audit verify`: show and verify the audit log.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,27 +7,29 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{say, warn};
-use crate::audit::{self, Line, Reader, Verified};
+use super::{print, warn};
+use crate::audit::{self, Entry, Line, Reader, Verified};
 use crate::cli::{AuditVerb, EventsArgs, LogArgs};
 use crate::journal;
 use crate::kernel::{PinRoot, Switchboard};
 
-/// How often a followed log is looked at.
+/// Time between two reads of a followed log.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Shows the log, and goes on where told to.
+/// Prints the log, and with `--follow` each new event.
 pub fn run(root: &PinRoot, args: &EventsArgs) -> Result<ExitCode> {
     let mut log = Reader::new(path(root, &args.log)?);
     loop {
         let path = log.path().display().to_string();
-        log.read_on(|text| match serde_json::from_slice::<Line>(text) {
-            Ok(_) if args.json => say(&escaped(&String::from_utf8_lossy(text))),
-            Ok(line) => say(&readable(&line)),
-            // One bad line hides none of the others.
+        log.read_new(|text| match serde_json::from_slice::<Line>(text) {
+            Ok(_) if args.json => print(&escape_controls(&String::from_utf8_lossy(text))),
+            Ok(line) => print(&event_line(&line.entry)),
+            // An invalid line does not hide the others.
             Err(_) => {
                 let text = String::from_utf8_lossy(text);
-                warn(&format!("breaker: reading {path}: {text:?} is no event: see `breaker audit verify`"));
+                warn(&format!(
+                    "breaker: reading {path}: {text:?} is not an event: run `breaker audit verify`"
+                ));
                 Ok(())
             }
         })?;
@@ -38,45 +40,46 @@ pub fn run(root: &PinRoot, args: &EventsArgs) -> Result<ExitCode> {
     }
 }
 
-/// Checks the log.
+/// Verifies the log.
 pub fn audit(root: &PinRoot, verb: &AuditVerb) -> Result<ExitCode> {
     let AuditVerb::Verify(args) = verb;
     let path = path(root, &args.log)?;
     let found = audit::verify(&path)?;
-    say(&if args.json { serde_json::to_string_pretty(&found)? } else { told(&path, &found) })?;
+    let text = if args.json { serde_json::to_string_pretty(&found)? } else { verified_text(&path, &found) };
+    print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// What was found of a whole log, in words.
-fn told(path: &Path, found: &Verified) -> String {
+/// The result of a verification as text.
+fn verified_text(path: &Path, found: &Verified) -> String {
     let mut text = format!("{}: {} lines, none changed, removed or moved", path.display(), found.lines);
     if found.files.len() > 1 {
         text += &format!(", in {} files", found.files.len());
     }
     if found.first > 1 {
         text += &format!(
-            "; it begins with number {}: what came before is in a file that is not here",
+            "; it begins with number {}: the earlier lines are in files that are not here",
             found.first
         );
     }
     for apart in &found.apart {
-        text += &format!("; {} is no part of it", apart.display());
+        text += &format!("; {} does not belong to it", apart.display());
     }
-    format!("{text}; the last has hash {}", found.hash)
+    format!("{text}; hash of the last line: {}", found.hash)
 }
 
 fn path(root: &PinRoot, args: &LogArgs) -> Result<PathBuf> {
     match &args.audit {
         Some(path) => Ok(path.clone()),
         None => Ok(journal::path(
-            &Switchboard::open(root).context("finding the audit log, which --audit FILE names too")?,
+            &Switchboard::open(root).context("finding the audit log: name it with --audit FILE")?,
         )),
     }
 }
 
-/// JSON with what a terminal would obey, or would show in another order, as escapes: controls that JSON lets through, and marks of direction.
-/// All of them can stand in strings alone, and it is the same JSON.
-fn escaped(json: &str) -> String {
+/// Escapes characters that a terminal obeys or that change the order of text: control characters that JSON allows
+/// unescaped, and bidirectional formatting. They occur in strings only, so that the JSON value stays the same.
+fn escape_controls(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {
         match c {
@@ -92,34 +95,34 @@ fn escaped(json: &str) -> String {
     text
 }
 
-/// A line for a person.
-fn readable(line: &Line) -> String {
+/// An event as one line for a person.
+fn event_line(line: &Entry) -> String {
     let scope = line.scope.as_deref().unwrap_or("-");
     let mut words = vec![format!("{:.3}  {:<16}", line.time, line.kind), scope.to_owned()];
     words.extend(line.cause.as_ref().map(|cause| format!("({cause})")));
     words.push(format!("by {} via {}", line.actor.user.escape_debug(), line.actor.via));
     words.extend(line.reason.as_ref().map(|reason| format!("{reason:?}")));
     if line.counts.as_object().is_some_and(|counts| !counts.is_empty()) {
-        words.push(escaped(&line.counts.to_string()));
+        words.push(escape_controls(&line.counts.to_string()));
     }
     words.join(" ")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::escaped;
+    use super::escape_controls;
 
     #[test]
     fn nothing_that_a_terminal_obeys_is_shown_and_the_json_is_the_same() {
-        let strange: String = (0u32..=0x2100).filter_map(char::from_u32).collect();
-        let json = serde_json::to_string(&strange).expect("JSON");
-        let shown = escaped(&json);
-        assert_eq!(serde_json::from_str::<String>(&shown).expect("JSON"), strange);
+        let all: String = (0u32..=0x2100).filter_map(char::from_u32).collect();
+        let json = serde_json::to_string(&all).expect("JSON");
+        let shown = escape_controls(&json);
+        assert_eq!(serde_json::from_str::<String>(&shown).expect("JSON"), all);
         let obeyed = |c: &char| {
             c.is_control()
                 || matches!(*c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
         };
         assert_eq!(shown.chars().find(obeyed), None);
-        assert_eq!(escaped("{\"reason\":\"ü — 漢\"}"), "{\"reason\":\"ü — 漢\"}");
+        assert_eq!(escape_controls("{\"reason\":\"ü — 漢\"}"), "{\"reason\":\"ü — 漢\"}");
     }
 }

@@ -6,24 +6,26 @@ use anyhow::Result;
 use breaker_common::abi::ABI_VERSION;
 use serde_json::json;
 
-use super::{check, in_force, say};
+use super::{check, enforcement_code, print};
 use crate::audit;
 use crate::cli::ConfigArgs;
-use crate::journal::{self, Deed};
+use crate::journal::{self, Action};
 use crate::kernel::{Breaker, PinRoot, load};
 use crate::view;
 
-/// Loads, and shows what the kernel then says.
+/// Loads a configuration, and prints the status that the kernel then shows.
 pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
     let policy = check::policy(args)?;
-    audit::require(policy.agent().audit.as_path())?;
+    audit::check_path(policy.agent().audit.as_path())?;
     load::preflight(&policy, root)?;
     let path = policy.agent().audit.as_path();
-    let entry = Deed::of_all("loaded", json!({ "abi": ABI_VERSION })).entry(policy.name().to_string());
-    journal::before(path, "loading", entry.clone())?;
-    load::load(&policy, root).inspect_err(|error| journal::failed(path, "loading_failed", &entry, error))?;
+    let action = Action::on_load("loaded", json!({ "abi": ABI_VERSION }));
+    let entry = action.entry(policy.name().to_string());
+    journal::log_before(path, "loading", entry.clone())?;
+    load::load(&policy, root)
+        .inspect_err(|error| journal::log_failure(path, "loading_failed", &entry, error))?;
     let breaker = Breaker::open(root)?;
     let status = view::Status::read(&breaker, None)?;
-    say(&if args.json { serde_json::to_string_pretty(&status)? } else { view::table::status(&status) })?;
-    Ok(in_force(&status.enforced))
+    print(&if args.json { serde_json::to_string_pretty(&status)? } else { view::table::status(&status) })?;
+    Ok(enforcement_code(&status.enforced))
 }

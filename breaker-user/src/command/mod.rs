@@ -1,13 +1,16 @@
-//! The verbs, one a file, and where they are told apart.
+//! The verbs, one in each file, and their dispatch.
 
 mod agent;
+mod arm;
 mod check;
 mod drill;
 mod events;
 mod load;
 mod reload;
+mod reset;
+mod scope;
 mod status;
-mod switch;
+mod trip;
 mod unload;
 
 use std::fmt;
@@ -21,7 +24,7 @@ use crate::cli_error::Code;
 use crate::enforced::Enforced;
 use crate::kernel::PinRoot;
 
-/// Does what was typed.
+/// Runs the verb of the command line.
 pub fn run(cli: Cli) -> Result<ExitCode> {
     let root = PinRoot::new(cli.pin_root);
     let root = if cli.private_pins { root.private() } else { root };
@@ -32,53 +35,53 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Unload(args) => unload::run(&root, &args),
         Verb::Agent(args) => agent::run(&root, &args),
         Verb::Status(args) => status::run(&root, &args),
-        Verb::Arm(args) => switch::arm(&root, &args, true),
-        Verb::Disarm(args) => switch::arm(&root, &args, false),
-        Verb::Trip(args) => switch::trip(&root, &args),
-        Verb::Reset(args) => switch::reset(&root, &args),
+        Verb::Arm(args) => arm::run(&root, &args, true),
+        Verb::Disarm(args) => arm::run(&root, &args, false),
+        Verb::Trip(args) => trip::run(&root, &args),
+        Verb::Reset(args) => reset::run(&root, &args),
         Verb::Events(args) => events::run(&root, &args),
         Verb::Audit(verb) => events::audit(&root, &verb),
         Verb::Drill(args) => drill::run(&args),
     }
 }
 
-/// Prints a line on standard error, and goes on where nobody reads that.
+/// Prints a line on standard error. Ignores a closed output.
 fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// The exit code of what was done: where it does not hold, it says why on standard error.
-fn in_force(enforced: &Enforced) -> ExitCode {
+/// The exit code of a verb that relies on enforcement. Prints the open problems on standard error.
+fn enforcement_code(enforced: &Enforced) -> ExitCode {
     let lines = enforced.open_lines();
     if lines.is_empty() {
         return ExitCode::SUCCESS;
     }
-    warn("breaker: it is done, and IT DOES NOT HOLD: the breaker is not in force:");
+    warn("breaker: the change is made, but IT IS NOT ENFORCED: the breaker is not in force:");
     lines.iter().for_each(|line| warn(&format!("  {line}")));
     Code::Interface.into()
 }
 
-/// Prints a line; a reader that has gone is an error like any other, told apart by [`has_no_reader`].
-fn say(text: &str) -> Result<()> {
+/// Prints a line on standard output. [`is_output_closed`] recognizes the error of a closed output.
+fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| {
-        let gone = error.kind() == ErrorKind::BrokenPipe;
+        let closed = error.kind() == ErrorKind::BrokenPipe;
         let error = anyhow::Error::from(error).context("writing to standard output");
-        if gone { error.context(NoReader) } else { error }
+        if closed { error.context(OutputClosed) } else { error }
     })
 }
 
-/// A reader that has seen enough, as in `breaker status | head -1`. What was asked for is done by then.
-pub fn has_no_reader(error: &anyhow::Error) -> bool {
-    error.is::<NoReader>()
+/// Returns true if the reader of the output has closed it, as in `breaker status | head -1`. The verb is done by then.
+pub fn is_output_closed(error: &anyhow::Error) -> bool {
+    error.is::<OutputClosed>()
 }
 
-/// See [`has_no_reader`].
+/// The error of a closed standard output.
 #[derive(Clone, Copy, Debug)]
-struct NoReader;
+struct OutputClosed;
 
-impl fmt::Display for NoReader {
+impl fmt::Display for OutputClosed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("nobody reads the output")
+        f.write_str("the output was closed")
     }
 }

@@ -5,39 +5,41 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::json;
 
-use super::{check, say};
+use super::{check, print};
 use crate::cli::ConfigArgs;
 use crate::cli_error::{self, Code};
 use crate::config::Policy;
-use crate::journal::{self, Deed};
+use crate::display;
+use crate::journal::{self, Action};
 use crate::kernel::reload::{Reloaded, reload};
 use crate::kernel::tables::trim_padding;
 use crate::kernel::{Breaker, PinRoot};
 
-/// Puts another configuration in force, and shows what the kernel then says.
+/// Replaces the configuration in force, and prints the changes.
 pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
     let policy = check::policy(args)?;
-    let mut noted = None;
+    let mut logged = None;
     let done = reload(&policy, root, |breaker, done| {
-        let entry = Deed::of_all("policy_changed", done.counts(&policy)).entry(policy.name().to_string());
-        journal::before(&journal::path(breaker), "reloading", entry.clone())?;
-        noted = Some((journal::path(breaker), entry));
+        let action = Action::on_load("policy_changed", done.counts(&policy));
+        let (path, entry) = (journal::path(breaker), action.entry(policy.name().to_string()));
+        journal::log_before(&path, "reloading", entry.clone())?;
+        logged = Some((path, entry));
         Ok(())
     });
-    let done = match (done, noted) {
+    let done = match (done, logged) {
         (Err(error), Some((path, entry))) => {
-            // It may have failed after the new policy took over.
+            // The reload may have failed after the new policy came into force.
             if Breaker::open(root).is_ok_and(|breaker| breaker.policy().sha256 != *policy.sha256()) {
-                journal::failed(&path, "policy_change_failed", &entry, &error);
+                journal::log_failure(&path, "policy_change_failed", &entry, &error);
             }
             return Err(error);
         }
-        (done, _) => done.inspect_err(|error| note_refusal(root, &policy, error))?,
+        (done, _) => done.inspect_err(|error| log_refusal(root, &policy, error))?,
     };
     let breaker = Breaker::open(root)?;
-    let sha256: String = breaker.policy().sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = display::hex(&breaker.policy().sha256);
     let name = trim_padding(&breaker.policy().name);
-    say(&if args.json {
+    print(&if args.json {
         serde_json::to_string_pretty(&json!({
             "changed": done.changed,
             "policy": { "name": name, "sha256": sha256 },
@@ -52,19 +54,20 @@ pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Notes what was refused: somebody wanted it.
-fn note_refusal(root: &PinRoot, policy: &Policy, error: &anyhow::Error) {
+/// Logs a refused reload.
+fn log_refusal(root: &PinRoot, policy: &Policy, error: &anyhow::Error) {
     if cli_error::code_of(error) == Code::Refused
         && let Ok(breaker) = Breaker::open(root)
     {
         let counts = json!({ "sha256": policy.sha256_hex(), "found": cli_error::text_of(error) });
-        journal::note(&breaker, &Deed::of_all("policy_refused", counts));
+        journal::log_after(&breaker, &Action::on_load("policy_refused", counts));
     }
 }
 
+/// The changes of a reload as text.
 fn text(done: &Reloaded, name: &str, sha256: &str, side: usize) -> String {
     if !done.changed {
-        return format!("policy {name} with sha256 {sha256} is in force already: nothing is changed");
+        return format!("policy {name} with sha256 {sha256} is already in force: nothing is changed");
     }
     let mut lines = vec![format!("policy {name} with sha256 {sha256} is in force, on side {side}")];
     let lists = [("loosened", &done.loosened), ("added", &done.added), ("removed", &done.removed)];

@@ -4,16 +4,16 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::say;
+use super::print;
 use crate::cli::StatusArgs;
 use crate::kernel::{Breaker, PinRoot};
 use crate::view::{Status, table};
 
-/// Shows what is in force.
+/// Prints the status, and ends with its exit code.
 pub fn run(root: &PinRoot, args: &StatusArgs) -> Result<ExitCode> {
     let breaker = Breaker::open(root)?;
     let only = args.scope.as_deref().map(|scope| breaker.find(scope)).transpose()?;
     let status = Status::read(&breaker, only)?;
-    say(&if args.json { serde_json::to_string_pretty(&status)? } else { table::status(&status) })?;
+    print(&if args.json { serde_json::to_string_pretty(&status)? } else { table::status(&status) })?;
     Ok(status.code().map_or(ExitCode::SUCCESS, ExitCode::from))
 }

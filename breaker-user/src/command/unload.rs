@@ -5,14 +5,14 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::json;
 
-use super::say;
+use super::print;
 use crate::cli::UnloadArgs;
 use crate::cli_error::{CliError, Code};
-use crate::journal::{self, Deed};
+use crate::journal::{self, Action};
 use crate::kernel::tables::trim_padding;
 use crate::kernel::{Breaker, PinRoot};
 
-/// Detaches and removes every pin, unless something is tripped.
+/// Detaches the programs and removes every pin. Refuses while a scope is tripped, unless forced.
 pub fn run(root: &PinRoot, args: &UnloadArgs) -> Result<ExitCode> {
     let breaker = Breaker::open(root)?;
     let mut tripped = Vec::new();
@@ -27,15 +27,16 @@ pub fn run(root: &PinRoot, args: &UnloadArgs) -> Result<ExitCode> {
             several => format!("{} are tripped, and their", several.join(", ")),
         };
         let text = format!(
-            "unloading: refused, nothing is changed: {found} orders would pass again: reset first, or unload with --force"
+            "unloading: refused, nothing is changed: {found} orders would pass again: reset first, or unload with \
+             --force"
         );
         return Err(CliError::new(Code::Refused, text).into());
     }
     let names: Vec<_> = breaker.interfaces().iter().map(|interface| trim_padding(&interface.name)).collect();
-    let deed = Deed::of_all("unloaded", json!({ "forced": args.force, "tripped": tripped }));
-    let (path, entry) = (journal::path(&breaker), deed.entry(trim_padding(&breaker.policy().name)));
-    journal::before(&path, "unloading", entry.clone())?;
-    breaker.unload().inspect_err(|error| journal::failed(&path, "unloading_failed", &entry, error))?;
-    say(&format!("unloaded: nothing is enforced on {} any more", names.join(", ")))?;
+    let action = Action::on_load("unloaded", json!({ "forced": args.force, "tripped": tripped }));
+    let (path, entry) = (journal::path(&breaker), action.entry(trim_padding(&breaker.policy().name)));
+    journal::log_before(&path, "unloading", entry.clone())?;
+    breaker.unload().inspect_err(|error| journal::log_failure(&path, "unloading_failed", &entry, error))?;
+    print(&format!("unloaded: nothing is enforced on {} any more", names.join(", ")))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! What a drill measured, and which promises it held to it.
+//! Results of a drill: figures and promises.
 
 use std::time::Duration;
 
@@ -7,47 +7,47 @@ use serde::Serialize;
 
 use crate::view::columns::{Cell, Columns};
 
-/// A figure that was measured in this run.
+/// A figure measured in this run.
 #[derive(Debug, Serialize)]
 pub struct Figure {
-    /// What was measured.
+    /// Description.
     pub what: &'static str,
-    /// The figure.
+    /// Value.
     pub value: f64,
-    /// Its unit.
+    /// Unit; empty for a count.
     pub unit: &'static str,
 }
 
-/// Something that must be so.
+/// A property that the drill checks.
 #[derive(Debug, Serialize)]
 pub struct Promise {
-    /// What must be so.
+    /// Description.
     pub what: String,
-    /// What was found.
+    /// Result.
     pub found: String,
-    /// It is so.
+    /// True if the property holds.
     pub kept: bool,
 }
 
-/// A drill's result.
+/// The result of a drill.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Which drill.
+    /// Name of the scenario.
     pub scenario: &'static str,
-    /// When.
+    /// Time of the run.
     pub at: Timestamp,
-    /// Version of the program.
+    /// Version of this program.
     pub version: &'static str,
     /// Release of the kernel.
     pub kernel: String,
-    /// What was measured.
+    /// Measured figures.
     pub figures: Vec<Figure>,
-    /// What had to be so.
+    /// Checked properties.
     pub promises: Vec<Promise>,
 }
 
 impl Report {
-    /// An empty report.
+    /// Makes an empty report.
     pub fn new(scenario: &'static str) -> Self {
         let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
         let (figures, promises) = (Vec::new(), Vec::new());
@@ -69,17 +69,17 @@ impl Report {
         self.promises.push(Promise { what: what.into(), found: found.into(), kept });
     }
 
-    /// Adds the promise that two counts are equal.
+    /// Adds the promise that a count has the expected value.
     pub fn promise_count(&mut self, what: impl Into<String>, expected: u64, found: u64) {
         self.promise(what, found.to_string(), expected == found);
     }
 
-    /// Every promise was kept.
+    /// Returns true if every promise was kept.
     pub fn kept(&self) -> bool {
         self.promises.iter().all(|promise| promise.kept)
     }
 
-    /// Figures and promises for a person.
+    /// Formats figures and promises as tables.
     pub fn table(&self) -> String {
         let mut figures = Columns::new(&["MEASURED IN THIS RUN", ""]);
         for figure in &self.figures {

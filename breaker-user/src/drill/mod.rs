@@ -1,25 +1,25 @@
-//! The rehearsal: a kill in throw-away namespaces on this host's own kernel, with real TCP and real FIX sessions.
+//! The drill: rehearses a trip in throw-away network namespaces on this host's own kernel, with real TCP and real FIX.
 //!
-//! Nothing of it is simulated but the two traders: the program, the agent and the verbs are the ones that guard the real host. It
-//! touches nothing that is loaded, and leaves nothing behind.
+//! Only the two traders are simulated. The kernel program, the agent and the verbs are those that protect the host. The
+//! drill does not touch what is loaded, and leaves nothing behind.
 
+mod environment;
 mod figures;
 mod knight;
-mod stage;
 mod ticker;
 
 pub use figures::{Figure, Promise, Report};
 
 use anyhow::Result;
 
-/// What can be rehearsed.
+/// Scenarios of the drill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scenario {
     /// Knight Capital, 1 August 2012.
     Knight,
 }
 
-/// Rehearses, telling on standard output what happens.
+/// Runs a scenario and prints its progress on standard output.
 pub fn run(scenario: Scenario) -> Result<Report> {
     match scenario {
         Scenario::Knight => knight::run(),

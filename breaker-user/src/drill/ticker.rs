@@ -1,4 +1,4 @@
-//! The live line: what goes out, what reaches the venue, four times a second.
+//! The progress line: orders written by the engine and received by the venue, four times a second.
 
 use std::io::{IsTerminal, Write, stdout};
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use crate::testbed::fix::Acceptor;
 
 const PERIOD: Duration = Duration::from_millis(250);
 
-/// Prints until it is dropped.
+/// Prints the progress until it is dropped.
 pub struct Ticker {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Ticker {
-    /// Shows orders written by the engine (counted in `written`) beside those that the venue received.
+    /// Starts a thread that prints the orders counted in `written` and those that the venue received.
     pub fn start(written: Arc<AtomicU64>, venue: Arc<Acceptor>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
@@ -37,7 +37,7 @@ impl Ticker {
     }
 }
 
-/// One reading: in place on a terminal, a line of its own in a file. A reader that has gone is met at the report.
+/// Prints one reading: on a terminal in place of the last, else on a line of its own. Ignores a closed output.
 fn line(out: u64, more_out: u64, reached: u64, more_reached: u64) {
     let per_second = |count: u64| count as f64 / PERIOD.as_secs_f64();
     let text = format!(

@@ -38,7 +38,7 @@ pub fn read(
     table: &Result<(Vec<ConnectionCount>, u64)>,
 ) -> Facts {
     let mut facts = Facts { attachments, pins: breaker.root().private_mount_problem(), ..Facts::default() };
-    facts.audit = audit::require(&journal::path(breaker)).err().map(|error| format!("{error:#}"));
+    facts.audit = audit::check_path(&journal::path(breaker)).err().map(|error| format!("{error:#}"));
     let mut unreadable = Vec::new();
     match table {
         Ok((connections, taken)) => {

@@ -1,9 +1,11 @@
-//! Columns of text, each as wide as what is in it. Of a thousand sessions there are some 16,000 cells: what lays out tables for all
-//! terminals takes longer over them than everything else in `status` together.
+//! Tables of text with columns as wide as their content.
+//!
+//! A thousand sessions have about 16,000 cells. A general table layout library takes longer for them than the rest of
+//! `status` together.
 
 use std::borrow::Cow;
 
-/// What stands in a column of a row, on one line or more.
+/// A cell, with one line or more.
 pub struct Cell {
     text: Cow<'static, str>,
     is_bad: bool,
@@ -11,22 +13,22 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// Text.
+    /// A cell with text.
     pub fn new(text: impl Into<Cow<'static, str>>) -> Self {
         Self { text: text.into(), is_bad: false, is_right: false }
     }
 
-    /// A figure.
-    pub fn of(figure: u64) -> Self {
+    /// A cell with a number.
+    pub fn number(figure: u64) -> Self {
         Self::new(figure.to_string())
     }
 
-    /// Text that shouts: red where there is colour.
+    /// A cell with a warning, in red if colour is on.
     pub fn bad(text: impl Into<Cow<'static, str>>) -> Self {
         Self { is_bad: true, ..Self::new(text) }
     }
 
-    /// The same at the right of its column.
+    /// Aligns the text to the right.
     pub fn right(self) -> Self {
         Self { is_right: true, ..self }
     }
@@ -36,13 +38,13 @@ impl Cell {
     }
 }
 
-/// Rows under a header.
+/// A table: a header and rows.
 pub struct Columns {
     rows: Vec<Vec<Cell>>,
 }
 
 impl Columns {
-    /// Columns of these names, without rows.
+    /// Makes a table with a header and without rows.
     pub fn new(header: &[&'static str]) -> Self {
         Self { rows: vec![header.iter().map(|name| Cell::new(*name)).collect()] }
     }
@@ -52,12 +54,12 @@ impl Columns {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// True where there is nothing under the header.
+    /// Returns true if there is no row under the header.
     pub fn is_empty(&self) -> bool {
         self.rows.len() == 1
     }
 
-    /// All of it, with nothing behind the last text of a line: it would be there to be selected, copied and wrapped.
+    /// Formats the table. Lines have no trailing spaces, which would be selected, copied and wrapped.
     pub fn text(&self, is_coloured: bool) -> String {
         let widths = self.widths();
         let mut text = String::new();
@@ -97,18 +99,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_as_wide_as_what_is_in_them() {
+    fn columns_are_as_wide_as_their_content() {
         let mut columns = Columns::new(&["A", "NUMBER", "C"]);
         assert!(columns.is_empty());
-        columns.row([Cell::new("größer\nb"), Cell::of(7).right(), Cell::bad("bad")]);
-        columns.row([Cell::new("c"), Cell::of(1_234_567)]);
+        columns.row([Cell::new("größer\nb"), Cell::number(7).right(), Cell::bad("bad")]);
+        columns.row([Cell::new("c"), Cell::number(1_234_567)]);
         assert!(!columns.is_empty());
         let lines = [" A       NUMBER   C", " größer        7  bad", " b", " c       1234567", ""];
         assert_eq!(columns.text(false), lines.join("\n"));
     }
 
     #[test]
-    fn only_what_is_bad_is_red_and_that_widens_nothing() {
+    fn only_bad_cells_are_red_and_colour_does_not_widen_a_column() {
         let mut columns = Columns::new(&["A", "B"]);
         columns.row([Cell::bad("a"), Cell::new("b")]);
         assert_eq!(columns.text(true), " A  B\n \u{1b}[31ma\u{1b}[0m  b\n");

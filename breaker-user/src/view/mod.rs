@@ -1,8 +1,12 @@
-//! What is shown: one set of structs behind tables and JSON.
+//! What the verbs show: the same structs for tables and JSON.
 
 pub mod columns;
 pub mod failures;
+pub mod scope;
+pub mod session;
 pub mod status;
 pub mod table;
 
+pub use scope::Scope;
+pub use session::{Session, Verdicts};
 pub use status::Status;

@@ -1,12 +1,13 @@
-//! The same as tables for a person. Colour on a terminal only, and not where NO_COLOR is set.
+//! `status` as tables for a person. Colour is used on a terminal only, unless NO_COLOR is set.
 
 use std::fmt::Write;
 use std::io::IsTerminal;
 
 use super::columns::{Cell, Columns};
-use super::status::{Limit, Scope, Status};
+use super::scope::{Limit, Scope};
+use super::status::Status;
 
-/// `status` as text.
+/// Formats `status` as text.
 pub fn status(status: &Status) -> String {
     let mut text = String::new();
     let build = &status.breaker;
@@ -52,7 +53,7 @@ pub fn status(status: &Status) -> String {
     text
 }
 
-/// A scope in one line, as the verbs that change it print it.
+/// Formats a scope in one line, for the verbs that change it.
 pub fn scope(scope: &Scope) -> String {
     let state = if scope.tripped {
         format!("TRIPPED ({})", scope.causes.join(", "))
@@ -72,16 +73,16 @@ fn interfaces(status: &Status) -> Columns {
     for interface in &status.interfaces {
         let state = match (interface.attached, interface.first, interface.pinned) {
             (true, true, true) if interface.hook == "clsact" => {
-                Cell::new("attached, first; any `tc filter del` removes it")
+                Cell::new("attached, first; `tc filter del` removes it")
             }
             (true, true, true) => Cell::new("attached, first in its chain"),
             (true, true, false) => Cell::bad("UNPINNED: it detaches when the agent ends"),
-            (true, false, _) => Cell::bad("DISPLACED: another program decides before it"),
+            (true, false, _) => Cell::bad("DISPLACED: another program runs before it"),
             (false, _, _) => Cell::bad("DETACHED: nothing is enforced here"),
         };
         table.row([
             Cell::new(interface.name.clone()),
-            Cell::of(interface.ifindex.into()),
+            Cell::number(interface.ifindex.into()),
             Cell::new(interface.mode),
             Cell::new(interface.hook),
             state,
@@ -93,14 +94,14 @@ fn interfaces(status: &Status) -> Columns {
 fn scopes(status: &Status) -> Columns {
     let mut table = Columns::new(&["SCOPE", "SWITCH", "ARMED", "EPOCH", "LIMIT", "USED", "PEAK"]);
     for scope in &status.scopes {
-        // A line for each cause: all seven in one would be wider than the rest of the table.
+        // One line for each cause: all seven in one line would be wider than the rest of the table.
         let switch = if scope.tripped {
             Cell::bad(format!("TRIPPED: {}", scope.causes.join(",\n")))
         } else {
             Cell::new("passing")
         };
         let armed = if scope.armed { Cell::new("yes") } else { Cell::bad("DISARMED") };
-        let lines = |of: fn(&Limit) -> String| scope.limits.iter().map(of).collect::<Vec<_>>().join("\n");
+        let lines = |text: fn(&Limit) -> String| scope.limits.iter().map(text).collect::<Vec<_>>().join("\n");
         let limits = match &scope.limits[..] {
             [] => "none".to_owned(),
             _ => lines(|limit| match limit.per_fill {
@@ -110,13 +111,13 @@ fn scopes(status: &Status) -> Columns {
         };
         let used = lines(|limit| limit.used.to_string());
         let peak = lines(|limit| limit.peak.to_string());
-        let head = [Cell::new(scope.scope.clone()), switch, armed, Cell::of(scope.epoch)];
+        let head = [Cell::new(scope.scope.clone()), switch, armed, Cell::number(scope.epoch)];
         table.row(head.into_iter().chain([limits, used, peak].map(Cell::new)));
     }
     table
 }
 
-/// What the kernel tripped, and why: a table of its own, for it would widen the columns of the scopes.
+/// Trips by the kernel program. A table of its own, because it would widen the columns of the scopes.
 fn trips(status: &Status) -> Columns {
     let mut table = Columns::new(&["TRIPPED BY THE KERNEL", "AT", "BY", "FOR"]);
     for scope in &status.scopes {
@@ -146,22 +147,27 @@ fn sessions(status: &Status) -> Columns {
         let figures = [session.connections, session.fenced, passed("order")];
         let rest = [passed("cancel"), other, session.retransmitted, session.desyncs];
         let withheld = match session.packets.withheld {
-            0 => Cell::of(0),
+            0 => Cell::number(0),
             packets => Cell::new(format!("{packets} segments")),
         };
         let name = Cell::new(session.name.clone());
-        table
-            .row([name].into_iter().chain(figures.map(Cell::of)).chain([withheld]).chain(rest.map(Cell::of)));
+        table.row(
+            [name]
+                .into_iter()
+                .chain(figures.map(Cell::number))
+                .chain([withheld])
+                .chain(rest.map(Cell::number)),
+        );
     }
     table
 }
 
-/// What came in, where that is read.
+/// Inbound messages, if they are read.
 fn inbound(status: &Status) -> Columns {
-    let mut table = Columns::new(&["CAME IN FOR", "FILLS", "REJECTS", "OTHER"]);
+    let mut table = Columns::new(&["INBOUND FOR", "FILLS", "REJECTS", "OTHER"]);
     for session in &status.sessions {
         let Some(inbound) = &session.inbound else { continue };
-        let figure = |name| Cell::of(inbound.get(name).copied().unwrap_or_default());
+        let figure = |name| Cell::number(inbound.get(name).copied().unwrap_or_default());
         table.row([Cell::new(session.name.clone()), figure("fill"), figure("reject"), figure("other")]);
     }
     table

@@ -1,4 +1,4 @@
-//! The one table of the metrics: names, labels and where each figure comes from. The names are a contract with dashboards.
+//! The table of metric families: names, labels and values. The names are a contract with dashboards.
 
 use std::collections::BTreeSet;
 
@@ -9,30 +9,30 @@ use super::figures::{Figures, Limit, Scope};
 
 /// A metric family.
 pub struct Family {
-    /// Its name, with the `_total` of a counter.
+    /// Name, with `_total` for a counter.
     pub name: &'static str,
-    /// What it says.
+    /// Help text.
     pub help: &'static str,
-    /// Names of its labels.
+    /// Names of the labels.
     pub labels: &'static [&'static str],
-    /// Hands out each sample: the values of the labels, and the figure.
+    /// Passes each sample to the sink: the values of the labels, and the value.
     pub samples: fn(&Figures, Sink),
 }
 
-/// Takes a sample.
+/// Receives samples.
 pub type Sink<'a> = &'a mut dyn FnMut(&[&str], Value);
 
-/// A figure.
+/// Value of a sample.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value {
-    /// A number of things.
+    /// A count.
     Count(u64),
-    /// A time.
+    /// A duration.
     Seconds(f64),
 }
 
 impl Family {
-    /// Counters end in `_total`, and nothing else does.
+    /// Returns true for a counter. Exactly the names of counters end in `_total`.
     pub fn is_counter(&self) -> bool {
         self.base() != self.name
     }
@@ -52,12 +52,12 @@ const fn family(
     Family { name, help, labels, samples }
 }
 
-/// All of them, in the order in which they are served.
+/// All families, in the order in which they are served.
 pub const FAMILIES: &[Family] = &[
     family(
         "breaker_build_info",
         &["version", "git", "abi", "program_tag"],
-        "What is loaded; always 1.",
+        "The loaded program; always 1.",
         |of, sink| {
             let [version, git, abi, tag] = &of.build;
             sink(&[version, git, abi, tag], Value::Count(1));
@@ -75,7 +75,7 @@ pub const FAMILIES: &[Family] = &[
     family(
         "breaker_armed",
         &["scope"],
-        "1 where a limit that is passed trips the scope, 0 where it only tells.",
+        "1 if an exceeded limit trips the scope, 0 if it only warns.",
         |of, sink| {
             of.scopes.iter().for_each(|scope| sink(&[&scope.name], Value::Count(scope.armed.into())));
         },
@@ -83,28 +83,23 @@ pub const FAMILIES: &[Family] = &[
     family(
         "breaker_tripped",
         &["scope", "cause"],
-        "1 where the scope is tripped for this cause.",
+        "1 if the scope is tripped for this cause.",
         |of, sink| {
             each_cause(of, |scope, (bit, name), _| {
                 sink(&[&scope.name, name], Value::Count((scope.causes & bit != 0).into()));
             });
         },
     ),
-    family("breaker_epoch", &["scope"], "Raised by each trip and each reset of the scope.", |of, sink| {
+    family("breaker_epoch", &["scope"], "Epoch of the scope, raised by each trip and reset.", |of, sink| {
         of.scopes.iter().for_each(|scope| sink(&[&scope.name], Value::Count(scope.epoch)));
     }),
-    family(
-        "breaker_trips_total",
-        &["scope", "cause"],
-        "Trips of the scope that the audit log tells of.",
-        |of, sink| {
-            each_cause(of, |scope, (_, name), count| sink(&[&scope.name, name], Value::Count(count)));
-        },
-    ),
+    family("breaker_trips_total", &["scope", "cause"], "Trips of the scope in the audit log.", |of, sink| {
+        each_cause(of, |scope, (_, name), count| sink(&[&scope.name, name], Value::Count(count)));
+    }),
     family(
         "breaker_messages_total",
         &["session", "class", "verdict"],
-        "Messages that crossed the hook once, or were withheld there.",
+        "Messages that passed, each counted once, or were withheld.",
         |of, sink| {
             for session in &of.sessions {
                 for class in Class::ALL {
@@ -119,7 +114,7 @@ pub const FAMILIES: &[Family] = &[
     family(
         "breaker_inbound_messages_total",
         &["session", "kind"],
-        "Messages that came in, where that is read.",
+        "Inbound messages, if they are read.",
         |of, sink| {
             for session in of.sessions.iter().filter(|_| of.inbound) {
                 for (kind, count) in InboundClass::ALL.into_iter().zip(session.counters.inbound) {
@@ -131,7 +126,7 @@ pub const FAMILIES: &[Family] = &[
     family(
         "breaker_inbound_desyncs_total",
         &["session"],
-        "Times that the stream that comes in was lost, and messages in it went uncounted.",
+        "Inbound desyncs, after which messages are not counted.",
         |of, sink| {
             for session in of.sessions.iter().filter(|_| of.inbound) {
                 sink(&[&session.name], Value::Count(session.counters.inbound_desyncs));
@@ -147,7 +142,7 @@ pub const FAMILIES: &[Family] = &[
     family(
         "breaker_retransmitted_segments_total",
         &["session"],
-        "Segments that held bytes seen before.",
+        "Segments with retransmitted bytes.",
         |of, sink| {
             of.sessions
                 .iter()
@@ -157,28 +152,23 @@ pub const FAMILIES: &[Family] = &[
     family(
         "breaker_desyncs_total",
         &["session"],
-        "Times that the stream of a connection was lost.",
+        "Desyncs of the connections of the session.",
         |of, sink| {
             of.sessions
                 .iter()
                 .for_each(|session| sink(&[&session.name], Value::Count(session.counters.desyncs)));
         },
     ),
-    family(
-        "breaker_connections",
-        &["session", "state"],
-        "Connections, by whether they are fenced.",
-        |of, sink| {
-            for session in &of.sessions {
-                sink(&[&session.name, "live"], Value::Count(session.connections.live));
-                sink(&[&session.name, "fenced"], Value::Count(session.connections.fenced));
-            }
-        },
-    ),
+    family("breaker_connections", &["session", "state"], "Connections by state.", |of, sink| {
+        for session in &of.sessions {
+            sink(&[&session.name, "live"], Value::Count(session.connections.live));
+            sink(&[&session.name, "fenced"], Value::Count(session.connections.fenced));
+        }
+    }),
     family(
         "breaker_blind_connections",
         &["session"],
-        "Live connections that cannot be followed right now: their bytes count as orders.",
+        "Live connections that are blind: their bytes count as orders.",
         |of, sink| {
             of.sessions
                 .iter()
@@ -188,31 +178,26 @@ pub const FAMILIES: &[Family] = &[
     family(
         "breaker_unread_segments_total",
         &["session"],
-        "Segments of which something could not be read.",
+        "Segments that could not be read completely.",
         |of, sink| {
             of.sessions
                 .iter()
                 .for_each(|session| sink(&[&session.name], Value::Count(session.counters.unread)));
         },
     ),
-    family("breaker_limit", LIMIT, "Messages that may cross in any interval of this length.", |of, sink| {
+    family("breaker_limit", LIMIT, "Messages that may pass in any interval of this length.", |of, sink| {
         each_limit(of, sink, |limit| limit.max);
     }),
     family("breaker_limit_used", LIMIT, "Messages in the window now.", |of, sink| {
         each_limit(of, sink, |limit| limit.used);
     }),
-    family(
-        "breaker_limit_peak",
-        LIMIT,
-        "Most messages that any window has held since the load.",
-        |of, sink| {
-            each_limit(of, sink, |limit| limit.peak);
-        },
-    ),
+    family("breaker_limit_peak", LIMIT, "Most messages in the window since the load.", |of, sink| {
+        each_limit(of, sink, |limit| limit.peak);
+    }),
     family(
         "breaker_warning",
         LIMIT,
-        "Warning levels of the limit that its window reaches now; one more than there are where a disarmed scope is over it.",
+        "Warning levels that the window has reached; one more than configured if a disarmed scope exceeds the limit.",
         |of, sink| {
             each_limit(of, sink, |limit| limit.warning);
         },
@@ -220,7 +205,7 @@ pub const FAMILIES: &[Family] = &[
     family(
         "breaker_interface_attached",
         &["interface"],
-        "1 where the program is attached and the first of its chain; else traffic can pass it by.",
+        "1 if the program is attached and first in its chain; otherwise traffic can bypass it.",
         |of, sink| {
             of.interfaces.iter().for_each(|(name, attached)| sink(&[name], Value::Count((*attached).into())));
         },
@@ -228,7 +213,7 @@ pub const FAMILIES: &[Family] = &[
     family(
         "breaker_unseen_packets_total",
         &["interface", "kind"],
-        "Packets that passed unread, because of their headers.",
+        "Packets that passed unread because of their headers.",
         |of, sink| {
             of.unseen
                 .iter()
@@ -238,16 +223,21 @@ pub const FAMILIES: &[Family] = &[
     family(
         "breaker_reattached_total",
         &["interface"],
-        "Times that the agent attached to an interface that was made again.",
+        "Times that the agent attached to a recreated interface.",
         |of, sink| of.reattached.iter().for_each(|(name, count)| sink(&[name], Value::Count(*count))),
     ),
-    family("breaker_enforced", &[], "1 where the breaker is in force: see breaker_problem.", |of, sink| {
-        sink(&[], Value::Count(of.enforced.ok.into()));
-    }),
+    family(
+        "breaker_enforced",
+        &[],
+        "1 if the breaker is in force; otherwise see breaker_problem.",
+        |of, sink| {
+            sink(&[], Value::Count(of.enforced.ok.into()));
+        },
+    ),
     family(
         "breaker_problem",
         &["what", "where"],
-        "1 for each thing that keeps it from being in force.",
+        "1 for each problem that keeps the breaker from being in force.",
         |of, sink| {
             let found: BTreeSet<_> = of
                 .enforced
@@ -258,13 +248,13 @@ pub const FAMILIES: &[Family] = &[
             found.into_iter().for_each(|(what, place)| sink(&[what, place], Value::Count(1)));
         },
     ),
-    family("breaker_heartbeat_age_seconds", &[], "Time since the agent's last sign of life.", |of, sink| {
+    family("breaker_heartbeat_age_seconds", &[], "Time since the agent's last heartbeat.", |of, sink| {
         of.heartbeat_age_ns.into_iter().for_each(|age| sink(&[], Value::Seconds(age as f64 / 1e9)));
     }),
     family(
         "breaker_connection_table_used",
         &[],
-        "Entries of the table of live connections that are taken.",
+        "Used entries of the table of live connections.",
         |of, sink| {
             sink(&[], Value::Count(of.table[0]));
         },
@@ -272,7 +262,7 @@ pub const FAMILIES: &[Family] = &[
     family(
         "breaker_connection_table_size",
         &[],
-        "Entries that the table of live connections has.",
+        "Size of the table of live connections, in entries.",
         |of, sink| {
             sink(&[], Value::Count(of.table[1]));
         },
@@ -280,7 +270,7 @@ pub const FAMILIES: &[Family] = &[
     family(
         "breaker_events_lost_total",
         &[],
-        "Events that found no room in the ring; verdicts need none.",
+        "Events without room in the ring; verdicts do not depend on the ring.",
         |of, sink| {
             sink(&[], Value::Count(of.events_lost));
         },
@@ -288,7 +278,7 @@ pub const FAMILIES: &[Family] = &[
     family(
         "breaker_events_left_out_total",
         &[],
-        "Events that the kernel left out, for there were too many of their kind.",
+        "Events that the kernel program left out because there were too many of their kind.",
         |of, sink| {
             sink(&[], Value::Count(of.events_left_out));
         },
@@ -296,7 +286,7 @@ pub const FAMILIES: &[Family] = &[
     family(
         "breaker_audit_pending",
         &[],
-        "Events in memory that the audit log does not have yet.",
+        "Events in memory that are not in the audit log yet.",
         |of, sink| {
             sink(&[], Value::Count(of.audit_pending));
         },
@@ -304,7 +294,7 @@ pub const FAMILIES: &[Family] = &[
     family(
         "breaker_audit_failures_total",
         &[],
-        "Writes of the audit log that failed, each tried again.",
+        "Failed writes of the audit log, each of which is retried.",
         |of, sink| {
             sink(&[], Value::Count(of.audit_failures));
         },

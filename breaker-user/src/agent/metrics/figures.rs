@@ -1,4 +1,4 @@
-//! The figures of one scrape, read from the maps at that moment. Plain data: what is made of them needs no kernel.
+//! The figures of one scrape, read from the maps. Plain data, so that the encoding needs no kernel.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,116 +9,114 @@ use breaker_common::window;
 use super::Source;
 use crate::agent::history::{History, Trips};
 use crate::config::ScopeIndex;
+use crate::display;
 use crate::enforced::Enforced;
 use crate::kernel::Breaker;
 use crate::kernel::breaker::ConnectionCount;
 use crate::kernel::breaker::LimitUse;
 use crate::kernel::tables::trim_padding;
-use crate::view::status::{class_name, per};
 
 /// The figures of one scrape.
 #[derive(Clone, Debug, Default)]
 pub struct Figures {
     /// Version, commit, layout and program tag of what is loaded.
+    /// Version, commit, layout and program tag of the load.
     pub build: [String; 4],
-    /// Name and sha256 of the policy.
+    /// Name and SHA-256 of the policy.
     pub policy: [String; 2],
     /// Scopes.
     pub scopes: Vec<Scope>,
     /// Sessions.
     pub sessions: Vec<Session>,
-    /// What comes in is read.
+    /// True if inbound messages are read.
     pub inbound: bool,
-    /// Interfaces, and whether nothing leaves there but by us.
+    /// Interfaces, and whether the program is attached and first.
     pub interfaces: BTreeMap<String, bool>,
-    /// How often the agent has attached to an interface that was made again.
+    /// Reattachments by interface.
     pub reattached: BTreeMap<String, u64>,
-    /// Whether the breaker is in force, and what keeps it from that.
+    /// Whether the breaker is in force, and its problems.
     pub enforced: Enforced,
-    /// Age of the heartbeat, ns.
+    /// Age of the heartbeat in ns.
     pub heartbeat_age_ns: Option<u64>,
-    /// Entries of the connection table: taken, and in all.
+    /// Connection table: used entries and size.
     pub table: [u64; 2],
     /// Packets that passed unread, by interface and kind.
     pub unseen: Vec<(String, &'static str, u64)>,
-    /// Events that were lost.
+    /// Lost events.
     pub events_lost: u64,
     /// Events that were left out.
     pub events_left_out: u64,
-    /// Entries that the audit log does not have yet.
+    /// Entries that are not in the audit log yet.
     pub audit_pending: u64,
-    /// Failed writes of it.
+    /// Failed writes of the audit log.
     pub audit_failures: u64,
 }
 
 /// A scope.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
-    /// As `status` calls it.
+    /// Name, as in `status`.
     pub name: String,
-    /// Whether its limits trip it.
+    /// True if its limits trip it.
     pub armed: bool,
     /// Cause bits.
     pub causes: u64,
-    /// Its epoch.
+    /// Epoch.
     pub epoch: u64,
     /// Trips by cause.
     pub trips: Trips,
-    /// Its limits.
+    /// Limits of the scope.
     pub limits: Vec<Limit>,
 }
 
 /// A limit.
 #[derive(Clone, Debug, Default)]
 pub struct Limit {
-    /// What it counts.
+    /// Class of the counted messages.
     pub class: &'static str,
-    /// Over which time.
+    /// Length of the interval.
     pub per: String,
-    /// Messages that may cross,
+    /// Messages that may pass.
     pub max: u64,
-    /// that its window holds now,
+    /// Messages in the window now.
     pub used: u64,
-    /// and that it ever held.
+    /// Most messages that the window has held.
     pub peak: u64,
-    /// Warning levels that its window reaches now.
+    /// Warning levels that the window has reached.
     pub warning: u64,
 }
 
 /// A session.
 #[derive(Clone, Debug, Default)]
 pub struct Session {
-    /// Its name.
+    /// Name of the session.
     pub name: String,
-    /// What it has sent.
+    /// Messages and segments.
     pub counters: Counters,
-    /// Its connections.
+    /// Connections.
     pub connections: ConnectionCount,
 }
 
 impl Figures {
-    /// Reads them.
-    pub fn read(of: &Source, history: &History) -> Result<Self> {
-        let now = of.loaded.now();
-        let breaker = &now.breaker;
+    /// Reads the figures.
+    pub fn read(source: &Source, history: &History) -> Result<Self> {
+        let in_force = source.loaded.in_force();
+        let breaker = &in_force.breaker;
         let meta = breaker.meta();
-        let (connections, taken) = breaker.connection_table()?;
+        let (connections, used) = breaker.connection_table()?;
         let names = breaker.names();
         let counters = breaker.counters()?;
-        let interfaces = of.loaded.attachments();
+        let interfaces = source.loaded.attachments();
         Ok(Self {
             build: [
                 trim_padding(&meta.version),
                 trim_padding(&meta.git),
                 meta.abi.to_string(),
-                format!("{:016x}", of.loaded.tag),
+                format!("{:016x}", source.loaded.tag),
             ],
-            policy: [
-                now.policy.clone(),
-                breaker.policy().sha256.iter().map(|byte| format!("{byte:02x}")).collect(),
-            ],
+            policy: [in_force.policy.clone(), display::hex(&breaker.policy().sha256)],
             scopes: names.iter().map(|index| scope(breaker, history, index)).collect::<Result<_>>()?,
-            // Sessions that a reload has removed leave holes among the numbers.
+            // Sessions that a reload has removed leave unused numbers.
             sessions: names
                 .sessions()
                 .filter_map(|session| {
@@ -137,41 +135,41 @@ impl Figures {
                 .interfaces()
                 .iter()
                 .map(|found| trim_padding(&found.name))
-                .map(|name| (name.clone(), of.last_look.reattachments(&name)))
+                .map(|name| (name.clone(), source.last_check.reattachments(&name)))
                 .collect(),
-            enforced: of.judgement.now(),
+            enforced: source.monitor.enforced(),
             heartbeat_age_ns: breaker.heartbeat_age_ns()?,
             unseen: unseen(breaker)?,
             events_left_out: breaker.reason(reason::EVENT_LEFT_OUT)?,
-            table: [taken, meta.connections.into()],
-            events_lost: breaker.reason(reason::EVENT_LOST)? + of.log.refused(),
-            audit_pending: of.log.pending() as u64,
-            audit_failures: of.log.failures(),
+            table: [used, meta.connections.into()],
+            events_lost: breaker.reason(reason::EVENT_LOST)? + source.log.refused(),
+            audit_pending: source.log.pending() as u64,
+            audit_failures: source.log.failures(),
         })
     }
 }
 
-/// Packets that passed unread, of each kind at each interface, those that were none included.
+/// Packets that passed unread, for each interface and kind, zero counts included.
 fn unseen(breaker: &Breaker) -> Result<Vec<(String, &'static str, u64)>> {
     let counted: HashMap<_, _> =
         breaker.maps().unseen()?.into_iter().map(|(key, count)| ((key.ifindex, key.kind), count)).collect();
-    let of = |interface: &Interface| {
+    let of_interface = |interface: &Interface| {
         let (name, ifindex) = (trim_padding(&interface.name), interface.ifindex);
         let count = |kind: usize| counted.get(&(ifindex, kind as u32)).copied().unwrap_or_default();
         let kinds: Vec<_> =
             unseen::NAMES.into_iter().enumerate().map(|(kind, word)| (word, count(kind))).collect();
         kinds.into_iter().map(move |(word, count)| (name.clone(), word, count))
     };
-    Ok(breaker.interfaces().iter().flat_map(of).collect())
+    Ok(breaker.interfaces().iter().flat_map(of_interface).collect())
 }
 
 fn scope(breaker: &Breaker, history: &History, index: ScopeIndex) -> Result<Scope> {
     let name = breaker.names().name(index).to_string();
     let state = breaker.scope(index)?;
     let limit = |found: LimitUse| Limit {
-        class: class_name(found.limit.class),
-        // A ratio may stand beside a total of the same class.
-        per: if found.limit.per_fill == 0 { per(&found.limit) } else { "fill".to_owned() },
+        class: display::class(found.limit.class),
+        // A scope may have a ratio and a total of the same class.
+        per: if found.limit.per_fill == 0 { display::interval(&found.limit) } else { "fill".to_owned() },
         max: found.max_messages,
         used: found.used,
         peak: found.peak,

@@ -1,4 +1,4 @@
-//! The metrics: figures read from the maps when somebody asks, as text, over HTTP.
+//! The metrics over HTTP: figures read from the maps at each scrape.
 
 mod families;
 mod figures;
@@ -17,28 +17,28 @@ pub use families::FAMILIES;
 pub use server::Server;
 
 use super::history::History;
-use super::judgement::Judgement;
 use super::loaded::Loaded;
 use super::log::Log;
+use super::monitor::Monitor;
 use super::watch::LastCheck;
 use crate::enforced::Problem;
 use figures::Figures;
 use text::Format;
 
-/// Where the figures come from.
+/// The source of the figures.
 pub struct Source {
-    /// What is loaded.
+    /// The load.
     pub loaded: Arc<Loaded>,
-    /// The way into the audit log.
+    /// The queue of the audit log.
     pub log: Arc<Log>,
-    /// What the audit log tells of the past.
+    /// The history in the audit log.
     pub history: Mutex<History>,
-    /// One scrape at a time: each takes megabytes where there are many sessions.
-    pub turn: Arc<Semaphore>,
-    /// When the watch last looked.
-    pub last_look: Arc<LastCheck>,
+    /// Allows one scrape at a time, because each takes megabytes with many sessions.
+    pub scrape_turn: Arc<Semaphore>,
+    /// The last check of the watch.
+    pub last_check: Arc<LastCheck>,
     /// Whether the breaker is in force.
-    pub judgement: Arc<Judgement>,
+    pub monitor: Arc<Monitor>,
 }
 
 impl Source {
@@ -48,26 +48,26 @@ impl Source {
         text::text(Figures::read(self, &history)?, format).context("writing the metrics")
     }
 
-    /// What the audit log tells of by now.
+    /// The history up to now.
     pub fn read_history(&self) -> MutexGuard<'_, History> {
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        // A new scope must be known before its trips are read of.
-        if let Err(error) = self.loaded.follow() {
-            super::say(&format!("the figures are of the policy before: {error:#}"));
+        // The trips of a new scope count only after the history knows the scope.
+        if let Err(error) = self.loaded.follow_policy() {
+            super::notice(&format!("figures are of the previous policy: {error:#}"));
         }
-        history.know(self.loaded.now().breaker.names());
-        if let Err(error) = history.read_on() {
-            super::say(&format!("trips are not counted on: {error:#}"));
+        history.add_scopes(self.loaded.in_force().breaker.names());
+        if let Err(error) = history.read_new() {
+            super::notice(&format!("new trips are not counted: {error:#}"));
         }
         history
     }
 
-    /// What keeps the breaker from being in force, and what is not well with the agent; empty where all is. A tripped scope is no illness.
+    /// Problems of enforcement and of the agent; empty if there are none. A tripped scope is no problem.
     fn health_problems(&self) -> Vec<String> {
-        let enforced = self.judgement.now();
+        let enforced = self.monitor.enforced();
         let mut health_problems: Vec<_> = enforced.problems.iter().map(Problem::line).collect();
-        if self.last_look.is_stale() {
-            health_problems.push("the watch has not looked for two seconds".to_owned());
+        if self.last_check.is_stale() {
+            health_problems.push("the attachments were not checked for two seconds".to_owned());
         }
         health_problems
     }

@@ -1,4 +1,4 @@
-//! The metrics over HTTP: read only, and nothing that a peer does or leaves undone holds the agent up.
+//! The HTTP server of the metrics. It is read-only, and no peer can block the agent.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -24,18 +24,18 @@ use tokio::time::{sleep, timeout};
 use super::Source;
 use super::text::Format;
 
-/// Connections at a time. Of more, the one that has lasted longest has to go: whoever connects and says nothing keeps nobody waiting.
+/// Most connections. A further one closes the oldest, so that silent peers block nobody.
 const CONNECTIONS: usize = 256;
-/// Bytes that request line and headers may have: the least that hyper takes.
+/// Longest request line with headers, in bytes: the minimum that hyper accepts.
 const MAX_HEADERS: usize = 8192;
-/// Time in which a request must have come, and as much again for its answer to be taken.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Time in which the figures must have been read: a disk may hang.
-const READING: Duration = Duration::from_secs(10);
-/// Time before an address is tried again, or another connection accepted where that failed.
+/// Longest time to receive a request, and again to send the response.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest time to read the figures, because a disk may hang.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time before a failed bind(2) or accept(2) is retried.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The server of the metrics.
+/// The HTTP server of the metrics.
 pub struct Server {
     address: SocketAddr,
     listener: Option<TcpListener>,
@@ -43,7 +43,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Takes the address. One that is not to be had now is tried again later: metrics are not what the agent is for.
+    /// Binds the address. A failure is retried later, because the agent works without metrics.
     pub async fn bind(address: SocketAddr, source: Arc<Source>) -> (Self, Result<SocketAddr>) {
         let (listener, bound) = match TcpListener::bind(address).await {
             Ok(listener) => {
@@ -72,7 +72,7 @@ impl Server {
                 continue;
             };
             let Ok((stream, _)) = listener.accept().await else {
-                // Out of descriptors, say: it passes.
+                // For example, there are too many open files.
                 sleep(RETRY).await;
                 continue;
             };
@@ -89,20 +89,20 @@ impl Server {
     }
 }
 
-/// One request and its answer. A peer has so long to ask, and as long again to take what was made for it.
+/// Serves one request. The request and the response each have [`EXCHANGE_TIMEOUT`].
 async fn exchange(stream: TcpStream, source: Arc<Source>) {
-    let made = Arc::new(Notify::new());
+    let response_ready = Arc::new(Notify::new());
     let service = service_fn(|request| {
-        let (source, made) = (Arc::clone(&source), Arc::clone(&made));
+        let (source, response_ready) = (Arc::clone(&source), Arc::clone(&response_ready));
         async move {
-            let answer = answer(&request, source).await;
-            made.notify_one();
-            Ok::<_, Infallible>(answer)
+            let response = respond_to(&request, source).await;
+            response_ready.notify_one();
+            Ok::<_, Infallible>(response)
         }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
+        .header_read_timeout(EXCHANGE_TIMEOUT)
         .max_buf_size(MAX_HEADERS)
         .max_header_size(MAX_HEADERS)
         .keep_alive(false)
@@ -110,16 +110,16 @@ async fn exchange(stream: TcpStream, source: Arc<Source>) {
     tokio::pin!(connection);
     select! {
         _ = &mut connection => return,
-        () = made.notified() => {}
+        () = response_ready.notified() => {}
     }
-    // Whether the peer went away or was too slow: there is nobody left to tell.
-    let _ = timeout(PATIENCE, connection).await;
+    // The result is ignored: the peer closed the connection or was too slow.
+    let _ = timeout(EXCHANGE_TIMEOUT, connection).await;
 }
 
-async fn answer(request: &Request<Incoming>, source: Arc<Source>) -> Response<Full<Bytes>> {
+async fn respond_to(request: &Request<Incoming>, source: Arc<Source>) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     if !matches!(path, "/metrics" | "/healthz") {
-        return plain(StatusCode::NOT_FOUND, "there is /metrics, and /healthz\n");
+        return plain(StatusCode::NOT_FOUND, "not found: use /metrics or /healthz\n");
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, "read only\n");
@@ -131,17 +131,17 @@ async fn answer(request: &Request<Incoming>, source: Arc<Source>) -> Response<Fu
     }
     let accept = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let format = Format::accepted(&accept.collect::<Vec<_>>().join(","));
-    // Reading many maps takes milliseconds, and the audit log lies on a disk: not on the thread of the heartbeat.
-    let made = async {
-        let turn = Arc::clone(&source.turn).acquire_owned().await.ok()?;
+    // On a blocking thread: the maps take milliseconds to read, and the audit log is on a disk.
+    let response = async {
+        let turn = Arc::clone(&source.scrape_turn).acquire_owned().await.ok()?;
         let read = move || {
             let _turn = turn;
             metrics(&source, format)
         };
         spawn_blocking(read).await.ok()
     };
-    let made = timeout(READING, made).await.ok().flatten();
-    made.unwrap_or_else(|| plain(StatusCode::SERVICE_UNAVAILABLE, "the figures cannot be read now\n"))
+    let response = timeout(READ_TIMEOUT, response).await.ok().flatten();
+    response.unwrap_or_else(|| plain(StatusCode::SERVICE_UNAVAILABLE, "the figures cannot be read now\n"))
 }
 
 fn metrics(source: &Source, format: Format) -> Response<Full<Bytes>> {

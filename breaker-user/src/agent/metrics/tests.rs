@@ -1,4 +1,4 @@
-//! The metrics as text, word for word, and which text is served to whom.
+//! Tests of the text of the metrics, and of the choice of the format.
 
 use breaker_common::abi::{Counters, cause};
 
@@ -8,7 +8,7 @@ use super::text::{Format, text};
 use crate::enforced::{Enforced, Problem, ProblemKind};
 use crate::kernel::breaker::ConnectionCount;
 
-/// The contract with dashboards: name and labels.
+/// Names and labels, a contract with dashboards.
 const NAMES: &[(&str, &[&str])] = &[
     ("breaker_build_info", &["version", "git", "abi", "program_tag"]),
     ("breaker_policy_info", &["policy", "sha256"]),
@@ -116,14 +116,14 @@ fn both_formats_are_as_recorded() {
 }
 
 #[test]
-fn what_comes_in_is_served_only_where_it_is_read() {
+fn inbound_counters_are_served_only_if_inbound_messages_are_read() {
     let unread = text(Figures { inbound: false, ..figures() }, Format::Classic).unwrap();
     let samples: Vec<_> = unread.lines().filter(|line| line.starts_with("breaker_inbound")).collect();
     assert!(samples.is_empty(), "{samples:?}");
 }
 
 #[test]
-fn the_formats_differ_in_what_they_call_a_counter_and_nothing_else() {
+fn the_formats_differ_only_in_the_name_of_a_counter() {
     let classic = text(figures(), Format::Classic).unwrap();
     let open = text(figures(), Format::OpenMetrics).unwrap();
     let samples = |text: &str| {
@@ -139,7 +139,7 @@ fn the_formats_differ_in_what_they_call_a_counter_and_nothing_else() {
 }
 
 #[test]
-fn openmetrics_goes_to_those_who_ask_for_it() {
+fn openmetrics_is_served_on_request() {
     let prometheus_2_42 = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
                            text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
     for (accept, expected) in [

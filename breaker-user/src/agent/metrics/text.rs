@@ -1,4 +1,4 @@
-//! The figures as text: OpenMetrics, or the older format that every Prometheus reads (0.0.4).
+//! Encodes the figures as text: OpenMetrics 1.0, or the Prometheus text format 0.0.4.
 
 use std::fmt::{self, Write};
 
@@ -21,7 +21,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format that an Accept header prefers; the classic one unless OpenMetrics is asked for (RFC 9110, 12.5.1).
+    /// The format that an Accept header prefers (RFC 9110, 12.5.1); the default is Prometheus text.
     pub fn accepted(accept: &str) -> Self {
         let weight_of = |media: &str| {
             let items = accept.split(',').map(|item| item.split(';').map(str::trim));
@@ -36,7 +36,7 @@ impl Format {
         if open > 0.0 && open >= weight_of("text/plain") { Self::OpenMetrics } else { Self::Classic }
     }
 
-    /// Its media type.
+    /// The media type.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Classic => "text/plain; version=0.0.4; charset=utf-8",
@@ -45,7 +45,7 @@ impl Format {
     }
 }
 
-/// The figures in a format.
+/// Encodes the figures.
 pub fn text(figures: Figures, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(figures));
@@ -95,11 +95,11 @@ fn encode(figures: &Figures, family: &Family, encoder: &mut DescriptorEncoder) -
     done
 }
 
-/// Turns OpenMetrics into the classic format on its way: there HELP and TYPE name a counter with its `_total`.
+/// Converts OpenMetrics to Prometheus text, in which HELP and TYPE name a counter with its `_total`.
 #[derive(Default)]
 struct Classic {
     text: String,
-    /// What there is of a comment line.
+    /// The comment line so far.
     comment: String,
 }
 
@@ -125,7 +125,7 @@ impl Write for Classic {
     }
 }
 
-/// The comment with `_total` where it is about a counter.
+/// The comment with `_total` added, if it is about a counter.
 fn rename(comment: &str) -> Option<String> {
     let mut words = comment.splitn(4, ' ');
     let (hash, keyword, name, rest) = (words.next()?, words.next()?, words.next()?, words.next()?);

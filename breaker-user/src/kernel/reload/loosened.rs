@@ -14,8 +14,8 @@ use breaker_common::message::{Class, LimitClass};
 
 use super::endpoints::Trie;
 use super::in_force::{InForce, limits, named};
+use crate::display::{duration, limit as limit_text};
 use crate::kernel::tables::{Tables, ip, same};
-use crate::view::status::{duration, worded};
 
 /// Every loosening, scope by scope.
 pub fn loosened(now: &InForce, next: &Tables) -> Vec<String> {
@@ -95,9 +95,9 @@ fn limits_of(now: &InForce, next: &Tables, scope: usize) -> Vec<String> {
     let after: Vec<Limit> = limits(&next.rules[scope]).into_iter().map(|(_, limit)| limit).collect();
     let told = |old: Limit| match after.iter().find(|new| same(&old, new)) {
         Some(new) if new.max <= old.max && new.per_fill <= old.per_fill => None,
-        Some(new) => Some(format!("{} becomes {}", worded(&old), worded(new))),
+        Some(new) => Some(format!("{} becomes {}", limit_text(&old), limit_text(new))),
         None if after.iter().any(|new| covers(new, &old)) => None,
-        None => Some(format!("{} is gone", worded(&old))),
+        None => Some(format!("{} is gone", limit_text(&old))),
     };
     now.limits(scope).into_iter().filter_map(|(_, limit)| told(limit)).collect()
 }

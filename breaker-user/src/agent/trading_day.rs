@@ -1,5 +1,6 @@
-//! The agent's day: at midnight UTC what tripped on the day before, and was reset, is forgiven, and an engine may again repeat what it
-//! sent. With no agent at midnight nothing is: the guard against replays then stays up.
+//! The trading day: it ends the replay guard of scopes that were tripped and reset on the day before, at midnight UTC.
+//!
+//! Without an agent at midnight, resent orders (PossDupFlag=Y) stay blocked.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,25 +13,25 @@ use tokio::time::sleep;
 
 use super::loaded::Loaded;
 
-/// The clock may be set meanwhile: so often it is looked at again.
-const LONGEST: Duration = Duration::from_secs(60);
+/// Longest sleep before the clock is read again, because it may have been set.
+const MAX_SLEEP: Duration = Duration::from_secs(60);
 
-/// Begins each day until the shutdown.
+/// Starts each trading day until the shutdown.
 pub async fn run(loaded: Arc<Loaded>, shutdown: impl Future<Output = ()>) {
     tokio::pin!(shutdown);
     let mut next = midnight_after(Timestamp::now());
     loop {
         let left = Duration::try_from(next.duration_since(Timestamp::now())).unwrap_or_default();
         select! {
-            () = sleep(left.min(LONGEST)) => {}
+            () = sleep(left.min(MAX_SLEEP)) => {}
             () = &mut shutdown => return,
         }
         if Timestamp::now() < next {
             continue;
         }
         next = midnight_after(Timestamp::now());
-        if let Err(error) = loaded.now().breaker.start_trading_day() {
-            super::say(&format!("the day was not begun, replays stay guarded against: {error:#}"));
+        if let Err(error) = loaded.in_force().breaker.start_trading_day() {
+            super::notice(&format!("the trading day was not started, replays stay blocked: {error:#}"));
         }
     }
 }

@@ -1,0 +1,76 @@
+//! Parts of the verbs that change one scope: `arm`, `disarm`, `trip`, `reset`.
+//!
+//! Each verb changes the kernel's state, reads the state back, and prints what it read.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::{enforcement_code, is_output_closed, print};
+use crate::cli::SwitchArgs;
+use crate::cli_error::{CliError, Code};
+use crate::config::ScopeIndex;
+use crate::enforced::Enforced;
+use crate::journal::{self, Action};
+use crate::kernel::disconnect::Selection;
+use crate::kernel::tables::trim_padding;
+use crate::kernel::{Breaker, PinRoot};
+use crate::view;
+
+/// Opens the load and finds the scope.
+pub fn open(root: &PinRoot, args: &SwitchArgs) -> Result<(Breaker, ScopeIndex)> {
+    let breaker = Breaker::open(root)?;
+    let scope = breaker.find(&args.scope)?;
+    Ok((breaker, scope))
+}
+
+/// Logs an action and performs it. Logs a failure as an event of the kind `failure_kind`.
+pub fn perform_logged(
+    breaker: &Breaker,
+    (doing, failure_kind): (&str, &str),
+    action: &Action,
+    perform: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let path = journal::path(breaker);
+    let entry = action.entry(trim_padding(&breaker.policy().name));
+    journal::log_before(&path, &format!("{doing} {}", action.scope.unwrap_or("host")), entry.clone())?;
+    perform().inspect_err(|error| journal::log_failure(&path, failure_kind, &entry, error))
+}
+
+/// Disconnects connections of a scope's sessions, and returns their number.
+pub fn disconnect(breaker: &Breaker, scope: ScopeIndex, selection: Selection) -> Result<usize> {
+    let sessions = breaker.with_tcp_resets(breaker.sessions_of(scope)?)?;
+    breaker.disconnect(&sessions, selection)
+}
+
+/// The error of a refused action: what was found, and what to do.
+pub fn refused(args: &SwitchArgs, doing: &str, found: &str, cure: &str) -> anyhow::Error {
+    let text = format!("{doing} {}: refused, nothing is changed: {found}: {cure}", args.scope);
+    CliError::new(Code::Refused, text).into()
+}
+
+/// Prints the scope as read from the kernel, and `details` of the action. Returns the exit code.
+pub fn show(
+    breaker: &Breaker,
+    scope: ScopeIndex,
+    json: bool,
+    counts: Value,
+    details: &str,
+) -> Result<ExitCode> {
+    let state = view::scope::scope(breaker, scope)?;
+    let enforced = Enforced::read(breaker);
+    let text = if json {
+        serde_json::to_string_pretty(&json!({ "scope": state, "counts": counts, "enforced": enforced }))?
+    } else if details.is_empty() {
+        view::table::scope(&state)
+    } else {
+        format!("{}; {details}", view::table::scope(&state))
+    };
+    match print(&text) {
+        // The exit code still says whether the scope is enforced.
+        Err(error) if is_output_closed(&error) => {}
+        result => result?,
+    }
+    Ok(enforcement_code(&enforced))
+}

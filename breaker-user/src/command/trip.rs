@@ -1,0 +1,75 @@
+//! `breaker trip`.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use breaker_common::abi::{cause, mode};
+use serde_json::{Value, json};
+
+use super::scope::{disconnect, show};
+use crate::cli::TripArgs;
+use crate::cli_error::{CliError, Code};
+use crate::config::ScopeIndex;
+use crate::journal::{self, Action};
+use crate::kernel::disconnect::Selection;
+use crate::kernel::{Breaker, PinRoot, Switchboard};
+
+/// Trips a scope, then disconnects its connections, idle ones included.
+pub fn run(root: &PinRoot, args: &TripArgs) -> Result<ExitCode> {
+    let (board, scope) = set_switch(root, args)?;
+    // From here on no order of the scope passes, whatever fails below.
+    let (reason, problem) = args.reason();
+    let log = |board: &Switchboard, mut counts: Value| {
+        if let Some(problem) = &problem {
+            counts["reason_replaced"] = problem.as_str().into();
+        }
+        let action = Action {
+            kind: "tripped",
+            scope: Some(&args.scope),
+            causes: cause::MANUAL,
+            reason: Some(&reason),
+            counts: counts.clone(),
+        };
+        journal::log_after(board, &action);
+        counts
+    };
+    let breaker = Breaker::from_switchboard(board).inspect_err(|_| {
+        if let Ok(board) = Switchboard::open(root) {
+            log(&board, json!({}));
+        }
+    });
+    let breaker = breaker.with_context(|| format!("{} is tripped; reading its state", args.scope))?;
+    let (disconnected, mut details) = disconnect_all(&breaker, scope);
+    if let Some(problem) = &problem {
+        details = format!("{details}; its reason: {problem}: logged as {reason:?}");
+    }
+    let switch = breaker.switch(scope)?;
+    let counts = log(&breaker, json!({ "epoch": switch.epoch, "connections_ended": disconnected }));
+    let shown = show(&breaker, scope, args.json, counts, &details);
+    if switch.causes & cause::MANUAL == 0 {
+        let text = format!("tripping {}: it was tripped, and reset since: see `breaker events`", args.scope);
+        return Err(CliError::new(Code::Unexpected, text).into());
+    }
+    shown
+}
+
+/// Trips the scope before anything else is opened or read.
+fn set_switch(root: &PinRoot, args: &TripArgs) -> Result<(Switchboard, ScopeIndex)> {
+    let board = Switchboard::open(root)?;
+    let scope = board.find(&args.scope)?;
+    board.trip(scope, cause::MANUAL)?;
+    Ok((board, scope))
+}
+
+/// Disconnects all connections of a scope. Returns their number and a text about them.
+fn disconnect_all(breaker: &Breaker, scope: ScopeIndex) -> (usize, String) {
+    if breaker.meta().mode == mode::INLINE {
+        return (0, "connections end at their next message".to_owned());
+    }
+    match disconnect(breaker, scope, Selection::All) {
+        Ok(count) => (count, format!("connections ended: {count}")),
+        Err(error) => {
+            (0, format!("idle connections were not ended ({error:#}): they end at their next message"))
+        }
+    }
+}
