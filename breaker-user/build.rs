@@ -1,7 +1,7 @@
 //! Finds the kernel object that the library includes, and the commit that it is built from.
 //!
-//! The object is in `<workspace>/target/bpf`, whatever target directory cargo uses for the rest. `BREAKER_OBJECT` names
-//! another object, which is used as it is. A relative path starts at the workspace.
+//! The object is in `<workspace>/target/bpf`, whatever target directory cargo uses for the rest.
+//! `BREAKER_OBJECT` names another object, which is used as it is. A relative path starts at the workspace.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};

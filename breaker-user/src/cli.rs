@@ -27,8 +27,8 @@ Exit codes:
 /// Longest reason, in bytes.
 const MAX_REASON: usize = 1000;
 
-/// An order-flow circuit breaker in the Linux kernel: counts outbound FIX orders at the network interface, and
-/// withholds all of them as soon as a person trips it or a limit is exceeded.
+/// An order-flow circuit breaker in the Linux kernel: counts outbound FIX orders at the network interface,
+/// and withholds all of them as soon as a person trips it or a limit is exceeded.
 ///
 /// The kernel enforces it without any process: neither this program nor the agent has to run.
 #[derive(Debug, Parser)]
@@ -38,7 +38,8 @@ pub struct Cli {
     /// independent. The default directory is a file system that breaker mounts itself.
     #[arg(long, global = true, value_name = "DIR", default_value = pins::DEFAULT, env = "BREAKER_PIN_ROOT", display_order = 100)]
     pub pin_root: PathBuf,
-    /// Allow pins that end with this mount namespace, as in a container. Without this option they are refused.
+    /// Allow pins that end with this mount namespace, as in a container. Without this option they are
+    /// refused.
     #[arg(long, global = true, env = "BREAKER_PRIVATE_PINS", value_parser = FalseyValueParser::new(), display_order = 101)]
     pub private_pins: bool,
     /// The verb.
@@ -55,25 +56,24 @@ pub enum Verb {
     Load(ConfigArgs),
     /// Replace the configuration in force, as a whole or not at all, and without a gap in enforcement.
     ///
-    /// Switches, epochs, armed scopes and windows are kept. Prints every limit and rule that the new configuration
-    /// loosens. Refuses to loosen any while a scope is tripped.
+    /// Switches, epochs, armed scopes and windows are kept. Prints every limit and rule that the new
+    /// configuration loosens. Refuses to loosen any while a scope is tripped.
     Reload(ConfigArgs),
     /// Detach the programs and remove every pin. Refused while a scope is tripped.
     Unload(UnloadArgs),
-    /// Load a configuration or adopt the loaded one, then serve metrics and write the audit log. Runs until SIGTERM or
-    /// SIGINT; enforcement continues without it.
+    /// Load a configuration or adopt the loaded one, then serve metrics and write the audit log. Runs until
+    /// SIGTERM or SIGINT; enforcement continues without it.
     Agent(ConfigArgs),
-    /// Show what is in force, as read back from the kernel.
-    ///
-    /// Exit codes, in this order: 11 if the breaker is not in force, 10 if a scope is tripped, 11 if a scope is
-    /// disarmed, else 0.
+    /// Show what is in force, as read back from the kernel. Exit codes, in this order: 11 if the breaker is
+    /// not in force, 10 if a scope is tripped, 11 if a scope is disarmed, else 0.
     Status(StatusArgs),
     /// Arm a scope: an exceeded limit trips it.
     Arm(SwitchArgs),
-    /// Disarm a scope: an exceeded limit only warns, and logs that it would have tripped the scope. `trip` still works.
+    /// Disarm a scope: an exceeded limit only warns, and logs that it would have tripped the scope. `trip`
+    /// still works.
     Disarm(SwitchArgs),
-    /// The big red button: withhold all orders of a scope until `reset`. Asks no question, needs no agent, and accepts
-    /// any reason.
+    /// Trip a scope: withhold all its orders until `reset`. Asks no question, needs no agent, and accepts any
+    /// reason.
     Trip(TripArgs),
     /// Let a tripped scope trade again, on new connections. Refused while this is not safe.
     Reset(ResetArgs),
@@ -82,7 +82,8 @@ pub enum Verb {
     /// Verify the audit log.
     #[command(subcommand)]
     Audit(AuditVerb),
-    /// Rehearse a trip in throw-away network namespaces on this host's own kernel. Does not touch what is loaded.
+    /// Rehearse a trip in throw-away network namespaces on this host's own kernel. Does not touch what is
+    /// loaded.
     Drill(DrillArgs),
 }
 
@@ -133,7 +134,8 @@ pub struct SwitchArgs {
 pub struct TripArgs {
     /// `host`, `group/NAME` or `session/NAME`, as `breaker status` lists them.
     pub scope: String,
-    /// The reason, for the audit log. A missing or invalid reason is replaced, and the scope is tripped nevertheless.
+    /// The reason, for the audit log. A missing or invalid reason is replaced, and the scope is tripped
+    /// nevertheless.
     #[arg(long, value_name = "TEXT")]
     pub reason: Vec<OsString>,
     /// Print the state read back as JSON.
@@ -190,8 +192,8 @@ pub struct EventsArgs {
 pub enum AuditVerb {
     /// Verify that no line of the log was changed, removed or moved.
     ///
-    /// Prints the number of lines and the hash of the last line. Compare them with a copy on another host: lines that
-    /// are cut off the end may leave no other trace.
+    /// Prints the number of lines and the hash of the last line. Compare them with a copy on another host:
+    /// lines that are cut off the end may leave no other trace.
     Verify(VerifyArgs),
 }
 
@@ -228,13 +230,13 @@ pub struct DrillArgs {
 /// The scenarios of `drill`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ScenarioName {
-    /// Knight Capital, 1 August 2012: a runaway is cut off after exactly N orders, the agent is killed, and no stale
-    /// order passes after the reset.
+    /// Knight Capital, 1 August 2012: a runaway is cut off after exactly N orders, the agent is killed, and
+    /// no stale order passes after the reset.
     Knight,
 }
 
-/// Joins the reason of a `trip` to its option, as `--reason=TEXT`, so that no reason can prevent the trip: neither one
-/// that starts with a hyphen nor a missing one.
+/// Joins the reason of a `trip` to its option, as `--reason=TEXT`, so that no reason can prevent the trip:
+/// neither one that starts with a hyphen nor a missing one.
 pub fn normalize_trip_reason(typed: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let typed: Vec<_> = typed.into_iter().collect();
     if !typed.iter().any(|word| word == "trip") {

@@ -59,8 +59,8 @@ impl fmt::Display for CliError {
 
 impl std::error::Error for CliError {}
 
-/// The exit code of an error: that of the first [`CliError`] in its chain, else [`Code::Permission`] if the kernel denied
-/// a permission.
+/// The exit code of an error: that of the first [`CliError`] in its chain, else [`Code::Permission`] if the
+/// kernel denied a permission.
 pub fn code_of(error: &anyhow::Error) -> Code {
     match error.chain().find_map(|cause| cause.downcast_ref::<CliError>()) {
         Some(error) => error.code,

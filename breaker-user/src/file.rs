@@ -1,4 +1,5 @@
-//! Opens files safely where others may have placed something else: a FIFO would block, a device may have no end.
+//! Opens files safely where others may have placed something else: a FIFO would block, a device may have no
+//! end.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io;
@@ -10,7 +11,8 @@ use rustix::fs::OFlags;
 
 /// Opens a regular file without blocking, or reports what else is there.
 ///
-/// Symbolic links are not followed: another user could point a link at any file, which root would then overwrite.
+/// Symbolic links are not followed: another user could point a link at any file, which root would then
+/// overwrite.
 pub fn open(options: &mut OpenOptions, path: &Path) -> Result<File> {
     open_with(options, path, OFlags::NONBLOCK | OFlags::NOFOLLOW)
 }

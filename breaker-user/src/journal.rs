@@ -81,7 +81,8 @@ pub fn log_before(path: &Path, doing: &str, entry: Entry) -> Result<()> {
     })
 }
 
-/// Logs an action after it was performed. If the log cannot be written, prints a warning: this never stops a trip.
+/// Logs an action after it was performed. If the log cannot be written, prints a warning: this never stops a
+/// trip.
 pub fn log_after(board: &Switchboard, action: &Action) {
     append_or_warn(&path(board), action.entry(trim_padding(&board.policy().name)));
 }

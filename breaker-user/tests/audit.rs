@@ -1,4 +1,4 @@
-//! The audit log: what is written is read back, and whatever is done to it afterwards is found.
+//! The audit log: entries are read back as written, and every later change is found.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
 use std::fs::{self, OpenOptions};
@@ -10,7 +10,7 @@ use breaker_user::audit::{Actor, Entry, Line, Reader, append, check_path, reserv
 use jiff::Timestamp;
 use serde_json::json;
 
-/// A log in a directory of its own, which goes with it.
+/// A log in a directory of its own, which is removed at the end.
 struct Log {
     directory: PathBuf,
 }
@@ -25,13 +25,13 @@ impl Log {
         self.directory.join("audit.jsonl")
     }
 
-    /// Writes these kinds of entries, one a turn.
+    /// Appends entries of these kinds, one at a time.
     fn append(&self, kinds: &[&str]) {
         kinds.iter().for_each(|kind| append(&self.path(), &[entry(kind, "why not")]).unwrap());
     }
 
-    /// Removes the note of its end.
-    fn forget_end(&self) {
+    /// Removes the anchor.
+    fn remove_anchor(&self) {
         let _ = fs::remove_file(self.directory.join(".audit.jsonl.end"));
     }
 
@@ -39,7 +39,7 @@ impl Log {
         fs::read(self.path()).unwrap()
     }
 
-    /// The numbers and kinds of the lines that a reader gets.
+    /// Numbers and kinds of the lines that a reader returns.
     fn read(&self) -> Vec<(u64, String)> {
         let mut lines = Vec::new();
         let mut take = |text: &[u8]| {
@@ -50,12 +50,12 @@ impl Log {
         lines
     }
 
-    /// What is wrong with the log when it is these bytes.
-    fn wrong(&self, bytes: &[u8]) -> String {
+    /// Replaces the content of the log, and returns the error of its verification.
+    fn error_for(&self, bytes: &[u8]) -> String {
         fs::write(self.path(), bytes).unwrap();
         match verify(&self.path()) {
             Ok(found) => {
-                panic!("taken for whole, {} lines: {:?}", found.lines, String::from_utf8_lossy(bytes))
+                panic!("verified as valid, {} lines: {:?}", found.lines, String::from_utf8_lossy(bytes))
             }
             Err(error) => error.to_string(),
         }
@@ -86,7 +86,7 @@ fn lines(bytes: &[u8]) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn what_is_appended_is_numbered_chained_and_read_back() {
+fn entries_are_numbered_chained_and_read_back() {
     let log = Log::new("appended");
     log.append(&["loaded", "tripped"]);
     append(&log.path(), &[entry("reset", "a"), entry("armed", "b\nc \u{1b}"), entry("unloaded", "ü")])
@@ -109,25 +109,25 @@ fn what_is_appended_is_numbered_chained_and_read_back() {
 }
 
 #[test]
-fn no_bit_of_it_can_be_turned_and_no_byte_added_or_taken() {
+fn no_bit_can_be_changed_and_no_byte_added_or_removed() {
     let log = Log::new("bits");
     log.append(&["loaded", "tripped"]);
     let bytes = log.bytes();
     for at in 0..bytes.len() {
-        // The lowest, the one between cases, and the highest.
+        // The lowest bit, the bit of the letter case, and the highest bit.
         for bit in [0, 5, 7] {
             let mut changed = bytes.clone();
             changed[at] ^= 1 << bit;
-            log.wrong(&changed);
+            log.error_for(&changed);
         }
         for added in [b' ', b'\r'] {
             let mut changed = bytes.clone();
             changed.insert(at, added);
-            log.wrong(&changed);
+            log.error_for(&changed);
         }
         let mut changed = bytes.clone();
         changed.remove(at);
-        log.wrong(&changed);
+        log.error_for(&changed);
     }
 }
 
@@ -139,12 +139,13 @@ fn no_line_can_be_removed_repeated_or_moved() {
     for at in 0..lines.len() {
         let mut repeated = lines.clone();
         repeated.insert(at, lines[at].clone());
-        assert!(log.wrong(&repeated.concat()).contains(&format!("line {}: ", at + 2)));
+        assert!(log.error_for(&repeated.concat()).contains(&format!("line {}: ", at + 2)));
         for to in (0..lines.len()).filter(|to| *to != at) {
             let mut moved = lines.clone();
             moved.swap(at, to);
-            let found = log.wrong(&moved.concat());
-            // A file may begin with any line, where what was before it was rotated away; then the next one does not follow.
+            let found = log.error_for(&moved.concat());
+            // A file may begin with any line, because earlier lines may be in a rotated file. The next line
+            // fails then.
             let first = at.min(to) + 1;
             let next = (first == 1).then_some("line 2: ");
             assert!(
@@ -154,7 +155,7 @@ fn no_line_can_be_removed_repeated_or_moved() {
         }
         let mut removed = lines.clone();
         removed.remove(at);
-        let found = log.wrong(&removed.concat());
+        let found = log.error_for(&removed.concat());
         if at == 0 {
             assert!(found.contains("line number 1 is missing"), "{found}");
         } else if at + 1 == lines.len() {
@@ -166,21 +167,21 @@ fn no_line_can_be_removed_repeated_or_moved() {
             );
         }
     }
-    // A whole other log, of good lines, is no continuation.
+    // A valid line of another log is no continuation.
     let other = Log::new("lines-other");
     other.append(&["loaded"]);
-    log.wrong(&[lines.concat(), other.bytes()].concat());
+    log.error_for(&[lines.concat(), other.bytes()].concat());
 }
 
 #[test]
-fn a_forged_line_with_a_right_hash_of_its_own_breaks_the_next() {
+fn a_forged_line_with_a_valid_hash_breaks_the_next_line() {
     let log = Log::new("forged");
     log.append(&["loaded", "tripped"]);
     let honest = lines(&log.bytes());
     fs::remove_file(log.path()).unwrap();
-    log.forget_end();
+    log.remove_anchor();
     append(&log.path(), &[entry("loaded", "something else")]).unwrap();
-    let found = log.wrong(&[log.bytes(), honest[1].clone()].concat());
+    let found = log.error_for(&[log.bytes(), honest[1].clone()].concat());
     assert!(
         found.contains("line 2: its `prev` does not match the line before: a line was changed"),
         "{found}"
@@ -188,21 +189,21 @@ fn a_forged_line_with_a_right_hash_of_its_own_breaks_the_next() {
 }
 
 #[test]
-fn a_torn_last_line_is_found_and_stops_no_later_one() {
+fn a_torn_last_line_is_found_and_does_not_stop_later_lines() {
     let log = Log::new("torn");
     log.append(&["loaded", "tripped", "reset"]);
     let bytes = log.bytes();
     let last = lines(&bytes)[2].len();
     for cut in 1..last {
         let torn = &bytes[..bytes.len() - cut];
-        let found = log.wrong(torn);
+        let found = log.error_for(torn);
         assert!(found.contains("line 3: the line is incomplete: its end was cut off"), "{found}");
-        assert_eq!(log.read().len(), 2, "what is unfinished may still be being written");
-        // A crash in mid-write comes before the note of the end.
-        log.forget_end();
+        assert_eq!(log.read().len(), 2, "an unfinished line may still be being written");
+        // A crash during the write comes before the anchor.
+        log.remove_anchor();
         append(&log.path(), &[entry("armed", "after")]).unwrap();
         let read = log.read();
-        // Cut behind its last brace it is the whole line again; else it keeps its place, and no number.
+        // Without its newline only, the line is complete again. Otherwise it stays, without a number.
         let expected = if cut == 1 { 4 } else { 3 };
         assert_eq!(read.last(), Some(&(expected, "armed".to_owned())), "{cut}");
         let found = verify(&log.path()).map_err(|error| error.to_string());
@@ -214,7 +215,7 @@ fn a_torn_last_line_is_found_and_stops_no_later_one() {
 }
 
 #[test]
-fn lines_longer_than_any_buffer_are_chained_too() {
+fn lines_longer_than_the_read_buffer_are_chained() {
     let log = Log::new("long");
     let long = "x".repeat(700_000);
     for reason in [&long, "short", &long, &long] {
@@ -225,7 +226,7 @@ fn lines_longer_than_any_buffer_are_chained_too() {
 }
 
 #[test]
-fn writers_at_the_same_time_take_turns() {
+fn concurrent_writers_take_turns() {
     let log = Log::new("turns");
     thread::scope(|scope| {
         for _ in 0..8 {
@@ -236,7 +237,7 @@ fn writers_at_the_same_time_take_turns() {
 }
 
 #[test]
-fn a_reader_goes_on_where_it_was_and_begins_again_in_a_new_file() {
+fn a_reader_continues_after_its_last_line_and_in_a_new_file() {
     let log = Log::new("reader");
     let mut reader = Reader::new(log.path());
     let mut read = || {
@@ -247,11 +248,11 @@ fn a_reader_goes_on_where_it_was_and_begins_again_in_a_new_file() {
         })?;
         anyhow::Ok(seen)
     };
-    assert_eq!(read().unwrap(), [0u64; 0], "there is no log yet");
+    assert_eq!(read().unwrap(), [0u64; 0], "the log does not exist yet");
     log.append(&["loaded", "tripped"]);
     assert_eq!(read().unwrap(), [1, 2]);
     assert_eq!(read().unwrap(), [0u64; 0]);
-    // Half a line is for the next time.
+    // Half a line is read later.
     let whole = log.bytes();
     log.append(&["reset"]);
     let more = log.bytes()[whole.len()..].to_vec();
@@ -262,44 +263,44 @@ fn a_reader_goes_on_where_it_was_and_begins_again_in_a_new_file() {
     fs::rename(log.path(), log.path().with_extension("old")).unwrap();
     log.append(&["armed"]);
     assert_eq!(read().unwrap(), [4]);
-    // What was not read of it when it got another name is read first.
+    // The unread rest of a renamed file is read first.
     log.append(&["loaded"]);
     fs::rename(log.path(), log.path().with_extension("older")).unwrap();
-    assert_eq!(read().unwrap(), [5], "and there is no new one yet");
+    assert_eq!(read().unwrap(), [5], "the new file does not exist yet");
     log.append(&["armed", "reset"]);
     assert_eq!(read().unwrap(), [6, 7]);
-    // Emptied, and longer again than it was.
+    // Truncated, and longer than before.
     OpenOptions::new().write(true).open(log.path()).unwrap().set_len(0).unwrap();
     log.append(&["armed", "reset", "tripped"]);
     assert_eq!(read().unwrap(), [8, 9, 10]);
 }
 
 #[test]
-fn a_rotated_log_is_one_chain_and_a_file_that_is_missing_is_told() {
+fn a_rotated_log_is_one_chain_and_a_missing_file_is_reported() {
     let log = Log::new("rotated");
     let beside = |name: &str| log.path().with_file_name(name);
     log.append(&["loaded", "tripped"]);
     fs::rename(log.path(), beside("audit.jsonl.2")).unwrap();
     assert_eq!(verify(&log.path()).unwrap().lines, 2, "nothing was written since");
     log.append(&["reset", "tripped", "reset"]);
-    // By copying and emptying.
+    // Rotated by copying and truncation.
     fs::copy(log.path(), beside("audit-20261122.jsonl")).unwrap();
     OpenOptions::new().write(true).open(log.path()).unwrap().set_len(0).unwrap();
     assert_eq!(verify(&log.path()).unwrap().lines, 5);
     log.append(&["armed"]);
-    // A copy of a part is not another log, and what is no log is nothing.
+    // A copy of a file is not another log, and a file that is no log is ignored.
     fs::copy(log.path(), beside("audit.jsonl.copy")).unwrap();
     fs::write(beside("audit.jsonl.gz"), [0x1f, 0x8b]).unwrap();
     let whole = verify(&log.path()).unwrap();
     let files = [beside("audit.jsonl.2"), beside("audit-20261122.jsonl"), log.path()];
     assert_eq!((whole.lines, whole.first, &whole.files[..], &whole.apart[..]), (6, 1, &files[..], &[][..]));
 
-    // The oldest may have had its time.
+    // The oldest file may have been deleted.
     fs::rename(beside("audit.jsonl.2"), beside("kept")).unwrap();
     let found = verify(&log.path()).unwrap();
     assert_eq!((found.lines, found.first), (4, 3));
     fs::rename(beside("kept"), beside("audit.jsonl.2")).unwrap();
-    // The one between may not, nor may lines at its end.
+    // The file between may not be missing, nor lines at its end.
     let between = fs::read(beside("audit-20261122.jsonl")).unwrap();
     fs::remove_file(beside("audit-20261122.jsonl")).unwrap();
     let error = verify(&log.path()).unwrap_err().to_string();
@@ -313,15 +314,15 @@ fn a_rotated_log_is_one_chain_and_a_file_that_is_missing_is_told() {
     verify(&log.path()).unwrap_err();
     fs::write(beside("audit-20261122.jsonl"), &between).unwrap();
     verify(&log.path()).unwrap();
-    // A log that was begun anew is another one, and that is told.
+    // A log with a new start is another log, and is reported.
     fs::rename(log.path(), beside("audit.jsonl.1")).unwrap();
     let error = verify(&log.path());
     assert_eq!(error.unwrap().lines, 6);
-    log.forget_end();
+    log.remove_anchor();
     log.append(&["loaded"]);
     let found = verify(&log.path()).unwrap();
     assert_eq!((found.lines, found.apart.len()), (1, 4), "{found:?}");
-    // The newest file gone, with its lines.
+    // The newest file is missing, with its lines.
     log.append(&["tripped"]);
     fs::remove_file(log.path()).unwrap();
     let error = verify(&log.path()).unwrap_err().to_string();
@@ -329,52 +330,52 @@ fn a_rotated_log_is_one_chain_and_a_file_that_is_missing_is_told() {
 }
 
 #[test]
-fn what_is_no_file_is_refused_at_once() {
+fn a_path_without_a_regular_file_is_refused_at_once() {
     let log = Log::new("kinds");
     fs::create_dir_all(&log.directory).unwrap();
-    let place = log.path();
+    let path = log.path();
     let all_refuse = |found: &str| {
         for error in [
-            append(&place, &[entry("loaded", "x")]).unwrap_err(),
-            reserve(&place).unwrap_err(),
-            check_path(&place).unwrap_err(),
+            append(&path, &[entry("loaded", "x")]).unwrap_err(),
+            reserve(&path).unwrap_err(),
+            check_path(&path).unwrap_err(),
         ] {
             assert!(format!("{error:#}").contains(found), "{error:#}");
         }
     };
-    rustix::fs::mknodat(rustix::fs::CWD, &place, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
     all_refuse("is a FIFO");
-    verify(&place).unwrap_err();
-    Reader::new(place.clone()).read_new(|_| Ok(())).unwrap_err();
-    fs::remove_file(&place).unwrap();
-    std::os::unix::fs::symlink(log.directory.join("elsewhere"), &place).unwrap();
+    verify(&path).unwrap_err();
+    Reader::new(path.clone()).read_new(|_| Ok(())).unwrap_err();
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(log.directory.join("elsewhere"), &path).unwrap();
     all_refuse("is a symbolic link");
-    fs::remove_file(&place).unwrap();
-    fs::create_dir(&place).unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
     all_refuse("is a directory");
-    fs::remove_dir(&place).unwrap();
-    // Without an end of a line for as long as anybody would read.
-    OpenOptions::new().write(true).create_new(true).open(&place).unwrap().set_len(1 << 40).unwrap();
+    fs::remove_dir(&path).unwrap();
+    // A sparse file without a newline.
+    OpenOptions::new().write(true).create_new(true).open(&path).unwrap().set_len(1 << 40).unwrap();
     for error in [
-        append(&place, &[entry("loaded", "x")]).unwrap_err(),
-        verify(&place).unwrap_err(),
-        Reader::new(place.clone()).read_new(|_| Ok(())).unwrap_err(),
+        append(&path, &[entry("loaded", "x")]).unwrap_err(),
+        verify(&path).unwrap_err(),
+        Reader::new(path.clone()).read_new(|_| Ok(())).unwrap_err(),
     ] {
         assert!(format!("{error:#}").contains("this is no audit log"), "{error:#}");
     }
 }
 
 #[test]
-fn room_is_set_aside_before_what_must_not_go_unseen() {
+fn space_is_reserved_without_changing_the_log() {
     let log = Log::new("room");
     log.append(&["loaded"]);
     let before = log.bytes();
     reserve(&log.path()).unwrap();
-    assert_eq!(log.bytes(), before, "and the log is as long as it was");
+    assert_eq!(log.bytes(), before, "the log has the same length");
     log.append(&["reset"]);
     assert_eq!(verify(&log.path()).unwrap().lines, 2);
     reserve("/proc/breaker/audit.jsonl".as_ref()).unwrap_err();
-    // What has no end, and what has no beginning, is no log.
+    // Devices without an end or without content are no logs.
     for device in ["/dev/full", "/dev/zero", "/dev/null"].map(std::path::Path::new) {
         append(device, &[entry("loaded", "x")]).unwrap_err();
         reserve(device).unwrap_err();

@@ -12,7 +12,7 @@ use breaker_user::config::{self, Policy};
 use breaker_user::kernel::{Breaker, PinRoot, load};
 use breaker_user::testbed::{Namespace, TwoHosts};
 use breaker_user::view::Status;
-use breaker_user::view::status::Scope;
+use breaker_user::view::scope::Scope;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;

@@ -1,7 +1,7 @@
 //! Disconnects fenced connections.
 //!
-//! The hook's RST reaches a socket with its next payload only, so that an idle socket would stay open. Strict reverse
-//! path filtering may also drop the RST to this host.
+//! The hook's RST reaches a socket with its next payload only, so that an idle socket would stay open. Strict
+//! reverse path filtering may also drop the RST to this host.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -42,8 +42,8 @@ pub trait EventContext {
 
 /// Entries for a batch of events, in their order.
 ///
-/// A full table causes an event for each packet. The batch has one entry for each session, with their number, so that a
-/// flood of packets does not flood the log.
+/// A full table causes an event for each packet. The batch has one entry for each session, with their number,
+/// so that a flood of packets does not flood the log.
 pub fn entries<'a>(events: impl IntoIterator<Item = &'a Event>, context: &impl EventContext) -> Vec<Entry> {
     let mut entries: Vec<Entry> = Vec::new();
     let mut full: HashMap<u32, (usize, u64)> = HashMap::new();

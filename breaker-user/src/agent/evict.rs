@@ -1,4 +1,5 @@
-//! Evicts closed connections from the connection table. The kernel program does not, because late packets may follow.
+//! Evicts closed connections from the connection table. The kernel program does not, because late packets may
+//! follow.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -8,7 +9,8 @@ use super::loaded::Loaded;
 use super::periodic::{Interval, run_blocking};
 
 const INTERVAL: Interval = Interval::new(Duration::from_secs(10));
-/// Time since the FIN or RST of an evicted connection: longer than TCP retransmits either (tcp(7), `tcp_fin_timeout`).
+/// Time since the FIN or RST of an evicted connection: longer than TCP retransmits either (tcp(7),
+/// `tcp_fin_timeout`).
 const CLOSED_FOR: Duration = Duration::from_secs(120);
 
 /// Evicts closed connections until the shutdown.

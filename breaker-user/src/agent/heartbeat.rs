@@ -1,4 +1,5 @@
-//! The agent's heartbeat: a time on the kernel program's clock. `status` shows its age, and `[host].deadman` uses it.
+//! The agent's heartbeat: a time on the kernel program's clock. `status` shows its age, and `[host].deadman`
+//! uses it.
 
 use std::future::Future;
 use std::sync::Arc;

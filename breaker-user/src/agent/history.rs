@@ -1,6 +1,8 @@
-//! State that the audit log preserves across restarts of the agent: trip counts, tripped causes, and logged losses.
+//! State that the audit log preserves across restarts of the agent: trip counts, tripped causes, and logged
+//! losses.
 //!
-//! Each reading continues where the last one ended. After a rotation it starts with the new file, and keeps its counts.
+//! Each reading continues where the last one ended. After a rotation it starts with the new file, and keeps
+//! its counts.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

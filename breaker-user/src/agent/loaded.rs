@@ -1,5 +1,5 @@
-//! The load that the agent serves: adopted or loaded, held open, and locked against a second agent. Its policy may
-//! change at any time, and the agent follows.
+//! The load that the agent serves: adopted or loaded, held open, and locked against a second agent. Its
+//! policy may change at any time, and the agent follows.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -84,7 +84,8 @@ impl Loaded {
         Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reopens the load if another policy is in force, and returns true then. Otherwise it reads two words of memory.
+    /// Reopens the load if another policy is in force, and returns true then. Otherwise it reads two words of
+    /// memory.
     pub fn follow_policy(&self) -> Result<bool> {
         let before = self.in_force();
         let meta = self.meta.get(0).context("META is empty")?;
@@ -157,8 +158,8 @@ fn load(root: &PinRoot, policy: &Policy) -> Result<Option<Entry>> {
     Ok(written.is_err().then_some(entry))
 }
 
-/// Locks the pin root against a second agent, because each of two would get half of the events. The lock needs no other
-/// file, and ends with the process.
+/// Locks the pin root against a second agent, because each of two would get half of the events. The lock
+/// needs no other file, and ends with the process.
 fn lock(root: &PinRoot) -> Result<File> {
     let path = root.path();
     let directory = File::open(path).with_context(|| format!("opening {}", path.display()))?;

@@ -1,7 +1,8 @@
 //! The agent's queue in front of the audit log: bounded, in memory, with one task that writes.
 //!
-//! A burst becomes one write with one fsync. If the log cannot be written, the entries wait, the agent reports it and
-//! retries. If the queue is full, events stay in the kernel's ring; the kernel program counts those that find no room.
+//! A burst becomes one write with one fsync. If the log cannot be written, the entries wait, the agent
+//! reports it and retries. If the queue is full, events stay in the kernel's ring; the kernel program counts
+//! those that find no room.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -152,7 +153,8 @@ impl Log {
         }
     }
 
-    /// Writes the whole queue at the end of the agent. Prints entries that cannot be written on standard error.
+    /// Writes the whole queue at the end of the agent. Prints entries that cannot be written on standard
+    /// error.
     pub async fn finish(self: Arc<Self>) {
         let all = async {
             while self.pending() != 0 {

@@ -1,7 +1,7 @@
 //! The agent: metrics, the audit log, and a watch over the attachments of a loaded breaker.
 //!
-//! Enforcement does not need the agent. Nothing here detaches or unpins anything, neither at the end nor after an error
-//! or a crash. Each part is a task that ends at the shutdown, and a failure stays in its task.
+//! Enforcement does not need the agent. Nothing here detaches or unpins anything, neither at the end nor
+//! after an error or a crash. Each part is a task that ends at the shutdown, and a failure stays in its task.
 
 mod disconnect;
 mod entry;
@@ -126,8 +126,8 @@ impl Agent {
         Ok(Self { loaded, log, source, last_check, address, config: config.to_owned(), differs })
     }
 
-    /// Serves until the shutdown, which gives its reason, or until the load is unloaded. Reloads its file at each
-    /// `hangup`. Calls `ready` once all parts have started.
+    /// Serves until the shutdown, which gives its reason, or until the load is unloaded. Reloads its file at
+    /// each `hangup`. Calls `ready` once all parts have started.
     pub async fn run(
         self,
         shutdown: impl Future<Output = &'static str>,

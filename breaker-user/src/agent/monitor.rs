@@ -1,6 +1,7 @@
 //! Whether the breaker is in force, for the health check and the metrics.
 //!
-//! Most facts are read once a second. The attachments and the state of the audit log are read for each answer.
+//! Most facts are read once a second. The attachments and the state of the audit log are read for each
+//! answer.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};

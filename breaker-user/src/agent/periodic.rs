@@ -28,8 +28,8 @@ impl Interval {
     }
 }
 
-/// Runs `work` on a blocking thread at once and then in each interval, until the shutdown. Calls `report` with each
-/// result on the agent's own thread. A panic in `work` ends that run only.
+/// Runs `work` on a blocking thread at once and then in each interval, until the shutdown. Calls `report`
+/// with each result on the agent's own thread. A panic in `work` ends that run only.
 pub async fn run_blocking<R: Send + 'static>(
     interval: Interval,
     shutdown: impl Future<Output = ()>,

@@ -1,4 +1,5 @@
-//! Reports a connection table that fills up. New connections of an armed session are withheld while the table is full.
+//! Reports a connection table that fills up. New connections of an armed session are withheld while the table
+//! is full.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! The trading day: it ends the replay guard of scopes that were tripped and reset on the day before, at midnight UTC.
+//! The trading day: it ends the replay guard of scopes that were tripped and reset on the day before, at
+//! midnight UTC.
 //!
 //! Without an agent at midnight, resent orders (PossDupFlag=Y) stay blocked.
 

@@ -1,4 +1,5 @@
-//! Logs trips that a switch shows and the audit log does not contain: their event was lost, or its writer failed.
+//! Logs trips that a switch shows and the audit log does not contain: their event was lost, or its writer
+//! failed.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -56,7 +57,8 @@ fn find_missing(source: &Source) -> Result<Missing> {
     Ok(missing)
 }
 
-/// Logs the causes that two checks have missed, unless entries wait to be written. Returns the rest for the next check.
+/// Logs the causes that two checks have missed, unless entries wait to be written. Returns the rest for the
+/// next check.
 fn record_missing(source: &Source, before: &Missing, mut now: Missing) -> Missing {
     if source.log.pending() != 0 {
         return Missing::new();

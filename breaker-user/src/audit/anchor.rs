@@ -1,7 +1,7 @@
 //! The anchor of a log: number and hash of the last written line, in a file beside the log.
 //!
-//! A log that was rotated by renaming or truncation continues the chain of the file before, and a line that was cut off
-//! the end is missed.
+//! A log that was rotated by renaming or truncation continues the chain of the file before, and a line that
+//! was cut off the end is missed.
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;

@@ -53,8 +53,8 @@ pub fn append_within(path: &Path, entries: &[Entry], timeout: Duration) -> Resul
     }
     let result = file.write_all(lines.as_bytes()).and_then(|()| file.sync_data());
     if result.is_err() {
-        // Half a line, from a full disk, would break the chain. Truncation needs no space; if it fails too, the next
-        // writer ends the line.
+        // Half a line, from a full disk, would break the chain. Truncation needs no space; if it fails too,
+        // the next writer ends the line.
         let _ = file.set_len(length);
     }
     result.with_context(|| format!("writing {}", path.display()))?;

@@ -18,7 +18,8 @@ pub(super) fn hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Adds the member `hash`: the SHA-256 of the text before it. Without it, an edit of the last line would be invisible.
+/// Adds the member `hash`: the SHA-256 of the text before it. Without it, an edit of the last line would be
+/// invisible.
 pub(super) fn with_hash(object: &str) -> String {
     let open = object.strip_suffix('}').unwrap_or(object);
     format!("{open},\"hash\":\"{}\"}}", hash(open.as_bytes()))
@@ -59,7 +60,8 @@ pub(super) fn read_end(file: &mut File) -> Result<(LogEnd, bool)> {
     }
 }
 
-/// Number and hash of the last line in the tail of a log; `None` if a longer tail is needed. `whole` means the whole log.
+/// Number and hash of the last line in the tail of a log; `None` if a longer tail is needed. `whole` means
+/// the whole log.
 fn last_line(tail: &[u8], whole: bool) -> Option<LogEnd> {
     let mut lines = tail.split(|&byte| byte == b'\n');
     if !whole {
@@ -75,7 +77,8 @@ fn last_line(tail: &[u8], whole: bool) -> Option<LogEnd> {
     }
 }
 
-/// Reads a line with its newline into the buffer, without newline at an unfinished end. Returns false at the end.
+/// Reads a line with its newline into the buffer, without newline at an unfinished end. Returns false at the
+/// end.
 pub(super) fn next_line(file: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
     let length = file.take(MAX_LINE + 1).read_until(b'\n', line)?;

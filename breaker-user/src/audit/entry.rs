@@ -34,7 +34,8 @@ impl Actor {
 
 /// Name of the person who logged in, also after su and sudo; without a login, the caller of sudo.
 ///
-/// The source is the kernel's login uid. `SUDO_USER` counts only for root, because any user can set a variable.
+/// The source is the kernel's login uid. `SUDO_USER` counts only for root, because any user can set a
+/// variable.
 fn login_name(uid: u32) -> String {
     let login = fs::read_to_string("/proc/self/loginuid").ok().and_then(|text| text.trim().parse().ok());
     match login.filter(|login| *login != u32::MAX) {
@@ -84,7 +85,8 @@ pub struct Line {
     /// The event.
     #[serde(flatten)]
     pub entry: Entry,
-    /// SHA-256 of the line before in hex, or of no bytes for the first line. The line's own `hash` follows in the text.
+    /// SHA-256 of the line before in hex, or of no bytes for the first line. The line's own `hash` follows in
+    /// the text.
     pub prev: String,
 }
 

@@ -37,8 +37,8 @@ impl Reader {
         &self.path
     }
 
-    /// Reads the complete lines that were added since the last call; an unfinished line is still being written.
-    /// Reads a renamed file to its end and then the new file, and a truncated file from its start.
+    /// Reads the complete lines that were added since the last call; an unfinished line is still being
+    /// written. Reads a renamed file to its end and then the new file, and a truncated file from its start.
     pub fn read_new(&mut self, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let what = format!("reading {}", self.path.display());
         loop {

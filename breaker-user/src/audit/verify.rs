@@ -1,4 +1,5 @@
-//! Verifies a log: the hash and number of each line, and the hash of the line before, through all rotated files.
+//! Verifies a log: the hash and number of each line, and the hash of the line before, through all rotated
+//! files.
 
 use std::fs;
 use std::io::BufReader;
@@ -201,7 +202,8 @@ fn missing_lines(from: u64, to: u64) -> String {
     }
 }
 
-/// Audit logs with related names: `audit.jsonl.1`, `audit.jsonl-20261122`, `audit-20261122.jsonl`, `audit.1.jsonl`.
+/// Audit logs with related names: `audit.jsonl.1`, `audit.jsonl-20261122`, `audit-20261122.jsonl`,
+/// `audit.1.jsonl`.
 fn siblings(path: &Path) -> Vec<PathBuf> {
     let (Some(parent), Some(stem)) = (path.parent(), path.file_stem()) else { return Vec::new() };
     let stem = stem.to_string_lossy();

@@ -15,7 +15,8 @@ use crate::enforced::{Enforced, Facts};
 use crate::kernel::routes::{self, Remote};
 use crate::kernel::{hook, load};
 
-/// Validates a configuration, and this host for it. Prints the summary of the file even if the host is unsuitable.
+/// Validates a configuration, and this host for it. Prints the summary of the file even if the host is
+/// unsuitable.
 pub fn run(args: &ConfigArgs) -> Result<ExitCode> {
     let policy = policy(args)?;
     let tables = load::tables(&policy)?;

@@ -77,8 +77,9 @@ fn path(root: &PinRoot, args: &LogArgs) -> Result<PathBuf> {
     }
 }
 
-/// Escapes characters that a terminal obeys or that change the order of text: control characters that JSON allows
-/// unescaped, and bidirectional formatting. They occur in strings only, so that the JSON value stays the same.
+/// Escapes characters that a terminal obeys or that change the order of text: control characters that JSON
+/// allows unescaped, and bidirectional formatting. They occur in strings only, so that the JSON value stays
+/// the same.
 fn escape_controls(json: &str) -> String {
     let mut text = String::with_capacity(json.len());
     for c in json.chars() {

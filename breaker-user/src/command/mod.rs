@@ -71,7 +71,8 @@ fn print(text: &str) -> Result<()> {
     })
 }
 
-/// Returns true if the reader of the output has closed it, as in `breaker status | head -1`. The verb is done by then.
+/// Returns true if the reader of the output has closed it, as in `breaker status | head -1`. The verb is done
+/// by then.
 pub fn is_output_closed(error: &anyhow::Error) -> bool {
     error.is::<OutputClosed>()
 }

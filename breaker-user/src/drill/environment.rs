@@ -102,7 +102,8 @@ impl Environment {
 
 impl Drop for Environment {
     fn drop(&mut self) {
-        // The kernel removes the namespaces with their pins and hooks, but neither the agent nor the directory.
+        // The kernel removes the namespaces with their pins and hooks, but neither the agent nor the
+        // directory.
         let _ = self.agent.kill();
         let _ = self.agent.wait();
         let _ = fs::remove_dir_all(&self.directory);

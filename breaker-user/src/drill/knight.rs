@@ -1,9 +1,9 @@
-//! The scenario Knight Capital, 1 August 2012: one of eight servers ran old code, which turned 212 orders into millions
-//! of orders within 45 minutes.
+//! The scenario Knight Capital, 1 August 2012: one of eight servers ran old code, which turned 212 orders
+//! into millions of orders within 45 minutes.
 //!
-//! The figures are from the SEC's order (Release 34-70694, 16 October 2013): 212 parent orders, over 4 million
-//! executions, 45 minutes. That is 1,481 orders a second on the one server. The burst has ten times as many orders, as
-//! fast as a session can send them.
+//! The figures are from the SEC's order (Release 34-70694, 16 October 2013): 212 parent orders, over 4
+//! million executions, 45 minutes. That is 1,481 orders a second on the one server. The burst has ten times
+//! as many orders, as fast as a session can send them.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -43,7 +43,8 @@ const BURST: u64 = 15_400;
 const BURSTS: u64 = 2;
 /// Orders after the reset.
 const AFTER_RESET: u64 = 10;
-/// Longer than the window of the limit: a reset is refused while the window is full and the sender has not stopped.
+/// Longer than the window of the limit: a reset is refused while the window is full and the sender has not
+/// stopped.
 const PAUSE_BEFORE_RESET: Duration = Duration::from_millis(1_200);
 
 /// Runs the scenario.
@@ -195,7 +196,7 @@ fn measure(
     let at_engine = runaway.engine.at.since(runaway.excess_at);
     let at_venue = runaway.venue.at.since(runaway.excess_at);
     report.count("orders written by the engine", written);
-    report.count("orders that passed", received.len() as u64);
+    report.count("orders that crossed", received.len() as u64);
     report.count("orders withheld", written - received.len() as u64);
     report.count("stale orders after the reset", stale);
     report.time(

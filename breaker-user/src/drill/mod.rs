@@ -1,7 +1,8 @@
-//! The drill: rehearses a trip in throw-away network namespaces on this host's own kernel, with real TCP and real FIX.
+//! The drill: rehearses a trip in throw-away network namespaces on this host's own kernel, with real TCP and
+//! real FIX.
 //!
-//! Only the two traders are simulated. The kernel program, the agent and the verbs are those that protect the host. The
-//! drill does not touch what is loaded, and leaves nothing behind.
+//! Only the two traders are simulated. The kernel program, the agent and the verbs are those that protect the
+//! host. The drill does not touch what is loaded, and leaves nothing behind.
 
 mod environment;
 mod figures;

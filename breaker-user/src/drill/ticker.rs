@@ -37,7 +37,8 @@ impl Ticker {
     }
 }
 
-/// Prints one reading: on a terminal in place of the last, else on a line of its own. Ignores a closed output.
+/// Prints one reading: on a terminal in place of the last, else on a line of its own. Ignores a closed
+/// output.
 fn line(out: u64, more_out: u64, reached: u64, more_reached: u64) {
     let per_second = |count: u64| count as f64 / PERIOD.as_secs_f64();
     let text = format!(

@@ -1,7 +1,7 @@
 //! Tables of text with columns as wide as their content.
 //!
-//! A thousand sessions have about 16,000 cells. A general table layout library takes longer for them than the rest of
-//! `status` together.
+//! A thousand sessions have about 16,000 cells. A general table layout library takes longer for them than the
+//! rest of `status` together.
 
 use std::borrow::Cow;
 

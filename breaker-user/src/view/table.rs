@@ -77,7 +77,7 @@ fn interfaces(status: &Status) -> Columns {
             }
             (true, true, true) => Cell::new("attached, first in its chain"),
             (true, true, false) => Cell::bad("UNPINNED: it detaches when the agent ends"),
-            (true, false, _) => Cell::bad("DISPLACED: another program runs before it"),
+            (true, false, _) => Cell::bad("DISPLACED: another program decides before it"),
             (false, _, _) => Cell::bad("DETACHED: nothing is enforced here"),
         };
         table.row([

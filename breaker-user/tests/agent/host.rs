@@ -1,4 +1,4 @@
-//! A trading host in a namespace of its own, with the binary as a user runs it.
+//! A trading host in a network namespace, with the binary as a user runs it.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,16 +9,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use breaker_user::audit::{self, Line};
+use breaker_user::audit::{self, Entry, Line};
 use breaker_user::kernel::{Breaker, PinRoot};
 use breaker_user::testbed::TwoHosts;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// In the BPF file system of the namespace: two hosts do not meet there.
+/// Pin root in the BPF file system of the namespace.
 pub const ROOT: &str = "/sys/fs/bpf/breaker";
-/// Where the agent serves.
+/// Address of the agent's metrics.
 pub const METRICS: &str = "127.0.0.1:9469";
-/// One session that may send three orders a minute.
+/// A policy with one session that may send three orders a minute.
 pub const THREE: &str = r#"
 [[session]]
 name = "x1"
@@ -27,7 +27,7 @@ possdup = "pass"
 limits = [{ class = "order", max = 3, per = "1m", warn = [60] }]
 "#;
 
-/// True where the privileged tests can run.
+/// Returns true if the privileged tests can run.
 pub fn privileged() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
@@ -38,18 +38,18 @@ pub fn privileged() -> bool {
 
 /// A trading host, its venue, and a directory for its files.
 pub struct Host {
-    pub wire: TwoHosts,
+    pub hosts: TwoHosts,
     directory: PathBuf,
 }
 
 impl Host {
-    /// A host with this policy, and nothing loaded. The text is what follows `[host]` and its `interfaces`.
+    /// Creates a host with nothing loaded. The policy follows `[host]` with its `interfaces`.
     pub fn new(policy: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("breaker-agent-{}-{number}", std::process::id()));
         fs::create_dir_all(directory.join("log")).expect("a directory");
-        let host = Self { wire: TwoHosts::new().expect("namespaces"), directory };
+        let host = Self { hosts: TwoHosts::new().expect("namespaces"), directory };
         let agent = format!("[agent]\nmetrics = \"{METRICS}\"\naudit = {:?}\n", host.audit());
         let text = format!("policy = \"test\"\n{agent}[host]\ninterfaces = [\"eth1\"]\n{policy}");
         fs::write(host.config(), text).expect("a configuration");
@@ -64,12 +64,12 @@ impl Host {
         self.directory.join("log/audit.jsonl")
     }
 
-    /// Does something on the host.
+    /// Runs a function on the trading host.
     pub fn inside<R: Send>(&self, f: impl FnOnce() -> R + Send) -> R {
-        self.wire.firm.run(f)
+        self.hosts.firm.run(f)
     }
 
-    /// Does something with what is loaded.
+    /// Runs a function with the loaded breaker.
     pub fn breaker<R: Send>(&self, f: impl FnOnce(&Breaker) -> R + Send) -> R {
         self.inside(|| f(&Breaker::open(&PinRoot::new(ROOT)).expect("opening what is loaded")))
     }
@@ -85,28 +85,28 @@ impl Host {
         command
     }
 
-    /// Runs a verb to its end.
+    /// Runs a verb and returns its output.
     pub fn cli(&self, args: &[&str]) -> Output {
         self.inside(|| self.command(args).output().expect("running breaker"))
     }
 
-    /// Runs a verb that ends well.
-    pub fn done(&self, args: &[&str]) {
+    /// Runs a verb that must succeed.
+    pub fn cli_ok(&self, args: &[&str]) {
         let ran = self.cli(args);
         assert_eq!(ran.status.code(), Some(0), "{args:?}: {}", String::from_utf8_lossy(&ran.stderr));
     }
 
     /// Loads the policy.
     pub fn load(&self) {
-        self.done(&["load", "--config", &self.config().display().to_string()]);
+        self.cli_ok(&["load", "--config", &self.config().display().to_string()]);
     }
 
-    /// Starts an agent and waits for its line.
+    /// Starts an agent and waits for its first line of output.
     pub fn agent(&self) -> Agent {
         self.agent_with(|_| {})
     }
 
-    /// The same, with something done to the command before.
+    /// Like [`Host::agent`], with a changed command.
     pub fn agent_with(&self, change: impl FnOnce(&mut Command) + Send) -> Agent {
         let config = self.config().display().to_string();
         let mut command = self.command(&["agent", "--config", &config]);
@@ -124,19 +124,19 @@ impl Host {
         Agent { child, line, _out: out }
     }
 
-    /// Runs an agent that does not get to serve.
+    /// Runs an agent that must not start.
     pub fn refused_agent(&self) -> Output {
         self.cli(&["agent", "--config", &self.config().display().to_string()])
     }
 
-    /// Connects to the venue.
+    /// Opens a connection to the venue.
     pub fn connect(&self, port: u16) -> TcpStream {
         let stream = self.inside(|| TcpStream::connect(TwoHosts::venue_socket(port))).expect("connecting");
         stream.set_nodelay(true).expect("no delay");
         stream
     }
 
-    /// Connects to the agent.
+    /// Opens a connection to the agent's metrics.
     pub fn peer(&self) -> TcpStream {
         let to: SocketAddr = METRICS.parse().expect("an address");
         let stream = self.inside(|| TcpStream::connect(to)).expect("connecting to the agent");
@@ -144,52 +144,52 @@ impl Host {
         stream
     }
 
-    /// Asks the agent something, and returns head and body of its answer.
-    pub fn ask(&self, request: &str) -> (String, String) {
+    /// Sends a request to the agent, and returns head and body of the response.
+    pub fn request(&self, request: &str) -> (String, String) {
         let mut stream = self.peer();
-        stream.write_all(request.as_bytes()).expect("asking");
-        let mut answer = Vec::new();
-        // An end by reset is an end as well, where not all of a request was read.
-        let _ = stream.read_to_end(&mut answer);
-        let answer = String::from_utf8(answer).expect("text");
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP: {answer:?}"));
+        stream.write_all(request.as_bytes()).expect("sending");
+        let mut response = Vec::new();
+        // The connection may end with an RST if the agent did not read the whole request.
+        let _ = stream.read_to_end(&mut response);
+        let response = String::from_utf8(response).expect("text");
+        let (head, body) = response.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP: {response:?}"));
         (head.to_owned(), body.to_owned())
     }
 
     /// Status code and body of a page.
     pub fn get(&self, path: &str) -> (u16, String) {
-        let (head, body) = self.ask(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+        let (head, body) = self.request(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
         (head.split(' ').nth(1).expect("a status").parse().expect("a number"), body)
     }
 
-    /// A figure of the metrics.
-    pub fn figure(&self, sample: &str) -> Option<f64> {
+    /// Value of a metric.
+    pub fn metric(&self, sample: &str) -> Option<f64> {
         let (_, text) = self.get("/metrics");
         let line = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '))?;
         line.parse().ok()
     }
 
-    /// Lines of the audit log that are there now.
-    pub fn lines(&self) -> Vec<Line> {
+    /// All entries of the audit log now.
+    pub fn all_entries(&self) -> Vec<Entry> {
         let lines = fs::read_to_string(self.audit()).unwrap_or_default();
-        lines
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no event: {line}")))
-            .collect()
+        let parse = |line: &str| {
+            serde_json::from_str::<Line>(line).unwrap_or_else(|_| panic!("not an event: {line}"))
+        };
+        lines.lines().map(|line| parse(line).entry).collect()
     }
 
-    /// Lines of a kind.
-    pub fn told(&self, kind: &str) -> Vec<Line> {
-        self.lines().into_iter().filter(|line| line.kind == kind).collect()
+    /// Entries of a kind.
+    pub fn entries(&self, kind: &str) -> Vec<Entry> {
+        self.all_entries().into_iter().filter(|entry| entry.kind == kind).collect()
     }
 
-    /// Waits until there are so many lines of a kind.
-    pub fn wait_for(&self, kind: &str, count: usize) -> Vec<Line> {
-        eventually(|| Some(self.told(kind)).filter(|told| told.len() >= count))
-            .unwrap_or_else(|| panic!("waited in vain for {count} of {kind}: {:#?}", self.lines()))
+    /// Waits for a number of entries of a kind.
+    pub fn wait_for(&self, kind: &str, count: usize) -> Vec<Entry> {
+        eventually(|| Some(self.entries(kind)).filter(|entries| entries.len() >= count))
+            .unwrap_or_else(|| panic!("waited in vain for {count} of {kind}: {:#?}", self.all_entries()))
     }
 
-    /// The log is whole.
+    /// Verifies the audit log.
     pub fn verify(&self) {
         audit::verify(&self.audit()).expect("an unbroken chain");
     }
@@ -204,7 +204,7 @@ impl Drop for Host {
 /// A running agent.
 pub struct Agent {
     child: Child,
-    /// What it said when it was ready.
+    /// Its first line of output.
     pub line: String,
     _out: BufReader<ChildStdout>,
 }
@@ -218,7 +218,7 @@ impl Agent {
         kill_process(Pid::from_child(&self.child), signal).expect("a signal");
     }
 
-    /// Waits for its end. Returns what it has said on standard error.
+    /// Waits for its end. Returns its exit status and standard error.
     pub fn wait(mut self) -> (ExitStatus, String) {
         let status = eventually(|| self.child.try_wait().expect("waiting"));
         let status = status.expect("the agent ends");
@@ -227,7 +227,7 @@ impl Agent {
         (status, text)
     }
 
-    /// Asks it to end, and sees that it ends well.
+    /// Stops it with SIGTERM, which must succeed. Returns its standard error.
     pub fn stop(self) -> String {
         self.signal(Signal::TERM);
         let (status, text) = self.wait();
@@ -235,7 +235,7 @@ impl Agent {
         text
     }
 
-    /// kill -9.
+    /// Kills it with SIGKILL.
     pub fn kill(mut self) {
         self.child.kill().expect("killing");
         self.child.wait().expect("its end");
@@ -249,19 +249,19 @@ impl Drop for Agent {
     }
 }
 
-/// What a question comes to within ten seconds.
-pub fn eventually<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
-    let until = Instant::now() + Duration::from_secs(10);
+/// Repeats a check until it returns a value, for at most ten seconds.
+pub fn eventually<T>(mut check: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        let answer = ask();
-        if answer.is_some() || Instant::now() > until {
-            return answer;
+        let result = check();
+        if result.is_some() || Instant::now() > deadline {
+            return result;
         }
         sleep(Duration::from_millis(10));
     }
 }
 
-/// A new order.
+/// A NewOrderSingle(D).
 pub fn order(number: u32) -> Vec<u8> {
     let body =
         format!("35=D\x0149=FIRM\x0156=XNYS\x0134={number}\x0111=R{number}\x0155=ACME\x0154=1\x0138=100\x01");
@@ -270,7 +270,7 @@ pub fn order(number: u32) -> Vec<u8> {
     format!("{head}10={sum:03}\x01").into_bytes()
 }
 
-/// What promtool says of a text, and whether it is content with it; `None` where it is not installed.
+/// Runs `promtool check metrics`. Returns its success and standard error; `None` if it is not installed.
 pub fn promtool(text: &str) -> Option<(bool, String)> {
     let mut command = Command::new("promtool");
     command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -283,18 +283,19 @@ pub fn promtool(text: &str) -> Option<(bool, String)> {
     Some((ran.status.success(), String::from_utf8_lossy(&ran.stderr).into_owned()))
 }
 
-/// Reads all of a venue's connections and throws it away.
-pub fn swallow(host: &Host, port: u16) {
+/// Starts a server of the venue that discards what it receives.
+pub fn discard_server(host: &Host, port: u16) {
+    let venue = &host.hosts.venue;
     let listener =
-        host.wire.venue.run(|| std::net::TcpListener::bind(TwoHosts::venue_socket(port))).expect("listening");
-    host.wire.venue.spawn(move || {
+        venue.run(|| std::net::TcpListener::bind(TwoHosts::venue_socket(port))).expect("listening");
+    venue.spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             std::thread::spawn(move || std::io::copy(&mut stream, &mut std::io::sink()));
         }
     });
 }
 
-/// Where a file of the pin root is.
+/// Path of a file in the pin root.
 pub fn pin(name: &str) -> PathBuf {
     Path::new(ROOT).join(name)
 }

@@ -1,4 +1,4 @@
-//! The metrics over HTTP: what is served, and that no peer holds the agent up.
+//! The metrics over HTTP: the responses, and that no peer blocks the agent.
 
 use std::io::{Read, Write};
 use std::thread::sleep;
@@ -7,35 +7,37 @@ use std::time::{Duration, Instant};
 use crate::host::{Host, THREE, eventually, privileged, promtool};
 
 #[test]
-fn promtool_is_content_with_it() {
+fn promtool_accepts_the_metrics() {
     if !privileged() {
         return;
     }
     let host = Host::new(THREE);
     let agent = host.agent();
-    let (head, classic) = host.ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    let (head, classic) = host.request("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
-    let (head, open) = host.ask(
-        "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n\r\n",
+    let (head, open) = host.request(
+        "GET /metrics HTTP/1.1\r\nHost: x\r\n\
+         Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n\r\n",
     );
     assert!(
         head.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"),
         "{head}"
     );
     assert!(open.ends_with("\n# EOF\n"));
-    if let Some(said) = promtool(&classic) {
-        assert_eq!(said, (true, String::new()));
+    if let Some(result) = promtool(&classic) {
+        assert_eq!(result, (true, String::new()));
     }
-    if let Some((_, said)) = promtool(&open) {
-        // It reads the classic format alone, in which HELP would have to name a counter with its `_total`.
-        let complaints: Vec<_> = said.lines().filter(|line| !line.ends_with("_total no help text")).collect();
+    if let Some((_, stderr)) = promtool(&open) {
+        // It reads Prometheus text only, in which HELP names a counter with its `_total`.
+        let complaints: Vec<_> =
+            stderr.lines().filter(|line| !line.ends_with("_total no help text")).collect();
         assert_eq!(complaints, Vec::<&str>::new());
     }
     agent.stop();
 }
 
 #[test]
-fn it_is_read_only_and_small() {
+fn the_server_is_read_only_and_limits_requests() {
     if !privileged() {
         return;
     }
@@ -44,17 +46,17 @@ fn it_is_read_only_and_small() {
     assert_eq!(host.get("/healthz"), (200, "ok\n".to_owned()));
     assert_eq!(host.get("/").0, 404);
     assert_eq!(host.get("/metrics/../../etc/passwd").0, 404);
-    let (head, _) = host.ask("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+    let (head, _) = host.request("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 405 ") && head.contains("allow: GET, HEAD"), "{head}");
-    let (head, body) = host.ask("HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    let (head, body) = host.request("HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 ") && body.is_empty(), "{head}");
     let fits = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "y".repeat(7_000));
-    assert!(host.ask(&fits).0.starts_with("HTTP/1.1 200 "));
+    assert!(host.request(&fits).0.starts_with("HTTP/1.1 200 "));
     let large = format!("GET /healthz HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "y".repeat(9_000));
     let mut stream = host.peer();
     stream.write_all(large.as_bytes()).expect("sending");
     let mut answer = String::new();
-    // The rest of the request was not read, so its end may be a reset.
+    // The agent does not read the rest of the request, so that the connection may end with an RST.
     let _ = stream.read_to_string(&mut answer);
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 431 "), "{answer}");
     for junk in ["\0\0\0\0", "GET\r\n\r\n", "GET /metrics HTTP/9.9\r\n\r\n", "\x16\x03\x01\x02"] {
@@ -68,7 +70,7 @@ fn it_is_read_only_and_small() {
 }
 
 #[test]
-fn peers_that_say_or_read_nothing_are_let_go() {
+fn silent_and_slow_peers_are_disconnected() {
     if !privileged() {
         return;
     }
@@ -80,7 +82,7 @@ fn peers_that_say_or_read_nothing_are_let_go() {
         )
     };
     let host = Host::new(&(0..200).map(sessions).collect::<String>());
-    // Half a megabyte of figures, and sockets that hold a tenth of that.
+    // Half a megabyte of metrics, and sockets that buffer a tenth of it.
     host.inside(|| std::fs::write("/proc/sys/net/ipv4/tcp_wmem", "4096 16384 32768"))
         .expect("small send buffers");
     let agent = host.agent();
@@ -90,49 +92,49 @@ fn peers_that_say_or_read_nothing_are_let_go() {
         let targets = open.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
         targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
     };
-    // Longer than an exchange that is at its end takes to be closed.
+    // Longer than the close of a finished exchange takes.
     sleep(Duration::from_millis(300));
     let before = sockets();
     let mut silent: Vec<_> = (0..8).map(|_| host.peer()).collect();
-    let mut deaf: Vec<_> = (0..8).map(|_| host.peer()).collect();
-    for stream in &mut deaf {
+    let mut slow: Vec<_> = (0..8).map(|_| host.peer()).collect();
+    for stream in &mut slow {
         rustix::net::sockopt::set_socket_recv_buffer_size(&*stream, 4096).expect("a small window");
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").expect("asking");
     }
-    let begun = Instant::now();
+    let start = Instant::now();
     assert_eq!(host.get("/healthz").0, 200);
-    let waited = begun.elapsed();
+    let waited = start.elapsed();
     assert!(waited < Duration::from_secs(1), "{waited:?}");
     for stream in &mut silent {
-        assert_eq!(stream.read_to_end(&mut Vec::new()).map_or(0, |length| length), 0, "nothing was asked");
+        assert_eq!(stream.read_to_end(&mut Vec::new()).map_or(0, |length| length), 0, "there was no request");
     }
-    eventually(|| (sockets() <= before).then_some(())).expect("it lets go of all of them");
-    // In mid-answer, that is: what was on its way still comes, and then an end.
-    let mut stream = deaf.pop().expect("one of them");
+    eventually(|| (sockets() <= before).then_some(())).expect("it disconnects all of them");
+    // In the middle of a response: the data in flight still arrives, and then the end.
+    let mut stream = slow.pop().expect("one of them");
     rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 1 << 20).expect("a window again");
-    let mut taken = Vec::new();
-    let _ = stream.read_to_end(&mut taken);
-    assert!(taken.starts_with(b"HTTP/1.1 200 OK\r\n"));
-    assert!(taken.len() < whole, "the sockets took in all of it: this shows nothing");
-    let age = host.figure("breaker_heartbeat_age_seconds").expect("a heartbeat");
+    let mut received = Vec::new();
+    let _ = stream.read_to_end(&mut received);
+    assert!(received.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    assert!(received.len() < whole, "the sockets buffered the whole response: the test shows nothing");
+    let age = host.metric("breaker_heartbeat_age_seconds").expect("a heartbeat");
     assert!(age < 1.0, "{age} s since the last heartbeat");
     agent.stop();
 }
 
 #[test]
-fn no_number_of_peers_that_say_nothing_delays_a_scrape() {
+fn silent_peers_do_not_delay_a_scrape() {
     if !privileged() {
         return;
     }
     let host = Host::new(THREE);
     let agent = host.agent();
-    // More than it keeps; and they come again as they are let go.
+    // More than the agent keeps; they reconnect after it closes them.
     let mut silent: Vec<_> = (0..300).map(|_| host.peer()).collect();
     for round in 0..5 {
-        let begun = Instant::now();
+        let start = Instant::now();
         let (code, text) = host.get("/metrics");
         assert!(code == 200 && text.contains("breaker_build_info"), "{code}: {text}");
-        assert!(begun.elapsed() < Duration::from_secs(1), "round {round}: {:?}", begun.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(1), "round {round}: {:?}", start.elapsed());
         silent.extend((0..60).map(|_| host.peer()));
     }
     agent.stop();

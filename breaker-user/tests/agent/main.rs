@@ -1,4 +1,4 @@
-//! `breaker agent` as a service manager runs it, in throw-away namespaces: its life, and what it finds when it comes back.
+//! `breaker agent` as a service manager runs it, in throw-away namespaces: start, end, and restart.
 
 mod health;
 mod host;
@@ -11,10 +11,10 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use aya::maps::MapData;
-use host::{Agent, Host, ROOT, THREE, order, pin, privileged, swallow};
+use host::{Agent, Host, ROOT, THREE, discard_server, order, pin, privileged};
 use rustix::process::Signal;
 
-/// Sends orders till the connection is reset; returns how many went out before.
+/// Sends orders until the connection is reset, and returns how many were written before.
 fn orders_until_reset(host: &Host) -> u32 {
     let mut stream = host.connect(9001);
     stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a time limit");
@@ -33,12 +33,12 @@ fn assert_alive(agent: &Agent, host: &Host) {
 }
 
 #[test]
-fn limits_trip_without_it_and_it_catches_up_when_it_is_back() {
+fn limits_trip_without_an_agent_and_the_next_agent_logs_it() {
     if !privileged() {
         return;
     }
     let host = Host::new(THREE);
-    swallow(&host, 9001);
+    discard_server(&host, 9001);
     let agent = host.agent();
     assert!(
         agent.line.contains("loaded policy test on eth1; metrics at http://127.0.0.1:9469/metrics"),
@@ -49,8 +49,8 @@ fn limits_trip_without_it_and_it_catches_up_when_it_is_back() {
     agent.kill();
 
     orders_until_reset(&host);
-    assert_eq!(host.cli(&["status"]).status.code(), Some(10), "tripped with nobody home");
-    assert!(host.told("tripped").is_empty(), "nobody was there to tell");
+    assert_eq!(host.cli(&["status"]).status.code(), Some(10), "tripped without an agent");
+    assert!(host.entries("tripped").is_empty(), "no agent has logged it");
 
     let agent = host.agent();
     assert!(agent.line.contains("adopted policy test on eth1"), "{}", agent.line);
@@ -60,8 +60,8 @@ fn limits_trip_without_it_and_it_catches_up_when_it_is_back() {
     assert_eq!(tripped.counts["limit"], "3 order per 1m");
     let connection = tripped.counts["connection"].as_str().expect("a connection");
     assert!(connection.starts_with("10.9.0.1:") && connection.ends_with(" > 10.9.0.2:9001"), "{connection}");
-    let started = host.told("agent_started");
-    assert!(tripped.time < started[1].time, "told of later, but with the time at which it was");
+    let started = host.entries("agent_started");
+    assert!(tripped.time < started[1].time, "logged later, with the time of the trip");
     assert_eq!(host.wait_for("connection_fenced", 1).len(), 1);
     let warned = &host.wait_for("warned", 1)[0];
     assert_eq!((&warned.counts["used"], &warned.counts["level"]), (&2.into(), &1.into()));
@@ -76,20 +76,20 @@ fn limits_trip_without_it_and_it_catches_up_when_it_is_back() {
         ("breaker_limit{scope=\"session/x1\",class=\"order\",per=\"1m\"}", 3.0),
         ("breaker_limit_used{scope=\"session/x1\",class=\"order\",per=\"1m\"}", 3.0),
         ("breaker_connections{session=\"x1\",state=\"fenced\"}", 1.0),
-        // The fenced one is closed, and takes no place there.
+        // The fenced connection is closed, and uses no entry.
         ("breaker_connection_table_used", 0.0),
         ("breaker_events_lost_total", 0.0),
     ] {
-        assert_eq!(host.figure(sample), Some(value), "{sample}");
+        assert_eq!(host.metric(sample), Some(value), "{sample}");
     }
-    let age = host.figure("breaker_heartbeat_age_seconds").expect("a heartbeat");
+    let age = host.metric("breaker_heartbeat_age_seconds").expect("a heartbeat");
     assert!(age < 0.5, "{age} s since the last heartbeat");
     agent.stop();
     host.verify();
 }
 
 #[test]
-fn a_second_one_is_refused_and_told_who_the_first_is() {
+fn a_second_agent_is_refused_with_the_pid_of_the_first() {
     if !privileged() {
         return;
     }
@@ -101,43 +101,43 @@ fn a_second_one_is_refused_and_told_who_the_first_is() {
     assert!(text.contains(&format!("pid {}", agent.pid())), "{text}");
     assert_alive(&agent, &host);
     agent.stop();
-    // The lock is no file to be cleaned up by hand.
+    // The lock leaves no file behind.
     host.agent().kill();
     host.agent().stop();
 }
 
 #[test]
-fn its_end_ends_no_enforcement_and_no_event_is_forgotten_over_it() {
+fn the_agents_end_ends_no_enforcement_and_loses_no_event() {
     if !privileged() {
         return;
     }
     let host = Host::new(THREE);
-    swallow(&host, 9001);
+    discard_server(&host, 9001);
     for signal in [Signal::TERM, Signal::INT] {
         let agent = host.agent();
-        let before = host.told("tripped").len();
+        let before = host.entries("tripped").len();
         orders_until_reset(&host);
         agent.signal(signal);
         let (status, text) = agent.wait();
         assert_eq!(status.code(), Some(0), "{text}");
         assert_eq!(text, "");
-        assert_eq!(host.told("tripped").len(), before + 1);
+        assert_eq!(host.entries("tripped").len(), before + 1);
         assert_eq!(host.cli(&["status"]).status.code(), Some(10));
-        host.done(&["unload", "--force"]);
+        host.cli_ok(&["unload", "--force"]);
     }
-    let stopped = host.told("agent_stopped");
+    let stopped = host.entries("agent_stopped");
     assert_eq!(stopped.iter().map(|line| &line.counts["for"]).collect::<Vec<_>>(), ["SIGTERM", "SIGINT"]);
     assert!(stopped.iter().all(|line| line.actor.via == "agent" && line.actor.pid != 0));
     host.verify();
 }
 
 #[test]
-fn what_is_loaded_is_served_whatever_has_become_of_its_file() {
+fn a_load_is_served_whatever_its_file_contains() {
     if !privileged() {
         return;
     }
     let host = Host::new(&format!("deadman = {{ after = \"1s\", action = \"trip\" }}\n{THREE}"));
-    swallow(&host, 9001);
+    discard_server(&host, 9001);
     host.load();
     let text = fs::read_to_string(host.config()).expect("the file");
     let in_force = || host.breaker(|breaker| breaker.policy().sha256);
@@ -156,44 +156,44 @@ fn what_is_loaded_is_served_whatever_has_become_of_its_file() {
             Some(file) => fs::write(host.config(), file).expect("another file"),
             None => fs::rename(&fifo, host.config()).expect("a FIFO in place of the file"),
         }
-        let before = host.told("policy_refused").len();
+        let before = host.entries("policy_refused").len();
         let agent = host.agent();
         assert!(
             agent.line.contains("adopted policy test on eth1")
-                && agent.line.contains("ITS FILE IS NOT IN FORCE")
+                && agent.line.contains("THE FILE IS NOT IN FORCE")
         );
-        let told = host.wait_for("policy_refused", before + 1).pop().expect("one");
-        assert!(told.counts["found"].as_str().is_some_and(|text| text.contains(found)), "{told:?}");
-        // Longer than the dead man waits for a beat, with orders on the way.
+        let entry = host.wait_for("policy_refused", before + 1).pop().expect("one");
+        assert!(entry.counts["found"].as_str().is_some_and(|text| text.contains(found)), "{entry:?}");
+        // Longer than `deadman.after`, with orders in between.
         let mut stream = host.connect(9001);
         for number in 1..=3 {
             stream.write_all(&order(number)).expect("sending");
             std::thread::sleep(Duration::from_millis(500));
         }
-        assert_eq!(host.figure("breaker_tripped{scope=\"host\",cause=\"deadman\"}"), Some(0.0));
-        // Reading it again puts none of it in force either, where it cannot be read.
+        assert_eq!(host.metric("breaker_tripped{scope=\"host\",cause=\"deadman\"}"), Some(0.0));
+        // A SIGHUP does not put an unreadable file in force either.
         if number > 2 {
             agent.signal(Signal::HUP);
             host.wait_for("policy_refused", before + 2);
         }
         assert_eq!(in_force(), loaded);
-        let said = agent.stop();
-        assert!(said.contains(found) && said.contains("stays in force"), "{said}");
+        let stderr = agent.stop();
+        assert!(stderr.contains(found) && stderr.contains("stays in force"), "{stderr}");
         if number == 3 {
-            fs::remove_file(host.config()).expect("the file away");
+            fs::remove_file(host.config()).expect("removing the file");
         }
         host.cli(&["trip", "session/x1"]);
-        host.done(&["reset", "session/x1", "--reason", "x", "--force"]);
+        host.cli_ok(&["reset", "session/x1", "--reason", "x", "--force"]);
     }
-    // With nothing loaded there is nothing to serve.
-    fs::remove_file(host.config()).expect("the FIFO away");
+    // With nothing loaded, an invalid file is an error.
+    fs::remove_file(host.config()).expect("removing the FIFO");
     fs::write(host.config(), "max = many").expect("a broken file");
-    host.done(&["unload"]);
+    host.cli_ok(&["unload"]);
     assert_eq!(host.refused_agent().status.code(), Some(2));
 }
 
 #[test]
-fn a_map_of_another_shape_is_not_adopted() {
+fn a_map_with_another_definition_is_not_adopted() {
     if !privileged() {
         return;
     }
@@ -212,21 +212,21 @@ fn a_map_of_another_shape_is_not_adopted() {
 }
 
 #[test]
-fn an_unload_ends_it_and_really_detaches() {
+fn an_unload_ends_the_agent_and_detaches() {
     if !privileged() {
         return;
     }
     let host = Host::new(THREE);
-    swallow(&host, 9001);
+    discard_server(&host, 9001);
     let agent = host.agent();
-    host.done(&["unload"]);
+    host.cli_ok(&["unload"]);
     let mut stream = host.connect(9001);
     for number in 1..=20 {
-        stream.write_all(&order(number)).expect("nothing is enforced");
+        stream.write_all(&order(number)).expect("sending unlimited orders");
     }
     let (status, text) = agent.wait();
     assert_eq!(status.code(), Some(3), "{text}");
-    assert_eq!(host.told("agent_stopped")[0].counts["for"], "unloaded");
+    assert_eq!(host.entries("agent_stopped")[0].counts["for"], "unloaded");
     assert!(text.contains("it was unloaded meanwhile"), "{text}");
     stream.set_nonblocking(true).expect("not blocking");
     assert_eq!(stream.read(&mut [0; 1]).expect_err("open and silent").kind(), ErrorKind::WouldBlock);
@@ -234,54 +234,54 @@ fn an_unload_ends_it_and_really_detaches() {
 }
 
 #[test]
-fn a_service_manager_hears_of_it() {
+fn a_service_manager_is_notified() {
     if !privileged() {
         return;
     }
     let host = Host::new(THREE);
-    let place = host.audit().with_file_name("notify");
-    let socket = UnixDatagram::bind(&place).expect("a socket");
+    let path = host.audit().with_file_name("notify");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
     socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a time limit");
     let agent = host.agent_with(|command| {
-        command.env("NOTIFY_SOCKET", &place).env("WATCHDOG_USEC", "5000000").env_remove("WATCHDOG_PID");
+        command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "5000000").env_remove("WATCHDOG_PID");
     });
-    let hear = || {
+    let receive = || {
         let mut text = [0; 256];
         let length = socket.recv(&mut text).expect("a message");
         String::from_utf8_lossy(&text[..length]).trim().to_owned()
     };
-    assert_eq!(hear(), "READY=1");
-    assert_eq!(hear(), "WATCHDOG=1");
+    assert_eq!(receive(), "READY=1");
+    assert_eq!(receive(), "WATCHDOG=1");
     agent.stop();
-    let last = std::iter::from_fn(|| Some(hear())).find(|text| text != "WATCHDOG=1");
+    let last = std::iter::from_fn(|| Some(receive())).find(|text| text != "WATCHDOG=1");
     assert_eq!(last.as_deref(), Some("STOPPING=1"));
 }
 
 #[test]
-fn a_trip_that_no_line_tells_of_is_noted_once() {
+fn a_trip_without_an_entry_is_logged_once() {
     if !privileged() {
         return;
     }
     let host = Host::new(THREE);
     let agent = host.agent();
-    // As if its event had been lost.
+    // As if the event had been lost.
     host.breaker(|breaker| breaker.trip(breaker.find("session/x1").expect("the session"), 2))
         .expect("tripping");
-    let told = host.wait_for("tripped", 1).pop().expect("one");
-    assert_eq!((told.scope.as_deref(), told.cause.as_deref()), (Some("session/x1"), Some("rate")));
+    let entry = host.wait_for("tripped", 1).pop().expect("one");
+    assert_eq!((entry.scope.as_deref(), entry.cause.as_deref()), (Some("session/x1"), Some("rate")));
     assert_eq!(
-        (told.actor.via.as_str(), &told.counts["found"]),
-        ("agent", &"in its switch: no line told of it".into())
+        (entry.actor.via.as_str(), &entry.counts["found"]),
+        ("agent", &"in its switch: the log had no entry".into())
     );
-    // One that a verb tells of is not noted again, nor is any by the next agent.
-    host.done(&["trip", "host", "--reason", "x"]);
+    // A trip that a verb has logged is not logged again, nor is any by the next agent.
+    host.cli_ok(&["trip", "host", "--reason", "x"]);
     std::thread::sleep(Duration::from_millis(3500));
     agent.stop();
     let agent = host.agent();
     std::thread::sleep(Duration::from_millis(3500));
-    assert_eq!(host.told("tripped").len(), 2);
-    // After a reset it is another one.
-    host.done(&["reset", "session/x1", "--reason", "x"]);
+    assert_eq!(host.entries("tripped").len(), 2);
+    // After a reset it is another trip.
+    host.cli_ok(&["reset", "session/x1", "--reason", "x"]);
     host.breaker(|breaker| breaker.trip(breaker.find("session/x1").expect("the session"), 2))
         .expect("tripping");
     host.wait_for("tripped", 3);

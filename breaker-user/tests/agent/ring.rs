@@ -1,4 +1,5 @@
-//! The event ring run over: what found no room in it, and what was left out, is counted to the last. And a table that fills up.
+//! An overflow of the event ring: every event without room or left out is counted. A connection table that
+//! fills up.
 
 use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
 use breaker_common::abi::reason;
@@ -16,7 +17,7 @@ fn segment(port: u16) -> Vec<u8> {
     frame
 }
 
-/// Sends a frame so many times through the loaded program.
+/// Runs the loaded program on a frame, `repeat` times.
 fn send(host: &Host, frame: &[u8], repeat: u32) {
     host.inside(|| {
         let program = SchedClassifier::from_pin(pin("program")).expect("the program");
@@ -26,7 +27,7 @@ fn send(host: &Host, frame: &[u8], repeat: u32) {
 }
 
 #[test]
-fn a_million_events_with_the_reader_stopped_are_told_or_counted_each() {
+fn a_million_events_without_a_reader_are_each_logged_or_counted() {
     if !privileged() {
         return;
     }
@@ -37,17 +38,19 @@ fn a_million_events_with_the_reader_stopped_are_told_or_counted_each() {
     }
     let counted = |which| host.breaker(|breaker| breaker.reason(which).expect("a counter"));
     assert_eq!(counted(reason::TABLE_FULL), 0);
-    assert_eq!(host.figure("breaker_connection_table_used"), Some(64.0));
+    assert_eq!(host.metric("breaker_connection_table_used"), Some(64.0));
     let level = |kind: &str| {
-        let told = host.told(kind).into_iter().filter(|line| line.counts.get("size").is_some());
-        told.map(|line| (line.counts["used"].as_u64(), line.counts["size"].as_u64())).collect::<Vec<_>>()
+        let entries = host.entries(kind).into_iter().filter(|entry| entry.counts.get("size").is_some());
+        entries
+            .map(|entry| (entry.counts["used"].as_u64(), entry.counts["size"].as_u64()))
+            .collect::<Vec<_>>()
     };
     for kind in ["table_filling", "table_full"] {
         host.wait_for(kind, 1);
         assert_eq!(level(kind), [(Some(64), Some(64))], "{kind}");
     }
-    assert_eq!(host.figure("breaker_connection_table_size"), Some(64.0));
-    // Each is one event, for the table is full.
+    assert_eq!(host.metric("breaker_connection_table_size"), Some(64.0));
+    // The table is full, so that each packet is one event.
     agent.signal(Signal::STOP);
     send(&host, &segment(100), 1_000_000);
     agent.signal(Signal::CONT);
@@ -57,28 +60,28 @@ fn a_million_events_with_the_reader_stopped_are_told_or_counted_each() {
     assert!(lost > 900_000, "{lost}");
 
     let sum = |kind: &str, figure: &str| -> u64 {
-        host.told(kind).iter().map(|line| line.counts[figure].as_u64().unwrap_or(0)).sum()
+        host.entries(kind).iter().map(|entry| entry.counts[figure].as_u64().unwrap_or(0)).sum()
     };
-    let all_told = || sum("events_lost", "lost") + sum("events_lost", "left_out");
-    eventually(|| (sum("table_full", "events") + all_told() == 1_000_000).then_some(()))
-        .unwrap_or_else(|| panic!("{} and {}", sum("table_full", "events"), all_told()));
-    assert_eq!(all_told(), lost);
-    let figures =
-        ["breaker_events_lost_total", "breaker_events_left_out_total"].map(|name| host.figure(name));
-    assert_eq!(figures.into_iter().flatten().sum::<f64>(), lost as f64);
-    assert!(host.told("table_full").len() < 100, "a flood of packets is no flood of lines");
+    let all_logged = || sum("events_lost", "lost") + sum("events_lost", "left_out");
+    eventually(|| (sum("table_full", "events") + all_logged() == 1_000_000).then_some(()))
+        .unwrap_or_else(|| panic!("{} and {}", sum("table_full", "events"), all_logged()));
+    assert_eq!(all_logged(), lost);
+    let metrics =
+        ["breaker_events_lost_total", "breaker_events_left_out_total"].map(|name| host.metric(name));
+    assert_eq!(metrics.into_iter().flatten().sum::<f64>(), lost as f64);
+    assert!(host.entries("table_full").len() < 100, "a flood of packets does not flood the log");
 
-    // One that is stopped for good in between tells of each loss once all the same.
+    // Agents that are killed in between log each loss once.
     agent.kill();
     let agent = host.agent();
     host.wait_for("agent_started", 2);
     agent.kill();
     send(&host, &segment(100), 10_000);
     let agent = host.agent();
-    let all = || sum("table_full", "events") + all_told() == 1_010_000;
-    eventually(|| all().then_some(())).expect("each of the later ones too");
-    assert_eq!(all_told(), missing());
-    assert!(host.told("events_lost").len() < 20, "a flood of events is no flood of lines");
+    let all = || sum("table_full", "events") + all_logged() == 1_010_000;
+    eventually(|| all().then_some(())).expect("each of the later events");
+    assert_eq!(all_logged(), missing());
+    assert!(host.entries("events_lost").len() < 20, "a flood of events does not flood the log");
     agent.stop();
     host.verify();
 }

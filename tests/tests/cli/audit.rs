@@ -207,5 +207,5 @@ fn verify_names_a_changed_line() {
     let output =
         breaker(&["events", "--json", "--audit", testbed.audit().to_str().expect("UTF-8")]).expect_exit(0);
     assert_eq!(output.stdout.lines().count(), 9);
-    output.expect_stderr("\"garbage\" is no event: see `breaker audit verify`");
+    output.expect_stderr("\"garbage\" is not an event: run `breaker audit verify`");
 }

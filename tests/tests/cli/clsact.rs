@@ -61,7 +61,7 @@ fn a_clsact_filter_enforces_without_a_process() {
     let output = testbed.cli("status").expect_exit(10);
     assert!(
         output.stdout.contains("TRIPPED: rate")
-            && output.stdout.contains("attached, first; any `tc filter del` removes it"),
+            && output.stdout.contains("attached, first; `tc filter del` removes it"),
         "{output:?}"
     );
     sleep(Duration::from_millis(2100));

@@ -114,7 +114,7 @@ fn a_reset_is_refused_while_its_sender_has_not_stopped_and_a_long_window_is_no_d
     testbed
         .switch("reset", "session/x1")
         .expect_exit(4)
-        .expect_stderr("its sender has not stopped: something of it was withheld");
+        .expect_stderr("its sender has not stopped: a segment was withheld");
     assert_eq!(scope(&testbed.cli("status --json").expect_exit(10).json(), "session/x1")["epoch"], epoch);
     // The operator may override, and the log records it.
     testbed.cli("reset session/x1 --reason x --force").expect_exit(0);

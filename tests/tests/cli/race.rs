@@ -30,7 +30,8 @@ fn concurrent_trips_and_resets_leave_a_consistent_state() {
     });
     // A trip may be reset before it is reported. A reset may find nothing to reset, or a new trip.
     for output in &trips {
-        let overtaken = output.exit_code == Some(1) && output.stderr.contains("somebody has reset it since");
+        let overtaken =
+            output.exit_code == Some(1) && output.stderr.contains("it was tripped, and reset since");
         assert!(output.exit_code == Some(0) || overtaken, "{output:?}");
     }
     for output in &resets {
@@ -39,7 +40,7 @@ fn concurrent_trips_and_resets_leave_a_consistent_state() {
         }
         let refused = output.exit_code == Some(4)
             && (output.stderr.contains("it is not tripped")
-                || output.stderr.contains("it tripped again meanwhile"));
+                || output.stderr.contains("it has tripped again since the check"));
         assert!(output.exit_code == Some(0) || refused, "{output:?}");
     }
     let done = resets.iter().filter(|output| output.exit_code == Some(0)).count();

@@ -111,14 +111,15 @@ fn with_a_full_disk_a_trip_works_and_every_other_verb_is_refused() {
         if full {
             assert!(output.stderr.starts_with("breaker: the audit log was not written: "), "{output:?}");
             assert!(
-                output.stderr.contains("note by hand: ") && output.stderr.contains(" tripped session/x1 by "),
+                output.stderr.contains("record by hand: ")
+                    && output.stderr.contains(" tripped session/x1 by "),
                 "{output:?}"
             );
             break;
         }
     }
     assert!(full, "the disk was not full");
-    let refused = "the audit log cannot be written (setting room aside in";
+    let refused = "the audit log cannot be written (reserving space in";
     testbed
         .switch("reset", "session/x1")
         .expect_exit(4)

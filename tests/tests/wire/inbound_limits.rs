@@ -10,7 +10,7 @@ use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 use breaker_tests::venue::{ConnectionPair, fill, reject};
 use breaker_user::testbed::TwoHosts;
-use breaker_user::view::status::Limit;
+use breaker_user::view::scope::Limit;
 
 /// Two sessions of a group, with keys for the host, the group `desk` and the session `x1`.
 fn policy(host: &str, desk: &str, x1: &str) -> String {

@@ -77,7 +77,7 @@ fn the_agent_follows_reloads_of_the_command_line() {
     // there is no difference.
     let agent = Agent::start(&testbed, &config);
     assert!(
-        agent.1.contains("adopted policy") && agent.1.contains("ITS FILE IS NOT IN FORCE"),
+        agent.1.contains("adopted policy") && agent.1.contains("THE FILE IS NOT IN FORCE"),
         "{}",
         agent.1
     );

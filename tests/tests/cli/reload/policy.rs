@@ -77,7 +77,7 @@ fn another_policy_takes_over_and_common_scopes_keep_their_state() {
     let output = testbed.cli(&format!("reload --config {path}")).expect_exit(0);
     assert_eq!(
         output.stdout,
-        format!("policy second with sha256 {sha256} is in force already: nothing is changed\n")
+        format!("policy second with sha256 {sha256} is already in force: nothing is changed\n")
     );
 
     // Back to the first policy: removed scopes are neither shown nor found.

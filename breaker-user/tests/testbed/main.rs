@@ -1,4 +1,5 @@
-//! The laboratory on this host's kernel: namespaces, interfaces, FIX sessions. Needs root; says SKIP without it.
+//! The testbed on this host's kernel: namespaces, interfaces, FIX sessions. Needs root; prints SKIP without
+//! it.
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, as it should")]
 
 mod namespaces;
@@ -13,40 +14,41 @@ use std::{fs, thread};
 use breaker_user::testbed::TwoHosts;
 use breaker_user::testbed::fix::{Acceptor, AcceptorSettings, Initiator, InitiatorSettings};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is left of the process is looked at, so the tests run one at a time.
+/// Serializes the tests, because each compares what the process has open before and after.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Runs a test in a laboratory, and sees that nothing of it is left.
-fn in_laboratory(test: impl FnOnce(&TwoHosts)) {
+/// Runs a test in a testbed, and checks that the testbed leaves nothing behind.
+fn in_testbed(test: impl FnOnce(&TwoHosts)) {
     if !rustix::process::geteuid().is_root() {
         return skip("not root");
     }
     let _alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let before = Footprint::of_process();
+    let before = Footprint::now();
     test(&TwoHosts::new().unwrap());
-    let clean = eventually(|| Footprint::of_process() == before);
-    assert!(clean, "left behind: {:?}, before: {before:?}", Footprint::of_process());
+    let clean = eventually(|| Footprint::now() == before);
+    assert!(clean, "left behind: {:?}, before: {before:?}", Footprint::now());
 }
 
 fn skip(why: &str) {
-    // Past the test runner, which hides what passing tests print with a macro.
+    // Not with a macro: the test runner would capture the output.
     let mut stderr = io::stderr();
     writeln!(stderr, "SKIP {}: {why}", thread::current().name().unwrap_or_default()).unwrap();
 }
 
+/// What the process has open.
 #[derive(Debug, PartialEq, Eq)]
 struct Footprint {
-    /// All but those of the test runner, which come and go.
+    /// Threads of the testbed.
     threads: usize,
     files: usize,
-    /// What is mounted at the two places where a namespace has its own.
+    /// Mounts at the two places where a namespace has its own.
     mounts: Vec<String>,
 }
 
 impl Footprint {
-    fn of_process() -> Self {
+    fn now() -> Self {
         let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let own = |line: &&str| matches!(line.split(' ').nth(4), Some("/sys" | "/sys/fs/bpf"));
@@ -70,7 +72,7 @@ fn set(names: &[&str]) -> BTreeSet<String> {
 fn eventually(mut met: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     while !met() {
-        if start.elapsed() > PATIENCE {
+        if start.elapsed() > TIMEOUT {
             return false;
         }
         thread::sleep(Duration::from_millis(5));
@@ -78,25 +80,25 @@ fn eventually(mut met: impl FnMut() -> bool) -> bool {
     true
 }
 
-fn acceptor(wire: &TwoHosts, settings: AcceptorSettings) -> Acceptor {
-    wire.venue.run(|| Acceptor::listen(TwoHosts::venue_socket(9001), settings)).unwrap()
+fn acceptor(hosts: &TwoHosts, settings: AcceptorSettings) -> Acceptor {
+    hosts.venue.run(|| Acceptor::listen(TwoHosts::venue_socket(9001), settings)).unwrap()
 }
 
-fn engine(wire: &TwoHosts) -> Initiator {
+fn engine(hosts: &TwoHosts) -> Initiator {
     let engine = Initiator::new(InitiatorSettings::new(TwoHosts::venue_socket(9001)));
-    log_on(wire, &engine);
+    log_on(hosts, &engine);
     engine
 }
 
-/// An engine that soon gives up where nothing is read.
-fn impatient_engine(wire: &TwoHosts) -> Initiator {
+/// An engine with a short patience for writes.
+fn impatient_engine(hosts: &TwoHosts) -> Initiator {
     let settings = InitiatorSettings::new(TwoHosts::venue_socket(9001));
     let engine = Initiator::new(InitiatorSettings { patience: Duration::from_secs(1), ..settings });
-    log_on(wire, &engine);
+    log_on(hosts, &engine);
     engine
 }
 
-fn log_on(wire: &TwoHosts, engine: &Initiator) {
-    wire.firm.run(|| engine.connect()).unwrap();
+fn log_on(hosts: &TwoHosts, engine: &Initiator) {
+    hosts.firm.run(|| engine.connect()).unwrap();
     engine.logon().unwrap();
 }

@@ -8,19 +8,19 @@ use std::time::Duration;
 use breaker_user::testbed::fix::{AcceptorSettings, End, Initiator, InitiatorSettings, cl_ord_ids};
 use breaker_user::testbed::{Moment, TwoHosts};
 
-use super::{PATIENCE, acceptor, engine, impatient_engine, in_laboratory, log_on};
+use super::{TIMEOUT, acceptor, engine, impatient_engine, in_testbed, log_on};
 
 #[test]
 fn ten_thousand_orders_arrive_exactly() {
-    in_laboratory(|wire| {
-        let venue = acceptor(wire, AcceptorSettings::default());
-        let engine = engine(wire);
+    in_testbed(|hosts| {
+        let venue = acceptor(hosts, AcceptorSettings::default());
+        let engine = engine(hosts);
         let start = Moment::now();
         assert_eq!(engine.send_orders("R", 1..=9_999).messages, 9_999);
         assert_eq!(engine.send_order("R-010000").messages, 1);
         assert_eq!(engine.send_cancel("X-000001", "R-000001").messages, 1);
-        venue.wait_for_orders(10_000, PATIENCE).unwrap();
-        assert!(engine.wait_for_reports(10_001, PATIENCE));
+        venue.wait_for_orders(10_000, TIMEOUT).unwrap();
+        assert!(engine.wait_for_reports(10_001, TIMEOUT));
         assert_eq!(venue.order_count(), 10_000);
         assert_eq!(venue.cl_ord_ids(), cl_ord_ids("R", 1..=10_000));
         let orders = venue.orders();
@@ -28,23 +28,23 @@ fn ten_thousand_orders_arrive_exactly() {
         assert!(orders[0].at > start && orders[0].seq == 2);
         assert_eq!(venue.cancels()[0].cl_ord_id, "X-000001");
         engine.logout().unwrap();
-        assert_eq!(venue.wait_for_end(0, PATIENCE).unwrap().how, End::LoggedOut(String::new()));
+        assert_eq!(venue.wait_for_end(0, TIMEOUT).unwrap().how, End::LoggedOut(String::new()));
         assert_eq!((engine.rejects(), venue.gaps()), (0, vec![]));
     });
 }
 
 #[test]
-fn sequence_numbers_go_on_after_a_reconnect() {
-    in_laboratory(|wire| {
-        let venue = acceptor(wire, AcceptorSettings::default());
-        let engine = engine(wire);
+fn sequence_numbers_continue_after_a_reconnect() {
+    in_testbed(|hosts| {
+        let venue = acceptor(hosts, AcceptorSettings::default());
+        let engine = engine(hosts);
         let _ = engine.send_orders("R", 1..=10);
-        assert!(engine.wait_for_reports(10, PATIENCE));
+        assert!(engine.wait_for_reports(10, TIMEOUT));
         engine.disconnect();
-        assert_eq!(venue.wait_for_end(0, PATIENCE).unwrap().how, End::Eof);
-        log_on(wire, &engine);
+        assert_eq!(venue.wait_for_end(0, TIMEOUT).unwrap().how, End::Eof);
+        log_on(hosts, &engine);
         let _ = engine.send_orders("R", 11..=20);
-        venue.wait_for_orders(20, PATIENCE).unwrap();
+        venue.wait_for_orders(20, TIMEOUT).unwrap();
         assert_eq!(venue.gaps(), []);
         // Logon, ten orders, Logon, ten orders.
         assert_eq!(engine.next_seq(), 23);
@@ -53,25 +53,25 @@ fn sequence_numbers_go_on_after_a_reconnect() {
 }
 
 #[test]
-fn what_was_lost_is_asked_for_and_never_sent_again() {
-    in_laboratory(|wire| {
-        let venue = acceptor(wire, AcceptorSettings { reports: true, receive_buffer: Some(4096) });
-        let engine = impatient_engine(wire);
+fn lost_orders_are_requested_and_never_resent() {
+    in_testbed(|hosts| {
+        let venue = acceptor(hosts, AcceptorSettings { reports: true, receive_buffer: Some(4096) });
+        let engine = impatient_engine(hosts);
         let _ = engine.send_orders("R", 1..=10);
-        venue.wait_for_orders(10, PATIENCE).unwrap();
+        venue.wait_for_orders(10, TIMEOUT).unwrap();
         venue.pause_reading();
-        // One more read may be under way; these orders stay in the sender's socket, and go with it.
+        // One more read may be in progress. These orders stay in the sender's socket, and are lost with it.
         let _ = engine.send_orders("R", 11..=500);
         engine.abort();
         venue.resume_reading();
-        assert_eq!(venue.wait_for_end(0, PATIENCE).unwrap().how, End::Reset);
+        assert_eq!(venue.wait_for_end(0, TIMEOUT).unwrap().how, End::Reset);
         let arrived = venue.order_count();
         assert!(arrived < 500, "{arrived}");
-        log_on(wire, &engine);
+        log_on(hosts, &engine);
         let _ = engine.send_order("R-009999");
-        venue.wait_for_orders(arrived + 1, PATIENCE).unwrap();
-        assert!(engine.wait_for_reports(1, PATIENCE));
-        // What arrived whole had the numbers 2 to `arrived` + 1, and the new Logon 502.
+        venue.wait_for_orders(arrived + 1, TIMEOUT).unwrap();
+        assert!(engine.wait_for_reports(1, TIMEOUT));
+        // The received orders had the numbers 2 to `arrived` + 1, and the new Logon 502.
         assert_eq!(venue.gaps(), [(arrived as u64 + 2, 501)]);
         engine.logout().unwrap();
         assert_eq!((venue.order_count(), engine.rejects()), (arrived + 1, 0));
@@ -79,15 +79,15 @@ fn what_was_lost_is_asked_for_and_never_sent_again() {
 }
 
 #[test]
-fn a_reset_is_told_from_an_end_of_file() {
-    in_laboratory(|wire| {
-        let venue = acceptor(wire, AcceptorSettings::default());
-        let engine = engine(wire);
+fn a_reset_differs_from_an_end_of_file() {
+    in_testbed(|hosts| {
+        let venue = acceptor(hosts, AcceptorSettings::default());
+        let engine = engine(hosts);
         assert_eq!(engine.send_order("R-000001").messages, 1);
-        venue.wait_for_orders(1, PATIENCE).unwrap();
+        venue.wait_for_orders(1, TIMEOUT).unwrap();
         let before = Moment::now();
         engine.abort();
-        let ending = venue.wait_for_end(0, PATIENCE).unwrap();
+        let ending = venue.wait_for_end(0, TIMEOUT).unwrap();
         assert_eq!(ending.how, End::Reset);
         assert!(ending.at.since(before) < Duration::from_secs(1));
         assert_eq!(engine.ending().unwrap().how, End::Closed);
@@ -96,19 +96,19 @@ fn a_reset_is_told_from_an_end_of_file() {
 }
 
 #[test]
-fn a_reset_in_the_middle_of_a_blast_is_the_same_to_who_sends() {
-    in_laboratory(|wire| {
-        let listener = wire.venue.run(|| TcpListener::bind(TwoHosts::venue_socket(9001))).unwrap();
+fn a_reset_during_a_burst_is_a_reset_to_the_sender() {
+    in_testbed(|hosts| {
+        let listener = hosts.venue.run(|| TcpListener::bind(TwoHosts::venue_socket(9001))).unwrap();
         let engine = Initiator::new(InitiatorSettings::new(TwoHosts::venue_socket(9001)));
         for _ in 0..20 {
-            wire.firm.run(|| engine.connect()).unwrap();
+            hosts.firm.run(|| engine.connect()).unwrap();
             let (mut stream, _) = listener.accept().unwrap();
             let sent = thread::scope(|scope| {
-                let blast = scope.spawn(|| engine.send_orders("R", 1..=u64::MAX));
+                let burst = scope.spawn(|| engine.send_orders("R", 1..=u64::MAX));
                 stream.read_exact(&mut [0; 1_000_000]).unwrap();
                 rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
                 drop(stream);
-                blast.join().unwrap()
+                burst.join().unwrap()
             });
             assert!(sent.messages > 1_000_000 / 200);
             assert_eq!(sent.ending.map(|ending| ending.how), Some(End::Reset));
@@ -118,13 +118,13 @@ fn a_reset_in_the_middle_of_a_blast_is_the_same_to_who_sends() {
 
 #[test]
 fn an_engine_may_log_on_again_at_once() {
-    in_laboratory(|wire| {
-        let venue = acceptor(wire, AcceptorSettings::default());
-        let engine = engine(wire);
+    in_testbed(|hosts| {
+        let venue = acceptor(hosts, AcceptorSettings::default());
+        let engine = engine(hosts);
         for number in 1..=50 {
             let _ = engine.send_orders("R", number * 100..=number * 100 + 99);
             engine.abort();
-            log_on(wire, &engine);
+            log_on(hosts, &engine);
         }
         engine.logout().unwrap();
         let connections = venue.connections();
@@ -137,74 +137,74 @@ fn an_engine_may_log_on_again_at_once() {
 
 #[test]
 fn a_second_logon_of_a_session_is_refused() {
-    in_laboratory(|wire| {
-        let venue = acceptor(wire, AcceptorSettings::default());
-        let first = engine(wire);
+    in_testbed(|hosts| {
+        let venue = acceptor(hosts, AcceptorSettings::default());
+        let first = engine(hosts);
         let second = Initiator::new(InitiatorSettings::new(TwoHosts::venue_socket(9001)));
-        wire.firm.run(|| second.connect()).unwrap();
+        hosts.firm.run(|| second.connect()).unwrap();
         let refused = second.logon().unwrap_err().to_string();
         assert!(refused.contains("the connection ended: Eof"), "{refused}");
         let why = End::Violation("the session has another connection".to_owned());
-        assert_eq!(venue.wait_for_end(1, PATIENCE).unwrap().how, why);
+        assert_eq!(venue.wait_for_end(1, TIMEOUT).unwrap().how, why);
         let other = InitiatorSettings {
             sender: "OTHER".to_owned(),
             ..InitiatorSettings::new(TwoHosts::venue_socket(9001))
         };
-        log_on(wire, &Initiator::new(other));
+        log_on(hosts, &Initiator::new(other));
         assert_eq!(first.send_order("R-000001").messages, 1);
-        venue.wait_for_orders(1, PATIENCE).unwrap();
+        venue.wait_for_orders(1, TIMEOUT).unwrap();
     });
 }
 
 #[test]
 fn heartbeats_keep_a_session_and_silence_ends_it() {
-    in_laboratory(|wire| {
-        let venue = acceptor(wire, AcceptorSettings::default());
+    in_testbed(|hosts| {
+        let venue = acceptor(hosts, AcceptorSettings::default());
         let settings = InitiatorSettings::new(TwoHosts::venue_socket(9001));
         let engine = Initiator::new(InitiatorSettings { heartbeat: Duration::from_secs(1), ..settings });
-        log_on(wire, &engine);
+        log_on(hosts, &engine);
         thread::sleep(Duration::from_millis(2_600));
         assert_eq!((engine.ending(), venue.connections()[0].ending.as_ref()), (None, None));
-        // Logon, and a heartbeat each second; a busy machine may be late with one.
+        // A Logon and a heartbeat each second; a busy host may be late with one.
         assert!(engine.next_seq() > 2);
-        // The cable is cut: neither hears the other.
-        wire.firm.set_down("eth1").unwrap();
-        assert_eq!(engine.wait_for_end(PATIENCE).unwrap().how, End::Silent);
-        assert_eq!(venue.wait_for_end(0, PATIENCE).unwrap().how, End::Silent);
+        // The link is down: neither side receives anything.
+        hosts.firm.set_down("eth1").unwrap();
+        assert_eq!(engine.wait_for_end(TIMEOUT).unwrap().how, End::Silent);
+        assert_eq!(venue.wait_for_end(0, TIMEOUT).unwrap().how, End::Silent);
     });
 }
 
 #[test]
-fn a_shut_window_stalls_the_sender() {
-    in_laboratory(|wire| {
-        let venue = acceptor(wire, AcceptorSettings { reports: false, receive_buffer: Some(4096) });
-        let engine = impatient_engine(wire);
+fn a_closed_window_stalls_the_sender() {
+    in_testbed(|hosts| {
+        let venue = acceptor(hosts, AcceptorSettings { reports: false, receive_buffer: Some(4096) });
+        let engine = impatient_engine(hosts);
         venue.pause_reading();
         let sent = engine.send_orders("R", 1..=1_000_000);
         assert_eq!(sent.ending.map(|ending| ending.how), Some(End::Stalled));
         assert!(sent.messages > 100 && sent.messages < 1_000_000, "{}", sent.messages);
         venue.resume_reading();
-        // What was handed to TCP still comes, and no more.
-        venue.wait_for_orders(sent.messages as usize, PATIENCE).unwrap();
-        assert_eq!(venue.wait_for_end(0, PATIENCE).unwrap().how, End::Eof);
+        // Data that TCP accepted still arrives, and nothing more.
+        venue.wait_for_orders(sent.messages as usize, TIMEOUT).unwrap();
+        assert_eq!(venue.wait_for_end(0, TIMEOUT).unwrap().how, End::Eof);
         assert_eq!(venue.cl_ord_ids(), cl_ord_ids("R", 1..=sent.messages));
     });
 }
 
 #[test]
 fn a_connection_can_have_the_ports_of_an_earlier_one() {
-    in_laboratory(|wire| {
-        let venue = acceptor(wire, AcceptorSettings::default());
+    in_testbed(|hosts| {
+        let venue = acceptor(hosts, AcceptorSettings::default());
         let local = Some((TwoHosts::FIRM, 40_001).into());
         let engine = Initiator::new(InitiatorSettings {
             local,
             ..InitiatorSettings::new(TwoHosts::venue_socket(9001))
         });
         for connection in 0..3 {
-            log_on(wire, &engine);
+            log_on(hosts, &engine);
             assert_eq!(venue.connections()[connection].peer, (TwoHosts::FIRM, 40_001).into());
             engine.abort();
-            assert_eq!(venue.wait_for_end(connection, PATIENCE).unwrap().how, End::Reset);
+            assert_eq!(venue.wait_for_end(connection, TIMEOUT).unwrap().how, End::Reset);
         }
     });
 }
