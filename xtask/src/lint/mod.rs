@@ -15,10 +15,19 @@ use anyhow::{Result, bail};
 use crate::{object, process, workspace};
 use modules::Modules;
 
-/// The directories of the crates whose problems of shape are failures.
-const CHECKED: [&str; 1] = ["xtask"];
-/// The directories of the other crates, whose problems are counted.
-const COUNTED: [&str; 4] = ["breaker-common", "breaker-ebpf", "breaker-user", "tests"];
+/// The directories whose problems of shape are failures.
+const CHECKED: [&str; 2] = ["breaker-common/src", "xtask/src"];
+/// The other directories with Rust sources, whose problems are counted.
+const COUNTED: [&str; 7] = [
+    "breaker-common/tests",
+    "breaker-ebpf/src",
+    "breaker-user/src",
+    "breaker-user/tests",
+    "tests/ebpf/src",
+    "tests/src",
+    "tests/tests",
+];
+
 /// The crates that only compile for the BPF target.
 const BPF_CRATES: [&str; 2] = ["breaker-ebpf", "breaker-tests-ebpf"];
 
@@ -67,14 +76,18 @@ pub fn check_shape(list_all: bool) -> Result<()> {
     Ok(())
 }
 
-/// Returns the roots of the library, of the binary and of each test program.
+/// Returns the crate roots in a directory: of a library and a binary, or of each test program.
 fn crate_roots(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory.join("tests")).into_iter().flatten().flatten();
-    let tests = entries.map(|entry| entry.path());
-    let tests = tests.map(|path| if path.is_dir() { path.join("main.rs") } else { path });
-    let sources = ["src/lib.rs", "src/main.rs"].map(|root| directory.join(root));
-    let roots = sources.into_iter().chain(tests);
+    let sources: Vec<_> = ["lib.rs", "main.rs"].map(|root| directory.join(root)).into_iter().collect();
+    if sources.iter().any(|root| root.is_file()) {
+        return sources.into_iter().filter(|root| root.is_file()).collect();
+    }
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let programs =
+        entries.map(|entry| entry.path()).map(|path| if path.is_dir() { path.join("main.rs") } else { path });
+    let is_rust =
+        |root: &PathBuf| root.is_file() && root.extension().is_some_and(|extension| extension == "rs");
+    let mut roots: Vec<_> = programs.filter(is_rust).collect();
+    roots.sort();
     roots
-        .filter(|root| root.is_file() && root.extension().is_some_and(|extension| extension == "rs"))
-        .collect()
 }
