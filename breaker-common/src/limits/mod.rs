@@ -5,7 +5,7 @@
 //! [`Window::recheck_at`](crate::abi::Window::recheck_at). Below
 //!    the threshold no limit can object, and [`charge_below_threshold`] takes all tickets.
 //! 2. Otherwise [`find_exceeded`] looks for an exceeded limit. A withheld segment takes no ticket. 3.
-//! [`take_tickets`] takes the tickets. [`commit`] checks each limit near its threshold again with the real
+//! [`take_tickets`] takes the tickets. [`commit()`] checks each limit near its threshold again with the real
 //! tickets,
 //!    because another CPU may have taken tickets in between.
 //!
@@ -43,7 +43,7 @@ pub trait Charge {
     fn find_exceeded(&mut self, session: &Session) -> Option<LimitExceeded>;
     /// Calls [`take_tickets`].
     fn take_tickets(&mut self, session: &Session) -> u64;
-    /// Calls [`commit`] for each limit in `uncommitted` ([`for_each_uncommitted`]). Returns the first
+    /// Calls [`commit()`] for each limit in `uncommitted` ([`for_each_uncommitted`]). Returns the first
     /// exceeded limit.
     fn commit(&mut self, session: &Session, uncommitted: u64) -> Option<LimitExceeded>;
 }

@@ -1,7 +1,7 @@
 //! An allow-list at XDP like xdp-filter's (xdp-tools), to compare breaker with.
 //!
-//! A TCP frame over IPv4 passes if its destination port and its destination address are both listed, and is dropped otherwise.
-//! Each list is a map with a hit counter for each entry. All other frames pass.
+//! A TCP frame over IPv4 passes if its destination port and its destination address are both listed, and is
+//! dropped otherwise. Each list is a map with a hit counter for each entry. All other frames pass.
 #![no_std]
 #![no_main]
 

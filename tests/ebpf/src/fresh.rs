@@ -1,7 +1,8 @@
 //! Turns each repetition of a test run into a new segment.
 //!
-//! BPF_PROG_TEST_RUN passes one buffer to all repetitions, with the changes of the repetition before. These programs add the
-//! payload's length to the sequence number, update the checksum and tail-call the program under measurement.
+//! BPF_PROG_TEST_RUN passes one buffer to all repetitions, with the changes of the repetition before. These
+//! programs add the payload's length to the sequence number, update the checksum and tail-call the program
+//! under measurement.
 #![no_std]
 #![no_main]
 
@@ -48,7 +49,8 @@ pub fn fresh_classifier(ctx: TcContext) -> i32 {
     DROP
 }
 
-/// Turns a TCP segment over IPv4 without options into the segment that follows. Returns false if the frame is too short.
+/// Turns a TCP segment over IPv4 without options into the segment that follows. Returns false if the frame is
+/// too short.
 #[inline(always)]
 fn make_next_segment(data: usize, end: usize) -> bool {
     if data + TCP + 20 > end {
