@@ -1,4 +1,4 @@
-//! The event ring: changes of state, for whoever listens. Nobody has to.
+//! The event ring: changes of state, for any listener. Enforcement does not depend on one.
 
 use aya_ebpf::bindings::BPF_RB_AVAIL_DATA;
 use aya_ebpf::helpers::bpf_ringbuf_query;
@@ -8,68 +8,45 @@ use aya_ebpf::{
 };
 use breaker_common::abi::{ConnectionKey, Event, kind, reason};
 
-use crate::packet::Packet;
-use crate::{now, scratch};
+use crate::clock::now;
+use crate::counters;
 
 /// Bytes of the ring: 3,000 events.
 const SIZE: u32 = 256 * 1024;
+/// Bytes of the ring that only events about switches may use.
+const RESERVE: u64 = SIZE as u64 / 4;
 
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(SIZE, 0);
 
-/// Bytes of the ring that are kept for events of [`is_grave`].
-const RESERVE: u64 = SIZE as u64 / 4;
-
-/// True for the changes of a switch: they are few, and none of them may be missed for the many of other kinds.
-#[inline(always)]
-fn is_grave(kind: u32) -> bool {
-    matches!(kind, kind::TRIPPED | kind::WOULD_TRIP | kind::ISOLATED | kind::HEARTBEAT_LOST)
-}
-
-/// True where an event is one too many: its kind has used up its share of this moment, or the rest of the ring is reserved.
-#[inline(always)]
-fn is_left_out(event: &Event) -> bool {
-    if is_grave(event.kind) {
-        return false;
-    }
-    // SAFETY: the map is a ring buffer.
-    let filled =
-        unsafe { bpf_ringbuf_query((&raw const EVENTS).cast_mut().cast(), BPF_RB_AVAIL_DATA as u64) };
-    if filled > SIZE as u64 - RESERVE {
-        return true;
-    }
-    let Some(share) = SHARES.get_ptr_mut(event.kind & (KINDS - 1)) else { return false };
-    // SAFETY: this CPU's own value.
-    let share = unsafe { &mut *share };
-    if event.at_ns.wrapping_sub(share.since_ns) > SECOND {
-        *share = Share { since_ns: event.at_ns, events: 0 };
-    }
-    share.events += 1;
-    share.events > MAX_A_SECOND
-}
-
 const SECOND: u64 = 1_000_000_000;
-/// Events of a kind that a CPU may tell in a second. The rest is counted: what floods says the same again and again.
-const MAX_A_SECOND: u64 = 64;
-/// Room for all kinds, as a power of two.
+/// Events of one kind that a CPU writes in one second.
+const MAX_PER_SECOND: u64 = 64;
+/// Entries for all kinds, as a power of two.
 const KINDS: u32 = 16;
 
-/// What a kind has told lately on a CPU.
+/// Recent events of one kind on this CPU.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Share {
+struct Rate {
     since_ns: u64,
     events: u64,
 }
 
 #[map]
-static SHARES: PerCpuArray<Share> = PerCpuArray::with_max_entries(KINDS, 0);
+static RATES: PerCpuArray<Rate> = PerCpuArray::with_max_entries(KINDS, 0);
 
-/// Writes an event, or counts it as lost or left out.
+/// Returns a new event that happens now and concerns no limit.
+#[inline(always)]
+pub fn new(kind: u32, scope: u32, session: u32, connection: ConnectionKey) -> Event {
+    Event { at_ns: now(), kind, scope, session, limit: 0, cause: 0, used: 0, connection, level: 0 }
+}
+
+/// Writes an event, or counts the event as left out or lost.
 #[inline(always)]
 pub fn send(event: &Event) {
-    if is_left_out(event) {
-        scratch::count(reason::EVENT_LEFT_OUT);
+    if !is_admitted(event) {
+        counters::count(reason::EVENT_LEFT_OUT);
         return;
     }
     match EVENTS.reserve::<Event>(0) {
@@ -77,24 +54,34 @@ pub fn send(event: &Event) {
             entry.write(*event);
             entry.submit(0);
         }
-        None => scratch::count(reason::EVENT_LOST),
+        None => counters::count(reason::EVENT_LOST),
     }
 }
 
-/// The connection table has no room for this connection.
+/// Returns false if the rest of the ring is reserved, or the event's kind has exceeded its rate.
 #[inline(always)]
-pub fn table_full(packet: &Packet, session: u32) {
-    send(&new(kind::TABLE_FULL, 0, session, packet.key));
+fn is_admitted(event: &Event) -> bool {
+    if is_about_switch(event.kind) {
+        return true;
+    }
+    // SAFETY: the map is a ring buffer.
+    let filled =
+        unsafe { bpf_ringbuf_query((&raw const EVENTS).cast_mut().cast(), BPF_RB_AVAIL_DATA as u64) };
+    if filled > SIZE as u64 - RESERVE {
+        return false;
+    }
+    let Some(rate) = RATES.get_ptr_mut(event.kind & (KINDS - 1)) else { return true };
+    // SAFETY: this CPU's own value.
+    let rate = unsafe { &mut *rate };
+    if event.at_ns.wrapping_sub(rate.since_ns) > SECOND {
+        *rate = Rate { since_ns: event.at_ns, events: 0 };
+    }
+    rate.events += 1;
+    rate.events <= MAX_PER_SECOND
 }
 
-/// FIX to a place that no session declares.
+/// Returns true for a change of a switch. These events are rare, and a flood of other kinds must not displace them.
 #[inline(always)]
-pub fn undeclared(packet: &Packet) {
-    send(&new(kind::UNDECLARED, 0, 0, packet.key));
-}
-
-/// An event of this moment, with nothing to say of limits.
-#[inline(always)]
-pub fn new(kind: u32, scope: u32, session: u32, connection: ConnectionKey) -> Event {
-    Event { at_ns: now(), kind, scope, session, limit: 0, cause: 0, used: 0, connection, level: 0 }
+fn is_about_switch(kind: u32) -> bool {
+    matches!(kind, kind::TRIPPED | kind::WOULD_TRIP | kind::ISOLATED | kind::HEARTBEAT_LOST)
 }

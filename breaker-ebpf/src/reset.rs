@@ -1,11 +1,11 @@
-//! Turns a withheld segment into an RST for both ends, with no process alive.
+//! TCP resets for both ends of a connection, made from a withheld segment.
 //!
-//! Onward the segment itself goes, cut to its headers, as RST|ACK with its own sequence number: what the peer expects next. Back
-//! goes a reset with both ends swapped and `seq = ack`, as if the peer had sent it: what the sending socket expects next. Both match
-//! exactly, so both ends take them at once (RFC 5961, 3.2), and the socket's queue is purged.
+//! The peer gets the segment itself, cut to its headers, as RST|ACK with its own sequence number. The sender gets a reset with both
+//! ends swapped and `seq = ack`, as if the peer had sent it. Both sequence numbers are the ones that the receiver expects next. Both
+//! ends therefore accept the reset at once (RFC 5961, 3.2), and the sending socket purges its queue.
 //!
-//! At tc the one that goes back is a clone, put into the interface's ingress. XDP cannot clone: there the first withheld segment goes
-//! onward and the next one, at the latest its retransmit, back.
+//! At tc the sender's reset is a clone in the interface's ingress. XDP cannot clone. There the first withheld segment resets the peer,
+//! and the next one, at the latest its retransmit, resets the sender.
 
 use aya_ebpf::helpers::{
     bpf_clone_redirect, bpf_skb_change_tail, bpf_skb_store_bytes, bpf_xdp_adjust_tail, bpf_xdp_store_bytes,
@@ -13,13 +13,14 @@ use aya_ebpf::helpers::{
 use breaker_common::abi::reason;
 use breaker_common::decide::SYN;
 
+use crate::checksum::fold;
 use crate::context::{Access, Frame, Skb};
-use crate::packet::{IPPROTO_TCP, IPV6, Packet};
-use crate::scratch;
+use crate::counters;
+use crate::packet::Packet;
+use crate::parse::header::{IPPROTO_TCP, IPV6, TCP};
 
 const BPF_F_INGRESS: u64 = 1;
 const RST_ACK: u8 = 0x14;
-const TCP: u32 = size_of::<Tcp>() as u32;
 
 /// A TCP header without options, in network order.
 #[repr(C)]
@@ -36,53 +37,47 @@ struct Tcp {
     urgent: u16,
 }
 
-/// Addresses of a packet, source first, at `offset`.
+/// Addresses of an IP header, source first. IPv4 addresses are the first two words; the others are 0 then.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Addresses {
     words: [u32; 8],
 }
 
-/// A helper refused; the segment is dropped instead.
+/// A helper failed. The caller drops the segment instead.
 pub struct Refused;
 
-/// A packet that can be cut and written to.
+/// Changes to a packet.
 trait Writable: Access {
-    /// Whether a device may still be left to add to its checksum where it goes back.
-    fn is_local(self) -> bool;
-    /// Cuts it to this length.
+    /// The sender's reset may leave its checksum to the receiver's device (CHECKSUM_PARTIAL).
+    const PARTIAL_BACK: bool;
+    /// Cuts the packet to this length, and returns whether the kernel did so.
     fn cut(self, length: u32) -> bool;
-    /// Writes bytes of it.
+    /// Writes bytes, and returns whether the packet has room for them.
     ///
     /// # Safety
-    /// There are so many at `from`.
+    /// `from` has `bytes` bytes.
     unsafe fn store(self, offset: u32, from: *mut u8, bytes: u32) -> bool;
 }
 
 impl Writable for Skb {
-    #[inline(always)]
-    fn is_local(self) -> bool {
-        true
-    }
+    const PARTIAL_BACK: bool = true;
 
     #[inline(always)]
     fn cut(self, length: u32) -> bool {
-        // SAFETY: a helper on the program's own context. It also ends segmentation for this skb.
+        // SAFETY: a helper on the program's own context. The helper also clears the segmentation state of the skb.
         unsafe { bpf_skb_change_tail(self.0, length, 0) == 0 }
     }
 
     #[inline(always)]
     unsafe fn store(self, offset: u32, from: *mut u8, bytes: u32) -> bool {
-        // SAFETY: the caller vouches for the buffer.
+        // SAFETY: the caller promises the buffer.
         unsafe { bpf_skb_store_bytes(self.0, offset, from.cast(), bytes, 0) == 0 }
     }
 }
 
 impl Writable for Frame {
-    #[inline(always)]
-    fn is_local(self) -> bool {
-        false
-    }
+    const PARTIAL_BACK: bool = false;
 
     #[inline(always)]
     fn cut(self, length: u32) -> bool {
@@ -92,40 +87,36 @@ impl Writable for Frame {
 
     #[inline(always)]
     unsafe fn store(self, offset: u32, from: *mut u8, bytes: u32) -> bool {
-        // SAFETY: the caller vouches for the buffer.
+        // SAFETY: the caller promises the buffer.
         unsafe { bpf_xdp_store_bytes(self.0, offset, from.cast(), bytes) == 0 }
     }
 }
 
-/// Rewrites the packet into the onward RST, and sends the one back. The packet must then be let go.
+/// Turns the packet into the peer's reset, and sends the sender's. The packet must then pass.
 #[inline(never)]
 pub fn both_ways(context: Skb, packet: &Packet) -> Result<(), Refused> {
-    let done = clone_and_rewrite(context, packet);
-    if done.is_err() {
-        scratch::count(reason::RESET_FAILED);
-    }
-    done
+    count_failure(clone_and_rewrite(context, packet))
 }
 
-/// Rewrites the frame into the onward RST, of this sequence number, which must then go on.
+/// Turns the frame into the peer's reset with this sequence number. The frame must then pass.
 #[inline(never)]
 pub fn onward(context: Frame, packet: &Packet, seq: u32) -> Result<(), Refused> {
-    let done = Resets::cut(context, packet).and_then(|resets| {
+    count_failure(Resets::cut(context, packet).and_then(|resets| {
         let old = Tcp { seq: seq.to_be(), ..resets.old };
         Resets { old, ..resets }.write_onward(context, packet)
-    });
-    if done.is_err() {
-        scratch::count(reason::RESET_FAILED);
-    }
-    done
+    }))
 }
 
-/// Rewrites the frame into the RST that must go back where it came from.
+/// Turns the frame into the sender's reset. The frame must then leave through its own interface (`XDP_TX`).
 #[inline(never)]
 pub fn back(context: Frame, packet: &Packet) -> Result<(), Refused> {
-    let done = Resets::cut(context, packet).and_then(|resets| resets.write_back(context, packet));
+    count_failure(Resets::cut(context, packet).and_then(|resets| resets.write_back(context, packet)))
+}
+
+#[inline(always)]
+fn count_failure(done: Result<(), Refused>) -> Result<(), Refused> {
     if done.is_err() {
-        scratch::count(reason::RESET_FAILED);
+        counters::count(reason::RESET_FAILED);
     }
     done
 }
@@ -136,25 +127,25 @@ fn clone_and_rewrite(context: Skb, packet: &Packet) -> Result<(), Refused> {
     resets.write_back(context, packet)?;
     // SAFETY: a helper on the program's own context.
     if unsafe { bpf_clone_redirect(context.0, (*context.0).ifindex, BPF_F_INGRESS) } != 0 {
-        scratch::count(reason::RESET_FAILED);
+        counters::count(reason::RESET_FAILED);
     }
     resets.write_onward(context, packet)
 }
 
-/// Both resets for a segment.
+/// The parts of a segment's headers that both resets need.
 struct Resets {
     macs: [u32; 3],
     addresses: Addresses,
     old: Tcp,
-    /// The checksum is left to the device, and only the pseudo header's sum is stored (CHECKSUM_PARTIAL): so does local TCP. Raw
-    /// sockets do not, nor do frames off a wire.
+    /// The device completes the checksum, and the field holds the pseudo-header's sum (CHECKSUM_PARTIAL). Local TCP sends such
+    /// segments; raw sockets and other hosts do not.
     partial: bool,
-    /// It has a SYN too, which is one in sequence.
+    /// The segment has a SYN, which takes one sequence number.
     syn: bool,
 }
 
 impl Resets {
-    /// Takes from a packet what they need, and cuts it to their length.
+    /// Copies the headers of a packet, and cuts the packet to the length of a reset.
     #[inline(always)]
     fn cut(context: impl Writable, packet: &Packet) -> Result<Self, Refused> {
         let old: Tcp = load(context, packet.tcp)?;
@@ -179,7 +170,7 @@ impl Resets {
         Tcp { offset: 5 << 4, flags: RST_ACK, window: 0, checksum: 0, urgent: 0, ..self.old }
     }
 
-    /// Makes the packet the onward one.
+    /// Turns the packet into the peer's reset.
     #[inline(always)]
     fn write_onward(&self, context: impl Writable, packet: &Packet) -> Result<(), Refused> {
         store(context, macs_at(packet), &self.macs)?;
@@ -187,9 +178,9 @@ impl Resets {
         store(context, packet.tcp, &finish(self.onward(), pseudo(&self.addresses, TCP), self.partial))
     }
 
-    /// Makes the packet the one that goes back.
+    /// Turns the packet into the sender's reset.
     #[inline(always)]
-    fn write_back(&self, context: impl Writable, packet: &Packet) -> Result<(), Refused> {
+    fn write_back<C: Writable>(&self, context: C, packet: &Packet) -> Result<(), Refused> {
         let back = Tcp {
             source: self.old.destination,
             destination: self.old.source,
@@ -203,18 +194,18 @@ impl Resets {
         store(
             context,
             packet.tcp,
-            &finish(back, pseudo(&self.addresses, TCP), self.partial && context.is_local()),
+            &finish(back, pseudo(&self.addresses, TCP), self.partial && C::PARTIAL_BACK),
         )
     }
 }
 
-/// Where the hardware addresses are. Without a link header there are none: the TCP header is written next, over whatever is written there.
+/// Returns the offset of the hardware addresses. Without a link header it is the TCP header's, which the caller writes last.
 #[inline(always)]
 fn macs_at(packet: &Packet) -> u32 {
     if packet.link == 0 { packet.tcp } else { 0 }
 }
 
-/// The same header with its checksum: the pseudo header's sum alone where the device adds the rest.
+/// Sets the checksum of a header: the pseudo-header's sum alone if the device adds the rest.
 #[inline(always)]
 fn finish(tcp: Tcp, pseudo: u64, partial: bool) -> Tcp {
     if partial {
@@ -226,7 +217,7 @@ fn finish(tcp: Tcp, pseudo: u64, partial: bool) -> Tcp {
     Tcp { checksum: !fold(sum), ..tcp }
 }
 
-/// Sum of the pseudo header (RFC 9293, 3.1) for a TCP length in bytes.
+/// Returns the sum of the pseudo-header (RFC 9293, 3.1) for a TCP length in bytes.
 #[inline(always)]
 fn pseudo(addresses: &Addresses, length: u32) -> u64 {
     let [a, b, c, d, e, f, g, h] = addresses.words;
@@ -234,16 +225,7 @@ fn pseudo(addresses: &Addresses, length: u32) -> u64 {
     words + length.to_be() as u64 + (IPPROTO_TCP as u32).to_be() as u64
 }
 
-/// One's complement sum of 16-bit words (RFC 1071), of native words that hold network order.
-#[inline(always)]
-fn fold(sum: u64) -> u16 {
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    ((sum & 0xffff) + (sum >> 16)) as u16
-}
-
-/// The addresses; of IPv4 they are the first two words, and the others zero.
+/// Reads the addresses of the IP header.
 #[inline(always)]
 fn addresses(context: impl Writable, packet: &Packet) -> Result<Addresses, Refused> {
     if packet.v6 {
@@ -268,7 +250,7 @@ fn store_addresses(context: impl Writable, packet: &Packet, addresses: &Addresse
     store(context, packet.ip + 12, &[source, destination])
 }
 
-/// Corrects the IP header's length, and IPv4's checksum by the difference (RFC 1624). What was a fragment is one no more.
+/// Sets the IP header's length, and clears the fragment bits. Updates IPv4's checksum by the difference (RFC 1624).
 #[inline(always)]
 fn set_length(context: impl Writable, packet: &Packet) -> Result<(), Refused> {
     let length = packet.tcp - packet.ip + TCP;
@@ -290,7 +272,7 @@ fn set_length(context: impl Writable, packet: &Packet) -> Result<(), Refused> {
 #[inline(always)]
 fn load<T: Copy>(context: impl Writable, offset: u32) -> Result<T, Refused> {
     let mut value = core::mem::MaybeUninit::<T>::uninit();
-    // SAFETY: the buffer is as long as said, plain bytes, and whole once the helper returns 0.
+    // SAFETY: the buffer has the size of `T`, which is plain bytes, and is initialised if the load succeeds.
     unsafe {
         if !context.load(offset, value.as_mut_ptr().cast(), size_of::<T>() as u32) {
             return Err(Refused);
@@ -302,7 +284,7 @@ fn load<T: Copy>(context: impl Writable, offset: u32) -> Result<T, Refused> {
 #[inline(always)]
 fn store<T: Copy>(context: impl Writable, offset: u32, value: &T) -> Result<(), Refused> {
     let from = core::ptr::from_ref(value).cast_mut().cast();
-    // SAFETY: the buffer is as long as said.
+    // SAFETY: the buffer has the size of `T`.
     let done = unsafe { context.store(offset, from, size_of::<T>() as u32) };
     if done { Ok(()) } else { Err(Refused) }
 }

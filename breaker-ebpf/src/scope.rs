@@ -1,7 +1,7 @@
-//! Scopes and the memory of their rings.
+//! Scopes and their rings of send times, in memory that user space shares.
 //!
-//! Why it is safe: a scope's settings are user space's, its windows are the kernel's, and its switch is changed by atomic operations
-//! only (`abi::Scope`). Both maps are mapped into user space, so one word can be written there without copying over the others.
+//! User space writes a scope's settings, the kernel writes its windows, and both change its switch by atomic operations only
+//! (`abi::Scope`). Both maps are mapped into user space, so a write there changes one word and no neighbour.
 
 use core::hint::{black_box, cold_path};
 use core::ptr::{addr_of, addr_of_mut};
@@ -22,37 +22,37 @@ static SCOPES: Array<Scope> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static TIMES: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// A scope in its map, as one side has it.
+/// A scope in its map, with the limits of one side.
 #[derive(Clone, Copy)]
-pub struct InMap {
+pub struct MappedScope {
     scope: *mut Scope,
     number: u32,
     side: u32,
 }
 
-/// The scope with this number, with the limits of this side.
+/// Returns the scope with this number, with the limits of a side.
 #[inline(always)]
-pub fn get(number: u32, side: u32) -> Option<InMap> {
-    SCOPES.get_ptr_mut(number).map(|scope| InMap { scope, number, side })
+pub fn get(number: u32, side: u32) -> Option<MappedScope> {
+    SCOPES.get_ptr_mut(number).map(|scope| MappedScope { scope, number, side })
 }
 
-/// All scopes, with the limits of this side.
+/// All scopes, with the limits of one side.
 pub struct OnSide(pub u32);
 
 impl Scopes for OnSide {
-    type Scope = InMap;
+    type Scope = MappedScope;
 
     #[inline(always)]
-    fn scope(&self, number: u32) -> Option<InMap> {
+    fn scope(&self, number: u32) -> Option<MappedScope> {
         get(number, self.0)
     }
 }
 
-impl InMap {
-    /// The two words of its switch that each packet asks for: its epoch and its causes.
+impl MappedScope {
+    /// Returns the epoch and the causes: the part of the switch that each packet reads.
     #[inline(always)]
     pub fn epoch_and_causes(&self) -> (u64, u64) {
-        // SAFETY: fields of the map value, which user space changes at any time.
+        // SAFETY: fields of the map value, which user space may change at any time.
         unsafe {
             (
                 addr_of!((*self.scope).switch.epoch).read_volatile(),
@@ -63,42 +63,36 @@ impl InMap {
 
     #[inline(always)]
     fn window_ptr(&self, i: usize) -> *mut Window {
-        // SAFETY: the mask keeps it inside the array.
+        // SAFETY: the mask keeps the pointer inside the array.
         unsafe { addr_of_mut!((*self.scope).windows).cast::<Window>().add(i & (LIMITS_PER_SCOPE - 1)) }
     }
 
     #[inline(always)]
     fn recheck_at_ptr(&self, i: usize) -> *mut u64 {
-        // SAFETY: the mask keeps it inside the array.
+        // SAFETY: the mask keeps the pointer inside the array.
         unsafe {
             addr_of_mut!((*self.window_ptr(i)).recheck_at).cast::<u64>().add(self.side as usize & (SIDES - 1))
         }
     }
 
-    /// A limit's position, and the side in the bit above it: the global functions take no more arguments.
-    #[inline(always)]
-    fn place(&self, i: usize) -> u32 {
-        self.side << 16 | i as u32
-    }
-
-    /// Notes when a segment was withheld.
+    /// Sets the time of the last withheld segment.
     #[inline(always)]
     pub fn set_withheld(&self, now: u64) {
         // SAFETY: a field of the map value.
         unsafe { addr_of_mut!((*self.scope).withheld_ns).write_volatile(now) }
     }
 
-    /// The heartbeat of whose age was told last.
+    /// Replaces the last heartbeat that an event reported as lost, and returns the old one.
     #[inline(always)]
-    pub fn heartbeat_reported(&self) -> *mut u64 {
+    pub fn swap_heartbeat_reported(&self, beat: u64) -> u64 {
         // SAFETY: a field of the map value.
-        unsafe { addr_of_mut!((*self.scope).heartbeat_reported) }
+        unsafe { atomic::swap(addr_of_mut!((*self.scope).heartbeat_reported), beat) }
     }
 }
 
-// Every access below is to a map value that a look-up has just returned: valid for the run of the program, shared with other CPUs
-// and with user space, hence volatile or atomic.
-impl SharedScope for InMap {
+// SAFETY of all accesses below: a look-up has returned the map value, which is valid while the program runs. Other CPUs and user space
+// share the value, so accesses are volatile or atomic.
+impl SharedScope for MappedScope {
     type Limit = &'static Limit;
 
     #[inline(always)]
@@ -122,10 +116,10 @@ impl SharedScope for InMap {
 
     #[inline(always)]
     fn limit(&self, i: usize) -> &'static Limit {
-        // A mask for the verifier, in one piece: up to 6.1 it loses the bounds of the parts on the way.
-        let place = black_box(self.side as usize * LIMITS_PER_SCOPE + i) & (SIDES * LIMITS_PER_SCOPE - 1);
-        // SAFETY: see above; the mask keeps it inside the array, and user space changes nothing of the side in force.
-        unsafe { &*addr_of!((*self.scope).limits).cast::<Limit>().add(place) }
+        // The black box keeps the mask on the whole index: up to Linux 6.1 the verifier loses the bounds of masked parts.
+        let index = black_box(self.side as usize * LIMITS_PER_SCOPE + i) & (SIDES * LIMITS_PER_SCOPE - 1);
+        // SAFETY: see above. The mask keeps the index inside the array, and user space does not change the side in force.
+        unsafe { &*addr_of!((*self.scope).limits).cast::<Limit>().add(index) }
     }
 
     #[inline(always)]
@@ -142,22 +136,21 @@ impl SharedScope for InMap {
 
     #[inline(always)]
     fn tail(&self, i: usize, _: &Limit, issued: u64, now: u64) -> u64 {
-        tail(self.number, self.place(i), issued, now)
+        window_tail(self.number, self.side << SIDE_AT | i as u32, issued, now)
     }
 
     #[inline(always)]
-    fn record_times(&self, slots: &RingLayout, first: u64, more: u64, now: impl FnOnce() -> u64) {
-        let ended = window::granules_completed(slots, first, more);
-        if ended == 0 {
+    fn record_times(&self, layout: &RingLayout, first: u64, more: u64, now: impl FnOnce() -> u64) {
+        let completed = window::granules_completed(layout, first, more);
+        if completed == 0 {
             return;
         }
         let now = now();
-        // One word is the common case, and needs no loop.
-        if ended == 1 {
-            window::record_time(slots, &mut Times, first, now);
+        if completed == 1 {
+            window::record_time(layout, &mut Times, first, now);
         } else {
             cold_path();
-            stamp(slots, first, more, now);
+            record_times(layout, first, more, now);
         }
     }
 
@@ -181,13 +174,13 @@ impl SharedScope for InMap {
 
     #[inline(always)]
     fn recheck_at(&self, i: usize) -> u64 {
-        // SAFETY: see above; the mask keeps it inside the array.
+        // SAFETY: see above.
         unsafe { self.recheck_at_ptr(i).read_volatile() }
     }
 
     #[inline(always)]
     fn set_recheck_at(&self, i: usize, recheck_at: u64) {
-        // SAFETY: as above.
+        // SAFETY: see above.
         unsafe { self.recheck_at_ptr(i).write_volatile(recheck_at) }
     }
 
@@ -214,7 +207,7 @@ impl SharedScope for InMap {
 
     #[inline(always)]
     fn set_trip(&self, trip: Trip) {
-        // SAFETY: see above. Only the one that latched a new cause comes here.
+        // SAFETY: see above. Only the CPU that latched a new cause writes the field.
         unsafe { addr_of_mut!((*self.scope).trip).write_volatile(trip) }
     }
 
@@ -226,7 +219,7 @@ impl SharedScope for InMap {
 
     #[inline(always)]
     fn set_fences(&self, fences: Fences) {
-        // SAFETY: see above. Two connections fenced at once on two CPUs may count as one: it takes a loop of them to matter.
+        // SAFETY: see above. Two connections that are fenced on two CPUs at once may count as one. Only a long series matters.
         unsafe { addr_of_mut!((*self.scope).fences).write_volatile(fences) }
     }
 
@@ -237,37 +230,39 @@ impl SharedScope for InMap {
     }
 }
 
-/// [`window::tail`], as a global function.
+/// [`window::tail`]. A global function takes five arguments at most, so `limit` holds the limit's index and from [`SIDE_AT`] the side.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn tail(scope: u32, place: u32, issued: u64, now: u64) -> u64 {
-    let Some(scope) = get(scope, place >> 16) else { return issued };
-    let i = place as u16 as usize;
+extern "C" fn window_tail(scope: u32, limit: u32, issued: u64, now: u64) -> u64 {
+    let Some(scope) = get(scope, limit >> SIDE_AT) else { return issued };
+    let i = limit as u16 as usize;
     window::tail(scope.limit(i), &Window { issued, ..scope.window(i) }, &Times, now)
 }
 
-/// [`window::record_times`], as a global function, and as another around it for the long runs: the verifier follows loops one after the
-/// other, not one inside the other.
+const SIDE_AT: u32 = 16;
+
+/// Slots that one call of [`record_some_times`] writes.
+const SLOTS: u64 = 64;
+const CALLS: u64 = window::MAX_SLOTS / SLOTS + 1;
+
+/// [`window::record_times`] over a long run. Two global functions, for the verifier follows every iteration of nested loops.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn stamp(slots: *const RingLayout, first: u64, more: u64, now: u64) -> u64 {
+extern "C" fn record_times(layout: *const RingLayout, first: u64, more: u64, now: u64) -> u64 {
     let mut left = more;
     let mut call = 0;
     while call < CALLS && left != 0 {
-        left = stamp_some(slots, first.wrapping_add(more - left), left, now);
+        left = record_some_times(layout, first.wrapping_add(more - left), left, now);
         call += 1;
     }
     left
 }
 
-const WORDS: u64 = 64;
-const CALLS: u64 = window::MAX_SLOTS / WORDS + 1;
-
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn stamp_some(slots: *const RingLayout, first: u64, more: u64, now: u64) -> u64 {
-    let Some(slots) = non_null(slots.cast_mut()) else { return 0 };
-    window::record_times(slots, &mut Times, first, more, now, WORDS)
+extern "C" fn record_some_times(layout: *const RingLayout, first: u64, more: u64, now: u64) -> u64 {
+    let Some(layout) = non_null(layout.cast_mut()) else { return 0 };
+    window::record_times(layout, &mut Times, first, more, now, SLOTS)
 }
 
 /// The rings of all limits.
@@ -282,9 +277,9 @@ impl Ring for Times {
 
     #[inline(always)]
     fn write(&mut self, slot: u64, word: u64) {
-        if let Some(place) = TIMES.get_ptr_mut(slot as u32) {
-            // SAFETY: as above; each slot has one writer a lap.
-            unsafe { place.write_volatile(word) }
+        if let Some(time) = TIMES.get_ptr_mut(slot as u32) {
+            // SAFETY: as above. Each slot has one writer in each lap of the ring.
+            unsafe { time.write_volatile(word) }
         }
     }
 }

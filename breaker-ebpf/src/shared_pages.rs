@@ -1,18 +1,20 @@
-//! Whether the payload of a packet lies in pages that somebody may still change: what is read here is then not what leaves.
+//! Payload pages that the sender may still change: the bytes read here may differ from the bytes sent.
 
 use core::arch::asm;
 
 use aya_ebpf::bindings::__sk_buff;
 use breaker_common::abi::relocation;
 
-/// Pages that may be changed after they were handed over (kernel `skbuff.h`, SKBFL_SHARED_FRAG).
+/// A page may change after its hand-over to the stack (kernel `skbuff.h`, SKBFL_SHARED_FRAG).
 const SHARED_FRAG: u64 = 1 << 1;
 
-/// Whether a packet has such pages. Where the kernel cannot tell, it says no; user space writes what it must know in place of the marks.
+/// Returns true if a packet has shared pages; false also if the kernel cannot tell.
+///
+/// The constants of `relocation` are placeholders: the loader replaces them with the running kernel's numbers.
 #[inline(always)]
-pub fn are_shared(context: *mut __sk_buff) -> bool {
+pub fn has_shared_pages(context: *mut __sk_buff) -> bool {
     let flags: u64;
-    // SAFETY: two kernel functions that change nothing, and loads that the verifier checks: skb_shinfo(skb)->flags.
+    // SAFETY: two kernel functions without side effects, and loads that the verifier checks: skb_shinfo(skb)->flags.
     unsafe {
         asm!(
             "call {cast}",
