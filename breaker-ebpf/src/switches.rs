@@ -2,49 +2,29 @@
 
 use core::hint::black_box;
 
-use breaker_common::abi::{Event, SCOPES_PER_SESSION, Session, Trip, cause, identity, kind};
+use breaker_common::abi::{Event, Session, Switch, Trip, cause, identity, kind};
 use breaker_common::decide::{HOST, ScopeHistory, SharedEndpointState, Switches};
 use breaker_common::limits::{self, SharedScope};
 
 use crate::clock::now;
-use crate::scope::MappedScope;
 use crate::scratch::{Scratch, non_null};
 use crate::{event, policy, scope};
 
-/// Calls `read` with each scope of a session.
-#[inline(always)]
-fn for_each_scope(session: &Session, mut read: impl FnMut(MappedScope)) {
-    let mut i = 0;
-    while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
-        if let Some(scope) = scope::get(session.scopes[i], 0) {
-            read(scope);
-        }
-        i += 1;
-    }
-}
-
-/// Returns the sum of the epochs and all causes of a session's scopes.
+/// Returns the combined switches of a session's scopes.
 #[inline(always)]
 pub fn switches(session: &Session) -> Switches {
-    let mut sum = Switches { epoch: 0, causes: 0 };
-    for_each_scope(session, |scope| {
-        let (epoch, causes) = scope.epoch_and_causes();
-        sum.epoch = sum.epoch.wrapping_add(epoch);
-        sum.causes |= causes;
-    });
-    sum
+    Switches::combined(session, |number| scope::get(number, 0).map(|scope| scope.epoch_and_causes()))
 }
 
-/// Returns the last change of an epoch and the sum of the resets of a session's scopes.
+/// Returns the combined history of a session's scopes.
 #[inline(always)]
 pub fn history(session: &Session) -> ScopeHistory {
-    let mut history = ScopeHistory { raised_ns: 0, resets: 0 };
-    for_each_scope(session, |scope| {
-        let switch = scope.switch();
-        history.raised_ns = history.raised_ns.max(switch.raised_ns);
-        history.resets = history.resets.wrapping_add(switch.resets);
-    });
-    history
+    ScopeHistory::combined(session, switch_of)
+}
+
+#[inline(always)]
+fn switch_of(scope: u32) -> Option<Switch> {
+    scope::get(scope, 0).map(|scope| scope.switch())
 }
 
 /// Writes the state of all sessions at a shared endpoint to `Scratch::shared_endpoint_state`. A global function.
@@ -72,12 +52,7 @@ pub extern "C" fn shared_endpoint_state(scratch: *mut Scratch, endpoint: u32) ->
 extern "C" fn add_session_state(scratch: *mut Scratch, number: u32) -> u32 {
     let Some(scratch) = non_null(scratch) else { return 0 };
     let Some(session) = policy::session(number, scratch.side) else { return 0 };
-    for_each_scope(session, |scope| {
-        let switch = scope.switch();
-        let state = &mut scratch.shared_endpoint_state;
-        state.raised_ns = state.raised_ns.max(switch.raised_ns);
-        state.causes |= switch.causes;
-    });
+    scratch.shared_endpoint_state.add_session(session, switch_of);
     0
 }
 
