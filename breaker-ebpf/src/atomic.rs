@@ -1,7 +1,8 @@
 //! Atomic operations on words of shared map values.
 //!
-//! All orderings are SeqCst. LLVM 22 compiles a relaxed addition with a used result to an instruction that returns the addend
-//! instead of the old value, for every kernel. A test on two CPUs checks these operations (`wire_limits.rs`).
+//! All orderings are SeqCst. LLVM 22 compiles a relaxed addition with a used result to an instruction that
+//! returns the addend instead of the old value, for every kernel. A test on two CPUs checks these operations
+//! (`wire/limits.rs`).
 
 use core::intrinsics::{AtomicOrdering::SeqCst, atomic_or, atomic_xadd, atomic_xchg};
 

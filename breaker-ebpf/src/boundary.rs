@@ -1,6 +1,7 @@
 //! Values that cross the boundary of a global function, each packed into one register.
 //!
-//! The verifier accepts no other result: "Global function ... doesn't return scalar. Only those are supported." (all kernels, `btf.c`).
+//! The verifier accepts no other result: "Global function ... doesn't return scalar. Only those are
+//! supported." (all kernels, `btf.c`).
 
 use core::ops::ControlFlow;
 

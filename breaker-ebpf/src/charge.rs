@@ -1,4 +1,5 @@
-//! The charge of a segment's messages to the limits of a session: `breaker_common::limits`, cut into global functions.
+//! The charge of a segment's messages to the limits of a session: `breaker_common::limits`, cut into global
+//! functions.
 //!
 //! A limit that a function reports as exceeded is in `Scratch::exceeded`.
 
@@ -14,7 +15,8 @@ use crate::scratch::{Scratch, non_null};
 
 /// [`limits::try_charge`]: a packed [`Attempt`].
 ///
-/// The two halves are global functions: up to Linux 6.1 the verifier follows the second half again for each path through the first.
+/// The two halves are global functions: up to Linux 6.1 the verifier follows the second half again for each
+/// path through the first.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn try_charge(scratch: *mut Scratch, session: *const Session) -> u64 {
@@ -34,7 +36,8 @@ pub extern "C" fn try_charge(scratch: *mut Scratch, session: *const Session) -> 
 extern "C" fn charge_below_threshold(scratch: *mut Scratch, session: *const Session) -> u64 {
     let (Some(scratch), Some(session)) = (non_null(scratch), non_null(session.cast_mut())) else { return 0 };
     let read = &raw mut scratch.now;
-    // SAFETY: a field of the scratch memory. The verifier does not track whether memory was written, so it follows one path.
+    // SAFETY: a field of the scratch memory. The verifier does not track whether memory was written, so it
+    // follows one path.
     let clock = || unsafe {
         if read.read_volatile() == 0 {
             read.write_volatile(now());
@@ -72,7 +75,8 @@ pub extern "C" fn take_tickets(scratch: *mut Scratch, session: *const Session) -
     limits::take_tickets(&OnSide(scratch.side), session, &mut scratch.pending, &scratch.counts)
 }
 
-/// [`limits::commit`] of all uncommitted limits: 1 if one is exceeded. Reports the first one. A global function.
+/// [`limits::commit`] of all uncommitted limits: 1 if one is exceeded. Reports the first one. A global
+/// function.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn commit(scratch: *mut Scratch, session: *const Session, uncommitted: u64) -> u32 {

@@ -1,9 +1,10 @@
 //! The connection of a packet, and the tables of connections.
 //!
-//! [`CONNECTIONS`] holds the open connections of declared sessions, and never evicts. [`TRANSIENT`] holds all other connections:
-//! unanswered SYNs, closed or fenced connections, and undeclared flows. It evicts the least recently used connection. No other user
-//! and no refusing venue can therefore displace a live connection, with or without an agent. An evicted connection that is still
-//! alive is found again in mid-stream: blind, and live only if nothing has tripped since its session was declared.
+//! [`CONNECTIONS`] holds the open connections of declared sessions, and never evicts. [`TRANSIENT`] holds all
+//! other connections, and evicts the least recently used one: unanswered SYNs, closed or fenced connections,
+//! undeclared flows. No other user and no refusing venue can therefore displace a live connection, with or
+//! without an agent. An evicted connection that is still alive is found again in mid-stream: blind, and live
+//! only if nothing has tripped since its session was declared.
 //!
 //! A connection's state has one writer at a time, for the hook runs under the socket's lock.
 
@@ -78,7 +79,8 @@ pub fn beginning(context: impl Context, undeclared: u32, scratch: &Scratch) -> B
     }
 }
 
-/// Returns the connection of a packet, and creates a new one. `port_watched`: see [`policy::is_port_watched`].
+/// Returns the connection of a packet, and creates a new one. `port_watched`: see
+/// [`policy::is_port_watched`].
 #[inline(always)]
 pub fn find(
     context: impl Context,
@@ -86,7 +88,8 @@ pub fn find(
     port_watched: bool,
 ) -> Result<&'static mut Connection, Exit> {
     if port_watched && let Some(connection) = CONNECTIONS.get_ptr_mut(&scratch.packet.key) {
-        // SAFETY: a map value of a connection whose packets come one at a time. User space removes an entry long after the last one.
+        // SAFETY: a map value of a connection whose packets come one at a time. User space removes an entry
+        // long after the last one.
         let connection = unsafe { &mut *connection };
         if (scratch.packet.segment.flags & SYN) as u32 | connection.contested == 0 {
             return Ok(connection);
@@ -138,12 +141,14 @@ pub fn find_inbound(scratch: &mut Scratch) -> Option<(u32, &'static Connection, 
     let syn = segment.flags & SYN != 0;
     scratch.inbound =
         if syn { Inbound::at(segment.seq.wrapping_add(1)) } else { Inbound::joined(segment.seq) };
-    // Without room the packet is not counted. The connections fill their table, of the same size, at the same time, with an event.
+    // Without room the packet is not counted. The connections fill their table, of the same size, at the same
+    // time, with an event.
     INBOUND.insert(&scratch.packet.key, &scratch.inbound, 0).ok()?;
     found()
 }
 
-/// Marks the peer of a withheld connection as notified. Returns the sequence number for the peer's reset, if it was not.
+/// Marks the peer of a withheld connection as notified. Returns the sequence number for the peer's reset, if
+/// it was not.
 #[inline(always)]
 pub fn notify_peer(scratch: &Scratch) -> Option<u32> {
     // SAFETY: a map value of a connection whose packets come one at a time.
@@ -153,12 +158,13 @@ pub fn notify_peer(scratch: &Scratch) -> Option<u32> {
 
 /// Finds a connection that [`find`] has not found, or creates one: a packed [`Location`].
 ///
-/// `beginning` is a [`Beginning`], `uid` the socket's account. `joins`: the segment opens a further path of Multipath TCP.
-/// A global function: its stack frame would not fit into that of [`find`].
+/// `beginning` is a [`Beginning`], `uid` the socket's account. `joins`: the segment opens a further path of
+/// Multipath TCP. A global function: its stack frame would not fit into that of [`find`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn locate(port_watched: u32, beginning: u32, uid: u32, joins: u32) -> u32 {
-    // Not an argument: up to Linux 6.1 a map key must not be an argument's memory ("R2 type=mem expected=fp, ...").
+    // Not an argument: up to Linux 6.1 a map key must not be an argument's memory ("R2 type=mem expected=fp,
+    // ...").
     let Some(scratch) = Scratch::this_cpu() else { return NOT_CONFIGURED };
     let segment = &scratch.packet.segment;
     if segment.opens_connection() {
@@ -213,7 +219,8 @@ extern "C" fn open(port_watched: u32, beginning: u32, uid: u32, joins: u32) -> u
         } else if segment.length != 0 {
             return Exit::drop(reason::FOREIGN).word();
         } else {
-            // One of the two connections is dead. The next segment shows which one; until then the established connection goes on.
+            // One of the two connections is dead. The next segment shows which one; until then the
+            // established connection goes on.
             (live.contested, is_contested) = (1, true);
         }
     }
@@ -223,7 +230,8 @@ extern "C" fn open(port_watched: u32, beginning: u32, uid: u32, joins: u32) -> u
         return join(port_watched, beginning, uid);
     }
     if joins != 0 {
-        // Over a further path Multipath TCP would retransmit what a trip has withheld and a reset has made stale.
+        // Over a further path Multipath TCP would retransmit what a trip has withheld and a reset has made
+        // stale.
         return Exit::drop(reason::MULTIPATH).word();
     }
     if !is_contested {
@@ -241,7 +249,8 @@ extern "C" fn open(port_watched: u32, beginning: u32, uid: u32, joins: u32) -> u
     }
 }
 
-/// Inserts the connection in the scratch memory into [`CONNECTIONS`], and replaces an older one. A global function.
+/// Inserts the connection in the scratch memory into [`CONNECTIONS`], and replaces an older one. A global
+/// function.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn establish() -> u32 {
@@ -309,8 +318,8 @@ extern "C" fn join(port_watched: u32, beginning: u32, uid: u32) -> u32 {
     IN_TRANSIENT
 }
 
-/// Returns the exit of a connection without room in its table, by the policy, and sends an event. Payload of an armed session is dropped
-/// unless the policy says otherwise.
+/// Returns the exit of a connection without room in its table, by the policy, and sends an event. Payload of
+/// an armed session is dropped unless the policy says otherwise.
 #[inline(always)]
 fn table_full(scratch: &Scratch) -> Exit {
     let number = scratch.connection.session;
@@ -326,7 +335,8 @@ fn table_full(scratch: &Scratch) -> Exit {
     }
 }
 
-/// Moves a packet's connection to [`TRANSIENT`] if it is closed, fenced or ignored. A global function: see [`locate`].
+/// Moves a packet's connection to [`TRANSIENT`] if it is closed, fenced or ignored. A global function: see
+/// [`locate`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn retire() -> u32 {

@@ -1,7 +1,7 @@
 //! The packet's context: an skb at tc or a frame at XDP. All differences between the two are here.
 //!
-//! The verifier must know the type of a global function's context argument. `verifier` therefore defines each global function that
-//! reads the packet twice, and [`Context`] calls the right one.
+//! The verifier must know the type of a global function's context argument. `verifier` therefore defines each
+//! global function that reads the packet twice, and [`Context`] calls the right one.
 
 use core::hint::black_box;
 use core::mem::MaybeUninit;
@@ -88,9 +88,9 @@ pub trait Context: Access {
     fn resume_at(self, scratch: *mut Scratch, framing: *mut Framing, found: u32, to: u32) -> u32;
     /// `walk::find_embedded`
     fn find_embedded(self, scratch: *mut Scratch, framing: *mut Framing, from: u32, to: u32) -> u32;
-    /// `payload::find`
+    /// `search::find`
     fn find(self, from: u32, to: u32) -> u32;
-    /// `payload::find_in_block`
+    /// `search::find_in_block`
     fn find_in_block(self, from: u32, to: u32) -> ControlFlow<u32, u32>;
 }
 
@@ -173,7 +173,8 @@ impl Access for Skb {
 }
 
 impl Frame {
-    /// Returns the MTU, if the frame is longer: a virtual machine on this host has left the segmentation to the receiver.
+    /// Returns the MTU, if the frame is longer: a virtual machine on this host has left the segmentation to
+    /// the receiver.
     #[inline(always)]
     fn exceeded_mtu(self) -> Option<u32> {
         let mut mtu = 0;
@@ -210,9 +211,11 @@ impl Access for Frame {
 
     #[inline(always)]
     fn length(self) -> u32 {
-        // The frame has one linear buffer: a program without BPF_F_XDP_HAS_FRAGS gets no others (kernel `dev_xdp_install`).
+        // The frame has one linear buffer: a program without BPF_F_XDP_HAS_FRAGS gets no others (kernel
+        // `dev_xdp_install`).
         let (start, end) = self.bounds();
-        // Without the black box the compiler subtracts in 32 bits: "32-bit pointer arithmetic prohibited" (all kernels).
+        // Without the black box the compiler subtracts in 32 bits: "32-bit pointer arithmetic prohibited"
+        // (all kernels).
         black_box(end - start) as u32
     }
 
@@ -271,7 +274,8 @@ impl Access for Frame {
         if from + CHUNK > end {
             return None;
         }
-        // SAFETY: inside the packet by the comparison above, which the verifier checks too; the read needs no alignment.
+        // SAFETY: inside the packet by the comparison above, which the verifier checks too; the read needs no
+        // alignment.
         Some(unsafe { (from as *const Chunk).read_unaligned() })
     }
 }

@@ -29,7 +29,8 @@ pub fn count(reason: u32) {
     }
 }
 
-/// Counts a packet that passes unread by its kind (`abi::unseen`). If the map is full, only the reason's counter shows the packet.
+/// Counts a packet that passes unread by its kind (`abi::unseen`). If the map is full, only the reason's
+/// counter shows the packet.
 #[inline(always)]
 pub fn count_unseen(ifindex: u32, kind: u32) {
     let key = UnseenKey { ifindex, kind };

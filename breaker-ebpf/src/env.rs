@@ -1,4 +1,5 @@
-//! The surroundings of a decision in the kernel: what `breaker_common::decide` asks of maps, clock and packet.
+//! The surroundings of a decision in the kernel: what `breaker_common::decide` asks of maps, clock and
+//! packet.
 
 use core::hint::cold_path;
 

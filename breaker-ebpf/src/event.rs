@@ -80,7 +80,8 @@ fn is_admitted(event: &Event) -> bool {
     rate.events <= MAX_PER_SECOND
 }
 
-/// Returns true for a change of a switch. These events are rare, and a flood of other kinds must not displace them.
+/// Returns true for a change of a switch. These events are rare, and a flood of other kinds must not displace
+/// them.
 #[inline(always)]
 fn is_about_switch(kind: u32) -> bool {
     matches!(kind, kind::TRIPPED | kind::WOULD_TRIP | kind::ISOLATED | kind::HEARTBEAT_LOST)

@@ -4,7 +4,8 @@ use breaker_common::abi::{reason, unseen};
 
 /// An early exit: the counted reason, and what happens to the packet.
 ///
-/// An exit is one word, so that a global function can return it. [`Exit::MARK`] is set in every exit and in no packed value.
+/// An exit is one word, so that a global function can return it. [`Exit::MARK`] is set in every exit and in
+/// no packed value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Exit(u32);
 

@@ -1,8 +1,9 @@
 //! Whether the peer's TCP will accept a forwarded segment.
 //!
-//! On a gateway another host's TCP sends the segment. If the peer discards a segment that was counted, that host can show the gateway
-//! one payload and the peer another with the same sequence numbers. The program therefore checks the TCP checksum (RFC 9293, 3.1),
-//! and that the packet has no fewer hops left than the connection's SYN had.
+//! On a gateway another host's TCP sends the segment. If the peer discards a segment that was counted, that
+//! host can show the gateway one payload and the peer another with the same sequence numbers. The program
+//! therefore checks the TCP checksum (RFC 9293, 3.1), and that the packet has no fewer hops left than the
+//! connection's SYN had.
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::bpf_csum_diff;
@@ -57,8 +58,8 @@ extern "C" fn frame_is_undeliverable(
     if sum(frame, packet, pseudo) == 0xffff {
         return 0;
     }
-    // A virtual machine on this host leaves the checksum to the network card. The field then holds the sum of the pseudo-header
-    // (kernel `skbuff.h`, CHECKSUM_PARTIAL).
+    // A virtual machine on this host leaves the checksum to the network card. The field then holds the sum of
+    // the pseudo-header (kernel `skbuff.h`, CHECKSUM_PARTIAL).
     (policy::is_wired() || header::checksum(frame, packet) != fold(pseudo) as u32) as u32
 }
 
@@ -89,7 +90,8 @@ fn sum(frame: Frame, packet: &Packet, pseudo: u64) -> u32 {
     fold(sum as u64) as u32
 }
 
-/// Adds the words of a segment from `at` to the end of a block or to `end`, whichever is first. A global function.
+/// Adds the words of a segment from `at` to the end of a block or to `end`, whichever is first. A global
+/// function.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn frame_add_block(context: *mut xdp_md, at: u32, end: u32, sum: u32) -> u32 {

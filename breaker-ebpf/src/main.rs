@@ -1,39 +1,49 @@
-//! breaker's kernel programs. They find a packet's connection, let `breaker_common::decide` decide, and carry out the verdict.
+//! breaker's kernel programs: find a packet's connection, let `breaker_common::decide` decide, carry out the
+//! verdict.
 //!
-//! No program waits for user space. Each early exit has a counted reason, and packets without payload of a session pass.
+//! No program waits for user space. Each early exit has a counted reason. Traffic of other applications
+//! passes.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch, core_intrinsics)]
 #![expect(
     internal_features,
-    reason = "AtomicU64 has no read-modify-write operations on this target; the intrinsics compile to BPF atomics"
+    reason = "AtomicU64 cannot read-modify-write on this target; the intrinsics compile to BPF atomics"
 )]
 
-// From the bottom to the top: a module imports only modules of earlier lines.
+// Floors, from the bottom to the top: a module imports modules of its own floor and of lower floors only.
 mod atomic;
-mod boundary;
-mod charge;
 mod checksum;
 mod clock;
-mod connection;
-mod context;
 mod counters;
-mod env;
-mod event;
 mod exit;
-mod forwarded;
-mod judge;
 mod packet;
+mod shared_pages;
+
+mod boundary;
+mod event;
+mod scratch;
+
+mod context;
+mod policy;
+mod scope;
+
 mod parse;
 mod payload;
-mod policy;
-mod reset;
-mod scope;
-mod scratch;
-mod shared_pages;
 mod switches;
-mod verifier;
+
+mod charge;
+mod connection;
+mod forwarded;
+mod reset;
+mod search;
 mod walk;
+
+mod env;
+
+mod judge;
+
+mod verifier;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::macros::{classifier, xdp};
@@ -45,7 +55,8 @@ use crate::judge::{judge, observe};
 use crate::packet::ETHERNET;
 use crate::scratch::Scratch;
 
-/// tc verdict: continue with the next program (`TCX_NEXT`). `TC_ACT_OK` would skip the programs behind (kernel `tcx.h`).
+/// tc verdict: continue with the next program (`TCX_NEXT`). `TC_ACT_OK` would skip the programs behind
+/// (kernel `tcx.h`).
 const NEXT: i32 = -1;
 /// tc verdict: drop (`TC_ACT_SHOT`).
 const DROP: i32 = 2;
@@ -86,7 +97,8 @@ pub fn inline(ctx: XdpContext) -> u32 {
     match exit.end() {
         End::Pass => XDP_PASS,
         End::Drop => XDP_DROP,
-        // The stack would not forward a shortened frame of several segments. Their retransmits come one by one.
+        // The stack would not forward a shortened frame of several segments. Their retransmits come one by
+        // one.
         End::Reset if context.is_merged() => XDP_DROP,
         End::Reset => {
             let Some(scratch) = Scratch::this_cpu() else { return XDP_DROP };
@@ -122,7 +134,8 @@ fn panic(_: &core::panic::PanicInfo) -> ! {
     loop {}
 }
 
-/// Only programs under the GPL may call helpers such as `bpf_clone_redirect`. This crate is also under the GPL.
+/// Only programs under the GPL may call helpers such as `bpf_clone_redirect`. This crate is also under the
+/// GPL.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -24,7 +24,8 @@ pub struct Packet {
     pub payload: u32,
     /// Offset of the more-fragments field of a first fragment; otherwise 0.
     pub fragment: u32,
-    /// Bytes of the link header: [`ETHERNET`], or 0 on a device without one. Set before the headers are parsed.
+    /// Bytes of the link header: [`ETHERNET`], or 0 on a device without one. Set before the headers are
+    /// parsed.
     pub link: u32,
     /// The packet is IPv6.
     pub v6: bool,

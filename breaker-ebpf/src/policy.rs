@@ -1,6 +1,7 @@
 //! Look-ups in the policy: user space writes these maps, the program reads them.
 //!
-//! User space changes only the side that is not in force. A packet reads the side once, so one policy decides on the whole packet.
+//! User space changes only the side that is not in force. A packet reads the side once, so one policy decides
+//! on the whole packet.
 
 use core::borrow::Borrow;
 use core::hint::black_box;
@@ -26,12 +27,13 @@ static META: Array<Meta> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static LABELS: Array<Label> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// The agent's last heartbeat, or the time of the load before the first one (CLOCK_MONOTONIC, ns); then whether there was one.
+/// The agent's last heartbeat, or the time of the load before the first one (CLOCK_MONOTONIC, ns); then
+/// whether there was one.
 #[map]
 static HEARTBEAT: Array<u64> = Array::with_max_entries(2, BPF_F_MMAPABLE);
 
-/// One bit for each watched remote port, in host order. User space sets the ports of the sessions. The program sets, by atomic OR,
-/// each port of undeclared FIX.
+/// One bit for each watched remote port, in host order. User space sets the ports of the sessions. The
+/// program sets, by atomic OR, each port of undeclared FIX.
 #[map]
 static PORTS: Array<u64> = Array::with_max_entries(1024, BPF_F_MMAPABLE);
 
@@ -55,7 +57,8 @@ static SESSIONS: Array<Session> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[inline(always)]
 pub fn in_force() -> Option<(u32, &'static Policy)> {
     let meta = META.get_ptr(0)?;
-    // SAFETY: fields of a map value. User space may change the side at any time, but not the policy of the side in force.
+    // SAFETY: fields of a map value. User space may change the side at any time, but not the policy of the
+    // side in force.
     unsafe {
         let side = (&raw const (*meta).side).read_volatile() & (SIDES as u32 - 1);
         Some((side, &*(&raw const (*meta).policies).cast::<Policy>().add(side as usize)))
@@ -80,8 +83,8 @@ pub fn undeclared(side: u32) -> u32 {
     policy(side).map_or(undeclared::IGNORE, |policy| policy.undeclared)
 }
 
-/// Returns the agent's last heartbeat (CLOCK_MONOTONIC, ns), its longest age, and whether an older one trips the host.
-/// `None` if the policy does not watch the heartbeat.
+/// Returns the agent's last heartbeat (CLOCK_MONOTONIC, ns), its longest age, and whether an older one trips
+/// the host. `None` if the policy does not watch the heartbeat.
 #[inline(always)]
 pub fn heartbeat(side: u32) -> Option<(u64, u64, bool)> {
     let policy = policy(side)?;
@@ -140,7 +143,8 @@ pub fn is_declared(address: &Address) -> bool {
     in_force().is_some_and(|(side, _)| target(endpoint, side) != 0)
 }
 
-/// Returns the target (a word of `abi::Target`) of a connection from a socket of account `uid`; 0 if there is none.
+/// Returns the target (a word of `abi::Target`) of a connection from a socket of account `uid`; 0 if there is
+/// none.
 #[inline(always)]
 pub fn lookup_endpoint(key: &ConnectionKey, uid: u32, side: u32) -> u32 {
     // An endpoint with the local address takes precedence over one with any local address.
@@ -149,8 +153,8 @@ pub fn lookup_endpoint(key: &ConnectionKey, uid: u32, side: u32) -> u32 {
         0 => target(Endpoint { local: [0; 4], ..endpoint }, side),
         word => word,
     };
-    // `Target::unpack` and the callers test the sign too. From two signed tests of one register Linux 6.18 derives contradictory
-    // bounds and warns: "REG INVARIANTS VIOLATION".
+    // `Target::unpack` and the callers test the sign too. From two signed tests of one register Linux 6.18
+    // derives contradictory bounds and warns: "REG INVARIANTS VIOLATION".
     let is_shared = black_box(word >> 31) != 0;
     if is_shared || word == 0 {
         return word;
@@ -166,7 +170,8 @@ fn target(endpoint: Endpoint, side: u32) -> u32 {
     ENDPOINTS.get(key).map_or(0, |targets: &TargetWords| targets[side as usize & (SIDES - 1)])
 }
 
-/// A key with aligned words. aya's key is packed, and the verifier refuses it on the stack: "misaligned stack access" (all kernels).
+/// A key with aligned words. aya's key is packed, and the verifier refuses it on the stack: "misaligned stack
+/// access" (all kernels).
 #[repr(C, align(8))]
 struct AlignedKey(Key<Endpoint>);
 

@@ -1,11 +1,12 @@
 //! TCP resets for both ends of a connection, made from a withheld segment.
 //!
-//! The peer gets the segment itself, cut to its headers, as RST|ACK with its own sequence number. The sender gets a reset with both
-//! ends swapped and `seq = ack`, as if the peer had sent it. Both sequence numbers are the ones that the receiver expects next. Both
-//! ends therefore accept the reset at once (RFC 5961, 3.2), and the sending socket purges its queue.
+//! The peer gets the segment itself, cut to its headers, as RST|ACK with its own sequence number. The sender
+//! gets a reset with both ends swapped and `seq = ack`, as if the peer had sent it. Both sequence numbers are
+//! the ones that the receiver expects next. Both ends therefore accept the reset at once (RFC 5961, 3.2), and
+//! the sending socket purges its queue.
 //!
-//! At tc the sender's reset is a clone in the interface's ingress. XDP cannot clone. There the first withheld segment resets the peer,
-//! and the next one, at the latest its retransmit, resets the sender.
+//! At tc the sender's reset is a clone in the interface's ingress. XDP cannot clone. There the first withheld
+//! segment resets the peer, and the next one, at the latest its retransmit, resets the sender.
 
 use aya_ebpf::helpers::{
     bpf_clone_redirect, bpf_skb_change_tail, bpf_skb_store_bytes, bpf_xdp_adjust_tail, bpf_xdp_store_bytes,
@@ -65,7 +66,8 @@ impl Writable for Skb {
 
     #[inline(always)]
     fn cut(self, length: u32) -> bool {
-        // SAFETY: a helper on the program's own context. The helper also clears the segmentation state of the skb.
+        // SAFETY: a helper on the program's own context. The helper also clears the segmentation state of the
+        // skb.
         unsafe { bpf_skb_change_tail(self.0, length, 0) == 0 }
     }
 
@@ -137,8 +139,8 @@ struct Resets {
     macs: [u32; 3],
     addresses: Addresses,
     old: Tcp,
-    /// The device completes the checksum, and the field holds the pseudo-header's sum (CHECKSUM_PARTIAL). Local TCP sends such
-    /// segments; raw sockets and other hosts do not.
+    /// The device completes the checksum, and the field holds the pseudo-header's sum (CHECKSUM_PARTIAL).
+    /// Local TCP sends such segments; raw sockets and other hosts do not.
     partial: bool,
     /// The segment has a SYN, which takes one sequence number.
     syn: bool,
@@ -199,7 +201,8 @@ impl Resets {
     }
 }
 
-/// Returns the offset of the hardware addresses. Without a link header it is the TCP header's, which the caller writes last.
+/// Returns the offset of the hardware addresses. Without a link header it is the TCP header's, which the
+/// caller writes last.
 #[inline(always)]
 fn macs_at(packet: &Packet) -> u32 {
     if packet.link == 0 { packet.tcp } else { 0 }
@@ -250,7 +253,8 @@ fn store_addresses(context: impl Writable, packet: &Packet, addresses: &Addresse
     store(context, packet.ip + 12, &[source, destination])
 }
 
-/// Sets the IP header's length, and clears the fragment bits. Updates IPv4's checksum by the difference (RFC 1624).
+/// Sets the IP header's length, and clears the fragment bits. Updates IPv4's checksum by the difference (RFC
+/// 1624).
 #[inline(always)]
 fn set_length(context: impl Writable, packet: &Packet) -> Result<(), Refused> {
     let length = packet.tcp - packet.ip + TCP;

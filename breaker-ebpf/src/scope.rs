@@ -1,7 +1,8 @@
 //! Scopes and their rings of send times, in memory that user space shares.
 //!
-//! User space writes a scope's settings, the kernel writes its windows, and both change its switch by atomic operations only
-//! (`abi::Scope`). Both maps are mapped into user space, so a write there changes one word and no neighbour.
+//! User space writes a scope's settings, the kernel writes its windows, and both change its switch by atomic
+//! operations only (`abi::Scope`). Both maps are mapped into user space, so a write there changes one word
+//! and no neighbour.
 
 use core::hint::{black_box, cold_path};
 use core::ptr::{addr_of, addr_of_mut};
@@ -90,8 +91,8 @@ impl MappedScope {
     }
 }
 
-// SAFETY of all accesses below: a look-up has returned the map value, which is valid while the program runs. Other CPUs and user space
-// share the value, so accesses are volatile or atomic.
+// SAFETY of all accesses below: a look-up has returned the map value, which is valid while the program runs.
+// Other CPUs and user space share the value, so accesses are volatile or atomic.
 impl SharedScope for MappedScope {
     type Limit = &'static Limit;
 
@@ -116,9 +117,11 @@ impl SharedScope for MappedScope {
 
     #[inline(always)]
     fn limit(&self, i: usize) -> &'static Limit {
-        // The black box keeps the mask on the whole index: up to Linux 6.1 the verifier loses the bounds of masked parts.
+        // The black box keeps the mask on the whole index: up to Linux 6.1 the verifier loses the bounds of
+        // masked parts.
         let index = black_box(self.side as usize * LIMITS_PER_SCOPE + i) & (SIDES * LIMITS_PER_SCOPE - 1);
-        // SAFETY: see above. The mask keeps the index inside the array, and user space does not change the side in force.
+        // SAFETY: see above. The mask keeps the index inside the array, and user space does not change the
+        // side in force.
         unsafe { &*addr_of!((*self.scope).limits).cast::<Limit>().add(index) }
     }
 
@@ -219,7 +222,8 @@ impl SharedScope for MappedScope {
 
     #[inline(always)]
     fn set_fences(&self, fences: Fences) {
-        // SAFETY: see above. Two connections that are fenced on two CPUs at once may count as one. Only a long series matters.
+        // SAFETY: see above. Two connections that are fenced on two CPUs at once may count as one. Only a
+        // long series matters.
         unsafe { addr_of_mut!((*self.scope).fences).write_volatile(fences) }
     }
 
@@ -230,7 +234,8 @@ impl SharedScope for MappedScope {
     }
 }
 
-/// [`window::tail`]. A global function takes five arguments at most, so `limit` holds the limit's index and from [`SIDE_AT`] the side.
+/// [`window::tail`]. A global function takes five arguments at most, so `limit` holds the limit's index and
+/// from [`SIDE_AT`] the side.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn window_tail(scope: u32, limit: u32, issued: u64, now: u64) -> u64 {
@@ -245,7 +250,8 @@ const SIDE_AT: u32 = 16;
 const SLOTS: u64 = 64;
 const CALLS: u64 = window::MAX_SLOTS / SLOTS + 1;
 
-/// [`window::record_times`] over a long run. Two global functions, for the verifier follows every iteration of nested loops.
+/// [`window::record_times`] over a long run. A global function that calls another one: the verifier follows
+/// the loop of each function once, and nested loops once per iteration of the outer loop.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn record_times(layout: *const RingLayout, first: u64, more: u64, now: u64) -> u64 {

@@ -1,6 +1,7 @@
 //! Per-CPU memory for the packet in progress.
 //!
-//! One packet uses it at a time: the hooks run with softirqs off, so no packet interrupts another on the same CPU.
+//! One packet uses it at a time: the hooks run with softirqs off, so no packet interrupts another on the same
+//! CPU.
 
 use core::hint::{black_box, cold_path};
 
@@ -81,8 +82,8 @@ impl Scratch {
 
 /// Checks a pointer argument of a global function for null.
 ///
-/// Behind the black box the compiler cannot move pointer arithmetic before the check, which every kernel refuses:
-/// "pointer arithmetic on mem_or_null prohibited, null-check it first".
+/// Behind the black box the compiler cannot move pointer arithmetic before the check, which every kernel
+/// refuses: "pointer arithmetic on mem_or_null prohibited, null-check it first".
 #[inline(always)]
 pub fn non_null<T>(pointer: *mut T) -> Option<&'static mut T> {
     if pointer.is_null() {

@@ -10,11 +10,13 @@ const SHARED_FRAG: u64 = 1 << 1;
 
 /// Returns true if a packet has shared pages; false also if the kernel cannot tell.
 ///
-/// The constants of `relocation` are placeholders: the loader replaces them with the running kernel's numbers.
+/// The constants of `relocation` are placeholders: the loader replaces them with the running kernel's
+/// numbers.
 #[inline(always)]
 pub fn has_shared_pages(context: *mut __sk_buff) -> bool {
     let flags: u64;
-    // SAFETY: two kernel functions without side effects, and loads that the verifier checks: skb_shinfo(skb)->flags.
+    // SAFETY: two kernel functions without side effects, and loads that the verifier checks:
+    // skb_shinfo(skb)->flags.
     unsafe {
         asm!(
             "call {cast}",

@@ -1,4 +1,5 @@
-//! The switches of the scopes: their state for a decision, and the changes that a decision makes, each with its event.
+//! The switches of the scopes: their state for a decision, and the changes that a decision makes, each with
+//! its event.
 
 use core::hint::black_box;
 
@@ -27,7 +28,8 @@ fn switch_of(scope: u32) -> Option<Switch> {
     scope::get(scope, 0).map(|scope| scope.switch())
 }
 
-/// Writes the state of all sessions at a shared endpoint to `Scratch::shared_endpoint_state`. A global function.
+/// Writes the state of all sessions at a shared endpoint to `Scratch::shared_endpoint_state`. A global
+/// function.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn shared_endpoint_state(scratch: *mut Scratch, endpoint: u32) -> u32 {

@@ -1,6 +1,7 @@
 //! The global functions that read the packet, each defined for skb and frame around one generic body.
 //!
-//! The verifier checks a global function once for all arguments. It follows an inlined function again for each path to the call.
+//! The verifier checks a global function once for all arguments. It follows an inlined function again for
+//! each path to the call.
 
 use core::ops::ControlFlow;
 
@@ -12,9 +13,10 @@ use crate::context::{Context, Frame, Skb};
 use crate::exit::Exit;
 use crate::packet::{Network, Packet, Transport};
 use crate::scratch::Scratch;
-use crate::{judge, parse, payload, walk};
+use crate::{judge, parse, search, walk};
 
-/// Defines the global functions, and the methods of [`Context`] that call them. Results are packed (`boundary`).
+/// Defines the global functions, and the methods of [`Context`] that call them. Results are packed
+/// (`boundary`).
 macro_rules! globals {
     ($($method:ident = $body:path, $skb:ident, $frame:ident($($name:ident: $type:ty),*) -> $result:ty;)+) => {
         $(
@@ -76,8 +78,8 @@ globals! {
         (scratch: *mut Scratch, framing: *mut Framing, found: u32, to: u32) -> u32;
     find_embedded = walk::find_embedded, skb_find_embedded, frame_find_embedded
         (scratch: *mut Scratch, framing: *mut Framing, from: u32, to: u32) -> u32;
-    find = payload::find, skb_find, frame_find
+    find = search::find, skb_find, frame_find
         (from: u32, to: u32) -> u32;
-    find_in_block = payload::find_in_block, skb_find_in_block, frame_find_in_block
+    find_in_block = search::find_in_block, skb_find_in_block, frame_find_in_block
         (from: u32, to: u32) -> ControlFlow<u32, u32>;
 }

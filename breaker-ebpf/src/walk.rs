@@ -17,8 +17,8 @@ use crate::scratch::{Scratch, non_null};
 const STEPS: u32 = 64;
 /// Most steps of [`walk_some`] if messages of the common layout can be skipped again.
 const FEW_STEPS: u32 = 16;
-/// Most iterations of [`walk`]. They suffice for 4,352 messages if every 17th has the common layout. They suffice for 16,384 messages
-/// of an skb, or 6,144 of a frame, if all have the common layout.
+/// Most iterations of [`walk`]. They suffice for 4,352 messages if every 17th has the common layout. They
+/// suffice for 16,384 messages of an skb, or 6,144 of a frame, if all have the common layout.
 const CALLS: u32 = 512;
 
 /// Reads the messages in `from..to`, and returns the offset of the first byte not read. A global function.
@@ -34,7 +34,8 @@ pub fn walk(context: impl Context, scratch: *mut Scratch, framing: *mut Framing,
     at
 }
 
-/// [`Framing::skip_common`] over up to `MAX_SKIPS` messages, if no message needs its fields. A global function.
+/// [`Framing::skip_common`] over up to `MAX_SKIPS` messages, if no message needs its fields. A global
+/// function.
 #[inline(always)]
 pub fn skip_common<C: Context>(
     context: C,
@@ -100,8 +101,8 @@ pub fn step(context: impl Context, scratch: *mut Scratch, framing: *mut Framing,
     framing.step(&mut payload, (from, to), scratch.longest, kind_of, &mut scratch.counts)
 }
 
-/// `SegmentCounts::skip_to_header`. A global function: merged with [`resume_at`] it exceeds the 512 bytes of stack that Linux 6.1
-/// allows a chain of calls.
+/// `SegmentCounts::skip_to_header`. A global function, because merged with [`resume_at`] it takes too much
+/// stack: "combined stack size of ... calls is ... Too large" (6.1).
 #[inline(always)]
 pub fn skip_to_header(context: impl Context, scratch: *mut Scratch, from: u32, to: u32) -> u32 {
     let Some(scratch) = non_null(scratch) else { return to };

@@ -23,9 +23,11 @@ impl FastHeaders {
     const IP: u32 = ETHERNET;
     const TCP: u32 = Self::IP + size_of::<Ipv4>() as u32;
 
-    /// Returns the headers of a packet, and sets the payload's offset and length. `None`: the packet needs [`super::parse`].
+    /// Returns the headers of a packet, and sets the payload's offset and length. `None`: the packet needs
+    /// [`super::parse`].
     ///
-    /// The two numbers go into `packet` because up to Linux 6.1 the stack has no room for them (512 bytes for a chain of calls).
+    /// The two numbers go into `packet` because the stack has no room for them: "combined stack size of ...
+    /// calls is ... Too large" (up to 6.1).
     ///
     /// # Errors
     /// The packet is UDP other than VXLAN.

@@ -91,15 +91,16 @@ pub fn header<T: Packed>(context: impl Access, offset: u32) -> Result<&'static T
     if data + offset + size_of::<T>() > end {
         return Err(Exit::unseen(unseen::MALFORMED));
     }
-    // SAFETY: inside the packet by the comparison above, which the verifier checks too. The type has alignment 1, and no reference
-    // outlives a change of the packet.
+    // SAFETY: inside the packet by the comparison above, which the verifier checks too. The type has
+    // alignment 1, and no reference outlives a change of the packet.
     Ok(unsafe { &*((data + offset) as *const T) })
 }
 
 /// Returns the EtherType of the IP header at an offset, by the IP version.
 #[inline(always)]
 pub fn ethertype_at(context: impl Access, offset: u32) -> Result<u16, Exit> {
-    // Of a single byte the compiler tests the bounds in a way that Linux 6.18 does not follow: "invalid access to packet".
+    // Of a single byte the compiler tests the bounds in a way that Linux 6.18 does not follow: "invalid
+    // access to packet".
     let first: &[u8; 4] = header(context, offset)?;
     match first[0] >> 4 {
         4 => Ok(ETH_P_IP),
@@ -108,7 +109,8 @@ pub fn ethertype_at(context: impl Access, offset: u32) -> Result<u16, Exit> {
     }
 }
 
-/// Returns the offset behind an IP packet at `offset` with `length` bytes. A BIG TCP packet has a length of 0.
+/// Returns the offset behind an IP packet at `offset` with `length` bytes. A BIG TCP packet has a length of
+/// 0.
 #[inline(always)]
 pub fn end_of_ip(context: impl Access, offset: u32, length: u32) -> u32 {
     let end = context.length();
@@ -134,7 +136,8 @@ pub fn other_protocol(context: impl Access, protocol: u8, offset: u32) -> Exit {
 
 /// Returns the exit of a TCP fragment other than the first, by its offset in units of 8 bytes.
 ///
-/// At offset 1 a fragment overwrites the first one's TCP header (RFC 3128, 2.1). Without the first fragment the others are useless.
+/// At offset 1 a fragment overwrites the first one's TCP header (RFC 3128, 2.1). Without the first fragment
+/// the others are useless.
 #[inline(always)]
 pub fn later_fragment(offset: u32) -> Exit {
     if offset == 1 { Exit::drop(reason::FRAGMENTED) } else { Exit::pass(reason::FRAGMENT) }

@@ -40,7 +40,8 @@ pub fn parse(context: impl Context, packet: &mut Packet) -> Result<(), Exit> {
     Err(exit)
 }
 
-/// [`parse`] without the counter. A global function: behind it the verifier follows one path, not one for each layout.
+/// [`parse`] without the counter. A global function: behind it the verifier follows one path, not one for
+/// each layout.
 #[inline(always)]
 pub fn parse_headers(context: impl Context, packet: *mut Packet) -> Result<(), Exit> {
     const CUT_SHORT: Exit = Exit::unseen(unseen::MALFORMED);

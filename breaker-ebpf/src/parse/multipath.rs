@@ -5,7 +5,8 @@ use crate::context::Access;
 use crate::packet::Packet;
 use crate::scratch::non_null;
 
-/// Returns true if the options of a SYN open a further path of a connection (MP_JOIN, RFC 8684, 3.2). A global function.
+/// Returns true if the options of a SYN open a further path of a connection (MP_JOIN, RFC 8684, 3.2). A
+/// global function.
 #[inline(always)]
 pub fn joins_multipath(context: impl Access, packet: *const Packet) -> bool {
     const END: u8 = 0;
