@@ -1,33 +1,33 @@
-//! Whether the breaker is in force: one judgement of facts. The verbs, the health check and the metrics only show it.
+//! Judges whether the breaker is in force: one function of one struct of facts. The verbs, the health check and the metrics show its result.
 
 pub mod facts;
 
 use serde::{Serialize, Serializer};
 
 use crate::kernel::attachment::Attachment;
-use crate::kernel::bpffs::IN_PRIVATE_MOUNTS;
+use crate::kernel::bpffs::PRIVATE_MOUNT_ADVICE;
 use crate::kernel::routes::Bypass;
 
-/// What can keep the breaker from being in force. The names are a contract with scripts.
+/// The kinds of problems that keep the breaker from being in force. The names are a contract with scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProblemKind {
     /// The program is not attached.
     Detached,
-    /// Another program decides before it.
+    /// Another program runs before it.
     Displaced,
-    /// The attachment ends with a process or with a mount namespace.
+    /// The attachment ends with a process or a mount namespace.
     Unpinned,
-    /// A session's packets leave, or can leave, by an interface without a hook.
+    /// Packets of a session leave, or can leave, by an interface without a hook.
     Route,
-    /// The packets of an interface have headers that the program does not read.
+    /// Packets of an interface have a link header that the program does not read.
     LinkType,
-    /// A live connection cannot be followed.
+    /// A live connection is not in sync.
     Blind,
     /// Packets passed unread.
     Unseen,
     /// The connection table is full.
     Table,
-    /// The network namespace of the load cannot be looked into.
+    /// The network namespace of the load cannot be inspected.
     Namespace,
     /// The audit log is not written.
     Audit,
@@ -36,7 +36,7 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
-    /// Its name.
+    /// The name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Detached => "detached",
@@ -53,7 +53,7 @@ impl ProblemKind {
         }
     }
 
-    /// Whether a problem of this kind is [`Problem::open`].
+    /// Returns true if a problem of this kind is [`Problem::open`].
     const fn is_open(self) -> bool {
         match self {
             Self::Detached
@@ -73,214 +73,217 @@ impl Serialize for ProblemKind {
     }
 }
 
-/// One thing that keeps the breaker from being in force.
+/// A problem that keeps the breaker from being in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// What it is.
+    /// The kind.
     #[serde(rename = "what")]
     pub kind: ProblemKind,
-    /// The interface, the session or the scope that has it: a configured name, or `host`.
+    /// The interface or the scope with the problem, or `host`.
     #[serde(rename = "where")]
     pub location: String,
-    /// What was found.
+    /// The fact that is a problem.
     pub found: String,
-    /// What to do.
+    /// The remedy.
     pub cure: String,
-    /// A thrown switch does not hold because of it, or nobody can say that it does.
+    /// A tripped switch does not stop all orders because of it, or it is unknown whether the switch does.
     pub open: bool,
 }
 
 impl Problem {
-    /// In one line.
+    /// The problem in one line.
     pub fn line(&self) -> String {
         format!("{}: {}: {}: {}", self.kind.name().to_uppercase(), self.location, self.found, self.cure)
     }
 }
 
-/// The judgement.
+/// The result of the judgement.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Enforced {
     /// There is no problem.
     pub ok: bool,
     /// The problems.
     pub problems: Vec<Problem>,
-    /// Facts that an operator should know, which do not keep the breaker from being in force.
+    /// Facts for the operator that are no problem.
     pub notes: Vec<String>,
 }
 
-/// Packets of an interface that passed unread.
+/// The packets of one kind that passed unread at an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unread {
+pub struct UnreadPackets {
     /// The interface.
     pub interface: String,
     /// The kind of their headers.
     pub kind: &'static str,
-    /// How many, since the load.
+    /// Number of packets since the load.
     pub packets: u64,
-    /// What sends such packets on an ordinary host, where that is known.
-    pub carries: Option<String>,
+    /// The expected sender of such packets on this host; `None` if there is none.
+    pub sender: Option<String>,
 }
 
-/// What the judgement goes by.
+/// The facts for the judgement.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// What the kernel says of each attachment.
+    /// The state of each attachment.
     pub attachments: Vec<Attachment>,
-    /// Why the pins end before the host does.
-    pub pins: Option<String>,
-    /// Why what is pinned is not what was loaded.
+    /// The reason why the pins end before the host does.
+    pub private_mount: Option<String>,
+    /// The reason why the pins are not those of the load.
     pub pin_mismatch: Option<String>,
-    /// Why the load's network namespace cannot be looked into; nothing else is known of it then.
+    /// The reason why the network namespace of the load cannot be inspected. Then no other fact is known.
     pub namespace: Option<String>,
-    /// Ways past the hook.
-    pub routes: Vec<Bypass>,
-    /// Interfaces, and why their packets cannot be read.
+    /// Paths of packets that do not pass the hook.
+    pub bypasses: Vec<Bypass>,
+    /// Interfaces whose packets cannot be read, and the reason.
     pub links: Vec<(String, String)>,
-    /// Sessions, and what of them cannot be followed or read.
+    /// Sessions that cannot be followed or read, and the reason.
     pub blind: Vec<(String, String)>,
     /// Packets that passed unread.
-    pub unread: Vec<Unread>,
-    /// Entries of the connection table: taken, and in all.
+    pub unread: Vec<UnreadPackets>,
+    /// Entries of the connection table: in use, and in all.
     pub table: [u64; 2],
-    /// Why the audit log is not written.
+    /// The reason why the audit log is not written.
     pub audit: Option<String>,
     /// Scopes that are disarmed.
     pub disarmed: Vec<String>,
-    /// Told as they are.
+    /// Facts that are no problem.
     pub notes: Vec<String>,
 }
 
-/// Part of the connection table, in percent, from which on its use is told.
-const FILLING: u64 = 80;
+/// Use of the connection table from which a note reports it, in percent.
+const NOTABLE_PERCENT: u64 = 80;
 
-impl Enforced {
-    /// Judges.
-    pub fn judge(facts: Facts) -> Self {
-        let mut problems = Vec::new();
-        problems.extend(facts.routes.into_iter().map(route));
-        let mut put = |what: ProblemKind, place: &str, found: String, cure: &str| {
-            let open = what.is_open();
-            problems.push(Problem {
-                kind: what,
-                location: place.to_owned(),
-                found,
-                cure: cure.to_owned(),
-                open,
-            });
-        };
-        if let Some(found) = facts.namespace {
-            put(
-                ProblemKind::Namespace,
-                HOST,
-                found,
-                "run breaker there: `nsenter --net=/run/netns/NAME breaker status`",
-            );
+/// The problems and notes found so far.
+#[derive(Default)]
+struct Findings {
+    problems: Vec<Problem>,
+    notes: Vec<String>,
+}
+
+impl Findings {
+    fn problem(&mut self, kind: ProblemKind, location: &str, found: String, cure: &str) {
+        let (location, cure, open) = (location.to_owned(), cure.to_owned(), kind.is_open());
+        self.problems.push(Problem { kind, location, found, cure, open });
+    }
+
+    /// Judges the attachments, and whether they can be read and last.
+    fn attachments(&mut self, facts: &Facts) {
+        if let Some(found) = facts.namespace.clone() {
+            let cure = "run breaker there: `nsenter --net=/run/netns/NAME breaker status`";
+            self.problem(ProblemKind::Namespace, HOST, found, cure);
         }
         for found in &facts.attachments {
-            if let Some((what, text)) = attachment_problem(found) {
-                put(what, &found.name, text, cure(what));
+            if let Some((kind, text)) = attachment_problem(found) {
+                self.problem(kind, &found.name, text, attachment_cure(kind));
             }
         }
-        if let Some(found) = facts.pins {
-            put(ProblemKind::Unpinned, HOST, found, IN_PRIVATE_MOUNTS);
+        if let Some(found) = facts.private_mount.clone() {
+            self.problem(ProblemKind::Unpinned, HOST, found, PRIVATE_MOUNT_ADVICE);
         }
-        if let Some(found) = facts.pin_mismatch {
-            put(
-                ProblemKind::Displaced,
-                HOST,
-                found,
-                "`breaker unload --force`, and `breaker load` what you trust",
-            );
+        if let Some(found) = facts.pin_mismatch.clone() {
+            let cure = "`breaker unload --force`, and `breaker load` what you trust";
+            self.problem(ProblemKind::Displaced, HOST, found, cure);
         }
+    }
+
+    /// Judges the traffic that the program does not see or cannot follow.
+    fn traffic(&mut self, facts: Facts) {
         for (interface, found) in facts.links {
-            put(
-                ProblemKind::LinkType,
-                &interface,
-                found,
-                "take an interface that carries IP or Ethernet: see `breaker check`",
-            );
+            let cure = "choose an interface that carries IP or Ethernet: see `breaker check`";
+            self.problem(ProblemKind::LinkType, &interface, found, cure);
         }
         for (session, found) in facts.blind {
-            put(
-                ProblemKind::Blind,
-                &session,
-                found,
-                "have the engine reconnect; see `desynced` in `breaker events`",
-            );
+            let cure = "have the engine reconnect; see `desynced` in `breaker events`";
+            self.problem(ProblemKind::Blind, &session, found, cure);
         }
-        let mut notes = facts.notes;
         for unread in facts.unread {
-            match unread.carries {
-                None => put(
-                    ProblemKind::Unseen,
-                    &unread.interface,
-                    format!(
-                        "{} packets with headers of kind {} passed unread since the load",
-                        unread.packets, unread.kind
-                    ),
-                    "find the sender (`tcpdump`), and declare the interface that those packets come from; `breaker load` counts anew",
-                ),
-                Some(by) => notes.push(format!(
-                    "{}: {} packets of kind {} passed unread ({by}): what they carry is not covered",
-                    unread.interface, unread.packets, unread.kind
+            let UnreadPackets { interface, kind, packets, sender } = unread;
+            match sender {
+                None => {
+                    let found =
+                        format!("{packets} packets with headers of kind {kind} passed unread since the load");
+                    let cure = "find the sender (`tcpdump`), and declare the interface that those packets come from; \
+                                `breaker load` counts anew";
+                    self.problem(ProblemKind::Unseen, &interface, found, cure);
+                }
+                Some(sender) => self.notes.push(format!(
+                    "{interface}: {packets} packets of kind {kind} passed unread ({sender}): what they carry is not covered"
                 )),
             }
         }
-        let [taken, size] = facts.table;
-        if size != 0 && taken >= size {
+    }
+
+    /// Judges the use of the connection table: entries in use, and in all.
+    fn table(&mut self, [used, size]: [u64; 2]) {
+        if size != 0 && used >= size {
             let found = format!("all {size} entries of the connection table are taken: see `on_table_full`");
-            put(ProblemKind::Table, HOST, found, "close connections, or load with more [host].connections");
-        } else if taken * 100 >= size * FILLING && taken != 0 {
-            notes.push(format!("the connection table is filling: {taken} of {size} entries are taken"));
+            let cure = "close connections, or load with more [host].connections";
+            self.problem(ProblemKind::Table, HOST, found, cure);
+        } else if used * 100 >= size * NOTABLE_PERCENT && used != 0 {
+            self.notes.push(format!("the connection table is filling: {used} of {size} entries are taken"));
         }
-        if let Some(found) = facts.audit {
-            put(ProblemKind::Audit, HOST, found, "make room, or see to [agent].audit");
+    }
+}
+
+impl Enforced {
+    /// Judges facts.
+    pub fn judge(mut facts: Facts) -> Self {
+        let mut findings = Findings { notes: std::mem::take(&mut facts.notes), ..Findings::default() };
+        findings.problems.extend(std::mem::take(&mut facts.bypasses).into_iter().map(bypass_problem));
+        findings.attachments(&facts);
+        let (table, audit) = (facts.table, facts.audit.take());
+        let disarmed = std::mem::take(&mut facts.disarmed);
+        findings.traffic(facts);
+        findings.table(table);
+        if let Some(found) = audit {
+            findings.problem(ProblemKind::Audit, HOST, found, "free space, or correct [agent].audit");
         }
-        for scope in facts.disarmed {
+        for scope in disarmed {
             let found = "its limits only warn: they do not trip it".to_owned();
-            put(ProblemKind::Disarmed, &scope, found, "`breaker arm` it");
+            findings.problem(ProblemKind::Disarmed, &scope, found, "`breaker arm` it");
         }
+        let Findings { problems, notes } = findings;
         Self { ok: problems.is_empty(), problems, notes }
     }
 
-    /// True where a thrown switch does not hold.
+    /// Returns true if a tripped switch does not stop all orders.
     pub fn is_open(&self) -> bool {
         self.problems.iter().any(|problem| problem.open)
     }
 
-    /// True where something else is wrong than a disarmed scope or the audit log, neither of which keeps a switch from anything.
+    /// Returns true if there is another problem than a disarmed scope or the audit log. Neither of these affects a switch.
     pub fn is_impaired(&self) -> bool {
         self.problems
             .iter()
             .any(|problem| !matches!(problem.kind, ProblemKind::Disarmed | ProblemKind::Audit))
     }
 
-    /// True where there is a problem of this kind.
-    pub fn has(&self, what: ProblemKind) -> bool {
-        self.problems.iter().any(|problem| problem.kind == what)
+    /// Returns true if there is a problem of this kind.
+    pub fn has(&self, kind: ProblemKind) -> bool {
+        self.problems.iter().any(|problem| problem.kind == kind)
     }
 
-    /// The problems for which a switch does not hold, a line each.
+    /// The problems because of which a switch does not stop all orders, a line each.
     pub fn open_lines(&self) -> Vec<String> {
         self.problems.iter().filter(|problem| problem.open).map(Problem::line).collect()
     }
 }
 
-/// A way past the hook. One that no packet takes by itself is a problem, but a switch holds for those that do.
-fn route(found: Bypass) -> Problem {
+/// Returns the problem of a bypass. A bypass that is not in use is a problem too, but a switch still stops the packets that are sent.
+fn bypass_problem(found: Bypass) -> Problem {
     Problem {
         kind: ProblemKind::Route,
         location: found.session,
         found: found.found,
         cure: "add that interface to [host].interfaces, or remove that route".to_owned(),
-        open: found.taken,
+        open: found.in_use,
     }
 }
 
-/// Where a problem is that belongs to no interface, session or scope of its own.
+/// The location of a problem of the host as a whole.
 const HOST: &str = "host";
 
-/// How an attachment stands, where it does not stand well.
+/// Returns the problem of an attachment, if it has one.
 pub fn attachment_problem(found: &Attachment) -> Option<(ProblemKind, String)> {
     let behind = |ahead: &[String]| match ahead {
         [] => "another program decides before it".to_owned(),
@@ -306,9 +309,9 @@ pub fn attachment_problem(found: &Attachment) -> Option<(ProblemKind, String)> {
     }
 }
 
-/// What to do where an attachment does not stand well.
-fn cure(what: ProblemKind) -> &'static str {
-    match what {
+/// Returns the remedy for a problem of an attachment.
+fn attachment_cure(kind: ProblemKind) -> &'static str {
+    match kind {
         ProblemKind::Displaced => "remove that program: `bpftool net` and `tc filter show` name it",
         _ => {
             "`breaker unload --force` and `breaker load`, which starts untripped: trip again what was tripped"
@@ -326,38 +329,38 @@ mod tests {
         Attachment { name, ifindex: 2, mode: "egress", hook: "tcx", attached, first, pinned, remade, ahead }
     }
 
-    fn well() -> Facts {
+    fn healthy() -> Facts {
         Facts { attachments: vec![attachment(true, true, true)], table: [79, 100], ..Facts::default() }
     }
 
     #[test]
-    fn a_host_on_which_nothing_is_wrong_is_in_force() {
-        assert_eq!(Enforced::judge(well()), Enforced { ok: true, ..Enforced::default() });
+    fn a_host_without_problems_is_in_force() {
+        assert_eq!(Enforced::judge(healthy()), Enforced { ok: true, ..Enforced::default() });
     }
 
     #[test]
-    fn each_thing_that_is_wrong_is_named_alone() {
-        let on = |attachment| Facts { attachments: vec![attachment], ..well() };
+    fn each_problem_is_reported_alone() {
+        let on = |attachment| Facts { attachments: vec![attachment], ..healthy() };
         let one = || vec![("session/x1".to_owned(), "found".to_owned())];
         let bypass =
-            |taken| vec![Bypass { session: "session/x1".to_owned(), found: "found".to_owned(), taken }];
+            |in_use| vec![Bypass { session: "session/x1".to_owned(), found: "found".to_owned(), in_use }];
         let unread =
-            |carries| vec![Unread { interface: "eth1".to_owned(), kind: "gre", packets: 1, carries }];
+            |sender| vec![UnreadPackets { interface: "eth1".to_owned(), kind: "gre", packets: 1, sender }];
         let cases = [
             (on(attachment(false, false, true)), ProblemKind::Detached, true),
             (on(attachment(true, false, true)), ProblemKind::Displaced, true),
             (on(attachment(true, true, false)), ProblemKind::Unpinned, true),
-            (Facts { pins: Some("found".to_owned()), ..well() }, ProblemKind::Unpinned, true),
-            (Facts { pin_mismatch: Some("found".to_owned()), ..well() }, ProblemKind::Displaced, true),
-            (Facts { namespace: Some("found".to_owned()), ..well() }, ProblemKind::Namespace, true),
-            (Facts { routes: bypass(true), ..well() }, ProblemKind::Route, true),
-            (Facts { routes: bypass(false), ..well() }, ProblemKind::Route, false),
-            (Facts { links: one(), ..well() }, ProblemKind::LinkType, true),
-            (Facts { blind: one(), ..well() }, ProblemKind::Blind, false),
-            (Facts { unread: unread(None), ..well() }, ProblemKind::Unseen, false),
-            (Facts { table: [100, 100], ..well() }, ProblemKind::Table, false),
-            (Facts { audit: Some("found".to_owned()), ..well() }, ProblemKind::Audit, false),
-            (Facts { disarmed: vec!["host".to_owned()], ..well() }, ProblemKind::Disarmed, false),
+            (Facts { private_mount: Some("found".to_owned()), ..healthy() }, ProblemKind::Unpinned, true),
+            (Facts { pin_mismatch: Some("found".to_owned()), ..healthy() }, ProblemKind::Displaced, true),
+            (Facts { namespace: Some("found".to_owned()), ..healthy() }, ProblemKind::Namespace, true),
+            (Facts { bypasses: bypass(true), ..healthy() }, ProblemKind::Route, true),
+            (Facts { bypasses: bypass(false), ..healthy() }, ProblemKind::Route, false),
+            (Facts { links: one(), ..healthy() }, ProblemKind::LinkType, true),
+            (Facts { blind: one(), ..healthy() }, ProblemKind::Blind, false),
+            (Facts { unread: unread(None), ..healthy() }, ProblemKind::Unseen, false),
+            (Facts { table: [100, 100], ..healthy() }, ProblemKind::Table, false),
+            (Facts { audit: Some("found".to_owned()), ..healthy() }, ProblemKind::Audit, false),
+            (Facts { disarmed: vec!["host".to_owned()], ..healthy() }, ProblemKind::Disarmed, false),
         ];
         for (facts, what, open) in cases {
             let found = Enforced::judge(facts);
@@ -371,14 +374,14 @@ mod tests {
     }
 
     #[test]
-    fn what_an_ordinary_host_has_is_told_and_no_problem() {
-        let unread = Unread {
+    fn expected_packets_and_a_filling_table_are_notes_and_no_problem() {
+        let unread = UnreadPackets {
             interface: "eth1".to_owned(),
             kind: "vxlan",
             packets: 9,
-            carries: Some("vx0".to_owned()),
+            sender: Some("vx0".to_owned()),
         };
-        let found = Enforced::judge(Facts { unread: vec![unread], table: [80, 100], ..well() });
+        let found = Enforced::judge(Facts { unread: vec![unread], table: [80, 100], ..healthy() });
         assert!(found.ok && found.problems.is_empty());
         assert_eq!(found.notes.len(), 2, "{found:?}");
     }

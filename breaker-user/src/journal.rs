@@ -15,7 +15,7 @@ use crate::audit::{self, Actor, Entry, Locked};
 use crate::cli_error::{self, CliError, Code};
 use crate::display;
 use crate::kernel::Switchboard;
-use crate::kernel::tables::trim_padding;
+use crate::kernel::text::trim_padding;
 
 /// Longest wait for other writers of the log, after the action: a trip must not hang because of a lock.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
@@ -67,6 +67,11 @@ pub fn cause_field(bits: u64) -> Option<String> {
 /// Path of the audit log of a load.
 pub fn path(board: &Switchboard) -> PathBuf {
     trim_padding(&board.meta().audit).into()
+}
+
+/// The reason why the audit log of a load cannot be written, if it cannot.
+pub fn problem(board: &Switchboard) -> Option<String> {
+    audit::check_path(&path(board)).err().map(|error| format!("{error:#}"))
 }
 
 /// Logs an action before it is performed. The error refuses the action; `doing` names it, such as `loading`.

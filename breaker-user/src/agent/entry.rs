@@ -11,7 +11,7 @@ use crate::config::Scopes;
 use crate::display;
 use crate::journal;
 use crate::kernel::clock;
-use crate::kernel::tables::ip;
+use crate::kernel::ip_address;
 
 /// Names of the kinds of events, a contract with scripts.
 pub const KINDS: [(u32, &str); 13] = [
@@ -102,6 +102,6 @@ fn counts(event: &Event, context: &impl EventContext) -> Map<String, Value> {
 
 /// A connection as `local address > remote address`.
 fn connection(key: &ConnectionKey) -> String {
-    let end = |address, port: u16| SocketAddr::new(ip(address), u16::from_be(port));
+    let end = |address, port: u16| SocketAddr::new(ip_address(address), u16::from_be(port));
     format!("{} > {}", end(key.local, key.local_port), end(key.remote, key.remote_port))
 }

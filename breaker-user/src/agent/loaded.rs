@@ -18,7 +18,7 @@ use crate::config::{Policy, Scopes};
 use crate::journal::{self, Action};
 use crate::kernel::attachment::{Attachment, HeldAttachment};
 use crate::kernel::memory::Mapped;
-use crate::kernel::tables::trim_padding;
+use crate::kernel::text::trim_padding;
 use crate::kernel::{Breaker, PinRoot, load, reattach};
 
 /// A load with all maps and links open: it stays readable and attached even if its pins are removed.

@@ -44,7 +44,7 @@ use crate::config::{self, Policy};
 use crate::journal;
 use crate::kernel::PinRoot;
 use crate::kernel::netns;
-use crate::kernel::tables::trim_padding;
+use crate::kernel::text::trim_padding;
 use events::Events;
 use history::{History, Losses};
 use loaded::Loaded;

@@ -11,6 +11,7 @@ use super::loaded::Loaded;
 use super::log::Log;
 use super::periodic::{Interval, run_blocking};
 use crate::enforced::{Enforced, Facts, facts};
+use crate::journal;
 
 const INTERVAL: Interval = Interval::new(Duration::from_secs(1));
 
@@ -53,5 +54,6 @@ impl Monitor {
 /// Reads all facts but the attachments.
 fn read(loaded: &Loaded) -> Facts {
     let in_force = loaded.in_force();
-    facts::read(&in_force.breaker, Vec::new(), &in_force.breaker.connection_table())
+    let breaker = &in_force.breaker;
+    facts::read(breaker, Vec::new(), &breaker.connection_table(), journal::problem(breaker))
 }

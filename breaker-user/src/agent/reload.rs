@@ -17,7 +17,9 @@ use crate::audit::Entry;
 use crate::cli_error::{self, CliError, Code};
 use crate::config::{self, Policy};
 use crate::kernel::Breaker;
-use crate::kernel::reload::{Reloaded, reload};
+use crate::kernel::reload::PolicyDiff;
+use crate::reload::reload;
+use crate::view::policy_diff;
 
 /// The reload task.
 pub struct Reload {
@@ -56,10 +58,10 @@ impl Reload {
         let root = self.loaded.in_force().breaker.root().clone();
         let policy = read(&self.config);
         let done = policy.and_then(|policy| {
-            let log_change = |_: &Breaker, done: &Reloaded| {
+            let log_change = |_: &Breaker, diff: &PolicyDiff| {
                 let entry = Entry {
                     policy: policy.name().to_string(),
-                    ..self.loaded.entry("policy_changed", done.counts(&policy))
+                    ..self.loaded.entry("policy_changed", policy_diff::counts(diff, &policy))
                 };
                 self.log.record_now(entry);
                 Ok(())
@@ -67,14 +69,14 @@ impl Reload {
             reload(&policy, &root, log_change).map(|done| (policy, done))
         });
         match done {
-            Ok((policy, done)) if !done.changed => {
+            Ok((policy, None)) => {
                 super::notice(&format!("{file} is already in force, policy {}", policy.name()));
             }
-            Ok((policy, done)) => {
+            Ok((policy, Some(diff))) => {
                 if let Err(error) = self.loaded.follow_policy() {
                     super::notice(&format!("figures and events are of the previous policy: {error:#}"));
                 }
-                super::notice(&summary(&policy, &done));
+                super::notice(&summary(&policy, &diff));
                 let wanted = policy.agent().metrics;
                 if wanted != self.metrics {
                     super::notice(&format!(
@@ -109,9 +111,10 @@ fn read(path: &std::path::Path) -> Result<Policy> {
 }
 
 /// The changes in one line.
-fn summary(policy: &Policy, done: &Reloaded) -> String {
+fn summary(policy: &Policy, diff: &PolicyDiff) -> String {
     let mut text = format!("policy {} is in force, sha256 {}", policy.name(), policy.sha256_hex());
-    for (what, list) in [("loosened", &done.loosened), ("added", &done.added), ("removed", &done.removed)] {
+    let loosened = policy_diff::lines(&diff.loosened);
+    for (what, list) in [("loosened", &loosened), ("added", &diff.added), ("removed", &diff.removed)] {
         if !list.is_empty() {
             text += &format!("; {what}: {}", list.join(", "));
         }

@@ -12,8 +12,10 @@ use crate::cli::ConfigArgs;
 use crate::cli_error::{CliError, Code};
 use crate::config::{self, Inbound, Mode, Policy, Word};
 use crate::enforced::{Enforced, Facts};
+use crate::kernel::attach_plan::AttachPlan;
+use crate::kernel::attach_point::hook_name;
 use crate::kernel::routes::{self, Remote};
-use crate::kernel::{hook, load};
+use crate::kernel::{links, load, rights};
 
 /// Validates a configuration, and this host for it. Prints the summary of the file even if the host is
 /// unsuitable.
@@ -25,7 +27,7 @@ pub fn run(args: &ConfigArgs) -> Result<ExitCode> {
     let cpus =
         aya::util::nr_cpus().map_err(|(path, error)| anyhow!(error).context(format!("reading {path}")))?;
     let inbound = policy.host().inbound == Inbound::Watch;
-    let memory = tables.room().memory(policy.host().connections.get(), inbound, cpus);
+    let memory = tables.capacity().memory(policy.host().connections.get(), inbound, cpus);
     let limits: usize = policy.scopes().iter().map(|scope| policy.limits(scope).len()).sum();
     let interfaces: Vec<_> = policy.host().interfaces.iter().map(|interface| interface.as_str()).collect();
     if args.json {
@@ -74,10 +76,10 @@ fn bypasses(policy: &Policy) -> Result<ExitCode> {
         .host()
         .interfaces
         .iter()
-        .map(|name| hook::ifindex(name.as_str()))
+        .map(|name| links::ifindex(name.as_str()))
         .collect::<Result<Vec<_>>>()?;
-    let routes = routes::bypasses(&remotes.collect::<Vec<_>>(), &covered)?;
-    let enforced = Enforced::judge(Facts { routes, ..Facts::default() });
+    let bypasses = routes::bypasses(&remotes.collect::<Vec<_>>(), &covered)?;
+    let enforced = Enforced::judge(Facts { bypasses, ..Facts::default() });
     enforced.problems.iter().for_each(|problem| warn(&format!("breaker: {}", problem.line())));
     Ok(if enforced.is_open() { Code::Interface.into() } else { ExitCode::SUCCESS })
 }
@@ -85,8 +87,8 @@ fn bypasses(policy: &Policy) -> Result<ExitCode> {
 /// The hook that this host provides for a policy; the error says why it cannot enforce the policy.
 fn host(policy: &Policy) -> Result<&'static str> {
     audit::check_path(policy.agent().audit.as_path())?;
-    load::require_rights()?;
-    Ok(hook::name(hook::AttachPlan::new(policy.host())?.hook))
+    rights::require_rights()?;
+    Ok(hook_name(AttachPlan::new(policy.host())?.hook))
 }
 
 /// Reads the policy in a file, and prints its warnings on standard error.

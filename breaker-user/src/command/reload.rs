@@ -11,16 +11,18 @@ use crate::cli_error::{self, Code};
 use crate::config::Policy;
 use crate::display;
 use crate::journal::{self, Action};
-use crate::kernel::reload::{Reloaded, reload};
-use crate::kernel::tables::trim_padding;
+use crate::kernel::reload::PolicyDiff;
+use crate::kernel::text::trim_padding;
 use crate::kernel::{Breaker, PinRoot};
+use crate::reload::reload;
+use crate::view::policy_diff;
 
 /// Replaces the configuration in force, and prints the changes.
 pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
     let policy = check::policy(args)?;
     let mut logged = None;
-    let done = reload(&policy, root, |breaker, done| {
-        let action = Action::on_load("policy_changed", done.counts(&policy));
+    let done = reload(&policy, root, |breaker, diff| {
+        let action = Action::on_load("policy_changed", policy_diff::counts(diff, &policy));
         let (path, entry) = (journal::path(breaker), action.entry(policy.name().to_string()));
         journal::log_before(&path, "reloading", entry.clone())?;
         logged = Some((path, entry));
@@ -36,20 +38,22 @@ pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
         }
         (done, _) => done.inspect_err(|error| log_refusal(root, &policy, error))?,
     };
+    let changed = done.is_some();
+    let diff = done.unwrap_or_default();
     let breaker = Breaker::open(root)?;
     let sha256 = display::hex(&breaker.policy().sha256);
     let name = trim_padding(&breaker.policy().name);
     print(&if args.json {
         serde_json::to_string_pretty(&json!({
-            "changed": done.changed,
+            "changed": changed,
             "policy": { "name": name, "sha256": sha256 },
             "side": breaker.side(),
-            "loosened": done.loosened,
-            "added": done.added,
-            "removed": done.removed,
+            "loosened": policy_diff::lines(&diff.loosened),
+            "added": diff.added,
+            "removed": diff.removed,
         }))?
     } else {
-        text(&done, &name, &sha256, breaker.side())
+        text(changed.then_some(&diff), &name, &sha256, breaker.side())
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -65,12 +69,13 @@ fn log_refusal(root: &PinRoot, policy: &Policy, error: &anyhow::Error) {
 }
 
 /// The changes of a reload as text.
-fn text(done: &Reloaded, name: &str, sha256: &str, side: usize) -> String {
-    if !done.changed {
+fn text(diff: Option<&PolicyDiff>, name: &str, sha256: &str, side: usize) -> String {
+    let Some(diff) = diff else {
         return format!("policy {name} with sha256 {sha256} is already in force: nothing is changed");
-    }
+    };
     let mut lines = vec![format!("policy {name} with sha256 {sha256} is in force, on side {side}")];
-    let lists = [("loosened", &done.loosened), ("added", &done.added), ("removed", &done.removed)];
+    let loosened = policy_diff::lines(&diff.loosened);
+    let lists = [("loosened", &loosened), ("added", &diff.added), ("removed", &diff.removed)];
     for (what, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
         lines.push(format!("{what}:"));
         lines.extend(list.iter().map(|found| format!("  {found}")));

@@ -14,7 +14,7 @@ use crate::config::ScopeIndex;
 use crate::enforced::Enforced;
 use crate::journal::{self, Action};
 use crate::kernel::disconnect::Selection;
-use crate::kernel::tables::trim_padding;
+use crate::kernel::text::trim_padding;
 use crate::kernel::{Breaker, PinRoot};
 use crate::view;
 
@@ -59,7 +59,7 @@ pub fn show(
     details: &str,
 ) -> Result<ExitCode> {
     let state = view::scope::scope(breaker, scope)?;
-    let enforced = Enforced::read(breaker);
+    let enforced = Enforced::read(breaker, journal::problem(breaker));
     let text = if json {
         serde_json::to_string_pretty(&json!({ "scope": state, "counts": counts, "enforced": enforced }))?
     } else if details.is_empty() {

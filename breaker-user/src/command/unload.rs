@@ -9,7 +9,7 @@ use super::print;
 use crate::cli::UnloadArgs;
 use crate::cli_error::{CliError, Code};
 use crate::journal::{self, Action};
-use crate::kernel::tables::trim_padding;
+use crate::kernel::text::trim_padding;
 use crate::kernel::{Breaker, PinRoot};
 
 /// Detaches the programs and removes every pin. Refuses while a scope is tripped, unless forced.

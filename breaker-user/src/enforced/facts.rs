@@ -1,66 +1,66 @@
-//! Reads the facts that the judgement goes by.
+//! Reads the facts for the judgement from the kernel.
 
 use anyhow::Result;
-use breaker_common::abi::unseen;
+use breaker_common::abi::{UnseenKey, unseen};
 
-use super::{Enforced, Facts, Unread};
-use crate::audit;
+use super::{Enforced, Facts, UnreadPackets};
 use crate::config::SessionIndex;
-use crate::journal;
 use crate::kernel::Breaker;
 use crate::kernel::attachment::{self, Attachment};
-use crate::kernel::breaker::ConnectionCount;
+use crate::kernel::connections::{ConnectionCount, ConnectionTable};
 use crate::kernel::links::{self, Link};
 use crate::kernel::netns;
-use crate::kernel::tables::trim_padding;
+use crate::kernel::text::trim_padding;
 use crate::kernel::tunnels;
 
 impl Enforced {
-    /// Judges what is loaded. What cannot be read counts against it.
-    pub fn read(breaker: &Breaker) -> Self {
+    /// Reads all facts and judges them. A fact that cannot be read is a problem. `audit`: the reason why the audit log is not written.
+    pub fn read(breaker: &Breaker, audit: Option<String>) -> Self {
         let table = breaker.connection_table();
-        Self::judge(
-            breaker.attachments().map_or_else(|error| unknown(&error), |found| read(breaker, found, &table)),
-        )
+        let facts = match breaker.attachments() {
+            Ok(attachments) => read(breaker, attachments, &table, audit),
+            Err(error) => unknown(&error),
+        };
+        Self::judge(facts)
     }
 }
 
-/// Facts where nobody can tell what is attached.
-pub fn unknown(error: &anyhow::Error) -> Facts {
-    Facts { namespace: Some(format!("nobody can tell what is attached: {error:#}")), ..Facts::default() }
+/// The facts if the attachments cannot be read.
+fn unknown(error: &anyhow::Error) -> Facts {
+    Facts { namespace: Some(format!("the attached programs cannot be read: {error:#}")), ..Facts::default() }
 }
 
-/// Reads all facts. What the caller has read already comes from it: the attachments, the connections by session and the entries of
-/// their table.
+/// Reads all facts that the caller has not read yet.
 pub fn read(
     breaker: &Breaker,
     attachments: Vec<Attachment>,
-    table: &Result<(Vec<ConnectionCount>, u64)>,
+    table: &Result<ConnectionTable>,
+    audit: Option<String>,
 ) -> Facts {
-    let mut facts = Facts { attachments, pins: breaker.root().private_mount_problem(), ..Facts::default() };
-    facts.audit = audit::check_path(&journal::path(breaker)).err().map(|error| format!("{error:#}"));
+    let mount_problem = breaker.root().private_mount_problem();
+    let mut facts = Facts { attachments, private_mount: mount_problem, audit, ..Facts::default() };
     let mut unreadable = Vec::new();
     match table {
-        Ok((connections, taken)) => {
-            facts.table = [*taken, breaker.meta().connections.into()];
-            facts.blind = blind(breaker, connections);
+        Ok(table) => {
+            facts.table = [table.live_entries, breaker.meta().connections.into()];
+            facts.blind = blind_sessions(breaker, &table.by_session);
         }
         Err(error) => unreadable.push(format!("{error:#}")),
     }
     let mut keep = |read: Result<()>| unreadable.extend(read.err().map(|error| format!("{error:#}")));
     keep(breaker.pin_mismatch().map(|found| facts.pin_mismatch = found));
-    keep(unread(breaker).map(|found| facts.unread = found));
-    keep(disarmed(breaker).map(|found| facts.disarmed = found));
-    keep(breaker.bypasses().map(|found| facts.routes = found));
+    keep(unread_packets(breaker).map(|found| facts.unread = found));
+    keep(disarmed_scopes(breaker).map(|found| facts.disarmed = found));
+    keep(breaker.bypasses().map(|found| facts.bypasses = found));
     keep(notes(breaker).map(|found| facts.notes = found));
     facts.blind.extend(unreadable.into_iter().map(|found| ("host".to_owned(), found)));
     facts
 }
 
-fn blind(breaker: &Breaker, connections: &[ConnectionCount]) -> Vec<(String, String)> {
+fn blind_sessions(breaker: &Breaker, connections: &[ConnectionCount]) -> Vec<(String, String)> {
     let count =
         |session: SessionIndex| connections.get(session.get() as usize).map_or(0, |count| count.blind);
-    let told = |session| {
+    let describe = |session| {
         let name = format!("session/{}", breaker.names().session_name(session));
         match count(session) {
             0 => None,
@@ -68,10 +68,10 @@ fn blind(breaker: &Breaker, connections: &[ConnectionCount]) -> Vec<(String, Str
             many => Some((name, format!("{many} live connections cannot be followed"))),
         }
     };
-    breaker.names().sessions().filter_map(told).collect()
+    breaker.names().sessions().filter_map(describe).collect()
 }
 
-fn disarmed(breaker: &Breaker) -> Result<Vec<String>> {
+fn disarmed_scopes(breaker: &Breaker) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for scope in breaker.names().iter() {
         if breaker.scope(scope)?.armed == 0 {
@@ -81,9 +81,9 @@ fn disarmed(breaker: &Breaker) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Packets that passed unread, by interface and kind.
-fn unread(breaker: &Breaker) -> Result<Vec<Unread>> {
-    let name = |ifindex: u32| {
+/// Returns the packets that passed unread, by interface and kind.
+fn unread_packets(breaker: &Breaker) -> Result<Vec<UnreadPackets>> {
+    let interface_name = |ifindex: u32| {
         let found = breaker.interfaces().iter().find(|interface| interface.ifindex == ifindex);
         found.map(|interface| trim_padding(&interface.name))
     };
@@ -91,34 +91,36 @@ fn unread(breaker: &Breaker) -> Result<Vec<Unread>> {
     if found.is_empty() {
         return Ok(Vec::new());
     }
-    let links = breaker.within(links::all)??;
-    let of = |(key, packets): (breaker_common::abi::UnseenKey, u64)| {
+    let links = breaker.in_netns(links::all)??;
+    let describe = |(key, packets): (UnseenKey, u64)| {
         let kind = unseen::NAMES.get(key.kind as usize).copied()?;
-        Some(Unread { interface: name(key.ifindex)?, kind, packets, carries: carries(key.kind, &links) })
+        let interface = interface_name(key.ifindex)?;
+        Some(UnreadPackets { interface, kind, packets, sender: expected_sender(key.kind, &links) })
     };
-    let mut found: Vec<_> = found.into_iter().filter(|(_, packets)| *packets != 0).filter_map(of).collect();
+    let mut found: Vec<_> =
+        found.into_iter().filter(|(_, packets)| *packets != 0).filter_map(describe).collect();
     found.sort_by(|a, b| (&a.interface, a.kind).cmp(&(&b.interface, b.kind)));
     Ok(found)
 }
 
-/// What sends such packets on an ordinary host.
-fn carries(kind: u32, links: &[Link]) -> Option<String> {
+/// Returns the sender of packets of a kind on a correctly configured host.
+fn expected_sender(kind: u32, links: &[Link]) -> Option<String> {
     match kind {
-        unseen::LLC => Some("spanning tree and other protocols of a bridge".to_owned()),
-        unseen::PPPOE => Some("the setting up of PPPoE".to_owned()),
-        unseen::MALFORMED => Some("no TCP stack takes them for data".to_owned()),
+        unseen::LLC => Some("spanning tree and other bridge protocols".to_owned()),
+        unseen::PPPOE => Some("PPPoE discovery".to_owned()),
+        unseen::MALFORMED => Some("no TCP stack accepts them as data".to_owned()),
         kind => tunnels::sender(kind, links),
     }
 }
 
 fn notes(breaker: &Breaker) -> Result<Vec<String>> {
-    let places = breaker.attach_points()?;
-    let others = breaker.within(|| attachment::other_breakers(&places))?;
-    let told = |(interface, id): (String, u32)| {
+    let points = breaker.attach_points()?;
+    let others = breaker.in_netns(|| attachment::other_breakers(&points))?;
+    let describe = |(interface, id): (String, u32)| {
         format!(
-            "{interface}: another breaker decides there too ({}): it withholds by itself, and its switches are under another \
-             --pin-root, or hidden by a BPF file system mounted over its own: see `findmnt -t bpf`",
-            attachment::describe(id)
+            "{interface}: another breaker decides there too ({}): it withholds by its own switches, which are under \
+             another --pin-root, or under one that a mount hides: see `findmnt -t bpf`",
+            attachment::describe_program(id)
         )
     };
     let entered = breaker.is_in_other_netns()?.then(|| {
@@ -127,5 +129,5 @@ fn notes(breaker: &Breaker) -> Result<Vec<String>> {
             netns::name(breaker.meta().netns)
         )
     });
-    Ok(others.into_iter().map(told).chain(entered).collect())
+    Ok(others.into_iter().map(describe).chain(entered).collect())
 }

@@ -1,4 +1,4 @@
-//! What the kernel says of the places that the programs were attached to.
+//! Reads back from the kernel whether the programs are attached, and which programs run before them.
 
 use std::io;
 
@@ -7,18 +7,19 @@ use aya::maps::loaded_maps;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::{ProgramInfo, loaded_programs};
 use breaker_common::abi::hook;
+use serde::Serialize;
 
+use super::attach_point::{AttachPoint, hook_name, is_xdp};
 use super::clsact::{self, Filter};
-use super::hook::{self as place, Place};
-use super::memory::unopened;
-use super::{tcx, xdp};
+use super::memory::open_error;
+use super::{links, tcx, xdp};
 
-/// What is found of an attachment.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The state of a program at its attach point. The serialized field names are a contract with scripts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attachment {
-    /// Name that the interface had at the load.
+    /// Name of the interface at the load.
     pub name: String,
-    /// Its number at the load.
+    /// Number of the interface at the load.
     pub ifindex: u32,
     /// `egress`, `inline` or `inbound`.
     pub mode: &'static str,
@@ -26,149 +27,155 @@ pub struct Attachment {
     pub hook: &'static str,
     /// The program is attached to that interface.
     pub attached: bool,
-    /// It is the first of its chain, so nobody can decide before it.
+    /// The program is the first of its chain.
     pub first: bool,
-    /// Its link has its pin. Without one it lasts no longer than a process that holds it open.
+    /// The link is pinned. Without a pin it ends with the last process that holds it open.
     pub pinned: bool,
-    /// The number that another interface has now under the name, where the program is attached to none.
+    /// Number of another interface that has the name now; only if the program is not attached.
+    #[serde(skip)]
     pub remade: Option<u32>,
-    /// The programs that decide before it.
+    /// The programs and filters that run before the program.
+    #[serde(skip)]
     pub ahead: Vec<String>,
 }
 
-/// A hook as it was attached, with its link held open: removing the pin does not detach it then.
+/// An attachment whose link is held open. Removing the pin then does not detach the program.
 pub struct HeldAttachment {
-    place: Place,
+    point: AttachPoint,
     program: u32,
-    /// None of clsact, or where the pin was gone already.
+    /// `None` for clsact, and for a pin that was removed before.
     _link: Option<FdLink>,
 }
 
 impl HeldAttachment {
-    /// Holds the link of an attachment.
-    pub fn open(place: &Place) -> Result<Self> {
-        let link = PinnedLink::from_pin(&place.link).map(FdLink::from);
-        let link = if place.hook == hook::CLSACT { None } else { link.ok() };
-        Ok(Self { program: pinned_program(place)?, place: place.clone(), _link: link })
+    /// Opens the link of an attachment.
+    pub fn open(point: &AttachPoint) -> Result<Self> {
+        let link = PinnedLink::from_pin(&point.link).map(FdLink::from);
+        let link = if point.is_link() { link.ok() } else { None };
+        Ok(Self { program: pinned_program(point)?, point: point.clone(), _link: link })
     }
 
-    /// What the kernel says of it.
+    /// Reads the state from the kernel.
     pub fn inspect(&self) -> Attachment {
-        found(&self.place, self.program)
+        state(&self.point, self.program)
     }
 }
 
-/// What the kernel says of an attachment.
-pub fn inspect(place: &Place) -> Result<Attachment> {
-    Ok(found(place, pinned_program(place)?))
+/// Reads the state of an attachment from the kernel.
+pub fn inspect(point: &AttachPoint) -> Result<Attachment> {
+    Ok(state(point, pinned_program(point)?))
 }
 
-/// The number of the program that hangs there.
-fn pinned_program(place: &Place) -> Result<u32> {
-    let info = ProgramInfo::from_pin(&place.program);
-    info.map(|info| info.id()).map_err(|error| unopened(&place.program, error))
+/// The id of the pinned program.
+fn pinned_program(point: &AttachPoint) -> Result<u32> {
+    let info = ProgramInfo::from_pin(&point.program);
+    info.map(|info| info.id()).map_err(|error| open_error(&point.program, error))
 }
 
-/// The chain tells, and not the link: whoever holds that, with a pin or without one.
-fn found(place: &Place, program_id: u32) -> Attachment {
-    let chain = chain(place).unwrap_or_default();
-    let position = chain.iter().position(|link| *link == Link::Program(program_id));
-    let remade = || place::ifindex(&place.name).ok().filter(|now| *now != place.ifindex);
+/// Reads the state from the chain of the interface, not from the link: the link may be held open and detached.
+fn state(point: &AttachPoint, program_id: u32) -> Attachment {
+    let chain = chain(point).unwrap_or_default();
+    let position = chain.iter().position(|entry| *entry == ChainEntry::Program(program_id));
+    let remade = || links::ifindex(&point.name).ok().filter(|now| *now != point.ifindex);
     Attachment {
-        name: place.name.clone(),
-        ifindex: place.ifindex,
-        mode: place.mode,
-        hook: place::name(place.hook),
+        name: point.name.clone(),
+        ifindex: point.ifindex,
+        mode: point.mode,
+        hook: hook_name(point.hook),
         attached: position.is_some(),
         first: position == Some(0),
-        pinned: place.hook == hook::CLSACT || place.link.exists(),
+        pinned: !point.is_link() || point.link.exists(),
         remade: if position.is_none() { remade() } else { None },
-        ahead: chain[..position.unwrap_or(0)].iter().map(Link::describe).collect(),
+        ahead: chain[..position.unwrap_or(0)].iter().map(ChainEntry::describe).collect(),
     }
 }
 
-/// Something that decides at an interface.
+/// An entry of the chain of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Link {
-    /// A program, by number.
+enum ChainEntry {
+    /// A program, by id.
     Program(u32),
-    /// A filter of another kind, by priority.
+    /// A filter without a program, by priority.
     Filter(u16),
 }
 
-impl Link {
+impl ChainEntry {
     fn describe(&self) -> String {
         match self {
-            Self::Program(id) => describe(*id),
+            Self::Program(id) => describe_program(*id),
             Self::Filter(priority) => format!("a filter of clsact with pref {priority}"),
         }
     }
 }
 
-/// A program by its number and, where this process may ask for that, its name.
-pub fn describe(id: u32) -> String {
-    let named = loaded_programs().flatten().find(|info| info.id() == id);
-    match named.as_ref().and_then(ProgramInfo::name_as_str).filter(|name| !name.is_empty()) {
+/// Describes a program by its id, and by its name if this process may read it.
+pub fn describe_program(id: u32) -> String {
+    let found = loaded_programs().flatten().find(|info| info.id() == id);
+    match found.as_ref().and_then(ProgramInfo::name_as_str).filter(|name| !name.is_empty()) {
         Some(name) => format!("program {name:?}, id {id}"),
         None => format!("program id {id}"),
     }
 }
 
-/// All that decides at a place, in order. By number: a new interface under the old name is not the one that was attached to, and the
-/// old one under a new name is.
-fn chain(place: &Place) -> io::Result<Vec<Link>> {
-    if place::is_xdp(place.hook) {
-        return Ok(xdp::program(place.ifindex)?.map(Link::Program).into_iter().collect());
+/// Returns the programs and filters of an attach point in the order in which they run. Finds the interface by its number: an interface may be
+/// renamed, and a new interface may have the old name.
+fn chain(point: &AttachPoint) -> io::Result<Vec<ChainEntry>> {
+    if is_xdp(point.hook) {
+        return Ok(xdp::program(point.ifindex)?.map(ChainEntry::Program).into_iter().collect());
     }
-    // The filters of an `ingress` in its place would be listed for egress too, where they see nothing.
-    if place.hook == hook::CLSACT && clsact::found(place.ifindex)?.as_deref() != Some(clsact::KIND) {
+    // An `ingress` qdisc lists its filters for egress too, where they see no packet.
+    if point.hook == hook::CLSACT && clsact::qdisc_kind(point.ifindex)?.as_deref() != Some(clsact::KIND) {
         return Ok(Vec::new());
     }
-    let of_tcx =
-        || Ok::<_, io::Error>(tcx::chain(place.ifindex, place.direction)?.into_iter().map(Link::Program));
-    if place.hook != hook::CLSACT {
-        return Ok(of_tcx()?.collect());
+    let tcx_programs = || {
+        let ids = tcx::chain(point.ifindex, point.direction)?;
+        Ok::<_, io::Error>(ids.into_iter().map(ChainEntry::Program))
+    };
+    if point.hook != hook::CLSACT {
+        return Ok(tcx_programs()?.collect());
     }
-    // Programs of tcx run before all filters. A kernel without tcx does not know the question; of any other that does not answer
-    // nobody can say what comes first.
-    let mut chain: Vec<_> = match of_tcx() {
+    // Programs of tcx run before all filters. A kernel without tcx answers EINVAL. After a refusal the first entry is unknown.
+    let mut chain: Vec<_> = match tcx_programs() {
         Ok(programs) => programs.collect(),
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Vec::new(),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => vec![Link::Filter(0)],
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => vec![ChainEntry::Filter(0)],
         Err(error) => return Err(error),
     };
-    let link = |filter: Filter| filter.program.map_or(Link::Filter(filter.place.priority), Link::Program);
-    chain.extend(clsact::filters(place.ifindex, place.direction)?.into_iter().map(link));
+    let entry = |filter: Filter| {
+        filter.program.map_or(ChainEntry::Filter(filter.position.priority), ChainEntry::Program)
+    };
+    chain.extend(clsact::filters(point.ifindex, point.direction)?.into_iter().map(entry));
     Ok(chain)
 }
 
-/// Programs of another breaker at these places. Empty also where this process may not ask for the names of programs.
-pub fn other_breakers(places: &[Place]) -> Vec<(String, u32)> {
-    let own: Vec<u32> = places.iter().filter_map(|place| pinned_program(place).ok()).collect();
+/// Returns the programs of other breakers at these attach points: interface and program id. The list is also empty if this process may not read
+/// the names of programs.
+pub fn other_breakers(points: &[AttachPoint]) -> Vec<(String, u32)> {
+    let own: Vec<u32> = points.iter().filter_map(|point| pinned_program(point).ok()).collect();
     let is_other = |id: &u32| !own.contains(id) && is_breaker(*id);
-    let at = |place: &Place| {
-        let programs = chain(place).unwrap_or_default().into_iter().filter_map(|link| match link {
-            Link::Program(id) => Some(id),
-            Link::Filter(_) => None,
+    let others_at = |point: &AttachPoint| {
+        let programs = chain(point).unwrap_or_default().into_iter().filter_map(|entry| match entry {
+            ChainEntry::Program(id) => Some(id),
+            ChainEntry::Filter(_) => None,
         });
-        programs.filter(is_other).map(|id| (place.name.clone(), id)).collect::<Vec<_>>()
+        programs.filter(is_other).map(|id| (point.name.clone(), id)).collect::<Vec<_>>()
     };
-    places.iter().flat_map(at).collect()
+    points.iter().flat_map(others_at).collect()
 }
 
-/// A program of any breaker on this host. `None` also where this process may not ask.
+/// Returns the id of a program of any breaker on this host. The result is also `None` if this process may not list programs.
 pub fn any_breaker() -> Option<u32> {
-    let named = |info: &ProgramInfo| matches!(info.name_as_str(), Some("egress" | "egress_ip" | "inline"));
-    loaded_programs().flatten().filter(named).map(|info| info.id()).find(|id| is_breaker(*id))
+    let has_name = |info: &ProgramInfo| matches!(info.name_as_str(), Some("egress" | "egress_ip" | "inline"));
+    loaded_programs().flatten().filter(has_name).map(|info| info.id()).find(|id| is_breaker(*id))
 }
 
-/// Whether a program is a breaker's: by the map of switches that it has.
+/// Returns true if a program uses the maps SCOPES and HEARTBEAT, as every program of a breaker does.
 fn is_breaker(id: u32) -> bool {
     let Some(info) = loaded_programs().flatten().find(|info| info.id() == id) else { return false };
     let maps = info.map_ids().ok().flatten().unwrap_or_default();
-    let has = |name: &str| {
+    let uses = |name: &str| {
         let named = loaded_maps().flatten().filter(|map| map.name_as_str() == Some(name));
         named.into_iter().any(|map| maps.contains(&map.id()))
     };
-    has("SCOPES") && has("HEARTBEAT")
+    uses("SCOPES") && uses("HEARTBEAT")
 }

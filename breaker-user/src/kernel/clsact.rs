@@ -1,60 +1,61 @@
-//! Filters of the clsact qdisc, which is how a program hangs on an interface where the kernel has no tcx, and sits behind tcx where it has.
+//! The clsact qdisc and its filters (tc-bpf(8)). Programs are attached as filters on a kernel without tcx. On a kernel with tcx, filters run
+//! after all tcx programs.
 
 use std::io;
 
 use netlink_packet_route::RouteNetlinkMessage as Netlink;
 use netlink_packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption};
 
-use super::hook::Direction;
+use super::attach_point::Direction;
 use crate::netlink;
 
-/// Where a filter stands: the lower priority runs first.
+/// Position of a filter. The lowest priority runs first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Its priority.
+pub struct Position {
+    /// Priority (`pref` of tc(8)).
     pub priority: u16,
-    /// Its handle within that.
+    /// Handle within the priority.
     pub handle: u32,
 }
 
 /// A filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Filter {
-    /// Where it stands.
-    pub place: Place,
-    /// The number of its BPF program; `None` of any other kind of filter.
+    /// Its position.
+    pub position: Position,
+    /// Id of its BPF program; `None` for another kind of filter.
     pub program: Option<u32>,
 }
 
-/// The name of the qdisc.
+/// The kind of the qdisc.
 pub const KIND: &str = "clsact";
 /// `ETH_P_ALL` (kernel `if_ether.h`), in network order.
 const ALL_PROTOCOLS: u16 = 3u16.to_be();
 
-/// The qdisc's handle for a direction.
+/// The parent handle of filters for a direction.
 const fn parent(direction: Direction) -> TcHandle {
     let minor = match direction {
-        Direction::In => TcHandle::MIN_INGRESS,
-        Direction::Out => TcHandle::MIN_EGRESS,
+        Direction::Ingress => TcHandle::MIN_INGRESS,
+        Direction::Egress => TcHandle::MIN_EGRESS,
     };
     TcHandle { major: TcHandle::CLSACT.major, minor }
 }
 
-/// The filters at an interface, in the order in which they run. None where there is no such interface.
+/// Lists the filters of an interface in the order in which they run. Returns an empty list if the interface does not exist.
 pub fn filters(ifindex: u32, direction: Direction) -> io::Result<Vec<Filter>> {
     let found = netlink::list(Netlink::GetTrafficFilter(message(ifindex, parent(direction))))?;
     Ok(found.into_iter().filter_map(filter).collect())
 }
 
 /// Removes a filter from an interface.
-pub fn remove(ifindex: u32, direction: Direction, place: Place) -> io::Result<()> {
+pub fn remove(ifindex: u32, direction: Direction, position: Position) -> io::Result<()> {
     let mut message = message(ifindex, parent(direction));
-    message.header.handle = place.handle.into();
-    message.header.info = (place.priority as u32) << 16 | ALL_PROTOCOLS as u32;
+    message.header.handle = position.handle.into();
+    message.header.info = (position.priority as u32) << 16 | ALL_PROTOCOLS as u32;
     netlink::change(Netlink::DelTrafficFilter(message))
 }
 
-/// Adds the qdisc to an interface. False where it was there.
+/// Adds the qdisc to an interface. Returns false if the interface has it already.
 pub fn add_qdisc(ifindex: u32) -> io::Result<bool> {
     match netlink::create(Netlink::NewQueueDiscipline(qdisc(ifindex))) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
@@ -62,8 +63,8 @@ pub fn add_qdisc(ifindex: u32) -> io::Result<bool> {
     }
 }
 
-/// The kind of the qdisc that is in the place of clsact: an `ingress` has the same one.
-pub fn found(ifindex: u32) -> io::Result<Option<String>> {
+/// Returns the kind of the qdisc with the handle of clsact. The `ingress` qdisc has the same handle.
+pub fn qdisc_kind(ifindex: u32) -> io::Result<Option<String>> {
     let all = Netlink::GetQueueDiscipline(TcMessage::with_index(ifindex as i32));
     let kind = |answer: Netlink| match answer {
         Netlink::NewQueueDiscipline(found)
@@ -80,10 +81,11 @@ pub fn found(ifindex: u32) -> io::Result<Option<String>> {
     Ok(netlink::list(all)?.into_iter().find_map(kind))
 }
 
-/// Removes the qdisc of an interface, if it is there and has no filters.
+/// Removes the qdisc of an interface, if it is clsact and has no filters.
 pub fn remove_qdisc(ifindex: u32) -> io::Result<()> {
-    let idle = filters(ifindex, Direction::Out)?.is_empty() && filters(ifindex, Direction::In)?.is_empty();
-    if !idle || found(ifindex)?.as_deref() != Some(KIND) {
+    let is_idle =
+        filters(ifindex, Direction::Egress)?.is_empty() && filters(ifindex, Direction::Ingress)?.is_empty();
+    if !is_idle || qdisc_kind(ifindex)?.as_deref() != Some(KIND) {
         return Ok(());
     }
     netlink::change(Netlink::DelQueueDiscipline(qdisc(ifindex)))
@@ -96,11 +98,11 @@ fn qdisc(ifindex: u32) -> TcMessage {
     message
 }
 
-/// The filter in an answer. An answer without a handle stands for a whole priority, whose filters follow.
+/// Reads the filter in an answer. An answer with handle 0 stands for a whole priority; the answers with its filters follow.
 fn filter(answer: Netlink) -> Option<Filter> {
     let Netlink::NewTrafficFilter(TcMessage { header, attributes, .. }) = answer else { return None };
     let handle = u32::from(header.handle);
-    let place = Place { priority: (header.info >> 16) as u16, handle };
+    let position = Position { priority: (header.info >> 16) as u16, handle };
     let program = attributes.iter().find_map(|attribute| match attribute {
         TcAttribute::Options(options) => options.iter().find_map(|option| match option {
             TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
@@ -108,7 +110,7 @@ fn filter(answer: Netlink) -> Option<Filter> {
         }),
         _ => None,
     });
-    (handle != 0).then_some(Filter { place, program })
+    (handle != 0).then_some(Filter { position, program })
 }
 
 fn message(ifindex: u32, parent: TcHandle) -> TcMessage {

@@ -1,5 +1,5 @@
-//! Detaches a pinned link for good, whoever else holds it open. aya only closes links, and the agent holds every link of a load so
-//! that a removed pin does not end enforcement: to close one's own descriptor would then detach nothing.
+//! Detaches a pinned link, even if another process holds it open (BPF_LINK_DETACH). aya only closes its own descriptor. That would detach
+//! nothing while the agent runs: the agent holds every link open, so that a removed pin does not end enforcement.
 
 use std::ffi::CString;
 use std::io;
@@ -19,30 +19,30 @@ struct ObjGet {
     file_flags: u32,
 }
 
-/// The part that BPF_LINK_DETACH reads.
+/// The part of `union bpf_attr` that BPF_LINK_DETACH reads.
 #[repr(C)]
 struct LinkDetach {
     link_fd: u32,
 }
 
-/// Detaches the link that is pinned there. A link whose interface is gone is detached already.
+/// Detaches a pinned link. The link of a removed interface is detached already.
 pub fn detach_link(pin: &Path) -> io::Result<()> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let mut get = ObjGet { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
     // SAFETY: the path lives until the call returns.
     let found = unsafe { bpf(BPF_OBJ_GET, &mut get) }?;
-    // SAFETY: a descriptor that the kernel has just made for us.
+    // SAFETY: the kernel has just opened this descriptor.
     let link = unsafe { OwnedFd::from_raw_fd(found) };
-    // SAFETY: the structure holds no address.
+    // SAFETY: the structure has no address in it.
     unsafe { bpf(BPF_LINK_DETACH, &mut LinkDetach { link_fd: link.as_raw_fd() as u32 }) }.map(drop)
 }
 
-/// bpf(2).
+/// Calls bpf(2).
 ///
 /// # Safety
-/// `attr` is what the command reads and writes, and each address in it is valid.
+/// `attr` has the layout that the command reads and writes, and each address in it is valid.
 pub(super) unsafe fn bpf<T>(command: libc::c_int, attr: &mut T) -> io::Result<libc::c_int> {
-    // SAFETY: as the caller says; the kernel minds the size.
+    // SAFETY: the caller guarantees the layout and the addresses; the kernel checks the size.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr as *mut T, size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as libc::c_int) }
 }

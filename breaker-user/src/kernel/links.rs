@@ -1,17 +1,18 @@
-//! The interfaces of this thread's namespace: what their packets begin with, and which one's packets leave by which other.
+//! The network interfaces of this thread's namespace: their link headers, and which lower interface their packets leave by.
 
 use std::io;
 
 use anyhow::{Context, Result};
 use netlink_packet_route::RouteNetlinkMessage as Netlink;
 use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage};
+use rustix::io::Errno;
 
 use crate::cli_error::{CliError, Code};
-use crate::config::{Host, Mode};
+use crate::config::{self, Host, Mode};
 use crate::netlink;
 
-/// Bytes of an Ethernet header.
-pub const ETHERNET: u32 = 14;
+/// Length of an Ethernet header in bytes.
+const ETHERNET: u32 = 14;
 
 /// An interface.
 #[derive(Clone, Debug)]
@@ -20,35 +21,35 @@ pub struct Link {
     pub index: u32,
     /// Its name.
     pub name: String,
-    /// Its driver's kind; none of a card.
+    /// Kind of a virtual interface (IFLA_INFO_KIND); `None` for a network card.
     pub kind: Option<InfoKind>,
-    /// It is up.
+    /// The interface is up.
     pub is_up: bool,
     layer: LinkLayerType,
     lower: Option<u32>,
     controller: Option<u32>,
 }
 
-/// All interfaces.
+/// Lists all interfaces.
 pub fn all() -> io::Result<Vec<Link>> {
     let found = netlink::list(Netlink::GetLink(LinkMessage::default()))?;
     Ok(found
         .into_iter()
-        .filter_map(|answer| if let Netlink::NewLink(link) = answer { Some(of(link)) } else { None })
+        .filter_map(|answer| if let Netlink::NewLink(link) = answer { Some(read(link)) } else { None })
         .collect())
 }
 
-fn of(message: LinkMessage) -> Link {
+fn read(message: LinkMessage) -> Link {
     let (index, layer) = (message.header.index, message.header.link_layer_type);
     let is_up = message.header.flags.contains(LinkFlags::Up);
     let mut link =
         Link { index, name: String::new(), kind: None, is_up, layer, lower: None, controller: None };
-    let mut elsewhere = false;
+    let mut lower_in_other_netns = false;
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Link(lower) => link.lower = Some(lower),
-            LinkAttribute::LinkNetNsId(_) => elsewhere = true,
+            LinkAttribute::LinkNetNsId(_) => lower_in_other_netns = true,
             LinkAttribute::Controller(controller) => link.controller = Some(controller),
             LinkAttribute::LinkInfo(infos) => {
                 link.kind = infos
@@ -58,15 +59,15 @@ fn of(message: LinkMessage) -> Link {
             _ => {}
         }
     }
-    // The number of an interface in another namespace says nothing here.
-    if elsewhere {
+    // The number of an interface in another namespace means another interface here.
+    if lower_in_other_netns {
         link.lower = None;
     }
     link
 }
 
 impl Link {
-    /// Bytes of the link header of its packets; `None` where the program does not read such a header.
+    /// Returns the length of the link header of its packets in bytes; `None` for a header that the program does not read.
     pub fn header(&self) -> Option<u32> {
         use LinkLayerType as Layer;
         match self.layer {
@@ -83,7 +84,7 @@ impl Link {
         }
     }
 
-    /// Why packets of this interface cannot be judged in a mode.
+    /// Returns the reason why the program cannot read packets of this interface in a mode.
     fn objection(&self, mode: Mode) -> Option<String> {
         match (self.header(), mode) {
             (Some(ETHERNET), _) | (Some(_), Mode::Egress) => None,
@@ -96,14 +97,14 @@ impl Link {
         }
     }
 
-    /// True where its packets leave by its lower interface, with nothing but a VLAN tag added.
+    /// Returns true if packets leave by the lower interface, with at most a VLAN tag added.
     fn is_layered(&self) -> bool {
         use InfoKind as Kind;
         matches!(self.kind, Some(Kind::Vlan | Kind::MacVlan | Kind::MacVtap | Kind::IpVlan | Kind::IpVtap))
     }
 
-    /// True where its packets leave by the interfaces that belong to it.
-    fn is_made_of_others(&self) -> bool {
+    /// Returns true if packets leave by the ports of this interface.
+    fn has_ports(&self) -> bool {
         match &self.kind {
             Some(InfoKind::Bond | InfoKind::Bridge) => true,
             Some(InfoKind::Other(kind)) => kind == "team",
@@ -112,40 +113,90 @@ impl Link {
     }
 }
 
-/// True of an end of a veth pair.
-pub fn is_veth(index: u32) -> bool {
-    let is = |link: &Link| link.index == index && link.kind == Some(InfoKind::Veth);
-    all().is_ok_and(|links| links.iter().any(is))
+/// Returns the number of an interface.
+///
+/// # Errors
+/// Names an interface that does not exist.
+pub fn ifindex(name: &str) -> Result<u32> {
+    let socket = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None)?;
+    rustix::net::netdevice::name_to_index(&socket, name).map_err(|errno| {
+        let found = if errno == Errno::NODEV {
+            "there is no such interface here".to_owned()
+        } else {
+            errno.to_string()
+        };
+        let text =
+            format!("looking up interface {name}: {found}: see `ip link` and correct [host].interfaces");
+        CliError::new(Code::Interface, text).into()
+    })
 }
 
-/// Bytes of the link header at each interface of a policy. Refuses the ones whose packets cannot be judged.
-pub fn headers(host: &Host) -> Result<Vec<u32>> {
+/// Fails if an interface is missing, and names every missing one.
+pub fn require_interfaces(names: &[config::Interface]) -> Result<()> {
+    let missing: Vec<_> =
+        names.iter().map(config::Interface::as_str).filter(|name| ifindex(name).is_err()).collect();
+    match missing[..] {
+        [] => Ok(()),
+        // The look-up may also fail for another reason.
+        [one] => ifindex(one).map(drop),
+        _ => {
+            let text = format!(
+                "looking up interfaces {}: there are no such interfaces here: see `ip link` and correct \
+                 [host].interfaces",
+                missing.join(", ")
+            );
+            Err(CliError::new(Code::Interface, text).into())
+        }
+    }
+}
+
+/// Returns true if an interface is a physical network card. A paravirtual interface may receive frames from another guest of the same host
+/// without valid checksums.
+pub fn is_physical_nic(name: &str) -> bool {
+    const PARAVIRTUAL: [&str; 4] = ["virtio_net", "vif", "hv_netvsc", "vmxnet3"];
+    let driver = std::fs::read_link(format!("/sys/class/net/{name}/device/driver"));
+    driver.is_ok_and(|path| {
+        path.file_name().is_some_and(|driver| PARAVIRTUAL.iter().all(|other| driver != *other))
+    })
+}
+
+/// Returns true if an interface is an end of a veth pair.
+pub fn is_veth(index: u32) -> bool {
+    let is_veth = |link: &Link| link.index == index && link.kind == Some(InfoKind::Veth);
+    all().is_ok_and(|links| links.iter().any(is_veth))
+}
+
+/// Returns the length of the link header of each interface of a policy, in bytes.
+///
+/// # Errors
+/// Names each interface whose packets the program cannot read.
+pub fn link_headers(host: &Host) -> Result<Vec<u32>> {
     let links = all().context("listing the interfaces")?;
     let header = |name: &str| {
-        // A missing one is told elsewhere.
+        // `require_interfaces` reports a missing interface.
         let Some(link) = links.iter().find(|link| link.name == name) else { return Ok(ETHERNET) };
         match link.objection(host.mode) {
             None => Ok(link.header().unwrap_or(ETHERNET)),
             Some(found) => Err(format!("{name}: {found}")),
         }
     };
-    let (good, bad): (Vec<_>, Vec<_>) =
+    let (headers, refused): (Vec<_>, Vec<_>) =
         host.interfaces.iter().map(|name| header(name.as_str())).partition(Result::is_ok);
-    if bad.is_empty() {
-        return Ok(good.into_iter().flatten().collect());
+    if refused.is_empty() {
+        return Ok(headers.into_iter().flatten().collect());
     }
     let cure = match host.mode {
         Mode::Egress => "Ethernet, or one whose packets begin with IP (tun, WireGuard, PPP, IP tunnels)",
         Mode::Inline => "Ethernet, or [host].mode = \"egress\" on the trading host",
     };
-    let bad: Vec<_> = bad.into_iter().filter_map(Result::err).collect();
-    let text = format!("attaching to {}: take an interface of {cure}", bad.join("; "));
+    let refused: Vec<_> = refused.into_iter().filter_map(Result::err).collect();
+    let text = format!("attaching to {}: choose an interface of {cure}", refused.join("; "));
     Err(CliError::new(Code::Interface, text).into())
 }
 
-/// Whether all that leaves by an interface passes one of those that are covered.
+/// Returns true if every packet that leaves by an interface also leaves by one of the `covered` interfaces.
 pub fn is_covered(links: &[Link], covered: &[u32], index: u32) -> bool {
-    // Deeper than any stack of interfaces (`MAX_NEST_DEV`), and an end to a circle.
+    // No stack of interfaces is deeper (kernel `MAX_NEST_DEV`). The depth also ends a cycle.
     covered_within(links, covered, index, 8)
 }
 
@@ -159,10 +210,10 @@ fn covered_within(links: &[Link], covered: &[u32], index: u32, depth: u32) -> bo
     if link.is_layered() {
         return link.lower.is_some_and(|lower| covered_within(links, covered, lower, depth - 1));
     }
-    let mut parts = links.iter().filter(|part| part.controller == Some(index)).peekable();
-    link.is_made_of_others()
-        && parts.peek().is_some()
-        && parts.all(|part| covered_within(links, covered, part.index, depth - 1))
+    let mut ports = links.iter().filter(|port| port.controller == Some(index)).peekable();
+    link.has_ports()
+        && ports.peek().is_some()
+        && ports.all(|port| covered_within(links, covered, port.index, depth - 1))
 }
 
 #[cfg(test)]
@@ -182,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_by_a_covered_interface_is_covered() {
+    fn an_interface_above_covered_ones_is_covered() {
         let links = [
             link(1, None, None, None),
             link(2, Some(InfoKind::Vlan), Some(1), None),
@@ -211,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn each_link_type_is_read_or_refused() {
+    fn each_link_type_is_accepted_or_refused() {
         use LinkLayerType as Layer;
         for (layer, egress, inline) in [
             (Layer::Ether, true, true),

@@ -1,5 +1,5 @@
-//! The pinned maps of a load that a process reads: each opened once, when it is first needed, and only where its shape is what this
-//! program was built for. A map that is open stays readable where its pin goes.
+//! The pinned maps of a load. Each is opened once, when it is first needed, and only if it has the expected shape. An open map stays readable
+//! after its pin is removed.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -7,20 +7,18 @@ use anyhow::{Context, Result};
 use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapType, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf};
-use breaker_common::abi::Inbound;
 use breaker_common::abi::{
-    self, CompId, Connection, ConnectionKey, Counters, IdentityKey, Label, Meta, SIDES, Session, TargetWords,
-    UnseenKey,
+    self, CompId, Connection, ConnectionKey, Counters, Endpoint, IdentityKey, Inbound, Label, Meta, SIDES,
+    Session, TargetWords, UnseenKey,
 };
 use breaker_common::window::Ring;
 
 use super::batch;
-use super::load::EndpointKey;
 use super::memory::{self, Mapped};
 use super::pins::PinRoot;
 use crate::cli_error::{CliError, Code};
 
-/// The maps of a load, but for META and SCOPES, which every verb needs.
+/// The maps of a load, without META and SCOPES, which [`super::Switchboard`] holds.
 pub struct Maps {
     root: PinRoot,
     meta: Meta,
@@ -29,25 +27,25 @@ pub struct Maps {
     counters: OnceLock<PerCpuArray<MapData, PodCounters>>,
     reasons: OnceLock<PerCpuArray<MapData, u64>>,
     heartbeat: OnceLock<Mapped<u64>>,
-    /// Both connection tables, to walk over,
+    /// Both connection tables, for reading all entries.
     tables: [OnceLock<MapData>; 2],
-    /// and to look up and remove.
+    /// Both connection tables, for look-up and removal.
     connections: [OnceLock<Mutex<Connections>>; 2],
     inbound: OnceLock<Mutex<InboundTable>>,
     unseen: OnceLock<UnseenTable>,
 }
 
-/// Where a connection is.
+/// A connection table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {
-    /// Open connections of declared sessions: never evicted.
+    /// Open connections of declared sessions. The table never evicts.
     Live,
-    /// SYNs without an answer, what has closed or is fenced, what no session declares: the least recently used is evicted.
+    /// SYNs without an answer, closed and fenced connections, undeclared connections. The table evicts the least recently used entry.
     Transient,
 }
 
 impl Table {
-    /// Both.
+    /// Both tables.
     pub const ALL: [Self; 2] = [Self::Live, Self::Transient];
 
     fn map(self) -> &'static str {
@@ -65,21 +63,21 @@ impl Table {
     }
 }
 
-/// A connection table.
+/// The content of a connection table.
 pub type Connections = HashMap<MapData, PodKey, PodConnection>;
 /// The endpoints, by longest prefix.
-pub type Endpoints = LpmTrie<MapData, EndpointKey, TargetWords>;
-/// What comes in, by connection.
+pub type Endpoints = LpmTrie<MapData, PodEndpoint, TargetWords>;
+/// The state of inbound streams, by connection.
 pub type InboundTable = HashMap<MapData, PodKey, PodInbound>;
-/// Packets that passed unread.
+/// Counters of packets that passed unread.
 type UnseenTable = PerCpuHashMap<MapData, PodUnseen, u64>;
 /// Numbers of CompIDs.
 pub type CompIds = HashMap<MapData, CompId, u32>;
-/// Sessions at shared places.
+/// Sessions of shared endpoints.
 pub type Identities = HashMap<MapData, PodIdentity, TargetWords>;
 
 impl Maps {
-    /// The maps under a root. Opens none of them.
+    /// The maps under a root. Opens no map.
     pub fn new(root: &PinRoot, meta: &Meta) -> Self {
         Self {
             root: root.clone(),
@@ -96,7 +94,7 @@ impl Maps {
         }
     }
 
-    /// Opens all of them, and looks at the shape of those that this process does not keep open too.
+    /// Opens all maps. Also checks the shape of maps that are not kept open.
     pub fn open_all(&self) -> Result<()> {
         self.times()?;
         self.sessions()?;
@@ -122,7 +120,7 @@ impl Maps {
 
     /// The rings of all limits.
     pub fn times(&self) -> Result<&Times> {
-        once(&self.times, || {
+        get_or_try_init(&self.times, || {
             let data = self.open("TIMES", MapType::Array, 8, 1)?;
             Ok(Times(Array::try_from(Map::Array(data))?))
         })
@@ -130,15 +128,15 @@ impl Maps {
 
     /// The sessions.
     pub fn sessions(&self) -> Result<&Mapped<Session>> {
-        once(&self.sessions, || {
-            let least = self.policy().sessions * SIDES as u32;
-            Mapped::of(self.open("SESSIONS", MapType::Array, size_of::<Session>(), least)?)
+        get_or_try_init(&self.sessions, || {
+            let min_entries = self.policy().sessions * SIDES as u32;
+            Mapped::from_map(self.open("SESSIONS", MapType::Array, size_of::<Session>(), min_entries)?)
         })
     }
 
     /// Counters by session.
     pub fn counters(&self) -> Result<&PerCpuArray<MapData, PodCounters>> {
-        once(&self.counters, || {
+        get_or_try_init(&self.counters, || {
             let data =
                 self.open("COUNTERS", MapType::PerCpuArray, size_of::<Counters>(), self.policy().sessions)?;
             Ok(PerCpuArray::try_from(Map::PerCpuArray(data))?)
@@ -147,20 +145,20 @@ impl Maps {
 
     /// Counters by reason.
     pub fn reasons(&self) -> Result<&PerCpuArray<MapData, u64>> {
-        once(&self.reasons, || {
+        get_or_try_init(&self.reasons, || {
             let data = self.open("REASONS", MapType::PerCpuArray, 8, abi::reason::NAMES.len() as u32)?;
             Ok(PerCpuArray::try_from(Map::PerCpuArray(data))?)
         })
     }
 
-    /// The agent's sign of life.
+    /// The agent's heartbeat.
     pub fn heartbeat(&self) -> Result<&Mapped<u64>> {
-        once(&self.heartbeat, || Mapped::of(self.open("HEARTBEAT", MapType::Array, 8, 2)?))
+        get_or_try_init(&self.heartbeat, || Mapped::from_map(self.open("HEARTBEAT", MapType::Array, 8, 2)?))
     }
 
-    /// A connection table. One thread at a time.
+    /// A connection table, locked for this thread.
     pub fn connections(&self, table: Table) -> Result<MutexGuard<'_, Connections>> {
-        let lock = once(&self.connections[table as usize], || {
+        let lock = get_or_try_init(&self.connections[table as usize], || {
             let data = self.open_connections(table)?;
             let map = match table {
                 Table::Live => Map::HashMap(data),
@@ -171,7 +169,7 @@ impl Maps {
         Ok(lock.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A connection, wherever it is.
+    /// Finds a connection in either table.
     pub fn connection(&self, key: &ConnectionKey) -> Result<Option<Connection>> {
         for table in Table::ALL {
             if let Ok(found) = self.connections(table)?.get(&PodKey(*key), 0) {
@@ -181,34 +179,34 @@ impl Maps {
         Ok(None)
     }
 
-    /// Hands out every connection, and where it is.
+    /// Calls `visit` for every connection, with its table.
     pub fn for_each_connection(
         &self,
-        mut each: impl FnMut(Table, &ConnectionKey, &Connection),
+        mut visit: impl FnMut(Table, &ConnectionKey, &Connection),
     ) -> Result<()> {
         Table::ALL
             .into_iter()
-            .try_for_each(|table| self.for_each_in(table, |key, connection| each(table, key, connection)))
+            .try_for_each(|table| self.for_each_in(table, |key, connection| visit(table, key, connection)))
     }
 
-    /// Hands out every connection of a table.
-    pub fn for_each_in(&self, table: Table, each: impl FnMut(&ConnectionKey, &Connection)) -> Result<()> {
-        batch::walk(self.table(table)?, each).context("reading the connection table")
+    /// Calls `visit` for every connection of a table.
+    pub fn for_each_in(&self, table: Table, visit: impl FnMut(&ConnectionKey, &Connection)) -> Result<()> {
+        batch::for_each(self.table(table)?, visit).context("reading the connection table")
     }
 
     fn table(&self, table: Table) -> Result<&MapData> {
-        once(&self.tables[table as usize], || self.open_connections(table))
+        get_or_try_init(&self.tables[table as usize], || self.open_connections(table))
     }
 
     fn open_connections(&self, table: Table) -> Result<MapData> {
         let (key, value) = (size_of::<ConnectionKey>(), size_of::<Connection>());
-        let least = if table == Table::Live { self.meta.connections } else { 1 };
-        self.open_keyed(table.map(), table.map_type(), key, value, least)
+        let min_entries = if table == Table::Live { self.meta.connections } else { 1 };
+        self.open_keyed(table.map(), table.map_type(), key, value, min_entries)
     }
 
     /// Packets that passed unread, by interface and kind ([`abi::unseen`]), over all CPUs.
     pub fn unseen(&self) -> Result<Vec<(UnseenKey, u64)>> {
-        let map = once(&self.unseen, || {
+        let map = get_or_try_init(&self.unseen, || {
             let data = self.open_keyed("UNSEEN", MapType::PerCpuHash, size_of::<UnseenKey>(), 8, 1)?;
             Ok(PerCpuHashMap::try_from(Map::PerCpuHashMap(data))?)
         })?;
@@ -221,9 +219,9 @@ impl Maps {
             .context("reading the packets that passed unread")
     }
 
-    /// What comes in. One thread at a time.
+    /// The state of inbound streams, locked for this thread.
     pub fn inbound(&self) -> Result<MutexGuard<'_, InboundTable>> {
-        let lock = once(&self.inbound, || {
+        let lock = get_or_try_init(&self.inbound, || {
             let (key, value) = (size_of::<ConnectionKey>(), size_of::<Inbound>());
             let data = self.open_keyed("INBOUND", MapType::Hash, key, value, 1)?;
             Ok(Mutex::new(HashMap::try_from(Map::HashMap(data))?))
@@ -231,62 +229,63 @@ impl Maps {
         Ok(lock.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The endpoints. Not kept open.
+    /// The endpoints. The map is not kept open.
     pub fn endpoints(&self) -> Result<Endpoints> {
         endpoints(&self.root)
     }
 
-    /// The policy in force when this was opened.
+    /// The policy that was in force at the open.
     fn policy(&self) -> &abi::Policy {
         &self.meta.policies[self.meta.side as usize & (SIDES - 1)]
     }
 
-    /// The event ring. It has one reader: the agent.
+    /// The event ring. The agent is its only reader.
     pub fn events(&self) -> Result<RingBuf<MapData>> {
         let data = self.open_keyed("EVENTS", MapType::RingBuf, 0, 0, 1)?;
         Ok(RingBuf::try_from(Map::RingBuf(data))?)
     }
 
-    fn open(&self, name: &str, map_type: MapType, value: usize, least: u32) -> Result<MapData> {
-        self.open_keyed(name, map_type, 4, value, least)
+    fn open(&self, name: &str, map_type: MapType, value: usize, min_entries: u32) -> Result<MapData> {
+        self.open_keyed(name, map_type, 4, value, min_entries)
     }
 
-    /// Opens a map of this shape with at least so many entries.
+    /// Opens a map of this shape with at least `min_entries`.
     fn open_keyed(
         &self,
         name: &str,
         map_type: MapType,
         key: usize,
         value: usize,
-        least: u32,
+        min_entries: u32,
     ) -> Result<MapData> {
         let path = self.root.map(name);
         let data = memory::open(&path, map_type, key, value)?;
-        let found = data.info().with_context(|| format!("asking after {}", path.display()))?.max_entries();
-        if found >= least {
+        let found =
+            data.info().with_context(|| format!("reading the size of {}", path.display()))?.max_entries();
+        if found >= min_entries {
             return Ok(data);
         }
         let text = format!(
-            "adopting {}: it has {found} entries where {least} are needed: unload it with the program that loaded it",
+            "adopting {}: it has {found} entries where {min_entries} are needed: unload it with the program that loaded it",
             path.display()
         );
         Err(CliError::new(Code::Mismatch, text).into())
     }
 }
 
-/// The endpoints of a load.
+/// Opens the endpoints of a load.
 pub fn endpoints(root: &PinRoot) -> Result<Endpoints> {
-    let (key, value) = (size_of::<Key<EndpointKey>>(), size_of::<TargetWords>());
+    let (key, value) = (size_of::<Key<PodEndpoint>>(), size_of::<TargetWords>());
     Ok(LpmTrie::try_from(Map::LpmTrie(memory::open(&root.map("ENDPOINTS"), MapType::LpmTrie, key, value)?))?)
 }
 
-/// The numbers of CompIDs of a load.
+/// Opens the numbers of CompIDs of a load.
 pub fn comp_ids(root: &PinRoot) -> Result<CompIds> {
     let data = memory::open(&root.map("COMP_IDS"), MapType::Hash, size_of::<CompId>(), 4)?;
     Ok(HashMap::try_from(Map::HashMap(data))?)
 }
 
-/// The sessions at shared places of a load.
+/// Opens the sessions of shared endpoints of a load.
 pub fn identities(root: &PinRoot) -> Result<Identities> {
     let data = memory::open(
         &root.map("IDENTITIES"),
@@ -297,16 +296,16 @@ pub fn identities(root: &PinRoot) -> Result<Identities> {
     Ok(HashMap::try_from(Map::HashMap(data))?)
 }
 
-/// What a cell holds, made where it is empty.
-fn once<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+/// Returns the value of a cell. Makes it if the cell is empty.
+fn get_or_try_init<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
     match cell.get() {
         Some(made) => Ok(made),
         None => make().map(|made| cell.get_or_init(|| made)),
     }
 }
 
-/// The rings of all limits, read slot by slot: a search looks at a few of them, and mapping megabytes of rings to do so would make
-/// them count as the reader's memory.
+/// The rings of all limits, read slot by slot. A search reads a few slots. A mapping of all rings would add megabytes to the resident memory
+/// of the reader.
 pub struct Times(Array<MapData, u64>);
 
 impl Ring for &Times {
@@ -314,18 +313,18 @@ impl Ring for &Times {
         u32::try_from(slot).ok().and_then(|slot| self.0.get(&slot, 0).ok()).unwrap_or_default()
     }
 
-    /// The kernel program alone writes the rings.
+    /// Does nothing: only the kernel program writes the rings.
     fn write(&mut self, _: u64, _: u64) {}
 }
 
 /// Declares aya's `Pod` for a type of the layout.
 macro_rules! pod {
-    ($(#[$meta:meta])* $name:ident, $of:ty) => {
+    ($(#[$meta:meta])* $name:ident, $inner:ty) => {
         $(#[$meta])*
         #[repr(transparent)]
         #[derive(Clone, Copy)]
-        pub struct $name(pub $of);
-        // SAFETY: plain old data, as bytemuck has checked.
+        pub struct $name(pub $inner);
+        // SAFETY: bytemuck has checked that the type is plain old data.
         unsafe impl Pod for $name {}
     };
 }
@@ -345,7 +344,12 @@ pod!(
     Counters
 );
 pod!(
-    /// What came in on a connection.
+    /// A key of the endpoints.
+    PodEndpoint,
+    Endpoint
+);
+pod!(
+    /// The state of an inbound stream.
     PodInbound,
     Inbound
 );
@@ -355,7 +359,7 @@ pod!(
     UnseenKey
 );
 pod!(
-    /// A key of the sessions at shared places.
+    /// A key of the sessions of shared endpoints.
     PodIdentity,
     IdentityKey
 );

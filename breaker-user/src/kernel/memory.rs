@@ -1,9 +1,9 @@
-//! Array maps mapped into this process: the kernel program and we look at the same words.
+//! Array maps mapped into this process, so that this process and the kernel program share the same words.
 //!
-//! So a single word is written without copying over its neighbours, a switch is an atomic operation with no system call, and what is
-//! read is what the kernel program reads.
+//! A single word is written without a copy of its neighbours. A trip is an atomic operation and no system call.
 
 use std::marker::PhantomData;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -12,7 +12,6 @@ use anyhow::{Context, Result};
 use aya::maps::{MapData, MapType};
 use bytemuck::Pod;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use std::os::fd::AsFd;
 
 use crate::cli_error::{self, CliError, Code};
 
@@ -21,41 +20,41 @@ pub struct Mapped<T> {
     start: NonNull<T>,
     entries: u32,
     bytes: usize,
-    /// Keeps the map alive; also its identity.
+    /// Keeps the map alive, and identifies it.
     data: MapData,
-    of: PhantomData<T>,
+    value: PhantomData<T>,
 }
 
-// SAFETY: memory shared with the kernel, read and written by volatile and atomic accesses only.
+// SAFETY: the memory is shared with the kernel, and is read and written by volatile and atomic accesses only.
 unsafe impl<T: Pod> Send for Mapped<T> {}
 // SAFETY: as above.
 unsafe impl<T: Pod> Sync for Mapped<T> {}
 
 impl<T: Pod> Mapped<T> {
-    /// Maps a pinned array, once its shape is what this program was built for.
+    /// Opens and maps a pinned array. Checks its shape first.
     pub fn open(path: &Path) -> Result<Self> {
         let data = open(path, MapType::Array, 4, size_of::<T>())?;
-        Self::of(data).with_context(|| format!("mapping {} into memory", path.display()))
+        Self::from_map(data).with_context(|| format!("mapping {} into memory", path.display()))
     }
 
-    /// Maps an array.
-    pub fn of(data: MapData) -> Result<Self> {
+    /// Maps an array whose values have type `T`.
+    pub fn from_map(data: MapData) -> Result<Self> {
         const { assert!(size_of::<T>().is_multiple_of(8), "the kernel rounds values up to 8 bytes") };
         let entries = data.info()?.max_entries();
         let bytes = (entries as usize * size_of::<T>()).next_multiple_of(rustix::param::page_size());
         let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
-        // SAFETY: a new mapping at an address of the kernel's choice.
+        // SAFETY: the kernel chooses the address of a new mapping.
         let start = unsafe { mmap(std::ptr::null_mut(), bytes, protection, flags, data.fd().as_fd(), 0)? };
         let start = NonNull::new(start.cast()).context("a mapping at address 0")?;
-        Ok(Self { start, entries, bytes, data, of: PhantomData })
+        Ok(Self { start, entries, bytes, data, value: PhantomData })
     }
 
-    /// How many values it holds.
+    /// Number of values.
     pub fn len(&self) -> u32 {
         self.entries
     }
 
-    /// True where it holds none, which no array does.
+    /// Returns true if the array has no value. No array map is empty.
     pub fn is_empty(&self) -> bool {
         self.entries == 0
     }
@@ -65,23 +64,23 @@ impl<T: Pod> Mapped<T> {
         &self.data
     }
 
-    /// A value, copied. Words of it may be of different moments.
+    /// Returns a copy of a value. Its words may be of different moments.
     pub fn get(&self, index: u32) -> Option<T> {
-        // SAFETY: inside the mapping.
-        self.place(index).map(|place| unsafe { place.as_ptr().read_volatile() })
+        // SAFETY: the value lies inside the mapping.
+        self.ptr(index).map(|value| unsafe { value.as_ptr().read_volatile() })
     }
 
-    /// Replaces a value. For values that the kernel program does not write.
+    /// Replaces a value. The kernel program must not write the value.
     pub fn set(&self, index: u32, value: T) -> Result<()> {
-        let place =
-            self.place(index).with_context(|| format!("entry {index} of a map of {}", self.entries))?;
-        // SAFETY: inside the mapping.
-        unsafe { place.as_ptr().write_volatile(value) };
+        let target =
+            self.ptr(index).with_context(|| format!("entry {index} of a map of {}", self.entries))?;
+        // SAFETY: the value lies inside the mapping.
+        unsafe { target.as_ptr().write_volatile(value) };
         Ok(())
     }
 
-    /// Where a value lies.
-    pub fn place(&self, index: u32) -> Option<NonNull<T>> {
+    /// Returns the address of a value.
+    pub fn ptr(&self, index: u32) -> Option<NonNull<T>> {
         // SAFETY: `index` is below the length.
         (index < self.entries).then(|| unsafe { self.start.add(index as usize) })
     }
@@ -89,34 +88,34 @@ impl<T: Pod> Mapped<T> {
 
 impl<T> Drop for Mapped<T> {
     fn drop(&mut self) {
-        // SAFETY: what was mapped in `of`, and no reference to it outlives self. Nothing is to be done about a failure.
+        // SAFETY: `from_map` made the mapping, and no reference to it outlives self.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.bytes) };
     }
 }
 
-/// A word of shared memory, for atomic use.
+/// A word of 64 bits in shared memory, for atomic access.
 ///
 /// # Safety
 /// `word` is aligned and lies inside a [`Mapped`] that outlives `'a`.
-pub unsafe fn word<'a>(word: *mut u64) -> &'a AtomicU64 {
-    // SAFETY: as the caller says.
+pub unsafe fn atomic_u64<'a>(word: *mut u64) -> &'a AtomicU64 {
+    // SAFETY: the caller guarantees it.
     unsafe { AtomicU64::from_ptr(word) }
 }
 
-/// As [`word`], of 32 bits.
+/// A word of 32 bits in shared memory, for atomic access.
 ///
 /// # Safety
-/// As for [`word`].
-pub unsafe fn half<'a>(word: *mut u32) -> &'a AtomicU32 {
-    // SAFETY: as the caller says.
+/// As for [`atomic_u64`].
+pub unsafe fn atomic_u32<'a>(word: *mut u32) -> &'a AtomicU32 {
+    // SAFETY: the caller guarantees it.
     unsafe { AtomicU32::from_ptr(word) }
 }
 
-/// Ordering of every access to shared words: the strongest, for none is hot.
+/// Ordering of every access to shared words: the strongest, because no access is frequent.
 pub const ORDER: Ordering = Ordering::SeqCst;
 
-/// Why a pin could not be opened. One that is missing while others are there is no whole load any more.
-pub fn unopened(path: &Path, error: impl Into<anyhow::Error>) -> anyhow::Error {
+/// The error for a pin that could not be opened. A missing pin beside existing ones is an incomplete load.
+pub fn open_error(path: &Path, error: impl Into<anyhow::Error>) -> anyhow::Error {
     let error = error.into().context(format!("opening {}", path.display()));
     if path.exists() || cli_error::is_denied(&error) {
         return error;
@@ -133,17 +132,17 @@ pub fn unopened(path: &Path, error: impl Into<anyhow::Error>) -> anyhow::Error {
     CliError::new(code, format!("{error:#}: {cure}")).into()
 }
 
-/// Opens a pinned map and compares its shape with what this program was built for.
+/// Opens a pinned map. Refuses a map of another shape: type, and sizes of keys and values in bytes.
 pub fn open(path: &Path, map_type: MapType, key: usize, value: usize) -> Result<MapData> {
-    let data = MapData::from_pin(path).map_err(|error| unopened(path, error))?;
-    let info = data.info().with_context(|| format!("asking after {}", path.display()))?;
+    let data = MapData::from_pin(path).map_err(|error| open_error(path, error))?;
+    let info = data.info().with_context(|| format!("reading the shape of {}", path.display()))?;
     let found = (info.map_type()?, info.key_size() as usize, info.value_size() as usize);
     if found == (map_type, key, value) {
         return Ok(data);
     }
     let text = format!(
-        "adopting {}: it is a {:?} with keys of {} and values of {} bytes, where this program needs {map_type:?}, {key} and {value}: \
-         unload it with the program that loaded it",
+        "adopting {}: it is a {:?} with keys of {} and values of {} bytes, where this program needs {map_type:?}, {key} \
+         and {value}: unload it with the program that loaded it",
         path.display(),
         found.0,
         found.1,

@@ -1,4 +1,4 @@
-//! What a load says of itself: its layout, compared before anything else of it is opened, its facts and its names.
+//! META: the facts of a load and the number of its layout, which is compared before any other map is opened. Also reads the names of scopes.
 
 use anyhow::{Context, Result, anyhow};
 use aya::maps::{MapData, MapType};
@@ -6,11 +6,11 @@ use breaker_common::abi::{ABI_VERSION, Label, MAGIC, Meta, SIDES, label};
 
 use super::memory::Mapped;
 use super::pins::PinRoot;
-use super::tables::trim_padding;
+use super::text::trim_padding;
 use crate::cli_error::{self, CliError, Code};
 use crate::config::{Name, ScopeLabel, Scopes};
 
-/// The facts of a load, once its layout is known to be ours.
+/// Reads the facts of a load. Refuses another layout.
 pub fn read(root: &PinRoot) -> Result<Meta> {
     let path = root.map("META");
     let data = MapData::from_pin(&path).map_err(|error| {
@@ -18,9 +18,9 @@ pub fn read(root: &PinRoot) -> Result<Meta> {
         if cli_error::is_denied(&error) {
             return error;
         }
-        // It may have been unloaded since.
-        if let Err(gone) = root.require() {
-            return gone;
+        // An unload may have removed it meanwhile.
+        if let Err(not_loaded) = root.require() {
+            return not_loaded;
         }
         let text = format!(
             "adopting {}: {error:#}: what is pinned there is not breaker's: choose another --pin-root",
@@ -28,9 +28,9 @@ pub fn read(root: &PinRoot) -> Result<Meta> {
         );
         CliError::new(Code::Mismatch, text).into()
     })?;
-    // One of our shape is mapped once and whole, for a trip waits for it. Of any other only the first words can be relied on.
-    let (head, meta) = if is_ours(&data) {
-        let meta = Mapped::<Meta>::of(data).ok().and_then(|map| map.get(0));
+    // A META of this shape is mapped once, because a trip waits for it. Of another shape only the first words are known.
+    let (head, meta) = if has_own_shape(&data) {
+        let meta = Mapped::<Meta>::from_map(data).ok().and_then(|map| map.get(0));
         (meta.map(|meta| (meta.magic, meta.abi)), meta)
     } else {
         (head(data), None)
@@ -43,23 +43,23 @@ pub fn read(root: &PinRoot) -> Result<Meta> {
     }
 }
 
-/// Whether a map has the shape of this program's META.
-fn is_ours(data: &MapData) -> bool {
+/// Returns true if a map has the shape of this program's META.
+fn has_own_shape(data: &MapData) -> bool {
     data.info().is_ok_and(|info| {
         let shape = (info.key_size() as usize, info.value_size() as usize, info.max_entries());
         matches!(info.map_type(), Ok(MapType::Array)) && shape == (4, size_of::<Meta>(), 1)
     })
 }
 
-/// The first words of a META, which stand where they stand in every version; the rest may not.
+/// Reads the magic and the number of the layout, which are at the same offsets in every version.
 fn head(meta: MapData) -> Option<(u64, u32)> {
     let info = meta.info().ok()?;
     let fits = info.value_size() >= 16 && info.value_size().is_multiple_of(8) && info.max_entries() == 1;
-    let words = fits.then(|| Mapped::<[u64; 2]>::of(meta).ok()?.get(0)).flatten()?;
+    let words = fits.then(|| Mapped::<[u64; 2]>::from_map(meta).ok()?.get(0)).flatten()?;
     Some((words[0], words[1] as u32))
 }
 
-/// What is pinned is of another layout.
+/// The error for pins of another layout.
 pub fn mismatch(root: &PinRoot, found: String) -> anyhow::Error {
     let text = format!(
         "adopting {}: it has {found}, where breaker {} has layout {ABI_VERSION}: unload it with the version that loaded it",
@@ -69,7 +69,7 @@ pub fn mismatch(root: &PinRoot, found: String) -> anyhow::Error {
     CliError::new(Code::Mismatch, text).into()
 }
 
-/// What is pinned is of this layout, and holds what no load has written.
+/// The error for pins of this layout with values that no load writes.
 pub fn damaged(root: &PinRoot, found: &str) -> anyhow::Error {
     let path = root.path().display();
     let text = format!(
@@ -78,7 +78,7 @@ pub fn damaged(root: &PinRoot, found: &str) -> anyhow::Error {
     CliError::new(Code::Mismatch, text).into()
 }
 
-/// What the numbers of those scopes that are wanted, and of their sessions, stand for.
+/// Reads the names of the wanted scopes, and of their sessions.
 pub fn names(
     root: &PinRoot,
     meta: &Meta,

@@ -1,36 +1,49 @@
-//! Everything that touches bpf(2): the object, its pins and links, its maps with their types.
+//! Everything that calls bpf(2): the object, its programs, pins and links, and its maps with their types.
 //!
-//! Nothing above this module sees a map's bytes, and nothing in it decides on order flow.
+//! No module outside of this one sees the bytes of a map. No module inside decides about order flow.
 
+mod address;
+mod attach;
+pub mod attach_plan;
+pub mod attach_point;
 pub mod attachment;
 mod batch;
 pub mod bpffs;
 pub mod breaker;
+mod btf;
 mod bypass;
 pub mod clock;
 mod clsact;
+pub mod connections;
+mod counters;
 mod detach_link;
 pub mod disconnect;
-pub mod hook;
+mod endpoint_lookup;
+mod fill;
+pub mod limit_use;
 pub mod links;
 pub mod load;
 pub mod maps;
 pub mod memory;
 mod meta;
 pub mod netns;
-mod pages;
+pub mod object;
 pub mod pins;
 mod programs;
 pub mod reattach;
 pub mod reload;
+pub mod rights;
 pub mod routes;
+mod sessions;
 pub mod sockets;
 pub mod switchboard;
 pub mod tables;
 mod tcx;
+pub mod text;
 pub mod tunnels;
 mod xdp;
 
+pub use address::ip_address;
 pub use breaker::Breaker;
 pub use pins::PinRoot;
 pub use switchboard::{Reset, Switchboard};

@@ -1,4 +1,4 @@
-//! Network namespaces of this host: which one a thread is in, which ones can be found, and doing something in another one.
+//! Network namespaces of this host: the one of this thread, all that can be found, and calls in another one.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -14,42 +14,43 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::cli_error::{CliError, Code};
 
-/// Device and inode of a namespace's file in nsfs: proc_pid_ns(5).
+/// Identity of a namespace: device and inode of its file in nsfs (proc_pid_ns(5)).
 pub type Id = [u64; 2];
 
 /// A network namespace, held open.
 pub struct Netns {
-    /// Which one.
+    /// Its identity.
     pub id: Id,
-    /// Where it was found.
+    /// The file by which it was found.
     pub path: PathBuf,
     file: File,
 }
 
-/// The namespace of this thread.
-pub fn own() -> Result<Id> {
+/// Returns the namespace of this thread.
+pub fn current() -> Result<Id> {
     let path = "/proc/thread-self/ns/net";
-    fs::metadata(path).map(|found| id(&found)).with_context(|| format!("looking at {path}"))
+    fs::metadata(path).map(|found| id(&found)).with_context(|| format!("reading {path}"))
 }
 
 fn id(found: &fs::Metadata) -> Id {
     [found.dev(), found.ino()]
 }
 
-/// As `readlink` and `lsns` show it.
+/// Returns the name of a namespace as `readlink` shows it: `net:[4026531840]`.
 pub fn name(id: Id) -> String {
     format!("net:[{}]", id[1])
 }
 
-/// Every namespace that has a name in /run/netns or a process, as far as this process may look: those with a name first.
+/// Lists every namespace with a name in /run/netns or a process, as far as this process may read them. A namespace with a name has the path of its
+/// name.
 pub fn all() -> Vec<Netns> {
     let mut found = HashMap::new();
     let named = list("/run/netns").into_iter().chain(list("/var/run/netns"));
     let processes = list("/proc").into_iter().filter(|path| is_number(path)).map(|path| path.join("ns/net"));
     for path in named.chain(processes) {
-        let Ok(of) = fs::metadata(&path) else { continue };
-        let id = id(&of);
-        // A plain file in /run/netns is one whose namespace is gone.
+        let Ok(metadata) = fs::metadata(&path) else { continue };
+        let id = id(&metadata);
+        // A plain file in /run/netns is left over from a deleted namespace.
         if !found.contains_key(&id)
             && let Ok(file) = File::open(&path)
             && is_namespace(&file)
@@ -77,7 +78,7 @@ fn is_namespace(file: &File) -> bool {
 }
 
 impl Netns {
-    /// Does something in this namespace, on a thread of its own.
+    /// Calls a function in this namespace, on a thread of its own.
     pub fn run<R: Send>(&self, f: impl FnOnce() -> R + Send) -> Result<R> {
         let inside = || -> io::Result<R> {
             move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))?;
@@ -92,22 +93,22 @@ impl Netns {
     }
 }
 
-/// Does something in the namespace of a load: here, where that is this thread's, or where nobody knows which it was.
-pub fn within<R: Send>(of: Id, f: impl FnOnce() -> R + Send) -> Result<R> {
-    if of == Id::default() || own()? == of {
+/// Calls a function in a namespace. Calls it on this thread if that is the namespace of this thread, or if the namespace is not known (`[0, 0]`).
+pub fn run_in<R: Send>(id: Id, f: impl FnOnce() -> R + Send) -> Result<R> {
+    if id == Id::default() || current()? == id {
         return Ok(f());
     }
-    find(of)?.run(f)
+    find(id)?.run(f)
 }
 
 /// Finds a namespace.
-pub fn find(of: Id) -> Result<Netns> {
-    let found = all().into_iter().find(|netns| netns.id == of);
+fn find(id: Id) -> Result<Netns> {
+    let found = all().into_iter().find(|netns| netns.id == id);
     found.ok_or_else(|| {
         let text = format!(
-            "entering the network namespace {} of the load: no name and no process that this one may look at has it: run breaker in it, \
-             or unload with --force where it is gone",
-            name(of)
+            "entering the network namespace {} of the load: this process finds no name and no process of it: run breaker in it, \
+             or unload with --force if it no longer exists",
+            name(id)
         );
         CliError::new(Code::Interface, text).into()
     })

@@ -1,6 +1,6 @@
-//! TCP sockets of this host, over sock_diag: which there are, and ending them (SOCK_DESTROY, what `ss -K` does).
+//! Lists and destroys TCP sockets of this host over sock_diag(7). SOCK_DESTROY is what `ss -K` uses.
 //!
-//! The hook resets a connection at its next payload. An idle one has none, and its venue would learn nothing of a trip.
+//! The hook resets a connection at its next payload. An idle connection has none, so its socket is destroyed to end it.
 
 use std::net::IpAddr;
 
@@ -20,58 +20,58 @@ pub struct TcpSocket {
     family: u8,
     state: u8,
     id: SocketId,
-    /// What it has sent, where that was asked for.
-    sent: Option<Sent>,
+    /// The data that it has sent, if that was requested.
+    sent: Option<SentData>,
 }
 
-/// What a socket has sent.
+/// The data that a socket has sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sent {
+pub struct SentData {
     /// Segments with data.
     pub segments: u32,
     /// Time since the last one, ms.
     pub age_ms: u32,
 }
 
-impl Sent {
-    /// Reads it from a `struct tcp_info` (kernel `uapi/linux/tcp.h`), which grows at its end.
-    fn of(info: &[u8]) -> Option<Self> {
-        let word = |at: usize| Some(u32::from_ne_bytes(info.get(at..at + 4)?.try_into().ok()?));
+impl SentData {
+    /// Reads a `struct tcp_info` (kernel `uapi/linux/tcp.h`). Newer kernels append fields to it.
+    fn parse(info: &[u8]) -> Option<Self> {
+        let word = |offset: usize| Some(u32::from_ne_bytes(info.get(offset..offset + 4)?.try_into().ok()?));
         Some(Self { segments: word(156)?, age_ms: word(44)? })
     }
 }
 
 impl TcpSocket {
-    /// Its own address and port.
+    /// The local address and port.
     pub fn local(&self) -> (IpAddr, u16) {
         (self.id.source_address.to_canonical(), self.id.source_port)
     }
 
-    /// It has its peer's answer: TCP_ESTABLISHED and later (kernel `tcp_states.h`).
+    /// Returns true after the handshake: TCP_ESTABLISHED and later states (kernel `tcp_states.h`).
     pub fn is_established(&self) -> bool {
         const SYN_SENT: u8 = 2;
         const SYN_RECEIVED: u8 = 3;
         !matches!(self.state, SYN_SENT | SYN_RECEIVED)
     }
 
-    /// Both ends can send.
+    /// Returns true while both ends can send.
     pub fn is_open(&self) -> bool {
         const ESTABLISHED: u8 = 1;
         self.state == ESTABLISHED
     }
 
-    /// What it has sent, where that was asked for.
-    pub fn sent(&self) -> Option<Sent> {
+    /// The data that it has sent, if that was requested.
+    pub fn sent(&self) -> Option<SentData> {
         self.sent
     }
 
-    /// Its peer's address and port.
+    /// The remote address and port.
     pub fn remote(&self) -> (IpAddr, u16) {
         (self.id.destination_address.to_canonical(), self.id.destination_port)
     }
 }
 
-/// Asks sock_diag.
+/// A sock_diag(7) socket.
 pub struct SockDiag {
     socket: Socket,
 }
@@ -88,12 +88,12 @@ impl SockDiag {
         Ok(Self { socket })
     }
 
-    /// Every TCP socket that has or seeks a peer.
+    /// Lists every TCP socket with a peer.
     pub fn connected(&mut self) -> Result<Vec<TcpSocket>> {
         self.all(ExtensionFlags::empty())
     }
 
-    /// The same, with what each has sent.
+    /// Lists the same sockets, with the data that each has sent.
     pub fn connected_with_sent(&mut self) -> Result<Vec<TcpSocket>> {
         self.all(ExtensionFlags::INFO)
     }
@@ -104,7 +104,7 @@ impl SockDiag {
         Ok(found)
     }
 
-    /// Ends a connection: RST to the peer, ECONNABORTED for its owner, its queue purged. False where it was gone already.
+    /// Destroys a socket: RST to the peer, ECONNABORTED for the owner, and its queue is purged. Returns false if the socket no longer exists.
     pub fn destroy(&mut self, socket: &TcpSocket) -> Result<bool> {
         let request = request(socket.family, socket.id.clone(), StateFlags::all(), ExtensionFlags::empty());
         self.send(request, NLM_F_REQUEST | NLM_F_ACK, Some(SOCK_DESTROY))?;
@@ -140,7 +140,7 @@ impl SockDiag {
                     NetlinkPayload::Done(_) => return Ok(found),
                     NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
                         let sent = response.nlas.iter().find_map(|found| match found {
-                            Nla::TcpInfo(info) => Sent::of(info),
+                            Nla::TcpInfo(info) => SentData::parse(info),
                             _ => None,
                         });
                         let header = response.header;
@@ -161,7 +161,7 @@ impl SockDiag {
         }
     }
 
-    /// Sends a request; of a type that the library knows no message for, under that type.
+    /// Sends a request. `message_type` replaces the type: netlink-packet-sock-diag has no message of type SOCK_DESTROY.
     fn send(&mut self, request: InetRequest, flags: u16, message_type: Option<u16>) -> Result<()> {
         let mut header = NetlinkHeader::default();
         header.flags = flags;

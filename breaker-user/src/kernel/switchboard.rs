@@ -1,5 +1,5 @@
-//! The switchboard of a load: its facts, its scopes in memory, and what finds one by its name. It is all that throwing a switch takes,
-//! and so all that a trip waits for: two maps more than META, and the name of no other scope.
+//! The switchboard of a load: its facts, its scopes in memory, and the look-up of a scope by its name. A trip needs nothing else, so that it waits
+//! for META and two more maps alone.
 
 use std::sync::atomic::{AtomicU64, fence};
 
@@ -7,25 +7,25 @@ use anyhow::{Context, Result};
 use breaker_common::abi::{self, LIMITS_PER_SCOPE, Label, Meta, Rules, SIDES, Scope, Switch};
 
 use super::clock;
-use super::memory::{Mapped, ORDER, half, word};
+use super::memory::{Mapped, ORDER, atomic_u32, atomic_u64};
 use super::meta;
 use super::pins::PinRoot;
-use super::tables::labelled;
+use super::tables::numbers::label_of;
 use crate::cli_error::{CliError, Code};
 use crate::config::{ScopeIndex, ScopeName, Scopes};
 
-/// What came of a reset.
+/// The result of a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reset {
-    /// The scope is not tripped any more.
+    /// The scope is no longer tripped.
     Done,
-    /// It had tripped since the caller looked: nothing is changed.
+    /// The scope has tripped since the caller read its switch. Nothing is changed.
     Refused,
-    /// It was reset, and tripped while that was being done: it is tripped.
+    /// The scope tripped again during the reset, and is tripped.
     TrippedAgain,
 }
 
-/// See the module.
+/// The facts of a load, its scopes and their labels.
 pub struct Switchboard {
     root: PinRoot,
     meta: Meta,
@@ -34,13 +34,16 @@ pub struct Switchboard {
 }
 
 impl Switchboard {
-    /// Opens what is pinned under a root. Compares the layout before it opens anything of it.
+    /// Opens the load under a root. Checks the number of the layout before it opens any other map.
     pub fn open(root: &PinRoot) -> Result<Self> {
         let meta = meta::read(root)?;
         let scopes = Mapped::<Scope>::open(&root.map("SCOPES"))?;
-        let least = meta.policies[meta.side as usize & (SIDES - 1)].scopes;
-        if scopes.len() < least {
-            return Err(meta::mismatch(root, format!("{} scopes where META says {least}", scopes.len())));
+        let min_scopes = meta.policies[meta.side as usize & (SIDES - 1)].scopes;
+        if scopes.len() < min_scopes {
+            return Err(meta::mismatch(
+                root,
+                format!("{} scopes where META says {min_scopes}", scopes.len()),
+            ));
         }
         let labels = Mapped::<Label>::open(&root.map("LABELS"))?;
         let sessions = meta.policies[meta.side as usize & (SIDES - 1)].sessions;
@@ -53,7 +56,7 @@ impl Switchboard {
         Ok(Self { root: root.clone(), meta, scopes, labels })
     }
 
-    /// Where it is pinned.
+    /// The pin root.
     pub fn root(&self) -> &PinRoot {
         &self.root
     }
@@ -63,111 +66,111 @@ impl Switchboard {
         &self.meta
     }
 
-    /// The policy that was in force when this was opened.
+    /// The policy that was in force at the open.
     pub fn policy(&self) -> &abi::Policy {
         &self.meta.policies[self.side()]
     }
 
-    /// The side that it is on.
+    /// The side of that policy.
     pub fn side(&self) -> usize {
         self.meta.side as usize & (SIDES - 1)
     }
 
-    /// Its scopes, as they lie in memory.
+    /// The scopes, in shared memory.
     pub(super) fn scopes(&self) -> &Mapped<Scope> {
         &self.scopes
     }
 
-    /// What the numbers of scopes and sessions stand for in the policy in force.
+    /// Reads the names of the scopes and sessions of the policy in force.
     pub fn names(&self) -> Result<Scopes> {
         meta::names(&self.root, &self.meta, &self.labels, |number| self.is_declared(number))
     }
 
-    /// What they stand for in any policy since the load: events may be older than the one in force.
+    /// Reads the names of all scopes and sessions since the load. Events may be older than the policy in force.
     pub fn all_names(&self) -> Result<Scopes> {
         meta::names(&self.root, &self.meta, &self.labels, |_| true)
     }
 
-    /// The scope of this name.
+    /// Finds a scope by its name.
     pub fn find(&self, text: &str) -> Result<ScopeIndex> {
-        let words = |label: Label| (label.kind, label.name);
-        let wanted = text.parse::<ScopeName>().ok().and_then(|name| labelled(&name).ok()).map(words);
+        let identity = |label: Label| (label.kind, label.name);
+        let wanted = text.parse::<ScopeName>().ok().and_then(|name| label_of(&name).ok()).map(identity);
         let is_wanted = |number: &u32| {
-            wanted.is_some() && self.labels.get(*number).map(words) == wanted && self.is_declared(*number)
+            wanted.is_some() && self.labels.get(*number).map(identity) == wanted && self.is_declared(*number)
         };
         match (0..self.policy().scopes).find(is_wanted) {
             Some(number) => Ok(ScopeIndex::labelled(number)),
-            // Who errs is told which names are near, and those must be read for it.
+            // The error lists similar names.
             None => {
                 self.names()?.find(text).map_err(|error| CliError::new(Code::Usage, error.to_string()).into())
             }
         }
     }
 
-    /// Whether the policy in force has the scope of this number.
+    /// Returns true if the policy in force declares the scope.
     fn is_declared(&self, number: u32) -> bool {
         self.scopes.get(number).is_some_and(|scope| scope.rules[self.side()].positions & Rules::DECLARED != 0)
     }
 
-    /// A scope as it stands now.
+    /// Reads a scope.
     pub fn scope(&self, scope: ScopeIndex) -> Result<Scope> {
         self.scopes.get(scope.get()).with_context(|| format!("scope {} is not in its map", scope.get()))
     }
 
-    /// The switch of a scope now.
+    /// Reads the switch of a scope.
     pub fn switch(&self, scope: ScopeIndex) -> Result<Switch> {
-        let (causes, epoch) = self.words(scope)?;
-        // The epoch first: a trip that comes in between makes it an old one, which `reset` does not take.
+        let (causes, epoch) = self.switch_words(scope)?;
+        // The epoch is read first. A trip in between makes it outdated, and `reset` refuses it.
         let epoch = epoch.load(ORDER);
         let causes = causes.load(ORDER);
         Ok(Switch { causes, epoch, ..self.scope(scope)?.switch })
     }
 
-    /// Sets a cause in a scope's switch and raises its epoch: every connection that is older is fenced from here on.
+    /// Trips a scope: sets a cause in its switch and raises its epoch. Every older connection is fenced from then on.
     pub fn trip(&self, scope: ScopeIndex, cause: u64) -> Result<()> {
-        let (causes, epoch) = self.words(scope)?;
-        let raised = self.raised(scope)?;
+        let (causes, epoch) = self.switch_words(scope)?;
+        let raised_at = self.raised_at(scope)?;
         loop {
             causes.fetch_or(cause, ORDER);
-            raised.store(clock::now_ns(), ORDER);
+            raised_at.store(clock::now_ns(), ORDER);
             epoch.fetch_add(1, ORDER);
-            // A reset in between may have cleared it, and knew of no newer epoch yet. From here on it would see that there is one.
+            // A reset in between, which has not seen the new epoch, may have cleared the cause. A later reset sees the new epoch.
             if causes.load(ORDER) & cause != 0 {
                 return Ok(());
             }
         }
     }
 
-    /// Raises a scope's epoch, voids its windows, and then clears the causes that the caller has seen: in this order, so that
-    /// nothing from before the reset passes after it. A trip since the caller looked stays, whether the reset was done or not.
+    /// Resets a scope: raises its epoch, voids its windows, and then clears the causes in `seen`, which the caller has read. In this order no
+    /// segment from before the reset passes after it. A trip after the caller's read stays, whatever the result.
     pub fn reset(&self, scope: ScopeIndex, seen: Switch) -> Result<Reset> {
-        let place = self.place(scope)?;
-        let (causes, epoch) = self.words(scope)?;
-        let raised = self.raised(scope)?;
+        let state = self.ptr(scope)?;
+        let (causes, epoch) = self.switch_words(scope)?;
+        let raised_at = self.raised_at(scope)?;
         if epoch.load(ORDER) != seen.epoch {
             return Ok(Reset::Refused);
         }
-        raised.store(clock::now_ns(), ORDER);
-        // Whoever trips it raises the epoch: then it is not the one that the caller has seen, and is left as it is.
+        raised_at.store(clock::now_ns(), ORDER);
+        // A trip raises the epoch. Then the exchange fails, and the scope stays as it is.
         if epoch.compare_exchange(seen.epoch, seen.epoch + 1, ORDER, ORDER).is_err() {
             return Ok(Reset::Refused);
         }
         // SAFETY: the word lies inside the mapping, which self holds.
-        unsafe { word(&raw mut (*place).switch.resets) }.fetch_add(1, ORDER);
+        unsafe { atomic_u64(&raw mut (*state).switch.resets) }.fetch_add(1, ORDER);
         for i in 0..LIMITS_PER_SCOPE {
             // SAFETY: all words lie inside the mapping, which self holds.
             unsafe {
-                let window = &raw mut (*place).windows[i];
-                let issued = word(&raw mut (*window).issued).load(ORDER);
-                word(&raw mut (*window).floor).store(issued, ORDER);
-                let fills = word(&raw mut (*window).fills).load(ORDER);
-                word(&raw mut (*window).fill_floor).store(fills, ORDER);
+                let window = &raw mut (*state).windows[i];
+                let issued = atomic_u64(&raw mut (*window).issued).load(ORDER);
+                atomic_u64(&raw mut (*window).floor).store(issued, ORDER);
+                let fills = atomic_u64(&raw mut (*window).fills).load(ORDER);
+                atomic_u64(&raw mut (*window).fill_floor).store(fills, ORDER);
             }
         }
         fence(ORDER);
         causes.fetch_and(!seen.causes, ORDER);
         if epoch.load(ORDER) != seen.epoch + 1 {
-            // A trip came in between, perhaps for a cause that was just cleared: its trip is not ours to undo.
+            // A trip came in between, perhaps for a cause that was just cleared. The trip must stay.
             causes.fetch_or(seen.causes, ORDER);
         }
         Ok(if causes.load(ORDER) == 0 { Reset::Done } else { Reset::TrippedAgain })
@@ -175,28 +178,30 @@ impl Switchboard {
 
     /// Arms or disarms a scope.
     pub fn set_armed(&self, scope: ScopeIndex, armed: bool) -> Result<()> {
-        let place = self.place(scope)?;
+        let state = self.ptr(scope)?;
         // SAFETY: the word lies inside the mapping, which self holds.
-        unsafe { half(&raw mut (*place).armed).store(armed as u32, ORDER) };
+        unsafe { atomic_u32(&raw mut (*state).armed).store(armed as u32, ORDER) };
         Ok(())
     }
 
-    /// Causes and epoch of a scope's switch.
-    fn words(&self, scope: ScopeIndex) -> Result<(&AtomicU64, &AtomicU64)> {
-        let place = self.place(scope)?;
+    /// The causes and the epoch of a scope's switch.
+    fn switch_words(&self, scope: ScopeIndex) -> Result<(&AtomicU64, &AtomicU64)> {
+        let state = self.ptr(scope)?;
         // SAFETY: both words lie inside the mapping, which self holds.
-        Ok(unsafe { (word(&raw mut (*place).switch.causes), word(&raw mut (*place).switch.epoch)) })
+        Ok(unsafe {
+            (atomic_u64(&raw mut (*state).switch.causes), atomic_u64(&raw mut (*state).switch.epoch))
+        })
     }
 
-    /// When a scope's epoch was last raised.
-    fn raised(&self, scope: ScopeIndex) -> Result<&AtomicU64> {
-        let place = self.place(scope)?;
+    /// The time when a scope's epoch was last raised.
+    fn raised_at(&self, scope: ScopeIndex) -> Result<&AtomicU64> {
+        let state = self.ptr(scope)?;
         // SAFETY: the word lies inside the mapping, which self holds.
-        Ok(unsafe { word(&raw mut (*place).switch.raised_ns) })
+        Ok(unsafe { atomic_u64(&raw mut (*state).switch.raised_ns) })
     }
 
-    fn place(&self, scope: ScopeIndex) -> Result<*mut Scope> {
-        let place = self.scopes.place(scope.get());
-        Ok(place.with_context(|| format!("scope {} is not in its map", scope.get()))?.as_ptr())
+    fn ptr(&self, scope: ScopeIndex) -> Result<*mut Scope> {
+        let state = self.scopes.ptr(scope.get());
+        Ok(state.with_context(|| format!("scope {} is not in its map", scope.get()))?.as_ptr())
     }
 }

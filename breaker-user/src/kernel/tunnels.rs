@@ -1,4 +1,4 @@
-//! The tunnels of this thread's namespace: what sends packets that the program does not look into, on a host that is well.
+//! Finds the tunnels of this thread's namespace. The program does not read the packets inside them.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use netlink_sys::protocols::NETLINK_XFRM;
 
 use super::links::Link;
 
-/// What sends packets of a kind ([`unseen`]), if this host has such a thing.
+/// Returns the interfaces or the protocol of this host that send packets of a kind ([`unseen`]).
 pub fn sender(kind: u32, links: &[Link]) -> Option<String> {
     let kinds: &[&str] = match kind {
         unseen::VXLAN => &["vxlan"],
@@ -17,10 +17,11 @@ pub fn sender(kind: u32, links: &[Link]) -> Option<String> {
         unseen::ESP => return has_ipsec().unwrap_or(false).then(|| "IPsec".to_owned()),
         _ => &[],
     };
-    let is = |link: &&Link| link.kind.as_ref().is_some_and(|kind| kinds.contains(&kind.to_string().as_str()));
-    // Those that come with the module carry nothing until somebody gives them a peer and brings them up.
+    let is_kind =
+        |link: &&Link| link.kind.as_ref().is_some_and(|kind| kinds.contains(&kind.to_string().as_str()));
+    // A module's default interfaces carry nothing until they have a peer and are up.
     let names: Vec<_> =
-        links.iter().filter(is).filter(|link| link.is_up).map(|link| link.name.as_str()).collect();
+        links.iter().filter(is_kind).filter(|link| link.is_up).map(|link| link.name.as_str()).collect();
     (!names.is_empty()).then(|| names.join(", "))
 }
 
@@ -30,7 +31,7 @@ const GET_SA: u16 = 0x12;
 /// A netlink header and a `struct xfrm_usersa_id` of zeros.
 const REQUEST: usize = 16 + 24;
 
-/// Whether there is a security association. No library here has the messages of xfrm, and this one is a header.
+/// Returns true if there is an IPsec security association. netlink-packet-route has no xfrm messages, and this request is only a header.
 fn has_ipsec() -> io::Result<bool> {
     const REQUEST_ALL: u16 = 0x301;
     let mut request = [0u8; REQUEST];

@@ -1,4 +1,4 @@
-//! The XDP program of an interface, as route netlink tells it to anybody.
+//! The XDP program of an interface, read over rtnetlink, which needs no privilege.
 
 use std::io;
 
@@ -7,16 +7,16 @@ use netlink_packet_route::link::{LinkAttribute, LinkMessage, LinkXdp};
 
 use crate::netlink;
 
-/// The number of the XDP program at an interface, native or generic.
+/// Returns the id of the XDP program of an interface, native or generic.
 pub fn program(ifindex: u32) -> io::Result<Option<u32>> {
     let mut message = LinkMessage::default();
     message.header.index = ifindex;
     let found = netlink::list(Netlink::GetLink(message))?;
-    let ours = found.into_iter().find_map(|answer| match answer {
+    let own = found.into_iter().find_map(|answer| match answer {
         Netlink::NewLink(link) if link.header.index == ifindex => Some(link.attributes),
         _ => None,
     });
-    let attributes = ours.unwrap_or_default().into_iter();
+    let attributes = own.unwrap_or_default().into_iter();
     let xdp = attributes
         .filter_map(|attribute| if let LinkAttribute::Xdp(xdp) = attribute { Some(xdp) } else { None });
     Ok(xdp.flatten().find_map(|found| match found {

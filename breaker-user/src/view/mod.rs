@@ -2,6 +2,7 @@
 
 pub mod columns;
 pub mod failures;
+pub mod policy_diff;
 pub mod scope;
 pub mod session;
 pub mod status;

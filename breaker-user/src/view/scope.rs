@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::config::{self, ScopeIndex};
 use crate::display;
-use crate::kernel::breaker::LimitUse;
+use crate::kernel::limit_use::LimitUse;
 use crate::kernel::{Breaker, clock};
 
 /// A scope.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::config::{ScopeIndex, SessionIndex};
 use crate::kernel::Breaker;
-use crate::kernel::breaker::ConnectionCount;
+use crate::kernel::connections::ConnectionCount;
 
 /// A session.
 #[derive(Debug, Serialize)]

@@ -15,9 +15,10 @@ use crate::cli_error::Code;
 use crate::config::ScopeIndex;
 use crate::display::hex;
 use crate::enforced::{Enforced, ProblemKind, facts};
+use crate::journal;
 use crate::kernel::Breaker;
 use crate::kernel::attachment::Attachment;
-use crate::kernel::tables::trim_padding;
+use crate::kernel::text::trim_padding;
 
 /// The status of a load.
 #[derive(Debug, Serialize)]
@@ -29,7 +30,7 @@ pub struct Status {
     /// The agent.
     pub agent: Agent,
     /// Attachments.
-    pub interfaces: Vec<Interface>,
+    pub interfaces: Vec<Attachment>,
     /// Switches and limits.
     pub scopes: Vec<Scope>,
     /// Connections, messages and segments.
@@ -78,25 +79,6 @@ pub struct Agent {
 /// Age of the heartbeat in ns from which the agent counts as not running. It beats every 100 ms.
 pub const ALIVE_NS: u64 = 1_000_000_000;
 
-/// An attachment.
-#[derive(Debug, Serialize)]
-pub struct Interface {
-    /// Name of the interface.
-    pub name: String,
-    /// Index of the interface.
-    pub ifindex: u32,
-    /// `egress` or `inline`; `inbound` for the program that reads inbound messages.
-    pub mode: &'static str,
-    /// `tcx` or `clsact`; `native` or `generic` for XDP.
-    pub hook: &'static str,
-    /// True if the program is attached.
-    pub attached: bool,
-    /// True if it is the first program of its chain.
-    pub first: bool,
-    /// True if it stays attached without a process.
-    pub pinned: bool,
-}
-
 impl Status {
     /// Reads the whole status, or the part of one scope.
     pub fn read(breaker: &Breaker, only: Option<ScopeIndex>) -> Result<Self> {
@@ -108,8 +90,9 @@ impl Status {
             let counters = breaker.counters()?;
             let attachments = breaker.attachments()?;
             let table = walk.join().map_err(|_| anyhow!("reading the connection table panicked"))?;
-            let enforced = Enforced::judge(facts::read(breaker, attachments.clone(), &table));
-            let (connections, _) = table?;
+            let enforced =
+                Enforced::judge(facts::read(breaker, attachments.clone(), &table, journal::problem(breaker)));
+            let connections = table?.by_session;
             Ok(Self {
                 breaker: build(breaker)?,
                 policy: policy(breaker.policy()),
@@ -117,7 +100,7 @@ impl Status {
                     running: age.is_some_and(|age| age < ALIVE_NS),
                     heartbeat_age_ms: age.map(|age| age / 1_000_000),
                 },
-                interfaces: interfaces(&attachments),
+                interfaces: attachments,
                 scopes: scopes(breaker, only)?,
                 failure_policy: failures(breaker)?,
                 packets: packets(breaker, &counters)?,
@@ -160,17 +143,4 @@ fn build(breaker: &Breaker) -> Result<Build> {
 
 fn policy(policy: &abi::Policy) -> Policy {
     Policy { name: trim_padding(&policy.name), sha256: hex(&policy.sha256) }
-}
-
-fn interfaces(attachments: &[Attachment]) -> Vec<Interface> {
-    let view = |found: &Attachment| Interface {
-        name: found.name.clone(),
-        ifindex: found.ifindex,
-        mode: found.mode,
-        hook: found.hook,
-        attached: found.attached,
-        first: found.first,
-        pinned: found.pinned,
-    };
-    attachments.iter().map(view).collect()
 }

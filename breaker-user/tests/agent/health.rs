@@ -7,7 +7,7 @@ use aya::EbpfLoader;
 use aya::programs::links::LinkOrder;
 use aya::programs::tc::TcAttachOptions;
 use aya::programs::{SchedClassifier, TcAttachType};
-use breaker_user::kernel::load::object;
+use breaker_user::kernel::object::for_running_kernel;
 use breaker_user::testbed::{TwoHosts, veth};
 use rustix::mount::{MountFlags, mount};
 
@@ -32,7 +32,7 @@ fn a_program_in_front_and_its_removal_are_reported() {
     let agent = host.agent();
     wait_for_health(&host, None);
     host.inside(|| {
-        let mut other = EbpfLoader::new().load(&object()).expect("an object");
+        let mut other = EbpfLoader::new().load(&for_running_kernel().bytes).expect("an object");
         let program: &mut SchedClassifier =
             other.program_mut("egress").expect("a program").try_into().expect("a classifier");
         program.load().expect("loading it");

@@ -16,7 +16,7 @@ use breaker_tests::frame::order;
 use breaker_tests::instructions;
 use breaker_tests::receiver::End;
 use breaker_tests::testbed::Testbed;
-use breaker_user::kernel::load;
+use breaker_user::kernel::object;
 use breaker_user::testbed::TwoHosts;
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, finit_module, reboot};
@@ -93,7 +93,7 @@ fn strings(list: &Value) -> impl Iterator<Item = &str> {
 fn load_each() -> Result<Value> {
     let mut object = EbpfLoader::new()
         .verifier_log_level(VerifierLogLevel::STATS)
-        .load(&load::object())
+        .load(&object::for_running_kernel().bytes)
         .context("the maps")?;
     let mut verified = json!({});
     for (name, program) in object.programs_mut() {

@@ -4,8 +4,8 @@ use breaker_common::abi::{ABI_VERSION, Label, Meta, label};
 use breaker_tests::cli::scope;
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
-use breaker_user::kernel::load::object;
 use breaker_user::kernel::memory::Mapped;
+use breaker_user::kernel::object::for_running_kernel;
 
 use super::POLICY;
 
@@ -115,7 +115,7 @@ fn a_pin_directory_of_another_program_is_left_unchanged() {
     ] {
         testbed.shell("mkdir /sys/fs/bpf/breaker");
         testbed.on_host(|| {
-            let object = aya::EbpfLoader::new().load(&object()).expect("the object");
+            let object = aya::EbpfLoader::new().load(&for_running_kernel().bytes).expect("the object");
             object.map(map).expect("a map").pin(Testbed::root().path().join(name)).expect("pinning");
         });
         VERBS
@@ -133,7 +133,7 @@ fn a_map_of_another_shape_is_named() {
     let testbed = Testbed::load(POLICY);
     testbed.on_host(|| {
         // A map as an older version may have had it under that name.
-        let object = aya::EbpfLoader::new().load(&object()).expect("the object");
+        let object = aya::EbpfLoader::new().load(&for_running_kernel().bytes).expect("the object");
         let path = Testbed::root().map("SESSIONS");
         std::fs::remove_file(&path).expect("unpinning");
         object.map("PORTS").expect("a map").pin(&path).expect("pinning");

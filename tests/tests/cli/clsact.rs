@@ -102,8 +102,9 @@ fn status_reports_a_program_that_decides_first() {
     testbed.load_cli();
     testbed.on_host(|| {
         use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, tc::TcAttachOptions};
-        let mut object =
-            aya::EbpfLoader::new().load(&breaker_user::kernel::load::object()).expect("the object");
+        let mut object = aya::EbpfLoader::new()
+            .load(&breaker_user::kernel::object::for_running_kernel().bytes)
+            .expect("the object");
         let program: &mut SchedClassifier =
             object.program_mut("egress").expect("a program").try_into().expect("tc");
         program.load().expect("loading");

@@ -289,8 +289,9 @@ impl Other {
         use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
         testbed.on_host(|| {
             // The program of breaker with empty maps passes everything.
-            let mut object =
-                aya::EbpfLoader::new().load(&breaker_user::kernel::load::object()).expect("the object");
+            let mut object = aya::EbpfLoader::new()
+                .load(&breaker_user::kernel::object::for_running_kernel().bytes)
+                .expect("the object");
             let program: &mut SchedClassifier =
                 object.program_mut("egress").expect("a program").try_into().expect("tc");
             program.load().expect("loading");

@@ -75,7 +75,9 @@ fn pins_left_beside_the_root_are_removed_by_the_next_load() {
     // As after an unload that died before its last step; with a loose pin, as another version might leave it.
     testbed.shell("mkdir /sys/fs/bpf/breaker_next && mv /sys/fs/bpf/breaker /sys/fs/bpf/breaker_next/pins");
     testbed.on_host(|| {
-        let object = aya::EbpfLoader::new().load(&breaker_user::kernel::load::object()).expect("the object");
+        let object = aya::EbpfLoader::new()
+            .load(&breaker_user::kernel::object::for_running_kernel().bytes)
+            .expect("the object");
         object.map("PORTS").expect("a map").pin("/sys/fs/bpf/breaker_next/loose").expect("pinning");
     });
     testbed.cli("status").expect_exit(3);

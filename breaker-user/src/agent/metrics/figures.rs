@@ -12,9 +12,9 @@ use crate::config::ScopeIndex;
 use crate::display;
 use crate::enforced::Enforced;
 use crate::kernel::Breaker;
-use crate::kernel::breaker::ConnectionCount;
-use crate::kernel::breaker::LimitUse;
-use crate::kernel::tables::trim_padding;
+use crate::kernel::connections::{ConnectionCount, ConnectionTable};
+use crate::kernel::limit_use::LimitUse;
+use crate::kernel::text::trim_padding;
 
 /// The figures of one scrape.
 #[derive(Clone, Debug, Default)]
@@ -103,7 +103,7 @@ impl Figures {
         let in_force = source.loaded.in_force();
         let breaker = &in_force.breaker;
         let meta = breaker.meta();
-        let (connections, used) = breaker.connection_table()?;
+        let ConnectionTable { by_session: connections, live_entries: used } = breaker.connection_table()?;
         let names = breaker.names();
         let counters = breaker.counters()?;
         let interfaces = source.loaded.attachments();

@@ -6,7 +6,7 @@ use super::FAMILIES;
 use super::figures::{Figures, Limit, Scope, Session};
 use super::text::{Format, text};
 use crate::enforced::{Enforced, Problem, ProblemKind};
-use crate::kernel::breaker::ConnectionCount;
+use crate::kernel::connections::ConnectionCount;
 
 /// Names and labels, a contract with dashboards.
 const NAMES: &[(&str, &[&str])] = &[

@@ -1,106 +1,90 @@
-//! Connections whose session comes or goes with a new policy.
+//! Connections whose session the next policy adds or removes.
 
 use anyhow::Result;
 use breaker_common::abi::{Connection, ConnectionKey, Endpoint};
 
 use super::endpoints::Trie;
+use super::epoch_sums;
 use super::in_force::InForce;
-use super::sums;
 use crate::kernel::maps::{PodConnection, PodKey};
 use crate::kernel::tables::Tables;
 use crate::kernel::{Breaker, clock};
 
-/// What is to be done about a connection.
+/// The change of an entry of the connection table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Deed {
-    /// Nothing.
-    Leave,
-    /// Its session goes: it stays fenced as an undeclared one.
+enum Action {
+    /// No change.
+    Keep,
+    /// The connection stays fenced, as an undeclared one: its session is removed.
     Fence,
-    /// It is to be found anew, as one seen in mid-stream.
-    Forget,
+    /// The entry is removed. The program then finds the connection in mid-stream.
+    Remove,
 }
 
-/// Before the new policy is in force: what is fenced must stay so where its session goes, and what is left of a session that was there
-/// once must not be taken for young.
+/// Before the store of the side. A fenced connection stays fenced when its session is removed. Entries left over from an earlier
+/// declaration of a session are removed: their epoch sums may look current.
 pub fn prepare(breaker: &Breaker, now: &InForce, next: &Tables) -> Result<()> {
-    let comes_or_goes = |session: u32| now.declares_session(session) != declares(next, session);
-    if !(0..next.sessions.len() as u32).any(comes_or_goes) {
+    let is_changed = |session: u32| now.declares_session(session) != next.declares_session(session);
+    if !(0..next.sessions.len() as u32).any(is_changed) {
         return Ok(());
     }
-    each(breaker, |_, connection| {
+    apply(breaker, |_, connection| {
         let session = connection.session;
-        match (now.declares_session(session), declares(next, session)) {
-            (true, false) if Some(connection.epoch) != sums::epoch(now, session) => Deed::Fence,
-            (false, true) if connection.epoch != Connection::FENCED => Deed::Forget,
-            _ => Deed::Leave,
+        match (now.declares_session(session), next.declares_session(session)) {
+            (true, false) if Some(connection.epoch) != epoch_sums::epoch(now, session) => Action::Fence,
+            (false, true) if connection.epoch != Connection::FENCED => Action::Remove,
+            _ => Action::Keep,
         }
     })
 }
 
-/// After it: connections of nobody to places that are somebody's now. What is fenced stays so.
-pub fn settle(breaker: &Breaker, now: &InForce, next: &Tables) -> Result<()> {
-    let places = Trie::of(next.endpoints.iter().copied());
-    let undeclared = sums::epoch(now, 0);
-    each(breaker, |key, connection| {
-        let orphan = match connection.session {
+/// After the store of the side. Removes connections without a session to endpoints that are declared now. A fenced connection stays.
+pub fn finish(breaker: &Breaker, now: &InForce, next: &Tables) -> Result<()> {
+    let endpoints = Trie::new(next.endpoints.iter().copied());
+    let undeclared = epoch_sums::epoch(now, 0);
+    apply(breaker, |key, connection| {
+        let has_no_session = match connection.session {
             0 => connection.shared_endpoint == 0 && Some(connection.epoch) == undeclared,
             session => {
                 now.declares_session(session)
-                    && !declares(next, session)
+                    && !next.declares_session(session)
                     && connection.epoch != Connection::FENCED
             }
         };
         let endpoint = Endpoint { port: key.remote_port, pad: 0, local: key.local, remote: key.remote };
-        if orphan && places.whose(&endpoint, Endpoint::BITS, |word| word) != 0 {
-            Deed::Forget
+        if has_no_session && endpoints.lookup(&endpoint, Endpoint::BITS, |word| word) != 0 {
+            Action::Remove
         } else {
-            Deed::Leave
+            Action::Keep
         }
     })
 }
 
-fn each(breaker: &Breaker, deed: impl Fn(&ConnectionKey, &Connection) -> Deed) -> Result<()> {
+fn apply(breaker: &Breaker, action: impl Fn(&ConnectionKey, &Connection) -> Action) -> Result<()> {
     let mut found = Vec::new();
     breaker.maps().for_each_connection(|table, key, connection| {
-        if deed(key, connection) != Deed::Leave {
+        if action(key, connection) != Action::Keep {
             found.push((table, *key));
         }
     })?;
     for (table, key) in found {
         let mut table = breaker.maps().connections(table)?;
-        // Looked at once more, for another may have its ports by now.
+        // Another connection may have the same ports by now.
         let Ok(PodConnection(found)) = table.get(&PodKey(key), 0) else { continue };
-        match deed(&key, &found) {
-            Deed::Leave => {}
-            Deed::Fence => {
-                let closed_ns = if found.closed_ns == 0 { clock::now_ns() } else { found.closed_ns };
-                let fenced = Connection {
-                    session: 0,
-                    shared_endpoint: 0,
-                    epoch: Connection::FENCED,
-                    closed_ns,
-                    ..found
-                };
-                table.insert(PodKey(key), PodConnection(fenced), EXISTING)?;
-            }
-            // Gone meanwhile is as good.
-            Deed::Forget => drop(table.remove(&PodKey(key))),
+        match action(&key, &found) {
+            Action::Keep => {}
+            Action::Fence => table.insert(PodKey(key), PodConnection(fenced(&found)), BPF_EXIST)?,
+            Action::Remove => drop(table.remove(&PodKey(key))),
         }
     }
     Ok(())
 }
 
-/// `BPF_EXIST`: replaces, and adds nothing.
-const EXISTING: u64 = 2;
-
-fn declares(next: &Tables, session: u32) -> bool {
-    next.sessions.get(session as usize).is_some_and(|found| found.scope_count != 0)
+/// The connection as a fenced and undeclared one.
+fn fenced(found: &Connection) -> Connection {
+    let closed_ns = if found.closed_ns == 0 { clock::now_ns() } else { found.closed_ns };
+    Connection { session: 0, shared_endpoint: 0, epoch: Connection::FENCED, closed_ns, ..*found }
 }
 
-impl InForce {
-    /// Whether the policy has the session.
-    fn declares_session(&self, session: u32) -> bool {
-        self.sessions.get(session as usize).is_some_and(|found| found.scope_count != 0)
-    }
-}
+/// Replaces an entry, and adds none (kernel `uapi/linux/bpf.h`).
+const BPF_EXIST: u64 = 2;

@@ -1,23 +1,23 @@
-//! Endpoints and identities of two policies in one map. Pure.
+//! Merges the endpoints and identities of two policies into one map each. Pure.
 //!
-//! The longest prefix wins whichever side it was made for, so each entry has a word for both: what the longest prefix of that side's
-//! own policy says of it. So nothing that one policy adds hides anything of the other.
+//! In the kernel's trie the longest prefix wins, on whichever side it was declared. So each entry has a word for both sides: the result of
+//! a lookup among that side's own entries. No entry of one policy hides an entry of the other.
 
 use std::collections::{BTreeSet, HashMap};
 
 use breaker_common::abi::{Endpoint, IdentityKey, TargetWords};
 
-/// An endpoint: key, bits of it that count, and whose it is on each side.
+/// An endpoint: its key, the number of its bits that count, and the target on each side.
 pub type Entry = (Endpoint, u32, TargetWords);
 
-/// A key whose bits beyond its length are 0.
+/// A key whose bits beyond its length are 0, and its length in bits.
 pub type Masked = ([u8; size_of::<Endpoint>()], u32);
 
-/// The key as the map compares it.
+/// Returns the key as the map compares it.
 pub fn masked(endpoint: &Endpoint, bits: u32) -> Masked {
     let mut bytes: [u8; size_of::<Endpoint>()] = bytemuck::cast(*endpoint);
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        let kept = bits.saturating_sub(at as u32 * 8).min(8);
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        let kept = bits.saturating_sub(i as u32 * 8).min(8);
         *byte &= !0xffu8.checked_shr(kept).unwrap_or(0);
     }
     (bytes, bits)
@@ -31,8 +31,8 @@ pub struct Trie<T> {
 }
 
 impl<T: Copy> Trie<T> {
-    /// From entries.
-    pub fn of(entries: impl IntoIterator<Item = (Endpoint, u32, T)>) -> Self {
+    /// A trie of these entries: key, length of the prefix in bits, value.
+    pub fn new(entries: impl IntoIterator<Item = (Endpoint, u32, T)>) -> Self {
         let mut made = Self { entries: HashMap::new(), lengths: BTreeSet::new() };
         entries.into_iter().for_each(|(endpoint, bits, value)| made.insert(&endpoint, bits, value));
         made
@@ -43,87 +43,86 @@ impl<T: Copy> Trie<T> {
         self.lengths.insert(bits);
     }
 
-    /// The value of the longest prefix of so many bits of an endpoint, at most.
+    /// Returns the value of the longest prefix of the first `bits` of an endpoint.
     pub fn get(&self, endpoint: &Endpoint, bits: u32) -> Option<T> {
-        // Port and local address count whole: nothing shorter is a prefix.
         self.lengths
             .range(..=bits)
             .rev()
             .find_map(|&length| self.entries.get(&masked(endpoint, length)).copied())
     }
 
-    /// What the kernel program finds: at the local address, and else at any.
-    pub fn whose(&self, endpoint: &Endpoint, bits: u32, word: impl Fn(T) -> u32) -> u32 {
-        let at = |endpoint: &Endpoint| self.get(endpoint, bits).map_or(0, &word);
-        match at(endpoint) {
-            0 => at(&Endpoint { local: [0; 4], ..*endpoint }),
+    /// Looks an endpoint up as the kernel program does: with its local address, then with any local address. Returns 0 for no entry.
+    pub fn lookup(&self, endpoint: &Endpoint, bits: u32, word: impl Fn(T) -> u32) -> u32 {
+        let found = |endpoint: &Endpoint| self.get(endpoint, bits).map_or(0, &word);
+        match found(endpoint) {
+            0 => found(&Endpoint { local: [0; 4], ..*endpoint }),
             word => word,
         }
     }
 }
 
-/// What the map must hold so that `side` is the new policy and the other one stays what it is. Entries that say what a shorter one says
-/// are left out.
+/// Returns the entries of a map in which `side` is the new policy and the other side is unchanged. Leaves out entries that equal the next
+/// shorter one.
 pub fn merged(known: &[Entry], new: &[(Endpoint, u32, u32)], side: usize) -> Vec<Entry> {
-    let before = Trie::of(known.iter().map(|(endpoint, bits, place)| (*endpoint, *bits, place[1 - side])));
-    let after = Trie::of(new.iter().copied());
+    let before = Trie::new(known.iter().map(|(endpoint, bits, words)| (*endpoint, *bits, words[1 - side])));
+    let after = Trie::new(new.iter().copied());
     let keys = known
         .iter()
         .map(|(endpoint, bits, _)| (*endpoint, *bits))
-        .chain(new.iter().map(|(e, bits, _)| (*e, *bits)));
+        .chain(new.iter().map(|(endpoint, bits, _)| (*endpoint, *bits)));
     let mut keys: Vec<_> = keys.collect();
     keys.sort_by_key(|(endpoint, bits)| (*bits, masked(endpoint, *bits).0));
     keys.dedup_by_key(|(endpoint, bits)| masked(endpoint, *bits));
     let mut made = Trie::default();
     let mut merged = Vec::new();
     for (endpoint, bits) in keys {
-        let mut place = TargetWords::default();
-        place[side] = after.get(&endpoint, bits).unwrap_or(0);
-        place[1 - side] = before.get(&endpoint, bits).unwrap_or(0);
-        if made.get(&endpoint, bits).unwrap_or_default() != place {
-            made.insert(&endpoint, bits, place);
-            merged.push((endpoint, bits, place));
+        let mut words = TargetWords::default();
+        words[side] = after.get(&endpoint, bits).unwrap_or(0);
+        words[1 - side] = before.get(&endpoint, bits).unwrap_or(0);
+        if made.get(&endpoint, bits).unwrap_or_default() != words {
+            made.insert(&endpoint, bits, words);
+            merged.push((endpoint, bits, words));
         }
     }
     merged
 }
 
-/// Entries of `after` that `before` does not have so, and those of `before` that `after` does not have at all.
+/// Returns the entries to put and the keys to remove, so that a map with `before` becomes one with `after`.
 pub fn changes(before: &[Entry], after: &[Entry]) -> (Vec<Entry>, Vec<(Endpoint, u32)>) {
     let index = |entries: &[Entry]| -> HashMap<Masked, TargetWords> {
-        entries.iter().map(|(endpoint, bits, place)| (masked(endpoint, *bits), *place)).collect()
+        entries.iter().map(|(endpoint, bits, words)| (masked(endpoint, *bits), *words)).collect()
     };
     let (old, new) = (index(before), index(after));
-    let put = after.iter().filter(|(endpoint, bits, place)| old.get(&masked(endpoint, *bits)) != Some(place));
-    let gone = before.iter().filter(|(endpoint, bits, _)| !new.contains_key(&masked(endpoint, *bits)));
-    (put.copied().collect(), gone.map(|(endpoint, bits, _)| (*endpoint, *bits)).collect())
+    let put = after.iter().filter(|(endpoint, bits, words)| old.get(&masked(endpoint, *bits)) != Some(words));
+    let removed = before.iter().filter(|(endpoint, bits, _)| !new.contains_key(&masked(endpoint, *bits)));
+    (put.copied().collect(), removed.map(|(endpoint, bits, _)| (*endpoint, *bits)).collect())
 }
 
-/// The same of the sessions at shared places: what to put, and what to remove.
-pub fn identities(
+/// Returns the sessions of shared endpoints to put and the keys to remove, so that `side` is the new policy.
+pub fn identity_changes(
     known: &[(IdentityKey, TargetWords)],
     new: &[(IdentityKey, u32)],
     side: usize,
 ) -> (Vec<(IdentityKey, TargetWords)>, Vec<IdentityKey>) {
     let key = |key: &IdentityKey| (key.endpoint, key.comp_ids);
     let wanted: HashMap<_, _> = new.iter().map(|(found, session)| (key(found), *session)).collect();
-    let had: HashMap<_, _> = known.iter().map(|(found, place)| (key(found), *place)).collect();
-    let (mut put, mut gone) = (Vec::new(), Vec::new());
-    for (found, place) in known {
-        let mut now = *place;
+    let before: HashMap<_, _> = known.iter().map(|(found, words)| (key(found), *words)).collect();
+    let (mut put, mut removed) = (Vec::new(), Vec::new());
+    for (found, words) in known {
+        let mut now = *words;
         now[side] = wanted.get(&key(found)).copied().unwrap_or(0);
         if now == TargetWords::default() {
-            gone.push(*found);
-        } else if now != *place {
+            removed.push(*found);
+        } else if now != *words {
             put.push((*found, now));
         }
     }
-    for (found, session) in new.iter().filter(|(found, _)| !had.contains_key(&key(found))) {
+    for (found, session) in new.iter().filter(|(found, _)| !before.contains_key(&key(found))) {
         let mut now = TargetWords::default();
         now[side] = *session;
         put.push((*found, now));
     }
-    (put, gone)
+    (put, removed)
 }
 
 #[cfg(test)]
@@ -142,9 +141,10 @@ mod tests {
         (endpoint, bits, word)
     }
 
-    /// What each side finds, however the other has cut the addresses.
+    /// The target that a lookup finds for a side, whatever prefixes the other side has.
     fn found(entries: &[Entry], remote: [u8; 4], local: u32, side: usize) -> u32 {
-        Trie::of(entries.iter().copied()).whose(&at(remote, 32, local).0, Endpoint::BITS, |place| place[side])
+        Trie::new(entries.iter().copied())
+            .lookup(&at(remote, 32, local).0, Endpoint::BITS, |words| words[side])
     }
 
     #[test]
@@ -171,7 +171,7 @@ mod tests {
             for remote in remotes {
                 for local in [0, 5, 6] {
                     let alone = |policy: &[(Endpoint, u32, u32)]| {
-                        Trie::of(policy.iter().copied()).whose(
+                        Trie::new(policy.iter().copied()).lookup(
                             &at(remote, 32, local).0,
                             Endpoint::BITS,
                             |word| word,
@@ -190,17 +190,17 @@ mod tests {
                 }
             }
             assert!(merged.len() <= in_force.len() + next.len(), "{}", merged.len());
-            // Every state in between is one in which the side in force is whole.
-            let (put, gone) = changes(&known, &merged);
+            // In every state in between, the side in force is unchanged.
+            let (put, removed) = changes(&known, &merged);
             let mut between = known.clone();
-            for (endpoint, bits, place) in put {
+            for (endpoint, bits, words) in put {
                 between.retain(|(e, b, _)| masked(e, *b) != masked(&endpoint, bits));
-                between.push((endpoint, bits, place));
+                between.push((endpoint, bits, words));
                 remotes.iter().for_each(|remote| {
                     assert_eq!(found(&between, *remote, 5, side), found(&known, *remote, 5, side))
                 });
             }
-            for (endpoint, bits) in gone {
+            for (endpoint, bits) in removed {
                 between.retain(|(e, b, _)| masked(e, *b) != masked(&endpoint, bits));
                 remotes.iter().for_each(|remote| {
                     assert_eq!(found(&between, *remote, 5, side), found(&known, *remote, 5, side))
@@ -212,11 +212,11 @@ mod tests {
     }
 
     #[test]
-    fn identities_keep_the_side_in_force_and_forget_what_nobody_has() {
-        let key = |place| IdentityKey { endpoint: place, comp_ids: [2, 0, 0, 0] };
+    fn identities_keep_the_side_in_force_and_lose_what_neither_side_has() {
+        let key = |endpoint| IdentityKey { endpoint, comp_ids: [2, 0, 0, 0] };
         let known = [(key(0), [1, 0]), (key(1), [2, 2]), (key(2), [0, 3])];
-        let (put, gone) = identities(&known, &[(key(1), 7), (key(5), 8)], 1);
+        let (put, removed) = identity_changes(&known, &[(key(1), 7), (key(5), 8)], 1);
         assert_eq!(put, [(key(1), [2, 7]), (key(5), [0, 8])]);
-        assert_eq!(gone, [key(2)]);
+        assert_eq!(removed, [key(2)]);
     }
 }

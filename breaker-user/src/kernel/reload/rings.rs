@@ -1,109 +1,110 @@
-//! What a ring must hold before a limit can use it. Pure.
+//! The words that a ring must hold before a limit can use it. Pure.
 //!
-//! A limit that stays and needs a larger or a coarser ring takes its window along: each word is when the last ticket of its granule
-//! was taken, or later, never earlier. A limit that is new begins with a window in which nothing is.
+//! A limit that stays and needs a larger or a coarser ring keeps its window. Each word then has the time of its granule's last ticket, or a
+//! later time, and never an earlier one. A new limit starts with an empty window.
 
 use breaker_common::abi::Limit;
 use breaker_common::window::{self, Ring};
 
-/// Low bits of a word that hold its lap; above them is the time.
+/// Low bits of a word that hold its lap; the bits above them hold the time.
 const LAP_BITS: u32 = 4;
 const LAP_MASK: u64 = (1 << LAP_BITS) - 1;
 
-/// A slot and what to write there.
+/// A slot and the word to write into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Word {
+pub struct SlotWrite {
     /// The slot.
     pub slot: u64,
     /// The word.
     pub word: u64,
 }
 
-/// A ring that only notes what is written.
-struct Noted(Word);
+/// A ring that records the last write.
+struct LastWrite(SlotWrite);
 
-impl Ring for Noted {
+impl Ring for LastWrite {
     fn read(&self, _: u64) -> u64 {
         0
     }
 
     fn write(&mut self, slot: u64, word: u64) {
-        self.0 = Word { slot, word };
+        self.0 = SlotWrite { slot, word };
     }
 }
 
-/// Where the time of a granule stands, and as what.
-fn word(limit: &Limit, granule: u64, time: u64) -> Word {
-    let mut noted = Noted(Word { slot: limit.ring.base.into(), word: 0 });
+/// Returns the write that records the time of a granule.
+fn write_of(limit: &Limit, granule: u64, time: u64) -> SlotWrite {
+    let mut last = LastWrite(SlotWrite { slot: limit.ring.base.into(), word: 0 });
     window::record_times(
         &limit.ring,
-        &mut noted,
+        &mut last,
         granule << limit.ring.granule_bits,
         1 << limit.ring.granule_bits,
         time,
         1,
     );
-    noted.0
+    last.0
 }
 
-/// The time that a ring has for a granule; `None` where its slot holds another's.
+/// Returns the time that a ring has for a granule; `None` if the slot holds another granule.
 fn time(limit: &Limit, ring: &impl Ring, granule: u64) -> Option<u64> {
-    let Word { slot, word } = word(limit, granule, 0);
+    let SlotWrite { slot, word } = write_of(limit, granule, 0);
     let found = ring.read(slot);
     (found & LAP_MASK == word & LAP_MASK).then_some(found >> LAP_BITS)
 }
 
-/// All words of a new ring of a limit of which `issued` tickets are out. `now` was read after that.
+/// Returns all words of a new ring of a limit with `issued` tickets. `now` was read after `issued`.
 ///
-/// `before`: the ring that its window is in. Every slot is written, for a word that is left over might pass for one of this limit's.
-pub fn fill(limit: &Limit, issued: u64, before: Option<(&Limit, &impl Ring)>, now: u64) -> Vec<Word> {
+/// `before`: the limit and the ring that hold its window; `None` for a new window. Every slot is written: a word left over from another
+/// limit may have the right lap.
+pub fn fill(limit: &Limit, issued: u64, before: Option<(&Limit, &impl Ring)>, now: u64) -> Vec<SlotWrite> {
     if limit.per_ns == 0 {
         return Vec::new();
     }
     let slots = 1u64 << limit.ring.ring_bits;
     let base = u64::from(limit.ring.base);
-    let mut words: Vec<_> = (base..base + slots).map(|slot| Word { slot, word: 0 }).collect();
+    let mut words: Vec<_> = (base..base + slots).map(|slot| SlotWrite { slot, word: 0 }).collect();
     let end = issued >> limit.ring.granule_bits;
-    let mut bound = if before.is_some() { now } else { 0 };
+    let mut latest = if before.is_some() { now } else { 0 };
     for granule in (end.saturating_sub(slots)..end).rev() {
         if let Some((old, ring)) = before {
             let last = ((granule + 1) << limit.ring.granule_bits) - 1;
-            bound = taken(old, ring, issued, last, (bound, now));
+            latest = ticket_time(old, ring, issued, last, (latest, now));
         }
-        let made = word(limit, granule, bound);
+        let made = write_of(limit, granule, latest);
         words[(made.slot - base) as usize] = made;
     }
     words
 }
 
-/// When a ticket was taken, or later: `bound` is that of a later ticket.
-fn taken(old: &Limit, ring: &impl Ring, issued: u64, ticket: u64, (bound, now): (u64, u64)) -> u64 {
+/// Returns the time when a ticket was taken, or a later time. `latest` is the time of a later ticket.
+fn ticket_time(old: &Limit, ring: &impl Ring, issued: u64, ticket: u64, (latest, now): (u64, u64)) -> u64 {
     let (granule, end) = (ticket >> old.ring.granule_bits, issued >> old.ring.granule_bits);
     if granule >= end {
         return now;
     }
     let slots = 1u64 << old.ring.ring_bits;
-    // A slot that another has taken over may show the same lap, once in sixteen rounds.
+    // A slot that a later granule has overwritten may show the same lap, once in sixteen laps.
     let found = if granule + slots < end { None } else { time(old, ring, granule) };
     match found {
         Some(time) => time,
-        // Not written yet, or
+        // The slot is not written yet.
         None if granule + slots / 2 >= end => now,
-        // written over: no later than those that came after it.
-        None => bound,
+        // The slot is overwritten.
+        None => latest,
     }
 }
 
-/// What tickets have left out of a new ring that were taken by the rules of the old one meanwhile, `from..to`: the slot, what stands
-/// there and what should. Unwritten they would read as "just now" for ever.
-pub fn missing(limit: &Limit, ring: &impl Ring, (from, to): (u64, u64), now: u64) -> Vec<(u64, Word)> {
+/// Returns the writes that a new ring lacks for tickets `from..to`, which were taken by the rules of the old ring. Each comes with the word
+/// that the slot holds now. Without these writes the tickets would read as just taken for ever.
+pub fn missing(limit: &Limit, ring: &impl Ring, (from, to): (u64, u64), now: u64) -> Vec<(u64, SlotWrite)> {
     if limit.per_ns == 0 {
         return Vec::new();
     }
     let (first, end) = (from >> limit.ring.granule_bits, to >> limit.ring.granule_bits);
     let first = first.max(end.saturating_sub(1 << limit.ring.ring_bits));
     let unwritten = (first..end).filter(|&granule| time(limit, ring, granule).is_none());
-    let words = unwritten.map(|granule| word(limit, granule, now));
+    let words = unwritten.map(|granule| write_of(limit, granule, now));
     words.map(|word| (ring.read(word.slot), word)).collect()
 }
 
@@ -140,7 +141,7 @@ mod tests {
     }
 
     fn memory() -> Memory {
-        // What another limit has left there.
+        // Words left over from another limit.
         Memory((0..16_384u64).map(|slot| slot.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect())
     }
 
@@ -156,7 +157,7 @@ mod tests {
         issued - tail(limit, &Window { issued, floor, ..Window::default() }, memory, now)
     }
 
-    /// Takes tickets one a step, in one ring.
+    /// Takes tickets one by one, in one ring.
     fn take(limit: &Limit, memory: &mut Memory, tickets: std::ops::Range<u64>, at: impl Fn(u64) -> u64) {
         tickets.for_each(|ticket| {
             window::record_times(&limit.ring, memory, ticket, 1, at(ticket), 1);
@@ -164,11 +165,11 @@ mod tests {
     }
 
     #[test]
-    fn a_word_is_where_and_what_the_kernel_would_write() {
+    fn a_write_has_the_slot_and_the_word_of_the_kernel_program() {
         for max in [1, 137, 2_046, 2_047, 50_000] {
             let (limit, mut memory) = (limit(max, 7), memory());
             for granule in [0u64, 1, 2_047, 2_048, 70_001] {
-                let made = word(&limit, granule, 12_345);
+                let made = write_of(&limit, granule, 12_345);
                 window::record_times(
                     &limit.ring,
                     &mut memory,
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_goes_on_in_another_ring() {
+    fn a_window_continues_in_another_ring() {
         for (before, after) in [
             (500, 600),
             (500, 2_046),
@@ -198,7 +199,7 @@ mod tests {
             for issued in [0, 1, 9, 700, 1_023, 1_024, 4_096, 40_001, 70_000] {
                 let (old, new) = (limit(before, 0), limit(after, 8_192));
                 let mut memory = fresh(&old);
-                // One a millisecond: within the old limit where that is 1,000 or more.
+                // One ticket a millisecond, which keeps an old limit of 1,000 or more.
                 let at = |ticket| 1_000_000 * MS + ticket * MS;
                 take(&old, &mut memory, 0..issued, at);
                 let now = at(issued);
@@ -212,16 +213,16 @@ mod tests {
                     let holds =
                         |limit: &Limit| ((1u64 << limit.ring.ring_bits) - 1) << limit.ring.granule_bits;
                     let found = used(&new, &memory, issued, 0, now);
-                    let told = format!("{before} {after} {issued} {later}: {found} of {real}");
-                    // A ring tells of no more than it holds, and by whole granules.
+                    let case = format!("{before} {after} {issued} {later}: {found} of {real}");
+                    // A ring counts at most the tickets that it holds, in whole granules.
                     assert!(
                         found >= real.min(holds(&new)).saturating_sub(1 << new.ring.granule_bits),
-                        "{told}"
+                        "{case}"
                     );
-                    // What the old one could not remember, of a disarmed scope, counts as long as the oldest that it could.
+                    // Tickets of a disarmed scope that the old ring no longer held count as long as its oldest one.
                     if !within(issued.saturating_sub(holds(&old))) || issued <= holds(&old) {
                         let grain = (1 << old.ring.granule_bits) + (1 << new.ring.granule_bits);
-                        assert!(found <= real + grain, "{told}");
+                        assert!(found <= real + grain, "{case}");
                     }
                 }
             }
@@ -229,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_within_one_message_a_slot_goes_on_exactly() {
+    fn a_window_with_one_message_a_slot_continues_exactly() {
         let (old, new) = (limit(500, 0), limit(600, 8_192));
         let mut memory = fresh(&old);
         let at = |ticket| 5_000 * MS + ticket * 3 * MS;
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_limit_begins_with_nothing_in_its_window_and_counts_from_there() {
+    fn a_new_limit_starts_with_an_empty_window() {
         for max in [10, 500, 5_000] {
             for issued in [0, 3, 1_000, 123_456] {
                 let (new, mut memory) = (limit(max, 8_192), memory());
@@ -264,8 +265,8 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_whose_holder_has_not_written_yet_is_in_the_window() {
-        // A left-over word of the right lap would say otherwise: a ticket just taken would pass for an old one.
+    fn a_slot_that_is_not_written_yet_counts_in_the_window() {
+        // With a left-over word of the right lap, a ticket just taken would read as an old one.
         let (new, mut memory) = (limit(500, 8_192), memory());
         let now = 9_000_000 * MS;
         fill(&new, 10_000, None::<(&Limit, &Memory)>, now)
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn tickets_of_the_old_ring_meanwhile_leave_the_window_in_time() {
+    fn tickets_taken_in_the_old_ring_meanwhile_leave_the_window_in_time() {
         for (before, after) in [(500, 600), (1_000, 5_000), (5_000, 1_000)] {
             let (old, new) = (limit(before, 0), limit(after, 8_192));
             let mut memory = fresh(&old);
@@ -291,10 +292,10 @@ mod tests {
             let now = at(3_060);
             let counted = used(&new, &memory, 3_060, 0, now);
             assert!(counted >= 499, "{counted}");
-            let mended = missing(&new, &memory, (3_000, 3_060), now);
-            assert!(mended.iter().all(|(_, word)| word.word >> LAP_BITS == now));
-            assert!(!mended.is_empty());
-            for (seen, word) in mended {
+            let completed = missing(&new, &memory, (3_000, 3_060), now);
+            assert!(completed.iter().all(|(_, word)| word.word >> LAP_BITS == now));
+            assert!(!completed.is_empty());
+            for (seen, word) in completed {
                 assert_eq!(memory.read(word.slot), seen);
                 memory.write(word.slot, word.word);
             }

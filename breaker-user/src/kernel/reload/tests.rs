@@ -1,15 +1,18 @@
-//! Policies laid beside each other: what keeps its number, what is loosened, which sums stay.
+//! Compares policies: which numbers stay, which changes are loosenings, which epoch sums stay.
 
 use breaker_common::abi::{Label, Scope, Session, Target, label};
 use bytemuck::Zeroable;
 
-use super::in_force::{InForce, named};
-use super::loosened::{added_and_removed, armed, loosened};
-use super::{sums, unchangeable};
+use super::in_force::{InForce, scope_name};
+use super::loosening::{self, added_and_removed, armed};
+use super::{epoch_sums, unchangeable};
 use crate::config;
-use crate::kernel::tables::{Allocated, Room, Tables};
+use crate::kernel::tables::Tables;
+use crate::kernel::tables::capacity::Capacity;
+use crate::kernel::tables::numbers::Allocated;
+use crate::view::policy_diff;
 
-/// What is written for what, and what that loosens.
+/// Replacements in the text of the policy, and the loosenings that they make.
 type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
 
 const POLICY: &str = r#"
@@ -39,10 +42,10 @@ groups = ["desk"]
 
 fn tables(text: &str, taken: Allocated) -> Tables {
     let policy = config::parse("test", text).unwrap_or_else(|errors| panic!("{errors}"));
-    Tables::of(&policy, taken).unwrap()
+    Tables::new(&policy, taken).unwrap()
 }
 
-/// What the maps hold once these tables are in force on a side.
+/// The content of the maps once these tables are in force on a side.
 fn in_force(tables: &Tables, side: usize, scopes: &[Scope]) -> InForce {
     let scope = |number: usize| {
         let mut scope = scopes.get(number).copied().unwrap_or_default();
@@ -50,10 +53,10 @@ fn in_force(tables: &Tables, side: usize, scopes: &[Scope]) -> InForce {
         scope.armed = tables.armed[number].map_or(scope.armed, u32::from);
         scope
     };
-    let of_side = |word: u32| {
-        let mut place = [0; 2];
-        place[side] = word;
-        place
+    let on_side = |word: u32| {
+        let mut words = [0; 2];
+        words[side] = word;
+        words
     };
     InForce {
         side,
@@ -64,10 +67,10 @@ fn in_force(tables: &Tables, side: usize, scopes: &[Scope]) -> InForce {
         endpoints: tables
             .endpoints
             .iter()
-            .map(|(endpoint, bits, word)| (*endpoint, *bits, of_side(*word)))
+            .map(|(endpoint, bits, word)| (*endpoint, *bits, on_side(*word)))
             .collect(),
         comp_ids: tables.comp_ids.clone(),
-        identities: tables.identities.iter().map(|(key, session)| (*key, of_side(*session))).collect(),
+        identities: tables.identities.iter().map(|(key, session)| (*key, on_side(*session))).collect(),
     }
 }
 
@@ -79,8 +82,13 @@ fn next(now: &InForce, text: &str) -> Tables {
     tables(text, now.allocated())
 }
 
+/// The loosenings of a policy, a line each.
+fn loosened(now: &InForce, next: &Tables) -> Vec<String> {
+    loosening::loosened(now, next).iter().map(policy_diff::line).collect()
+}
+
 fn number(labels: &[Label], name: &str) -> usize {
-    labels.iter().position(|label| named(label) == name).unwrap()
+    labels.iter().position(|label| scope_name(label) == name).unwrap()
 }
 
 fn changed(changes: &[(&str, &str)]) -> String {
@@ -91,7 +99,7 @@ fn changed(changes: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn what_stays_keeps_its_number_and_what_is_new_gets_the_next() {
+fn a_scope_that_stays_keeps_its_number_and_a_new_one_gets_the_next() {
     let now = first();
     let text =
         POLICY.replace("[[group]]\nname = \"desk\"", "[[group]]\nname = \"new\"\n[[group]]\nname = \"desk\"");
@@ -100,8 +108,8 @@ fn what_stays_keeps_its_number_and_what_is_new_gets_the_next() {
         "[[session]]\nname = \"x0\"\nremote = \"10.9.0.9:9009\"\n[[session]]\nname = \"x2\"",
     );
     let made = next(&now, &text);
-    let names: Vec<_> = made.labels.iter().map(named).collect();
-    let before: Vec<_> = now.labels.iter().map(named).collect();
+    let names: Vec<_> = made.labels.iter().map(scope_name).collect();
+    let before: Vec<_> = now.labels.iter().map(scope_name).collect();
     assert_eq!(names[..before.len()], before[..]);
     assert_eq!(names[before.len()..], ["group/new", "session/x0"]);
     assert_eq!((made.policy.scopes, made.policy.sessions), (8, 4));
@@ -110,7 +118,7 @@ fn what_stays_keeps_its_number_and_what_is_new_gets_the_next() {
     let (added, removed) = added_and_removed(&now, &made);
     assert_eq!((added, removed), (vec!["group/new".to_owned(), "session/x0".to_owned()], vec![]));
     assert!(loosened(&now, &made).is_empty());
-    // And back again: the numbers stay given.
+    // After a reload back, the numbers stay assigned.
     let then = in_force(&made, 1, &now.scopes);
     let back = next(&then, POLICY);
     assert_eq!(back.labels.len(), 8);
@@ -131,7 +139,7 @@ fn limits_keep_their_position_and_their_ring_where_it_is_large_enough() {
     assert_eq!((new[0].class, new[1].class, new[2].class), (old[0].class, old[1].class, 2));
     assert_eq!(new[1].ring, old[1].ring);
     assert!(new[0].ring.base != old[0].ring.base, "600 need a larger ring than 500");
-    // Rings do not lie over each other, nor over those in force; and those of a policy that is gone are free again.
+    // Rings overlap neither each other nor rings in force. Rings of a replaced policy are free again.
     let mut state = in_force(&made, 1, &now.scopes);
     for round in 0..50 {
         let text =
@@ -146,13 +154,17 @@ fn limits_keep_their_position_and_their_ring_where_it_is_large_enough() {
         fresh.for_each(|ring| {
             assert!(kept.iter().all(|other| ring.end <= other.start || other.end <= ring.start))
         });
-        assert!(made.slots <= tables(POLICY, Allocated::default()).room().slots, "{}", made.slots);
+        assert!(
+            made.ring_slots <= tables(POLICY, Allocated::default()).capacity().ring_slots,
+            "{}",
+            made.ring_slots
+        );
         state = after;
     }
 }
 
 #[test]
-fn everything_that_is_loosened_is_told_and_nothing_else() {
+fn every_loosening_is_listed_and_nothing_else() {
     let cases: &[Case] = &[
         (&[("max = 500,", "max = 501,")], &["session/x1: 500 order per 3s becomes 501 order per 3s"]),
         (&[("max = 500,", "max = 499,")], &[]),
@@ -161,15 +173,15 @@ fn everything_that_is_loosened_is_told_and_nothing_else() {
         (&[("order\", max = 2000", "message\", max = 2000")], &[]),
         (
             &[("max = 2000, per = \"1s\"", "max = 2001, per = \"2s\"")],
-            &["group/desk: 2000 order per 1s is gone"],
+            &["group/desk: 2000 order per 1s is removed"],
         ),
         (
             &[("max = 2000, per = \"1s\"", "max = 2000, per = \"999ms\"")],
-            &["group/desk: 2000 order per 1s is gone"],
+            &["group/desk: 2000 order per 1s is removed"],
         ),
         (
             &[("limits = [{ class = \"order\", max = 2000, per = \"1s\" }]\n", "")],
-            &["group/desk: 2000 order per 1s is gone"],
+            &["group/desk: 2000 order per 1s is removed"],
         ),
         (&[("name = \"desk\"\n", "name = \"desk\"\narmed = false\n")], &["group/desk: disarmed"]),
         (&[("undeclared = \"block\"", "undeclared = \"watch\"")], &["host: undeclared: block becomes watch"]),
@@ -192,7 +204,7 @@ fn everything_that_is_loosened_is_told_and_nothing_else() {
                 ("[[group]]\nname = \"venue\"\n", ""),
                 ("groups = [\"desk\", \"venue\"]", "groups = [\"desk\"]"),
             ],
-            &["group/venue: no longer there"],
+            &["group/venue: no longer declared"],
         ),
         (
             &[("while_tripped = \"admin-only\"\n", "")],
@@ -225,30 +237,30 @@ fn everything_that_is_loosened_is_told_and_nothing_else() {
             &[("name = \"x2\"\n", "name = \"x2\"\nwire = \"opaque\"\n")],
             &["session/x2: wire: fix becomes opaque"],
         ),
-        (&[("name = \"x2\"", "name = \"x3\"")], &["session/x2: no longer there"]),
+        (&[("name = \"x2\"", "name = \"x3\"")], &["session/x2: no longer declared"]),
     ];
     for (changes, expected) in cases {
         let now = first();
         let made = next(&now, &changed(changes));
         assert_eq!(loosened(&now, &made), *expected, "{changes:?}");
-        // The other way round it is a tightening, but for what is a change of kind.
+        // The reverse change is a tightening, unless it is a change of kind.
         let there = in_force(&made, 1, &now.scopes);
         if expected.is_empty() && !changes.is_empty() {
             continue;
         }
         let back = loosened(&there, &next(&there, POLICY));
-        let kind = expected.iter().any(|told| {
-            told.contains("wire:")
-                || told.contains("another")
-                || told.ends_with("is gone")
-                || told.contains("x2: no")
+        let kind = expected.iter().any(|line| {
+            line.contains("wire:")
+                || line.contains("another")
+                || line.ends_with("is removed")
+                || line.contains("x2: no")
         });
         assert!(back.is_empty() || kind, "{changes:?}: {back:?}");
     }
 }
 
 #[test]
-fn a_scope_stays_armed_or_not_as_a_person_has_left_it_unless_the_policies_differ() {
+fn a_scope_keeps_its_armed_state_unless_the_policies_differ() {
     let mut now = first();
     let desk = number(&now.labels, "group/desk");
     assert!(armed(&now, &next(&now, POLICY), desk));
@@ -266,7 +278,7 @@ fn a_scope_stays_armed_or_not_as_a_person_has_left_it_unless_the_policies_differ
 }
 
 #[test]
-fn a_session_keeps_its_sums_whatever_has_happened_to_its_groups() {
+fn a_session_keeps_its_sums_when_it_changes_its_groups() {
     let mut now = first();
     let (desk, venue) = (number(&now.labels, "group/desk"), number(&now.labels, "group/venue"));
     now.scopes[desk].switch.epoch = 4;
@@ -289,7 +301,7 @@ fn a_session_keeps_its_sums_whatever_has_happened_to_its_groups() {
     for round in 0..24usize {
         let before = [1, 2].map(|session| sum(&now.sessions, &now.scopes, session));
         let mut made = next(&now, &texts[(round * 3 + round / 4) % texts.len()]);
-        let sums = sums::keep(&now, &mut made).unwrap();
+        let sums = epoch_sums::preserve(&now, &mut made).unwrap();
         let mut scopes = now.scopes.clone();
         scopes.resize(made.labels.len(), Scope::zeroed());
         for (scope, found) in sums {
@@ -306,13 +318,13 @@ fn a_session_keeps_its_sums_whatever_has_happened_to_its_groups() {
         assert_eq!([1, 2].map(|session| sum(&now.sessions, &now.scopes, session)), before, "round {round}");
         assert_eq!(now.sessions[1].day_epoch, 3);
         assert!(now.labels.len() <= 6 + 4, "{}", now.labels.len());
-        // A trip of a group that the session is in raises the sum as ever.
+        // A trip of a group of the session raises the sum.
         now.scopes[venue].switch.epoch += 1;
     }
 }
 
 #[test]
-fn a_shared_place_keeps_its_number_and_a_new_one_gets_another() {
+fn a_shared_endpoint_keeps_its_number_and_a_new_one_gets_another() {
     let shared = |port: u16, names: [&str; 2]| {
         let session = |name: &str| {
             format!("[[session]]\nname = \"{name}\"\nremote = \"10.9.0.2:{port}\"\nsender = \"{name}\"\n")
@@ -323,25 +335,26 @@ fn a_shared_place_keeps_its_number_and_a_new_one_gets_another() {
     let now = in_force(&tables(&format!("{host}{}", shared(9001, ["a", "b"])), Allocated::default()), 0, &[]);
     let text = format!("{host}{}{}", shared(9002, ["c", "d"]), shared(9001, ["b", "a"]));
     let made = next(&now, &text);
-    let places = |tables: &[(breaker_common::abi::Endpoint, u32, u32)], port: u16| {
+    let number = |tables: &[(breaker_common::abi::Endpoint, u32, u32)], port: u16| {
         let found = tables.iter().find(|(endpoint, ..)| endpoint.port == port.to_be()).unwrap();
-        let Target::Shared { endpoint: place, .. } = Target::unpack(found.2) else { panic!("shared") };
-        place
+        let Target::Shared { endpoint: number, .. } = Target::unpack(found.2) else { panic!("shared") };
+        number
     };
     let before: Vec<_> =
-        now.endpoints.iter().map(|(endpoint, bits, place)| (*endpoint, *bits, place[0])).collect();
-    assert_eq!(places(&made.endpoints, 9001), places(&before, 9001));
-    assert_ne!(places(&made.endpoints, 9002), places(&made.endpoints, 9001));
+        now.endpoints.iter().map(|(endpoint, bits, words)| (*endpoint, *bits, words[0])).collect();
+    assert_eq!(number(&made.endpoints, 9001), number(&before, 9001));
+    assert_ne!(number(&made.endpoints, 9002), number(&made.endpoints, 9001));
     assert!(now.comp_ids.iter().all(|(id, number)| made.comp_ids[id] == *number));
     assert_eq!(made.comp_ids.len(), 4);
     assert!(loosened(&now, &made).is_empty());
 }
 
 #[test]
-fn what_there_is_no_room_for_is_named_with_both_figures() {
-    let there = Room { scopes: 10, sessions: 10, endpoints: 10, identities: 10, comp_ids: 10, slots: 10 };
+fn each_lack_of_room_is_reported_with_both_numbers() {
+    let there =
+        Capacity { scopes: 10, sessions: 10, endpoints: 10, identities: 10, comp_ids: 10, ring_slots: 10 };
     assert!(unchangeable::lacking(&there, &there).is_empty());
-    let found = unchangeable::lacking(&Room { scopes: 11, slots: 99, ..there }, &there);
+    let found = unchangeable::lacking(&Capacity { scopes: 11, ring_slots: 99, ..there }, &there);
     assert_eq!(
         found,
         [

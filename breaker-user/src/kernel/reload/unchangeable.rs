@@ -1,12 +1,13 @@
-//! What only a load can change: where and how the programs are attached, how large the maps are.
+//! Settings that only a load can change: how the programs are attached, and how large the maps are. Pure.
 
 use breaker_common::abi::{Meta, mode};
 
 use crate::config::{Hook, Inbound, Mode, Policy, Word};
-use crate::kernel::hook;
-use crate::kernel::tables::{Room, trim_padding};
+use crate::kernel::attach_point;
+use crate::kernel::tables::capacity::Capacity;
+use crate::kernel::text::trim_padding;
 
-/// Each key that differs, with what is loaded and what the file says.
+/// Returns each key that differs, with the loaded value and the one in the file.
 pub fn differences(meta: &Meta, policy: &Policy) -> Vec<String> {
     let host = policy.host();
     let attached = &meta.interfaces[..(meta.interface_count as usize).min(meta.interfaces.len())];
@@ -25,9 +26,13 @@ pub fn differences(meta: &Meta, policy: &Policy) -> Vec<String> {
         interfaces(host.interfaces.iter().map(|interface| interface.as_str().to_owned()).collect()),
     );
     compare("[host].mode", mode.word().to_owned(), host.mode.word().to_owned());
-    // `auto` is content with what it got, and a hook of another mode has been told of.
+    // `auto` matches any loaded hook. The comparison of the mode covers a hook of another mode.
     if let Some(interface) = attached.first().filter(|_| host.hook != Hook::Auto && host.mode == mode) {
-        compare("[host].hook", hook::name(interface.hook).to_owned(), host.hook.word().to_owned());
+        compare(
+            "[host].hook",
+            attach_point::hook_name(interface.hook).to_owned(),
+            host.hook.word().to_owned(),
+        );
     }
     if host.inbound == Inbound::Watch && meta.inbound == 0 {
         compare("[host].inbound", Inbound::Ignore.word().to_owned(), host.inbound.word().to_owned());
@@ -37,16 +42,18 @@ pub fn differences(meta: &Meta, policy: &Policy) -> Vec<String> {
     found
 }
 
-/// What there is no room for: what is needed and what there is.
-pub fn lacking(needed: &Room, there: &Room) -> Vec<String> {
+/// Returns the kinds of entries for which the maps have no room, with the number needed and the number available.
+pub fn lacking(needed: &Capacity, available: &Capacity) -> Vec<String> {
     let kinds = [
-        ("scopes", needed.scopes, there.scopes),
-        ("sessions", needed.sessions, there.sessions),
-        ("endpoints", needed.endpoints, there.endpoints),
-        ("sessions at shared places", needed.identities, there.identities),
-        ("CompIDs", needed.comp_ids, there.comp_ids),
-        ("slots for the limits' windows", needed.slots, there.slots),
+        ("scopes", needed.scopes, available.scopes),
+        ("sessions", needed.sessions, available.sessions),
+        ("endpoints", needed.endpoints, available.endpoints),
+        ("sessions at shared endpoints", needed.identities, available.identities),
+        ("CompIDs", needed.comp_ids, available.comp_ids),
+        ("slots for the limits' windows", needed.ring_slots, available.ring_slots),
     ];
-    let lacking = kinds.into_iter().filter(|(_, needed, there)| needed > there);
-    lacking.map(|(what, needed, there)| format!("{needed} {what} where there is room for {there}")).collect()
+    let lacking = kinds.into_iter().filter(|(_, needed, available)| needed > available);
+    lacking
+        .map(|(kind, needed, available)| format!("{needed} {kind} where there is room for {available}"))
+        .collect()
 }

@@ -83,7 +83,7 @@ fn while_tripped_a_reload_may_tighten_but_not_loosen() {
         (
             "[[session]]\nname = \"x2\"\nremote = \"10.9.0.2:9002\"\ngroups = [\"desk\"]\n",
             "",
-            "session/x2: no longer there",
+            "session/x2: no longer declared",
         ),
         (
             "\"10.9.0.2:9002\"\ngroups = [\"desk\"]",
@@ -144,8 +144,8 @@ fn a_policy_too_large_for_the_loaded_maps_is_refused_with_both_sizes() {
         testbed.write_config("many.toml", &(text.clone() + &(0..300).map(session).collect::<String>()));
     let output = testbed.cli(&format!("reload --config {}", many.display())).expect_exit(4);
     output
-        .expect_stderr("what is loaded is too small: it takes 305 scopes where there is room for 3")
-        .expect_stderr("sessions at shared places");
+        .expect_stderr("the loaded maps are too small: the policy needs 305 scopes where there is room for 3")
+        .expect_stderr("sessions at shared endpoints");
     testbed.cli("status session/more-1").expect_exit(2);
     let some = testbed.write_config("some.toml", &(text + &(0..25).map(session).collect::<String>()));
     testbed.cli(&format!("reload --config {}", some.display())).expect_exit(0);

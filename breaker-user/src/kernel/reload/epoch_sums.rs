@@ -1,25 +1,27 @@
 //! The sums of epochs and resets that a session's connections are compared with. Pure.
 //!
-//! A connection is as old as the sum of its scopes' epochs at its SYN. Where a session gets other groups the sum of the new ones may
-//! differ by all that ever happened to them, and every connection of it would be fenced; or worse, be what it was before a trip, and
-//! one that was fenced would live again. So a scope of no name and no limit takes its place among the others: its epoch is the
-//! difference, below 0 too, for sums wrap.
+//! A connection carries the sum of its scopes' epochs at its SYN. If a session changes its groups, the new sum may differ by all past trips
+//! and resets of these groups, and every connection of the session would be fenced. The sum may also equal one from before a trip, and a
+//! fenced connection would pass again. So the session gets one more scope, without name and limits, whose epoch is the difference. Sums
+//! wrap, so the difference may be negative.
 
 use breaker_common::abi::{
     LIMITS_PER_SCOPE, Label, Limit, Rules, SCOPES_PER_SESSION, Scope, Session, Switch, label,
 };
 use bytemuck::Zeroable;
 
-use super::in_force::{InForce, named};
+use super::in_force::{InForce, scope_name};
 use crate::kernel::tables::Tables;
 
-/// Has every session that stays keep its sums. Returns the scopes that make up the differences, by number, or why that cannot be.
-pub fn keep(now: &InForce, next: &mut Tables) -> Result<Vec<(u32, Scope)>, String> {
+/// Preserves the sums of every session that both policies declare. Returns the scopes that hold the differences, by number.
+///
+/// # Errors
+/// A text if a session has no room for one more scope.
+pub fn preserve(now: &InForce, next: &mut Tables) -> Result<Vec<(u32, Scope)>, String> {
     let mut made = Vec::new();
-    // Those that the policy in force has in use are not to be touched.
-    let used: Vec<u32> = now.sessions.iter().flat_map(scopes).collect();
+    let in_use: Vec<u32> = now.sessions.iter().flat_map(scopes).collect();
     let mut free: Vec<u32> = (0..next.labels.len() as u32)
-        .filter(|scope| next.labels[*scope as usize].kind == label::FREE && !used.contains(scope))
+        .filter(|scope| next.labels[*scope as usize].kind == label::FREE && !in_use.contains(scope))
         .collect();
     for number in 0..now.sessions.len().min(next.sessions.len()) {
         let (old, new) = (&now.sessions[number], &mut next.sessions[number]);
@@ -32,11 +34,11 @@ pub fn keep(now: &InForce, next: &mut Tables) -> Result<Vec<(u32, Scope)>, Strin
         if missing == [0, 0] {
             continue;
         }
-        let place = new.scope_count as usize;
-        if place >= SCOPES_PER_SESSION {
-            let own = next.labels.get(new.scopes[0] as usize).map(named).unwrap_or_default();
+        let position = new.scope_count as usize;
+        if position >= SCOPES_PER_SESSION {
+            let own = next.labels.get(new.scopes[0] as usize).map(scope_name).unwrap_or_default();
             return Err(format!(
-                "{own} gets other groups, of which some have tripped before, and has no room to remember that"
+                "{own} changes its groups, some of which have tripped before, and it has no room to record that"
             ));
         }
         let scope = free.pop().unwrap_or_else(|| {
@@ -46,7 +48,7 @@ pub fn keep(now: &InForce, next: &mut Tables) -> Result<Vec<(u32, Scope)>, Strin
             next.policy.scopes = next.labels.len() as u32;
             next.policy.scopes - 1
         });
-        new.scopes[place] = scope;
+        new.scopes[position] = scope;
         new.scope_count += 1;
         let switch = Switch { epoch: missing[0], resets: missing[1], ..Switch::default() };
         made.push((scope, Scope { switch, ..Scope::zeroed() }));
@@ -59,20 +61,17 @@ fn scopes(session: &Session) -> Vec<u32> {
     session.scopes[..(session.scope_count as usize).min(SCOPES_PER_SESSION)].to_vec()
 }
 
-/// The sums of a session's scopes; one that is new has none.
+/// The sums of a session's scopes. A new scope counts 0.
 fn sum(now: &InForce, session: &Session) -> Switch {
-    let switches = scopes(session)
-        .into_iter()
-        .filter_map(|scope| now.scopes.get(scope as usize))
-        .map(|scope| scope.switch);
-    switches.fold(Switch::default(), |sum, switch| Switch {
-        epoch: sum.epoch.wrapping_add(switch.epoch),
-        resets: sum.resets.wrapping_add(switch.resets),
+    let known = scopes(session).into_iter().filter_map(|scope| now.scopes.get(scope as usize));
+    known.fold(Switch::default(), |sum, scope| Switch {
+        epoch: sum.epoch.wrapping_add(scope.switch.epoch),
+        resets: sum.resets.wrapping_add(scope.switch.resets),
         ..sum
     })
 }
 
-/// The sum of epochs that a session's connections of now must have.
+/// The epoch sum of connections of a session that are not fenced; `None` if the policy in force does not declare the session.
 pub fn epoch(now: &InForce, session: u32) -> Option<u64> {
     let found = now.sessions.get(session as usize).filter(|found| found.scope_count != 0)?;
     Some(sum(now, found).epoch)
