@@ -1,4 +1,5 @@
-//! Judges whether the breaker is in force: one function of one struct of facts. The verbs, the health check and the metrics show its result.
+//! Judges whether the breaker is in force: one function of one struct of facts. The verbs, the health check
+//! and the metrics show its result.
 
 pub mod facts;
 
@@ -202,12 +203,14 @@ impl Findings {
                 None => {
                     let found =
                         format!("{packets} packets with headers of kind {kind} passed unread since the load");
-                    let cure = "find the sender (`tcpdump`), and declare the interface that those packets come from; \
+                    let cure = "find the sender (`tcpdump`), and declare the interface that those packets \
+                                come from; \
                                 `breaker load` counts anew";
                     self.problem(ProblemKind::Unseen, &interface, found, cure);
                 }
                 Some(sender) => self.notes.push(format!(
-                    "{interface}: {packets} packets of kind {kind} passed unread ({sender}): what they carry is not covered"
+                    "{interface}: {packets} packets of kind {kind} passed unread ({sender}): what they \
+                     carry is not covered"
                 )),
             }
         }
@@ -251,7 +254,8 @@ impl Enforced {
         self.problems.iter().any(|problem| problem.open)
     }
 
-    /// Returns true if there is another problem than a disarmed scope or the audit log. Neither of these affects a switch.
+    /// Returns true if there is another problem than a disarmed scope or the audit log. Neither of these
+    /// affects a switch.
     pub fn is_impaired(&self) -> bool {
         self.problems
             .iter()
@@ -269,7 +273,8 @@ impl Enforced {
     }
 }
 
-/// Returns the problem of a bypass. A bypass that is not in use is a problem too, but a switch still stops the packets that are sent.
+/// Returns the problem of a bypass. A bypass that is not in use is a problem too, but a switch still stops
+/// the packets that are sent.
 fn bypass_problem(found: Bypass) -> Problem {
     Problem {
         kind: ProblemKind::Route,
@@ -294,7 +299,8 @@ pub fn attachment_problem(found: &Attachment) -> Option<(ProblemKind, String)> {
             ProblemKind::Detached,
             match found.remade {
                 Some(now) => format!(
-                    "detached: the interface was made again (it is number {now}, and was {}): nothing is enforced there",
+                    "detached: the interface was made again (it is number {now}, and was {}): nothing is \
+                     enforced there",
                     found.ifindex
                 ),
                 None => "detached: nothing is enforced there".to_owned(),

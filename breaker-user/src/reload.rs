@@ -8,12 +8,12 @@ use crate::kernel::{Breaker, PinRoot};
 use crate::view::policy_diff;
 use crate::{audit, journal};
 
-/// Puts a policy in force. Returns the differences; `None` if this very file is in force already. Calls `log` before the policy takes
-/// effect; an error of `log` refuses the reload.
+/// Puts a policy in force. Returns the differences; `None` if this very file is in force already. Calls `log`
+/// before the policy takes effect; an error of `log` refuses the reload.
 ///
 /// # Errors
-/// Refuses a policy that only a load can put in force. Refuses a policy that loosens anything while a scope is tripped, or while the audit
-/// log cannot be written.
+/// Refuses a policy that only a load can put in force. Refuses a policy that loosens anything while a scope
+/// is tripped, or while the audit log cannot be written.
 pub fn reload(
     policy: &Policy,
     root: &PinRoot,

@@ -14,7 +14,8 @@ use crate::kernel::text::trim_padding;
 use crate::kernel::tunnels;
 
 impl Enforced {
-    /// Reads all facts and judges them. A fact that cannot be read is a problem. `audit`: the reason why the audit log is not written.
+    /// Reads all facts and judges them. A fact that cannot be read is a problem. `audit`: the reason why the
+    /// audit log is not written.
     pub fn read(breaker: &Breaker, audit: Option<String>) -> Self {
         let table = breaker.connection_table();
         let facts = match breaker.attachments() {
@@ -118,7 +119,8 @@ fn notes(breaker: &Breaker) -> Result<Vec<String>> {
     let others = breaker.in_netns(|| attachment::other_breakers(&points))?;
     let describe = |(interface, id): (String, u32)| {
         format!(
-            "{interface}: another breaker decides there too ({}): it withholds by its own switches, which are under \
+            "{interface}: another breaker decides there too ({}): it withholds by its own switches, which \
+             are under \
              another --pin-root, or under one that a mount hides: see `findmnt -t bpf`",
             attachment::describe_program(id)
         )

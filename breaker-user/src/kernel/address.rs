@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use breaker_common::abi::{Address, mapped};
 
-/// Returns an address as the maps store it. An IPv4 address becomes an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2).
+/// Returns an address as the maps store it. An IPv4 address becomes an IPv4-mapped IPv6 address (RFC 4291,
+/// 2.5.5.2).
 pub fn map_address(address: IpAddr) -> Address {
     match address {
         IpAddr::V4(v4) => mapped(u32::from_ne_bytes(v4.octets())),

@@ -1,5 +1,5 @@
-//! Attaches programs to interfaces and detaches them. At tc: by a pinned tcx link, or as a clsact filter on a kernel without tcx. At XDP: by a
-//! pinned link.
+//! Attaches programs to interfaces and detaches them. At tc: by a pinned tcx link, or as a clsact filter on a
+//! kernel without tcx. At XDP: by a pinned link.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -17,7 +17,8 @@ use super::pins::make_directory;
 use super::{attachment, links, tcx, xdp};
 use crate::cli_error::{CliError, Code};
 
-/// Our position among the filters of clsact: the first priority, and a handle that operators are unlikely to use.
+/// Our position among the filters of clsact: the first priority, and a handle that operators are unlikely to
+/// use.
 const FILTER: Position = Position { priority: 1, handle: 0x0b_4e };
 
 /// Attaches a loaded tc program. Pins the link if the hook has one.
@@ -45,7 +46,8 @@ fn attach_filter(program: &mut SchedClassifier, point: &AttachPoint) -> Result<(
     let filters = clsact::filters(point.ifindex, point.direction).with_context(failed)?;
     if filters.iter().any(|filter| filter.position == FILTER) {
         let text = format!(
-            "attaching to {}: another filter has breaker's position (pref {} handle {:#x}), perhaps of another breaker: \
+            "attaching to {}: another filter has breaker's position (pref {} handle {:#x}), perhaps of \
+             another breaker: \
              unload that one, or `tc filter del` the filter",
             point.describe(),
             FILTER.priority,
@@ -66,13 +68,15 @@ fn attach_filter(program: &mut SchedClassifier, point: &AttachPoint) -> Result<(
     Ok(())
 }
 
-/// Attaches a loaded XDP program and pins the link. Returns the hook that was used: native XDP, or generic XDP if `generic_too` allows it.
+/// Attaches a loaded XDP program and pins the link. Returns the hook that was used: native XDP, or generic
+/// XDP if `generic_too` allows it.
 pub fn attach_xdp(program: &mut Xdp, point: &AttachPoint, generic_too: bool) -> Result<u32> {
     let present =
         xdp::program(point.ifindex).with_context(|| format!("querying the programs of {}", point.name))?;
     if let Some(id) = present {
         let text = format!(
-            "attaching XDP to {}: another XDP program is attached ({}): detach that program, see `ip link` and `bpftool net`",
+            "attaching XDP to {}: another XDP program is attached ({}): detach that program, see `ip link` \
+             and `bpftool net`",
             point.name,
             attachment::describe_program(id)
         );
@@ -89,7 +93,8 @@ pub fn attach_xdp(program: &mut Xdp, point: &AttachPoint, generic_too: bool) -> 
         }
     }
     let text = format!(
-        "attaching XDP to {}: {}: check that its MTU is at most a page's and LRO is off, or write [host].hook = \"generic\"",
+        "attaching XDP to {}: {}: check that its MTU is at most a page's and LRO is off, or write \
+         [host].hook = \"generic\"",
         point.name,
         failures.join("; ")
     );
@@ -102,7 +107,8 @@ fn xdp_modes(point: &AttachPoint, generic_too: bool) -> Vec<(XdpMode, u32)> {
     const GENERIC: (XdpMode, u32) = (XdpMode::Skb, hook::XDP_GENERIC);
     match (point.hook, generic_too) {
         (hook::XDP_GENERIC, _) => vec![GENERIC],
-        // A veth loses frames that native XDP transmits, unless its peer has an XDP program of its own (kernel `veth_xdp_xmit`).
+        // A veth loses frames that native XDP transmits, unless its peer has an XDP program of its own
+        // (kernel `veth_xdp_xmit`).
         (_, true) if links::is_veth(point.ifindex) => vec![GENERIC],
         (_, true) => vec![NATIVE, GENERIC],
         (_, false) => vec![NATIVE],

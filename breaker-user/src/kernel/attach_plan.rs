@@ -23,7 +23,8 @@ impl AttachPlan {
     /// The plan for a policy's host.
     ///
     /// # Errors
-    /// An interface is missing, its packets have a header that the program does not read, or another qdisc takes the place of clsact.
+    /// An interface is missing, its packets have a header that the program does not read, or another qdisc
+    /// takes the place of clsact.
     pub fn new(host: &Host) -> Result<Self> {
         let hook = wanted_hook(host)?;
         links::require_interfaces(&host.interfaces)?;
@@ -35,15 +36,18 @@ impl AttachPlan {
     }
 }
 
-/// Refuses an interface whose `ingress` qdisc takes the place of clsact. It has no egress: filters for egress would see inbound packets.
+/// Refuses an interface whose `ingress` qdisc takes the place of clsact. It has no egress: filters for egress
+/// would see inbound packets.
 fn require_clsact(name: &str) -> Result<()> {
     let qdisc =
         clsact::qdisc_kind(links::ifindex(name)?).with_context(|| format!("listing the qdiscs of {name}"))?;
     match qdisc {
         Some(other) if other != clsact::KIND => {
             let text = format!(
-                "attaching to the egress of {name}: it has a qdisc {other:?} in the place of clsact, and that has no egress: \
-                 `tc qdisc del dev {name} {other}` and `tc qdisc add dev {name} clsact`, and put its filters there; or, on \
+                "attaching to the egress of {name}: it has a qdisc {other:?} in the place of clsact, and \
+                 that has no egress: \
+                 `tc qdisc del dev {name} {other}` and `tc qdisc add dev {name} clsact`, and put its \
+                 filters there; or, on \
                  Linux 6.6 and newer, write [host].hook = \"tcx\""
             );
             Err(CliError::new(Code::Refused, text).into())

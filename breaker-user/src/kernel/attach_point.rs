@@ -73,7 +73,8 @@ impl AttachPoint {
         }
     }
 
-    /// The attach point of the program that reads inbound traffic. It has the direction opposite to the enforcing program's.
+    /// The attach point of the program that reads inbound traffic. It has the direction opposite to the
+    /// enforcing program's.
     pub fn inbound(interface: &Interface, root: &PinRoot, position: usize) -> Result<Self> {
         let enforcing = Self::enforcing(interface, root, position);
         Ok(Self {

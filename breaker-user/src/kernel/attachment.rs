@@ -72,7 +72,8 @@ fn pinned_program(point: &AttachPoint) -> Result<u32> {
     info.map(|info| info.id()).map_err(|error| open_error(&point.program, error))
 }
 
-/// Reads the state from the chain of the interface, not from the link: the link may be held open and detached.
+/// Reads the state from the chain of the interface, not from the link: the link may be held open and
+/// detached.
 fn state(point: &AttachPoint, program_id: u32) -> Attachment {
     let chain = chain(point).unwrap_or_default();
     let position = chain.iter().position(|entry| *entry == ChainEntry::Program(program_id));
@@ -117,8 +118,8 @@ pub fn describe_program(id: u32) -> String {
     }
 }
 
-/// Returns the programs and filters of an attach point in the order in which they run. Finds the interface by its number: an interface may be
-/// renamed, and a new interface may have the old name.
+/// Returns the programs and filters of an attach point in the order in which they run. Finds the interface by
+/// its number: an interface may be renamed, and a new interface may have the old name.
 fn chain(point: &AttachPoint) -> io::Result<Vec<ChainEntry>> {
     if is_xdp(point.hook) {
         return Ok(xdp::program(point.ifindex)?.map(ChainEntry::Program).into_iter().collect());
@@ -134,7 +135,8 @@ fn chain(point: &AttachPoint) -> io::Result<Vec<ChainEntry>> {
     if point.hook != hook::CLSACT {
         return Ok(tcx_programs()?.collect());
     }
-    // Programs of tcx run before all filters. A kernel without tcx answers EINVAL. After a refusal the first entry is unknown.
+    // Programs of tcx run before all filters. A kernel without tcx answers EINVAL. After a refusal the first
+    // entry is unknown.
     let mut chain: Vec<_> = match tcx_programs() {
         Ok(programs) => programs.collect(),
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Vec::new(),
@@ -148,8 +150,8 @@ fn chain(point: &AttachPoint) -> io::Result<Vec<ChainEntry>> {
     Ok(chain)
 }
 
-/// Returns the programs of other breakers at these attach points: interface and program id. The list is also empty if this process may not read
-/// the names of programs.
+/// Returns the programs of other breakers at these attach points: interface and program id. The list is also
+/// empty if this process may not read the names of programs.
 pub fn other_breakers(points: &[AttachPoint]) -> Vec<(String, u32)> {
     let own: Vec<u32> = points.iter().filter_map(|point| pinned_program(point).ok()).collect();
     let is_other = |id: &u32| !own.contains(id) && is_breaker(*id);
@@ -163,7 +165,8 @@ pub fn other_breakers(points: &[AttachPoint]) -> Vec<(String, u32)> {
     points.iter().flat_map(others_at).collect()
 }
 
-/// Returns the id of a program of any breaker on this host. The result is also `None` if this process may not list programs.
+/// Returns the id of a program of any breaker on this host. The result is also `None` if this process may not
+/// list programs.
 pub fn any_breaker() -> Option<u32> {
     let has_name = |info: &ProgramInfo| matches!(info.name_as_str(), Some("egress" | "egress_ip" | "inline"));
     loaded_programs().flatten().filter(has_name).map(|info| info.id()).find(|id| is_breaker(*id))

@@ -1,5 +1,6 @@
-//! Reads a hash map with BPF_MAP_LOOKUP_BATCH, a thousand entries a system call. aya reads a key and then its value, which is most of the time
-//! of `status` on a full connection table. aya also starts again if its current key is removed. Here no entry is read twice.
+//! Reads a hash map with BPF_MAP_LOOKUP_BATCH, a thousand entries a system call. aya reads a key and then its
+//! value, which is most of the time of `status` on a full connection table. aya also starts again if its
+//! current key is removed. Here no entry is read twice.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -27,8 +28,8 @@ struct Batch {
     flags: u64,
 }
 
-/// Calls `visit` for every entry of a hash map. The types must be those of the map's keys and values. An entry that is added or removed
-/// meanwhile may be among them or not.
+/// Calls `visit` for every entry of a hash map. The types must be those of the map's keys and values. An
+/// entry that is added or removed meanwhile may be among them or not.
 pub fn for_each<K: Pod, V: Pod>(map: &MapData, mut visit: impl FnMut(&K, &V)) -> io::Result<()> {
     let mut keys = vec![K::zeroed(); BATCH_SIZE];
     let mut values = vec![V::zeroed(); BATCH_SIZE];

@@ -1,4 +1,5 @@
-//! BPF file systems: whether a path is in one, whether it ends with this process's mount namespace, and mounting a missing one.
+//! BPF file systems: whether a path is in one, whether it ends with this process's mount namespace, and
+//! mounting a missing one.
 
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder};
@@ -20,7 +21,8 @@ const USUAL_MOUNT: &str = "/sys/fs/bpf";
 const RUN_DIRECTORY: &str = "/run/breaker";
 /// Advice for a mount namespace other than the host's.
 pub const PRIVATE_MOUNT_ADVICE: &str = "run breaker in the mount namespace of the host, with \
-     `nsenter --net=/run/netns/NAME breaker` in place of `ip netns exec`; if the load is to end with this mount \
+     `nsenter --net=/run/netns/NAME breaker` in place of `ip netns exec`; if the load is to end with this \
+     mount \
      namespace, use --private-pins";
 
 /// Returns true if a path is, or would be, in a BPF file system.
@@ -30,8 +32,8 @@ pub fn holds(path: &Path) -> bool {
         .is_some_and(|ancestor| statfs(ancestor).is_ok_and(|found| found.f_type == BPF_FS_MAGIC))
 }
 
-/// Returns true if the file system at a path is not mounted for process 1. Then it ends with this mount namespace. Returns false if this process may
-/// not read those mounts.
+/// Returns true if the file system at a path is not mounted for process 1. Then it ends with this mount
+/// namespace. Returns false if this process may not read those mounts.
 pub fn is_private(path: &Path) -> bool {
     let Some(found) = path.ancestors().find_map(|ancestor| fs::metadata(ancestor).ok()) else { return false };
     let device = format!("{}:{}", major(found.dev()), minor(found.dev()));
@@ -40,8 +42,8 @@ pub fn is_private(path: &Path) -> bool {
     !mounts.lines().any(|line| line.split(' ').nth(2) == Some(&device))
 }
 
-/// Mounts a BPF file system at the usual mount point or at breaker's own, if it is missing. Refuses this in a mount namespace other than that of
-/// process 1, unless `private` allows it.
+/// Mounts a BPF file system at the usual mount point or at breaker's own, if it is missing. Refuses this in a
+/// mount namespace other than that of process 1, unless `private` allows it.
 pub fn mount_missing(directory: &Path, private: bool) -> Result<()> {
     let is_own = directory == Path::new(pins::DEFAULT);
     if holds(directory) || !(is_own || directory == Path::new(USUAL_MOUNT)) {
@@ -49,7 +51,8 @@ pub fn mount_missing(directory: &Path, private: bool) -> Result<()> {
     }
     if !private && in_private_mounts() {
         let text = format!(
-            "mounting a BPF file system at {}: this process has a mount namespace of its own, and pins would end with it: \
+            "mounting a BPF file system at {}: this process has a mount namespace of its own, and pins \
+             would end with it: \
              {PRIVATE_MOUNT_ADVICE}",
             directory.display()
         );
@@ -74,8 +77,8 @@ fn make_directory(path: &Path, mode: u32) -> Result<()> {
     }
 }
 
-/// Returns true if this process has another mount namespace than process 1: the two have no mount in common. Even root may not read the namespace
-/// file of process 1 on every host.
+/// Returns true if this process has another mount namespace than process 1: the two have no mount in common.
+/// Even root may not read the namespace file of process 1 on every host.
 fn in_private_mounts() -> bool {
     // Other threads may be in another namespace. The first field of a line is the number of the mount.
     let mounts = |process: &str| fs::read_to_string(format!("/proc/{process}/mountinfo"));

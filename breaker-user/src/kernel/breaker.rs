@@ -60,7 +60,8 @@ impl Breaker {
         Ok((agents != 0).then(|| clock::now_ns().saturating_sub(beat)))
     }
 
-    /// Returns the silence of the agent that trips the host, and its silence so far, in ns; `None` if the policy has no such trip.
+    /// Returns the silence of the agent that trips the host, and its silence so far, in ns; `None` if the
+    /// policy has no such trip.
     pub fn heartbeat_silence_ns(&self) -> Result<Option<(u64, u64)>> {
         let beat = self.maps.heartbeat()?.get(0).unwrap_or_default();
         let policy = self.policy();
@@ -117,7 +118,8 @@ impl Breaker {
         ProgramInfo::from_pin(&path).map_err(|error| open_error(&path, error))
     }
 
-    /// Returns a text if the pins are not those of the load: another program, or maps that the program does not use.
+    /// Returns a text if the pins are not those of the load: another program, or maps that the program does
+    /// not use.
     pub fn pin_mismatch(&self) -> Result<Option<String>> {
         let program = self.program()?;
         if program.tag() != self.meta().program_tag {

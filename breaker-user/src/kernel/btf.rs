@@ -33,8 +33,8 @@ impl<'a> Types<'a> {
             .unwrap_or_default()
     }
 
-    /// Calls `visit` for each type: its id, its kind, its name, and the bytes after its `struct btf_type`. Returns `None` at a kind that is not
-    /// known.
+    /// Calls `visit` for each type: its id, its kind, its name, and the bytes after its `struct btf_type`.
+    /// Returns `None` at a kind that is not known.
     pub fn for_each(&self, mut visit: impl FnMut(u32, u32, &[u8], &'a [u8])) -> Option<()> {
         let (mut offset, mut id) = (0, 1);
         while offset < self.types.len() {
@@ -61,7 +61,8 @@ impl<'a> Types<'a> {
         let member = members
             .chunks_exact(Self::MEMBER)
             .find(|member| word(member, 0).is_some_and(|offset| self.name(offset) == name))?;
-        // The lower 24 bits hold the offset in bits; the upper 8 hold the size of a bit field (kernel `BTF_MEMBER_BIT_OFFSET`).
+        // The lower 24 bits hold the offset in bits; the upper 8 hold the size of a bit field (kernel
+        // `BTF_MEMBER_BIT_OFFSET`).
         u16::try_from((word(member, 8)? & 0xff_ffff) / 8).ok()
     }
 }

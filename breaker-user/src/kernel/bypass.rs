@@ -1,4 +1,5 @@
-//! Finds traffic of a load's sessions that does not pass its hook: by the routing tables, and by the data that sockets have sent.
+//! Finds traffic of a load's sessions that does not pass its hook: by the routing tables, and by the data
+//! that sockets have sent.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -20,7 +21,8 @@ const CLOCK_TOLERANCE_NS: u64 = 500_000_000;
 const HOST: &str = "host";
 
 impl Breaker {
-    /// Finds bypasses. The result is empty on a gateway: its traffic comes in by the interface with the program.
+    /// Finds bypasses. The result is empty on a gateway: its traffic comes in by the interface with the
+    /// program.
     pub fn bypasses(&self) -> Result<Vec<Bypass>> {
         if self.meta().mode == mode::INLINE {
             return Ok(Vec::new());
@@ -70,7 +72,8 @@ impl Breaker {
         Some(format!("session/{}", self.names().session_name(session)))
     }
 
-    /// Finds connections to declared endpoints that the hook has not seen, and that have sent data since the endpoints were declared.
+    /// Finds connections to declared endpoints that the hook has not seen, and that have sent data since the
+    /// endpoints were declared.
     fn unseen_sockets(&self) -> Result<Vec<Bypass>> {
         let endpoints = self.maps().endpoints()?;
         let now = clock::now_ns();

@@ -1,4 +1,5 @@
-//! The clock of the kernel program, CLOCK_MONOTONIC, and its conversion to the time of day. No decision uses the time of day.
+//! The clock of the kernel program, CLOCK_MONOTONIC, and its conversion to the time of day. No decision uses
+//! the time of day.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -8,7 +9,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 
-/// Returns CLOCK_MONOTONIC of the host in ns, which `bpf_ktime_get_ns` reads. In a time namespace the clock has a constant offset.
+/// Returns CLOCK_MONOTONIC of the host in ns, which `bpf_ktime_get_ns` reads. In a time namespace the clock
+/// has a constant offset.
 pub fn now_ns() -> u64 {
     static OFFSET: OnceLock<i64> = OnceLock::new();
     let now = clock_gettime(ClockId::Monotonic);
@@ -16,7 +18,8 @@ pub fn now_ns() -> u64 {
     own.wrapping_sub_signed(*OFFSET.get_or_init(|| offset_ns().unwrap_or(0)))
 }
 
-/// Returns the offset of this process's clock from the host's in ns (time_namespaces(7)). `None` on a kernel without time namespaces.
+/// Returns the offset of this process's clock from the host's in ns (time_namespaces(7)). `None` on a kernel
+/// without time namespaces.
 fn offset_ns() -> Option<i64> {
     // The file describes the namespace of children, which may differ from the one of this process.
     let namespace = |name: &str| fs::metadata(format!("/proc/self/ns/{name}")).map(|found| found.ino()).ok();

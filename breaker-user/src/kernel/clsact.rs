@@ -1,5 +1,5 @@
-//! The clsact qdisc and its filters (tc-bpf(8)). Programs are attached as filters on a kernel without tcx. On a kernel with tcx, filters run
-//! after all tcx programs.
+//! The clsact qdisc and its filters (tc-bpf(8)). Programs are attached as filters on a kernel without tcx. On
+//! a kernel with tcx, filters run after all tcx programs.
 
 use std::io;
 
@@ -41,7 +41,8 @@ const fn parent(direction: Direction) -> TcHandle {
     TcHandle { major: TcHandle::CLSACT.major, minor }
 }
 
-/// Lists the filters of an interface in the order in which they run. Returns an empty list if the interface does not exist.
+/// Lists the filters of an interface in the order in which they run. Returns an empty list if the interface
+/// does not exist.
 pub fn filters(ifindex: u32, direction: Direction) -> io::Result<Vec<Filter>> {
     let found = netlink::list(Netlink::GetTrafficFilter(message(ifindex, parent(direction))))?;
     Ok(found.into_iter().filter_map(filter).collect())
@@ -98,7 +99,8 @@ fn qdisc(ifindex: u32) -> TcMessage {
     message
 }
 
-/// Reads the filter in an answer. An answer with handle 0 stands for a whole priority; the answers with its filters follow.
+/// Reads the filter in an answer. An answer with handle 0 stands for a whole priority; the answers with its
+/// filters follow.
 fn filter(answer: Netlink) -> Option<Filter> {
     let Netlink::NewTrafficFilter(TcMessage { header, attributes, .. }) = answer else { return None };
     let handle = u32::from(header.handle);

@@ -1,5 +1,6 @@
-//! Detaches a pinned link, even if another process holds it open (BPF_LINK_DETACH). aya only closes its own descriptor. That would detach
-//! nothing while the agent runs: the agent holds every link open, so that a removed pin does not end enforcement.
+//! Detaches a pinned link, even if another process holds it open (BPF_LINK_DETACH). aya only closes its own
+//! descriptor. That would detach nothing while the agent runs: the agent holds every link open, so that a
+//! removed pin does not end enforcement.
 
 use std::ffi::CString;
 use std::io;

@@ -1,4 +1,5 @@
-//! Destroys the sockets of sessions, in the network namespace of the load and in those of the containers behind it.
+//! Destroys the sockets of sessions, in the network namespace of the load and in those of the containers
+//! behind it.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -21,7 +22,8 @@ pub enum Selection {
     Fenced,
 }
 
-/// The parts of a connection that stay the same under source address translation: remote address, remote port, local port.
+/// The parts of a connection that stay the same under source address translation: remote address, remote
+/// port, local port.
 type TranslatedKey = (IpAddr, u16, u16);
 
 impl Breaker {
@@ -45,8 +47,8 @@ impl Breaker {
         Ok(destroyed)
     }
 
-    /// Destroys sockets in all other namespaces, of connections that the hook has seen. Other sockets there with a declared endpoint do not use
-    /// the hook.
+    /// Destroys sockets in all other namespaces, of connections that the hook has seen. Other sockets there
+    /// with a declared endpoint do not use the hook.
     fn disconnect_in_containers(&self, sessions: &[SessionIndex], selection: Selection) -> Result<usize> {
         let load =
             if self.meta().netns == netns::Id::default() { netns::current()? } else { self.meta().netns };
@@ -81,8 +83,8 @@ impl Breaker {
         Ok(seen)
     }
 
-    /// Returns true if the connection of a session's socket is fenced. A connection that the hook has not seen counts as older than every trip
-    /// and reset since the load.
+    /// Returns true if the connection of a session's socket is fenced. A connection that the hook has not
+    /// seen counts as older than every trip and reset since the load.
     fn is_fenced(&self, socket: &TcpSocket, session: u32) -> Result<bool> {
         let sum = self.epoch_sum(session);
         let found = self.maps().connection(&connection_key(socket))?;

@@ -10,8 +10,8 @@ use super::maps::{Endpoints, PodEndpoint};
 use super::sockets::TcpSocket;
 
 impl Breaker {
-    /// Returns the session of a socket's connection. At a shared endpoint the connection has the session of its first message. A connection
-    /// that the peer opened has none.
+    /// Returns the session of a socket's connection. At a shared endpoint the connection has the session of
+    /// its first message. A connection that the peer opened has none.
     pub(super) fn session_of(&self, endpoints: &Endpoints, socket: &TcpSocket) -> Result<Option<u32>> {
         let connection = || self.maps().connection(&connection_key(socket));
         Ok(match self.target_of(endpoints, socket) {

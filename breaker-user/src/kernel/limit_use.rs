@@ -45,7 +45,8 @@ impl Breaker {
         Ok(state.limits[self.side()].get(position).filter(|_| is_used).copied())
     }
 
-    /// Returns the time since a switch or a limit last withheld a segment of a scope's sessions, in ns; `None` for never.
+    /// Returns the time since a switch or a limit last withheld a segment of a scope's sessions, in ns;
+    /// `None` for never.
     pub fn withheld_age_ns(&self, scope: ScopeIndex) -> Result<Option<u64>> {
         let mut last = 0;
         for session in self.sessions_of(scope)? {

@@ -1,4 +1,5 @@
-//! The network interfaces of this thread's namespace: their link headers, and which lower interface their packets leave by.
+//! The network interfaces of this thread's namespace: their link headers, and which lower interface their
+//! packets leave by.
 
 use std::io;
 
@@ -67,7 +68,8 @@ fn read(message: LinkMessage) -> Link {
 }
 
 impl Link {
-    /// Returns the length of the link header of its packets in bytes; `None` for a header that the program does not read.
+    /// Returns the length of the link header of its packets in bytes; `None` for a header that the program
+    /// does not read.
     pub fn header(&self) -> Option<u32> {
         use LinkLayerType as Layer;
         match self.layer {
@@ -150,8 +152,8 @@ pub fn require_interfaces(names: &[config::Interface]) -> Result<()> {
     }
 }
 
-/// Returns true if an interface is a physical network card. A paravirtual interface may receive frames from another guest of the same host
-/// without valid checksums.
+/// Returns true if an interface is a physical network card. A paravirtual interface may receive frames from
+/// another guest of the same host without valid checksums.
 pub fn is_physical_nic(name: &str) -> bool {
     const PARAVIRTUAL: [&str; 4] = ["virtio_net", "vif", "hv_netvsc", "vmxnet3"];
     let driver = std::fs::read_link(format!("/sys/class/net/{name}/device/driver"));

@@ -1,4 +1,5 @@
-//! Loads a policy: object, maps, programs, links, pins. From then on the kernel enforces without any process. Unloads it again.
+//! Loads a policy: object, maps, programs, links, pins. From then on the kernel enforces without any process.
+//! Unloads it again.
 
 use std::io::ErrorKind;
 use std::time::SystemTime;
@@ -80,7 +81,8 @@ pub fn preflight(policy: &Policy, root: &PinRoot) -> Result<()> {
 fn require_free(root: &PinRoot) -> Result<()> {
     if root.exists() {
         let text = format!(
-            "loading: refused, nothing is changed: something is loaded at {} already: unload it first, or choose another \
+            "loading: refused, nothing is changed: something is loaded at {} already: unload it first, or \
+             choose another \
              --pin-root",
             root.path().display()
         );

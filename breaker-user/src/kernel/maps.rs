@@ -1,5 +1,5 @@
-//! The pinned maps of a load. Each is opened once, when it is first needed, and only if it has the expected shape. An open map stays readable
-//! after its pin is removed.
+//! The pinned maps of a load. Each is opened once, when it is first needed, and only if it has the expected
+//! shape. An open map stays readable after its pin is removed.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -40,7 +40,8 @@ pub struct Maps {
 pub enum Table {
     /// Open connections of declared sessions. The table never evicts.
     Live,
-    /// SYNs without an answer, closed and fenced connections, undeclared connections. The table evicts the least recently used entry.
+    /// SYNs without an answer, closed and fenced connections, undeclared connections. The table evicts the
+    /// least recently used entry.
     Transient,
 }
 
@@ -266,7 +267,8 @@ impl Maps {
             return Ok(data);
         }
         let text = format!(
-            "adopting {}: it has {found} entries where {min_entries} are needed: unload it with the program that loaded it",
+            "adopting {}: it has {found} entries where {min_entries} are needed: unload it with the program \
+             that loaded it",
             path.display()
         );
         Err(CliError::new(Code::Mismatch, text).into())
@@ -304,8 +306,8 @@ fn get_or_try_init<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> R
     }
 }
 
-/// The rings of all limits, read slot by slot. A search reads a few slots. A mapping of all rings would add megabytes to the resident memory
-/// of the reader.
+/// The rings of all limits, read slot by slot. A search reads a few slots. A mapping of all rings would add
+/// megabytes to the resident memory of the reader.
 pub struct Times(Array<MapData, u64>);
 
 impl Ring for &Times {

@@ -1,6 +1,7 @@
 //! Array maps mapped into this process, so that this process and the kernel program share the same words.
 //!
-//! A single word is written without a copy of its neighbours. A trip is an atomic operation and no system call.
+//! A single word is written without a copy of its neighbours. A trip is an atomic operation and no system
+//! call.
 
 use std::marker::PhantomData;
 use std::os::fd::AsFd;
@@ -141,7 +142,8 @@ pub fn open(path: &Path, map_type: MapType, key: usize, value: usize) -> Result<
         return Ok(data);
     }
     let text = format!(
-        "adopting {}: it is a {:?} with keys of {} and values of {} bytes, where this program needs {map_type:?}, {key} \
+        "adopting {}: it is a {:?} with keys of {} and values of {} bytes, where this program needs \
+         {map_type:?}, {key} \
          and {value}: unload it with the program that loaded it",
         path.display(),
         found.0,

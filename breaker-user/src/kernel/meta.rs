@@ -1,4 +1,5 @@
-//! META: the facts of a load and the number of its layout, which is compared before any other map is opened. Also reads the names of scopes.
+//! META: the facts of a load and the number of its layout, which is compared before any other map is opened.
+//! Also reads the names of scopes.
 
 use anyhow::{Context, Result, anyhow};
 use aya::maps::{MapData, MapType};
@@ -28,7 +29,8 @@ pub fn read(root: &PinRoot) -> Result<Meta> {
         );
         CliError::new(Code::Mismatch, text).into()
     })?;
-    // A META of this shape is mapped once, because a trip waits for it. Of another shape only the first words are known.
+    // A META of this shape is mapped once, because a trip waits for it. Of another shape only the first words
+    // are known.
     let (head, meta) = if has_own_shape(&data) {
         let meta = Mapped::<Meta>::from_map(data).ok().and_then(|map| map.get(0));
         (meta.map(|meta| (meta.magic, meta.abi)), meta)
@@ -62,7 +64,8 @@ fn head(meta: MapData) -> Option<(u64, u32)> {
 /// The error for pins of another layout.
 pub fn mismatch(root: &PinRoot, found: String) -> anyhow::Error {
     let text = format!(
-        "adopting {}: it has {found}, where breaker {} has layout {ABI_VERSION}: unload it with the version that loaded it",
+        "adopting {}: it has {found}, where breaker {} has layout {ABI_VERSION}: unload it with the version \
+         that loaded it",
         root.path().display(),
         crate::VERSION
     );

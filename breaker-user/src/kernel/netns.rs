@@ -41,8 +41,8 @@ pub fn name(id: Id) -> String {
     format!("net:[{}]", id[1])
 }
 
-/// Lists every namespace with a name in /run/netns or a process, as far as this process may read them. A namespace with a name has the path of its
-/// name.
+/// Lists every namespace with a name in /run/netns or a process, as far as this process may read them. A
+/// namespace with a name has the path of its name.
 pub fn all() -> Vec<Netns> {
     let mut found = HashMap::new();
     let named = list("/run/netns").into_iter().chain(list("/var/run/netns"));
@@ -93,7 +93,8 @@ impl Netns {
     }
 }
 
-/// Calls a function in a namespace. Calls it on this thread if that is the namespace of this thread, or if the namespace is not known (`[0, 0]`).
+/// Calls a function in a namespace. Calls it on this thread if that is the namespace of this thread, or if
+/// the namespace is not known (`[0, 0]`).
 pub fn run_in<R: Send>(id: Id, f: impl FnOnce() -> R + Send) -> Result<R> {
     if id == Id::default() || current()? == id {
         return Ok(f());
@@ -106,7 +107,8 @@ fn find(id: Id) -> Result<Netns> {
     let found = all().into_iter().find(|netns| netns.id == id);
     found.ok_or_else(|| {
         let text = format!(
-            "entering the network namespace {} of the load: this process finds no name and no process of it: run breaker in it, \
+            "entering the network namespace {} of the load: this process finds no name and no process of \
+             it: run breaker in it, \
              or unload with --force if it no longer exists",
             name(id)
         );

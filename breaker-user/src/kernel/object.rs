@@ -1,12 +1,14 @@
 //! The object with the kernel programs, patched for the running kernel.
 //!
-//! The program must know whether a packet's pages are shared with their owner, who may still change them (`sendfile`, `splice`,
-//! MSG_ZEROCOPY). Then the bytes that leave may differ from the bytes that the program reads.
+//! The program must know whether a packet's pages are shared with their owner, who may still change them
+//! (`sendfile`, `splice`, MSG_ZEROCOPY). Then the bytes that leave may differ from the bytes that the program
+//! reads.
 //!
-//! A flag of `struct skb_shared_info` shows this. A program reads the flag by two functions of Linux 6.2 (`bpf_cast_to_kern_ctx` and
-//! `bpf_rdonly_cast`, kernel/bpf/helpers.c). The ids of these functions and the offsets of the fields depend on the running kernel. The object
-//! has placeholders for them (`breaker-ebpf/src/pages.rs`), which are replaced here. On a kernel without these functions the program treats
-//! the state of the pages as unknown.
+//! A flag of `struct skb_shared_info` shows this. A program reads the flag by two functions of Linux 6.2
+//! (`bpf_cast_to_kern_ctx` and `bpf_rdonly_cast`, kernel/bpf/helpers.c). The ids of these functions and the
+//! offsets of the fields depend on the running kernel. The object has placeholders for them
+//! (`breaker-ebpf/src/pages.rs`), which are replaced here. On a kernel without these functions the program
+//! treats the state of the pages as unknown.
 
 use breaker_common::abi::relocation;
 

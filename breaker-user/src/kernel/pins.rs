@@ -1,7 +1,9 @@
-//! The pin root: a directory in a BPF file system with the pins of a load's maps, programs and links. Something is loaded exactly while it exists.
+//! The pin root: a directory in a BPF file system with the pins of a load's maps, programs and links.
+//! Something is loaded exactly while it exists.
 //!
-//! A load fills a directory beside the pin root and renames that directory. An unload does the reverse. A load or unload that dies in between leaves
-//! its pins in that directory, and the next one removes them. Names have no dots: bpffs refuses dots.
+//! A load fills a directory beside the pin root and renames that directory. An unload does the reverse. A
+//! load or unload that dies in between leaves its pins in that directory, and the next one removes them.
+//! Names have no dots: bpffs refuses dots.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -19,7 +21,8 @@ use crate::cli_error::{CliError, Code};
 
 /// The default of `--pin-root`: a BPF file system of breaker alone, in which no other user can make a name.
 pub const DEFAULT: &str = "/run/breaker/bpf";
-/// Name of the pin root in that file system. A mount point cannot be a pin root: a load is built beside its root.
+/// Name of the pin root in that file system. A mount point cannot be a pin root: a load is built beside its
+/// root.
 const DEFAULT_NAME: &str = "host";
 
 /// The pin root of a load.
@@ -45,8 +48,8 @@ impl PinRoot {
         Self { private: true, ..self }
     }
 
-    /// Returns a text if the pins here end before the host does, because their file system is in a private mount namespace. Returns `None` if
-    /// [`PinRoot::private`] allows this.
+    /// Returns a text if the pins here end before the host does, because their file system is in a private
+    /// mount namespace. Returns `None` if [`PinRoot::private`] allows this.
     pub fn private_mount_problem(&self) -> Option<String> {
         let parent = self.path.parent().unwrap_or(&self.path);
         if self.private || !bpffs::is_private(parent) {
@@ -122,19 +125,21 @@ impl PinRoot {
         let hint = if bpffs::holds(&self.path) { "" } else { " (and no BPF file system is mounted there)" };
         let elsewhere = attachment::any_breaker().map_or_else(String::new, |id| {
             format!(
-                " (a breaker's program, id {id}, is loaded: under another pin root, or under one that a mount hides: see \
+                " (a breaker's program, id {id}, is loaded: under another pin root, or under one that a \
+                 mount hides: see \
                  `findmnt -t bpf`)"
             )
         });
         let text = format!(
-            "opening {}: nothing is loaded there{hint}: load first with `breaker load`, or choose another --pin-root{elsewhere}",
+            "opening {}: nothing is loaded there{hint}: load first with `breaker load`, or choose another \
+             --pin-root{elsewhere}",
             self.path.display()
         );
         Err(CliError::new(Code::NotLoaded, text).into())
     }
 
-    /// Claims the directory beside this root where a load is built and an unload is taken apart. Keeps every other load, unload and reload of this
-    /// root out until the claim is dropped.
+    /// Claims the directory beside this root where a load is built and an unload is taken apart. Keeps every
+    /// other load, unload and reload of this root out until the claim is dropped.
     ///
     /// # Errors
     /// Fails at once if another claim exists.
@@ -148,7 +153,8 @@ impl PinRoot {
             {
                 return Err(error).with_context(|| format!("creating {}", path.display()));
             }
-            // At each step another process may have claimed the directory, or have removed it at the end of its claim.
+            // At each step another process may have claimed the directory, or have removed it at the end of
+            // its claim.
             let directory = match File::open(&path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
                 directory => directory.with_context(|| format!("opening {}", path.display()))?,
@@ -161,7 +167,8 @@ impl PinRoot {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => {
                     let text = format!(
-                        "taking {}: another load, unload or reload of it is running: see `breaker status` when it has ended",
+                        "taking {}: another load, unload or reload of it is running: see `breaker status` \
+                         when it has ended",
                         self.path.display()
                     );
                     return Err(CliError::new(Code::Refused, text).into());
@@ -177,7 +184,8 @@ impl PinRoot {
         bpffs::mount_missing(parent, self.private)?;
         if !bpffs::holds(parent) || !parent.is_dir() {
             let text = format!(
-                "creating {}: {} is no directory of a BPF file system: mount one there (`mount -t bpf bpf {}`) or choose another \
+                "creating {}: {} is no directory of a BPF file system: mount one there (`mount -t bpf bpf \
+                 {}`) or choose another \
                  --pin-root",
                 self.path.display(),
                 parent.display(),
@@ -229,8 +237,8 @@ impl PinRoot {
         Ok(Lock { _directory: directory })
     }
 
-    /// The directory that [`PinRoot::lock`] locks. It is inside the root, because anyone who may open a directory may lock it. The agent locks the
-    /// root itself.
+    /// The directory that [`PinRoot::lock`] locks. It is inside the root, because anyone who may open a
+    /// directory may lock it. The agent locks the root itself.
     fn lock_path(&self) -> PathBuf {
         self.path.join("lock")
     }
@@ -280,7 +288,8 @@ fn is_same_directory(directory: &File, path: &Path) -> bool {
     id(directory.metadata()).is_some_and(|open| id(fs::metadata(path)) == Some(open))
 }
 
-/// Refuses a directory of another user, who could keep breaker out of it or change its content. Root may take over any user's load.
+/// Refuses a directory of another user, who could keep breaker out of it or change its content. Root may take
+/// over any user's load.
 fn require_own(directory: &File, path: &Path) -> Result<()> {
     let owner =
         directory.metadata().with_context(|| format!("reading the owner of {}", path.display()))?.uid();
@@ -289,7 +298,8 @@ fn require_own(directory: &File, path: &Path) -> Result<()> {
         return Ok(());
     }
     let text = format!(
-        "taking {}: user {owner} has made it, and could change its content: remove it (`rm -r {}`), or choose a --pin-root where no other \
+        "taking {}: user {owner} has made it, and could change its content: remove it (`rm -r {}`), or \
+         choose a --pin-root where no other \
          user may write, such as {DEFAULT}",
         path.display(),
         path.display()

@@ -1,4 +1,5 @@
-//! The kernel programs of a load: the enforcing one, and the one that reads inbound traffic if the policy needs it.
+//! The kernel programs of a load: the enforcing one, and the one that reads inbound traffic if the policy
+//! needs it.
 
 use std::path::Path;
 
@@ -20,7 +21,8 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Loads and pins the programs of a policy. `without_link_header`: an interface has packets that begin with IP.
+    /// Loads and pins the programs of a policy. `without_link_header`: an interface has packets that begin
+    /// with IP.
     pub fn load(object: Ebpf, meta: &Meta, root: &PinRoot, without_link_header: bool) -> Result<Self> {
         let (inline, reads_inbound) = (meta.mode == mode::INLINE, meta.inbound != 0);
         let mut made = Self { object, inline, reads_inbound };

@@ -1,5 +1,5 @@
-//! Attaches the pinned programs to an interface that was removed and made again under its name. The maps stay, and with them every switch,
-//! epoch and window.
+//! Attaches the pinned programs to an interface that was removed and made again under its name. The maps
+//! stay, and with them every switch, epoch and window.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,10 +14,12 @@ use super::pins::PinRoot;
 use super::text::trim_padding;
 use super::{attach, links};
 
-/// Attaches the programs of the interface at this position of [`Meta::interfaces`] to the interface with that name now. Returns its number.
+/// Attaches the programs of the interface at this position of [`Meta::interfaces`] to the interface with that
+/// name now. Returns its number.
 ///
 /// # Errors
-/// Fails while a load, unload or reload is running. XDP programs and an interface of another link type are not attached again.
+/// Fails while a load, unload or reload is running. XDP programs and an interface of another link type are
+/// not attached again.
 pub fn reattach(root: &PinRoot, position: usize) -> Result<u32> {
     let _claim = root.claim()?;
     root.require()?;
@@ -41,12 +43,14 @@ pub fn reattach(root: &PinRoot, position: usize) -> Result<u32> {
         attach_pinned(point)?;
     }
     let meta = map.ptr(0).context("META is empty")?;
-    // SAFETY: the field lies inside the mapping. The kernel program does not read it, and the claim keeps other writers out.
+    // SAFETY: the field lies inside the mapping. The kernel program does not read it, and the claim keeps
+    // other writers out.
     unsafe { (&raw mut (*meta.as_ptr()).interfaces[position]).write_volatile(now) };
     Ok(now.ifindex)
 }
 
-/// Attaches a pinned program. The new link is pinned beside the old one and then renamed, so a pin always exists.
+/// Attaches a pinned program. The new link is pinned beside the old one and then renamed, so a pin always
+/// exists.
 fn attach_pinned(point: AttachPoint) -> Result<()> {
     let pin = point.link.clone();
     let new_pin = PathBuf::from(format!("{}_again", pin.display()));

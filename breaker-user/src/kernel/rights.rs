@@ -77,10 +77,14 @@ const HELPERS: [(ProgramType, BpfHelper, &str); 3] = [
 
 /// Names the features that a kernel lacks which has refused a program.
 fn missing_features(error: &ProgramError) -> Vec<&'static str> {
-    // A verifier before Linux 5.12 says this about an atomic operation that returns the old value. There is no other way to query it.
+    // A verifier before Linux 5.12 says this about an atomic operation that returns the old value. There is
+    // no other way to query it.
     const NO_ATOMICS: &str = "BPF_STX uses reserved fields";
-    let log_contains = |text| matches!(error, ProgramError::LoadError { verifier_log, .. } if verifier_log.to_string().contains(text));
-    let atomics = log_contains(NO_ATOMICS).then_some("atomic operations with a result");
+    let log = match error {
+        ProgramError::LoadError { verifier_log, .. } => verifier_log.to_string(),
+        _ => String::new(),
+    };
+    let atomics = log.contains(NO_ATOMICS).then_some("atomic operations with a result");
     let helpers =
         HELPERS.iter().filter(|(kind, helper, _)| matches!(is_helper_supported(*kind, *helper), Ok(false)));
     atomics.into_iter().chain(helpers.map(|(.., name)| *name)).collect()

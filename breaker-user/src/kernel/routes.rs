@@ -1,4 +1,5 @@
-//! Finds routes by which packets of sessions leave, or can leave, without passing the hook. Reads the routing tables of this thread's namespace.
+//! Finds routes by which packets of sessions leave, or can leave, without passing the hook. Reads the routing
+//! tables of this thread's namespace.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -52,8 +53,9 @@ const MAIN: u32 = 254;
 /// The number of the loopback interface in every namespace.
 const LOOPBACK: u32 = 1;
 
-/// Finds every route to a remote that leaves by an interface that is not covered. A route that is not in use counts too: a socket that is bound
-/// to the interface takes it, and every socket takes it when a better route goes.
+/// Finds every route to a remote that leaves by an interface that is not covered. A route that is not in use
+/// counts too: a socket that is bound to the interface takes it, and every socket takes it when a better
+/// route goes.
 pub fn bypasses(remotes: &[Remote], covered: &[u32]) -> Result<Vec<Bypass>> {
     let links = links::all().context("listing the interfaces")?;
     let (routes, local_addresses) = list_routes().context("listing the routes")?;
@@ -92,7 +94,8 @@ fn describe(remote: &Remote, interface: String, in_use: bool) -> String {
         return format!("{address} is routed over {interface}, where there is no hook");
     }
     format!(
-        "{address} can be reached over {interface} too, where there is no hook: by a socket that is bound to it, or when \
+        "{address} can be reached over {interface} too, where there is no hook: by a socket that is bound \
+         to it, or when \
          the route in use goes"
     )
 }
@@ -104,7 +107,8 @@ fn name(links: &[Link], index: u32) -> String {
         .map_or_else(|| format!("interface {index}"), |link| link.name.clone())
 }
 
-/// Returns the output interfaces of packets to a remote now: the kernel's answer for an address, all routes of the main table for a prefix.
+/// Returns the output interfaces of packets to a remote now: the kernel's answer for an address, all routes
+/// of the main table for a prefix.
 fn outputs_in_use(remote: &Remote, routes: &[Route]) -> Result<Vec<u32>> {
     if remote.length != bits(remote.address) {
         let main = routes

@@ -29,7 +29,8 @@ impl Breaker {
         Ok(self.names().sessions().filter(has_scope).collect())
     }
 
-    /// Returns those of the sessions whose fenced connections end with a TCP reset; the others' segments are dropped.
+    /// Returns those of the sessions whose fenced connections end with a TCP reset; the others' segments are
+    /// dropped.
     pub fn with_tcp_resets(&self, sessions: Vec<SessionIndex>) -> Result<Vec<SessionIndex>> {
         let mut found = Vec::new();
         for session in sessions {
@@ -40,8 +41,8 @@ impl Breaker {
         Ok(found)
     }
 
-    /// Returns the sum of the epochs of a session's scopes. A connection that carries another sum is fenced. Returns 0 if the sessions cannot
-    /// be read.
+    /// Returns the sum of the epochs of a session's scopes. A connection that carries another sum is fenced.
+    /// Returns 0 if the sessions cannot be read.
     pub(super) fn epoch_sum(&self, session: u32) -> u64 {
         self.maps().sessions().map_or(0, |sessions| self.epoch_sum_in(sessions, session))
     }
@@ -54,7 +55,8 @@ impl Breaker {
         known.map(|scope| scope.switch.epoch).fold(0, u64::wrapping_add)
     }
 
-    /// Starts a new trading day. A replay after a reset of an earlier day passes again, for each session without a tripped scope.
+    /// Starts a new trading day. A replay after a reset of an earlier day passes again, for each session
+    /// without a tripped scope.
     pub fn start_trading_day(&self) -> Result<()> {
         let sessions = self.maps().sessions()?;
         for number in 0..self.policy().sessions {

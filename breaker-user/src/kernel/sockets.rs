@@ -1,6 +1,7 @@
 //! Lists and destroys TCP sockets of this host over sock_diag(7). SOCK_DESTROY is what `ss -K` uses.
 //!
-//! The hook resets a connection at its next payload. An idle connection has none, so its socket is destroyed to end it.
+//! The hook resets a connection at its next payload. An idle connection has none, so its socket is destroyed
+//! to end it.
 
 use std::net::IpAddr;
 
@@ -104,7 +105,8 @@ impl SockDiag {
         Ok(found)
     }
 
-    /// Destroys a socket: RST to the peer, ECONNABORTED for the owner, and its queue is purged. Returns false if the socket no longer exists.
+    /// Destroys a socket: RST to the peer, ECONNABORTED for the owner, and its queue is purged. Returns false
+    /// if the socket no longer exists.
     pub fn destroy(&mut self, socket: &TcpSocket) -> Result<bool> {
         let request = request(socket.family, socket.id.clone(), StateFlags::all(), ExtensionFlags::empty());
         self.send(request, NLM_F_REQUEST | NLM_F_ACK, Some(SOCK_DESTROY))?;
@@ -161,7 +163,8 @@ impl SockDiag {
         }
     }
 
-    /// Sends a request. `message_type` replaces the type: netlink-packet-sock-diag has no message of type SOCK_DESTROY.
+    /// Sends a request. `message_type` replaces the type: netlink-packet-sock-diag has no message of type
+    /// SOCK_DESTROY.
     fn send(&mut self, request: InetRequest, flags: u16, message_type: Option<u16>) -> Result<()> {
         let mut header = NetlinkHeader::default();
         header.flags = flags;

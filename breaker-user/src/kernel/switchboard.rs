@@ -1,5 +1,5 @@
-//! The switchboard of a load: its facts, its scopes in memory, and the look-up of a scope by its name. A trip needs nothing else, so that it waits
-//! for META and two more maps alone.
+//! The switchboard of a load: its facts, its scopes in memory, and the look-up of a scope by its name. A trip
+//! needs nothing else, so that it waits for META and two more maps alone.
 
 use std::sync::atomic::{AtomicU64, fence};
 
@@ -86,7 +86,8 @@ impl Switchboard {
         meta::names(&self.root, &self.meta, &self.labels, |number| self.is_declared(number))
     }
 
-    /// Reads the names of all scopes and sessions since the load. Events may be older than the policy in force.
+    /// Reads the names of all scopes and sessions since the load. Events may be older than the policy in
+    /// force.
     pub fn all_names(&self) -> Result<Scopes> {
         meta::names(&self.root, &self.meta, &self.labels, |_| true)
     }
@@ -126,7 +127,8 @@ impl Switchboard {
         Ok(Switch { causes, epoch, ..self.scope(scope)?.switch })
     }
 
-    /// Trips a scope: sets a cause in its switch and raises its epoch. Every older connection is fenced from then on.
+    /// Trips a scope: sets a cause in its switch and raises its epoch. Every older connection is fenced from
+    /// then on.
     pub fn trip(&self, scope: ScopeIndex, cause: u64) -> Result<()> {
         let (causes, epoch) = self.switch_words(scope)?;
         let raised_at = self.raised_at(scope)?;
@@ -134,15 +136,17 @@ impl Switchboard {
             causes.fetch_or(cause, ORDER);
             raised_at.store(clock::now_ns(), ORDER);
             epoch.fetch_add(1, ORDER);
-            // A reset in between, which has not seen the new epoch, may have cleared the cause. A later reset sees the new epoch.
+            // A reset in between, which has not seen the new epoch, may have cleared the cause. A later reset
+            // sees the new epoch.
             if causes.load(ORDER) & cause != 0 {
                 return Ok(());
             }
         }
     }
 
-    /// Resets a scope: raises its epoch, voids its windows, and then clears the causes in `seen`, which the caller has read. In this order no
-    /// segment from before the reset passes after it. A trip after the caller's read stays, whatever the result.
+    /// Resets a scope: raises its epoch, voids its windows, and then clears the causes in `seen`, which the
+    /// caller has read. In this order no segment from before the reset passes after it. A trip after the
+    /// caller's read stays, whatever the result.
     pub fn reset(&self, scope: ScopeIndex, seen: Switch) -> Result<Reset> {
         let state = self.ptr(scope)?;
         let (causes, epoch) = self.switch_words(scope)?;

@@ -1,5 +1,5 @@
-//! The chain of tcx programs of an interface. The query of aya opens every program, for which the kernel requires CAP_SYS_ADMIN. This query
-//! reads program ids alone, for which CAP_NET_ADMIN is enough.
+//! The chain of tcx programs of an interface. The query of aya opens every program, for which the kernel
+//! requires CAP_SYS_ADMIN. This query reads program ids alone, for which CAP_NET_ADMIN is enough.
 
 use std::io;
 

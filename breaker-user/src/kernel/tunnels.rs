@@ -31,7 +31,8 @@ const GET_SA: u16 = 0x12;
 /// A netlink header and a `struct xfrm_usersa_id` of zeros.
 const REQUEST: usize = 16 + 24;
 
-/// Returns true if there is an IPsec security association. netlink-packet-route has no xfrm messages, and this request is only a header.
+/// Returns true if there is an IPsec security association. netlink-packet-route has no xfrm messages, and
+/// this request is only a header.
 fn has_ipsec() -> io::Result<bool> {
     const REQUEST_ALL: u16 = 0x301;
     let mut request = [0u8; REQUEST];

@@ -1,4 +1,5 @@
-//! Puts the policy in force that is laid out. Everything that tightens comes before the store of the side, everything that loosens after it.
+//! Puts the policy in force that is laid out. Everything that tightens comes before the store of the side,
+//! everything that loosens after it.
 
 use std::sync::atomic::fence;
 use std::thread::sleep;
@@ -64,7 +65,8 @@ impl PolicyChange {
 
 /// Waits for every packet whose processing began before the store of the side.
 fn wait_for_packets() {
-    /// membarrier(2). On a kernel without full dynamic ticks this is the kernel's own `synchronize_rcu`, and programs run under RCU.
+    /// membarrier(2). On a kernel without full dynamic ticks this is the kernel's own `synchronize_rcu`, and
+    /// programs run under RCU.
     const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
     /// Longer than the program takes for a packet.
     const FALLBACK: Duration = Duration::from_millis(20);

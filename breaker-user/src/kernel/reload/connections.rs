@@ -21,8 +21,8 @@ enum Action {
     Remove,
 }
 
-/// Before the store of the side. A fenced connection stays fenced when its session is removed. Entries left over from an earlier
-/// declaration of a session are removed: their epoch sums may look current.
+/// Before the store of the side. A fenced connection stays fenced when its session is removed. Entries left
+/// over from an earlier declaration of a session are removed: their epoch sums may look current.
 pub fn prepare(breaker: &Breaker, now: &InForce, next: &Tables) -> Result<()> {
     let is_changed = |session: u32| now.declares_session(session) != next.declares_session(session);
     if !(0..next.sessions.len() as u32).any(is_changed) {
@@ -38,7 +38,8 @@ pub fn prepare(breaker: &Breaker, now: &InForce, next: &Tables) -> Result<()> {
     })
 }
 
-/// After the store of the side. Removes connections without a session to endpoints that are declared now. A fenced connection stays.
+/// After the store of the side. Removes connections without a session to endpoints that are declared now. A
+/// fenced connection stays.
 pub fn finish(breaker: &Breaker, now: &InForce, next: &Tables) -> Result<()> {
     let endpoints = Trie::new(next.endpoints.iter().copied());
     let undeclared = epoch_sums::epoch(now, 0);

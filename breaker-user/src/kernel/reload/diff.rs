@@ -89,7 +89,8 @@ pub enum Change {
     RestrictedToUser(u32),
     /// `possdup` becomes `pass`.
     PossDupPasses,
-    /// `wire` changes. Each direction counts less: `opaque` ignores the bounds of FIX messages, `fix` ignores what is not FIX.
+    /// `wire` changes. Each direction counts less: `opaque` ignores the bounds of FIX messages, `fix` ignores
+    /// what is not FIX.
     Wire {
         /// The next setting is `opaque`; the one in force is `fix`.
         becomes_opaque: bool,

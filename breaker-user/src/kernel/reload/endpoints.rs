@@ -1,7 +1,8 @@
 //! Merges the endpoints and identities of two policies into one map each. Pure.
 //!
-//! In the kernel's trie the longest prefix wins, on whichever side it was declared. So each entry has a word for both sides: the result of
-//! a lookup among that side's own entries. No entry of one policy hides an entry of the other.
+//! In the kernel's trie the longest prefix wins, on whichever side it was declared. So each entry has a word
+//! for both sides: the result of a lookup among that side's own entries. No entry of one policy hides an
+//! entry of the other.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -51,7 +52,8 @@ impl<T: Copy> Trie<T> {
             .find_map(|&length| self.entries.get(&masked(endpoint, length)).copied())
     }
 
-    /// Looks an endpoint up as the kernel program does: with its local address, then with any local address. Returns 0 for no entry.
+    /// Looks an endpoint up as the kernel program does: with its local address, then with any local address.
+    /// Returns 0 for no entry.
     pub fn lookup(&self, endpoint: &Endpoint, bits: u32, word: impl Fn(T) -> u32) -> u32 {
         let found = |endpoint: &Endpoint| self.get(endpoint, bits).map_or(0, &word);
         match found(endpoint) {
@@ -61,8 +63,8 @@ impl<T: Copy> Trie<T> {
     }
 }
 
-/// Returns the entries of a map in which `side` is the new policy and the other side is unchanged. Leaves out entries that equal the next
-/// shorter one.
+/// Returns the entries of a map in which `side` is the new policy and the other side is unchanged. Leaves out
+/// entries that equal the next shorter one.
 pub fn merged(known: &[Entry], new: &[(Endpoint, u32, u32)], side: usize) -> Vec<Entry> {
     let before = Trie::new(known.iter().map(|(endpoint, bits, words)| (*endpoint, *bits, words[1 - side])));
     let after = Trie::new(new.iter().copied());

@@ -1,9 +1,10 @@
 //! The sums of epochs and resets that a session's connections are compared with. Pure.
 //!
-//! A connection carries the sum of its scopes' epochs at its SYN. If a session changes its groups, the new sum may differ by all past trips
-//! and resets of these groups, and every connection of the session would be fenced. The sum may also equal one from before a trip, and a
-//! fenced connection would pass again. So the session gets one more scope, without name and limits, whose epoch is the difference. Sums
-//! wrap, so the difference may be negative.
+//! A connection carries the sum of its scopes' epochs at its SYN. If a session changes its groups, the new
+//! sum may differ by all past trips and resets of these groups, and every connection of the session would be
+//! fenced. The sum may also equal one from before a trip, and a fenced connection would pass again. So the
+//! session gets one more scope, without name and limits, whose epoch is the difference. Sums wrap, so the
+//! difference may be negative.
 
 use breaker_common::abi::{
     LIMITS_PER_SCOPE, Label, Limit, Rules, SCOPES_PER_SESSION, Scope, Session, Switch, label,
@@ -13,7 +14,8 @@ use bytemuck::Zeroable;
 use super::in_force::{InForce, scope_name};
 use crate::kernel::tables::Tables;
 
-/// Preserves the sums of every session that both policies declare. Returns the scopes that hold the differences, by number.
+/// Preserves the sums of every session that both policies declare. Returns the scopes that hold the
+/// differences, by number.
 ///
 /// # Errors
 /// A text if a session has no room for one more scope.
@@ -38,7 +40,8 @@ pub fn preserve(now: &InForce, next: &mut Tables) -> Result<Vec<(u32, Scope)>, S
         if position >= SCOPES_PER_SESSION {
             let own = next.labels.get(new.scopes[0] as usize).map(scope_name).unwrap_or_default();
             return Err(format!(
-                "{own} changes its groups, some of which have tripped before, and it has no room to record that"
+                "{own} changes its groups, some of which have tripped before, and it has no room to record \
+                 that"
             ));
         }
         let scope = free.pop().unwrap_or_else(|| {
@@ -71,7 +74,8 @@ fn sum(now: &InForce, session: &Session) -> Switch {
     })
 }
 
-/// The epoch sum of connections of a session that are not fenced; `None` if the policy in force does not declare the session.
+/// The epoch sum of connections of a session that are not fenced; `None` if the policy in force does not
+/// declare the session.
 pub fn epoch(now: &InForce, session: u32) -> Option<u64> {
     let found = now.sessions.get(session as usize).filter(|found| found.scope_count != 0)?;
     Some(sum(now, found).epoch)

@@ -92,7 +92,8 @@ impl PolicyChange {
         Ok(())
     }
 
-    /// Writes the limits of a scope. A scope that is not in force also gets its armed state: no packet reads it yet.
+    /// Writes the limits of a scope. A scope that is not in force also gets its armed state: no packet reads
+    /// it yet.
     fn lay_out_scope(&self, number: u32) -> Result<()> {
         let scope = self.breaker.scopes().ptr(number).context("a scope is not in its map")?.as_ptr();
         let (rules, limits) = self.next.rules[number as usize];
@@ -122,8 +123,8 @@ impl PolicyChange {
         Ok(())
     }
 
-    /// Writes CompIDs, sessions of shared endpoints, and endpoints: additions first, then removals. At each moment between, a lookup for
-    /// the policy in force finds what it found before.
+    /// Writes CompIDs, sessions of shared endpoints, and endpoints: additions first, then removals. At each
+    /// moment between, a lookup for the policy in force finds what it found before.
     fn lay_out_keys(&self) -> Result<()> {
         let root = self.breaker.root();
         let mut comp_ids = maps::comp_ids(root)?;
@@ -154,7 +155,8 @@ impl PolicyChange {
         let ports = Mapped::<u64>::open(&self.breaker.root().map("PORTS"))?;
         for (number, bits) in &self.next.ports {
             let word = ports.ptr(*number).context("a port is not in map PORTS")?;
-            // SAFETY: the word lies inside the mapping. The kernel program sets bits there too, and nothing clears any.
+            // SAFETY: the word lies inside the mapping. The kernel program sets bits there too, and nothing
+            // clears any.
             unsafe { atomic_u64(word.as_ptr()) }.fetch_or(*bits, ORDER);
         }
         Ok(())

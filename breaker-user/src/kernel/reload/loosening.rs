@@ -1,7 +1,7 @@
 //! Finds what the next policy loosens, compared with the policy in force as the kernel has it. Pure.
 //!
-//! A change is a loosening if it may let a message pass that is withheld today. In doubt, a change is listed: a listed change is refused
-//! only while a scope is tripped.
+//! A change is a loosening if it may let a message pass that is withheld today. In doubt, a change is listed:
+//! a listed change is refused only while a scope is tripped.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -53,8 +53,8 @@ pub fn loosened(now: &InForce, next: &Tables) -> Vec<Loosening> {
     found
 }
 
-/// Returns true if a scope is armed once the next policy is in force. A scope keeps its state in the kernel, unless the two policies
-/// differ on it.
+/// Returns true if a scope is armed once the next policy is in force. A scope keeps its state in the kernel,
+/// unless the two policies differ on it.
 pub fn armed(now: &InForce, next: &Tables, scope: usize) -> bool {
     let wanted = next.armed.get(scope).copied().flatten() == Some(true);
     let configured = now.rules(scope).0.positions & Rules::ARMED != 0;

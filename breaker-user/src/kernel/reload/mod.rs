@@ -1,8 +1,9 @@
 //! Replaces the policy in force, whole or not at all, under traffic.
 //!
-//! The next policy is laid out on the side that is not in force, which no packet reads. One store then switches the side. A packet reads the
-//! side once, and only that policy applies to it. Everything that both policies declare keeps its number, and with it switch, epoch, window,
-//! counters and connections. A reload that dies before the store has changed nothing in force. The next reload writes the whole side anew.
+//! The next policy is laid out on the side that is not in force, which no packet reads. One store then
+//! switches the side. A packet reads the side once, and only that policy applies to it. Everything that both
+//! policies declare keeps its number, and with it switch, epoch, window, counters and connections. A reload
+//! that dies before the store has changed nothing in force. The next reload writes the whole side anew.
 
 mod activate;
 mod connections;
@@ -30,8 +31,8 @@ use super::tables::Tables;
 use crate::cli_error::{CliError, Code};
 use crate::config::Policy;
 
-/// A reload that has passed every check of the kernel layer, and has changed nothing yet. Other loads, unloads, reloads and resets wait
-/// until it is dropped. A trip never waits.
+/// A reload that has passed every check of the kernel layer, and has changed nothing yet. Other loads,
+/// unloads, reloads and resets wait until it is dropped. A trip never waits.
 pub struct PendingReload {
     change: PolicyChange,
     sha256: [u8; 32],

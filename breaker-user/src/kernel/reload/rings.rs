@@ -1,7 +1,8 @@
 //! The words that a ring must hold before a limit can use it. Pure.
 //!
-//! A limit that stays and needs a larger or a coarser ring keeps its window. Each word then has the time of its granule's last ticket, or a
-//! later time, and never an earlier one. A new limit starts with an empty window.
+//! A limit that stays and needs a larger or a coarser ring keeps its window. Each word then has the time of
+//! its granule's last ticket, or a later time, and never an earlier one. A new limit starts with an empty
+//! window.
 
 use breaker_common::abi::Limit;
 use breaker_common::window::{self, Ring};
@@ -55,8 +56,8 @@ fn time(limit: &Limit, ring: &impl Ring, granule: u64) -> Option<u64> {
 
 /// Returns all words of a new ring of a limit with `issued` tickets. `now` was read after `issued`.
 ///
-/// `before`: the limit and the ring that hold its window; `None` for a new window. Every slot is written: a word left over from another
-/// limit may have the right lap.
+/// `before`: the limit and the ring that hold its window; `None` for a new window. Every slot is written: a
+/// word left over from another limit may have the right lap.
 pub fn fill(limit: &Limit, issued: u64, before: Option<(&Limit, &impl Ring)>, now: u64) -> Vec<SlotWrite> {
     if limit.per_ns == 0 {
         return Vec::new();
@@ -95,8 +96,9 @@ fn ticket_time(old: &Limit, ring: &impl Ring, issued: u64, ticket: u64, (latest,
     }
 }
 
-/// Returns the writes that a new ring lacks for tickets `from..to`, which were taken by the rules of the old ring. Each comes with the word
-/// that the slot holds now. Without these writes the tickets would read as just taken for ever.
+/// Returns the writes that a new ring lacks for tickets `from..to`, which were taken by the rules of the old
+/// ring. Each comes with the word that the slot holds now. Without these writes the tickets would read as
+/// just taken for ever.
 pub fn missing(limit: &Limit, ring: &impl Ring, (from, to): (u64, u64), now: u64) -> Vec<(u64, SlotWrite)> {
     if limit.per_ns == 0 {
         return Vec::new();
@@ -219,7 +221,8 @@ mod tests {
                         found >= real.min(holds(&new)).saturating_sub(1 << new.ring.granule_bits),
                         "{case}"
                     );
-                    // Tickets of a disarmed scope that the old ring no longer held count as long as its oldest one.
+                    // Tickets of a disarmed scope that the old ring no longer held count as long as its
+                    // oldest one.
                     if !within(issued.saturating_sub(holds(&old))) || issued <= holds(&old) {
                         let grain = (1 << old.ring.granule_bits) + (1 << new.ring.granule_bits);
                         assert!(found <= real + grain, "{case}");

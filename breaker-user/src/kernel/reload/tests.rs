@@ -130,9 +130,12 @@ fn a_scope_that_stays_keeps_its_number_and_a_new_one_gets_the_next() {
 fn limits_keep_their_position_and_their_ring_where_it_is_large_enough() {
     let now = first();
     let x1 = number(&now.labels, "session/x1");
+    let limit =
+        |class: &str, max: u32, per: &str| format!("{{ class = \"{class}\", max = {max}, per = \"{per}\" }}");
+    let limits = |all: &[String]| format!("limits = [{}]", all.join(", "));
     let text = changed(&[(
-        r#"limits = [{ class = "order", max = 500, per = "3s" }, { class = "cancel", max = 1000, per = "3s" }]"#,
-        r#"limits = [{ class = "cancel", max = 900, per = "3s" }, { class = "message", max = 7, per = "1s" }, { class = "order", max = 600, per = "3s" }]"#,
+        &limits(&[limit("order", 500, "3s"), limit("cancel", 1000, "3s")]),
+        &limits(&[limit("cancel", 900, "3s"), limit("message", 7, "1s"), limit("order", 600, "3s")]),
     )]);
     let made = next(&now, &text);
     let (old, new) = (now.rules(x1).1, made.rules[x1].1);

@@ -42,7 +42,8 @@ pub fn differences(meta: &Meta, policy: &Policy) -> Vec<String> {
     found
 }
 
-/// Returns the kinds of entries for which the maps have no room, with the number needed and the number available.
+/// Returns the kinds of entries for which the maps have no room, with the number needed and the number
+/// available.
 pub fn lacking(needed: &Capacity, available: &Capacity) -> Vec<String> {
     let kinds = [
         ("scopes", needed.scopes, available.scopes),

@@ -52,7 +52,8 @@ impl PolicyChange {
             rings.put(slot, word)?;
         }
         if moved.before.is_none() {
-            // SAFETY: as above. A limit in force that still uses this window loses its count a moment before it ends.
+            // SAFETY: as above. A limit in force that still uses this window loses its count a moment before
+            // it ends.
             unsafe {
                 let fills = atomic_u64(&raw mut (*window).fills).load(ORDER);
                 atomic_u64(&raw mut (*window).fill_floor).store(fills, ORDER);
@@ -64,7 +65,8 @@ impl PolicyChange {
         Ok(issued)
     }
 
-    /// Writes the times of tickets that were taken by the old ring between the filling, at `issued` tickets, and the store of the side.
+    /// Writes the times of tickets that were taken by the old ring between the filling, at `issued` tickets,
+    /// and the store of the side.
     pub(super) fn complete_ring(
         &self,
         moved: &MovedLimit<'_>,

@@ -19,8 +19,8 @@ pub struct Capacity {
     pub ring_slots: u32,
 }
 
-/// Entries of TRANSIENT for a connection table of this size. No entry is evicted while the peer may still answer, even on a kernel that
-/// keeps many entries ready for each CPU (`LOCAL_FREE_TARGET`, 128).
+/// Entries of TRANSIENT for a connection table of this size. No entry is evicted while the peer may still
+/// answer, even on a kernel that keeps many entries ready for each CPU (`LOCAL_FREE_TARGET`, 128).
 pub fn transient_entries(connections: u32) -> u32 {
     const MIN: u32 = 4096;
     MIN.max(connections / 4)
@@ -29,8 +29,8 @@ pub fn transient_entries(connections: u32) -> u32 {
 const PAGE: usize = 4096;
 
 impl Capacity {
-    /// Returns the kernel memory that the maps take if every entry is in use, in bytes. `cpus` is the number of CPUs that the machine can
-    /// ever have.
+    /// Returns the kernel memory that the maps take if every entry is in use, in bytes. `cpus` is the number
+    /// of CPUs that the machine can ever have.
     pub fn memory(&self, connections: u32, inbound: bool, cpus: usize) -> u64 {
         let hash = |entries: u32, value: usize| hash_bytes(entries, value, cpus);
         let per_cpu =
@@ -54,13 +54,14 @@ impl Capacity {
     }
 }
 
-/// Memory of an array that can be mapped: its values begin on a page of their own, after a page with the kernel's own data.
+/// Memory of an array that can be mapped: its values begin on a page of their own, after a page with the
+/// kernel's own data.
 fn array_bytes(entries: u32, value: usize) -> usize {
     (entries as usize * value).next_multiple_of(PAGE) + PAGE
 }
 
-/// Memory of a hash map (kernel `htab_map_mem_usage`). Each entry has a header, each CPU keeps one entry ready, and the number of buckets is a
-/// power of two.
+/// Memory of a hash map (kernel `htab_map_mem_usage`). Each entry has a header, each CPU keeps one entry
+/// ready, and the number of buckets is a power of two.
 fn hash_bytes(entries: u32, value: usize, cpus: usize) -> usize {
     let entry = 48 + size_of::<abi::ConnectionKey>().next_multiple_of(8) + value.next_multiple_of(8);
     (entries as usize + cpus) * entry + entries.next_power_of_two() as usize * 16 + PAGE

@@ -11,8 +11,8 @@ use crate::config::{self, Per};
 /// The limits of a scope on one side: the positions in use, and the limits.
 pub type ScopeLimits = (Rules, [Limit; LIMITS_PER_SCOPE]);
 
-/// Lays the limits of a scope out beside those in force. A limit with the same window keeps its position. It also keeps its ring if that is
-/// large enough.
+/// Lays the limits of a scope out beside those in force. A limit with the same window keeps its position. It
+/// also keeps its ring if that is large enough.
 pub fn lay_out(
     limits: &[config::Limit],
     (before, old): ScopeLimits,
@@ -42,7 +42,8 @@ pub fn lay_out(
     Ok((rules, laid_out))
 }
 
-/// Returns true if two limits count the same messages over the same time, so that one can continue the other's window.
+/// Returns true if two limits count the same messages over the same time, so that one can continue the
+/// other's window.
 pub fn same_window(old: &Limit, new: &Limit) -> bool {
     (old.class, old.per_ns, old.per_fill != 0) == (new.class, new.per_ns, new.per_fill != 0)
 }

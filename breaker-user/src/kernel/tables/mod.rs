@@ -1,7 +1,7 @@
 //! A policy as the values of the kernel program's maps. Pure.
 //!
-//! A policy that replaces another one keeps the numbers of everything that both declare ([`Allocated`]). So connections keep their session, and
-//! limits keep their window.
+//! A policy that replaces another one keeps the numbers of everything that both declare ([`Allocated`]). So
+//! connections keep their session, and limits keep their window.
 
 pub mod capacity;
 pub mod limits;
@@ -149,7 +149,8 @@ impl Tables {
         self.endpoints.push((key, bits, target.pack()));
     }
 
-    /// Adds the sessions of a shared endpoint. Returns the mask of the CompIDs and SubIDs that tell them apart.
+    /// Adds the sessions of a shared endpoint. Returns the mask of the CompIDs and SubIDs that tell them
+    /// apart.
     fn add_identities(
         &mut self,
         policy: &Policy,
@@ -170,7 +171,8 @@ impl Tables {
         mask
     }
 
-    /// The entries that the maps are made with: more than this policy needs, so that a reload can add sessions.
+    /// The entries that the maps are made with: more than this policy needs, so that a reload can add
+    /// sessions.
     pub fn capacity(&self) -> Capacity {
         let with_reserve = |count: usize| (count + count / 2 + 32) as u32;
         Capacity {

@@ -31,7 +31,8 @@ pub fn policy(policy: &Policy) -> Result<abi::Policy> {
     })
 }
 
-/// Returns the settings of a session, without its scopes and CompIDs. `session/undeclared` has the settings of the host.
+/// Returns the settings of a session, without its scopes and CompIDs. `session/undeclared` has the settings
+/// of the host.
 pub fn session(policy: &Policy, index: SessionIndex) -> Session {
     let mut made = Session::zeroed();
     let host = policy.host();
