@@ -13,6 +13,7 @@ use breaker_tests::testbed::Testbed;
 use breaker_user::config::{self, Policy};
 use breaker_user::kernel::reload::PolicyDiff;
 use breaker_user::reload::reload;
+use breaker_user::view::policy_diff;
 
 const X1: &str = "[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n";
 
