@@ -208,7 +208,7 @@ impl Framing {
             // `tag` is 2 to 4 here. The value starts in the first word, and seven digits end in the second.
             let shift = 8 * (tag + 1);
             let value = w0 >> shift | w1 << (64 - shift);
-            // A length of 0 may available no data field behind it.
+            // A length of 0 may have no data field behind it.
             if let Some(length) = parse_digits(value, end.wrapping_sub(tag + 1))
                 && length != 0
             {

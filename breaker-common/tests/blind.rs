@@ -23,7 +23,8 @@ const FILLERS: [&[u8]; 7] =
 
 /// Builds an order of at least [`BYTES_PER_ORDER`] bytes.
 fn order(version: &str, digits: usize) -> Vec<u8> {
-    const FIELDS: &[u8] = b"49=FIRM\x0156=XNYS\x0134=1\x0152=20261127-10:00:00\x0111=C1\x0155=IBM\x0154=1\x0138=100\x0140=1\x0159=0\x0121=1\x01";
+    const FIELDS: &[u8] = b"49=FIRM\x0156=XNYS\x0134=1\x0152=20261127-10:00:00\x01\
+        11=C1\x0155=IBM\x0154=1\x0138=100\x0140=1\x0159=0\x0121=1\x01";
     let order = build(version, digits, "D", FIELDS);
     assert!(order.len() >= BYTES_PER_ORDER as usize);
     order
@@ -53,7 +54,10 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         8 => whole,
         2 => Just(heartbeat()),
         2 => vec(any::<u8>(), 1..150),
-        2 => any::<Index>().prop_map(|at| { let order = order("FIX.4.4", 1); order[..at.index(order.len())].to_vec() }),
+        2 => any::<Index>().prop_map(|at| {
+            let order = order("FIX.4.4", 1);
+            order[..at.index(order.len())].to_vec()
+        }),
         3 => (length, any::<bool>()).prop_map(move |(length, of_order)| {
             with_length(&if of_order { order("FIX.4.4", 1) } else { heartbeat() }, &length)
         }),
@@ -84,9 +88,12 @@ proptest! {
         let passed = &stream[..passed_bytes(&stream, &sizes, max)];
         // In one segment a wrong length hides nothing, because the segment shows that it is wrong.
         let hidden = if sizes == ONE_SEGMENT { 0 } else { MAX_HIDDEN };
-        prop_assert!(taken_by_length(passed) <= max as usize + hidden, "by length: {} of {max}", taken_by_length(passed));
-        prop_assert!(taken_by_search(passed) <= max as usize + hidden, "by search: {} of {max}", taken_by_search(passed));
-        prop_assert!(taken_by_trailer(passed) <= max as usize + MAX_HIDDEN, "by trailer: {} of {max}", taken_by_trailer(passed));
+        let max = max as usize;
+        let (length, search, trailer) =
+            (taken_by_length(passed), taken_by_search(passed), taken_by_trailer(passed));
+        prop_assert!(length <= max + hidden, "by length: {length} of {max}");
+        prop_assert!(search <= max + hidden, "by search: {search} of {max}");
+        prop_assert!(trailer <= max + MAX_HIDDEN, "by trailer: {trailer} of {max}");
     }
 
     #[test]

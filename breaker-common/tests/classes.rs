@@ -145,7 +145,8 @@ fn the_list_of_messages_is_that_of_the_headers() {
         return;
     }
     let mut list = format!(
-        "# Every message of the FIX dictionaries, by the headers in {HEADERS}: {RENEW}=1 cargo test -p breaker-common --test classes\n"
+        "# Every message of the FIX dictionaries, by the headers in {HEADERS}: \
+         {RENEW}=1 cargo test -p breaker-common --test classes\n"
     );
     for version in VERSIONS {
         for path in headers(&Path::new(HEADERS).join(version)) {

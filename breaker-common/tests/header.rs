@@ -272,6 +272,9 @@ fn lengths_of_two_to_four_digits_and_types_of_one_character_are_common() {
     assert!(!is_common(b"8=FIX.4.4\x019=12\x0135=\x01\x0149=ABCDEFG\x01"), "no type");
 }
 
+const STARTS: &[&str] =
+    &["", "8=FIX.4.", "8=FIXT.1.1\x019=", "8=FIX.4.4\x019=1", "8=FIX.4.4\x019=123\x0135="];
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
 
@@ -287,7 +290,7 @@ proptest! {
 
     #[test]
     fn any_chunk_reads_as_the_reference_reads_it(
-        start in select(&["", "8=FIX.4.", "8=FIXT.1.1\x019=", "8=FIX.4.4\x019=1", "8=FIX.4.4\x019=123\x0135="][..]),
+        start in select(STARTS),
         tail in vec(prop_oneof![any::<u8>(), select(b"\x0189=.135D".as_slice())], 1..=CHUNK),
     ) {
         let mut bytes = [start.as_bytes(), &tail].concat();
@@ -303,7 +306,8 @@ proptest! {
         let mut before = Header::Partial;
         for available in 1..=bytes.len() {
             let now = read(&bytes[..available]);
-            prop_assert!(before == Header::Partial || before == now, "{:?} became {:?} at {} bytes", before, now, available);
+            let kept = before == Header::Partial || before == now;
+            prop_assert!(kept, "{:?} became {:?} at {} bytes", before, now, available);
             before = now;
         }
     }

@@ -36,9 +36,11 @@ macro_rules! layout {
                 // A missing field does not compile. Add it to the list, raise ABI_VERSION and renew the
                 // record.
                 let _ = |this: $name| $name { $($field: this.$field),+ };
-                writeln!(text, "{} {} align {}", stringify!($name), size_of::<$name>(), align_of::<$name>()).unwrap();
+                let (size, align) = (size_of::<$name>(), align_of::<$name>());
+                writeln!(text, "{} {size} align {align}", stringify!($name)).unwrap();
                 $(
-                    let (offset, size) = (offset_of!($name, $field), size_of_field(|this: &$name| &this.$field));
+                    let offset = offset_of!($name, $field);
+                    let size = size_of_field(|this: &$name| &this.$field);
                     writeln!(text, "  {offset} {size} {}", stringify!($field)).unwrap();
                 )+
             )+
@@ -49,8 +51,8 @@ macro_rules! layout {
 
 layout! {
     Meta {
-        magic, abi, side, mode, connections, capacity, ring_slots, loaded_at, version, git, program_tag, inbound,
-        interface_count, interfaces, netns, shared_pages, wired, audit, policies,
+        magic, abi, side, mode, connections, capacity, ring_slots, loaded_at, version, git, program_tag,
+        inbound, interface_count, interfaces, netns, shared_pages, wired, audit, policies,
     }
     Policy { sha256, name, flags, undeclared, deadman_ns, scopes, sessions }
     Interface { name, ifindex, hook, link_header, pad }
@@ -59,8 +61,8 @@ layout! {
     IdentityKey { endpoint, comp_ids }
     Override { msg_type, class }
     Session {
-        scopes, scope_count, flags, while_tripped, override_count, comp_ids, day_epoch, declared_ns, longest, uid, overrides,
-        limit_refs,
+        scopes, scope_count, flags, while_tripped, override_count, comp_ids, day_epoch, declared_ns,
+        longest, uid, overrides, limit_refs,
     }
     RingLayout { base, granule_bits, ring_bits, pad }
     LimitRef { scope, position, counter, ring }

@@ -119,8 +119,7 @@ fn no_venue_takes_more_orders_than_the_limit(stream: &[u8], segments: &[(usize, 
     }
     let sizes: Vec<usize> = segments.iter().map(|(from, to)| to - from).collect();
     for max in [1, 4] {
-        let passed =
-            if sizes.is_empty() { stream } else { &stream[..passed_bytes(stream, &sizes, max)] };
+        let passed = if sizes.is_empty() { stream } else { &stream[..passed_bytes(stream, &sizes, max)] };
         for (venue, taken) in [
             ("length", taken_by_length(passed)),
             ("search", taken_by_search(passed)),

@@ -7,6 +7,7 @@ use breaker_common::decide::{ACK, FIN, SYN, Segment, Verdict};
 use breaker_common::message::LimitClass;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::sample::select;
 
 use super::messages::build;
 use super::model::{HOST, Model, key};
@@ -40,15 +41,19 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
     let payload = prop_oneof![
-        8 => prop::sample::select(&["D", "D", "G", "F", "H", "0", "A", "R", "U7"][..]).prop_map(Payload::Message),
+        8 => select(&["D", "D", "G", "F", "H", "0", "A", "R", "U7"][..]).prop_map(Payload::Message),
         1 => (1..60usize).prop_map(Payload::Cut),
         1 => Just(Payload::Garbage),
         2 => Just(Payload::Repeat),
     ];
     let step = prop_oneof![
-        6 => Just(Step::Open), 2 => Just(Step::RepeatSyn), 30 => payload.prop_map(Step::Send), 1 => Just(Step::Fin),
-        2 => (0..SCOPES, prop::sample::select(&CAUSES[..])).prop_map(|(scope, cause)| Step::Trip(scope, cause)),
-        4 => (0..SCOPES).prop_map(Step::Reset), 3 => (1..2_000_000_000u64).prop_map(Step::Wait),
+        6 => Just(Step::Open),
+        2 => Just(Step::RepeatSyn),
+        30 => payload.prop_map(Step::Send),
+        1 => Just(Step::Fin),
+        2 => (0..SCOPES, select(&CAUSES[..])).prop_map(|(scope, cause)| Step::Trip(scope, cause)),
+        4 => (0..SCOPES).prop_map(Step::Reset),
+        3 => (1..2_000_000_000u64).prop_map(Step::Wait),
     ];
     vec((0..CONNECTIONS, step), 1..250)
 }

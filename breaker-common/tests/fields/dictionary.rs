@@ -68,7 +68,8 @@ fn the_list_of_lengths_is_that_of_the_headers() {
         defined(&kinds, "DEFINE_LENGTH").into_iter().map(|name| (number(name), name)).collect();
     lengths.sort_unstable();
     let mut list = format!(
-        "# Lengths in the FIX dictionaries and the data they are of, by the headers in {HEADERS}: {RENEW}=1 cargo test -p breaker-common --test fields\n"
+        "# Lengths in the FIX dictionaries and the data they are of, by the headers in {HEADERS}: \
+         {RENEW}=1 cargo test -p breaker-common --test fields\n"
     );
     for (tag, name) in lengths {
         // The name of the data field is that of the length field without the suffix.

@@ -6,6 +6,7 @@ use breaker_common::message::MessageKind;
 use breaker_common::payload::Payload;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::sample::Index;
 
 use super::feed::Feed;
 use super::messages::build;
@@ -14,11 +15,12 @@ use super::streams::{Sender, first_seq, has_signature, message, reference};
 proptest! {
     #[test]
     fn a_stream_joined_in_the_middle_is_counted_by_bytes_up_to_the_next_message(
-        middle in message(), after in vec(message(), 1..4), cut in any::<prop::sample::Index>(), first in first_seq(),
+        middle in message(), after in vec(message(), 1..4), cut in any::<Index>(), first in first_seq(),
     ) {
         let from = 1 + cut.index(middle.len() - 1);
         let stream = [middle.clone(), after.concat()].concat();
-        prop_assume!(!has_signature(&stream[from..middle.len()]), "a data field that resembles a message may be read as one");
+        // A data field that resembles a message may be read as a message.
+        prop_assume!(!has_signature(&stream[from..middle.len()]));
         let mut sender = Sender::new(&stream, first);
         sender.feed = Feed { opened: false, ..Feed::new(Stream::joined(first.wrapping_add(from as u32))) };
         sender.send(from, stream.len());

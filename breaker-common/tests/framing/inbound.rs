@@ -4,6 +4,7 @@ use breaker_common::abi::{Inbound, sync};
 use breaker_common::counts::SegmentCounts;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::sample::{Index, select};
 
 use super::feed::{uninspected_kind, walk};
 use super::messages::build;
@@ -57,8 +58,8 @@ impl<'a> Receiver<'a> {
 proptest! {
     #[test]
     fn whole_messages_that_come_in_another_order_count_once_the_gap_is_filled(
-        messages in vec(message(), 2..16), together in vec(1..4usize, 1..6), early in vec(0..4usize, 1..6), first in first_seq(),
-        at_once in any::<bool>(),
+        messages in vec(message(), 2..16), together in vec(1..4usize, 1..6), early in vec(0..4usize, 1..6),
+        first in first_seq(), at_once in any::<bool>(),
     ) {
         let stream = messages.concat();
         let mut receiver = Receiver::new(&stream, first);
@@ -81,8 +82,8 @@ proptest! {
 
     #[test]
     fn a_gap_inside_a_body_that_comes_in_keeps_sync(
-        before in vec(message(), 0..3), text in "[ -~]{60,200}", after in vec(message(), 1..4), first in first_seq(),
-        gap in (0..60usize, 1..60usize), late in any::<bool>(),
+        before in vec(message(), 0..3), text in "[ -~]{60,200}", after in vec(message(), 1..4),
+        first in first_seq(), gap in (0..60usize, 1..60usize), late in any::<bool>(),
     ) {
         let cut_message = build("FIX.4.4", 1, "D", format!("58={text}\x01").as_bytes());
         let start = before.concat().len() + 32 + gap.0;
@@ -100,7 +101,8 @@ proptest! {
 
     #[test]
     fn bytes_too_late_to_be_read_cause_a_desync(
-        messages in vec(message(), 4..5), order in prop::sample::select(&[[2, 1, 0, 3], [1, 3, 0, 2], [2, 0, 3, 1], [3, 2, 1, 0]][..]),
+        messages in vec(message(), 4..5),
+        order in select(&[[2, 1, 0, 3], [1, 3, 0, 2], [2, 0, 3, 1], [3, 2, 1, 0]][..]),
         first in first_seq(), at_once in any::<bool>(),
     ) {
         let stream = messages.concat();
@@ -133,8 +135,8 @@ proptest! {
 
     #[test]
     fn a_gap_elsewhere_is_one_desync_and_ends_at_the_next_message(
-        kept in vec(message(), 0..3), lost in message(), straddled in message(), after in vec(message(), 1..4),
-        cut in any::<prop::sample::Index>(), first in first_seq(),
+        kept in vec(message(), 0..3), lost in message(), straddled in message(),
+        after in vec(message(), 1..4), cut in any::<Index>(), first in first_seq(),
     ) {
         let start = kept.concat().len();
         let stream = [kept.concat(), lost.clone(), straddled.clone(), after.concat()].concat();
@@ -142,7 +144,8 @@ proptest! {
         let end = start + lost.len() + 1 + cut.index(straddled.len() - 1);
         let aligned = start + lost.len() + straddled.len();
         let mut receiver = Receiver::new(&stream, first);
-        prop_assume!(!has_signature(&stream[end..aligned]), "a data field that resembles a message may be read as one");
+        // A data field that resembles a message may be read as a message.
+        prop_assume!(!has_signature(&stream[end..aligned]));
         receiver.take(0, start);
         receiver.take(end, aligned);
         prop_assert_eq!(receiver.counts(), (reference(&kept.concat()), 1));

@@ -7,10 +7,9 @@ use breaker_common::limits::LimitExceeded;
 use breaker_common::message::{Class, LimitClass};
 use breaker_common::window::EXCEEDED;
 
-use super::logged::{LoggedLimit, Segment};
+use super::logged::{EXACT, LIMITS, LoggedLimit, MS, Segment};
 use super::policy::limit;
 use super::scope::{CellScope, add_limit};
-use super::{EXACT, LIMITS, MS};
 
 #[test]
 fn a_check_takes_no_ticket() {

@@ -8,9 +8,17 @@ use breaker_common::limits::{
     self, Attempt, Charge, LimitExceeded, PendingCharge, Scopes, SharedScope, WarningRaised,
 };
 use breaker_common::message::{Class, LimitClass};
+use breaker_common::window::MAX_SLOTS;
 
 use super::policy::{limit, session};
 use super::scope::{CellScope, add_limit};
+
+/// Limits around the changes of the ring layout.
+pub const LIMITS: [u64; 13] = [1, 2, 3, 137, 1023, 1024, 1025, 2045, 2046, 2047, 2048, 5000, 100_000];
+/// Largest limit with one message per slot.
+pub const EXACT: u64 = MAX_SLOTS - 2;
+/// A millisecond in ns.
+pub const MS: u64 = 1_000_000;
 
 /// A segment with messages of one class, and the warnings that it raised.
 pub struct Segment<'a> {
