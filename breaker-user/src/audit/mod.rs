@@ -1,6 +1,6 @@
 //! The audit log: one JSON object a line. A hash chain makes every edit, removal and reordering visible.
 //!
-//! Lines that are cut off at the end leave no trace in the file. [`anchor`] keeps number and hash of the last
+//! Lines that are cut off at the end leave no trace in the file. `anchor` keeps number and hash of the last
 //! line beside the log; an operator who must be certain keeps a copy on another host.
 //!
 //! Agent and verbs write the same file in turns, and each waits until its line is on disk.

@@ -13,7 +13,7 @@ pub fn map_address(address: IpAddr) -> Address {
     }
 }
 
-/// Returns the address that [`map_address`] stored.
+/// Returns the address that `map_address` stored.
 pub fn ip_address(address: Address) -> IpAddr {
     let bytes: [u8; 16] = bytemuck::cast(address);
     Ipv6Addr::from(bytes).to_canonical()

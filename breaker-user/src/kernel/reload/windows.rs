@@ -114,6 +114,6 @@ impl Ring for &RingMemory {
         u32::try_from(slot).ok().and_then(|slot| self.0.get(slot)).unwrap_or_default()
     }
 
-    /// Does nothing: a reload writes by [`RingMemory::put`] and [`RingMemory::replace`].
+    /// Does nothing: a reload writes by `RingMemory::put` and `RingMemory::replace`.
     fn write(&mut self, _: u64, _: u64) {}
 }
