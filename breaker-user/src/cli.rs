@@ -36,11 +36,13 @@ const MAX_REASON: usize = 1000;
 pub struct Cli {
     /// Directory in a BPF file system for the pins of this instance. Instances with different directories are
     /// independent. The default directory is a file system that breaker mounts itself.
-    #[arg(long, global = true, value_name = "DIR", default_value = pins::DEFAULT, env = "BREAKER_PIN_ROOT", display_order = 100)]
+    #[arg(long, global = true, value_name = "DIR", default_value = pins::DEFAULT, env = "BREAKER_PIN_ROOT")]
+    #[arg(display_order = 100)]
     pub pin_root: PathBuf,
     /// Allow pins that end with this mount namespace, as in a container. Without this option they are
     /// refused.
-    #[arg(long, global = true, env = "BREAKER_PRIVATE_PINS", value_parser = FalseyValueParser::new(), display_order = 101)]
+    #[arg(long, global = true, env = "BREAKER_PRIVATE_PINS", value_parser = FalseyValueParser::new())]
+    #[arg(display_order = 101)]
     pub private_pins: bool,
     /// The verb.
     #[command(subcommand)]

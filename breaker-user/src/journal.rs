@@ -106,7 +106,8 @@ fn append_or_warn(path: &Path, entry: Entry) {
         // The result is ignored: the action is done, even if standard error is closed.
         let _ = writeln!(
             std::io::stderr(),
-            "breaker: the audit log was not written: {error:#}: the action is done: check [agent].audit, and record by \
+            "breaker: the audit log was not written: {error:#}: the action is done: check [agent].audit, \
+             and record by \
              hand: {}",
             summary(&entry)
         );

@@ -54,13 +54,16 @@ fn a_packet_costs_the_same_with_many_sessions_and_connections() {
     }
     let [sessions, connections, connections_spread, sessions_spread, spread] = ratios.map(median);
     println!(
-        "an order: {:.0} ns with one session and one connection; of {SESSIONS} sessions {sessions:.2} times that, in a table of \
+        "an order: {:.0} ns with one session and one connection; of {SESSIONS} sessions {sessions:.2} times \
+         that, in a table of \
          {CONNECTIONS} {connections:.2} times",
         median(zero)
     );
     println!(
-        "each order on any connection, with nothing of it in the caches: of {CONNECTIONS} of one session {connections_spread:.2} times; of one \
-         each of {SESSIONS} sessions {sessions_spread:.2} times; of {CONNECTIONS} of {SESSIONS} sessions {spread:.2} times"
+        "each order on any connection, with nothing of it in the caches: of {CONNECTIONS} of one session \
+         {connections_spread:.2} times; of one \
+         each of {SESSIONS} sessions {sessions_spread:.2} times; of {CONNECTIONS} of {SESSIONS} sessions \
+         {spread:.2} times"
     );
     assert!(sessions < FLAT && connections < FLAT, "{sessions:.2}, {connections:.2}");
     let cold = connections_spread.max(sessions_spread).max(spread);

@@ -107,7 +107,8 @@ impl Events {
         (self.logged, self.logged_at) = ((Losses { ring, left_out }, refused), Some(Instant::now()));
         let counts = json!({
             "lost": lost, "left_out": newly_left_out,
-            "ring_since_load": ring, "left_out_since_load": left_out, "loaded_at": now.breaker.meta().loaded_at,
+            "ring_since_load": ring, "left_out_since_load": left_out,
+            "loaded_at": now.breaker.meta().loaded_at,
         });
         super::notice(&format!(
             "events are missing: {lost} found no room, {newly_left_out} were left out as too many of one kind"

@@ -169,7 +169,8 @@ fn lock(root: &PinRoot) -> Result<File> {
             let holder =
                 holder(&directory).map_or_else(|| "of unknown pid".to_owned(), |pid| format!("pid {pid}"));
             let text = format!(
-                "starting the agent: {} already has an agent, {holder}: stop that agent, or choose another --pin-root",
+                "starting the agent: {} already has an agent, {holder}: stop that agent, or choose another \
+                 --pin-root",
                 path.display()
             );
             Err(CliError::new(Code::Refused, text).into())

@@ -140,7 +140,8 @@ impl Log {
             let failing = written.is_err();
             match (self.failing.swap(failing, Ordering::Relaxed), written) {
                 (false, Err(error)) => super::notice(&format!(
-                    "the audit log is not written: {error:#}: {} entries wait in memory, enforcement goes on: free space",
+                    "the audit log is not written: {error:#}: {} entries wait in memory, enforcement goes \
+                     on: free space",
                     self.pending()
                 )),
                 (true, Ok(())) => super::notice("the audit log is written again"),

@@ -92,7 +92,8 @@ impl Agent {
         let meta = now.breaker.meta();
         if now.breaker.is_in_other_netns()? {
             let text = format!(
-                "starting the agent: it serves what was loaded in the network namespace {}, and is in another one: start \
+                "starting the agent: it serves what was loaded in the network namespace {}, and is in \
+                 another one: start \
                  it there, with `nsenter --net=/run/netns/NAME breaker agent`",
                 netns::name(meta.netns)
             );

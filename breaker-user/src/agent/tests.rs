@@ -64,7 +64,8 @@ fn a_trip_is_logged_with_its_limit_and_its_connection() {
     assert_eq!(entry.actor, Actor::kernel());
     assert_eq!(entry.policy, "a policy");
     let counts = json!({
-        "session": "xnys-1", "connection": "10.9.0.1:4242 > 10.9.0.2:9001", "limit": "500 order per 3s", "used": 501,
+        "session": "xnys-1", "connection": "10.9.0.1:4242 > 10.9.0.2:9001",
+        "limit": "500 order per 3s", "used": 501,
     });
     assert_eq!(entry.counts, counts);
 }

@@ -66,7 +66,8 @@ pub fn append_within(path: &Path, entries: &[Entry], timeout: Duration) -> Resul
 pub fn check_path(path: &Path) -> Result<()> {
     let Some(found) = file::obstacle(path) else { return Ok(()) };
     let text = format!(
-        "reading the configuration: agent audit: {} is {found}: name a regular file, or a path without a file",
+        "reading the configuration: agent audit: {} is {found}: name a regular file, or a path without a \
+         file",
         path.display()
     );
     Err(CliError::new(Code::Usage, text).into())

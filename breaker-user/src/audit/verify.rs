@@ -185,7 +185,8 @@ fn check_no_gap(path: &Path, first: u64, siblings: &[PathBuf]) -> Result<()> {
             )
         }
         Some((seq, older)) => bail!(
-            "verifying {}: {}: a file is missing between it and {}, or lines were cut off there: find the file, or \
+            "verifying {}: {}: a file is missing between it and {}, or lines were cut off there: find the \
+             file, or \
              report the loss",
             path.display(),
             missing_lines(seq + 1, first - 1),

@@ -44,7 +44,8 @@ pub fn run(args: &ConfigArgs) -> Result<ExitCode> {
         print(&serde_json::to_string_pretty(&view)?)?;
     } else {
         print(&format!(
-            "{}: policy {} is valid; sessions: {}, groups: {}, limits: {limits}; kernel memory: at most {} KiB",
+            "{}: policy {} is valid; sessions: {}, groups: {}, limits: {limits}; kernel memory: at most {} \
+             KiB",
             args.config.display(),
             policy.name(),
             policy.sessions().len(),

@@ -71,7 +71,8 @@ pub fn run(root: &PinRoot, ResetArgs { switch: args, force }: &ResetArgs) -> Res
 
 /// Advice about engines that resend their queued orders after a reset.
 const REPLAY_ADVICE: &str = "
-an engine that keeps its messages resends them with PossDupFlag=Y, which trips the scope again until midnight UTC: \
+an engine that keeps its messages resends them with PossDupFlag=Y, which trips the scope again until \
+midnight UTC: \
 make the engine drop them (a sequence reset agreed with the venue; QuickFIX: PersistMessages=N), or set \
 possdup = \"pass\" and reload to let them pass";
 
@@ -130,7 +131,8 @@ fn sender_not_stopped(breaker: &Breaker, scope: ScopeIndex) -> Result<Option<(St
         return Ok(None);
     };
     let found = format!(
-        "its rate is at the limit, {} {} messages in the last {}, and its sender has not stopped: a segment was withheld \
+        "its rate is at the limit, {} {} messages in the last {}, and its sender has not stopped: a segment \
+         was withheld \
          {} ms ago",
         full.used,
         display::class(full.limit.class),

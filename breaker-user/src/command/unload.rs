@@ -27,7 +27,8 @@ pub fn run(root: &PinRoot, args: &UnloadArgs) -> Result<ExitCode> {
             several => format!("{} are tripped, and their", several.join(", ")),
         };
         let text = format!(
-            "unloading: refused, nothing is changed: {found} orders would pass again: reset first, or unload with \
+            "unloading: refused, nothing is changed: {found} orders would pass again: reset first, or \
+             unload with \
              --force"
         );
         return Err(CliError::new(Code::Refused, text).into());

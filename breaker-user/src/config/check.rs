@@ -94,7 +94,8 @@ impl<'a> Sharers<'a> {
         let (keys, others) = (declared_keys(&ids), declared_keys(&first.0.session.comp_ids()));
         if keys != others {
             let found = format!(", with {others} where this one has {keys}");
-            let remedy = "give both the same keys among sender, target, sender_sub and target_sub, with different values";
+            let remedy = "give both the same keys among sender, target, sender_sub and target_sub, with \
+                          different values";
             return Err(Clash { with: first, found, remedy });
         }
         if self.by_ids.len() >= identity::MAX_SESSIONS_PER_ENDPOINT as usize {
@@ -104,7 +105,8 @@ impl<'a> Sharers<'a> {
         match self.by_ids.entry(ids) {
             Entry::Occupied(same) => {
                 let found = if keys == NO_KEYS { String::new() } else { format!(", with the same {keys}") };
-                let remedy = "give both a sender, target, sender_sub or target_sub with different values, or different local addresses";
+                let remedy = "give both a sender, target, sender_sub or target_sub with different values, \
+                              or different local addresses";
                 Err(Clash { with: *same.get(), found, remedy })
             }
             Entry::Vacant(place) => {

@@ -177,7 +177,8 @@ impl Preset {
         use positive as n;
         match self {
             Self::Cme => (
-                "messaging controls per iLink session over a three-second window: cancel requests 1000; all other \
+                "messaging controls per iLink session over a three-second window: cancel requests 1000; all \
+                 other \
                  application messages 500",
                 const { &[(Order, n(500), 3_000), (Cancel, n(1_000), 3_000)] },
             ),

@@ -8,7 +8,8 @@ use breaker_tests::testbed::Testbed;
 /// Two sessions, the first with these keys.
 fn policy(keys: &str) -> String {
     format!(
-        "[[group]]\nname = \"g\"\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\ngroups = [\"g\"]\n{keys}\n\
+        "[[group]]\nname = \"g\"\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\ngroups = \
+         [\"g\"]\n{keys}\n\
          [[session]]\nname = \"x2\"\nremote = \"10.9.0.2:9002\"\n"
     )
 }

@@ -197,7 +197,8 @@ pub const FAMILIES: &[Family] = &[
     family(
         "breaker_warning",
         LIMIT,
-        "Warning levels that the window has reached; one more than configured if a disarmed scope exceeds the limit.",
+        "Warning levels that the window has reached; one more than configured if a disarmed scope exceeds \
+         the limit.",
         |of, sink| {
             each_limit(of, sink, |limit| limit.warning);
         },

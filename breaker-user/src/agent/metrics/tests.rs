@@ -140,7 +140,8 @@ fn the_formats_differ_only_in_the_name_of_a_counter() {
 
 #[test]
 fn openmetrics_is_served_on_request() {
-    let prometheus_2_42 = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,\
+    let prometheus_2_42 = "application/openmetrics-text;version=1.0.0,\
+                           application/openmetrics-text;version=0.0.1;q=0.75,\
                            text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
     for (accept, expected) in [
         ("", Format::Classic),

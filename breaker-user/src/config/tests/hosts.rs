@@ -66,7 +66,8 @@ fn choices() {
     let what = "host hook: \"tc\" is not a hook: \
                 write \"auto\" or \"tcx\" or \"clsact\" or \"native\" or \"generic\"; did you mean \"tcx\"?";
     refused_in_host("hook = ¦\"tc\"", what);
-    let what = "host undeclared: \"\" is not a treatment of undeclared connections: write \"ignore\" or \"watch\" or \"block\"";
+    let what = "host undeclared: \"\" is not a treatment of undeclared connections: write \"ignore\" \
+                or \"watch\" or \"block\"";
     refused_in_host("undeclared = ¦\"\"", what);
     let what = "host inbound: \"drop\" is not a treatment of inbound messages: write \"watch\" or \"ignore\"";
     refused_in_host("inbound = ¦\"drop\"", what);
@@ -210,7 +211,8 @@ fn limits() {
         "host limits: 5 is not a table: write a limit like { class = \"order\", max = 500, per = \"3s\" }";
     refused_in_host("limits = [¦5]", what);
     let missing = [
-        "host limits class: is missing: add class = \"order\", \"cancel\", \"message\", \"fill\" or \"reject\"",
+        "host limits class: is missing: add class = \"order\", \"cancel\", \"message\", \"fill\" \
+         or \"reject\"",
         "host limits max: is missing: add the most messages that may pass, like max = 500",
         "host limits per: is missing: add the interval to count over, like per = \"3s\", or \"total\"",
     ];
@@ -218,7 +220,8 @@ fn limits() {
     let errors = crate::config::parse("breaker.toml", &text.replace('¦', "")).unwrap_err();
     assert_eq!(errors.diagnostics().iter().map(|error| error.message()).collect::<Vec<_>>(), missing);
     let what = "host limits class: \"orders\" is not a class that a limit counts: \
-                write \"order\" or \"cancel\" or \"message\" or \"fill\" or \"reject\"; did you mean \"order\"?";
+                write \"order\" or \"cancel\" or \"message\" or \"fill\" or \"reject\"; did you \
+                mean \"order\"?";
     refused_in_host("limits = [{ class = ¦\"orders\", max = 1, per = \"1s\" }]", what);
     for bad in ["0", "-5", "1000000001"] {
         let what =
@@ -256,7 +259,8 @@ fn ratios() {
         ),
         (
             "class = ¦\"cancel\", per_fill = 9, after = 1",
-            "class: \"cancel\" is not possible with per_fill: write class = \"order\": a ratio is of orders to fills",
+            "class: \"cancel\" is not possible with per_fill: write class = \"order\": a ratio is of orders \
+             to fills",
         ),
         (
             "class = \"order\", per_fill = ¦0, after = 1",
@@ -363,7 +367,8 @@ fn groups() {
 #[test]
 fn agent() {
     let refused = |line: &str, message: &str| refused(&format!("{HOST}[agent]\n{line}\n"), &[message]);
-    let what = "agent metrics: \"localhost:1\" is not an address and port: write \"127.0.0.1:9469\" or \"[::1]:9469\"";
+    let what = "agent metrics: \"localhost:1\" is not an address and port: write \"127.0.0.1:9469\" \
+                or \"[::1]:9469\"";
     refused("metrics = ¦\"localhost:1\"", what);
     let what = "agent state: \"var/lib\" is not an absolute path: write a path that starts with '/'";
     refused("state = ¦\"var/lib\"", what);
@@ -372,6 +377,7 @@ fn agent() {
     let what = "agent control: 108 bytes are too many for a socket's path: write a path of at most 107 bytes";
     refused(&format!("control = ¦\"{long}\""), what);
     accepted(&format!("{HOST}[agent]\ncontrol = \"{}\"\nmetrics = \"[::1]:1\"\n", &long[..107]));
-    let what = "agent metrics: 0.0.0.0:9469 is reachable from other hosts: use a loopback address unless a firewall protects it";
+    let what = "agent metrics: 0.0.0.0:9469 is reachable from other hosts: use a loopback address unless a \
+                firewall protects it";
     assert_eq!(warnings(&format!("{HOST}[agent]\nmetrics = \"0.0.0.0:9469\"\n")), [(4, 11, what.to_owned())]);
 }

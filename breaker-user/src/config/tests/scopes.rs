@@ -69,7 +69,8 @@ fn unknown_scopes_list_the_near_ones() {
     for (given, message) in [
         (
             "session/xnsy-1",
-            "scope: \"session/xnsy-1\" is not in the policy: did you mean one of session/xnys-1, session/xnys-2?",
+            "scope: \"session/xnsy-1\" is not in the policy: did you mean one of session/xnys-1, \
+             session/xnys-2?",
         ),
         (
             "xnys-1",

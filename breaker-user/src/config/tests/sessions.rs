@@ -29,11 +29,13 @@ fn names() {
     ];
     for (bad, shown) in bad {
         let what = format!(
-            "session name: {shown} is not a name: write 1 to 63 of a-z, 0-9, '_', '.' and '-', a letter or digit first"
+            "session name: {shown} is not a name: write 1 to 63 of a-z, 0-9, '_', '.' and '-', a letter or \
+             digit first"
         );
         refused(&format!("{HOST}[[session]]\nname = ¦\"{bad}\"\nremote = \"10.0.0.1:1\"\n"), &[&what]);
     }
-    let what = "session name: \"undeclared\" is reserved: choose another name: this one counts connections that no session declares";
+    let what = "session name: \"undeclared\" is reserved: choose another name: this one counts connections \
+                that no session declares";
     refused(&format!("{HOST}[[session]]\nname = ¦\"undeclared\"\nremote = \"10.0.0.1:1\"\n"), &[what]);
     let two = [
         session("a", "remote = \"10.0.0.1:1\""),
@@ -43,7 +45,8 @@ fn names() {
     refused(&format!("{HOST}{}", two.concat()), &[what]);
     // Scope names keep the two apart.
     accepted(&format!("{HOST}[[group]]\nname = \"a\"\n{}", two[0]));
-    let what = "session/a remote: is missing: add the session's remote address and port, like remote = \"10.9.0.2:9001\"";
+    let what = "session/a remote: is missing: add the session's remote address and port, like \
+                remote = \"10.9.0.2:9001\"";
     refused(&format!("{HOST}¦[[session]]\nname = \"a\"\n"), &[what]);
 }
 
@@ -97,18 +100,23 @@ fn remotes_that_are_none() {
         ("10.9.0.0/:1", "prefix length \"\" is out of range: write a number from 0 to 32".into()),
         (
             "10.9.0.2/24:9001",
-            "10.9.0.2/24 has bits set beyond its prefix: write 10.9.0.0/24, or 10.9.0.2 for a single address".into(),
+            "10.9.0.2/24 has bits set beyond its prefix: write 10.9.0.0/24, or 10.9.0.2 for a single \
+             address"
+                .into(),
         ),
         (
             "[2001:db8::2/64]:1",
-            "2001:db8::2/64 has bits set beyond its prefix: write 2001:db8::/64, or 2001:db8::2 for a single address"
+            "2001:db8::2/64 has bits set beyond its prefix: write 2001:db8::/64, or 2001:db8::2 for a \
+             single address"
                 .into(),
         ),
         ("0.0.0.0:1", "0.0.0.0 is not the address of a venue: for any address write 0.0.0.0/0".into()),
         ("[::]:1", ":: is not the address of a venue: for any address write 2000::/3".into()),
         (
             "[::/0]:1",
-            "::/0 would include IPv4 too: write the venue's prefix, or 2000::/3 for all global IPv6 addresses".into(),
+            "::/0 would include IPv4 too: write the venue's prefix, or 2000::/3 for all global IPv6 \
+             addresses"
+                .into(),
         ),
         ("[::ffff:10.0.0.1]:1", "::ffff:10.0.0.1 is an IPv4 address: write 10.0.0.1".into()),
     ] {
@@ -218,7 +226,9 @@ fn choices() {
     );
     refused_in_session(
         "¦interfaces = []",
-        "session/x: unknown key \"interfaces\": known keys are name, remote, local, wire, longest, user, sender, target, sender_sub, target_sub, groups, armed, preset, limits, possdup, on_trip, while_tripped, on_desync, classes",
+        "session/x: unknown key \"interfaces\": known keys are name, remote, local, wire, longest, user, \
+         sender, target, sender_sub, target_sub, groups, armed, preset, limits, possdup, on_trip, \
+         while_tripped, on_desync, classes",
     );
     refused_in_session(
         "on_trip = ¦\"dorp\"",
@@ -371,7 +381,8 @@ fn sessions_that_cannot_share_a_place() {
     let two = |a: &str, b: &str| format!("{HOST}{}{}", session("a", a), session("b", b));
     let marked = |ids: &[(&str, &str)]| sharing(ids).replace("= \"10", "= ¦\"10");
     let claimed = "session/b remote: 10.0.0.1:1 is also claimed by session/a";
-    let differ = "give both a sender, target, sender_sub or target_sub with different values, or different local addresses";
+    let differ = "give both a sender, target, sender_sub or target_sub with different values, or different \
+                  local addresses";
     let same_keys =
         "give both the same keys among sender, target, sender_sub and target_sub, with different values";
 
@@ -424,8 +435,10 @@ fn each_session_that_cannot_share_is_blamed_with_the_one_it_clashes_with() {
     ]
     .concat();
     let c = "session/c remote: 10.0.0.1:1 is also claimed by session/b, with the same sender: \
-             give both a sender, target, sender_sub or target_sub with different values, or different local addresses";
-    let d = "session/d remote: 10.0.0.1:1 is also claimed by session/a, with sender where this one has target: \
+             give both a sender, target, sender_sub or target_sub with different values, or different local \
+             addresses";
+    let d = "session/d remote: 10.0.0.1:1 is also claimed by session/a, with sender where this one has \
+             target: \
              give both the same keys among sender, target, sender_sub and target_sub, with different values";
     refused(&text, &[c, d]);
     // A CompID that cannot be read is the one error.
@@ -462,7 +475,8 @@ fn a_clash_shows_both_lines() {
     );
     let errors = crate::config::parse("breaker.toml", &text).unwrap_err();
     let shown = "\
-error: session/b remote: 10.0.0.1:1 is also claimed by session/a: give both a sender, target, sender_sub or target_sub with different values, or different local addresses
+error: session/b remote: 10.0.0.1:1 is also claimed by session/a: give both a sender, target, sender_sub or \
+target_sub with different values, or different local addresses
  --> breaker.toml:8:10
   |
 8 | remote = \"10.0.0.1:1\"
@@ -482,7 +496,8 @@ fn what_has_no_effect_is_warned_of() {
     assert_eq!(warnings(&text), [(3, 1, what.to_owned())]);
     let text =
         format!("{HOST}{}", session("x", "remote = \"10.0.0.1:1\"\nwire = \"opaque\"\npreset = \"cme\""));
-    let what = "session/x limits: a limit of class cancel on wire = \"opaque\", where every segment is an order: limit class order instead";
+    let what = "session/x limits: a limit of class cancel on wire = \"opaque\", where every segment is an \
+                order: limit class order instead";
     assert_eq!(warnings(&text), [(3, 1, what.to_owned())]);
     let limits = [
         "{ class = \"reject\", max = 1, per = \"1s\" }",
@@ -515,7 +530,8 @@ fn so_many_sessions_may_share_a_remote() {
     accepted(&sessions(128));
     let errors = crate::config::parse("f", &sessions(129)).unwrap_err();
     let [error] = errors.diagnostics().iter().collect::<Vec<_>>()[..] else { panic!("{errors}") };
-    let found = "session/x128 remote: 10.9.0.2:9001 is also claimed by session/x0, and 128 sessions already share it: let at most 128 share";
+    let found = "session/x128 remote: 10.9.0.2:9001 is also claimed by session/x0, and 128 sessions already \
+                 share it: let at most 128 share";
     assert!(error.message().starts_with(found), "{}", error.message());
     assert_eq!(error.line(), 2 + 128 * 4 + 3);
 }
