@@ -33,7 +33,7 @@ pub struct Engine {
     name: &'static str,
     child: Child,
     commands: ChildStdin,
-    told: Arc<Lines>,
+    events: Arc<Lines>,
     _directory: TempDir,
 }
 
@@ -49,7 +49,7 @@ impl Mark {
 #[derive(Default)]
 struct Lines {
     all: Mutex<Vec<String>>,
-    grown: Condvar,
+    added: Condvar,
 }
 
 impl Engine {
@@ -83,45 +83,45 @@ impl Engine {
         command.arg(role).arg(settings).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = namespace.run(|| command.spawn()).expect("starting the engine");
         let commands = child.stdin.take().expect("its input");
-        let output = BufReader::new(child.stdout.take().expect("its output"));
-        let told = Arc::new(Lines::default());
-        let lines = told.clone();
+        let output = BufReader::new(child.stdout.take().expect("its standard output"));
+        let events = Arc::new(Lines::default());
+        let lines = events.clone();
         std::thread::spawn(move || {
             for line in output.lines().map_while(Result::ok) {
                 lines.all.lock().expect("a lock").push(line);
-                lines.grown.notify_all();
+                lines.added.notify_all();
             }
             lines.all.lock().expect("a lock").push(ENDED.to_owned());
-            lines.grown.notify_all();
+            lines.added.notify_all();
         });
-        let engine = Self { name, child, commands, told, _directory: directory };
-        engine.wait(Mark::START, "its start", |told| told.iter().any(|line| line == "started"));
+        let engine = Self { name, child, commands, events, _directory: directory };
+        engine.wait(Mark::START, "its start", |events| events.iter().any(|line| line == "started"));
         engine
     }
 
     /// Gives a command, and waits until it is taken.
-    pub fn tell(&mut self, command: &str) {
+    pub fn command(&mut self, command: &str) {
         let mark = self.mark();
         writeln!(self.commands, "{command}").expect("commanding the engine");
-        self.wait(mark, command, |told| told.iter().any(|line| line == "done"));
+        self.wait(mark, command, |events| events.iter().any(|line| line == "done"));
     }
 
     /// Sends orders from R-FIRST on, as fast as possible.
     pub fn order(&mut self, first: u32, count: u32) {
-        self.tell(&format!("order R {first} {count}"));
+        self.command(&format!("order R {first} {count}"));
     }
 
     /// The current position.
     pub fn mark(&self) -> Mark {
-        Mark(self.told.all.lock().expect("a lock").len())
+        Mark(self.events.all.lock().expect("a lock").len())
     }
 
     /// Waits for an event. Returns the position behind it.
     pub fn wait_for(&self, event: &str, since: Mark) -> Mark {
-        let place = |told: &[String]| told.iter().position(|line| line == event);
-        self.wait(since, event, |told| place(told).is_some());
-        let all = self.told.all.lock().expect("a lock");
-        Mark(since.0 + place(&all[since.0..]).expect("what was waited for") + 1)
+        let position = |events: &[String]| events.iter().position(|line| line == event);
+        self.wait(since, event, |events| position(events).is_some());
+        let all = self.events.all.lock().expect("a lock");
+        Mark(since.0 + position(&all[since.0..]).expect("what was waited for") + 1)
     }
 
     /// Waits until the engine is logged on and, if it has asked for missed messages, until the gap was
@@ -130,30 +130,31 @@ impl Engine {
     pub fn wait_for_logon(&self, since: Mark) -> Mark {
         let up = self.wait_for("logon", since);
         let asked =
-            self.told.all.lock().expect("a lock")[since.0..up.0].iter().any(|line| line == "out 2 - N");
+            self.events.all.lock().expect("a lock")[since.0..up.0].iter().any(|line| line == "out 2 - N");
         if asked { self.wait_for("in 4 - Y", since) } else { up }
     }
 
     /// Waits until the engine has taken `count` different orders from its session layer.
     pub fn wait_for_orders(&self, count: usize, since: Mark) {
-        let ids =
-            |told: &[String]| orders(told, "taken").into_iter().map(|order| order.id).collect::<HashSet<_>>();
-        self.wait(since, &format!("{count} orders"), |told| ids(told).len() >= count);
+        let ids = |events: &[String]| {
+            orders(events, "taken").into_iter().map(|order| order.id).collect::<HashSet<_>>()
+        };
+        self.wait(since, &format!("{count} orders"), |events| ids(events).len() >= count);
     }
 
     /// Orders received, in order of arrival.
     pub fn orders_in(&self, since: Mark) -> Vec<Order> {
-        orders(&self.told.all.lock().expect("a lock")[since.0..], "in")
+        orders(&self.events.all.lock().expect("a lock")[since.0..], "in")
     }
 
     /// Orders taken from the session layer.
     pub fn orders_taken(&self, since: Mark) -> Vec<Order> {
-        orders(&self.told.all.lock().expect("a lock")[since.0..], "taken")
+        orders(&self.events.all.lock().expect("a lock")[since.0..], "taken")
     }
 
     /// Orders written to a connection.
     pub fn orders_out(&self, since: Mark) -> Vec<Order> {
-        orders(&self.told.all.lock().expect("a lock")[since.0..], "out")
+        orders(&self.events.all.lock().expect("a lock")[since.0..], "out")
     }
 
     /// Stops the process, or continues it.
@@ -165,19 +166,19 @@ impl Engine {
 
     /// Logs out, and waits for the end.
     pub fn quit(mut self) {
-        self.tell("quit");
+        self.command("quit");
         assert!(self.child.wait().expect("waiting for the engine").success());
     }
 
     /// Waits until a condition holds for the events since a position.
     fn wait(&self, since: Mark, what: &str, condition: impl Fn(&[String]) -> bool) {
-        let all = self.told.all.lock().expect("a lock");
+        let all = self.events.all.lock().expect("a lock");
         let in_vain = |all: &[String]| all.last().is_some_and(|line| line == ENDED);
         let going_on = |all: &mut Vec<String>| !condition(&all[since.0..]) && !in_vain(all);
-        let (all, _) = self.told.grown.wait_timeout_while(all, PATIENCE, going_on).expect("a lock");
+        let (all, _) = self.events.added.wait_timeout_while(all, PATIENCE, going_on).expect("a lock");
         let (holds, tail) = (condition(&all[since.0..]), all[all.len().saturating_sub(40)..].join("\n"));
         drop(all);
-        assert!(holds, "the {} waited in vain for {what}; it told last:\n{tail}", self.name);
+        assert!(holds, "timeout of the {}: {what}; its last events:\n{tail}", self.name);
     }
 }
 
@@ -188,9 +189,9 @@ impl Drop for Engine {
     }
 }
 
-fn orders(told: &[String], way: &str) -> Vec<Order> {
-    let start = format!("{way} D ");
-    let rest = told.iter().filter_map(|line| line.strip_prefix(&start)?.split_once(' '));
+fn orders(events: &[String], direction: &str) -> Vec<Order> {
+    let start = format!("{direction} D ");
+    let rest = events.iter().filter_map(|line| line.strip_prefix(&start)?.split_once(' '));
     rest.map(|(id, poss_dup)| Order { id: id.to_owned(), poss_dup: poss_dup == "Y" }).collect()
 }
 

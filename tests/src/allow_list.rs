@@ -19,21 +19,21 @@ impl AllowList {
         let zero = || {
             vec![0u64; aya::util::nr_cpus().expect("a number of processors")].try_into().expect("one each")
         };
-        let map = loaded.map_mut("PORTS").expect("there is one");
-        let mut ports = PerCpuHashMap::<_, u16, u64>::try_from(map).expect("of this type");
+        let map = loaded.map_mut("PORTS").expect("the map");
+        let mut ports = PerCpuHashMap::<_, u16, u64>::try_from(map).expect("a map of this type");
         ports.insert(place.port().to_be(), zero(), 0).expect("listing a port");
-        let map = loaded.map_mut("ADDRESSES").expect("there is one");
-        let mut addresses = PerCpuHashMap::<_, u32, u64>::try_from(map).expect("of this type");
+        let map = loaded.map_mut("ADDRESSES").expect("the map");
+        let mut addresses = PerCpuHashMap::<_, u32, u64>::try_from(map).expect("a map of this type");
         addresses.insert(u32::from_ne_bytes(place.ip().octets()), zero(), 0).expect("listing an address");
         let program: &mut Xdp =
-            loaded.program_mut("allow").expect("there is one").try_into().expect("of XDP");
+            loaded.program_mut("allow").expect("the program").try_into().expect("a program of XDP");
         program.load().expect("loading it");
         Self(loaded)
     }
 
     /// The loaded program.
     pub fn xdp(&mut self) -> &mut Xdp {
-        self.0.program_mut("allow").expect("there is one").try_into().expect("of XDP")
+        self.0.program_mut("allow").expect("the program").try_into().expect("a program of XDP")
     }
 
     /// Attaches the program to an interface in the namespace of this thread.

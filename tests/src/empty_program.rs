@@ -31,7 +31,7 @@ impl EmptyProgram {
     /// Loads the program of tc.
     pub fn classifier(&mut self) -> &mut SchedClassifier {
         let program: &mut SchedClassifier =
-            self.0.program_mut("egress").expect("there is one").try_into().expect("of tc");
+            self.0.program_mut("egress").expect("the program").try_into().expect("a program of tc");
         program.load().expect("loading it");
         program
     }
@@ -46,14 +46,14 @@ impl EmptyProgram {
     /// The kernel's information on the program of tc.
     pub fn info(&self) -> ProgramInfo {
         let program: &SchedClassifier =
-            self.0.program("egress").expect("there is one").try_into().expect("of tc");
-        program.info().expect("asking after it")
+            self.0.program("egress").expect("the program").try_into().expect("a program of tc");
+        program.info().expect("reading the program information")
     }
 
     /// Loads the program of XDP.
     pub fn xdp(&mut self) -> &mut Xdp {
         let program: &mut Xdp =
-            self.0.program_mut("inline").expect("there is one").try_into().expect("of XDP");
+            self.0.program_mut("inline").expect("the program").try_into().expect("a program of XDP");
         program.load().expect("loading it");
         program
     }

@@ -126,13 +126,13 @@ fn policy() -> String {
 }
 
 /// The sender of one direction of a connection.
-struct End {
+struct Sender {
     from: SocketAddr,
     to: SocketAddr,
     seq: u32,
 }
 
-impl End {
+impl Sender {
     fn new([from, to]: [IpAddr; 2], ports: [u16; 2]) -> Self {
         Self { from: SocketAddr::new(from, ports[0]), to: SocketAddr::new(to, ports[1]), seq: 1 }
     }
@@ -174,8 +174,8 @@ impl<P: TestRunnable> Bench<'_, P> {
             with.push(run(self.program, &frame, 1).ns);
             without.push(run(self.empty, &frame, 1).ns);
         }
-        let zero = settled(&without[WARM..]).with_context(|| format!("{name}: an empty program"))?;
-        let all = settled(&with[WARM..]).with_context(|| name.clone())?;
+        let zero = undisturbed(&without[WARM..]).with_context(|| format!("{name}: an empty program"))?;
+        let all = undisturbed(&with[WARM..]).with_context(|| name.clone())?;
         let own = all
             .checked_sub(zero)
             .with_context(|| format!("{name}: less than an empty program: {all}, {zero}"))?;
@@ -191,7 +191,7 @@ impl<P: TestRunnable> Bench<'_, P> {
 
 /// The number of instructions of runs that no interrupt disturbed: the minimum, from which the median must
 /// not differ.
-fn settled(runs: &[u64]) -> Result<u64> {
+fn undisturbed(runs: &[u64]) -> Result<u64> {
     let mut sorted = runs.to_vec();
     sorted.sort_unstable();
     let (least, middle) = (sorted[0], sorted[sorted.len() / 2]);
@@ -207,9 +207,9 @@ fn outgoing<P: TestRunnable>(
     let program = bench.program;
     let mut locals = 20_000..;
     let mut of = |family: usize, port: u16| {
-        End::new([from[family], VENUE[family]], [locals.next().unwrap_or_default(), port])
+        Sender::new([from[family], VENUE[family]], [locals.next().unwrap_or_default(), port])
     };
-    let open = |end: End| {
+    let open = |end: Sender| {
         run(program, &end.syn(), 1);
         end
     };
@@ -259,14 +259,19 @@ fn outgoing<P: TestRunnable>(
     bench.case("retransmit of an order", || last.clone())?;
     let ten = bench.case("ten orders in a segment", || usual.send(&order.repeat(10)))?;
     bench.keep("each further order in a segment", ten.saturating_sub(one) / 9);
-    let mut old: Vec<End> = (0..WARM + RUNS).map(|_| open(of(0, TRIPPED))).collect();
+    let mut old: Vec<Sender> = (0..WARM + RUNS).map(|_| open(of(0, TRIPPED))).collect();
     testbed.trip(&format!("session/to-{TRIPPED}"));
     let mut each = old.iter_mut();
     bench.case("order of a tripped session, which fences its connection", || next(&mut each).send(&order))?;
     let mut each = old.iter_mut();
     bench.case("order on a fenced connection", || next(&mut each).send(&order))?;
-    // Each run must have been what its name says. Orders of a run: one of each shape, one at a peak, one
-    // after a silence, one over IPv6, one in two parts, and ten.
+    check_counters(testbed)
+}
+
+/// Checks that each run was what its name says.
+///
+/// Orders of a run: one of each shape, one at a peak, one after a silence, one over IPv6, one in two parts, and ten.
+fn check_counters(testbed: &Testbed<impl Network>) -> Result<()> {
     let runs = (WARM + RUNS) as u64;
     let counters: Vec<_> = (1..=SHAPES.len() + 1).map(|session| testbed.counters(session)).collect();
     let sum = |of: fn(&Counters) -> u64| counters.iter().map(of).sum::<u64>();
@@ -285,15 +290,15 @@ fn outgoing<P: TestRunnable>(
     Ok(())
 }
 
-fn next<'a>(ends: &mut impl Iterator<Item = &'a mut End>) -> &'a mut End {
+fn next<'a>(ends: &mut impl Iterator<Item = &'a mut Sender>) -> &'a mut Sender {
     ends.next().expect("as many as there are runs")
 }
 
 fn incoming(bench: &mut Bench<'_, SchedClassifier>, egress: &SchedClassifier) -> Result<()> {
     let local = 60_000;
-    run(egress, &End::new([TwoHosts::FIRM, TwoHosts::VENUE], [local, USUAL]).syn(), 1);
-    let mut venue = End::new([TwoHosts::VENUE, TwoHosts::FIRM], [USUAL, local]);
-    let mut elsewhere = End::new([TwoHosts::VENUE, TwoHosts::FIRM], [ELSEWHERE, local]);
+    run(egress, &Sender::new([TwoHosts::FIRM, TwoHosts::VENUE], [local, USUAL]).syn(), 1);
+    let mut venue = Sender::new([TwoHosts::VENUE, TwoHosts::FIRM], [USUAL, local]);
+    let mut elsewhere = Sender::new([TwoHosts::VENUE, TwoHosts::FIRM], [ELSEWHERE, local]);
     bench.case("another application's segment", || elsewhere.send(&[b'x'; 200]))?;
     bench.case("pure ACK", || venue.send(b""))?;
     bench.case("heartbeat", || venue.send(&sized("0", 1, 100)))?;

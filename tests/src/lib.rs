@@ -2,6 +2,7 @@
 //!
 //! Namespaces have no names, and each has a BPF file system of its own. Both end with the test, so that nothing is left behind.
 
+pub mod agent;
 pub mod allow_list;
 pub mod bench;
 pub mod cli;

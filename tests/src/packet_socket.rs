@@ -102,12 +102,12 @@ impl PacketSocket {
         loop {
             // A zero timeout would wait forever.
             let left = until.saturating_duration_since(Instant::now()).max(Duration::from_micros(1));
-            set_socket_timeout(&self.0, Timeout::Recv, Some(left)).expect("setting the patience");
+            set_socket_timeout(&self.0, Timeout::Recv, Some(left)).expect("setting the timeout");
             let length = match recv(&self.0, &mut frame[..], RecvFlags::empty()) {
                 Ok((length, _)) => length,
                 Err(Errno::INTR) => continue,
                 Err(Errno::AGAIN) => return None,
-                Err(error) => panic!("hearing frames: {error}"),
+                Err(error) => panic!("receiving frames: {error}"),
             };
             if let Some(answer) = look(&frame[..length]) {
                 return Some(answer);

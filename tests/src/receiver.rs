@@ -129,7 +129,7 @@ impl Receiver {
         let satisfied = |all: &[Received]| !all.is_empty() && condition(all);
         while !satisfied(&self.received()) {
             let ends: Vec<_> = self.received().iter().map(|one| (one.bytes.len(), one.end)).collect();
-            assert!(Instant::now() < until, "waited in vain: {what}: {ends:?}");
+            assert!(Instant::now() < until, "timeout: {what}: {ends:?}");
             sleep(Duration::from_millis(2));
         }
     }
@@ -180,7 +180,7 @@ impl TcpConnection<'_> {
         self.receiver.wait("the reset", |all| self.find(all).end == End::Reset);
         // A dead connection reports its error once.
         if !self.reset_reported {
-            self.stream.set_read_timeout(Some(Duration::from_secs(2))).expect("a time limit");
+            self.stream.set_read_timeout(Some(Duration::from_secs(2))).expect("setting a timeout");
             let found = self.stream.read(&mut [0; 1]).expect_err("an error");
             // The second error is that of a socket that `breaker trip` destroyed.
             let expected = [ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted];

@@ -14,7 +14,8 @@ impl SequenceAdvancer {
     /// Loads it in front of a program of XDP.
     pub fn before_xdp(program: &Xdp) -> Self {
         let mut loaded = object("fresh");
-        let own: &mut Xdp = loaded.program_mut("fresh").expect("there is one").try_into().expect("of XDP");
+        let own: &mut Xdp =
+            loaded.program_mut("fresh").expect("the program").try_into().expect("a program of XDP");
         own.load().expect("loading it");
         Self(loaded).into("NEXT", program.fd().expect("a loaded program"))
     }
@@ -23,25 +24,25 @@ impl SequenceAdvancer {
     pub fn before_classifier(program: &SchedClassifier) -> Self {
         let mut loaded = object("fresh");
         let own: &mut SchedClassifier =
-            loaded.program_mut("fresh_classifier").expect("there is one").try_into().expect("of tc");
+            loaded.program_mut("fresh_classifier").expect("the program").try_into().expect("a program of tc");
         own.load().expect("loading it");
         Self(loaded).into("NEXT_CLASSIFIER", program.fd().expect("a loaded program"))
     }
 
     fn into(mut self, map: &str, program: &ProgramFd) -> Self {
-        let map = self.0.map_mut(map).expect("there is one");
-        let mut next = ProgramArray::try_from(map).expect("of this type");
+        let map = self.0.map_mut(map).expect("the map");
+        let mut next = ProgramArray::try_from(map).expect("a map of this type");
         next.set(0, program, 0).expect("setting the next program");
         self
     }
 
     /// The loaded program of XDP.
     pub fn xdp(&self) -> &Xdp {
-        self.0.program("fresh").expect("there is one").try_into().expect("of XDP")
+        self.0.program("fresh").expect("the program").try_into().expect("a program of XDP")
     }
 
     /// The loaded program of tc.
     pub fn classifier(&self) -> &SchedClassifier {
-        self.0.program("fresh_classifier").expect("there is one").try_into().expect("of tc")
+        self.0.program("fresh_classifier").expect("the program").try_into().expect("a program of tc")
     }
 }

@@ -185,7 +185,7 @@ impl<N: Network> Testbed<N> {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut agent = self.on_host(|| command.spawn().expect("starting an agent"));
         let mut ready = String::new();
-        let stdout = agent.stdout.take().expect("its output");
+        let stdout = agent.stdout.take().expect("its standard output");
         BufReader::new(stdout).read_line(&mut ready).expect("its first line");
         kill_process(Pid::from_child(&agent), Signal::TERM).expect("stopping it");
         let ended = agent.wait_with_output().expect("waiting for its end");
@@ -219,7 +219,7 @@ pub fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = found() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        assert!(Instant::now() < deadline, "timeout: {what}");
         sleep(Duration::from_millis(5));
     }
 }

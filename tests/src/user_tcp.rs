@@ -42,7 +42,7 @@ impl UserTcp {
     /// A connection from `port` without a handshake.
     pub fn new(network: &Gateway, port: u16, to: SocketAddr) -> Self {
         let [v4, v6] = Gateway::ENGINE;
-        let own = network.firm.hardware_address(TwoHosts::INTERFACE).expect("an address of its own");
+        let own = network.firm.hardware_address(TwoHosts::INTERFACE).expect("the hardware address");
         let next = network.gateway.hardware_address(Gateway::INSIDE).expect("the gateway's address");
         Self {
             seq: Self::ISN,

@@ -105,9 +105,9 @@ impl ConnectionPair {
         let firm = firm.run(|| TcpStream::connect(to)).expect("connecting");
         let (venue, _) = listener.accept().expect("accepting");
         for end in [&firm, &venue] {
-            end.set_nodelay(true).expect("no delay");
-            end.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-            end.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+            end.set_nodelay(true).expect("setting TCP_NODELAY");
+            end.set_read_timeout(Some(PATIENCE)).expect("setting a timeout");
+            end.set_write_timeout(Some(PATIENCE)).expect("setting a timeout");
         }
         Self { firm, venue }
     }
@@ -147,9 +147,9 @@ fn transfer(from: &mut TcpStream, to: &mut TcpStream, parts: &[&[u8]]) {
     let mut received = vec![0; whole.len()];
     scope(|threads| {
         threads.spawn(|| parts.iter().for_each(|part| from.write_all(part).expect("sending")));
-        to.read_exact(&mut received).expect("all of it comes");
+        to.read_exact(&mut received).expect("all bytes arrive");
     });
-    assert!(received == whole, "what comes is what was sent");
+    assert!(received == whole, "the received bytes are those sent");
 }
 
 /// Cuts bytes at random into small parts, some of them up to `most` bytes long.

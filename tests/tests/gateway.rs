@@ -97,7 +97,7 @@ fn a_tcp_in_user_space_receives_data_and_resets_with_right_checksums_only() {
     accepted.read_exact(&mut [0; 5]).expect("what was sent");
     // A close with unread data sends a reset.
     engine.send(b"unread");
-    accepted.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    accepted.set_read_timeout(Some(PATIENCE)).expect("setting a timeout");
     accepted.peek(&mut [0; 1]).expect("it is there");
     drop(accepted);
     assert!(engine.is_reset(PATIENCE));

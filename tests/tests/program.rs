@@ -325,7 +325,7 @@ fn agree(rng: &mut Rng, model: &mut Model, mode: &str) {
             model.observe(&key, &segment, &payload);
             let mut frame = Frame::new(to, from, seq, &payload).with_flags(flags);
             frame.ack = ack;
-            assert_eq!(run(&reads, &frame.bytes(), 1).verdict, -1, "what comes in passes");
+            assert_eq!(run(&reads, &frame.bytes(), 1).verdict, -1, "inbound packets pass");
         } else {
             let before = sender.seq;
             let (seq, flags, payload) = sender.next(rng);
@@ -347,7 +347,7 @@ fn agree(rng: &mut Rng, model: &mut Model, mode: &str) {
     }
     compare(&breaker, model, cases());
     let passed: u64 = model.counters.iter().map(|counters| counters.passed.iter().sum::<u64>()).sum();
-    assert!(passed as usize > cases() / 6, "{passed} messages passed: the cases are too tame");
+    assert!(passed as usize > cases() / 6, "{passed} messages passed: the cases are too few");
     if slowness() > 1 {
         return;
     }
@@ -356,10 +356,10 @@ fn agree(rng: &mut Rng, model: &mut Model, mode: &str) {
     {
         assert!(
             model.events.iter().any(|event| event.kind == kind),
-            "no event {kind}: the cases are too tame"
+            "no event {kind}: the cases are too few"
         );
     }
-    assert!(settled, "nobody has told who he is: the cases are too tame");
+    assert!(settled, "no connection was identified: the cases are too few");
 }
 
 /// Trips or resets a random scope, in the kernel and in the model.
@@ -395,9 +395,9 @@ fn a_withheld_segment_becomes_a_well_formed_reset() {
                 Frame::new(from.parse().expect("one"), to.parse().expect("one"), 77_000, &vec![b'8'; length]);
             (frame.options, frame.vlan) = (options, vlan);
             let ran = testbed.run(&frame.bytes(), 1);
-            assert_eq!(ran.verdict, -1, "the reset goes on");
+            assert_eq!(ran.verdict, -1, "the reset passes");
             let packet = SlicedPacket::from_ethernet(&ran.packet).expect("well formed");
-            let Some(TransportSlice::Tcp(tcp)) = &packet.transport else { panic!("it is TCP") };
+            let Some(TransportSlice::Tcp(tcp)) = &packet.transport else { panic!("a TCP segment") };
             assert!(tcp.rst() && tcp.ack() && !tcp.psh() && !tcp.fin());
             assert_eq!((tcp.sequence_number(), tcp.options().len(), tcp.payload().len()), (77_000, 0, 0));
             let sum = match packet.net.as_ref().expect("IP") {

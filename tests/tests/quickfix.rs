@@ -51,7 +51,7 @@ fn wait<T>(what: &str, ask: impl Fn() -> Result<T, String>) -> T {
     loop {
         match ask() {
             Ok(answer) => return answer,
-            Err(excuse) => assert!(Instant::now() < until, "waited in vain: {what}: {excuse}"),
+            Err(excuse) => assert!(Instant::now() < until, "timeout: {what}: {excuse}"),
         }
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -85,7 +85,7 @@ fn trip_reconnect_cancel_order_reset() {
 
     // The engine reconnects by itself, and messages that add no risk pass.
     let (at_firm, at_venue) = (firm.wait_for("logon", at_firm), venue.wait_for_logon(at_venue));
-    firm.tell("cancel C-1");
+    firm.command("cancel C-1");
     let at_venue = venue.wait_for("taken F C-1 N", at_venue);
     let counters = testbed.counters(1);
     assert_eq!((counters.passed[CANCEL], counters.withheld[CANCEL], counters.withheld[ORDER]), (1, 0, 0));
@@ -268,7 +268,7 @@ fn orders_queued_behind_a_closed_window_arrive_as_possible_duplicates_only() {
         println!(
             "{on_trip}: {queue} bytes were queued; {crossed} orders had crossed, of which {first} came before the end"
         );
-        assert!(u64::from(first) <= crossed, "{first} came where {crossed} had crossed");
+        assert!(u64::from(first) <= crossed, "{first} arrived, but {crossed} had crossed");
         firm.order(3_021, 5);
         venue.wait_for_orders(3_005, at_venue);
         let expected =

@@ -1,18 +1,16 @@
 //! A policy of many sessions and a full connection table: memory, cost of a packet, and time of `status`.
 
-use breaker_tests::cli;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use aya::sys::{Stats, enable_stats};
+use breaker_tests::agent::{Agent, metrics};
 use breaker_tests::many_sessions::{ManySessions, policy};
 use breaker_tests::require_root;
 use breaker_tests::rng::Rng;
 use breaker_tests::slowness;
 use breaker_tests::testbed::Testbed;
-use rustix::process::{Pid, Signal, kill_process};
 
 const SESSIONS: usize = 1_000;
 const GROUPS: usize = 64;
@@ -91,10 +89,10 @@ fn the_maps_take_at_most_the_memory_that_check_reports() {
         let said = output.json()["kernel_memory_bytes"].as_u64().expect("a number");
         let taken: u64 = load.memory().iter().map(|(_, bytes)| bytes).sum();
         println!("{sessions} sessions {more:?}: {} KiB taken, {} KiB said", taken / 1024, said / 1024);
-        assert!(taken <= said, "{taken} bytes are taken where {said} were said");
+        assert!(taken <= said, "{taken} bytes are used, but check reported {said}");
         assert!(
             said < 2 * taken,
-            "{said} bytes were said where {taken} are taken: that tells nobody anything"
+            "check reported {said} bytes, but {taken} are used: more than twice as many"
         );
     }
 }
@@ -125,22 +123,10 @@ fn status_and_metrics_of_a_large_policy_are_fast() {
     println!("status --json of {SESSIONS} sessions and {CONNECTIONS} connections: {took:?}");
     assert!(took < LOOK, "status took {took:?}");
 
-    let mut command = cli::command();
-    command.args(["agent", "--config"]).arg(load.testbed.config()).env_remove("NOTIFY_SOCKET");
-    command.stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut agent = load.testbed.on_host(|| command.spawn().expect("starting an agent"));
-    let mut ready = String::new();
-    BufReader::new(agent.stdout.take().expect("its output")).read_line(&mut ready).expect("its line");
-    let scrape = || {
-        let mut stream = load.testbed.on_host(|| TcpStream::connect("127.0.0.1:9469")).expect("connecting");
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("asking");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        answer
-    };
-    let (took, answer) = fastest(scrape);
-    kill_process(Pid::from_child(&agent), Signal::TERM).expect("stopping it");
-    agent.wait().expect("its end");
+    let agent = Agent::start(&load.testbed);
+    let (took, answer) = fastest(|| metrics(&load.testbed));
+    let ready = agent.ready.clone();
+    agent.stop();
     assert!(
         answer.contains(&format!("breaker_connection_table_used {CONNECTIONS}\n")),
         "{ready}{answer:.300}"

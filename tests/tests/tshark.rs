@@ -48,7 +48,7 @@ impl Rng {
 /// dumpcap, of the package tshark, at the venue's interface. The process ends when the value is dropped.
 struct Capture {
     child: Child,
-    told: BufReader<ChildStderr>,
+    stderr: BufReader<ChildStderr>,
     file: PathBuf,
 }
 
@@ -77,15 +77,15 @@ impl Capture {
         let spawned = venue.run(|| command.spawn());
         let mut child =
             spawned.unwrap_or_else(|error| panic!("running dumpcap: {error}: install the package tshark"));
-        let mut told = BufReader::new(child.stderr.take().expect("its messages"));
+        let mut stderr = BufReader::new(child.stderr.take().expect("its messages"));
         let mut so_far = String::new();
         while !so_far.contains("File: ") {
             assert!(
-                told.read_line(&mut so_far).expect("reading from dumpcap") > 0,
+                stderr.read_line(&mut so_far).expect("reading from dumpcap") > 0,
                 "dumpcap ended: {so_far}"
             );
         }
-        Self { child, told, file }
+        Self { child, stderr, file }
     }
 
     /// Stops the capture when it holds a last datagram. Returns the line on losses.
@@ -102,9 +102,9 @@ impl Capture {
             std::thread::sleep(Duration::from_millis(100));
         }
         kill_process(Pid::from_child(&self.child), Signal::INT).expect("ending dumpcap");
-        let mut told = String::new();
-        self.told.read_to_string(&mut told).expect("reading from dumpcap");
-        told
+        let mut stderr = String::new();
+        self.stderr.read_to_string(&mut stderr).expect("reading from dumpcap");
+        stderr
     }
 
     /// Returns true if the end of the file contains these bytes.

@@ -42,7 +42,7 @@ pub fn tables(scale: &Scale) -> Vec<Table> {
         let cells: Vec<String> = std::iter::once(kind.name().to_owned()).chain(cells).collect();
         if kind == Kind::Breaker {
             let right: Vec<String> = PATTERNS.iter().map(|pattern| pattern.orders.to_string()).collect();
-            assert_eq!(cells[1..], right, "breaker counts rightly");
+            assert_eq!(cells[1..], right, "breaker counts correctly");
         }
         table.line(cells);
     }

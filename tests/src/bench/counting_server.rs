@@ -31,7 +31,7 @@ impl CountingServer {
             }
             let mut buffer = vec![0; 1 << 18];
             while let Ok((mut stream, _)) = listener.accept() {
-                stream.set_nodelay(true).expect("no delay");
+                stream.set_nodelay(true).expect("setting TCP_NODELAY");
                 while let Ok(length @ 1..) = stream.read(&mut buffer) {
                     if echo && stream.write_all(&buffer[..length]).is_err() {
                         break;
@@ -52,7 +52,7 @@ impl CountingServer {
     pub fn wait(&self, bytes: u64) {
         let until = Instant::now() + Duration::from_secs(60);
         while self.bytes() < bytes {
-            assert!(Instant::now() < until, "{} bytes came where {bytes} were sent", self.bytes());
+            assert!(Instant::now() < until, "{} of {bytes} bytes arrived", self.bytes());
             std::thread::sleep(Duration::from_micros(20));
         }
     }

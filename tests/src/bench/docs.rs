@@ -75,7 +75,7 @@ fn shown(table: &Table) -> String {
     let curves = table.curves();
     let ends = curves.first().and_then(|rows| Some([rows.first()?.at?, rows.last()?.at?].map(draw::grouped)));
     let [first, last] = ends.unwrap_or_default();
-    let told: Vec<String> = curves
+    let growth: Vec<String> = curves
         .iter()
         .filter_map(|rows| {
             let times = rows.last()?.ratio(rows.first()?);
@@ -83,9 +83,9 @@ fn shown(table: &Table) -> String {
             Some(format!("{} {times:.2} times{flat}", rows.first()?.what))
         })
         .collect();
-    let told = told.join(", ");
+    let growth = growth.join(", ");
     format!(
-        "![{y}, by {x}]({PICTURES}/{name}.svg)\n\nAt {last} {x} against {first}: {told}. {why}.\n\n{}",
+        "![{y}, by {x}]({PICTURES}/{name}.svg)\n\nAt {last} {x} against {first}: {growth}. {why}.\n\n{}",
         table.markdown()
     )
 }

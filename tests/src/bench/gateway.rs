@@ -151,7 +151,7 @@ impl Candidate {
         // The venue has no such connection: frames are counted and dropped.
         let quiet = "table netdev bench { chain quiet { type filter hook ingress device eth1 priority 0; ip protocol tcp drop; }; }";
         run_with_input(&network.venue, "nft -f -", quiet).expect("loading the rules");
-        let own = network.firm.hardware_address(TwoHosts::INTERFACE).expect("an address of its own");
+        let own = network.firm.hardware_address(TwoHosts::INTERFACE).expect("the hardware address");
         let next = network.gateway.hardware_address(Gateway::INSIDE).expect("the gateway's address");
         let socket = PacketSocket::bypass_qdisc(&network.firm, TwoHosts::INTERFACE);
         let frame = |seq, payload: &[u8], flags| {

@@ -1,13 +1,10 @@
 //! Memory with many sessions and connections, and the time of `status`.
 
-use crate::cli::{self, binary};
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, Stdio};
 use std::time::Instant;
 
-use rustix::process::{Pid, Signal, kill_process};
+use crate::agent::{Agent, metrics};
+use crate::cli::binary;
 
 use super::figures::Row;
 use super::hook::POLICY;
@@ -97,9 +94,9 @@ fn agents(all: &[(String, ManySessions)]) -> Table {
     let title = "memory of the agent in MiB, after three answers to /metrics";
     let mut table = Table::new(title, &["with", "resident", "peak", "/metrics, KiB"]);
     for (name, many) in all {
-        let mut agent = Agent::start(many);
-        let scraped = (0..3).map(|_| agent.scrape(many)).max().unwrap_or_default();
-        let [resident, most] = ["VmRSS:", "VmHWM:"].map(|word| agent.memory(word));
+        let agent = Agent::start(&many.testbed);
+        let scraped = (0..3).map(|_| scrape(many)).max().unwrap_or_default();
+        let [resident, most] = ["VmRSS:", "VmHWM:"].map(|word| memory(&agent, word));
         agent.stop();
         table.line([
             name.clone(),
@@ -115,45 +112,22 @@ fn agents(all: &[(String, ManySessions)]) -> Table {
 /// Size of the binary.
 fn file() -> Table {
     let mut table = Table::new("installed files", &["file", "MiB"]);
-    let bytes = fs::metadata(binary()).expect("asking after the binary").len() as f64 / MIB;
+    let bytes = fs::metadata(binary()).expect("reading the size of the binary").len() as f64 / MIB;
     table.line(["`breaker`, with the kernel program inside".to_owned(), format!("{bytes:.1}")]);
     table.keep(&[row("breaker".to_owned(), "MiB", vec![bytes])]);
     table
 }
 
-/// A running agent.
-struct Agent(Child);
+/// A field of proc_pid_status(5), MiB.
+fn memory(agent: &Agent, field: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.id())).expect("reading its status");
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("the field");
+    line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") / 1024.0
+}
 
-impl Agent {
-    fn start(many: &ManySessions) -> Self {
-        let mut command = cli::command();
-        command.args(["agent", "--config"]).arg(many.testbed.config()).env_remove("NOTIFY_SOCKET");
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = many.testbed.on_host(|| command.spawn().expect("starting an agent"));
-        let mut ready = String::new();
-        BufReader::new(child.stdout.take().expect("its output")).read_line(&mut ready).expect("its line");
-        Self(child)
-    }
-
-    /// Size of the metrics, bytes.
-    fn scrape(&self, many: &ManySessions) -> usize {
-        let mut stream = many.testbed.on_host(|| TcpStream::connect("127.0.0.1:9469")).expect("connecting");
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("asking");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        assert!(answer.contains("breaker_connection_table_used"), "{answer:.300}");
-        answer.len()
-    }
-
-    /// A field of proc_pid_status(5), MiB.
-    fn memory(&self, word: &str) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).expect("reading its status");
-        let line = status.lines().find_map(|line| line.strip_prefix(word)).expect("its memory");
-        line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") / 1024.0
-    }
-
-    fn stop(&mut self) {
-        kill_process(Pid::from_child(&self.0), Signal::TERM).expect("stopping it");
-        self.0.wait().expect("its end");
-    }
+/// Size of the metrics, bytes.
+fn scrape(many: &ManySessions) -> usize {
+    let answer = metrics(&many.testbed);
+    assert!(answer.contains("breaker_connection_table_used"), "{answer:.300}");
+    answer.len()
 }

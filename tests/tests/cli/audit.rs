@@ -1,11 +1,11 @@
 //! The audit log: each action in order, by whom and why; and the detection of every change to it.
 
-use breaker_tests::cli::{self, CliOutput, breaker};
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
+use breaker_tests::cli::{self, CliOutput, breaker};
 use breaker_tests::frame::order;
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
@@ -39,7 +39,7 @@ fn events_list_each_action_with_its_actor_and_reason() {
     require_root!();
     let testbed = busy();
     let lines = logged(&testbed);
-    let told: Vec<_> = lines
+    let events: Vec<_> = lines
         .iter()
         .map(|line| json!([line["kind"], line["scope"], line["cause"], line["reason"]]))
         .collect();
@@ -54,7 +54,7 @@ fn events_list_each_action_with_its_actor_and_reason() {
         json!(["tripped", "host", "manual", "test"]),
         json!(["unloaded", null, null, null]),
     ];
-    assert_eq!(told, expected);
+    assert_eq!(events, expected);
     let mut before = String::new();
     for (n, line) in lines.iter().enumerate() {
         assert_eq!(line["seq"], n as u64 + 1);
@@ -120,7 +120,7 @@ fn followed_events_appear_as_they_happen() {
             .spawn()
             .expect("starting breaker")
     });
-    let mut lines = BufReader::new(follow.stdout.take().expect("its output")).lines();
+    let mut lines = BufReader::new(follow.stdout.take().expect("its standard output")).lines();
     let mut next =
         || -> Value { serde_json::from_str(&lines.next().expect("a line").expect("UTF-8")).expect("JSON") };
     assert_eq!(next()["kind"], "loaded");
@@ -135,7 +135,7 @@ fn followed_events_appear_as_they_happen() {
     let line = next();
     assert_eq!((&line["kind"], &line["seq"]), (&json!("armed"), &json!(5)));
     follow.kill().expect("ending it");
-    follow.wait().expect("its end");
+    follow.wait().expect("waiting for its end");
 }
 
 #[test]
@@ -150,13 +150,16 @@ fn a_connection_that_becomes_blind_or_readable_has_an_event() {
         sleep(Duration::from_millis(20));
     }
     receiver.wait("all of it", |all| all[0].count("D") == 2);
-    let told = testbed.events();
+    let events = testbed.events();
     for kind in ["blind", "sighted"] {
-        let of: Vec<_> = told.iter().filter(|line| line["kind"] == kind).collect();
-        assert_eq!(of.len(), 1, "{kind}: {told:#?}");
-        assert_eq!((&of[0]["scope"], &of[0]["counts"]["session"]), (&json!("session/x2"), &json!("x2")));
+        let found: Vec<_> = events.iter().filter(|line| line["kind"] == kind).collect();
+        assert_eq!(found.len(), 1, "{kind}: {events:#?}");
+        assert_eq!(
+            (&found[0]["scope"], &found[0]["counts"]["session"]),
+            (&json!("session/x2"), &json!("x2"))
+        );
         assert!(
-            of[0]["counts"]["connection"].as_str().is_some_and(|text| text.ends_with(" > 10.9.0.2:9002"))
+            found[0]["counts"]["connection"].as_str().is_some_and(|text| text.ends_with(" > 10.9.0.2:9002"))
         );
     }
 }

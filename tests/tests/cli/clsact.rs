@@ -66,8 +66,8 @@ fn a_clsact_filter_enforces_without_a_process() {
     );
     sleep(Duration::from_millis(2100));
     testbed.reset("session/x1");
-    let mut fresh = testbed.connect(9001);
-    fresh.write_all(&order(1)).expect("sending");
+    let mut new_connection = testbed.connect(9001);
+    new_connection.write_all(&order(1)).expect("sending");
     receiver.wait("the order of the new connection", |all| all.len() == 2 && all[1].complete("D") == 1);
 }
 
@@ -118,16 +118,19 @@ fn status_reports_a_program_that_decides_first() {
 }
 
 #[test]
-fn a_qdisc_that_was_there_before_stays_and_so_do_others_filters() {
+fn an_unload_keeps_a_qdisc_of_another_owner() {
     require_root!();
     let testbed = with("clsact");
-    // An empty qdisc of another owner stays.
     testbed.shell("tc qdisc add dev eth1 clsact");
     testbed.load_cli();
     testbed.cli("unload").expect_exit(0);
     assert!(qdisc(&testbed) && filters(&testbed) == 0);
-    testbed.shell("tc qdisc del dev eth1 clsact");
-    // The qdisc of breaker stays too if it holds another filter.
+}
+
+#[test]
+fn an_unload_keeps_its_qdisc_if_another_filter_needs_it() {
+    require_root!();
+    let testbed = with("clsact");
     testbed.load_cli();
     testbed.shell(
         "tc filter add dev eth1 ingress prio 9 protocol all bpf da pinned /sys/fs/bpf/breaker/program",

@@ -1,13 +1,13 @@
 //! Exit codes for scripts: 3 not loaded, 4 refused, 8 interface missing, 10 tripped, 11 unprotected.
 
-use breaker_tests::cli::scope;
 use std::io::Write;
 use std::thread::sleep;
 use std::time::Duration;
 
 use aya::programs::links::PinnedLink;
+use breaker_tests::cli::scope;
 use breaker_tests::frame::order;
-use breaker_tests::receiver::End;
+use breaker_tests::receiver::{End, Receiver};
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 
@@ -93,11 +93,8 @@ fn a_scope_that_is_not_tripped_is_not_reset() {
     testbed.switch("reset", "session/x1").expect_exit(4).expect_stderr(refused);
 }
 
-#[test]
-fn a_reset_is_refused_while_its_sender_has_not_stopped_and_a_long_window_is_no_dead_end() {
-    require_root!();
-    let testbed = Testbed::load(POLICY);
-    let receiver = testbed.listen(9001);
+/// Sends one order more than the limit of `session/x1`, and waits for the reset.
+fn exceed_limit(testbed: &Testbed, receiver: &Receiver) {
     let mut stream = testbed.connect(9001);
     for id in 1..=6 {
         // The last write may find the connection reset.
@@ -105,6 +102,14 @@ fn a_reset_is_refused_while_its_sender_has_not_stopped_and_a_long_window_is_no_d
         sleep(Duration::from_millis(1));
     }
     receiver.wait("the reset", |all| all[0].end == End::Reset);
+}
+
+#[test]
+fn a_reset_is_refused_while_its_sender_has_not_stopped() {
+    require_root!();
+    let testbed = Testbed::load(POLICY);
+    let receiver = testbed.listen(9001);
+    exceed_limit(&testbed, &receiver);
     assert_eq!(receiver.last().complete("D"), 5);
     let status = testbed.cli("status --json").expect_exit(10).json();
     let tripped = scope(&status, "session/x1");
@@ -122,19 +127,20 @@ fn a_reset_is_refused_while_its_sender_has_not_stopped_and_a_long_window_is_no_d
     assert_eq!(testbed.events().pop().expect("a line")["kind"], "agent_stopped");
     let forced = testbed.events().into_iter().rfind(|line| line["kind"] == "reset").expect("the reset");
     assert_eq!(forced["counts"]["forced"], true);
+}
 
-    // A tripped limit of a day does not block the reset for a day: only recent messages count, and the window
-    // starts again.
+/// A tripped limit of a day does not block the reset for a day: only recent messages count, and the window starts
+/// again.
+#[test]
+fn a_reset_after_a_long_window_waits_for_recent_messages_only() {
+    require_root!();
+    let testbed = Testbed::load(POLICY);
+    let receiver = testbed.listen(9001);
     let text = std::fs::read_to_string(testbed.config()).expect("the configuration");
     let day =
         testbed.write_config("day.toml", &text.replace("max = 5, per = \"2s\"", "max = 5, per = \"24h\""));
     testbed.cli(&format!("reload --config {}", day.display())).expect_exit(0);
-    let mut stream = testbed.connect(9001);
-    for id in 1..=6 {
-        let _ = stream.write_all(&order(id));
-        sleep(Duration::from_millis(1));
-    }
-    receiver.wait("the reset", |all| all[1].end == End::Reset);
+    exceed_limit(&testbed, &receiver);
     testbed.switch("reset", "session/x1").expect_exit(4).expect_stderr("its sender has not stopped");
     // A sender whose rate is below the limit does not block the reset.
     testbed.trip("group/desk");

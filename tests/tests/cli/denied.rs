@@ -1,8 +1,8 @@
 //! Missing rights: exit 6 with the missing right, and never "not loaded" for pins that cannot be read.
 
-use breaker_tests::cli::{CliOutput, PIN_ENVIRONMENT, binary};
 use std::process::Command;
 
+use breaker_tests::cli::{CliOutput, PIN_ENVIRONMENT, binary};
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -74,7 +74,7 @@ fn loading_without_rights_ends_with_6_and_leaves_nothing() {
             with(&testbed, held, &format!("{verb} --config {config}")).expect_exit(6).expect_stderr(lacked);
         }
     }
-    assert!(!testbed.audit().exists(), "nothing was done, and nothing is told");
+    assert!(!testbed.audit().exists(), "nothing was done, and nothing is logged");
 }
 
 #[test]

@@ -247,8 +247,8 @@ fn a_reset_ends_the_connections_that_it_fences() {
     let output = testbed.switch("reset", "group/desk").expect_exit(0);
     assert!(output.stdout.contains("connections ended: 1"), "{output:?}");
     receiver.wait("the reset", |all| all[0].end == End::Reset);
-    let mut fresh = testbed.connect(9002);
-    fresh.write_all(&order(1)).expect("sending");
+    let mut new_connection = testbed.connect(9002);
+    new_connection.write_all(&order(1)).expect("sending");
     receiver.wait("the order of the new connection", |all| all.len() == 2 && all[1].complete("D") == 1);
 }
 
@@ -280,7 +280,7 @@ fn a_trip_ends_an_idle_connection_of_a_container() {
         container.run(|| std::process::Command::new("sleep").arg("60").spawn()).expect("a process");
     let output = testbed.switch("trip", "session/x1");
     held.kill().expect("ending it");
-    held.wait().expect("its end");
+    held.wait().expect("waiting for its end");
     assert!(output.expect_exit(0).stdout.contains("connections ended: 1"));
     receiver.wait("the reset", |all| all[0].end == End::Reset);
 }

@@ -1,9 +1,9 @@
 //! A failing system call in a verb: no action is missing in the log, and none is reported that was not done.
 
-use breaker_tests::cli::{CliOutput, PIN_ENVIRONMENT, binary, scope};
 use std::path::Path;
 use std::process::Command;
 
+use breaker_tests::cli::{CliOutput, PIN_ENVIRONMENT, binary, scope};
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 
@@ -48,17 +48,17 @@ fn never_unseen(testbed: &Testbed, verb: &str, kind: &str, prepare: impl Fn(), d
         prepare();
         let before = kinds(&testbed.audit()).len();
         let Some(output) = failing(testbed, call, turn, verb) else { continue };
-        let told = kinds(&testbed.audit()).split_off(before);
-        let what = format!("{verb}, {call} {turn}: {output:?}, in the log: {told:?}");
-        let noted = told.iter().any(|found| found == kind);
+        let logged = kinds(&testbed.audit()).split_off(before);
+        let what = format!("{verb}, {call} {turn}: {output:?}, in the log: {logged:?}");
+        let is_logged = logged.iter().any(|found| found == kind);
         if done() {
-            assert!(noted, "done and not in the log: {what}");
+            assert!(is_logged, "done and not in the log: {what}");
         } else {
             assert_ne!(output.exit_code, Some(0), "not done: {what}");
             // A process without any memory cannot log the failure.
-            let corrected = told.last().is_some_and(|last| last != kind);
+            let corrected = logged.last().is_some_and(|last| last != kind);
             assert!(
-                !noted || corrected || output.exit_code.is_none(),
+                !is_logged || corrected || output.exit_code.is_none(),
                 "not done, and the log says that it was: {what}"
             );
         }

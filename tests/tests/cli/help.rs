@@ -30,7 +30,7 @@ fn every_verb_has_help_that_names_its_arguments_and_fits_a_terminal() {
             for word in words.iter().chain(&["--pin-root <DIR>", usage.as_str()]) {
                 assert!(
                     output.stdout.contains(word),
-                    "{verb:?} {help} does not tell of {word}:\n{}",
+                    "{verb:?} {help} does not mention {word}:\n{}",
                     output.stdout
                 );
             }

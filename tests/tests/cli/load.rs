@@ -1,10 +1,10 @@
 //! Loading and unloading: as a whole or not at all, after processes that died, and beside other loads.
 
-use breaker_tests::cli::{self, CliOutput};
 use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
+use breaker_tests::cli::{self, CliOutput};
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 use breaker_user::kernel::PinRoot;
@@ -81,9 +81,9 @@ fn pins_left_beside_the_root_are_removed_by_the_next_load() {
         object.map("PORTS").expect("a map").pin("/sys/fs/bpf/breaker_next/loose").expect("pinning");
     });
     testbed.cli("status").expect_exit(3);
-    assert_eq!(testbed.tcx_programs("eth1"), 1, "it enforces still");
+    assert_eq!(testbed.tcx_programs("eth1"), 1, "it still enforces");
     testbed.load_cli();
-    assert_eq!(testbed.tcx_programs("eth1"), 1, "the old one is gone");
+    assert_eq!(testbed.tcx_programs("eth1"), 1, "the old one is detached");
     testbed.cli("status").expect_exit(0);
     testbed.cli("unload").expect_exit(0);
     testbed.assert_clean();
@@ -163,7 +163,7 @@ fn pins_hidden_by_a_second_mount_are_reported_as_not_loaded_and_come_back() {
         .on_host(|| mount("bpf", "/sys/fs/bpf", "bpf", MountFlags::empty(), None))
         .expect("mounting over it");
     testbed.cli("status").expect_exit(3);
-    assert_eq!(testbed.tcx_programs("eth1"), 1, "it enforces still");
+    assert_eq!(testbed.tcx_programs("eth1"), 1, "it still enforces");
     testbed.on_host(|| unmount("/sys/fs/bpf", UnmountFlags::empty())).expect("unmounting");
     testbed.cli("status").expect_exit(0);
 }

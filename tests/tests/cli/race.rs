@@ -1,9 +1,9 @@
 //! Concurrent trips and resets: every reported trip is in the log, and the final state is consistent.
 
-use breaker_tests::cli::{CliOutput, scope};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use breaker_tests::cli::{CliOutput, scope};
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 use breaker_user::audit;
@@ -79,13 +79,13 @@ fn a_trip_after_the_last_reset_stays() {
         let scope = breaker.find("session/x1").expect("a scope");
         for _ in 0..20_000 {
             breaker.trip(scope, 1).expect("tripping");
-            let seen = breaker.switch(scope).expect("looking");
+            let seen = breaker.switch(scope).expect("reading the switch");
             let (cleared, ()) = thread::scope(|threads| {
                 let reset = threads.spawn(|| breaker.reset(scope, seen).expect("resetting"));
                 let trip = threads.spawn(|| breaker.trip(scope, 1).expect("tripping"));
                 (reset.join().expect("a thread"), trip.join().expect("a thread"))
             });
-            let now = breaker.switch(scope).expect("looking");
+            let now = breaker.switch(scope).expect("reading the switch");
             // The reset had not seen the second trip, whatever it reports of the first.
             assert_eq!(now.causes, 1, "a trip was lost; the reset returned {cleared:?}");
             // A trip whose cause is cleared meanwhile is raised again.

@@ -1,7 +1,6 @@
 //! `trip`, `reset`, `arm`, `disarm`: their output is the state read back from the kernel, and nothing
 //! prevents a trip.
 
-use breaker_tests::cli::{self, CliOutput, scope};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -10,6 +9,7 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use breaker_tests::cli::{self, CliOutput, scope};
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 use breaker_user::kernel::Reset;
@@ -74,15 +74,19 @@ fn a_reset_does_not_undo_a_trip_that_it_has_not_seen() {
     testbed.with_breaker(|breaker| {
         let scope = breaker.find("session/x1").expect("a scope");
         breaker.trip(scope, 1).expect("tripping");
-        let seen = breaker.switch(scope).expect("looking");
+        let seen = breaker.switch(scope).expect("reading the switch");
         breaker.trip(scope, 1).expect("tripping again, for the same cause");
-        let before = breaker.scope(scope).expect("looking");
+        let before = breaker.scope(scope).expect("reading the switch");
         assert_eq!(breaker.reset(scope, seen).expect("resetting"), Reset::Refused);
-        assert_eq!(breaker.scope(scope).expect("looking"), before, "a reset that is refused changes nothing");
-        let now = breaker.switch(scope).expect("looking");
+        assert_eq!(
+            breaker.scope(scope).expect("reading the switch"),
+            before,
+            "a reset that is refused changes nothing"
+        );
+        let now = breaker.switch(scope).expect("reading the switch");
         assert_eq!(now.causes, 1);
         assert_eq!(breaker.reset(scope, now).expect("resetting"), Reset::Done);
-        assert_eq!(breaker.switch(scope).expect("looking").causes, 0);
+        assert_eq!(breaker.switch(scope).expect("reading the switch").causes, 0);
     });
 }
 

@@ -1,10 +1,10 @@
 //! Errors of usage and configuration: exit 2, all errors at once, and nothing changed.
 
-use breaker_tests::cli::{self, CliOutput, breaker};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use breaker_tests::cli::{self, CliOutput, breaker};
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 use tempfile::TempDir;
@@ -166,5 +166,5 @@ fn an_unknown_scope_lists_similar_ones_and_changes_nothing() {
         testbed.cli(&format!("status {scope}")).expect_exit(2).expect_stderr(near);
     }
     assert_eq!(scopes(), before);
-    assert!(!testbed.audit().exists(), "nothing to tell");
+    assert!(!testbed.audit().exists(), "nothing is logged");
 }

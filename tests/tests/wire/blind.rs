@@ -23,15 +23,15 @@ fn testbed(keys: &str) -> (Testbed, Receiver) {
 }
 
 /// Number of orders that have arrived, for a venue that searches for nothing but `35=D`.
-fn arrived(line: &TcpConnection<'_>) -> usize {
-    line.received().bytes.windows(6).filter(|window| window == b"\x0135=D\x01").count()
+fn arrived(connection: &TcpConnection<'_>) -> usize {
+    connection.received().bytes.windows(6).filter(|window| window == b"\x0135=D\x01").count()
 }
 
 /// A message with another BodyLength.
 fn with_length(message: &[u8], length: impl FnOnce(usize) -> String) -> Vec<u8> {
     let text = String::from_utf8(message.to_vec()).expect("text");
     let (begin, rest) = text.split_once("\x019=").expect("a length");
-    let (found, body) = rest.split_once('\x01').expect("its end");
+    let (found, body) = rest.split_once('\x01').expect("waiting for its end");
     format!("{begin}\x019={}\x01{body}", length(found.parse().expect("a number"))).into_bytes()
 }
 
@@ -69,23 +69,26 @@ fn no_order_hides_behind_unreadable_bytes() {
         // In one write; then with each following order in a segment of its own.
         for whole in [true, false] {
             let (testbed, receiver) = testbed("");
-            let mut line = receiver.connect(&testbed);
-            line.send_and_wait(&message("FIX.4.4", "A", b"98=0\x01108=30\x01"));
+            let mut connection = receiver.connect(&testbed);
+            connection.send_and_wait(&message("FIX.4.4", "A", b"98=0\x01108=30\x01"));
             if whole {
-                line.try_send(&[&bad[..], &orders.concat()].concat());
+                connection.try_send(&[&bad[..], &orders.concat()].concat());
             } else {
-                line.try_send(&bad);
+                connection.try_send(&bad);
                 sleep(Duration::from_millis(5));
                 orders
                     .iter()
-                    .take_while(|order| line.try_send(order))
+                    .take_while(|order| connection.try_send(order))
                     .for_each(|_| sleep(Duration::from_micros(300)));
             }
             sleep(QUIET);
-            let came = arrived(&line);
-            assert!(came <= LIMIT, "{what}, in one write: {whole}: {came} orders at a limit of {LIMIT}");
+            let received = arrived(&connection);
+            assert!(
+                received <= LIMIT,
+                "{what}, in one write: {whole}: {received} orders at a limit of {LIMIT}"
+            );
             let counted = testbed.counters(1).passed[0];
-            assert!(counted >= came as u64, "{what}: {came} came, {counted} were counted");
+            assert!(counted >= received as u64, "{what}: {received} came, {counted} were counted");
         }
     }
 }
@@ -96,15 +99,15 @@ fn no_unreadable_byte_crosses_while_tripped() {
     for (what, bad) in altered_messages() {
         let (testbed, receiver) = testbed("");
         testbed.trip("session/x1");
-        let mut line = receiver.connect(&testbed);
-        line.try_send(&message("FIX.4.4", "A", b"98=0\x01108=30\x01"));
-        line.try_send(&bad);
+        let mut connection = receiver.connect(&testbed);
+        connection.try_send(&message("FIX.4.4", "A", b"98=0\x01108=30\x01"));
+        connection.try_send(&bad);
         sleep(Duration::from_millis(5));
         for id in 0..20 {
-            line.try_send(&order(id));
+            connection.try_send(&order(id));
         }
         sleep(QUIET / 4);
-        assert_eq!(arrived(&line), 0, "{what}");
+        assert_eq!(arrived(&connection), 0, "{what}");
     }
 }
 
@@ -122,14 +125,14 @@ fn forms_that_engines_use_are_read() {
     ];
     for (what, form) in forms {
         let (testbed, receiver) = testbed("");
-        let mut line = receiver.connect(&testbed);
-        line.send_and_wait(&form.repeat(LIMIT - 1));
-        line.send_and_wait(&form);
+        let mut connection = receiver.connect(&testbed);
+        connection.send_and_wait(&form.repeat(LIMIT - 1));
+        connection.send_and_wait(&form);
         let counters = testbed.counters(1);
         assert_eq!((counters.passed[0], counters.desyncs, counters.unread), (LIMIT as u64, 0, 0), "{what}");
-        line.try_send(&form);
-        line.wait_for_reset();
-        assert_eq!(arrived(&line), LIMIT, "{what}");
+        connection.try_send(&form);
+        connection.wait_for_reset();
+        assert_eq!(arrived(&connection), LIMIT, "{what}");
     }
 }
 
@@ -137,26 +140,26 @@ fn forms_that_engines_use_are_read() {
 fn a_blind_stream_counts_by_its_bytes_until_it_is_readable_again() {
     require_root!();
     let (testbed, receiver) = testbed("");
-    let mut line = receiver.connect(&testbed);
-    line.send_and_wait(&message("FIX.4.4", "A", b"98=0\x01108=30\x01"));
+    let mut connection = receiver.connect(&testbed);
+    connection.send_and_wait(&message("FIX.4.4", "A", b"98=0\x01108=30\x01"));
     assert_eq!(testbed.cli("status").exit_code, Some(0));
     // 1,950 bytes, and the Logon before them, because its length may have been wrong.
-    line.send_and_wait(&[0xfe; 1_950]);
+    connection.send_and_wait(&[0xfe; 1_950]);
     let counters = testbed.counters(1);
     assert_eq!((counters.passed[0], counters.blind_orders, counters.desyncs), (21, 21, 1), "{counters:?}");
     // A live connection is blind.
-    let shown = testbed.cli("status --json").expect_exit(11).json();
-    assert_eq!((&shown["sessions"][1]["blind"], &shown["enforced"]["ok"]), (&1.into(), &false.into()));
-    let problems = shown["enforced"]["problems"].as_array().expect("problems");
+    let status = testbed.cli("status --json").expect_exit(11).json();
+    assert_eq!((&status["sessions"][1]["blind"], &status["enforced"]["ok"]), (&1.into(), &false.into()));
+    let problems = status["enforced"]["problems"].as_array().expect("problems");
     assert!(
         problems.iter().any(|problem| problem["what"] == "blind" && problem["cure"] != ""),
         "{problems:?}"
     );
-    line.send_and_wait(&order(1));
+    connection.send_and_wait(&order(1));
     assert_eq!(testbed.counters(1).passed[0], 22);
     testbed.cli("status --json").expect_exit(0);
     let kinds: Vec<_> =
-        testbed.events().iter().map(|line| line["kind"].as_str().expect("a kind").to_owned()).collect();
-    let told = |kind: &str| kinds.iter().filter(|found| *found == kind).count();
-    assert_eq!((told("blind"), told("sighted")), (1, 1), "{kinds:?}");
+        testbed.events().iter().map(|event| event["kind"].as_str().expect("a kind").to_owned()).collect();
+    let count_of = |kind: &str| kinds.iter().filter(|found| *found == kind).count();
+    assert_eq!((count_of("blind"), count_of("sighted")), (1, 1), "{kinds:?}");
 }

@@ -1,17 +1,16 @@
 //! The dead man's switch: an agent falls silent, and the kernel acts at the next message, with no process
 //! alive.
 
-use breaker_tests::cli;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Stdio};
+use std::io::{Read, Write};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use breaker_tests::agent::Agent;
 use breaker_tests::frame::{message, order};
 use breaker_tests::receiver::{End, TcpConnection};
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 
@@ -32,33 +31,6 @@ remote = "10.9.0.2:9001"
 "#,
         AFTER.as_millis()
     )
-}
-
-/// An agent, killed when the value is dropped.
-struct Agent(Child);
-
-impl Agent {
-    fn start(testbed: &Testbed) -> Self {
-        let mut command = cli::command();
-        command.args(["agent", "--config"]).arg(testbed.config()).env_remove("NOTIFY_SOCKET");
-        command.stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut agent = testbed.on_host(|| command.spawn().expect("starting an agent"));
-        let mut ready = String::new();
-        BufReader::new(agent.stdout.take().expect("its output")).read_line(&mut ready).expect("its line");
-        assert!(!ready.is_empty(), "the agent is ready");
-        Self(agent)
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).expect("a signal");
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// CLOCK_MONOTONIC, the clock of the heartbeat and of the kernel program.
@@ -86,22 +58,22 @@ fn tripped_at(testbed: &Testbed) -> Duration {
 /// Kind and scope of each event on the silence.
 fn deadman_events(testbed: &Testbed) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let about = |line: &Value| line["cause"] == "deadman";
+    let about = |event: &Value| event["cause"] == "deadman";
     testbed
         .events()
         .iter()
-        .filter(|line| about(line))
-        .map(|line| (text(&line["kind"]), text(&line["scope"])))
+        .filter(|event| about(event))
+        .map(|event| (text(&event["kind"]), text(&event["scope"])))
         .collect()
 }
 
 /// Sends an order every millisecond until the connection dies or the time is over. Returns whether the
 /// connection died, and the longest interval between two orders.
-fn send_for(line: &mut TcpConnection, time: Duration) -> (bool, Duration) {
+fn send_for(connection: &mut TcpConnection, time: Duration) -> (bool, Duration) {
     let (until, mut last, mut widest) = (Instant::now() + time, Instant::now(), Duration::ZERO);
     let mut id = 0;
     while Instant::now() < until {
-        if !line.try_send(&order(id)) {
+        if !connection.try_send(&order(id)) {
             return (true, widest);
         }
         sleep(SPACING);
@@ -121,12 +93,12 @@ fn a_killed_or_stopped_agent_trips_the_host_in_time() {
         let testbed = Testbed::load(&policy("trip"));
         let receiver = testbed.listen(9001);
         let agent = Agent::start(&testbed);
-        let mut line = receiver.connect(&testbed);
-        let (dead, _) = send_for(&mut line, 3 * AFTER);
+        let mut connection = receiver.connect(&testbed);
+        let (dead, _) = send_for(&mut connection, 3 * AFTER);
         assert!(!dead && testbed.causes("host").is_empty(), "an agent that lives trips nothing");
         agent.signal(end);
-        let (dead, widest) = send_for(&mut line, 10 * AFTER);
-        assert!(dead, "the sender is told");
+        let (dead, widest) = send_for(&mut connection, 10 * AFTER);
+        assert!(dead, "the sender sees the reset");
         let took = tripped_at(&testbed) - last_heartbeat(&testbed);
         println!("{end:?}: tripped {took:?} after the last heartbeat; orders at most {widest:?} apart");
         assert!(
@@ -134,10 +106,10 @@ fn a_killed_or_stopped_agent_trips_the_host_in_time() {
             "{took:?}, with {widest:?} between two orders"
         );
         // The venue sees the reset too, and has complete orders only.
-        let came = line.wait_for_reset();
-        assert_eq!((came.complete("D"), came.end), (came.count("D"), End::Reset));
+        let received = connection.wait_for_reset();
+        assert_eq!((received.complete("D"), received.end), (received.count("D"), End::Reset));
         assert_eq!((testbed.causes("host"), testbed.causes("session/x1")), (vec!["deadman"], vec![]));
-        assert_eq!(came.complete("D") as u64, testbed.counters(1).passed[0]);
+        assert_eq!(received.complete("D") as u64, testbed.counters(1).passed[0]);
         assert_eq!(testbed.status().packets["deadman"], 1);
         drop(agent);
         assert_eq!(
@@ -153,27 +125,27 @@ fn a_reset_is_refused_until_the_agent_is_back() {
     let testbed = Testbed::load(&policy("trip"));
     let receiver = testbed.listen(9001);
     let agent = Agent::start(&testbed);
-    let mut line = receiver.connect(&testbed);
+    let mut connection = receiver.connect(&testbed);
     // An agent that is stopped while it writes its first lines would keep the log locked.
-    assert!(!send_for(&mut line, 2 * AFTER).0);
+    assert!(!send_for(&mut connection, 2 * AFTER).0);
     agent.signal(Signal::STOP);
-    assert!(send_for(&mut line, 10 * AFTER).0);
-    line.wait_for_reset();
+    assert!(send_for(&mut connection, 10 * AFTER).0);
+    connection.wait_for_reset();
     let refused = testbed.cli("reset host --reason test");
     refused.expect_exit(4).expect_stderr("silent");
     assert_eq!(testbed.causes("host"), ["deadman"]);
     // While the host is tripped, messages that reduce risk pass, and the silence is no further cause.
-    let mut line = receiver.connect(&testbed);
-    line.send_and_wait(&message("FIX.4.4", "F", b"11=C-1\x0141=R-1\x01"));
+    let mut connection = receiver.connect(&testbed);
+    connection.send_and_wait(&message("FIX.4.4", "F", b"11=C-1\x0141=R-1\x01"));
     agent.signal(Signal::CONT);
     sleep(AFTER);
     testbed.reset("host");
-    let mut line = receiver.connect(&testbed);
-    assert!(!send_for(&mut line, 2 * AFTER).0);
+    let mut connection = receiver.connect(&testbed);
+    assert!(!send_for(&mut connection, 2 * AFTER).0);
     assert_eq!(testbed.causes("host"), [""; 0]);
     // Each silence has its own event.
     agent.signal(Signal::STOP);
-    assert!(send_for(&mut line, 10 * AFTER).0);
+    assert!(send_for(&mut connection, 10 * AFTER).0);
     drop(agent);
     let kinds: Vec<_> = deadman_events(&testbed).into_iter().map(|(kind, _)| kind).collect();
     // The verb writes to the log at once. The kernel's events wait in the ring until the agent continues.
@@ -191,19 +163,19 @@ fn with_action_warn_every_order_passes_and_each_silence_has_one_event() {
         }
         let receiver = testbed.listen(9001);
         let agent = Agent::start(&testbed);
-        let mut line = receiver.connect(&testbed);
+        let mut connection = receiver.connect(&testbed);
         let mut silences = 0;
         for _ in 0..2 {
             agent.signal(Signal::STOP);
-            assert!(!send_for(&mut line, 3 * AFTER).0);
+            assert!(!send_for(&mut connection, 3 * AFTER).0);
             agent.signal(Signal::CONT);
             silences += 1;
-            assert!(!send_for(&mut line, AFTER).0);
+            assert!(!send_for(&mut connection, AFTER).0);
         }
         assert_eq!((testbed.causes("host"), testbed.counters(1).withheld), (vec![], [0; 5]));
         drop(agent);
-        let told = deadman_events(&testbed);
-        assert_eq!(told, vec![("warned".to_owned(), "host".to_owned()); silences], "{keys}");
+        let events = deadman_events(&testbed);
+        assert_eq!(events, vec![("warned".to_owned(), "host".to_owned()); silences], "{keys}");
     }
 }
 
@@ -216,10 +188,10 @@ fn without_an_agent_the_time_counts_from_the_load() {
     assert!(loaded > before && loaded < now(), "the load is the first sign of life");
     assert!(!testbed.status().agent.running && testbed.status().agent.heartbeat_age_ms.is_none());
     let receiver = testbed.listen(9001);
-    let mut line = receiver.connect(&testbed);
-    let (dead, widest) = send_for(&mut line, 10 * AFTER);
+    let mut connection = receiver.connect(&testbed);
+    let (dead, widest) = send_for(&mut connection, 10 * AFTER);
     assert!(dead);
-    line.wait_for_reset();
+    connection.wait_for_reset();
     let took = tripped_at(&testbed) - loaded;
     println!("never started: tripped {took:?} after the load; orders at most {widest:?} apart");
     assert!(took > AFTER - LATE && took <= AFTER + LATE + widest, "{took:?}");
@@ -228,8 +200,8 @@ fn without_an_agent_the_time_counts_from_the_load() {
     // The switch waits for a first agent.
     let _agent = Agent::start(&testbed);
     testbed.reset("host");
-    line = receiver.connect(&testbed);
-    line.send_and_wait(&order(1));
+    connection = receiver.connect(&testbed);
+    connection.send_and_wait(&order(1));
 }
 
 #[test]
@@ -239,12 +211,12 @@ fn only_a_message_triggers_the_dead_mans_switch() {
     let testbed = Testbed::load(&policy("trip"));
     let receiver = testbed.listen(9001);
     let other = testbed.listen(9005);
-    let mut line = receiver.connect(&testbed);
+    let mut connection = receiver.connect(&testbed);
     let (head, rest) = (order(1)[..40].to_vec(), order(1)[40..].to_vec());
-    line.send_and_wait(&head);
+    connection.send_and_wait(&head);
     sleep(2 * AFTER);
     // The rest of a message that has begun, a handshake, and bytes of another application.
-    line.send_and_wait(&rest);
+    connection.send_and_wait(&rest);
     let mut second = receiver.connect(&testbed);
     let mut theirs = other.connect(&testbed);
     theirs.send_and_wait(b"hello");

@@ -17,16 +17,16 @@ fn undeclared_fix_is_blocked_however_short_its_first_segment() {
     for cut in 5..=12 {
         let testbed = Testbed::load("undeclared = \"block\"\n");
         let receiver = testbed.listen(9005);
-        let mut line = receiver.connect(&testbed);
+        let mut connection = receiver.connect(&testbed);
         for id in 0..3 {
             let order = order(id);
-            line.try_send(&order[..cut]);
+            connection.try_send(&order[..cut]);
             sleep(Duration::from_millis(5));
-            line.try_send(&order[cut..]);
+            connection.try_send(&order[cut..]);
             sleep(Duration::from_millis(5));
         }
-        let came = line.received();
-        assert_eq!((came.complete("D"), came.bytes.len()), (0, 0), "first segments of {cut} bytes");
+        let received = connection.received();
+        assert_eq!((received.complete("D"), received.bytes.len()), (0, 0), "first segments of {cut} bytes");
     }
 }
 
@@ -37,8 +37,8 @@ fn a_full_table_withholds_no_segment_of_a_disarmed_session() {
         "connections = 64\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\narmed = false\n",
     );
     let receiver = testbed.listen(9001);
-    let mut lines: Vec<_> = (0..80).map(|_| receiver.connect(&testbed)).collect();
-    lines.iter_mut().for_each(|line| line.send_and_wait(&order(1)));
+    let mut connections: Vec<_> = (0..80).map(|_| receiver.connect(&testbed)).collect();
+    connections.iter_mut().for_each(|connection| connection.send_and_wait(&order(1)));
 }
 
 #[test]
@@ -50,13 +50,13 @@ fn an_undeclared_flow_has_one_event_with_a_full_table_too() {
         ));
         let receivers = [9001, 9005].map(|port| testbed.listen(port));
         let _full: Vec<_> = (0..70).map(|_| receivers[0].connect(&testbed)).collect();
-        let mut line = receivers[1].connect(&testbed);
+        let mut connection = receivers[1].connect(&testbed);
         for id in 0..100 {
-            line.try_send(&order(id));
+            connection.try_send(&order(id));
             sleep(Duration::from_millis(2));
         }
-        let told = testbed.events().into_iter().filter(|line| line["kind"] == "undeclared").count();
-        assert!(told <= 1, "{policy}: {told} lines for one connection");
+        let events = testbed.events().into_iter().filter(|event| event["kind"] == "undeclared").count();
+        assert!(events <= 1, "{policy}: {events} lines for one connection");
     }
 }
 

@@ -36,7 +36,7 @@ fn connection_opens(testbed: &Testbed) -> bool {
             assert_eq!(
                 error.kind(),
                 ErrorKind::TimedOut,
-                "its SYN is withheld, and nobody refuses it: {error}"
+                "the SYN is withheld, so that no answer comes: {error}"
             );
             false
         }
@@ -45,12 +45,12 @@ fn connection_opens(testbed: &Testbed) -> bool {
 
 /// A new connection that is fenced by its first order.
 fn fenced_connection<'a>(testbed: &Testbed, receiver: &'a Receiver) -> TcpConnection<'a> {
-    let mut line = receiver.connect(testbed);
-    line.send_and_wait(&message("FIX.4.4", "A", b"98=0\x01108=30\x01"));
+    let mut connection = receiver.connect(testbed);
+    connection.send_and_wait(&message("FIX.4.4", "A", b"98=0\x01108=30\x01"));
     let before = testbed.counters(1).withheld[0];
-    line.try_send(&order(1));
+    connection.try_send(&order(1));
     receiver.wait("the order to be withheld", |_| testbed.counters(1).withheld[0] > before);
-    line
+    connection
 }
 
 fn withheld_syns(testbed: &Testbed) -> u64 {
@@ -110,22 +110,22 @@ fn connections_that_one_trip_fences_are_no_loop() {
             let limit = "limits = [{ class = \"order\", max = 5, per = \"total\" }]";
             let testbed = Testbed::load(&policy(&format!("on_trip = {on_trip:?}"), limit));
             let [receiver, _] = listen(&testbed);
-            let mut lines: Vec<_> = (0..5).map(|_| receiver.connect(&testbed)).collect();
-            lines.iter_mut().for_each(|line| line.send_and_wait(&order(1)));
+            let mut connections: Vec<_> = (0..5).map(|_| receiver.connect(&testbed)).collect();
+            connections.iter_mut().for_each(|connection| connection.send_and_wait(&order(1)));
             if by_limit {
                 let before = testbed.counters(1).packets_withheld;
-                lines[0].try_send(&order(2));
+                connections[0].try_send(&order(2));
                 receiver.wait("the trip", |_| testbed.counters(1).packets_withheld > before);
             } else {
                 testbed.trip("session/x1");
             }
             // Later segments of these connections are withheld, dead or not.
-            for line in &mut lines {
-                line.try_send(&order(3));
+            for connection in &mut connections {
+                connection.try_send(&order(3));
             }
             assert_eq!(receiver.received().iter().map(|one| one.complete("D")).sum::<usize>(), 5);
-            let told = (testbed.events_of_kind("isolated").len(), connection_opens(&testbed));
-            assert_eq!(told, (0, true), "{on_trip}, by limit: {by_limit}");
+            let events = (testbed.events_of_kind("isolated").len(), connection_opens(&testbed));
+            assert_eq!(events, (0, true), "{on_trip}, by limit: {by_limit}");
             // The connections count once at most. With two more it is a loop, if one of them was fenced in
             // the packet path.
             let fenced = u64::from(on_trip == "drop" || by_limit);
@@ -148,14 +148,14 @@ fn a_fenced_connection_that_tries_again_is_still_one() {
     let testbed = Testbed::load(&policy("on_trip = \"drop\"", ""));
     let [receiver, _] = listen(&testbed);
     testbed.trip("session/x1");
-    let mut line = fenced_connection(&testbed, &receiver);
+    let mut connection = fenced_connection(&testbed, &receiver);
     // TCP retransmits, and the engine sends more.
     for id in 0..5 {
-        line.try_send(&order(id));
+        connection.try_send(&order(id));
     }
     receiver.wait("three tries", |_| testbed.counters(1).packets_withheld >= 4);
     assert_eq!(
-        (testbed.events_of_kind("isolated").len(), connection_opens(&testbed), line.received().end),
+        (testbed.events_of_kind("isolated").len(), connection_opens(&testbed), connection.received().end),
         (0, true, End::Open)
     );
 }
@@ -168,10 +168,10 @@ fn a_trip_of_the_host_isolates_only_the_session_in_the_loop() {
     testbed.trip("host");
     (0..3).for_each(|_| drop(fenced_connection(&testbed, &receiver)));
     assert!(!connection_opens(&testbed));
-    let mut line = other.connect(&testbed);
-    line.send_and_wait(&message("FIX.4.4", "F", b"11=C\x01"));
-    line.try_send(&order(1));
-    line.wait_for_reset();
+    let mut connection = other.connect(&testbed);
+    connection.send_and_wait(&message("FIX.4.4", "F", b"11=C\x01"));
+    connection.try_send(&order(1));
+    connection.wait_for_reset();
     let events = testbed.events_of_kind("isolated");
     assert_eq!((events.len(), &events[0]["scope"]), (1, &"session/x1".into()));
     // A reset of the host, which had tripped, lifts the isolation.
@@ -191,9 +191,9 @@ fn under_admin_only_a_loop_isolates_too() {
     assert_eq!(rule, while_tripped::ADMIN_ONLY);
     testbed.trip("session/x1");
     for _ in 0..3 {
-        let mut line = receiver.connect(&testbed);
-        line.try_send(&message("FIX.4.4", "F", b"11=C\x01"));
-        assert_eq!(line.wait_for_reset().bytes, b"");
+        let mut connection = receiver.connect(&testbed);
+        connection.try_send(&message("FIX.4.4", "F", b"11=C\x01"));
+        assert_eq!(connection.wait_for_reset().bytes, b"");
     }
     assert_eq!((testbed.events_of_kind("isolated").len(), connection_opens(&testbed)), (1, false));
 }

@@ -123,7 +123,7 @@ fn retransmits_after_loss_at_the_receiver_count_once() {
     }
     let counters = testbed.counters(1);
     assert_eq!((counters.passed, counters.desyncs), (expected, 0));
-    assert!(counters.retransmitted > 0, "something was lost and sent again");
+    assert!(counters.retransmitted > 0, "some segments were retransmitted");
 }
 
 #[test]

@@ -69,9 +69,9 @@ fn tripped(testbed: &Testbed) -> Vec<(String, Vec<&'static str>)> {
 fn order_is_withheld(mut pair: ConnectionPair) {
     // The write may already see the reset. The error is reported once.
     let reset_seen = pair.firm.write_all(&order(1)).is_err();
-    let mut came = Vec::new();
-    let found = pair.venue.read_to_end(&mut came).expect_err("a reset");
-    assert_eq!((found.kind(), came.len()), (ErrorKind::ConnectionReset, 0));
+    let mut received = Vec::new();
+    let found = pair.venue.read_to_end(&mut received).expect_err("a reset");
+    assert_eq!((found.kind(), received.len()), (ErrorKind::ConnectionReset, 0));
     if reset_seen {
         return;
     }
@@ -94,21 +94,21 @@ fn an_inbound_message_over_the_limit_stops_all_orders() {
     for name in SCOPES {
         for (keys, message) in inbound_limits() {
             let testbed = Testbed::load(&policy_at(name, keys));
-            let mut lines = [pair(&testbed, 9001), pair(&testbed, 9002)];
-            lines.iter_mut().for_each(|line| line.firm_sends(&order(0)));
+            let mut connections = [pair(&testbed, 9001), pair(&testbed, 9002)];
+            connections.iter_mut().for_each(|connection| connection.firm_sends(&order(0)));
             // Both sessions receive messages for a wider scope.
             let wide = name != "session/x1";
             for i in 0..50 {
-                lines[(wide && i % 2 == 1) as usize].venue_sends(&[&message]);
+                connections[(wide && i % 2 == 1) as usize].venue_sends(&[&message]);
             }
             assert_eq!(tripped(&testbed), [], "{name}: 50 are within the limit");
-            lines.iter_mut().for_each(|line| line.firm_sends(&order(1)));
-            lines[wide as usize].venue_sends(&[&message]);
+            connections.iter_mut().for_each(|connection| connection.firm_sends(&order(1)));
+            connections[wide as usize].venue_sends(&[&message]);
             assert_eq!(tripped(&testbed), [(name.to_owned(), vec!["rate"])]);
             assert_eq!(limit(&testbed, name).used, 51, "it has come");
             // Sessions whose orders are limited continue, and so does the other session outside the scope.
-            lines.iter_mut().for_each(|line| line.venue_sends(&[&message, &message]));
-            let [first, mut second] = lines;
+            connections.iter_mut().for_each(|connection| connection.venue_sends(&[&message, &message]));
+            let [first, mut second] = connections;
             order_is_withheld(first);
             if wide {
                 order_is_withheld(second)
@@ -145,16 +145,16 @@ fn many_inbound_messages_in_one_segment_count_for_every_limit() {
         "limits = [{ class = \"fill\", max = 1000, per = \"1h\" }]",
         "limits = [{ class = \"fill\", max = 7, per = \"1h\" }, { class = \"reject\", max = 200, per = \"1h\" }]",
     ));
-    let mut line = pair(&testbed, 9001);
+    let mut connection = pair(&testbed, 9001);
     // The session trips at the fills. The rejects in the same segment still count for the host.
-    line.venue_sends(&[&[fill().repeat(8), reject().repeat(60)].concat()]);
+    connection.venue_sends(&[&[fill().repeat(8), reject().repeat(60)].concat()]);
     assert_eq!(tripped(&testbed), [("session/x1".to_owned(), vec!["rate"])]);
     let used = |name| testbed.scope(name).limits.iter().map(|limit| limit.used).collect::<Vec<_>>();
     assert_eq!((used("host"), used("group/desk"), used("session/x1")), (vec![60, 0], vec![8], vec![8, 60]));
     let mut other = pair(&testbed, 9002);
     other.venue_sends(&[&reject().repeat(40)]);
     other.firm_sends(&order(1));
-    line.venue_sends(&[&reject()]);
+    connection.venue_sends(&[&reject()]);
     assert_eq!(
         tripped(&testbed),
         [("host".to_owned(), vec!["rate"]), ("session/x1".to_owned(), vec!["rate"])]
@@ -168,14 +168,14 @@ fn a_disarmed_scope_would_have_tripped_once_and_warns_at_its_levels() {
     let keys = "limits = [{ class = \"reject\", max = 20, per = \"1h\", warn = [50, 75, 90] }]";
     for (armed, would) in [(true, 0), (false, 1)] {
         let testbed = Testbed::load(&policy_at("session/x1", &format!("armed = {armed}\n{keys}")));
-        let mut line = pair(&testbed, 9001);
+        let mut connection = pair(&testbed, 9001);
         for _ in 0..30 {
-            line.venue_sends(&[&reject()]);
+            connection.venue_sends(&[&reject()]);
         }
         let warned: Vec<_> = testbed
             .events_of_kind("warned")
             .iter()
-            .map(|line| (line["counts"]["used"].as_u64(), line["counts"]["level"].as_u64()))
+            .map(|connection| (connection["counts"]["used"].as_u64(), connection["counts"]["level"].as_u64()))
             .collect();
         assert_eq!(warned, [(10, 1), (15, 2), (18, 3)].map(|(used, level)| (Some(used), Some(level))));
         assert_eq!(
@@ -183,7 +183,7 @@ fn a_disarmed_scope_would_have_tripped_once_and_warns_at_its_levels() {
             (would, 1 - would)
         );
         assert_eq!((limit(&testbed, "session/x1").used, tripped(&testbed).len()), (30, 1 - would));
-        if armed { order_is_withheld(line) } else { line.firm_sends(&order(1)) }
+        if armed { order_is_withheld(connection) } else { connection.firm_sends(&order(1)) }
     }
 }
 
@@ -195,23 +195,23 @@ fn a_window_expires_and_a_reset_empties_it() {
         "group/desk",
         "limits = [{ class = \"reject\", max = 5, per = \"600ms\" }]",
     ));
-    let mut line = pair(&testbed, 9001);
+    let mut connection = pair(&testbed, 9001);
     for _ in 0..3 {
-        line.venue_sends(&[&reject().repeat(5)]);
+        connection.venue_sends(&[&reject().repeat(5)]);
         sleep(window);
     }
     assert_eq!(tripped(&testbed), []);
-    line.venue_sends(&[&reject().repeat(6)]);
+    connection.venue_sends(&[&reject().repeat(6)]);
     assert_eq!(tripped(&testbed).len(), 1);
     testbed.reset("group/desk");
     assert_eq!((tripped(&testbed), limit(&testbed, "group/desk").used), (vec![], 0));
-    order_is_withheld(line);
-    let mut line = pair(&testbed, 9002);
-    line.venue_sends(&[&reject().repeat(5)]);
-    line.firm_sends(&order(1));
+    order_is_withheld(connection);
+    let mut connection = pair(&testbed, 9002);
+    connection.venue_sends(&[&reject().repeat(5)]);
+    connection.firm_sends(&order(1));
     assert_eq!(tripped(&testbed), []);
-    line.venue_sends(&[&reject()]);
-    order_is_withheld(line);
+    connection.venue_sends(&[&reject()]);
+    order_is_withheld(connection);
 }
 
 /// A limit by fills: `after` orders without a fill, and `per_fill` more for each fill.
@@ -226,25 +226,25 @@ fn without_a_fill_the_allowance_passes_and_the_next_order_trips() {
         for blast in [false, true] {
             let testbed = Testbed::load(&policy_at("session/x1", &ratio(10, 3)));
             let receiver = testbed.listen_at(SocketAddr::new(address, 9001));
-            let mut line = receiver.connect(&testbed);
+            let mut connection = receiver.connect(&testbed);
             if blast {
-                line.send_and_wait(&(0..10).flat_map(order).collect::<Vec<_>>());
+                connection.send_and_wait(&(0..10).flat_map(order).collect::<Vec<_>>());
             } else {
-                (0..10).for_each(|id| line.send_and_wait(&order(id)));
+                (0..10).for_each(|id| connection.send_and_wait(&order(id)));
             }
             // Other messages do not count.
-            line.send_and_wait(&message_of("F"));
+            connection.send_and_wait(&message_of("F"));
             assert_eq!(tripped(&testbed), []);
-            let shown = &testbed.status_json()["scopes"];
-            let of = shown.as_array().expect("scopes").iter().find(|one| one["scope"] == "session/x1");
+            let status = &testbed.status_json()["scopes"];
+            let of = status.as_array().expect("scopes").iter().find(|one| one["scope"] == "session/x1");
             let of = &of.expect("the scope")["limits"][0];
             assert_eq!(
                 (&of["per_fill"], &of["max"], &of["used"]),
                 (&3.into(), &10.into(), &10.into()),
                 "{of}"
             );
-            line.try_send(&order(10));
-            assert_eq!(line.wait_for_reset().complete("D"), 10);
+            connection.try_send(&order(10));
+            assert_eq!(connection.wait_for_reset().complete("D"), 10);
             assert_eq!(tripped(&testbed), [("session/x1".to_owned(), vec!["rate"])]);
             let trip = testbed.events_of_kind("tripped").remove(0);
             assert_eq!(trip["counts"]["limit"], "3 order per fill after 10");
@@ -253,13 +253,13 @@ fn without_a_fill_the_allowance_passes_and_the_next_order_trips() {
 }
 
 /// Number of orders that pass one by one, up to `most`.
-fn passed_orders(testbed: &Testbed, line: &mut ConnectionPair, most: usize) -> usize {
+fn passed_orders(testbed: &Testbed, connection: &mut ConnectionPair, most: usize) -> usize {
     for id in 0..most {
-        if line.firm.write_all(&order(id as u32)).is_err() || !tripped(testbed).is_empty() {
+        if connection.firm.write_all(&order(id as u32)).is_err() || !tripped(testbed).is_empty() {
             return id;
         }
-        let mut came = vec![0; order(id as u32).len()];
-        line.venue.read_exact(&mut came).expect("the order");
+        let mut received = vec![0; order(id as u32).len()];
+        connection.venue.read_exact(&mut received).expect("the order");
     }
     most
 }
@@ -280,11 +280,11 @@ fn each_fill_allows_its_number_of_orders_and_no_more() {
     ] {
         for name in SCOPES {
             let testbed = Testbed::load(&policy_at(name, &ratio(after, per_fill)));
-            let mut line = pair(&testbed, 9001);
-            line.venue_sends(&[&fill().repeat(fills)]);
-            line.venue_sends(&[&reject().repeat(20)]);
+            let mut connection = pair(&testbed, 9001);
+            connection.venue_sends(&[&fill().repeat(fills)]);
+            connection.venue_sends(&[&reject().repeat(20)]);
             assert_eq!(
-                passed_orders(&testbed, &mut line, allowed + 5),
+                passed_orders(&testbed, &mut connection, allowed + 5),
                 allowed,
                 "{name}: {after} and {per_fill} for each of {fills}"
             );
@@ -298,17 +298,17 @@ fn each_fill_allows_its_number_of_orders_and_no_more() {
 fn later_fills_and_fills_of_other_sessions_of_the_group_count() {
     require_root!();
     let testbed = Testbed::load(&policy("", &ratio(4, 2), ""));
-    let mut lines = [pair(&testbed, 9001), pair(&testbed, 9002)];
-    (0..2).for_each(|_| lines.iter_mut().for_each(|line| line.firm_sends(&order(1))));
+    let mut connections = [pair(&testbed, 9001), pair(&testbed, 9002)];
+    (0..2).for_each(|_| connections.iter_mut().for_each(|connection| connection.firm_sends(&order(1))));
     // Four orders, and no more without a fill; with three fills of either session, two more.
-    lines[1].venue_sends(&[&fill(), &fill()]);
-    lines[0].venue_sends(&[&fill()]);
-    lines.iter_mut().for_each(|line| line.firm_sends(&order(1)));
+    connections[1].venue_sends(&[&fill(), &fill()]);
+    connections[0].venue_sends(&[&fill()]);
+    connections.iter_mut().for_each(|connection| connection.firm_sends(&order(1)));
     assert_eq!(tripped(&testbed), []);
-    lines[0].venue_sends(&[&fill()]);
-    lines[1].firm_sends(&[order(1), order(2)].concat());
+    connections[0].venue_sends(&[&fill()]);
+    connections[1].firm_sends(&[order(1), order(2)].concat());
     assert_eq!((limit(&testbed, "group/desk").used, tripped(&testbed)), (8, vec![]));
-    let [first, second] = lines;
+    let [first, second] = connections;
     order_is_withheld(first);
     order_is_withheld(second);
     assert_eq!(tripped(&testbed), [("group/desk".to_owned(), vec!["rate"])]);
@@ -321,9 +321,13 @@ fn a_reset_restarts_the_ratio() {
     require_root!();
     let testbed = Testbed::load(&policy_at("session/x1", &ratio(3, 2)));
     for fills in [5, 0, 2] {
-        let mut line = pair(&testbed, 9001);
-        line.venue_sends(&[&fill().repeat(fills)]);
-        assert_eq!(passed_orders(&testbed, &mut line, 20), 3.max(2 * fills), "after a reset, {fills} fills");
+        let mut connection = pair(&testbed, 9001);
+        connection.venue_sends(&[&fill().repeat(fills)]);
+        assert_eq!(
+            passed_orders(&testbed, &mut connection, 20),
+            3.max(2 * fills),
+            "after a reset, {fills} fills"
+        );
         assert_eq!(tripped(&testbed).len(), 1);
         // Fills before the reset do not count after it.
         let mut new = pair(&testbed, 9001);
@@ -338,11 +342,11 @@ fn a_ratio_warns_at_shares_of_its_allowance() {
     require_root!();
     let keys = "limits = [{ class = \"order\", per_fill = 2, after = 10, warn = [50, 90] }]";
     let testbed = Testbed::load(&policy_at("session/x1", keys));
-    let mut line = pair(&testbed, 9001);
-    line.venue_sends(&[&fill().repeat(50)]);
-    assert_eq!(passed_orders(&testbed, &mut line, 100), 100);
+    let mut connection = pair(&testbed, 9001);
+    connection.venue_sends(&[&fill().repeat(50)]);
+    assert_eq!(passed_orders(&testbed, &mut connection, 100), 100);
     let used: Vec<_> =
-        testbed.events_of_kind("warned").iter().map(|line| line["counts"]["used"].clone()).collect();
+        testbed.events_of_kind("warned").iter().map(|event| event["counts"]["used"].clone()).collect();
     assert_eq!(used, [50, 90], "of the 100 that 50 fills allow");
 }
 
@@ -350,10 +354,10 @@ fn a_ratio_warns_at_shares_of_its_allowance() {
 fn concurrent_orders_and_fills_on_two_cpus_never_exceed_the_ratio() {
     require_root!();
     let testbed = Testbed::load(&policy_at("host", &ratio(1, 3)));
-    let mut lines = [pair(&testbed, 9001), pair(&testbed, 9002)];
-    lines[0].venue_sends(&[&fill()]);
+    let mut connections = [pair(&testbed, 9001), pair(&testbed, 9002)];
+    connections[0].venue_sends(&[&fill()]);
     for round in 1..=100u64 {
-        let [first, second] = &mut lines;
+        let [first, second] = &mut connections;
         // Three orders for each fill, the whole allowance: the fills for the next orders arrive at the same
         // time.
         std::thread::scope(|threads| {

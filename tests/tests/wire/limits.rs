@@ -42,8 +42,8 @@ fn one_by_one_exactly_n_cross_and_both_ends_are_reset() {
             }
             sleep(Duration::from_micros(300));
         }
-        assert!(dead, "the sender was told");
-        receiver.wait("the receiver is told", |all| all[0].end == End::Reset);
+        assert!(dead, "the sender saw the reset");
+        receiver.wait("the reset at the venue", |all| all[0].end == End::Reset);
         assert_eq!(receiver.last().complete("D"), 137);
         assert_eq!(receiver.last().count("D"), 137);
         let counters = testbed.counters(1);
@@ -71,13 +71,13 @@ fn a_blast_in_a_few_large_writes_never_lets_more_than_n_cross() {
         dead |= is_dead_after(&mut stream, part);
     }
     receiver.wait("the reset", |all| all[0].end == End::Reset);
-    assert!(dead || stream.take_error().expect("an answer").is_some(), "the sender was told");
+    assert!(dead || stream.take_error().expect("an answer").is_some(), "the sender saw the reset");
     let last = receiver.last();
     assert!(last.complete("D") <= 137, "{} crossed", last.complete("D"));
     assert_eq!(
         last.count("D") as u64,
         testbed.counters(1).passed[0],
-        "what the kernel says crossed is what came"
+        "the kernel counts the orders that arrived"
     );
 }
 

@@ -48,10 +48,10 @@ fn actions() -> Vec<(String, [u64; 5])> {
 fn a_mass_action_counts_by_its_type() {
     require_root!();
     let (testbed, receiver) = testbed("");
-    let mut line = receiver.connect(&testbed);
+    let mut connection = receiver.connect(&testbed);
     let mut expected = [0; 5];
     for (fields, counts) in actions() {
-        line.send_and_wait(&mass(&fields));
+        connection.send_and_wait(&mass(&fields));
         expected.iter_mut().zip(counts).for_each(|(sum, more)| *sum += more);
         assert_eq!(testbed.counters(1).passed, expected, "{fields}");
     }
@@ -60,7 +60,7 @@ fn a_mass_action_counts_by_its_type() {
         .iter()
         .flat_map(|(fields, _)| [mass(fields), message_with_body("35=0|")].concat())
         .collect();
-    line.send_and_wait(&all);
+    connection.send_and_wait(&all);
     expected = expected.map(|sum| 2 * sum);
     expected[4] = actions().len() as u64;
     assert_eq!((testbed.counters(1).passed, testbed.counters(1).desyncs), (expected, 0));
@@ -70,17 +70,17 @@ fn a_mass_action_counts_by_its_type() {
 fn a_mass_action_counts_by_its_type_however_cut() {
     require_root!();
     let (testbed, receiver) = testbed("");
-    let mut line = receiver.connect(&testbed);
+    let mut connection = receiver.connect(&testbed);
     let mut expected = [0; 5];
     let short = actions().into_iter().filter(|(fields, _)| fields.len() < 100);
     for (fields, counts) in short.step_by(2) {
         let message = message_with_body(&format!("35=CA|49=F|{fields}"));
         for cut in 1..message.len() {
-            line.send_and_wait(&message[..cut]);
-            line.send_and_wait(&message[cut..]);
+            connection.send_and_wait(&message[..cut]);
+            connection.send_and_wait(&message[cut..]);
             expected.iter_mut().zip(counts).for_each(|(sum, more)| *sum += more);
         }
-        message.iter().for_each(|byte| line.send_and_wait(&[*byte]));
+        message.iter().for_each(|byte| connection.send_and_wait(&[*byte]));
         expected.iter_mut().zip(counts).for_each(|(sum, more)| *sum += more);
         assert_eq!((testbed.counters(1).passed, testbed.counters(1).desyncs), (expected, 0), "{fields}");
     }
@@ -92,12 +92,12 @@ fn while_tripped_a_mass_action_passes_if_it_reduces_risk() {
     let (testbed, receiver) = testbed("");
     testbed.trip("session/x1");
     for (fields, counts) in actions() {
-        let mut line = receiver.connect(&testbed);
+        let mut connection = receiver.connect(&testbed);
         if counts == CANCEL {
-            line.send_and_wait(&mass(&fields));
+            connection.send_and_wait(&mass(&fields));
         } else {
-            line.try_send(&mass(&fields));
-            assert_eq!(line.wait_for_reset().count("CA"), 0, "{fields}");
+            connection.try_send(&mass(&fields));
+            assert_eq!(connection.wait_for_reset().count("CA"), 0, "{fields}");
             // Without the reset, three of them would isolate the session.
             testbed.reset("session/x1");
             testbed.trip("session/x1");
@@ -123,22 +123,22 @@ fn while_tripped_the_end_of_a_mass_action_is_withheld_if_it_is_an_order() {
             .position(|window| window == b"\x011373=2\x01")
             .map_or(message.len(), |at| at + 8);
         for cut in 1..message.len() {
-            let mut line = receiver.connect(&testbed);
+            let mut connection = receiver.connect(&testbed);
             if passes {
-                line.send_and_wait(&message[..cut]);
-                line.send_and_wait(&message[cut..]);
-                assert_eq!(line.received().end, End::Open, "cut at {cut}");
+                connection.send_and_wait(&message[..cut]);
+                connection.send_and_wait(&message[cut..]);
+                assert_eq!(connection.received().end, End::Open, "cut at {cut}");
                 continue;
             }
             let crosses = if cut < tells { &message[..cut] } else { b"" };
             if crosses.is_empty() {
-                line.try_send(&message[..cut]);
+                connection.try_send(&message[..cut]);
             } else {
-                line.send_and_wait(crosses);
-                line.try_send(&message[cut..]);
+                connection.send_and_wait(crosses);
+                connection.try_send(&message[cut..]);
             }
             // A venue executes no incomplete message.
-            assert_eq!(line.wait_for_reset().bytes, crosses, "{fields} cut at {cut}");
+            assert_eq!(connection.wait_for_reset().bytes, crosses, "{fields} cut at {cut}");
             testbed.reset("session/x1");
             testbed.trip("session/x1");
         }
@@ -151,17 +151,17 @@ fn limits_count_a_mass_action_by_its_type() {
     let (testbed, receiver) = testbed(
         "limits = [{ class = \"order\", max = 2, per = \"total\" }, { class = \"cancel\", max = 3, per = \"total\" }]",
     );
-    let mut line = receiver.connect(&testbed);
+    let mut connection = receiver.connect(&testbed);
     for fields in ["1373=1|", "1373=2|", "1373=3|", "", "1373=1|"] {
-        line.send_and_wait(&mass(fields));
+        connection.send_and_wait(&mass(fields));
     }
-    line.try_send(&mass("1373=2|"));
-    assert_eq!(line.wait_for_reset().complete("CA"), 5);
+    connection.try_send(&mass("1373=2|"));
+    assert_eq!(connection.wait_for_reset().complete("CA"), 5);
     testbed.reset("session/x1");
-    let mut line = receiver.connect(&testbed);
-    (0..3).for_each(|_| line.send_and_wait(&mass("1373=3|")));
-    line.try_send(&mass("1373=3|"));
-    assert_eq!(line.wait_for_reset().complete("CA"), 3);
+    let mut connection = receiver.connect(&testbed);
+    (0..3).for_each(|_| connection.send_and_wait(&mass("1373=3|")));
+    connection.try_send(&mass("1373=3|"));
+    assert_eq!(connection.wait_for_reset().complete("CA"), 3);
     assert_eq!(
         (testbed.counters(1).passed, testbed.counters(1).withheld),
         ([2, 6, 0, 0, 0], [1, 1, 0, 0, 0])
@@ -172,12 +172,12 @@ fn limits_count_a_mass_action_by_its_type() {
 fn the_classes_of_a_session_apply_to_mass_actions() {
     require_root!();
     let (testbed, receiver) = testbed("classes = { CA = \"order\" }");
-    let mut line = receiver.connect(&testbed);
-    line.send_and_wait(&mass("1373=3|"));
+    let mut connection = receiver.connect(&testbed);
+    connection.send_and_wait(&mass("1373=3|"));
     assert_eq!(testbed.counters(1).passed, ORDER);
     testbed.trip("session/x1");
-    line.wait_for_reset();
-    let mut line = receiver.connect(&testbed);
-    line.try_send(&mass("1373=3|"));
-    assert_eq!(line.wait_for_reset().count("CA"), 0);
+    connection.wait_for_reset();
+    let mut connection = receiver.connect(&testbed);
+    connection.try_send(&mass("1373=3|"));
+    assert_eq!(connection.wait_for_reset().count("CA"), 0);
 }

@@ -19,7 +19,7 @@ fn events_on_session(testbed: &Testbed, kind: &str) -> Vec<Value> {
     testbed
         .events()
         .into_iter()
-        .filter(|line| line["kind"] == kind && line["scope"] == "session/x1")
+        .filter(|event| event["kind"] == kind && event["scope"] == "session/x1")
         .collect()
 }
 
@@ -107,9 +107,9 @@ fn a_lost_stream_passes_and_counts_as_the_policy_on_desync_says() {
         for (what, segments) in lost_streams() {
             let testbed = Testbed::load(&session(keys));
             let receiver = testbed.listen(9001);
-            let mut line = receiver.connect(&testbed);
-            segments.iter().for_each(|segment| line.send_and_wait(&segment.bytes));
-            assert!(line.received().bytes == bytes(&segments), "{what}: all of it passes");
+            let mut connection = receiver.connect(&testbed);
+            segments.iter().for_each(|segment| connection.send_and_wait(&segment.bytes));
+            assert!(connection.received().bytes == bytes(&segments), "{what}: all of it passes");
             let counters = testbed.counters(1);
             let counted = (counters.passed, counters.withheld, counters.desyncs);
             let all = orders(&segments) + if keys.contains("warn") { 0 } else { blind(&segments) };
@@ -127,13 +127,18 @@ fn a_lost_stream_trips_if_the_policy_says_so() {
         // The session's own setting overrides that of the host.
         let testbed = Testbed::load(&format!("on_desync = \"warn\"\n{}", session("on_desync = \"trip\"")));
         let receiver = testbed.listen(9001);
-        let mut line = receiver.connect(&testbed);
+        let mut connection = receiver.connect(&testbed);
         let lost = segments.iter().position(|segment| segment.lost).expect("it is lost");
-        segments[..lost].iter().for_each(|segment| line.send_and_wait(&segment.bytes));
-        line.try_send(&segments[lost].bytes);
-        let came = line.wait_for_reset().bytes;
+        segments[..lost].iter().for_each(|segment| connection.send_and_wait(&segment.bytes));
+        connection.try_send(&segments[lost].bytes);
+        let received = connection.wait_for_reset().bytes;
         let before = bytes(&segments[..lost]);
-        assert!(came == before, "{what}: {} bytes came where {} were before it", came.len(), before.len());
+        assert!(
+            received == before,
+            "{what}: {} bytes came where {} were before it",
+            received.len(),
+            before.len()
+        );
         let counters = testbed.counters(1);
         let counted = (counters.passed[0], counters.withheld[0], counters.desyncs, counters.packets_withheld);
         let withheld = segments[lost].orders + segments[lost].blind;
@@ -209,8 +214,8 @@ fn while_tripped_the_classes_of_a_session_decide_what_passes() {
             let mut own = receivers[0].connect(&testbed);
             passing.iter().for_each(|msg_type| own.send_and_wait(&message_of_type(msg_type)));
             own.try_send(&message_of_type(last));
-            let came = own.wait_for_reset();
-            assert_eq!((came.complete("D"), came.count(last)), (1, 0), "{rule}: {last}");
+            let received = own.wait_for_reset();
+            assert_eq!((received.complete("D"), received.count(last)), (1, 0), "{rule}: {last}");
             let mut usual = receivers[1].connect(&testbed);
             usual.send_and_wait(&message_of_type("A"));
             usual.try_send(&message_of_type("D"));
@@ -227,29 +232,29 @@ fn a_warning_is_raised_once_a_level_and_again_after_the_use_fell() {
         r#"limits = [{ class = "order", max = 20, per = "2s", warn = [50, 75, 90] }, { class = "message", max = 1000, per = "1h" }]"#,
     ));
     let receiver = testbed.listen(9001);
-    let mut line = receiver.connect(&testbed);
+    let mut connection = receiver.connect(&testbed);
     let started = Instant::now();
-    (0..20).for_each(|id| line.send_and_wait(&order(id)));
-    line.send_and_wait(&message_of_type("F"));
+    (0..20).for_each(|id| connection.send_and_wait(&order(id)));
+    connection.send_and_wait(&message_of_type("F"));
     assert!(started.elapsed() < window, "this host is too slow for a window of {window:?}");
     std::thread::sleep(window);
     let started = Instant::now();
-    (0..17).for_each(|id| line.send_and_wait(&order(id)));
+    (0..17).for_each(|id| connection.send_and_wait(&order(id)));
     assert!(started.elapsed() < window, "this host is too slow for a window of {window:?}");
     // A segment that rises by two levels has one warning.
     std::thread::sleep(window);
-    line.send_and_wait(&(0..9).flat_map(order).collect::<Vec<_>>());
-    line.send_and_wait(&(9..16).flat_map(order).collect::<Vec<_>>());
+    connection.send_and_wait(&(0..9).flat_map(order).collect::<Vec<_>>());
+    connection.send_and_wait(&(9..16).flat_map(order).collect::<Vec<_>>());
     assert!(!testbed.scope("session/x1").tripped);
     let warned = events_on_session(&testbed, "warned");
     let levels: Vec<_> = warned
         .iter()
-        .map(|line| (line["counts"]["used"].as_u64(), line["counts"]["level"].as_u64()))
+        .map(|connection| (connection["counts"]["used"].as_u64(), connection["counts"]["level"].as_u64()))
         .collect();
     let expected =
         [(10, 1), (15, 2), (18, 3), (10, 1), (15, 2), (16, 2)].map(|(used, level)| (Some(used), Some(level)));
     assert_eq!(levels, expected);
-    assert!(warned.iter().all(|line| line["counts"]["limit"] == "20 order per 2s"), "{warned:?}");
+    assert!(warned.iter().all(|event| event["counts"]["limit"] == "20 order per 2s"), "{warned:?}");
 }
 
 #[test]
@@ -260,15 +265,17 @@ fn a_limit_without_levels_never_warns_and_a_disarmed_one_would_trip_once() {
          { class = \"message\", max = 8, per = \"1h\", warn = [99] }]",
     ));
     let receiver = testbed.listen(9001);
-    let mut line = receiver.connect(&testbed);
-    (0..12).for_each(|id| line.send_and_wait(&order(id)));
+    let mut connection = receiver.connect(&testbed);
+    (0..12).for_each(|id| connection.send_and_wait(&order(id)));
     let warned: Vec<_> =
-        events_on_session(&testbed, "warned").iter().map(|line| line["counts"]["used"].clone()).collect();
+        events_on_session(&testbed, "warned").iter().map(|event| event["counts"]["used"].clone()).collect();
     assert_eq!(warned, [8]);
-    let would: Vec<_> =
-        events_on_session(&testbed, "would_trip").iter().map(|line| line["counts"]["used"].clone()).collect();
+    let would: Vec<_> = events_on_session(&testbed, "would_trip")
+        .iter()
+        .map(|event| event["counts"]["used"].clone())
+        .collect();
     assert_eq!(would, [6, 9]);
-    assert_eq!((testbed.counters(1).passed[0], line.received().end), (12, End::Open));
+    assert_eq!((testbed.counters(1).passed[0], connection.received().end), (12, End::Open));
 }
 
 /// Sends messages at once and then one more, which must trip. Returns false if that took longer than the
@@ -280,20 +287,20 @@ fn fills_window(
     count: usize,
     window: Duration,
 ) -> bool {
-    let mut line = receiver.connect(testbed);
+    let mut connection = receiver.connect(testbed);
     let one = message_of_type(msg_type);
     let started = Instant::now();
-    line.send_and_wait(&one.repeat(count));
-    let filled = (line.received().end, testbed.scope("session/x1").tripped);
-    line.try_send(&one);
+    connection.send_and_wait(&one.repeat(count));
+    let filled = (connection.received().end, testbed.scope("session/x1").tripped);
+    connection.try_send(&one);
     let took = started.elapsed();
     if took >= window {
         println!("{count} of {msg_type} took {took:?}: nothing can be said of a window of {window:?}");
         return false;
     }
     assert_eq!(filled, (End::Open, false), "{count} of {msg_type} pass");
-    let came = line.wait_for_reset();
-    assert_eq!((came.complete(msg_type), came.count(msg_type)), (count, count));
+    let received = connection.wait_for_reset();
+    assert_eq!((received.complete(msg_type), received.count(msg_type)), (count, count));
     let scope = testbed.scope("session/x1");
     assert_eq!((scope.tripped, scope.causes), (true, vec!["rate"]));
     true

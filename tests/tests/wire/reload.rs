@@ -242,22 +242,22 @@ fn a_session_that_is_added_counts_from_its_next_packet_and_one_that_is_removed_i
     assert_eq!((done.added, done.loosened), (vec!["session/x2".to_owned()], vec![]));
     // The undeclared flow is read from mid-stream, and a new connection from its start.
     streams.iter_mut().for_each(|stream| send(stream, 2));
-    let mut fresh = testbed.connect(9002);
-    send(&mut fresh, 4);
+    let mut new_connection = testbed.connect(9002);
+    send(&mut new_connection, 4);
     assert_eq!([0, 1, 2].map(|session| testbed.counters(session).passed[0]), [3, 5, 6]);
     // x1 is removed: its connections are undeclared from their next packet on. x2 continues to count.
     let done = reload_text(&testbed, x2);
     assert_eq!(policy_diff::lines(&done.loosened), ["session/x1: no longer declared"]);
     send(&mut streams[0], 2);
-    send(&mut fresh, 1);
+    send(&mut new_connection, 1);
     assert_eq!([0, 1, 2].map(|session| testbed.counters(session).passed[0]), [5, 5, 7]);
-    send_until_dead(&mut fresh, 5);
+    send_until_dead(&mut new_connection, 5);
     receivers[1].wait("the reset", |all| all[1].end == End::Reset);
     assert_eq!(receivers[1].last().complete("D"), 5);
     // x1 returns with its old number.
     reload_text(&testbed, &format!("{X1}{x2}\n# again\n"));
-    let mut fresh = testbed.connect(9001);
-    send(&mut fresh, 1);
+    let mut new_connection = testbed.connect(9001);
+    send(&mut new_connection, 1);
     assert_eq!(testbed.counters(1).passed[0], 6);
 }
 
@@ -270,15 +270,15 @@ fn a_live_flow_stays_live_when_its_session_is_declared() {
     // A trip before the session was declared does not fence it.
     testbed.trip("host");
     testbed.reset("host");
-    let mut line = receiver.connect(&testbed);
-    line.send_and_wait(&order(1));
+    let mut connection = receiver.connect(&testbed);
+    connection.send_and_wait(&order(1));
     reload_text(&testbed, &format!("{before}[[session]]\nname = \"x2\"\nremote = \"10.9.0.2:9002\"\n"));
     for id in 2..6 {
-        line.send_and_wait(&order(id));
+        connection.send_and_wait(&order(id));
     }
     assert_eq!(testbed.counters(2).passed[0], 4);
     testbed.trip("session/x2");
-    line.wait_for_reset();
+    connection.wait_for_reset();
 }
 
 #[test]

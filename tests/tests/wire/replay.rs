@@ -58,10 +58,10 @@ fn flag_end(message: &[u8]) -> usize {
 fn a_replayed_order_is_withheld_and_trips_its_session_again() {
     require_root!();
     let (testbed, receiver) = guarded_session("");
-    let mut line = receiver.connect(&testbed);
-    line.send_and_wait(&first_sent());
-    line.try_send(&replay());
-    assert_eq!(line.wait_for_reset().bytes, first_sent());
+    let mut connection = receiver.connect(&testbed);
+    connection.send_and_wait(&first_sent());
+    connection.try_send(&replay());
+    assert_eq!(connection.wait_for_reset().bytes, first_sent());
     let counters = testbed.counters(1);
     assert_eq!((counters.passed, counters.withheld), ([1, 0, 0, 0, 0], [1, 0, 0, 0, 0]));
     assert_eq!((testbed.causes("session/x1"), testbed.status().packets["replay"]), (vec!["replay"], 1));
@@ -72,17 +72,17 @@ fn a_replayed_order_is_withheld_and_trips_its_session_again() {
         (2, &"replay".into(), &"session/x1".into())
     );
     // The trip is latched as any other, and does not affect the other session.
-    let mut line = receiver.connect(&testbed);
-    line.try_send(&first_sent());
-    assert_eq!(line.wait_for_reset().bytes, b"");
+    let mut connection = receiver.connect(&testbed);
+    connection.try_send(&first_sent());
+    assert_eq!(connection.wait_for_reset().bytes, b"");
     let other = testbed.listen(9002);
     other.connect(&testbed).send_and_wait(&replay());
     // The guard lasts after a reset.
     testbed.reset("session/x1");
-    let mut line = receiver.connect(&testbed);
-    line.send_and_wait(&first_sent());
-    line.try_send(&replay());
-    line.wait_for_reset();
+    let mut connection = receiver.connect(&testbed);
+    connection.send_and_wait(&first_sent());
+    connection.try_send(&replay());
+    connection.wait_for_reset();
     assert_eq!(testbed.causes("session/x1"), ["replay"]);
 }
 
@@ -94,9 +94,9 @@ fn a_trip_of_any_scope_starts_the_guard_of_its_sessions() {
         let receiver = testbed.listen(9001);
         testbed.trip(scope);
         testbed.reset(scope);
-        let mut line = receiver.connect(&testbed);
-        line.try_send(&replay());
-        assert_eq!(line.wait_for_reset().bytes, b"", "{scope}");
+        let mut connection = receiver.connect(&testbed);
+        connection.try_send(&replay());
+        assert_eq!(connection.wait_for_reset().bytes, b"", "{scope}");
         assert_eq!(testbed.causes("session/x1"), ["replay"], "{scope}");
     }
 }
@@ -122,9 +122,9 @@ fn the_flag_is_found_anywhere_in_the_header_and_behind_data() {
         // A flag behind the body, where no header field may be.
         format!("{HEAD}{BODY}43=Y|"),
     ] {
-        let mut line = receiver.connect(&testbed);
-        line.try_send(&message_of_type("D", &fields));
-        assert_eq!(line.wait_for_reset().count("D"), 0, "{fields}");
+        let mut connection = receiver.connect(&testbed);
+        connection.try_send(&message_of_type("D", &fields));
+        assert_eq!(connection.wait_for_reset().count("D"), 0, "{fields}");
         assert_eq!(testbed.causes("session/x1"), ["replay"], "{fields}");
         testbed.reset("session/x1");
     }
@@ -141,29 +141,29 @@ fn the_flag_is_found_however_the_message_is_cut() {
     ] {
         let end = flag_end(&message);
         for cut in 1..message.len() {
-            let mut line = receiver.connect(&testbed);
+            let mut connection = receiver.connect(&testbed);
             // Without the complete flag the message is not known to be a replay.
             let crosses = if cut < end { &message[..cut] } else { b"" };
             if crosses.is_empty() {
-                line.try_send(&message[..cut]);
+                connection.try_send(&message[..cut]);
             } else {
-                line.send_and_wait(crosses);
-                line.try_send(&message[cut..]);
+                connection.send_and_wait(crosses);
+                connection.try_send(&message[cut..]);
             }
-            assert_eq!(line.wait_for_reset().bytes, crosses, "cut at {cut} of {}", message.len());
+            assert_eq!(connection.wait_for_reset().bytes, crosses, "cut at {cut} of {}", message.len());
             assert_eq!(testbed.causes("session/x1"), ["replay"], "cut at {cut}");
             testbed.reset("session/x1");
         }
         // One byte in each segment; and the flag in a segment of its own.
-        let mut line = receiver.connect(&testbed);
-        message[..end - 1].iter().for_each(|byte| line.send_and_wait(&[*byte]));
-        line.try_send(&message[end - 1..end]);
-        assert_eq!(line.wait_for_reset().bytes, message[..end - 1]);
+        let mut connection = receiver.connect(&testbed);
+        message[..end - 1].iter().for_each(|byte| connection.send_and_wait(&[*byte]));
+        connection.try_send(&message[end - 1..end]);
+        assert_eq!(connection.wait_for_reset().bytes, message[..end - 1]);
         testbed.reset("session/x1");
-        let mut line = receiver.connect(&testbed);
-        line.send_and_wait(&message[..end - 5]);
-        line.try_send(&message[end - 5..end]);
-        assert_eq!(line.wait_for_reset().bytes, message[..end - 5]);
+        let mut connection = receiver.connect(&testbed);
+        connection.send_and_wait(&message[..end - 5]);
+        connection.try_send(&message[end - 5..end]);
+        assert_eq!(connection.wait_for_reset().bytes, message[..end - 5]);
         assert_eq!(testbed.causes("session/x1"), ["replay"]);
         testbed.reset("session/x1");
     }
@@ -173,7 +173,7 @@ fn the_flag_is_found_however_the_message_is_cut() {
 fn bytes_that_only_look_like_the_flag_pass() {
     require_root!();
     let (testbed, receiver) = guarded_session("");
-    let mut line = receiver.connect(&testbed);
+    let mut connection = receiver.connect(&testbed);
     let (mut sent, decoy) = (0, "x|43=Y|y");
     let mut looks = vec![
         format!("{HEAD}43=N|{BODY}"),
@@ -194,19 +194,19 @@ fn bytes_that_only_look_like_the_flag_pass() {
         looks.push(format!("{length}=8|{data}={decoy}|{HEAD}{BODY}"));
     }
     for fields in &looks {
-        line.send_and_wait(&message_of_type("D", fields));
+        connection.send_and_wait(&message_of_type("D", fields));
         sent += 1;
-        assert_eq!((testbed.counters(1).passed[0], line.received().end), (sent, End::Open), "{fields}");
+        assert_eq!((testbed.counters(1).passed[0], connection.received().end), (sent, End::Open), "{fields}");
     }
     // However the message is cut.
     for fields in [format!("49=F|95=8|96={decoy}|11=R-1|"), "49=F|58=43=Y|11=R-1|".to_owned()] {
         let message = message_of_type("D", &fields);
         for cut in 1..message.len() {
-            line.send_and_wait(&message[..cut]);
-            line.send_and_wait(&message[cut..]);
+            connection.send_and_wait(&message[..cut]);
+            connection.send_and_wait(&message[cut..]);
             sent += 1;
         }
-        message.iter().for_each(|byte| line.send_and_wait(&[*byte]));
+        message.iter().for_each(|byte| connection.send_and_wait(&[*byte]));
         sent += 1;
     }
     let counters = testbed.counters(1);
@@ -218,14 +218,14 @@ fn bytes_that_only_look_like_the_flag_pass() {
 fn cancels_and_other_messages_may_be_replayed() {
     require_root!();
     let (testbed, receiver) = guarded_session("classes = { U1 = \"query\", U2 = \"order\", 8 = \"order\" }");
-    let mut line = receiver.connect(&testbed);
+    let mut connection = receiver.connect(&testbed);
     let dup = format!("{HEAD}43=Y|{BODY}");
     for msg_type in ["F", "q", "A", "0", "2", "4", "H", "R", "AE", "U1"] {
-        line.send_and_wait(&message_of_type(msg_type, &dup));
+        connection.send_and_wait(&message_of_type(msg_type, &dup));
     }
     // A mass action has its class by type, whatever its flag.
     for fields in [format!("{dup}1373=1|"), format!("{dup}1373=3|"), format!("1373=3|{dup}")] {
-        line.send_and_wait(&message_of_type("CA", &fields));
+        connection.send_and_wait(&message_of_type("CA", &fields));
     }
     assert_eq!((testbed.counters(1).passed, testbed.causes("session/x1")), ([0, 5, 2, 2, 4], vec![]));
     for (msg_type, fields) in [
@@ -240,9 +240,9 @@ fn cancels_and_other_messages_may_be_replayed() {
         ("CA", format!("{dup}1373=2|")),
         ("CA", format!("1373=2|{dup}")),
     ] {
-        let mut line = receiver.connect(&testbed);
-        line.try_send(&message_of_type(msg_type, &fields));
-        assert_eq!(line.wait_for_reset().bytes, b"", "{msg_type} {fields}");
+        let mut connection = receiver.connect(&testbed);
+        connection.try_send(&message_of_type(msg_type, &fields));
+        assert_eq!(connection.wait_for_reset().bytes, b"", "{msg_type} {fields}");
         assert_eq!(testbed.causes("session/x1"), ["replay"], "{msg_type} {fields}");
         testbed.reset("session/x1");
     }
@@ -255,16 +255,16 @@ fn one_replay_among_many_orders_is_enough() {
     // More messages than the walk parses at a time, in segments of any size.
     let many = first_sent().repeat(400);
     for at in [0, 1, 63, 64, 65, 200, 400] {
-        let mut line = receiver.connect(&testbed);
+        let mut connection = receiver.connect(&testbed);
         let (before, behind) = many.split_at(at * first_sent().len());
-        line.try_send(&[before, &replay(), behind].concat());
-        let came = line.wait_for_reset();
-        assert!(before.starts_with(&came.bytes), "behind {at}: {} bytes came", came.bytes.len());
+        connection.try_send(&[before, &replay(), behind].concat());
+        let received = connection.wait_for_reset();
+        assert!(before.starts_with(&received.bytes), "behind {at}: {} bytes came", received.bytes.len());
         assert_eq!(testbed.causes("session/x1"), ["replay"], "behind {at}");
         testbed.reset("session/x1");
     }
-    let mut line = receiver.connect(&testbed);
-    line.send_and_wait(&many);
+    let mut connection = receiver.connect(&testbed);
+    connection.send_and_wait(&many);
     assert_eq!(testbed.causes("session/x1"), [""; 0]);
 }
 
@@ -273,17 +273,17 @@ fn before_any_trip_a_replay_is_an_ordinary_order() {
     require_root!();
     let testbed = Testbed::load(&policy("limits = [{ class = \"order\", max = 2, per = \"total\" }]"));
     let receiver = testbed.listen(9001);
-    let mut line = receiver.connect(&testbed);
-    line.send_and_wait(&replay());
-    line.send_and_wait(&replay());
+    let mut connection = receiver.connect(&testbed);
+    connection.send_and_wait(&replay());
+    connection.send_and_wait(&replay());
     assert_eq!((testbed.counters(1).passed[0], testbed.events_of_kind("replayed").len()), (2, 0));
-    line.try_send(&replay());
-    line.wait_for_reset();
+    connection.try_send(&replay());
+    connection.wait_for_reset();
     assert_eq!(testbed.causes("session/x1"), ["rate"]);
     // While tripped, a replay is an order like any other.
-    let mut line = receiver.connect(&testbed);
-    line.try_send(&replay());
-    line.wait_for_reset();
+    let mut connection = receiver.connect(&testbed);
+    connection.try_send(&replay());
+    connection.wait_for_reset();
     assert_eq!(testbed.causes("session/x1"), ["rate"]);
 }
 
@@ -291,11 +291,11 @@ fn before_any_trip_a_replay_is_an_ordinary_order() {
 fn replays_pass_if_the_policy_allows_them() {
     require_root!();
     let (testbed, receiver) = guarded_session("possdup = \"pass\"");
-    let mut line = receiver.connect(&testbed);
-    line.send_and_wait(&replay());
+    let mut connection = receiver.connect(&testbed);
+    connection.send_and_wait(&replay());
     trip_and_reset(&testbed);
-    let mut line = receiver.connect(&testbed);
-    line.send_and_wait(&replay());
+    let mut connection = receiver.connect(&testbed);
+    connection.send_and_wait(&replay());
     assert_eq!(
         (
             testbed.counters(1).passed[0],
@@ -310,16 +310,16 @@ fn replays_pass_if_the_policy_allows_them() {
 fn a_replay_of_a_disarmed_session_passes_with_an_event() {
     require_root!();
     let (testbed, receiver) = guarded_session("armed = false");
-    let mut line = receiver.connect(&testbed);
-    line.send_and_wait(&replay());
-    line.send_and_wait(&first_sent());
-    line.send_and_wait(&replay());
+    let mut connection = receiver.connect(&testbed);
+    connection.send_and_wait(&replay());
+    connection.send_and_wait(&first_sent());
+    connection.send_and_wait(&replay());
     assert_eq!((testbed.counters(1).passed[0], testbed.causes("session/x1")), (3, vec![]));
     let replayed = testbed.events_of_kind("replayed");
     assert_eq!((replayed.len(), &replayed[1]["counts"]["session"]), (2, &"x1".into()));
     testbed.switch("arm", "session/x1").expect_exit(0);
-    line.try_send(&replay());
-    line.wait_for_reset();
+    connection.try_send(&replay());
+    connection.wait_for_reset();
     assert_eq!(testbed.causes("session/x1"), ["replay"]);
 }
 
@@ -348,14 +348,19 @@ fn at_a_shared_endpoint_the_guard_is_that_of_the_session_of_the_logon() {
             vec![first.clone()],
             vec![first[..flag_end(&first)].to_vec(), first[flag_end(&first)..].to_vec()],
         ] {
-            let mut line = receiver.connect(&testbed);
+            let mut connection = receiver.connect(&testbed);
             let (last, before) = pieces.split_last().expect("pieces");
-            before.iter().for_each(|piece| line.send_and_wait(piece));
+            before.iter().for_each(|piece| connection.send_and_wait(piece));
             if passes {
-                line.send_and_wait(last);
+                connection.send_and_wait(last);
             } else {
-                line.try_send(last);
-                assert_eq!(line.wait_for_reset().bytes, before.concat(), "{name}, {} pieces", pieces.len());
+                connection.try_send(last);
+                assert_eq!(
+                    connection.wait_for_reset().bytes,
+                    before.concat(),
+                    "{name}, {} pieces",
+                    pieces.len()
+                );
                 assert_eq!(testbed.causes("session/x1"), ["replay"], "{name}, {} pieces", pieces.len());
                 testbed.reset("session/x1");
             }
@@ -372,9 +377,9 @@ fn a_new_day_ends_the_guard_unless_the_session_is_tripped() {
     testbed.trip("session/x1");
     testbed.with_breaker(|breaker| breaker.start_trading_day().expect("a new day"));
     testbed.reset("session/x1");
-    let mut line = receiver.connect(&testbed);
-    line.try_send(&replay());
-    line.wait_for_reset();
+    let mut connection = receiver.connect(&testbed);
+    connection.try_send(&replay());
+    connection.wait_for_reset();
     assert_eq!(testbed.causes("session/x1"), ["replay"], "it was tripped at midnight");
     testbed.reset("session/x1");
     testbed.with_breaker(|breaker| breaker.start_trading_day().expect("a new day"));
@@ -382,8 +387,8 @@ fn a_new_day_ends_the_guard_unless_the_session_is_tripped() {
     assert!(testbed.causes("session/x1").is_empty());
     // A trip on the new day starts the guard again.
     trip_and_reset(&testbed);
-    let mut line = receiver.connect(&testbed);
-    line.try_send(&replay());
-    line.wait_for_reset();
+    let mut connection = receiver.connect(&testbed);
+    connection.try_send(&replay());
+    connection.wait_for_reset();
     assert_eq!(testbed.causes("session/x1"), ["replay"]);
 }

@@ -38,8 +38,8 @@ fn a_trip_ends_an_idle_connection_at_both_ends() {
     testbed.trip("session/x1");
     receiver.wait("the reset", |all| all[0].end == End::Reset);
     assert!(receiver.last().at - thrown < Duration::from_secs(1));
-    stream.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout");
-    assert!(stream.read(&mut [0; 1]).is_err(), "the owner is told");
+    stream.set_read_timeout(Some(Duration::from_secs(2))).expect("setting a timeout");
+    assert!(stream.read(&mut [0; 1]).is_err(), "the sender sees the reset");
 }
 
 #[test]
@@ -77,11 +77,11 @@ fn nothing_queued_before_a_reset_arrives_after_it_even_behind_a_closed_window() 
         // Longer than the zero-window probe, which would have started the queued orders.
         sleep(Duration::from_secs(2));
         let crossed = receiver.last().complete("D") as u64;
-        assert!(crossed <= before, "{crossed} came where {before} had crossed before the trip ({on_trip})");
+        assert!(crossed <= before, "{crossed} arrived, but {before} had crossed before the trip ({on_trip})");
         assert_eq!(testbed.counters(1).passed[0], before);
         // A new connection trades.
-        let mut fresh = testbed.connect(9001);
-        fresh.write_all(&order(1)).expect("sending");
+        let mut new_connection = testbed.connect(9001);
+        new_connection.write_all(&order(1)).expect("sending");
         receiver.wait("the order of the new connection", |all| all.len() == 2 && all[1].complete("D") == 1);
     }
 }
@@ -108,7 +108,7 @@ fn while_tripped_cancels_pass_on_a_new_connection_and_the_first_order_fences_it(
 }
 
 #[test]
-fn admin_only_withholds_cancels_and_isolate_withholds_the_connection() {
+fn admin_only_withholds_cancels() {
     require_root!();
     let testbed = Testbed::load(&format!("while_tripped = \"admin-only\"\n{POLICY}"));
     let receiver = testbed.listen(9001);
@@ -119,14 +119,18 @@ fn admin_only_withholds_cancels_and_isolate_withholds_the_connection() {
     stream.write_all(&message("FIX.4.4", "F", b"11=C\x01")).expect("queueing");
     receiver.wait("the reset", |all| all[0].end == End::Reset);
     assert_eq!(receiver.last().count("F"), 0);
+}
 
+#[test]
+fn isolate_withholds_the_connection() {
+    require_root!();
     let testbed = Testbed::load(&format!("while_tripped = \"isolate\"\n{POLICY}"));
     let _sink = testbed.listen(9001);
     testbed.trip("session/x1");
     let refused = testbed.on_host(|| TcpStream::connect_timeout(&at(9001), Duration::from_millis(500)));
-    assert!(refused.is_err(), "no connection comes about");
+    assert!(refused.is_err(), "no connection opens");
     testbed.reset("session/x1");
-    testbed.connect(9001).write_all(&order(1)).expect("after the reset it does");
+    testbed.connect(9001).write_all(&order(1)).expect("sending after the reset");
 }
 
 #[test]
@@ -146,7 +150,7 @@ fn a_tripped_session_leaves_everything_else_alone() {
     testbed.on_host(|| Command::new("ip").args(["neigh", "flush", "all"]).status()).expect("flushing");
     let refused = testbed
         .on_host(|| TcpStream::connect_timeout(&at(7), Duration::from_secs(2)))
-        .expect_err("nobody listens");
+        .expect_err("the port is closed");
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     streams[1].write_all(&order(2)).expect("the other session sends");
     streams[2].write_all(&vec![b'x'; 100_000]).expect("ssh sends");

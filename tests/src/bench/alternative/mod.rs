@@ -148,8 +148,8 @@ impl Alternative {
     /// Connects the trading application. A write on a connection that has been cut off fails after 2 s.
     pub fn connect(&self) -> TcpStream {
         let stream = self.firm().run(|| TcpStream::connect(self.address())).expect("connecting");
-        stream.set_nodelay(true).expect("no delay");
-        stream.set_write_timeout(Some(Duration::from_secs(2))).expect("a time limit");
+        stream.set_nodelay(true).expect("setting TCP_NODELAY");
+        stream.set_write_timeout(Some(Duration::from_secs(2))).expect("setting a timeout");
         stream
     }
 

@@ -156,7 +156,7 @@ impl Relay {
         let sides = [firm, venue];
         let number = self.pairs.len() as u64;
         for (side, token) in sides.iter().zip([number * 2, number * 2 + 1]) {
-            side.set_nodelay(true).expect("no delay");
+            side.set_nodelay(true).expect("setting TCP_NODELAY");
             epoll::add(&self.epoll, side, epoll::EventData::new_u64(token), epoll::EventFlags::IN)
                 .expect("watching it");
         }

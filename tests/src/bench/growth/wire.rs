@@ -116,7 +116,7 @@ impl MeasuredPath {
         };
         let (empty, stream) = testbed.on_host(connect);
         let stream = stream.expect("connecting");
-        stream.set_nodelay(true).expect("no delay");
+        stream.set_nodelay(true).expect("setting TCP_NODELAY");
         Self { testbed, empty, server, stream }
     }
 
@@ -152,7 +152,8 @@ impl MeasuredPath {
     }
 
     fn programs(&self) -> [ProgramInfo; 2] {
-        let pinned = || ProgramInfo::from_pin(Testbed::root().program()).expect("asking after the program");
+        let pinned =
+            || ProgramInfo::from_pin(Testbed::root().program()).expect("reading the program information");
         [self.testbed.on_host(pinned), self.empty.info()]
     }
 }

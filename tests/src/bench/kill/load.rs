@@ -54,7 +54,7 @@ impl Load {
                 while stream.write_all(&payload).is_ok() {}
             }
             Self::OneByOne => {
-                stream.set_nodelay(true).expect("no delay");
+                stream.set_nodelay(true).expect("setting TCP_NODELAY");
                 let payload = orders(0, 1);
                 while stream.write_all(&payload).is_ok() && has_left(stream) {}
             }

@@ -1,6 +1,5 @@
 //! Methods to stop a session.
 
-use crate::cli::binary;
 use breaker_common::abi::cause;
 use breaker_user::kernel::{Breaker, Reset};
 use breaker_user::testbed::TwoHosts;
@@ -8,6 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::bench::alternative::PORT;
 use crate::bench::shell::{find_program, run_here};
+use crate::cli::binary;
 use crate::testbed::Testbed;
 
 /// A method to stop a session.
@@ -105,9 +105,9 @@ impl Method {
     pub fn prepare(self, sender: Option<Pid>) -> Prepared {
         let interface = TwoHosts::INTERFACE;
         let prepare = match self {
-            Self::Write => {
-                Prepared::Switch(Box::new(Breaker::open(&Testbed::root()).expect("opening what is loaded")))
-            }
+            Self::Write => Prepared::Switch(Box::new(
+                Breaker::open(&Testbed::root()).expect("opening the loaded breaker"),
+            )),
             Self::Trip => Prepared::Command(format!(
                 "{} trip session/x1 --reason bench --private-pins --pin-root {}",
                 binary().display(),
@@ -139,12 +139,12 @@ impl Method {
     pub fn undo(self) {
         let line = match self {
             Self::Write | Self::Trip | Self::Update => {
-                let breaker = Breaker::open(&Testbed::root()).expect("opening what is loaded");
+                let breaker = Breaker::open(&Testbed::root()).expect("opening the loaded breaker");
                 let scope = breaker.find("session/x1").expect("the session");
                 let seen = breaker.switch(scope).expect("its switch");
                 assert_ne!(seen.causes, 0, "it was tripped");
                 let done = breaker.reset(scope, seen).expect("resetting it");
-                assert_eq!(done, Reset::Done, "nobody else trips it");
+                assert_eq!(done, Reset::Done, "no other process trips it");
                 return;
             }
             Self::Nftables => "nft flush chain ip bench output".to_owned(),
@@ -159,7 +159,7 @@ impl Method {
 
 /// The command of `bpftool`. It writes whole values only, so it gets the scope as it is, with the switch set.
 fn update_command() -> String {
-    let breaker = Breaker::open(&Testbed::root()).expect("opening what is loaded");
+    let breaker = Breaker::open(&Testbed::root()).expect("opening the loaded breaker");
     let number = breaker.find("session/x1").expect("the session");
     let mut scope = breaker.scope(number).expect("the scope");
     scope.switch.causes |= cause::MANUAL;

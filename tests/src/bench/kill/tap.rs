@@ -49,7 +49,7 @@ impl Tap {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 // Reported once after the interface was set down.
                 Err(error) if error.kind() == ErrorKind::NetworkDown => {}
-                Err(error) => panic!("hearing packets: {error}"),
+                Err(error) => panic!("receiving packets: {error}"),
             }
         }
         assert_eq!(self.dropped_packets(), 0, "the tap has room for all");

@@ -119,7 +119,7 @@ impl TrialNetwork {
             let prepare = method.prepare(sender.process());
             assert!(
                 wait(|| received.load(Ordering::Relaxed) > load.full_rate()),
-                "waited in vain for the blast"
+                "timeout: the sender is at full load"
             );
             // Each trial acts at another moment of the load.
             sleep(Duration::from_micros(number as u64 * 137 % 2_000));
@@ -184,7 +184,7 @@ impl Times {
 impl Sender {
     fn start(method: Method, load: Load) -> Self {
         if method == Method::Process {
-            let own = std::env::current_exe().expect("a path of one's own");
+            let own = std::env::current_exe().expect("the path of this program");
             let sender = Command::new(own).args(["--blast", load.name()]).spawn();
             return Self::Process(sender.expect("starting a sender"));
         }
@@ -207,7 +207,7 @@ impl Sender {
             Self::Here(stream) => drop(stream.shutdown(Shutdown::Both)),
             Self::Process(child) => {
                 let _ = child.kill();
-                child.wait().expect("its end");
+                child.wait().expect("waiting for its end");
             }
         }
     }

@@ -1,57 +1,15 @@
 //! The agent during reloads, and its own on SIGHUP.
 
-use breaker_tests::cli::{self, scope};
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
-
+use breaker_tests::agent::Agent;
+use breaker_tests::cli::scope;
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
-use rustix::process::{Pid, Signal, kill_process};
+use breaker_tests::testbed::wait_for;
+use rustix::process::Signal;
 use serde_json::json;
 
-use crate::POLICY;
-
 use super::{changed, events};
-
-/// An agent on a host, stopped at the end of the test.
-struct Agent(Child, String);
-
-impl Agent {
-    fn start(testbed: &Testbed, config: &str) -> Self {
-        let mut command = cli::command();
-        command
-            .args(["agent", "--config", config])
-            .env_remove("NOTIFY_SOCKET")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
-        let mut agent = testbed.on_host(|| command.spawn().expect("starting an agent"));
-        let mut ready = String::new();
-        BufReader::new(agent.stdout.take().expect("its output")).read_line(&mut ready).expect("its line");
-        Self(agent, ready)
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.0), signal).expect("a signal");
-    }
-
-    fn stop(mut self) {
-        self.signal(Signal::TERM);
-        assert!(self.0.wait().expect("its end").success(), "{}", self.1);
-    }
-}
-
-fn wait<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(5);
-    loop {
-        if let Some(found) = found() {
-            return found;
-        }
-        assert!(Instant::now() < until, "waited in vain for {what}");
-        sleep(Duration::from_millis(20));
-    }
-}
+use crate::POLICY;
 
 #[test]
 fn the_agent_follows_reloads_of_the_command_line() {
@@ -59,31 +17,36 @@ fn the_agent_follows_reloads_of_the_command_line() {
     let testbed = Testbed::unloaded(POLICY);
     testbed.load_cli();
     let config = testbed.config().display().to_string();
-    let agent = Agent::start(&testbed, &config);
+    let agent = Agent::with_config(&testbed, config.as_ref());
     let path = changed(&testbed, &[("name = \"x2\"", "name = \"x9\""), ("max = 5,", "max = 7,")]);
     testbed.cli(&format!("reload --config {path}")).expect_exit(0);
     let metrics = || testbed.shell("curl -s http://127.0.0.1:9469/metrics");
-    let text =
-        wait("the metrics of the new policy", || Some(metrics()).filter(|text| text.contains("session/x9")));
+    let text = wait_for("the metrics of the new policy", || {
+        Some(metrics()).filter(|text| text.contains("session/x9"))
+    });
     assert!(!text.contains("session/x2"), "{text}");
     let limit =
         text.lines().find(|line| line.starts_with("breaker_limit{scope=\"session/x1\",class=\"order\""));
     assert!(limit.is_some_and(|line| line.ends_with(" 7")), "{limit:?}");
     testbed.switch("trip", "session/x9").expect_exit(0);
     let trips = "breaker_trips_total{scope=\"session/x9\",cause=\"manual\"} 1";
-    wait("the trip", || metrics().lines().any(|line| line == trips).then_some(()));
+    wait_for("the trip", || metrics().lines().any(|line| line == trips).then_some(()));
     agent.stop();
     // An agent with the old file serves the policy in force, and reports the difference. With the new file
     // there is no difference.
-    let agent = Agent::start(&testbed, &config);
+    let agent = Agent::with_config(&testbed, config.as_ref());
     assert!(
-        agent.1.contains("adopted policy") && agent.1.contains("THE FILE IS NOT IN FORCE"),
+        agent.ready.contains("adopted policy") && agent.ready.contains("THE FILE IS NOT IN FORCE"),
         "{}",
-        agent.1
+        agent.ready
     );
     agent.stop();
-    let agent = Agent::start(&testbed, &path);
-    assert!(agent.1.contains("adopted policy") && !agent.1.contains("NOT IN FORCE"), "{}", agent.1);
+    let agent = Agent::with_config(&testbed, path.as_ref());
+    assert!(
+        agent.ready.contains("adopted policy") && !agent.ready.contains("NOT IN FORCE"),
+        "{}",
+        agent.ready
+    );
     agent.stop();
 }
 
@@ -93,20 +56,20 @@ fn sighup_makes_the_agent_reload_its_file() {
     let testbed = Testbed::unloaded(POLICY);
     let config = testbed.config().display().to_string();
     let first = std::fs::read_to_string(&config).expect("the configuration");
-    let agent = Agent::start(&testbed, &config);
-    let told = |kind: &str, count: usize| {
-        wait(kind, || {
+    let agent = Agent::with_config(&testbed, config.as_ref());
+    let wait_for_events = |kind: &str, count: usize| {
+        wait_for(kind, || {
             let of: Vec<_> = events(&testbed).into_iter().filter(|event| event["kind"] == kind).collect();
             of.get(count - 1).cloned()
         })
     };
     std::fs::write(&config, first.replace("max = 5,", "max = 9,")).expect("another policy");
     agent.signal(Signal::HUP);
-    let changed = told("policy_changed", 1);
+    let changed = wait_for_events("policy_changed", 1);
     assert_eq!(changed["actor"]["via"], "agent");
     assert_eq!(changed["counts"]["loosened"], json!(["session/x1: 5 order per 2s becomes 9 order per 2s"]));
     // The line of the reload is logged before the policy is in force.
-    wait("the new policy", || {
+    wait_for("the new policy", || {
         let status = testbed.cli("status --json").expect_exit(0).json();
         let now = (&status["policy"]["sha256"], &status["agent"]["running"]);
         (now == (&changed["counts"]["sha256"], &json!(true))).then_some(())
@@ -122,7 +85,7 @@ fn sighup_makes_the_agent_reload_its_file() {
     for (n, (text, found)) in refusals.iter().enumerate() {
         std::fs::write(&config, text).expect("a file");
         agent.signal(Signal::HUP);
-        let refused = told("policy_refused", n + 1);
+        let refused = wait_for_events("policy_refused", n + 1);
         assert!(refused["counts"]["found"].as_str().is_some_and(|text| text.contains(found)), "{refused}");
     }
     assert_eq!(

@@ -5,7 +5,6 @@ mod policy;
 mod refusals;
 
 use breaker_tests::cli::CliOutput;
-
 use breaker_tests::testbed::Testbed;
 use serde_json::Value;
 

@@ -1,17 +1,16 @@
 //! Another policy takes over, as a whole or not at all.
 
-use breaker_tests::cli::{self, CliOutput, scope};
 use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
+use breaker_tests::cli::{self, CliOutput, scope};
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 use serde_json::json;
 
-use crate::POLICY;
-
 use super::{changed, events, reload};
+use crate::POLICY;
 
 #[test]
 fn another_policy_takes_over_and_common_scopes_keep_their_state() {
@@ -58,13 +57,13 @@ fn another_policy_takes_over_and_common_scopes_keep_their_state() {
     }
     assert_eq!(scope(&status, "group/desk")["epoch"], 2);
     assert_eq!(scope(&status, "group/desk")["limits"][0]["max"], 3000);
-    let told = events(&testbed).pop().expect("an event");
+    let event = events(&testbed).pop().expect("an event");
     assert_eq!(
-        (&told["kind"], &told["policy"], &told["actor"]["via"]),
+        (&event["kind"], &event["policy"], &event["actor"]["via"]),
         (&json!("policy_changed"), &json!("second"), &json!("cli"))
     );
     assert_eq!(
-        (&told["counts"]["sha256"], &told["counts"]["loosened"]),
+        (&event["counts"]["sha256"], &event["counts"]["loosened"]),
         (&done["policy"]["sha256"], &done["loosened"])
     );
 
@@ -143,7 +142,7 @@ fn a_reload_that_dies_has_changed_everything_or_nothing() {
         });
         sleep(Duration::from_micros(round * 1_000));
         child.kill().expect("killing it");
-        child.wait().expect("its end");
+        child.wait().expect("waiting for its end");
         let status = testbed.cli("status --json").expect_exit(0).json();
         let max = scope(&status, "session/x1")["limits"][0]["max"].as_u64().expect("a limit");
         let has_more =

@@ -1,14 +1,12 @@
 //! Reloads that are refused, with the reason.
 
 use breaker_tests::cli::{breaker, scope};
-
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 use serde_json::json;
 
-use crate::POLICY;
-
 use super::{changed, events, reload};
+use crate::POLICY;
 
 #[test]
 fn a_change_that_needs_a_load_is_refused_with_both_values() {

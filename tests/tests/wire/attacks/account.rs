@@ -40,14 +40,15 @@ fn urgent_data_hides_no_order() {
         if tripped {
             testbed.trip("session/x1");
         }
-        let mut line = receiver.connect(&testbed);
+        let mut connection = receiver.connect(&testbed);
         // One more digit of BodyLength, which the venue never receives, makes the orders look like the body
         // of the message.
-        line.try_send(&heartbeat[..digits]);
+        connection.try_send(&heartbeat[..digits]);
         // SAFETY: a plain system call with a buffer of one byte.
-        let sent = unsafe { libc::send(line.stream.as_raw_fd(), b"1".as_ptr().cast(), 1, libc::MSG_OOB) };
+        let sent =
+            unsafe { libc::send(connection.stream.as_raw_fd(), b"1".as_ptr().cast(), 1, libc::MSG_OOB) };
         assert!(sent == 1 || tripped, "sending it: {}", std::io::Error::last_os_error());
-        line.try_send(&[&heartbeat[digits..], &inner].concat());
+        connection.try_send(&[&heartbeat[digits..], &inner].concat());
         sleep(QUIET);
         assert!(
             orders(&receiver) <= if tripped { 0 } else { 5 },
@@ -108,12 +109,12 @@ fn pages_changed_after_the_send_carry_no_orders() {
             ];
             assert!(Command::new("tc").args(slow).status().expect("running tc").success());
         });
-        let line = receiver.connect(&testbed);
+        let connection = receiver.connect(&testbed);
         let pages = Pages::new(harmless.as_bytes());
         let mut at = 0;
         // SAFETY: a plain system call with descriptors that are open.
         let sent = unsafe {
-            libc::sendfile(line.stream.as_raw_fd(), pages.file.as_raw_fd(), &raw mut at, pages.length)
+            libc::sendfile(connection.stream.as_raw_fd(), pages.file.as_raw_fd(), &raw mut at, pages.length)
         };
         assert!(sent > 0 || tripped, "sending it: {}", std::io::Error::last_os_error());
         sleep(Duration::from_millis(50));
@@ -163,15 +164,15 @@ fn a_further_path_of_multipath_tcp_carries_nothing_past_a_reset() {
             connect(&socket, &at).map(|()| TcpStream::from(socket)).expect("connecting")
         });
         let (mut venue, _) = listener.accept().expect("accepting");
-        venue.set_read_timeout(Some(Duration::from_secs(3))).expect("a time limit");
-        let came = |venue: &mut TcpStream| {
+        venue.set_read_timeout(Some(Duration::from_secs(3))).expect("setting a timeout");
+        let received = |venue: &mut TcpStream| {
             let mut bytes = vec![0; 1 << 16];
             venue
                 .read(&mut bytes)
                 .map_or(0, |length| bytes[..length].windows(6).filter(|at| at == b"\x0135=D\x01").count())
         };
         firm.write_all(&order(1)).expect("sending");
-        assert_eq!(came(&mut venue), 1);
+        assert_eq!(received(&mut venue), 1);
         testbed.trip("session/x1");
         for id in 2..12 {
             let _ = firm.write_all(&order(id));
@@ -181,7 +182,7 @@ fn a_further_path_of_multipath_tcp_carries_nothing_past_a_reset() {
         // An address comes up, as after a link flap: the kernel would send the undelivered bytes of the first
         // path again over it.
         testbed.on_host(|| ip("mptcp endpoint add 10.9.0.11 dev eth1 subflow"));
-        assert_eq!(came(&mut venue), 0, "{on_trip}: stale orders after the reset");
+        assert_eq!(received(&mut venue), 0, "{on_trip}: stale orders after the reset");
     }
 }
 
@@ -189,21 +190,21 @@ fn a_further_path_of_multipath_tcp_carries_nothing_past_a_reset() {
 fn traffic_of_another_account_does_not_count_for_a_session_with_a_user() {
     require_root!();
     let (testbed, receiver) = testbed("", &format!("user = \"root\"\non_desync = \"trip\"\n{FIVE}"));
-    let mut line = receiver.connect(&testbed);
-    line.send_and_wait(&order(1));
+    let mut connection = receiver.connect(&testbed);
+    connection.send_and_wait(&order(1));
     // A port check, noise, and orders of another application.
     send_as_another_account(&testbed, 9001, "\\n");
     send_as_another_account(&testbed, 9001, &"x".repeat(300));
     let text = String::from_utf8(order(7)).expect("text").replace('\x01', "\\001");
     send_as_another_account(&testbed, 9001, &text.repeat(9));
     for id in 2..=5 {
-        line.send_and_wait(&order(id));
+        connection.send_and_wait(&order(id));
     }
     let counters = testbed.counters(1);
     assert_eq!((counters.passed[0], counters.desyncs), (5, 0));
     assert_eq!(testbed.cli("status").exit_code, Some(0), "nothing has tripped");
-    line.try_send(&order(6));
-    line.wait_for_reset();
+    connection.try_send(&order(6));
+    connection.wait_for_reset();
 }
 
 #[test]
@@ -211,12 +212,12 @@ fn undeclared_orders_of_another_account_do_not_trip_the_host() {
     require_root!();
     let (testbed, receiver) = testbed("limits = [{ class = \"order\", max = 20, per = \"1s\" }]", "");
     let other = testbed.listen(7777);
-    let mut line = receiver.connect(&testbed);
-    line.send_and_wait(&order(1));
+    let mut connection = receiver.connect(&testbed);
+    connection.send_and_wait(&order(1));
     let text = String::from_utf8(order(7)).expect("text").replace('\x01', "\\001");
     send_as_another_account(&testbed, 7777, &text.repeat(60));
     other.wait("their orders", |all| all[0].complete("D") == 60);
-    line.send_and_wait(&order(2));
+    connection.send_and_wait(&order(2));
     assert_eq!(testbed.cli("status").exit_code, Some(0));
 }
 
@@ -230,18 +231,18 @@ fn no_other_connection_evicts_a_live_one() {
     // Short connections with a FIX message to another port, short ones to the session itself, and unanswered
     // attempts.
     for _ in 0..100 {
-        let mut line = other.connect(&testbed);
-        line.send_and_wait(&message("FIX.4.4", "0", b""));
-        let mut line = receiver.connect(&testbed);
-        line.send_and_wait(&order(2));
+        let mut connection = other.connect(&testbed);
+        connection.send_and_wait(&message("FIX.4.4", "0", b""));
+        let mut connection = receiver.connect(&testbed);
+        connection.send_and_wait(&order(2));
     }
     let from = |port| SocketAddr::new(TwoHosts::FIRM, port);
     let syns = (20_000..20_300)
         .map(|port| Frame::new(from(port), TwoHosts::venue_socket(9001), 1, b"").with_flags(SYN).bytes());
     testbed.inject_frames(&syns.collect::<Vec<_>>());
-    let mut fresh = receiver.connect(&testbed);
+    let mut new_connection = receiver.connect(&testbed);
     for id in 0..10 {
-        fresh.send_and_wait(&order(id));
+        new_connection.send_and_wait(&order(id));
         first.send_and_wait(&order(id));
     }
     assert_eq!(testbed.counters(1).passed[0], 121);

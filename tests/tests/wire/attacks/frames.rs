@@ -24,8 +24,8 @@ fn a_second_syn_from_the_same_addresses_does_not_replace_the_connection() {
         if tripped {
             testbed.trip("session/x1");
         }
-        let mut line = receiver.connect(&testbed);
-        let from = line.stream.local_addr().expect("an address");
+        let mut connection = receiver.connect(&testbed);
+        let from = connection.stream.local_addr().expect("an address");
         for offset in [1 << 20, 1 << 30, u32::MAX / 2 + 9] {
             // The frame is as of a second socket with the same four addresses, which Linux allows an account
             // (SO_BINDTODEVICE).
@@ -34,7 +34,7 @@ fn a_second_syn_from_the_same_addresses_does_not_replace_the_connection() {
                 .bytes()]);
         }
         for id in 0..50 {
-            line.try_send(&order(id));
+            connection.try_send(&order(id));
             sleep(Duration::from_millis(1));
         }
         sleep(QUIET);
@@ -59,8 +59,8 @@ fn a_connection_opened_by_the_peer_belongs_to_no_session() {
         });
         let (mut here, _) = service.accept().expect("accepting");
         here.write_all(&answer).expect("answering");
-        let mut came = vec![0; answer.len()];
-        peer.read_exact(&mut came).expect("the answer");
+        let mut received = vec![0; answer.len()];
+        peer.read_exact(&mut received).expect("the answer");
         testbed.trip("session/x1");
         here.write_all(b"and on").expect("a trip is nothing to it");
         peer.read_exact(&mut [0; 6]).expect("the rest");
@@ -74,17 +74,25 @@ fn with_headers(frame: &Frame, headers: &[u8], ethertype: u16) -> Vec<u8> {
     [&bytes[..12], headers, &ethertype.to_be_bytes(), &bytes[14..]].concat()
 }
 
-#[test]
-fn frames_of_other_kinds_are_read_or_counted_as_unseen() {
-    require_root!();
-    let (testbed, _sink) = testbed("on_trip = \"drop\"", FIVE);
+/// A tripped session with a crafted connection, the next order of the connection, and a socket at the hook.
+fn tripped_session() -> (Testbed, Frame, PacketSocket) {
+    let testbed = Testbed::load(&format!(
+        "on_trip = \"drop\"\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n{FIVE}"
+    ));
     testbed.trip("session/x1");
     let (from, to) = (SocketAddr::new(TwoHosts::FIRM, 40_000), TwoHosts::venue_socket(9001));
     testbed.inject_frames(&[
         Frame::new(from, to, 999, b"").with_flags(SYN).bytes(),
         Frame::new(from, to, 1_000, b"").with_flags(ACK).bytes(),
     ]);
-    let order = Frame::new(from, to, 1_000, &order(1));
+    let hook = PacketSocket::send_only(&testbed.network.firm, TwoHosts::INTERFACE);
+    (testbed, Frame::new(from, to, 1_000, &order(1)), hook)
+}
+
+#[test]
+fn frames_with_tags_labels_or_fragments_are_read() {
+    require_root!();
+    let (_testbed, order, hook) = tripped_session();
     let plain = order.bytes();
     let ppp = {
         let length = (plain.len() - 14 + 2) as u16;
@@ -102,10 +110,16 @@ fn frames_of_other_kinds_are_read_or_counted_as_unseen() {
         ("a header alone in the first fragment", order.fragments(24)[0].clone()),
         ("eight bytes in the first fragment", order.fragments(8)[0].clone()),
     ];
-    let hook = PacketSocket::send_only(&testbed.network.firm, TwoHosts::INTERFACE);
     for (what, frame) in &read {
         assert!(!hook.send(frame), "{what}: it passes while tripped");
     }
+}
+
+#[test]
+fn frames_of_other_kinds_are_counted_as_unseen() {
+    require_root!();
+    let (testbed, order, hook) = tripped_session();
+    let plain = order.bytes();
     let other = |frame: &[u8], protocol: u8| {
         let mut frame = frame.to_vec();
         frame[23] = protocol;
@@ -135,8 +149,8 @@ fn frames_of_other_kinds_are_read_or_counted_as_unseen() {
         let of = counted.iter().find(|(key, _)| (key.ifindex, key.kind) == (index, *kind));
         assert!(of.is_some_and(|(_, packets)| *packets == 1), "kind {kind}: {counted:?}");
     }
-    let shown = testbed.status_json();
-    let problems = shown["enforced"]["problems"].as_array().expect("problems");
+    let status = testbed.status_json();
+    let problems = status["enforced"]["problems"].as_array().expect("problems");
     assert!(problems.iter().any(|problem| problem["what"] == "unseen"), "{problems:?}");
 }
 

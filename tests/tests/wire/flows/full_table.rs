@@ -15,9 +15,10 @@ use super::{OtherTraffic, undeclared};
 
 /// Opens more connections of `x1` than the table holds. Returns those in the table and those that are not.
 fn overfill<'a>(testbed: &Testbed, receiver: &'a Receiver) -> [Vec<TcpConnection<'a>>; 2] {
-    let lines = (0..80).map(|_| receiver.connect(testbed));
-    let lines: Vec<_> =
-        lines.map(|line| (line.stream.local_addr().expect("an address").port(), line)).collect();
+    let connections = (0..80).map(|_| receiver.connect(testbed));
+    let connections: Vec<_> = connections
+        .map(|connection| (connection.stream.local_addr().expect("an address").port(), connection))
+        .collect();
     let mut tracked = HashSet::new();
     testbed.with_breaker(|breaker| {
         let note = |table, key: &ConnectionKey, _: &Connection| {
@@ -27,7 +28,8 @@ fn overfill<'a>(testbed: &Testbed, receiver: &'a Receiver) -> [Vec<TcpConnection
         };
         breaker.maps().for_each_connection(note).expect("the tables");
     });
-    let (in_it, out): (Vec<_>, Vec<_>) = lines.into_iter().partition(|(port, _)| tracked.contains(port));
+    let (in_it, out): (Vec<_>, Vec<_>) =
+        connections.into_iter().partition(|(port, _)| tracked.contains(port));
     // The table keeps free entries for each CPU, so that a few may be unused. It never holds one too many.
     assert!(
         tracked.len() <= 64 && in_it.len() >= 40 && out.len() >= 80 - 64,
@@ -35,7 +37,7 @@ fn overfill<'a>(testbed: &Testbed, receiver: &'a Receiver) -> [Vec<TcpConnection
         in_it.len(),
         out.len()
     );
-    [in_it, out].map(|lines| lines.into_iter().map(|(_, line)| line).collect())
+    [in_it, out].map(|connections| connections.into_iter().map(|(_, connection)| connection).collect())
 }
 
 #[test]
@@ -51,25 +53,25 @@ fn a_connection_without_room_in_the_table_passes_or_not_as_the_policy_says() {
         other.send_and_wait(&order(1));
         assert_eq!(testbed.status().packets["table_full"], 0);
         let [mut tracked, mut untracked] = overfill(&testbed, &receivers[0]);
-        for line in &mut untracked {
-            assert!(line.try_send(&order(1)));
+        for connection in &mut untracked {
+            assert!(connection.try_send(&order(1)));
         }
         if policy == "block" {
             // Longer than the retransmission timeout.
             sleep(Duration::from_millis(500));
             assert!(
-                untracked.iter().all(|line| line.received().bytes.is_empty()),
+                untracked.iter().all(|connection| connection.received().bytes.is_empty()),
                 "not one order of theirs arrives"
             );
         }
-        for line in &mut tracked {
-            line.send_and_wait(&order(2));
+        for connection in &mut tracked {
+            connection.send_and_wait(&order(2));
         }
         if policy == "pass" {
-            untracked.iter_mut().for_each(|line| line.send_and_wait(&order(2)));
-            assert!(untracked.iter().all(|line| line.received().complete("D") == 2));
+            untracked.iter_mut().for_each(|connection| connection.send_and_wait(&order(2)));
+            assert!(untracked.iter().all(|connection| connection.received().complete("D") == 2));
         }
-        assert!(tracked.iter().all(|line| line.received().complete("D") == 1));
+        assert!(tracked.iter().all(|connection| connection.received().complete("D") == 1));
         assert_eq!(
             testbed.counters(1).passed[0],
             tracked.len() as u64,
@@ -81,8 +83,11 @@ fn a_connection_without_room_in_the_table_passes_or_not_as_the_policy_says() {
         other.send_and_wait(&order(3));
         other.try_send(&order(4));
         assert_eq!(other.wait_for_reset().complete("D"), 3);
-        let told = testbed.events_of_kind("table_full");
-        assert!(!told.is_empty() && told.iter().all(|line| line["counts"]["session"] == "x1"), "{told:?}");
+        let events = testbed.events_of_kind("table_full");
+        assert!(
+            !events.is_empty() && events.iter().all(|event| event["counts"]["session"] == "x1"),
+            "{events:?}"
+        );
     }
 }
 
@@ -94,9 +99,9 @@ fn a_full_table_withholds_no_web_or_shell_traffic() {
         let receivers = [9001, 9005, 22].map(|port| testbed.listen(port));
         let [_tracked, _untracked] = overfill(&testbed, &receivers[0]);
         // An undeclared FIX connection takes the place of another one of its kind.
-        let mut line = receivers[1].connect(&testbed);
-        line.try_send(&order(1));
+        let mut connection = receivers[1].connect(&testbed);
+        connection.try_send(&order(1));
         OtherTraffic::new(&testbed, &[&receivers[1], &receivers[2]]).exchange();
-        assert_eq!(line.received().bytes.is_empty(), policy == "block");
+        assert_eq!(connection.received().bytes.is_empty(), policy == "block");
     }
 }

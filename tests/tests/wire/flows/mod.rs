@@ -18,28 +18,30 @@ fn tls_records(length: usize, rng: &mut Rng) -> Vec<u8> {
 /// Web and shell traffic, to the port of the undeclared flow and to others. All of it arrives, on old
 /// connections and on new ones.
 struct OtherTraffic<'a> {
-    lines: Vec<TcpConnection<'a>>,
+    connections: Vec<TcpConnection<'a>>,
     receivers: Vec<&'a Receiver>,
     testbed: &'a Testbed,
 }
 
 impl<'a> OtherTraffic<'a> {
     fn new(testbed: &'a Testbed, receivers: &[&'a Receiver]) -> Self {
-        let lines = receivers.iter().map(|receiver| receiver.connect(testbed)).collect();
-        let mut others = Self { lines, receivers: receivers.to_vec(), testbed };
+        let connections = receivers.iter().map(|receiver| receiver.connect(testbed)).collect();
+        let mut others = Self { connections, receivers: receivers.to_vec(), testbed };
         others.exchange();
         others
     }
 
     fn exchange(&mut self) {
-        let fresh: Vec<_> = self.receivers.iter().map(|receiver| receiver.connect(self.testbed)).collect();
-        self.lines.extend(fresh);
-        for line in &mut self.lines {
-            line.send_and_wait(b"POST /orders HTTP/1.1\r\nHost: venue\r\nContent-Length: 40000\r\n\r\n");
-            line.send_and_wait(&tls_records(40_000, &mut Rng(0x7156)));
-            line.send_and_wait(b"SSH-2.0-OpenSSH_9.9\r\n");
-            line.send_and_wait(b"8");
-            assert_eq!(line.received().end, End::Open);
+        let new_connection: Vec<_> =
+            self.receivers.iter().map(|receiver| receiver.connect(self.testbed)).collect();
+        self.connections.extend(new_connection);
+        for connection in &mut self.connections {
+            connection
+                .send_and_wait(b"POST /orders HTTP/1.1\r\nHost: venue\r\nContent-Length: 40000\r\n\r\n");
+            connection.send_and_wait(&tls_records(40_000, &mut Rng(0x7156)));
+            connection.send_and_wait(b"SSH-2.0-OpenSSH_9.9\r\n");
+            connection.send_and_wait(b"8");
+            assert_eq!(connection.received().end, End::Open);
         }
     }
 }

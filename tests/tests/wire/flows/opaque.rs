@@ -70,15 +70,15 @@ fn each_unreadable_segment_counts_as_one_order() {
         nft(&testbed, COUNT);
         let receiver = testbed.listen(9001);
         let mut rng = Rng(0x7153 + mtu as u64);
-        let mut line = receiver.connect(&testbed);
-        let mss = line.tcp_info().mss;
+        let mut connection = receiver.connect(&testbed);
+        let mss = connection.tcp_info().mss;
         assert_eq!(mss, mtu as usize - 52, "the MSS");
         // Up to the initial window (RFC 6928): full segments and a rest.
         let mut expected = 0;
         for length in [1, mss - 1, mss, mss + 1, 2 * mss, 5 * mss + 7, 10 * mss] {
-            line.send_and_wait(&tls_records(length, &mut rng));
+            connection.send_and_wait(&tls_records(length, &mut rng));
             expected += length.div_ceil(mss) as u64;
-            let (counted, sent) = (testbed.counters(1).passed[0], line.tcp_info());
+            let (counted, sent) = (testbed.counters(1).passed[0], connection.tcp_info());
             // Bytes beyond the peer's first window are cut at its end too, in some runs.
             if length < FIRST_WINDOW {
                 assert_eq!(sent.first_sends, expected, "{length} bytes more, MTU {mtu}");
@@ -91,9 +91,9 @@ fn each_unreadable_segment_counts_as_one_order() {
             expected = sent.first_sends;
         }
         // More bytes, in as many segments as the windows allow.
-        line.send_and_wait(&tls_records(65_536, &mut rng));
-        line.send_and_wait(&tls_records(1_000_000, &mut rng));
-        let (counted, sent) = (testbed.counters(1), line.tcp_info());
+        connection.send_and_wait(&tls_records(65_536, &mut rng));
+        connection.send_and_wait(&tls_records(1_000_000, &mut rng));
+        let (counted, sent) = (testbed.counters(1), connection.tcp_info());
         assert_eq!(
             (counted.passed[0], segments_at_venue(&testbed)),
             (sent.first_sends, sent.first_sends + sent.retransmits),
@@ -114,26 +114,26 @@ fn a_limit_on_segments_lets_no_more_of_them_cross() {
     // One by one: exactly as many segments as the limit.
     let testbed = Testbed::load(&limited);
     let receiver = testbed.listen(9001);
-    let mut line = receiver.connect(&testbed);
+    let mut connection = receiver.connect(&testbed);
     for _ in 0..20 {
-        line.send_and_wait(&tls_records(300, &mut rng));
+        connection.send_and_wait(&tls_records(300, &mut rng));
     }
-    line.try_send(&tls_records(300, &mut rng));
-    assert_eq!(line.wait_for_reset().bytes.len(), 20 * 300);
+    connection.try_send(&tls_records(300, &mut rng));
+    assert_eq!(connection.wait_for_reset().bytes.len(), 20 * 300);
     let counters = testbed.counters(1);
     assert_eq!((counters.passed[0], counters.withheld[0]), (20, 1));
     // While tripped no segment passes, because each may be an order; nor on a new connection.
-    let mut line = receiver.connect(&testbed);
-    line.try_send(&tls_records(1, &mut rng));
-    assert_eq!(line.wait_for_reset().bytes.len(), 0);
+    let mut connection = receiver.connect(&testbed);
+    connection.try_send(&tls_records(1, &mut rng));
+    assert_eq!(connection.wait_for_reset().bytes.len(), 0);
 
     // In one write: the segments that cross are counted, and not more than the limit.
     let testbed = Testbed::load(&limited);
     let receiver = testbed.listen(9001);
-    let mut line = receiver.connect(&testbed);
-    let mss = line.tcp_info().mss;
-    line.try_send(&tls_records(400_000, &mut rng));
-    let crossed = line.wait_for_reset().bytes.len().div_ceil(mss) as u64;
+    let mut connection = receiver.connect(&testbed);
+    let mss = connection.tcp_info().mss;
+    connection.try_send(&tls_records(400_000, &mut rng));
+    let crossed = connection.wait_for_reset().bytes.len().div_ceil(mss) as u64;
     let counters = testbed.counters(1);
     assert!(crossed <= 20, "{crossed} segments crossed");
     assert_eq!(counters.passed[0], crossed);
@@ -148,19 +148,19 @@ fn segments_that_were_lost_and_sent_again_are_not_counted_again() {
     // Not the SYN: the kernel would count its retransmit, which is no segment with payload.
     nft(&testbed, "tcp dport 9001 tcp flags & syn == 0 numgen random mod 100 < 5 drop;");
     let receiver = testbed.listen(9001);
-    let mut line = receiver.connect(&testbed);
+    let mut connection = receiver.connect(&testbed);
     let bytes = tls_records(1_000_000, &mut Rng(0x7155));
-    assert!(line.try_send(&bytes));
+    assert!(connection.try_send(&bytes));
     let patience = Instant::now() + Duration::from_secs(60);
-    while line.received().bytes.len() < bytes.len() {
-        assert!(Instant::now() < patience, "the receiver has {} bytes", line.received().bytes.len());
+    while connection.received().bytes.len() < bytes.len() {
+        assert!(Instant::now() < patience, "the receiver has {} bytes", connection.received().bytes.len());
         sleep(Duration::from_millis(20));
     }
-    assert!(line.received().bytes == bytes);
-    let (sent, counters) = (line.tcp_info(), testbed.counters(1));
+    assert!(connection.received().bytes == bytes);
+    let (sent, counters) = (connection.tcp_info(), testbed.counters(1));
     assert!(
         sent.retransmits > 0 && counters.retransmitted > 0,
-        "something was lost and sent again: {counters:?}"
+        "some segments were retransmitted: {counters:?}"
     );
     assert_eq!((counters.passed[0], counters.withheld[0], counters.desyncs), (sent.first_sends, 0, 0));
 }

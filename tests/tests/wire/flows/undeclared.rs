@@ -14,14 +14,14 @@ fn ignored_undeclared_fix_is_neither_counted_nor_withheld() {
     let testbed = Testbed::load(&undeclared("ignore", r#"{ class = "message", max = 5, per = "total" }"#));
     let receivers = [9005, 9001, 22].map(|port| testbed.listen(port));
     let mut others = OtherTraffic::new(&testbed, &[&receivers[0], &receivers[2]]);
-    let mut line = receivers[0].connect(&testbed);
-    (0..10).for_each(|id| line.send_and_wait(&order(id)));
+    let mut connection = receivers[0].connect(&testbed);
+    (0..10).for_each(|id| connection.send_and_wait(&order(id)));
     assert_eq!(testbed.tripped(), [""; 0]);
     // A trip of the declared session does not affect it.
     let mut declared = receivers[1].connect(&testbed);
     testbed.trip("host");
     declared.wait_for_reset();
-    line.send_and_wait(&order(11));
+    connection.send_and_wait(&order(11));
     receivers[0].connect(&testbed).send_and_wait(&order(12));
     others.exchange();
     let counters = testbed.counters(0);
@@ -36,27 +36,27 @@ fn watched_undeclared_fix_counts_for_the_host_and_its_limit_trips_it() {
     let testbed = Testbed::load(&format!("undeclared_trips = true\n{limit}"));
     let receivers = [9005, 9001, 22].map(|port| testbed.listen(port));
     let mut others = OtherTraffic::new(&testbed, &[&receivers[0], &receivers[2]]);
-    let mut line = receivers[0].connect(&testbed);
+    let mut connection = receivers[0].connect(&testbed);
     let mut declared = receivers[1].connect(&testbed);
     for id in 0..2 {
-        line.send_and_wait(&order(id));
+        connection.send_and_wait(&order(id));
         declared.send_and_wait(&order(id));
-        line.send_and_wait(&message("FIX.4.4", "0", b""));
+        connection.send_and_wait(&message("FIX.4.4", "0", b""));
     }
-    line.send_and_wait(&order(2));
+    connection.send_and_wait(&order(2));
     assert_eq!(testbed.tripped(), [""; 0]);
-    line.try_send(&order(3));
-    assert_eq!(line.wait_for_reset().complete("D"), 3);
+    connection.try_send(&order(3));
+    assert_eq!(connection.wait_for_reset().complete("D"), 3);
     let [watched, own] = [0, 1].map(|session| testbed.counters(session));
     assert_eq!((watched.passed, watched.withheld, watched.desyncs), ([3, 0, 0, 0, 2], [1, 0, 0, 0, 0], 0));
     assert_eq!((own.passed[0], own.packets_withheld), (2, 0));
     // A trip of the host withholds the session's orders and those of new connections.
     declared.try_send(&order(3));
     assert_eq!(declared.wait_for_reset().complete("D"), 2);
-    let mut fresh = receivers[0].connect(&testbed);
-    fresh.send_and_wait(&message("FIX.4.4", "F", CANCEL));
-    fresh.try_send(&order(4));
-    assert_eq!((fresh.wait_for_reset().complete("F"), fresh.received().count("D")), (1, 0));
+    let mut new_connection = receivers[0].connect(&testbed);
+    new_connection.send_and_wait(&message("FIX.4.4", "F", CANCEL));
+    new_connection.try_send(&order(4));
+    assert_eq!((new_connection.wait_for_reset().complete("F"), new_connection.received().count("D")), (1, 0));
     others.exchange();
     let status = testbed.status();
     let host = status.scopes.iter().find(|scope| scope.scope == "host").expect("the host");
@@ -65,15 +65,15 @@ fn watched_undeclared_fix_counts_for_the_host_and_its_limit_trips_it() {
         (&["rate"][..], &["host".to_owned()][..])
     );
     assert_eq!(host.last_trip.as_ref().expect("a trip").session, "undeclared");
-    let told = testbed.events_of_kind("undeclared");
-    assert_eq!(told.len(), 2, "once a connection: {told:?}");
-    let connection = told[0]["counts"]["connection"].as_str().expect("a connection");
-    assert!(connection.ends_with(" > 10.9.0.2:9005"), "{connection}");
-    assert_eq!(told[0]["counts"]["session"], "undeclared");
+    let events = testbed.events_of_kind("undeclared");
+    assert_eq!(events.len(), 2, "one event for each connection: {events:?}");
+    let name = events[0]["counts"]["connection"].as_str().expect("a connection");
+    assert!(name.ends_with(" > 10.9.0.2:9005"), "{name}");
+    assert_eq!(events[0]["counts"]["session"], "undeclared");
     // After a reset new connections trade, and older ones stay fenced.
     testbed.reset("host");
-    line = receivers[0].connect(&testbed);
-    line.send_and_wait(&order(5));
+    connection = receivers[0].connect(&testbed);
+    connection.send_and_wait(&order(5));
 }
 
 #[test]
@@ -100,15 +100,15 @@ fn blocked_undeclared_fix_is_reset_at_its_first_byte_and_nothing_of_it_arrives()
     let receivers = [9005, 9001, 22].map(|port| testbed.listen(port));
     let mut others = OtherTraffic::new(&testbed, &[&receivers[0], &receivers[2]]);
     let blocked = |first: &[u8], bytes: &[u8]| {
-        let mut line = receivers[0].connect(&testbed);
+        let mut connection = receivers[0].connect(&testbed);
         if !first.is_empty() {
-            line.send_and_wait(first);
+            connection.send_and_wait(first);
         }
-        line.try_send(bytes);
+        connection.try_send(bytes);
         assert!(
-            line.wait_for_reset().bytes == first,
+            connection.wait_for_reset().bytes == first,
             "{} bytes came where {} were no FIX",
-            line.received().bytes.len(),
+            connection.received().bytes.len(),
             first.len()
         );
     };

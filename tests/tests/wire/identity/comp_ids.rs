@@ -18,22 +18,22 @@ fn each_logon_assigns_its_connection_to_a_session() {
         "[[session]]\nname = \"c\"\nremote = \"10.9.0.2:9001\"\nsender = \"DESK-A\"\ntarget = \"OTHER\"\n";
     let limit = "limits = [{ class = \"order\", max = 3, per = \"total\" }]";
     let (testbed, receiver) = testbed(&format!("{}{third}", two_sessions(limit)));
-    let mut lines = [logon_of("A"), logon_of("B"), logon("49=DESK-A|56=OTHER")]
+    let mut connections = [logon_of("A"), logon_of("B"), logon("49=DESK-A|56=OTHER")]
         .map(|logon| logged_on(&testbed, &receiver, &logon));
     for id in 0..3 {
-        lines.iter_mut().for_each(|line| line.send_and_wait(&order(id)));
+        connections.iter_mut().for_each(|connection| connection.send_and_wait(&order(id)));
     }
-    lines[1].send_and_wait(&cancel());
+    connections[1].send_and_wait(&cancel());
     assert_eq!((orders(&testbed), messages(&testbed)), ([0, 3, 3, 3], [0, 4, 5, 4]));
     // A second connection of the same session shares its limit.
     let mut again = logged_on(&testbed, &receiver, &logon_of("A"));
     again.try_send(&order(4));
     assert_eq!(again.wait_for_reset().count("D"), 0);
     assert_eq!(testbed.tripped(), ["session/a"]);
-    lines[1].send_and_wait(&order(5));
-    lines[2].send_and_wait(&order(5));
-    lines[0].try_send(&order(5));
-    assert_eq!(lines[0].wait_for_reset().complete("D"), 3);
+    connections[1].send_and_wait(&order(5));
+    connections[2].send_and_wait(&order(5));
+    connections[0].try_send(&order(5));
+    assert_eq!(connections[0].wait_for_reset().complete("D"), 3);
     assert_eq!((orders(&testbed), testbed.counters(A).withheld[0]), ([0, 3, 4, 4], 1));
     let trips = testbed.events_of_kind("tripped");
     assert_eq!(
@@ -59,8 +59,8 @@ fn sub_ids_alone_distinguish_sessions() {
         ("50=X", [2, 2, 1]),
         ("49=X|56=Y", [3, 2, 1]),
     ] {
-        let mut line = logged_on(&testbed, &receiver, &logon(&format!("49=FIRM|56=VENUE|{subs}")));
-        line.send_and_wait(&order(1));
+        let mut connection = logged_on(&testbed, &receiver, &logon(&format!("49=FIRM|56=VENUE|{subs}")));
+        connection.send_and_wait(&order(1));
         assert_eq!(orders(&testbed), expected, "{subs}");
     }
 }
@@ -73,16 +73,16 @@ fn a_logon_is_read_however_it_is_cut() {
     for (name, session) in [("A", A), ("B", B)] {
         let logon = logon_of(name);
         for cut in 1..logon.len() {
-            let mut line = receiver.connect(&testbed);
-            line.send_and_wait(&logon[..cut]);
-            line.send_and_wait(&logon[cut..]);
-            line.send_and_wait(&order(cut));
+            let mut connection = receiver.connect(&testbed);
+            connection.send_and_wait(&logon[..cut]);
+            connection.send_and_wait(&logon[cut..]);
+            connection.send_and_wait(&order(cut));
             expected[session] += 1;
             assert_eq!(orders(&testbed), expected, "{name}, cut at {cut}");
         }
-        let mut line = receiver.connect(&testbed);
-        logon.iter().for_each(|byte| line.send_and_wait(&[*byte]));
-        line.send_and_wait(&order(0));
+        let mut connection = receiver.connect(&testbed);
+        logon.iter().for_each(|byte| connection.send_and_wait(&[*byte]));
+        connection.send_and_wait(&order(0));
         expected[session] += 1;
         assert_eq!(orders(&testbed), expected, "{name}, one byte a segment");
     }
@@ -129,8 +129,8 @@ fn comp_ids_are_read_from_their_own_fields_in_any_order() {
         ("49=|56=VENUE".to_owned(), UNDECLARED),
         ("49=VENUE|56=DESK-A".to_owned(), UNDECLARED),
     ] {
-        let mut line = logged_on(&testbed, &receiver, &logon(&header));
-        line.send_and_wait(&order(1));
+        let mut connection = logged_on(&testbed, &receiver, &logon(&header));
+        connection.send_and_wait(&order(1));
         expected[session] += 1;
         assert_eq!(orders(&testbed), expected, "{header}");
     }
@@ -158,9 +158,9 @@ fn comp_ids_match_in_full_up_to_28_bytes_and_never_beyond() {
     ] {
         let logon = logon(&format!("49={sender}|56=VENUE"));
         for size in [logon.len(), 31, 32, 33, 7] {
-            let mut line = receiver.connect(&testbed);
-            logon.chunks(size).for_each(|piece| line.send_and_wait(piece));
-            line.send_and_wait(&order(1));
+            let mut connection = receiver.connect(&testbed);
+            logon.chunks(size).for_each(|piece| connection.send_and_wait(piece));
+            connection.send_and_wait(&order(1));
             expected[session] += 1;
             assert_eq!(orders(&testbed), expected, "{sender}, {size} bytes a segment");
         }
@@ -178,20 +178,20 @@ fn orders_in_the_segment_of_the_logon_count_for_its_session() {
     assert_eq!(orders(&testbed), [0, 3, 9]);
     // The tail of the Logon, with orders behind it; the last order is cut.
     let (logon, tail) = (with("A", 1), order(9));
-    let mut line = receiver.connect(&testbed);
-    line.send_and_wait(&logon[..70]);
-    line.send_and_wait(&[&logon[70..], &tail[..40]].concat()[..logon.len() - 70]);
+    let mut connection = receiver.connect(&testbed);
+    connection.send_and_wait(&logon[..70]);
+    connection.send_and_wait(&[&logon[70..], &tail[..40]].concat()[..logon.len() - 70]);
     assert_eq!(orders(&testbed), [0, 4, 9]);
     // One order over the limit is withheld with the Logon in its segment, and trips no other session.
-    let mut line = receiver.connect(&testbed);
-    line.try_send(&with("A", 1));
-    assert_eq!(line.wait_for_reset().bytes, b"");
+    let mut connection = receiver.connect(&testbed);
+    connection.try_send(&with("A", 1));
+    assert_eq!(connection.wait_for_reset().bytes, b"");
     assert_eq!((orders(&testbed), testbed.counters(A).withheld), ([0, 4, 9], [1, 0, 0, 0, 1]));
     assert_eq!(testbed.tripped(), ["session/a"]);
     // The same while the session is tripped. A Logon alone passes.
-    let mut line = receiver.connect(&testbed);
-    line.try_send(&with("A", 1));
-    assert_eq!(line.wait_for_reset().bytes, b"");
+    let mut connection = receiver.connect(&testbed);
+    connection.try_send(&with("A", 1));
+    assert_eq!(connection.wait_for_reset().bytes, b"");
     logged_on(&testbed, &receiver, &logon_of("A")).send_and_wait(&cancel());
     logged_on(&testbed, &receiver, &with("B", 1));
     assert_eq!(orders(&testbed), [0, 4, 10]);
@@ -211,12 +211,12 @@ fn a_first_message_that_is_an_order_identifies_the_session_too() {
     assert_eq!(orders(&testbed), [0, 2, 0]);
     testbed.trip("session/a");
     for at in [0, 10, 20, 25, 30, 60, first.len() - 1] {
-        let mut line = receiver.connect(&testbed);
+        let mut connection = receiver.connect(&testbed);
         if at != 0 {
-            line.send_and_wait(&first[..at]);
+            connection.send_and_wait(&first[..at]);
         }
-        line.try_send(&first[at..]);
-        assert_eq!(line.wait_for_reset().complete("D"), 0, "cut at {at}");
+        connection.try_send(&first[at..]);
+        assert_eq!(connection.wait_for_reset().complete("D"), 0, "cut at {at}");
         testbed.reset("session/a");
         testbed.trip("session/a");
     }
@@ -231,10 +231,10 @@ fn sessions_are_distinguished_over_ipv6() {
     let receiver = testbed.listen_at(at(remote));
     let whole = logon_of("A");
     for cut in [1, 8, 26, 33, 50, 51, 60, whole.len() - 1] {
-        let mut line = receiver.connect(&testbed);
-        line.send_and_wait(&whole[..cut]);
-        line.send_and_wait(&whole[cut..]);
-        line.send_and_wait(&order(cut));
+        let mut connection = receiver.connect(&testbed);
+        connection.send_and_wait(&whole[..cut]);
+        connection.send_and_wait(&whole[cut..]);
+        connection.send_and_wait(&order(cut));
     }
     let mut of_a = logged_on(&testbed, &receiver, &logon_of("A"));
     let mut of_b = logged_on(&testbed, &receiver, &logon_of("B"));
@@ -244,9 +244,9 @@ fn sessions_are_distinguished_over_ipv6() {
     testbed.trip("session/a");
     of_a.wait_for_reset();
     of_b.send_and_wait(&order(2));
-    let mut line = logged_on(&testbed, &receiver, &logon_of("A"));
-    line.try_send(&order(3));
-    assert_eq!(line.wait_for_reset().count("D"), 0);
+    let mut connection = logged_on(&testbed, &receiver, &logon_of("A"));
+    connection.try_send(&order(3));
+    assert_eq!(connection.wait_for_reset().count("D"), 0);
 }
 
 #[test]
@@ -271,11 +271,11 @@ fn at_an_endpoint_of_its_own_other_comp_ids_are_only_reported() {
         let (testbed, receiver) = testbed(policy);
         let whole = logon(header);
         for size in [whole.len(), 20, 1] {
-            let mut line = receiver.connect(&testbed);
-            whole.chunks(size).for_each(|piece| line.send_and_wait(piece));
+            let mut connection = receiver.connect(&testbed);
+            whole.chunks(size).for_each(|piece| connection.send_and_wait(piece));
             // Only the first message is read for CompIDs.
-            line.send_and_wait(&order(1));
-            line.send_and_wait(&order(2));
+            connection.send_and_wait(&order(1));
+            connection.send_and_wait(&order(2));
         }
         assert_eq!((messages(&testbed), testbed.tripped()), ([0, 9], vec![]), "{header}");
         let events = testbed.events_of_kind("comp_id_mismatch");
@@ -293,15 +293,15 @@ fn inline_sessions_are_distinguished_too() {
         let receiver = testbed.listen_at(at(REMOTE));
         let whole = logon_of("A");
         for cut in [1, 12, 26, 33, 50, 51, 60, whole.len() - 1] {
-            let mut line = receiver.connect(&testbed);
-            line.send_and_wait(&whole[..cut]);
-            line.send_and_wait(&whole[cut..]);
-            line.send_and_wait(&order(cut));
+            let mut connection = receiver.connect(&testbed);
+            connection.send_and_wait(&whole[..cut]);
+            connection.send_and_wait(&whole[cut..]);
+            connection.send_and_wait(&order(cut));
         }
         let [mut of_a, mut of_b, mut undeclared] = ["A", "B", "C"].map(|name| {
-            let mut line = receiver.connect(&testbed);
-            line.send_and_wait(&logon_of(name));
-            line
+            let mut connection = receiver.connect(&testbed);
+            connection.send_and_wait(&logon_of(name));
+            connection
         });
         of_b.send_and_wait(&order(1));
         undeclared.send_and_wait(&order(1));
@@ -310,16 +310,18 @@ fn inline_sessions_are_distinguished_too() {
         testbed.trip("session/a");
         of_a.try_send(&cancel());
         // The sender sees the reset only at its next segment, which another test covers.
-        let ends = |line: &TcpConnection<'_>| receiver.wait("the end", |_| line.received().end == End::Reset);
+        let ends = |connection: &TcpConnection<'_>| {
+            receiver.wait("the end", |_| connection.received().end == End::Reset)
+        };
         ends(&of_a);
         assert_eq!(of_a.received().count("F"), 0, "{hook:?}");
         of_b.send_and_wait(&order(2));
-        let mut line = receiver.connect(&testbed);
-        line.send_and_wait(&logon_of("A"));
-        line.send_and_wait(&cancel());
-        line.try_send(&order(3));
-        ends(&line);
-        assert_eq!(line.received().count("D"), 0, "{hook:?}");
+        let mut connection = receiver.connect(&testbed);
+        connection.send_and_wait(&logon_of("A"));
+        connection.send_and_wait(&cancel());
+        connection.try_send(&order(3));
+        ends(&connection);
+        assert_eq!(connection.received().count("D"), 0, "{hook:?}");
         assert_eq!([UNDECLARED, A, B].map(counted), [1, 8, 2], "{hook:?}");
     }
 }

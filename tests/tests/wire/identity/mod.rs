@@ -70,9 +70,9 @@ fn cancel() -> Vec<u8> {
 
 /// A connection that has logged on.
 fn logged_on<'a>(testbed: &Testbed, receiver: &'a Receiver, logon: &[u8]) -> TcpConnection<'a> {
-    let mut line = receiver.connect(testbed);
-    line.send_and_wait(logon);
-    line
+    let mut connection = receiver.connect(testbed);
+    connection.send_and_wait(logon);
+    connection
 }
 
 /// Orders that passed, by session.

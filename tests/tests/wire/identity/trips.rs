@@ -21,8 +21,8 @@ fn a_trip_ends_the_idle_connections_of_its_session_and_no_others() {
     let mut silent = receiver.connect(&testbed);
     let output = testbed.switch("trip", "session/a");
     assert!(output.stdout.contains("connections ended: 2"), "{output:?}");
-    of_a.iter_mut().for_each(|line| drop(line.wait_for_reset()));
-    of_b.iter_mut().for_each(|line| line.send_and_wait(&order(1)));
+    of_a.iter_mut().for_each(|connection| drop(connection.wait_for_reset()));
+    of_b.iter_mut().for_each(|connection| connection.send_and_wait(&order(1)));
     undeclared.send_and_wait(&order(1));
     // A connection that has not identified itself may belong to another session.
     silent.send_and_wait(&logon_of("B"));
@@ -32,7 +32,9 @@ fn a_trip_ends_the_idle_connections_of_its_session_and_no_others() {
     // A trip of the host ends all connections, also those without an identity.
     let mut silent = receiver.connect(&testbed);
     testbed.trip("host");
-    of_b.iter_mut().chain([&mut undeclared, &mut silent]).for_each(|line| drop(line.wait_for_reset()));
+    of_b.iter_mut()
+        .chain([&mut undeclared, &mut silent])
+        .for_each(|connection| drop(connection.wait_for_reset()));
 }
 
 #[test]
@@ -80,14 +82,18 @@ fn a_logon_while_tripped_applies_the_rules_of_its_session() {
     for (rule, cancels, logons) in [("reduce-only", 1, 1), ("admin-only", 0, 1), ("isolate", 0, 0)] {
         let (testbed, receiver) = testbed(&two_sessions(&format!("while_tripped = {rule:?}")));
         testbed.trip("session/a");
-        let mut line = receiver.connect(&testbed);
-        line.try_send(&logon_of("A"));
+        let mut connection = receiver.connect(&testbed);
+        connection.try_send(&logon_of("A"));
         sleep(Duration::from_millis(30));
-        line.try_send(&cancel());
+        connection.try_send(&cancel());
         sleep(Duration::from_millis(30));
-        line.try_send(&order(1));
-        let came = line.wait_for_reset();
-        assert_eq!((came.complete("A"), came.complete("F"), came.count("D")), (logons, cancels, 0), "{rule}");
+        connection.try_send(&order(1));
+        let received = connection.wait_for_reset();
+        assert_eq!(
+            (received.complete("A"), received.complete("F"), received.count("D")),
+            (logons, cancels, 0),
+            "{rule}"
+        );
         let mut other = logged_on(&testbed, &receiver, &logon_of("B"));
         other.send_and_wait(&order(1));
         other.send_and_wait(&cancel());
@@ -103,29 +109,29 @@ fn the_next_message_identifies_a_connection_joined_in_mid_stream() {
     let message = |name: &str| {
         message_with_body(&format!("35=D|49=DESK-{name}|56=VENUE|34=7|11=R-1|55=IBM|54=1|38=1|40=2|44=1|"))
     };
-    let mut lines = ["A", "B", "C"].map(|name| {
-        let mut line = logged_on(&testbed, &receiver, &logon_of(name));
-        line.send_and_wait(&message(name)[..40]);
-        (name, line)
+    let mut connections = ["A", "B", "C"].map(|name| {
+        let mut connection = logged_on(&testbed, &receiver, &logon_of(name));
+        connection.send_and_wait(&message(name)[..40]);
+        (name, connection)
     });
     let policy = testbed.policy();
     testbed.on_host(|| load::load(&policy, &Testbed::root())).expect("loading");
-    for (name, line) in &mut lines {
+    for (name, connection) in &mut connections {
         // The rest of the message at the load identifies no session, and counts as an undeclared order.
-        line.send_and_wait(&message(name)[40..]);
-        line.send_and_wait(&message(name));
+        connection.send_and_wait(&message(name)[40..]);
+        connection.send_and_wait(&message(name));
     }
     assert_eq!(orders(&testbed), [4, 1, 1]);
-    for (name, line) in &mut lines {
+    for (name, connection) in &mut connections {
         // The next message need not identify a session either.
-        line.send_and_wait(&order(1));
-        line.send_and_wait(&message(name)[..60]);
-        line.send_and_wait(&message(name)[60..]);
+        connection.send_and_wait(&order(1));
+        connection.send_and_wait(&message(name)[..60]);
+        connection.send_and_wait(&message(name)[60..]);
     }
     assert_eq!(orders(&testbed), [6, 3, 3]);
     // A connection is live if nothing has tripped yet. It is older than the first trip.
     testbed.trip("session/a");
-    let [(_, of_a), (_, of_b), (_, of_c)] = &mut lines;
+    let [(_, of_a), (_, of_b), (_, of_c)] = &mut connections;
     of_a.wait_for_reset();
     of_b.send_and_wait(&order(2));
     of_c.send_and_wait(&order(2));
@@ -158,25 +164,25 @@ fn a_loop_at_a_shared_endpoint_isolates_its_session_only() {
         let (testbed, receiver) = testbed(&format!("on_trip = {on_trip:?}\n{TWO}"));
         testbed.trip("session/a");
         for id in 0..3 {
-            let mut line = logged_on(&testbed, &receiver, &logon_of("A"));
+            let mut connection = logged_on(&testbed, &receiver, &logon_of("A"));
             let before = testbed.counters(A).packets_withheld;
-            line.try_send(&order(id));
+            connection.try_send(&order(id));
             if on_trip == "reset" {
-                line.wait_for_reset();
+                connection.wait_for_reset();
             }
             receiver.wait("the order to be withheld", |_| testbed.counters(A).packets_withheld > before);
         }
         let events = testbed.events_of_kind("isolated");
         assert_eq!((events.len(), &events[0]["scope"]), (1, &"session/a".into()), "{on_trip}");
         // The Logon identifies the connection, so the Logon is withheld.
-        let mut line = receiver.connect(&testbed);
-        line.try_send(&logon_of("A"));
+        let mut connection = receiver.connect(&testbed);
+        connection.try_send(&logon_of("A"));
         if on_trip == "reset" {
-            assert_eq!(line.wait_for_reset().bytes, b"");
+            assert_eq!(connection.wait_for_reset().bytes, b"");
         } else {
-            line.stream.set_read_timeout(Some(Duration::from_millis(500))).expect("a time limit");
-            let waited = line.stream.read(&mut [0; 1]).expect_err("nothing comes");
-            assert_eq!((waited.kind(), line.received().bytes), (ErrorKind::WouldBlock, vec![]));
+            connection.stream.set_read_timeout(Some(Duration::from_millis(500))).expect("setting a timeout");
+            let waited = connection.stream.read(&mut [0; 1]).expect_err("no bytes arrive");
+            assert_eq!((waited.kind(), connection.received().bytes), (ErrorKind::WouldBlock, vec![]));
         }
         logged_on(&testbed, &receiver, &logon_of("B")).send_and_wait(&order(1));
         testbed.reset("session/a");

@@ -14,23 +14,23 @@ fn an_unknown_logon_is_treated_as_the_policy_on_undeclared_says() {
         // A first message that is an order itself is undeclared too, without a Logon.
         for (what, first) in [("logon", logon_of("C")), ("order", order(1)), ("cut", logon_of("C"))] {
             let (testbed, receiver) = testbed(&format!("undeclared = {policy:?}\n{TWO}"));
-            let mut line = receiver.connect(&testbed);
+            let mut connection = receiver.connect(&testbed);
             let (head, tail) = if what == "cut" { first.split_at(60) } else { first.split_at(0) };
             if !head.is_empty() {
-                line.send_and_wait(head);
+                connection.send_and_wait(head);
             }
             let status = |testbed: &Testbed, reason: &str| testbed.status().packets[reason];
             match policy {
                 "block" => {
-                    line.try_send(tail);
-                    assert_eq!(line.wait_for_reset().bytes, head, "{what}");
+                    connection.try_send(tail);
+                    assert_eq!(connection.wait_for_reset().bytes, head, "{what}");
                     assert_eq!(status(&testbed, "undeclared"), 1);
                     let Counters { passed, packets_withheld, .. } = testbed.counters(UNDECLARED);
                     assert_eq!((passed, packets_withheld), ([0; 5], 1), "{what}");
                 }
                 _ => {
-                    line.send_and_wait(tail);
-                    line.send_and_wait(&order(2));
+                    connection.send_and_wait(tail);
+                    connection.send_and_wait(&order(2));
                     let counted = if policy == "watch" { 1 + u64::from(what == "order") } else { 0 };
                     assert_eq!(orders(&testbed), [counted, 0, 0], "{policy} {what}");
                 }
@@ -57,10 +57,10 @@ fn an_unknown_logon_is_treated_as_the_policy_on_undeclared_says() {
 fn ignored_connections_pass_while_the_host_is_tripped() {
     require_root!();
     let (testbed, receiver) = testbed(&format!("undeclared = \"ignore\"\n{TWO}"));
-    let mut line = logged_on(&testbed, &receiver, &logon_of("C"));
+    let mut connection = logged_on(&testbed, &receiver, &logon_of("C"));
     testbed.trip("host");
-    line.send_and_wait(&order(1));
-    assert_eq!((line.received().end, messages(&testbed)), (End::Open, [0, 0, 0]));
+    connection.send_and_wait(&order(1));
+    assert_eq!((connection.received().end, messages(&testbed)), (End::Open, [0, 0, 0]));
 }
 
 #[test]
@@ -70,12 +70,12 @@ fn bytes_that_are_not_fix_are_undeclared() {
         for first in [&b"SSH-2.0-OpenSSH\r\n"[..], b"\x16\x03\x01\x02\x00\x01", b"8=FIX.9.9\x019=5\x01", b"G"]
         {
             let (testbed, receiver) = testbed(&format!("undeclared = {policy:?}\n{TWO}"));
-            let mut line = receiver.connect(&testbed);
-            (0..4).for_each(|_| line.send_and_wait(first));
-            assert_eq!(line.received().end, End::Open);
+            let mut connection = receiver.connect(&testbed);
+            (0..4).for_each(|_| connection.send_and_wait(first));
+            assert_eq!(connection.received().end, End::Open);
             // A connection that may belong to a session, and is never read, would have no limit.
-            line.try_send(first);
-            assert_eq!(line.wait_for_reset().bytes, first.repeat(4));
+            connection.try_send(first);
+            assert_eq!(connection.wait_for_reset().bytes, first.repeat(4));
             assert_eq!(testbed.events_of_kind("undeclared").len(), 1, "{policy}");
             // The connection may still become any session's: until then its bytes count as undeclared orders.
             assert_eq!((messages(&testbed), testbed.tripped()), ([4, 0, 0], vec![]));
@@ -90,11 +90,11 @@ fn a_loop_of_undeclared_connections_isolates_no_declared_session() {
     testbed.trip("host");
     // A reconnect loop of undeclared connections.
     for _ in 0..3 {
-        let mut line = logged_on(&testbed, &receiver, &logon_of("C"));
-        line.try_send(&order(1));
-        line.wait_for_reset();
+        let mut connection = logged_on(&testbed, &receiver, &logon_of("C"));
+        connection.try_send(&order(1));
+        connection.wait_for_reset();
     }
-    let mut line = logged_on(&testbed, &receiver, &logon_of("A"));
-    line.send_and_wait(&cancel());
-    assert_eq!(line.received().complete("F"), 1);
+    let mut connection = logged_on(&testbed, &receiver, &logon_of("A"));
+    connection.send_and_wait(&cancel());
+    assert_eq!(connection.received().complete("F"), 1);
 }

@@ -31,8 +31,8 @@ fn send_each_kind(testbed: &Testbed<impl Network>, pair: &mut ConnectionPair) {
     for (message, class) in inbound_samples() {
         pair.venue_sends(&[&message]);
         expected[class_index(class)] += 1;
-        let shown = String::from_utf8_lossy(&message).replace('\x01', "|");
-        assert_eq!(inbound(testbed, [1])[0], (expected, 0), "{class:?}: {shown:.400}");
+        let status = String::from_utf8_lossy(&message).replace('\x01', "|");
+        assert_eq!(inbound(testbed, [1])[0], (expected, 0), "{class:?}: {status:.400}");
     }
     assert_eq!(testbed.status_json().inbound("x1"), expected);
 }
@@ -176,7 +176,7 @@ fn segments_lost_behind_the_hook_count_once() {
     pair.venue_sends(&random_segments(&mut rng, &bytes, 5_000));
     let sent = tcp_info(&pair.venue);
     println!("lost behind the hook: {sent:?}");
-    assert!(sent.retransmits > 0, "the venue sent some of it again: {sent:?}");
+    assert!(sent.retransmits > 0, "the venue retransmitted: {sent:?}");
     assert_eq!(inbound(&testbed, [1]), [(expected, 0)]);
 }
 
@@ -202,9 +202,13 @@ fn segments_lost_ahead_of_the_hook_lose_the_framing_until_a_later_message() {
     let total = |counts: [u64; 3]| counts.iter().sum::<u64>();
     let most = (0..2).all(|i| counted[i] <= sent[i]) && total(counted) <= total(sent);
     assert!(most, "{counted:?} of {sent:?}");
-    assert!(counted == sent || lost > 0, "what is not counted is told of: {counted:?} of {sent:?}");
+    assert!(counted == sent || lost > 0, "lost counts are reported: {counted:?} of {sent:?}");
     let status = testbed.status_json();
-    assert_eq!(status["sessions"][1]["inbound"]["desyncs"], lost, "and shown: {}", status["sessions"][1]);
+    assert_eq!(
+        status["sessions"][1]["inbound"]["desyncs"], lost,
+        "the status shows it: {}",
+        status["sessions"][1]
+    );
     // The next message that begins a segment restores the framing, at the latest.
     let (bytes, more) = random_inbound(&mut rng, 300);
     pair.venue_sends(&[&fill()]);

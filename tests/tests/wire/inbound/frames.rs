@@ -145,9 +145,9 @@ fn inbound_traffic_of_no_session_is_not_read() {
     let (bytes, _) = ten_messages();
     let testbed = Testbed::load(POLICY);
     // From a session's endpoint, on a connection that the trading host never opened.
-    let stranger = FrameConnection::new(&testbed, 40_000, SocketAddr::new(TwoHosts::VENUE, 9001));
-    stranger.segment(ISN, SYN | ACK, b"");
-    stranger.venue_sends_part(&bytes, 0, bytes.len());
+    let unopened = FrameConnection::new(&testbed, 40_000, SocketAddr::new(TwoHosts::VENUE, 9001));
+    unopened.segment(ISN, SYN | ACK, b"");
+    unopened.venue_sends_part(&bytes, 0, bytes.len());
     // From an address and from a port of no session.
     for (port, venue) in [(40_001, "10.9.0.3:9001"), (40_002, "10.9.0.2:9003")] {
         let frames = FrameConnection::new(&testbed, port, venue.parse().expect("an address"));
@@ -159,5 +159,5 @@ fn inbound_traffic_of_no_session_is_not_read() {
     other.venue_sends(&[&bytes]);
     assert_eq!(inbound(&testbed, [0, 1, 2]), [([0; 3], 0); 3]);
     let known = testbed.with_breaker(|breaker| breaker.maps().inbound().expect("the table").keys().count());
-    assert_eq!(known, 0, "and no room is taken");
+    assert_eq!(known, 0, "no table entry is used");
 }

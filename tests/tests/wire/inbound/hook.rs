@@ -43,7 +43,7 @@ fn no_inbound_segment_is_withheld_while_tripped() {
         testbed.trip("host");
         come(&mut old, &mut rng);
         // The next order fences the connection; inbound segments still pass.
-        std::io::Write::write_all(&mut old.firm, &order(1)).expect("taken by the socket");
+        std::io::Write::write_all(&mut old.firm, &order(1)).expect("queueing");
         sleep(Duration::from_millis(20));
         assert_eq!(testbed.status().packets["fenced"], 1);
         come(&mut old, &mut rng);
@@ -82,9 +82,9 @@ fn status_shows_the_inbound_hook_and_an_unload_detaches_it() {
         assert!(!Testbed::root().exists(), "no pin is left");
     }
     let testbed = Inline::inline(Hook::Native, Offloads::Checksums, POLICY);
-    let shown = testbed.status_json();
+    let status = testbed.status_json();
     let interfaces: Vec<_> =
-        (0..2).map(|i| (&shown["interfaces"][i]["mode"], &shown["interfaces"][i]["hook"])).collect();
+        (0..2).map(|i| (&status["interfaces"][i]["mode"], &status["interfaces"][i]["hook"])).collect();
     assert_eq!(interfaces, [(&"inline".into(), &"native".into()), (&"inbound".into(), &"tcx".into())]);
     let at = |direction| testbed.on_host(|| tcx_programs(Gateway::INSIDE, direction));
     assert_eq!(both.map(at), [0, 1]);
@@ -97,8 +97,8 @@ fn the_inbound_hook_is_attached_only_if_the_policy_needs_it() {
     require_root!();
     let quiet = POLICY.replace("inbound = \"watch\"\n", "");
     let testbed = Testbed::load(&quiet);
-    let mut line = pair(&testbed, TwoHosts::VENUE, 9001);
-    line.venue_sends(&[&fill()]);
+    let mut connection = pair(&testbed, TwoHosts::VENUE, 9001);
+    connection.venue_sends(&[&fill()]);
     assert_eq!(inbound(&testbed, [1]), [([0; 3], 0)]);
     assert_eq!(testbed.on_host(|| tcx_programs(TwoHosts::INTERFACE, TcAttachType::Ingress)), 0);
     let status = testbed.status_json();
@@ -106,7 +106,7 @@ fn the_inbound_hook_is_attached_only_if_the_policy_needs_it() {
     // A limit on inbound messages attaches the hook.
     let testbed =
         Testbed::load(&format!("limits = [{{ class = \"fill\", max = 5, per = \"1s\" }}]\n{quiet}"));
-    let mut line = pair(&testbed, TwoHosts::VENUE, 9001);
-    line.venue_sends(&[&fill()]);
+    let mut connection = pair(&testbed, TwoHosts::VENUE, 9001);
+    connection.venue_sends(&[&fill()]);
     assert_eq!(inbound(&testbed, [1]), [([1, 0, 0], 0)]);
 }

@@ -32,13 +32,13 @@ fn one_by_one_exactly_n_cross_and_both_ends_are_reset() {
             let _ = stream.write_all(&order(LIMIT as u32));
             assert!(
                 is_reset(&mut stream, ONE_RETRANSMIT),
-                "the sender is told ({hook:?}, {offloads:?}, {venue})"
+                "the sender sees the reset ({hook:?}, {offloads:?}, {venue})"
             );
-            receiver.wait("the receiver is told", |all| all[0].end == End::Reset);
+            receiver.wait("the reset at the venue", |all| all[0].end == End::Reset);
             assert_eq!((receiver.last().complete("D"), receiver.last().count("D")), (LIMIT, LIMIT));
-            let shown = testbed.status_json();
-            assert_eq!(shown.messages("x1", "order").0, LIMIT as u64);
-            assert_eq!((shown.causes("session/x1"), shown.desyncs("x1")), (vec!["rate"], 0));
+            let status = testbed.status_json();
+            assert_eq!(status.messages("x1", "order").0, LIMIT as u64);
+            assert_eq!((status.causes("session/x1"), status.desyncs("x1")), (vec!["rate"], 0));
         }
     }
 }
@@ -52,12 +52,15 @@ fn a_blast_of_ten_thousand_never_lets_more_than_n_cross() {
         let orders: Vec<u8> = (0..10_000).flat_map(order).collect();
         let mut stream = connect(&testbed, at(9001));
         let dead = orders.chunks(orders.len() / 4).any(|part| write_ends_in_reset(&mut stream, part));
-        assert!(dead || is_reset(&mut stream, ONE_RETRANSMIT), "the sender is told ({hook:?}, {offloads:?})");
+        assert!(
+            dead || is_reset(&mut stream, ONE_RETRANSMIT),
+            "the sender sees the reset ({hook:?}, {offloads:?})"
+        );
         receiver.wait("the reset", |all| all[0].end == End::Reset);
         let last = receiver.last();
         assert!(last.complete("D") <= LIMIT, "{} crossed", last.complete("D"));
         let passed = testbed.status_json().messages("x1", "order").0;
-        assert_eq!(last.count("D") as u64, passed, "what the kernel says crossed is what came");
+        assert_eq!(last.count("D") as u64, passed, "the kernel counts the orders that arrived");
         // A segment of the MTU's size holds about ten orders, and passes or is withheld as a whole.
         assert!(last.count("D") + 11 > LIMIT, "{} crossed: it tripped early", last.count("D"));
     }
@@ -79,7 +82,7 @@ fn a_sender_with_segmentation_offload_is_cut_off_too() {
         // At the generic hook a large segment, cut down to a reset, keeps its segmentation fields. An
         // interface that segments in software drops it. So a retransmit, which is small, resets the venue,
         // and one more resets the sender.
-        assert!(dead || is_reset(&mut stream, 2 * ONE_RETRANSMIT), "the sender is told ({hook:?})");
+        assert!(dead || is_reset(&mut stream, 2 * ONE_RETRANSMIT), "the sender sees the reset ({hook:?})");
         receiver.wait("the reset", |all| all[0].end == End::Reset);
         let last = receiver.last();
         assert!(last.complete("D") <= LIMIT, "{} crossed", last.complete("D"));
@@ -126,16 +129,16 @@ fn an_engine_that_bypasses_its_kernel_is_cut_off_at_exactly_n() {
                 receiver.wait("the order", |all| all[0].complete("D") == id + 1);
             }
             let withheld = engine.send(&order(LIMIT as u32));
-            receiver.wait("the venue is told", |all| all[0].end == End::Reset);
+            receiver.wait("the reset at the venue", |all| all[0].end == End::Reset);
             let again = Instant::now();
             engine.transmit(&[withheld]);
             assert!(
                 engine.is_reset(ONE_RETRANSMIT),
-                "its retransmit comes back as a reset ({hook:?}, {venue})"
+                "the retransmit is answered by a reset ({hook:?}, {venue})"
             );
             assert!(again.elapsed() < Duration::from_millis(200), "{:?}", again.elapsed());
             engine.send(&order(LIMIT as u32 + 1));
-            assert!(engine.is_reset(ONE_RETRANSMIT), "and so does all that it sends from now on");
+            assert!(engine.is_reset(ONE_RETRANSMIT), "so do all later segments");
             assert_eq!((receiver.last().complete("D"), receiver.last().count("D")), (LIMIT, LIMIT));
             assert_eq!(testbed.status_json().messages("x1", "order").0, LIMIT as u64);
         }
@@ -156,8 +159,8 @@ fn an_engine_without_flow_control_is_cut_off_at_exactly_n() {
             // the venue's window, which this engine does not track.
             sleep(Duration::from_micros(20));
         }
-        receiver.wait("the venue is told", |all| all[0].end == End::Reset);
-        assert!(engine.is_reset(ONE_RETRANSMIT), "the sender is told ({hook:?})");
+        receiver.wait("the reset at the venue", |all| all[0].end == End::Reset);
+        assert!(engine.is_reset(ONE_RETRANSMIT), "the sender sees the reset ({hook:?})");
         assert_eq!((receiver.last().complete("D"), receiver.last().count("D")), (LIMIT, LIMIT));
         assert_eq!(testbed.status_json().messages("x1", "order").0, LIMIT as u64);
     }

@@ -44,9 +44,9 @@ fn inline(hook: Hook) -> Inline {
 
 fn connect(testbed: &Inline, to: SocketAddr) -> TcpStream {
     let stream = testbed.network.firm.run(|| TcpStream::connect(to)).expect("connecting");
-    stream.set_nodelay(true).expect("no delay");
+    stream.set_nodelay(true).expect("setting TCP_NODELAY");
     // A sender without a reset would otherwise block without end.
-    stream.set_write_timeout(Some(2 * ONE_RETRANSMIT)).expect("a timeout");
+    stream.set_write_timeout(Some(2 * ONE_RETRANSMIT)).expect("setting a timeout");
     stream
 }
 
@@ -61,6 +61,6 @@ fn write_ends_in_reset(stream: &mut TcpStream, bytes: &[u8]) -> bool {
 
 /// Returns true if the socket reports a reset in time.
 fn is_reset(stream: &mut TcpStream, patience: Duration) -> bool {
-    stream.set_read_timeout(Some(patience)).expect("a timeout");
+    stream.set_read_timeout(Some(patience)).expect("setting a timeout");
     stream.read(&mut [0; 1]).is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
 }

@@ -29,9 +29,9 @@ fn tagged_frames_are_counted_like_any_other() {
             assert!(testbed.status_json().causes("session/x1").is_empty(), "N are within the limit");
             engine.transmit(&frames[LIMIT..]);
             sleep(QUIET / 10);
-            let shown = testbed.status_json();
-            assert_eq!((shown.messages("x1", "order").0, shown.desyncs("x1")), (LIMIT as u64, 0));
-            assert_eq!(shown.causes("session/x1"), ["rate"]);
+            let status = testbed.status_json();
+            assert_eq!((status.messages("x1", "order").0, status.desyncs("x1")), (LIMIT as u64, 0));
+            assert_eq!(status.causes("session/x1"), ["rate"]);
         }
     }
 }
@@ -62,9 +62,9 @@ fn reordered_repeated_and_overlapping_segments_are_counted_once() {
             }
             receiver.wait("ten orders", |all| all[0].complete("D") == 10);
             assert_eq!(receiver.last().bytes, payloads.concat());
-            let shown = testbed.status_json();
-            assert_eq!(shown.messages("x1", "order"), (10, 0));
-            assert!(shown.retransmitted("x1") >= 2);
+            let status = testbed.status_json();
+            assert_eq!(status.messages("x1", "order"), (10, 0));
+            assert!(status.retransmitted("x1") >= 2);
         }
     }
 }
@@ -87,9 +87,9 @@ fn an_order_in_ip_fragments_is_withheld_and_counts_when_sent_again_whole() {
             assert_eq!(receiver.last().count("D"), 1, "{hook:?}, {venue}");
             engine.transmit(&[cut]);
             receiver.wait("the order", |all| all[0].complete("D") == 2);
-            let shown = testbed.status_json();
-            assert_eq!((shown.messages("x1", "order"), shown.desyncs("x1")), ((2, 0), 0));
-            assert!(shown.causes("session/x1").is_empty());
+            let status = testbed.status_json();
+            assert_eq!((status.messages("x1", "order"), status.desyncs("x1")), ((2, 0), 0));
+            assert!(status.causes("session/x1").is_empty());
         }
     }
 }
@@ -113,10 +113,10 @@ fn segments_lost_ahead_of_the_gateway_are_awaited_and_count_once() {
                 engine.transmit(&flight[lost..]);
             }
             receiver.wait("all of them", |all| all[0].complete("D") == 400);
-            let shown = testbed.status_json();
-            assert_eq!((shown.messages("x1", "order"), shown.desyncs("x1")), ((400, 0), 0), "{hook:?}");
-            assert_eq!(shown["packets"]["ahead"], (0..20).map(|lost| FLIGHT - 1 - lost).sum::<usize>());
-            assert!(shown.causes("session/x1").is_empty(), "a loss that TCP repaired trips nothing");
+            let status = testbed.status_json();
+            assert_eq!((status.messages("x1", "order"), status.desyncs("x1")), ((400, 0), 0), "{hook:?}");
+            assert_eq!(status["packets"]["ahead"], (0..20).map(|lost| FLIGHT - 1 - lost).sum::<usize>());
+            assert!(status.causes("session/x1").is_empty(), "a repaired loss trips nothing");
         }
     }
 }
@@ -165,10 +165,10 @@ fn segments_that_the_venue_discards_do_not_count_as_seen() {
                 }
                 sleep(QUIET / 2);
                 assert_eq!(receiver.last().count("D"), 5, "{hook:?}, {venue}");
-                let shown = testbed.status_json();
-                assert_eq!(shown.messages("x1", "order").0, 5);
-                assert_eq!(shown.causes("session/x1"), ["rate"]);
-                assert_eq!(shown["packets"]["undeliverable"], 20);
+                let status = testbed.status_json();
+                assert_eq!(status.messages("x1", "order").0, 5);
+                assert_eq!(status.causes("session/x1"), ["rate"]);
+                assert_eq!(status["packets"]["undeliverable"], 20);
             }
         }
     }
@@ -199,9 +199,9 @@ fn retransmits_after_loss_are_not_counted_again() {
             );
             sleep(Duration::from_millis(20));
         }
-        let shown = testbed.status_json();
-        assert_eq!((shown.messages("x1", "order"), shown.desyncs("x1")), ((5_000, 0), 0), "{hook:?}");
-        assert!(shown.retransmitted("x1") > 0, "something was lost and sent again");
+        let status = testbed.status_json();
+        assert_eq!((status.messages("x1", "order"), status.desyncs("x1")), ((5_000, 0), 0), "{hook:?}");
+        assert!(status.retransmitted("x1") > 0, "some segments were retransmitted");
     }
 }
 

@@ -19,9 +19,9 @@ fn status_shows_the_hook_and_an_unload_detaches_it() {
     require_root!();
     for hook in Hook::ALL {
         let testbed = inline(hook);
-        let shown = testbed.status_json();
-        assert!(testbed.is_attached_by(hook), "{shown:?}");
-        assert_eq!(shown["agent"]["running"], false);
+        let status = testbed.status_json();
+        assert!(testbed.is_attached_by(hook), "{status:?}");
+        assert_eq!(status["agent"]["running"], false);
         assert_eq!(testbed.cli("unload").exit_code, Some(0));
         let link =
             testbed.on_host(|| Command::new("ip").args(["-d", "link", "show", Gateway::INSIDE]).output());
@@ -50,8 +50,8 @@ fn a_trip_by_hand_ends_a_live_connection_and_after_a_reset_a_new_one_trades() {
             testbed.trip("session/x1");
             assert_eq!(testbed.status_json().causes("session/x1"), ["manual"]);
             let _ = stream.write_all(&order(2));
-            assert!(is_reset(&mut stream, ONE_RETRANSMIT), "the sender is told ({hook:?}, {venue})");
-            receiver.wait("the venue is told", |all| all[0].end == End::Reset);
+            assert!(is_reset(&mut stream, ONE_RETRANSMIT), "the sender sees the reset ({hook:?}, {venue})");
+            receiver.wait("the reset at the venue", |all| all[0].end == End::Reset);
 
             // While tripped: a new connection may cancel, and its first order ends it.
             let mut stream = connect(&testbed, venue);
@@ -61,7 +61,7 @@ fn a_trip_by_hand_ends_a_live_connection_and_after_a_reset_a_new_one_trades() {
             receiver.wait("the cancel", |all| all.len() == 2 && all[1].complete("F") == 1);
             let _ = stream.write_all(&order(3));
             assert!(is_reset(&mut stream, ONE_RETRANSMIT));
-            receiver.wait("the venue is told", |all| all[1].end == End::Reset);
+            receiver.wait("the reset at the venue", |all| all[1].end == End::Reset);
 
             testbed.reset("session/x1");
             connect(&testbed, venue).write_all(&order(4)).expect("sending");
@@ -114,7 +114,7 @@ fn nothing_queued_before_a_reset_arrives_after_it_even_behind_a_closed_window() 
         let crossed = receiver.last().complete("D") as u64;
         assert!(
             crossed <= before,
-            "{crossed} came where {before} had crossed before the trip ({hook:?}, {on_trip})"
+            "{crossed} arrived, but {before} had crossed before the trip ({hook:?}, {on_trip})"
         );
         assert_eq!(testbed.status_json().messages("x1", "order").0, before);
         connect(&testbed, at(9001)).write_all(&order(1)).expect("sending");
@@ -138,10 +138,10 @@ fn one_of_two_sessions_trips_and_the_other_continues() {
         receivers[0].wait("the reset", |all| all[0].end == End::Reset);
         assert_eq!(receivers[0].last().complete("D"), LIMIT);
         assert_eq!(receivers[1].last().end, End::Open);
-        let shown = testbed.status_json();
-        assert_eq!(shown.causes("session/x1"), ["rate"]);
-        assert!(shown.causes("session/x2").is_empty());
-        assert_eq!(shown.messages("x2", "order"), (200, 0));
+        let status = testbed.status_json();
+        assert_eq!(status.causes("session/x1"), ["rate"]);
+        assert!(status.causes("session/x2").is_empty());
+        assert_eq!(status.messages("x2", "order"), (200, 0));
     }
 }
 
@@ -171,7 +171,7 @@ fn a_tripped_host_leaves_everything_else_alone() {
             let nobody = SocketAddr::new(venue.ip(), 7);
             let refused =
                 testbed.network.firm.run(|| TcpStream::connect_timeout(&nobody, Duration::from_secs(2)));
-            assert_eq!(refused.expect_err("nobody listens").kind(), ErrorKind::ConnectionRefused);
+            assert_eq!(refused.expect_err("the port is closed").kind(), ErrorKind::ConnectionRefused);
             assert!(engine.ping(), "{venue} answers a ping");
 
             // Another application, on an old and a new connection.
@@ -183,14 +183,14 @@ fn a_tripped_host_leaves_everything_else_alone() {
             // Fills of the tripped session still arrive and are acknowledged: more than a window's worth.
             let fills = vec![b'f'; 2_000_000];
             let writer = std::thread::spawn(move || accepted.write_all(&fills).map(|()| accepted));
-            let mut came = vec![0; 2_000_000];
-            session.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
-            session.read_exact(&mut came).expect("the fills");
+            let mut received = vec![0; 2_000_000];
+            session.set_read_timeout(Some(Duration::from_secs(5))).expect("setting a timeout");
+            session.read_exact(&mut received).expect("the fills");
             let mut accepted = writer.join().expect("the writer").expect("sending fills");
 
             // The session may close its connection in order.
             drop(session);
-            accepted.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout");
+            accepted.set_read_timeout(Some(Duration::from_secs(2))).expect("setting a timeout");
             assert_eq!(accepted.read(&mut [0; 1]).expect("FIN"), 0);
             testbed.reset("host");
         }
@@ -212,14 +212,14 @@ fn on_trip_drop_drops_the_payload_without_a_reset() {
                 accepted.read_exact(&mut vec![0; order.len()]).expect("the order");
             }
             for id in 0..10 {
-                stream.write_all(&order(id)).expect("the sender does not learn of it");
+                stream.write_all(&order(id)).expect("sending");
             }
-            accepted.set_read_timeout(Some(QUIET)).expect("a timeout");
-            let silence = accepted.read(&mut [0; 1]).expect_err("silence");
+            accepted.set_read_timeout(Some(QUIET)).expect("setting a timeout");
+            let silence = accepted.read(&mut [0; 1]).expect_err("no bytes");
             assert_eq!(silence.kind(), ErrorKind::WouldBlock, "{silence}");
             // Fills still arrive.
             accepted.write_all(b"fill").expect("sending");
-            stream.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout");
+            stream.set_read_timeout(Some(Duration::from_secs(2))).expect("setting a timeout");
             stream.read_exact(&mut [0; 4]).expect("a fill arrives");
             let (passed, withheld) = testbed.status_json().messages("x1", "order");
             assert_eq!(passed, LIMIT as u64);
@@ -250,10 +250,10 @@ fn an_isolated_session_opens_no_connection() {
             testbed.trip("session/x1");
             let refused =
                 testbed.network.firm.run(|| TcpStream::connect_timeout(&venue, Duration::from_millis(500)));
-            assert_eq!(refused.expect_err("no connection comes about").kind(), ErrorKind::TimedOut);
+            assert_eq!(refused.expect_err("no connection opens").kind(), ErrorKind::TimedOut);
             assert!(receiver.received().is_empty());
             testbed.reset("session/x1");
-            connect(&testbed, venue).write_all(&order(1)).expect("after the reset it does");
+            connect(&testbed, venue).write_all(&order(1)).expect("sending after the reset");
             receiver.wait("the order", |all| all[0].complete("D") == 1);
         }
     }
