@@ -55,7 +55,8 @@ struct Lines {
 impl Engine {
     /// The venue: an acceptor on port 9001.
     pub fn venue(namespace: &Namespace) -> Self {
-        let own = "ConnectionType=acceptor\nSocketAcceptPort=9001\nSocketReuseAddress=Y\nSenderCompID=VENUE\nTargetCompID=FIRM";
+        let own = "ConnectionType=acceptor\nSocketAcceptPort=9001\nSocketReuseAddress=Y\n\
+                   SenderCompID=VENUE\nTargetCompID=FIRM";
         Self::start(namespace, "venue", "acceptor", own)
     }
 

@@ -1,5 +1,5 @@
-//! An allow-list at XDP, in the manner of xdp-filter: a gateway's filter that need not understand what it
-//! passes.
+//! An allow-list at XDP, in the manner of xdp-filter: a gateway's filter that does not parse the
+//! payload.
 
 use std::net::SocketAddrV4;
 

@@ -12,7 +12,8 @@ use crate::testbed::{Network, Testbed};
 /// The pin root of a testbed.
 pub const PIN_ROOT: &str = "/sys/fs/bpf/breaker";
 
-/// Environment of breaker on a testbed: the pin root, and leave to pin in a mount namespace that ends with the testbed.
+/// Environment of breaker on a testbed: the pin root, and leave to pin in a mount namespace that ends with
+/// the testbed.
 pub const PIN_ENVIRONMENT: [(&str, &str); 2] =
     [("BREAKER_PIN_ROOT", PIN_ROOT), ("BREAKER_PRIVATE_PINS", "1")];
 

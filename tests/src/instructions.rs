@@ -270,7 +270,8 @@ fn outgoing<P: TestRunnable>(
 
 /// Checks that each run was what its name says.
 ///
-/// Orders of a run: one of each shape, one at a peak, one after a silence, one over IPv6, one in two parts, and ten.
+/// Orders of a run: one of each shape, one at a peak, one after a silence, one over IPv6, one in two parts,
+/// and ten.
 fn check_counters(testbed: &Testbed<impl Network>) -> Result<()> {
     let runs = (WARM + RUNS) as u64;
     let counters: Vec<_> = (1..=SHAPES.len() + 1).map(|session| testbed.counters(session)).collect();

@@ -1,6 +1,8 @@
-//! The test kit: breaker on hosts that are network namespaces, crafted packets, and peers that record what arrives.
+//! The test kit: breaker on hosts that are network namespaces, crafted packets, and peers that record what
+//! arrives.
 //!
-//! Namespaces have no names, and each has a BPF file system of its own. Both end with the test, so that nothing is left behind.
+//! Namespaces have no names, and each has a BPF file system of its own. Both end with the test, so that
+//! nothing is left behind.
 
 pub mod agent;
 pub mod allow_list;
@@ -23,8 +25,8 @@ pub mod user_tcp;
 pub mod venue;
 
 /// How many times slower than a processor this machine is: 1, or the number in `BREAKER_TESTS_SLOWNESS`.
-/// `cargo xtask kernels` sets the variable for an emulated machine. Tests then take that many times fewer cases and wait that
-/// many times longer.
+/// `cargo xtask kernels` sets the variable for an emulated machine. Tests then take that many times fewer
+/// cases and wait that many times longer.
 ///
 /// # Panics
 /// If the variable holds no number.

@@ -17,8 +17,10 @@ use crate::testbed::Testbed;
 /// Port of the first session at the venue.
 const PORT: u16 = 10_000;
 /// Limits of each scope.
-const LIMITS: &str = "limits = [{ class = \"order\", max = 1000000, per = \"1s\" }, { class = \"cancel\", max = 1000, per = \"3s\" }, \
-                      { class = \"message\", max = 1000000, per = \"1s\" }, { class = \"reject\", max = 50, per = \"1m\" }]";
+const LIMITS: &str = "limits = [{ class = \"order\", max = 1000000, per = \"1s\" }, \
+                      { class = \"cancel\", max = 1000, per = \"3s\" }, \
+                      { class = \"message\", max = 1000000, per = \"1s\" }, \
+                      { class = \"reject\", max = 50, per = \"1m\" }]";
 
 /// A loaded policy, and the next sequence number of each connection.
 pub struct ManySessions {

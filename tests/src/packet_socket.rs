@@ -35,7 +35,7 @@ impl PacketSocket {
 
     fn past_hooks(self) -> Self {
         let on: libc::c_int = 1;
-        // SAFETY: a plain system call with a value of the length that is said.
+        // SAFETY: setsockopt reads a value of the given length.
         let done = unsafe {
             let value = (&raw const on).cast();
             libc::setsockopt(self.0.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_QDISC_BYPASS, value, 4)
@@ -47,7 +47,7 @@ impl PacketSocket {
     /// No maintained crate has a safe wrapper.
     fn at(namespace: &Namespace, interface: &str, protocol: u16) -> Self {
         let index = namespace.index(interface).expect("the interface");
-        // SAFETY: plain system calls; an address of the length that is said; a descriptor that nobody else has.
+        // SAFETY: the address has the given length, and the new descriptor has no other owner.
         let bind = move || unsafe {
             let socket = libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0);
             assert!(socket >= 0, "a packet socket: {}", std::io::Error::last_os_error());
@@ -83,13 +83,14 @@ impl PacketSocket {
         };
         let mut parts: Vec<libc::iovec> = frames.iter().map(part).collect();
         let header = |part: &mut libc::iovec| {
-            // SAFETY: all zero is a message without parts and without an address.
+            // SAFETY: an all-zero header is a message without parts and without an address.
             let mut header: libc::mmsghdr = unsafe { std::mem::zeroed() };
             (header.msg_hdr.msg_iov, header.msg_hdr.msg_iovlen) = (part, 1);
             header
         };
         let mut headers: Vec<libc::mmsghdr> = parts.iter_mut().map(header).collect();
-        // SAFETY: each header has one part, which is a frame that is only read; all of them outlive the call.
+        // SAFETY: each header has one part, a frame that the kernel only reads. Headers, parts and frames
+        // outlive the call.
         let sent =
             unsafe { libc::sendmmsg(self.0.as_raw_fd(), headers.as_mut_ptr(), headers.len() as u32, 0) };
         usize::try_from(sent).unwrap_or(0)

@@ -203,7 +203,7 @@ impl TcpConnection<'_> {
 pub fn tcp_info(stream: &TcpStream) -> TcpInfo {
     let (mut words, mut length) = ([0u32; 64], 256u32);
     let (socket, place) = (stream.as_raw_fd(), words.as_mut_ptr().cast());
-    // SAFETY: a plain system call with a buffer of the length that is said.
+    // SAFETY: the kernel writes at most the given length into the buffer.
     let failed =
         unsafe { libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, place, &raw mut length) };
     assert!(failed == 0 && length >= 160, "TCP_INFO: {}, {length} bytes", std::io::Error::last_os_error());

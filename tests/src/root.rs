@@ -17,8 +17,9 @@ macro_rules! require_root {
 
 /// Returns true with root, and false if the test is to be skipped.
 ///
-/// A skipped test has the result `ok` from the test harness, which has no skip at run time. The line that begins with `skipped: `
-/// lets `cargo xtask test` count the test as skipped. The line goes around the output capture of the harness.
+/// A skipped test has the result `ok` from the test harness, which has no skip at run time. The line that
+/// begins with `skipped: ` lets `cargo xtask test` count the test as skipped. The line goes around the output
+/// capture of the harness.
 ///
 /// # Panics
 /// Without root, unless `BREAKER_SKIP_ROOT=1` is set.

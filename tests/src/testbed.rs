@@ -78,7 +78,8 @@ impl Testbed {
 }
 
 impl<N: Network> Testbed<N> {
-    /// A network with a configuration, and nothing loaded. The text is what follows `[host]` and its `interfaces`.
+    /// A network with a configuration, and nothing loaded. The text is what follows `[host]` and its
+    /// `interfaces`.
     pub fn on(network: N, policy: &str) -> Self {
         receive_on_one_cpu(network.host(), N::INTERFACE);
         let testbed = Self { network, directory: TempDir::new().expect("making a directory") };
@@ -177,8 +178,8 @@ impl<N: Network> Testbed<N> {
         self.events().into_iter().filter(|event| event["kind"] == kind).collect()
     }
 
-    /// All events so far, as `breaker events --json` prints them. Events wait in the ring until an agent writes them to the log,
-    /// so an agent is started and stopped first.
+    /// All events so far, as `breaker events --json` prints them. Events wait in the ring until an agent
+    /// writes them to the log, so an agent is started and stopped first.
     pub fn events(&self) -> Vec<Value> {
         let mut command = command();
         command.args(["agent", "--config"]).arg(self.config()).env_remove("NOTIFY_SOCKET");
@@ -226,7 +227,8 @@ pub fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
 
 /// Has one CPU take in all frames of an interface, as for one queue of a network card.
 ///
-/// A veth hands each frame to the CPU that sent it, so that two frames of a connection could overtake each other.
+/// A veth hands each frame to the CPU that sent it, so that two frames of a connection could overtake each
+/// other.
 fn receive_on_one_cpu(host: &Namespace, interface: &str) {
     let queue = format!("/sys/class/net/{interface}/queues/rx-0/rps_cpus");
     host.run(|| std::fs::write(&queue, "1")).unwrap_or_else(|error| panic!("writing {queue}: {error}"));

@@ -266,7 +266,8 @@ fn orders_queued_behind_a_closed_window_arrive_as_possible_duplicates_only() {
         let came = venue.orders_in(at_venue);
         let first = came.iter().take_while(|order| !order.poss_dup).count() as u32;
         println!(
-            "{on_trip}: {queue} bytes were queued; {crossed} orders had crossed, of which {first} came before the end"
+            "{on_trip}: {queue} bytes were queued; {crossed} orders had crossed, of which {first} came \
+             before the end"
         );
         assert!(u64::from(first) <= crossed, "{first} arrived, but {crossed} had crossed");
         firm.order(3_021, 5);

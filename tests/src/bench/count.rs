@@ -14,7 +14,8 @@ use super::shell::run_with_input;
 use crate::rng::Rng;
 
 /// Drops packets behind the alternative.
-const LOSSY: &str = "table ip loss { chain input { type filter hook input priority 0; tcp dport 9001 numgen random mod 100 < 3 drop; }; }";
+const LOSSY: &str = "table ip loss { chain input { type filter hook input priority 0; tcp dport 9001 \
+                     numgen random mod 100 < 3 drop; }; }";
 
 /// A pattern in which orders are sent.
 struct SendPattern {

@@ -129,7 +129,8 @@ fn candidates() -> Vec<Candidate> {
 /// Rules that match an order at the start of a segment's payload, and count it.
 fn count_orders(hook: &str) -> String {
     format!(
-        "table ip bench {{ chain orders {{ type filter hook {hook} priority 0; tcp dport 9001 @ih,{},32 0x33353d44 counter; }}; }}",
+        "table ip bench {{ chain orders {{ type filter hook {hook} priority 0; tcp dport 9001 @ih,{},32 \
+         0x33353d44 counter; }}; }}",
         TYPE_AT * 8
     )
 }
@@ -149,7 +150,8 @@ impl Candidate {
     fn new(what: &'static str, filter: Filter) -> Self {
         let network = filter.network();
         // The venue has no such connection: frames are counted and dropped.
-        let quiet = "table netdev bench { chain quiet { type filter hook ingress device eth1 priority 0; ip protocol tcp drop; }; }";
+        let quiet = "table netdev bench { chain quiet { type filter hook ingress device eth1 priority 0; \
+                     ip protocol tcp drop; }; }";
         run_with_input(&network.venue, "nft -f -", quiet).expect("loading the rules");
         let own = network.firm.hardware_address(TwoHosts::INTERFACE).expect("the hardware address");
         let next = network.gateway.hardware_address(Gateway::INSIDE).expect("the gateway's address");

@@ -165,7 +165,8 @@ fn once(scale: &Scale, empty: &SchedClassifier, program: &SchedClassifier) -> Ta
         }
     }
     let title = format!(
-        "tc egress: each packet once, with limits of {KEPT}, each of which keeps the time of each message (BPF_PROG_TEST_RUN, median of {})",
+        "tc egress: each packet once, with limits of {KEPT}, each of which keeps the time of each message \
+         (BPF_PROG_TEST_RUN, median of {})",
         scale.singles
     );
     let mut table = Table::new(title, &["packet", "ns", "above empty"]);

@@ -18,7 +18,8 @@ const SHARES: [(&str, f64); 3] = [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)]
 /// The section.
 pub fn tables(scale: &Scale) -> Vec<Table> {
     let title = format!(
-        "round trip of {LENGTH} bytes of FIX over veth, the ends on two CPUs, {} a round, us, medians of {} rounds",
+        "round trip of {LENGTH} bytes of FIX over veth, the ends on two CPUs, {} a round, us, medians of \
+         {} rounds",
         scale.pings, scale.short_rounds
     );
     let mut table = Table::new(title, &["between", "p50", "p99", "p99.9", "p50 against nothing"]);

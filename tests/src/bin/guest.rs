@@ -36,7 +36,8 @@ const KERNEL_LACKS: Option<i32> = Some(7);
 fn main() {
     if std::process::id() != 1 {
         eprintln!(
-            "guest: only as the first process of a machine that is to be powered off: see `cargo xtask kernels`"
+            "guest: only as the first process of a machine that is to be powered off: see `cargo xtask \
+             kernels`"
         );
         std::process::exit(2);
     }

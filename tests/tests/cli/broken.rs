@@ -138,7 +138,8 @@ fn a_map_of_another_shape_is_named() {
         std::fs::remove_file(&path).expect("unpinning");
         object.map("PORTS").expect("a map").pin(&path).expect("pinning");
     });
-    let found = "/sys/fs/bpf/breaker/sessions: it is a Array with keys of 4 and values of 8 bytes, where this program needs";
+    let found = "/sys/fs/bpf/breaker/sessions: it is a Array with keys of 4 and values of 8 bytes, where \
+                 this program needs";
     testbed.cli("status").expect_exit(5).expect_stderr(found);
     // Verbs that need no sessions still work, and so does a trip.
     let output = testbed.switch("trip", "session/x1").expect_exit(0);

@@ -129,8 +129,8 @@ fn a_reset_is_refused_while_its_sender_has_not_stopped() {
     assert_eq!(forced["counts"]["forced"], true);
 }
 
-/// A tripped limit of a day does not block the reset for a day: only recent messages count, and the window starts
-/// again.
+/// A tripped limit of a day does not block the reset for a day: only recent messages count, and the window
+/// starts again.
 #[test]
 fn a_reset_after_a_long_window_waits_for_recent_messages_only() {
     require_root!();

@@ -46,7 +46,8 @@ fn loading_without_rights_ends_with_6_and_leaves_nothing() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     let config = readable(&testbed);
-    let lacks = "loading: this process lacks CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON: run as root, or grant what is missing";
+    let lacks = "loading: this process lacks CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON: run as root, or grant \
+                 what is missing";
     as_nobody(&testbed, &format!("load --config {config}")).expect_exit(6).expect_stderr(lacks);
     testbed.assert_clean();
     // Without rights, the BPF file system cannot be mounted either.

@@ -25,7 +25,10 @@ fn on(testbed: &Testbed, interfaces: &str, policy: &str) -> String {
 
 /// Adds a second interface to the host.
 fn second(testbed: &Testbed) {
-    testbed.shell("ip link add eth2 type veth peer name far2; ip link set eth2 up; ip link set far2 up; ip address add 10.19.0.1/24 dev eth2");
+    testbed.shell(
+        "ip link add eth2 type veth peer name far2; ip link set eth2 up; ip link set far2 up; \
+                   ip address add 10.19.0.1/24 dev eth2",
+    );
 }
 
 /// The problems in `status --json`: what and where.
@@ -153,7 +156,8 @@ fn a_device_whose_packets_begin_with_ip_is_enforced() {
     let copy = |file: &File| file.try_clone().expect("a descriptor");
     carry(copy(&firm), copy(&venue));
     carry(venue, firm);
-    let session = "[[session]]\nname = \"x1\"\nremote = \"10.8.0.2:9001\"\nlimits = [{ class = \"order\", max = 5, per = \"1h\" }]\n";
+    let session = "[[session]]\nname = \"x1\"\nremote = \"10.8.0.2:9001\"\nlimits = [{ class = \"order\", \
+                   max = 5, per = \"1h\" }]\n";
     let at: SocketAddr = "10.8.0.2:9001".parse().expect("an address");
     let receiver = testbed.listen_at(at);
     for (turn, (name, hook)) in [("tcx", "auto"), ("clsact", "clsact")].into_iter().enumerate() {
@@ -264,7 +268,8 @@ fn a_trip_ends_an_idle_connection_of_a_container() {
     };
     in_namespace(
         &testbed.network.firm,
-        "ip address add 172.17.0.1/24 dev veth0; ip link set veth0 up; echo 1 > /proc/sys/net/ipv4/ip_forward",
+        "ip address add 172.17.0.1/24 dev veth0; ip link set veth0 up; echo 1 > \
+         /proc/sys/net/ipv4/ip_forward",
     );
     in_namespace(
         &container,

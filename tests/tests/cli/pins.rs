@@ -67,7 +67,8 @@ fn pins_that_would_end_with_the_command_are_refused() {
         );
         testbed.assert_clean();
     }
-    // Pins in a file system that process 1 has too persist. A load may be told to end with its mounts.
+    // Pins in a file system that process 1 has too persist. The option `--private-pins` allows pins that end
+    // with their mounts.
     let output = private("$B load --config $C --pin-root /sys/fs/bpf/x >/dev/null; echo ended \\$?");
     assert!(output.contains("ended 0"), "{output}");
     testbed.cli("unload --pin-root /sys/fs/bpf/x").expect_exit(0);

@@ -53,7 +53,8 @@ fn arguments_that_are_not_utf_8_are_wrong_usage() {
 fn every_error_of_a_configuration_is_reported_with_its_position() {
     let directory = TempDir::new().expect("a directory");
     let file = directory.path().join("wrong.toml");
-    let text = "[host]\ninterfaces = [\"a b\"]\nmode = \"ingress\"\nhook = \"xdp\"\n\n[[session]]\nname = \"x\"\nremote = \"10.0.0.1\"\npossdups = 1\n";
+    let text = "[host]\ninterfaces = [\"a b\"]\nmode = \"ingress\"\nhook = \"xdp\"\n\n[[session]]\nname = \
+                \"x\"\nremote = \"10.0.0.1\"\npossdups = 1\n";
     std::fs::write(&file, text).expect("writing");
     let file = file.to_str().expect("UTF-8");
     for verb in ["check", "load", "agent"] {

@@ -46,7 +46,8 @@ fn an_undeclared_flow_has_one_event_with_a_full_table_too() {
     require_root!();
     for policy in ["pass", "block"] {
         let testbed = Testbed::load(&format!(
-            "connections = 64\non_table_full = \"{policy}\"\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n"
+            "connections = 64\non_table_full = \"{policy}\"\n[[session]]\nname = \"x1\"\nremote = \
+             \"10.9.0.2:9001\"\n"
         ));
         let receivers = [9001, 9005].map(|port| testbed.listen(port));
         let _full: Vec<_> = (0..70).map(|_| receivers[0].connect(&testbed)).collect();
@@ -96,7 +97,7 @@ fn a_large_packet_without_a_segment_count_counts_as_its_segments() {
     testbed.on_host(|| {
         const PACKET_VNET_HDR: i32 = 15;
         let one = 1i32;
-        // SAFETY: plain system calls with buffers of the lengths that are said.
+        // SAFETY: the buffers have the given lengths, and outlive the calls.
         unsafe {
             let socket = libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0);
             let set = libc::setsockopt(socket, libc::SOL_PACKET, PACKET_VNET_HDR, (&raw const one).cast(), 4);

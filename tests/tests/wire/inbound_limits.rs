@@ -141,9 +141,11 @@ fn message_of(msg_type: &str) -> Vec<u8> {
 fn many_inbound_messages_in_one_segment_count_for_every_limit() {
     require_root!();
     let testbed = Testbed::load(&policy(
-        "limits = [{ class = \"reject\", max = 100, per = \"total\" }, { class = \"order\", max = 9, per = \"total\" }]",
+        "limits = [{ class = \"reject\", max = 100, per = \"total\" }, { class = \"order\", max = 9, per \
+         = \"total\" }]",
         "limits = [{ class = \"fill\", max = 1000, per = \"1h\" }]",
-        "limits = [{ class = \"fill\", max = 7, per = \"1h\" }, { class = \"reject\", max = 200, per = \"1h\" }]",
+        "limits = [{ class = \"fill\", max = 7, per = \"1h\" }, { class = \"reject\", max = 200, per = \
+         \"1h\" }]",
     ));
     let mut connection = pair(&testbed, 9001);
     // The session trips at the fills. The rejects in the same segment still count for the host.

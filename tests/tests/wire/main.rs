@@ -1,5 +1,5 @@
-//! Tests on the wire: real sockets between network namespaces, with breaker on the path. The bytes that the venue receives
-//! decide each test. No agent runs. The tests need root.
+//! Tests on the wire: real sockets between network namespaces, with breaker on the path. The bytes that the
+//! venue receives decide each test. No agent runs. The tests need root.
 
 mod attacks;
 mod blind;

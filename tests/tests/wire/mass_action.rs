@@ -149,7 +149,8 @@ fn while_tripped_the_end_of_a_mass_action_is_withheld_if_it_is_an_order() {
 fn limits_count_a_mass_action_by_its_type() {
     require_root!();
     let (testbed, receiver) = testbed(
-        "limits = [{ class = \"order\", max = 2, per = \"total\" }, { class = \"cancel\", max = 3, per = \"total\" }]",
+        "limits = [{ class = \"order\", max = 2, per = \"total\" }, { class = \"cancel\", max = 3, per = \
+         \"total\" }]",
     );
     let mut connection = receiver.connect(&testbed);
     for fields in ["1373=1|", "1373=2|", "1373=3|", "", "1373=1|"] {

@@ -76,7 +76,8 @@ fn two_hundred_reloads_under_a_blast_lose_no_count_and_no_window() {
         let limit = |max: u32| format!("{{ class = \"order\", max = {max}, per = \"60s\" }}");
         let session = |name: &str, port: u16, group: &str, limits: &str| {
             format!(
-                "[[session]]\nname = \"{name}\"\nremote = \"10.9.0.2:{port}\"\ngroups = [\"{group}\"]\nlimits = [{limits}]\n"
+                "[[session]]\nname = \"{name}\"\nremote = \"10.9.0.2:{port}\"\ngroups = [\"{group}\"]\n\
+                 limits = [{limits}]\n"
             )
         };
         let cancels = "{ class = \"cancel\", max = 9, per = \"1s\" }";
@@ -237,7 +238,8 @@ fn a_session_that_is_added_counts_from_its_next_packet_and_one_that_is_removed_i
     let mut streams = [9001, 9002].map(|port| testbed.connect(port));
     streams.iter_mut().for_each(|stream| send(stream, 3));
     assert_eq!([0, 1].map(|session| testbed.counters(session).passed[0]), [3, 3]);
-    let x2 = "[[session]]\nname = \"x2\"\nremote = \"10.9.0.2:9002\"\nlimits = [{ class = \"order\", max = 7, per = \"total\" }]\n";
+    let x2 = "[[session]]\nname = \"x2\"\nremote = \"10.9.0.2:9002\"\nlimits = [{ class = \"order\", max \
+              = 7, per = \"total\" }]\n";
     let done = reload_text(&testbed, &format!("{x2}{X1}"));
     assert_eq!((done.added, done.loosened), (vec!["session/x2".to_owned()], vec![]));
     // The undeclared flow is read from mid-stream, and a new connection from its start.

@@ -50,7 +50,8 @@ fn iptables(limit: u32) -> [String; 4] {
     [
         "iptables -N ORDERS".to_owned(),
         format!(
-            "iptables -A OUTPUT -p tcp --dport {PORT} -m string --algo bm --from {from} --to {to} --hex-string |01|35=D|01| -j ORDERS"
+            "iptables -A OUTPUT -p tcp --dport {PORT} -m string --algo bm --from {from} --to {to} \
+             --hex-string |01|35=D|01| -j ORDERS"
         ),
         "iptables -A ORDERS".to_owned(),
         format!(

@@ -30,7 +30,8 @@ const SERIES: [&str; 2] =
 
 /// A policy with as many limits for each session as [`POLICY`] has, none of them shared by two sessions.
 fn separate(sessions: usize) -> String {
-    let limits = "limits = [{ class = \"order\", max = 3000000, per = \"100ms\" }, { class = \"message\", max = 3000000, per = \"100ms\" }]";
+    let limits = "limits = [{ class = \"order\", max = 3000000, per = \"100ms\" }, { class = \"message\", \
+                  max = 3000000, per = \"100ms\" }]";
     let mut text = String::new();
     for number in 0..sessions {
         let (name, port) = (format!("a{number}"), PORT + number as u16);

@@ -91,7 +91,8 @@ impl Method {
             Self::Filter => vec![
                 ("tc qdisc add dev eth1 clsact", ""),
                 (
-                    "tc filter add dev eth1 egress prio 2 protocol ip u32 match ip dport 9 0xffff action drop",
+                    "tc filter add dev eth1 egress prio 2 protocol ip u32 match ip dport 9 0xffff action \
+                     drop",
                     "",
                 ),
             ],
@@ -119,7 +120,8 @@ impl Method {
             }
             Self::Iptables => Prepared::Command(format!("iptables -I OUTPUT -p tcp --dport {PORT} -j DROP")),
             Self::Filter => Prepared::Command(format!(
-                "tc filter add dev {interface} egress prio 1 protocol ip u32 match ip dport {PORT} 0xffff action drop"
+                "tc filter add dev {interface} egress prio 1 protocol ip u32 match ip dport {PORT} 0xffff \
+                 action drop"
             )),
             Self::Sockets => Prepared::Command(format!("ss -K dst {}", TwoHosts::venue_socket(PORT))),
             Self::Link => Prepared::Command(format!("ip link set {interface} down")),

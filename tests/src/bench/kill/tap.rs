@@ -61,7 +61,7 @@ impl Tap {
         let mut found = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
         let mut length = size_of_val(&found) as libc::socklen_t;
         let (setup, length) = ((&raw mut found).cast(), &raw mut length);
-        // SAFETY: the kernel writes no more than the length that is said.
+        // SAFETY: the kernel writes at most the given length.
         let done = unsafe {
             libc::getsockopt(self.0.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_STATISTICS, setup, length)
         };

@@ -16,7 +16,7 @@ pub fn now() -> u64 {
 /// Enables time stamps on a socket. Connections that a listener accepts inherit them.
 pub fn enable(socket: RawFd) {
     let on: libc::c_int = 1;
-    // SAFETY: a plain system call with a value of the length that is said.
+    // SAFETY: setsockopt reads a value of the given length.
     let done = unsafe {
         libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, (&raw const on).cast(), 4)
     };
@@ -32,14 +32,14 @@ pub fn read(
 ) -> io::Result<(usize, Option<u64>)> {
     let mut control = MaybeUninit::<[u64; 16]>::uninit();
     let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    // SAFETY: all zero is a message without parts.
+    // SAFETY: an all-zero header is a message without parts.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     (message.msg_iov, message.msg_iovlen) = (&raw mut part, 1);
     (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), size_of_val(&control));
-    // SAFETY: the buffers are as long as is said, and outlive the call.
+    // SAFETY: the buffers have the given lengths, and outlive the call.
     let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
     let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
-    // SAFETY: the kernel has written the control messages that these walk over, and their length.
+    // SAFETY: the kernel has written the control messages and their length.
     let stamp = unsafe {
         let first = libc::CMSG_FIRSTHDR(&raw const message);
         (!first.is_null() && (*first).cmsg_type == libc::SCM_TIMESTAMPNS)

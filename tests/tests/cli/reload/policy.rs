@@ -21,7 +21,8 @@ fn another_policy_takes_over_and_common_scopes_keep_their_state() {
     testbed.switch("trip", "group/desk").expect_exit(0);
     testbed.switch("reset", "group/desk").expect_exit(0);
     let before = testbed.cli("status --json").expect_exit(11).json();
-    let group = "[[group]]\nname = \"late\"\n[[session]]\nname = \"x3\"\nremote = \"10.9.0.2:9003\"\ngroups = [\"late\"]\n[[session]]\nname = \"x1\"";
+    let group = "[[group]]\nname = \"late\"\n[[session]]\nname = \"x3\"\nremote = \"10.9.0.2:9003\"\n\
+                 groups = [\"late\"]\n[[session]]\nname = \"x1\"";
     let done = reload(
         &testbed,
         &[
@@ -81,7 +82,13 @@ fn another_policy_takes_over_and_common_scopes_keep_their_state() {
 
     // Back to the first policy: removed scopes are neither shown nor found.
     let output = testbed.cli(&format!("reload --config {}", testbed.config().display())).expect_exit(0);
-    assert!(output.stdout.contains("is in force, on side 0\nloosened:\n  group/late: no longer declared\n  session/x3: no longer declared\nremoved:\n  group/late\n  session/x3\n"), "{output:?}");
+    assert!(
+        output.stdout.contains(
+            "is in force, on side 0\nloosened:\n  group/late: no longer declared\n  \
+             session/x3: no longer declared\nremoved:\n  group/late\n  session/x3\n"
+        ),
+        "{output:?}"
+    );
     testbed.cli("status session/x3").expect_exit(2);
     assert_eq!(scope(&testbed.cli("status --json").expect_exit(11).json(), "session/x2")["armed"], false);
     testbed.cli("unload").expect_exit(0);
@@ -122,7 +129,8 @@ fn a_reload_that_dies_has_changed_everything_or_nothing() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     testbed.load_cli();
-    let more = "[[session]]\nname = \"x3\"\nremote = \"10.9.0.0/24:9001\"\nlimits = [{ class = \"order\", max = 7, per = \"2s\" }]\n";
+    let more = "[[session]]\nname = \"x3\"\nremote = \"10.9.0.0/24:9001\"\nlimits = [{ class = \"order\", \
+                max = 7, per = \"2s\" }]\n";
     let other = changed(
         &testbed,
         &[

@@ -44,7 +44,7 @@ fn urgent_data_hides_no_order() {
         // One more digit of BodyLength, which the venue never receives, makes the orders look like the body
         // of the message.
         connection.try_send(&heartbeat[..digits]);
-        // SAFETY: a plain system call with a buffer of one byte.
+        // SAFETY: the buffer has one byte.
         let sent =
             unsafe { libc::send(connection.stream.as_raw_fd(), b"1".as_ptr().cast(), 1, libc::MSG_OOB) };
         assert!(sent == 1 || tripped, "sending it: {}", std::io::Error::last_os_error());
@@ -70,7 +70,7 @@ impl Pages {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(bytes).expect("writing");
         let (length, rights) = (bytes.len(), libc::PROT_READ | libc::PROT_WRITE);
-        // SAFETY: a plain system call; the file is as long as said.
+        // SAFETY: the file has the mapped length.
         let memory = unsafe {
             libc::mmap(std::ptr::null_mut(), length, rights, libc::MAP_SHARED, file.as_raw_fd(), 0)
         };
@@ -81,7 +81,7 @@ impl Pages {
     /// Overwrites the pages.
     fn overwrite(&self, bytes: &[u8]) {
         assert_eq!(bytes.len(), self.length);
-        // SAFETY: a mapping of that length, which nothing else of this process reads.
+        // SAFETY: the mapping has that length, and no other code of this process reads it.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.memory, self.length) };
     }
 }
@@ -112,7 +112,7 @@ fn pages_changed_after_the_send_carry_no_orders() {
         let connection = receiver.connect(&testbed);
         let pages = Pages::new(harmless.as_bytes());
         let mut at = 0;
-        // SAFETY: a plain system call with descriptors that are open.
+        // SAFETY: the descriptors are open.
         let sent = unsafe {
             libc::sendfile(connection.stream.as_raw_fd(), pages.file.as_raw_fd(), &raw mut at, pages.length)
         };

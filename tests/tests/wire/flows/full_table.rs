@@ -46,7 +46,8 @@ fn a_connection_without_room_in_the_table_passes_or_not_as_the_policy_says() {
     for policy in ["block", "pass"] {
         let testbed = Testbed::load(&format!(
             "on_table_full = \"{policy}\"\nconnections = 64\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n\
-             [[session]]\nname = \"x2\"\nremote = \"10.9.0.2:9002\"\nlimits = [{{ class = \"order\", max = 3, per = \"1h\" }}]\n"
+             [[session]]\nname = \"x2\"\nremote = \"10.9.0.2:9002\"\nlimits = [{{ class = \"order\", max \
+                                   = 3, per = \"1h\" }}]\n"
         ));
         let receivers = [9001, 9002].map(|port| testbed.listen(port));
         let mut other = receivers[1].connect(&testbed);

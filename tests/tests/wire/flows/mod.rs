@@ -49,6 +49,7 @@ impl<'a> OtherTraffic<'a> {
 /// A policy for undeclared FIX, and a session.
 fn undeclared(policy: &str, limits: &str) -> String {
     format!(
-        "undeclared = \"{policy}\"\nlimits = [{limits}]\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n"
+        "undeclared = \"{policy}\"\nlimits = [{limits}]\n[[session]]\nname = \"x1\"\nremote = \
+         \"10.9.0.2:9001\"\n"
     )
 }

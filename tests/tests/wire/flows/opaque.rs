@@ -21,7 +21,8 @@ fn opaque_session(limits: &str) -> String {
 /// Adds nftables rules to the venue's ingress.
 fn nft(testbed: &Testbed, rules: &str) {
     let table = format!(
-        "table inet venue {{ counter data {{ }}; chain input {{ type filter hook input priority 0; {rules} }}; }}"
+        "table inet venue {{ counter data {{ }}; chain input {{ type filter hook input priority 0; \
+         {rules} }}; }}"
     );
     let ran = testbed.network.venue.run(|| Command::new("nft").arg(table).status());
     assert!(ran.expect("running nft (package nftables)").success());

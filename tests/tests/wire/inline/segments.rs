@@ -1,4 +1,5 @@
-//! Frames that do not arrive as one stream in order: tags, fragments, loss, reordering, and segments that the venue discards.
+//! Frames that do not arrive as one stream in order: tags, fragments, loss, reordering, and segments that the
+//! venue discards.
 
 use std::io::Write;
 use std::process::Command;
