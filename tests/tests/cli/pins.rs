@@ -26,8 +26,10 @@ fn without_a_pin_root_breaker_mounts_a_file_system_of_its_own() {
     let testbed = Testbed::unloaded(POLICY);
     let output = booted(
         &testbed,
-        "$B status; echo first $?; $B load --config $C >/dev/null; echo load $?; stat -f -c %T /run/breaker/bpf; stat -c %a /run/breaker \
-         /run/breaker/bpf; ls /run/breaker/bpf; $B status >/dev/null; echo status $?; $B unload; ls -A /run/breaker/bpf; $B status; echo \
+        "$B status; echo first $?; $B load --config $C >/dev/null; echo load $?; stat -f -c %T \
+         /run/breaker/bpf; stat -c %a /run/breaker \
+         /run/breaker/bpf; ls /run/breaker/bpf; $B status >/dev/null; echo status $?; $B unload; ls -A \
+         /run/breaker/bpf; $B status; echo \
          last $?",
     );
     for found in ["first 3", "load 0", "bpf_fs\n755\n1700\nhost\n", "status 0", "unloaded:", "last 3"] {
@@ -73,7 +75,8 @@ fn pins_that_would_end_with_the_command_are_refused() {
     assert!(output.contains("ended 0"), "{output}");
     testbed.cli("unload --pin-root /sys/fs/bpf/x").expect_exit(0);
     let output = private(
-        "mount -t bpf bpf /mnt; export BREAKER_PIN_ROOT=/mnt/x; $B load --private-pins --config $C >/dev/null; echo load \\$?; $B status; echo \
+        "mount -t bpf bpf /mnt; export BREAKER_PIN_ROOT=/mnt/x; $B load --private-pins --config $C \
+         >/dev/null; echo load \\$?; $B status; echo \
          status \\$?; $B status --private-pins >/dev/null; echo private \\$?",
     );
     for found in

@@ -55,7 +55,8 @@ fn iptables(limit: u32) -> [String; 4] {
         ),
         "iptables -A ORDERS".to_owned(),
         format!(
-            "iptables -A ORDERS -m hashlimit --hashlimit-above {limit}/sec --hashlimit-burst {limit} --hashlimit-mode dstip,dstport \
+            "iptables -A ORDERS -m hashlimit --hashlimit-above {limit}/sec --hashlimit-burst {limit} \
+             --hashlimit-mode dstip,dstport \
              --hashlimit-name bench -j DROP"
         ),
     ]
@@ -72,7 +73,8 @@ fn tc(limit: u32) -> [String; 4] {
         format!("tc class add dev {interface} parent 1: classid 1:10 htb rate 100gbit quantum 60000"),
         format!("tc class add dev {interface} parent 1: classid 1:20 htb rate 100gbit quantum 60000"),
         format!(
-            "tc filter add dev {interface} parent 1: protocol ip prio 2 u32 match ip protocol 6 0xff match ip dport {PORT} 0xffff \
+            "tc filter add dev {interface} parent 1: protocol ip prio 2 u32 match ip protocol 6 0xff match \
+             ip dport {PORT} 0xffff \
              match u32 0x33353d44 0xffffffff at {at} flowid 1:10 {action}"
         ),
     ]
