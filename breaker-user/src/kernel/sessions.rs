@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use breaker_common::abi::{SIDES, Session, flag};
+use breaker_common::decide::Switches;
 
 use super::Breaker;
 use super::memory::{Mapped, ORDER, atomic_u64};
@@ -50,9 +51,8 @@ impl Breaker {
     /// As [`Breaker::epoch_sum`], from the map of sessions.
     pub(super) fn epoch_sum_in(&self, sessions: &Mapped<Session>, session: u32) -> u64 {
         let Some(found) = sessions.get(self.session_entry(session)) else { return 0 };
-        let known = scopes(&found).iter().filter_map(|&scope| self.scopes().get(scope));
-        // A reload may have added a scope with a negative epoch: see `reload::epoch_sums`.
-        known.map(|scope| scope.switch.epoch).fold(0, u64::wrapping_add)
+        let switch_of = |scope| self.scopes().get(scope).map(|scope| scope.switch);
+        Switches::combined(&found, |scope| switch_of(scope).map(|switch| (switch.epoch, switch.causes))).epoch
     }
 
     /// Starts a new trading day. A replay after a reset of an earlier day passes again, for each session

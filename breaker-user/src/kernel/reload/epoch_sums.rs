@@ -9,6 +9,7 @@
 use breaker_common::abi::{
     LIMITS_PER_SCOPE, Label, Limit, Rules, SCOPES_PER_SESSION, Scope, Session, Switch, label,
 };
+use breaker_common::decide::{ScopeHistory, Switches};
 use bytemuck::Zeroable;
 
 use super::in_force::{InForce, scope_name};
@@ -31,9 +32,9 @@ pub fn preserve(now: &InForce, next: &mut Tables) -> Result<Vec<(u32, Scope)>, S
             continue;
         }
         new.day_epoch = old.day_epoch;
-        let (before, after) = (sum(now, old), sum(now, new));
-        let missing = [before.epoch.wrapping_sub(after.epoch), before.resets.wrapping_sub(after.resets)];
-        if missing == [0, 0] {
+        let (before, after) = (sums(now, old), sums(now, new));
+        let [epoch, resets] = [before[0].wrapping_sub(after[0]), before[1].wrapping_sub(after[1])];
+        if (epoch, resets) == (0, 0) {
             continue;
         }
         let position = new.scope_count as usize;
@@ -53,7 +54,7 @@ pub fn preserve(now: &InForce, next: &mut Tables) -> Result<Vec<(u32, Scope)>, S
         });
         new.scopes[position] = scope;
         new.scope_count += 1;
-        let switch = Switch { epoch: missing[0], resets: missing[1], ..Switch::default() };
+        let switch = Switch { epoch, resets, ..Switch::default() };
         made.push((scope, Scope { switch, ..Scope::zeroed() }));
     }
     Ok(made)
@@ -64,19 +65,16 @@ fn scopes(session: &Session) -> Vec<u32> {
     session.scopes[..(session.scope_count as usize).min(SCOPES_PER_SESSION)].to_vec()
 }
 
-/// The sums of a session's scopes. A new scope counts 0.
-fn sum(now: &InForce, session: &Session) -> Switch {
-    let known = scopes(session).into_iter().filter_map(|scope| now.scopes.get(scope as usize));
-    known.fold(Switch::default(), |sum, scope| Switch {
-        epoch: sum.epoch.wrapping_add(scope.switch.epoch),
-        resets: sum.resets.wrapping_add(scope.switch.resets),
-        ..sum
-    })
+/// The epoch sum and the sum of the resets of a session's scopes. A new scope counts 0.
+fn sums(now: &InForce, session: &Session) -> [u64; 2] {
+    let switch_of = |scope: u32| now.scopes.get(scope as usize).map(|scope| scope.switch);
+    let switches = |scope| switch_of(scope).map(|switch| (switch.epoch, switch.causes));
+    [Switches::combined(session, switches).epoch, ScopeHistory::combined(session, switch_of).resets]
 }
 
 /// The epoch sum of connections of a session that are not fenced; `None` if the policy in force does not
 /// declare the session.
 pub fn epoch(now: &InForce, session: u32) -> Option<u64> {
     let found = now.sessions.get(session as usize).filter(|found| found.scope_count != 0)?;
-    Some(sum(now, found).epoch)
+    Some(sums(now, found)[0])
 }
