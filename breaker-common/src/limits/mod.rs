@@ -1,17 +1,15 @@
 //! The limits of a session's scopes: check and charge the messages of one segment.
 //!
-//! A segment passes or is withheld as a whole, and may be subject to many limits. The charge therefore has
-//! steps: 1. [`precheck`] compares each limit with its threshold,
-//! [`Window::recheck_at`](crate::abi::Window::recheck_at). Below
-//!    the threshold no limit can object, and [`charge_below_threshold`] takes all tickets.
-//! 2. Otherwise [`find_exceeded`] looks for an exceeded limit. A withheld segment takes no ticket. 3.
-//! [`take_tickets`] takes the tickets. [`commit()`] checks each limit near its threshold again with the real
-//! tickets,
-//!    because another CPU may have taken tickets in between.
+//! A segment passes or is withheld as a whole, and may be subject to many limits. The charge has three steps:
+//! 1. [`precheck`] compares each limit with its threshold, [`Window::recheck_at`](crate::abi::Window).
+//!    Below the threshold no limit can be exceeded, and [`charge_below_threshold`] takes all tickets.
+//! 2. Otherwise [`find_exceeded`] searches for an exceeded limit. A withheld segment takes no ticket.
+//! 3. [`take_tickets`] takes the tickets. [`commit()`] then checks each limit near its threshold again with the
+//!    real tickets, because another CPU may have taken tickets in between.
 //!
-//! The clock is read at most once for all limits that no other CPU raced for. A window holds at most the
-//! messages since its tail was last searched. Most limits are far from their threshold and cost one
-//! comparison and one addition.
+//! A window holds at most the messages since its tail was last searched. Most limits are therefore far from
+//! their threshold, and cost one comparison and one addition. The clock is read at most once per segment, and
+//! once more for each limit that another CPU raced for.
 
 mod check;
 mod commit;
