@@ -4,12 +4,12 @@
 //! 1. [`precheck`] compares each limit with its threshold, [`Window::recheck_at`](crate::abi::Window).
 //!    Below the threshold no limit can be exceeded, and [`charge_below_threshold`] takes all tickets.
 //! 2. Otherwise [`find_exceeded`] searches for an exceeded limit. A withheld segment takes no ticket.
-//! 3. [`take_tickets`] takes the tickets. [`commit()`] then checks each limit near its threshold again with the
-//!    real tickets, because another CPU may have taken tickets in between.
+//! 3. [`take_tickets`] takes the tickets. [`commit()`] then checks each limit near its threshold again with
+//!    the real tickets, because another CPU may have taken tickets in between.
 //!
 //! A window holds at most the messages since its tail was last searched. Most limits are therefore far from
 //! their threshold, and cost one comparison and one addition. The clock is read at most once per segment, and
-//! once more for each limit that another CPU raced for.
+//! again for each limit that another CPU raced for.
 
 mod check;
 mod commit;
