@@ -53,7 +53,7 @@ pub fn run(args: &ConfigArgs) -> Result<ExitCode> {
             memory.div_ceil(1024)
         ))?;
         if let Ok(hook) = host {
-            print(&format!("this host can enforce it: with {hook} on {}", interfaces.join(", ")))?;
+            print(&format!("this host can enforce it: by {hook} on {}", interfaces.join(", ")))?;
         }
     }
     host?;

@@ -62,8 +62,10 @@ pub fn run(root: &PinRoot, ResetArgs { switch: args, force }: &ResetArgs) -> Res
     counts["connections_ended"] = disconnected.into();
     let shown = show(&breaker, scope, args.json, counts, &details);
     if breaker.switch(scope)?.causes != 0 {
-        let text =
-            format!("resetting {}: it was reset, and has tripped again: see `breaker status`", args.scope);
+        let text = format!(
+            "resetting {}: it was reset, and has tripped again since: see `breaker status`",
+            args.scope
+        );
         return Err(CliError::new(Code::Unexpected, text).into());
     }
     shown

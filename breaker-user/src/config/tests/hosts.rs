@@ -1,4 +1,4 @@
-//! `[host]`, `[agent]`, limits, and the top of the file.
+//! `[host]`, `[agent]`, limits, and the top level of the file.
 
 use std::num::NonZeroU32;
 
@@ -27,7 +27,7 @@ fn policy_name() {
 }
 
 #[test]
-fn tables_that_must_be_there_or_must_be_tables() {
+fn required_tables() {
     refused("¦", &["host: is missing: add [host] with interfaces = [\"eth1\"]"]);
     let what = "host interfaces: is missing: add the interfaces to protect, like interfaces = [\"eth1\"]";
     refused("¦[host]\nmode = \"inline\"\n", &[what]);
@@ -110,7 +110,7 @@ fn hooks() {
     let what = "host hook: \"native\" is not possible with mode = \"egress\": \
                 write \"auto\" or \"tcx\" or \"clsact\", or another mode";
     refused_in_host("hook = ¦\"native\"", what);
-    // A mode that is not valid is the only error: of the hook nothing is known then.
+    // An invalid mode is the only error, because the hook cannot be checked then.
     let what = "host mode: \"xdp\" is not a mode: write \"egress\" or \"inline\"";
     refused_in_host("mode = ¦\"xdp\"\nhook = \"native\"", what);
 }

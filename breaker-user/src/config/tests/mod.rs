@@ -1,10 +1,11 @@
-//! The rules of the configuration, each with a text that keeps it and one that breaks it.
+//! Tests of the rules of the configuration, each with valid and invalid texts.
 
 mod hosts;
 mod mutated;
 mod sample;
 mod scopes;
 mod sessions;
+mod shared_endpoints;
 mod whole;
 
 use super::{Diagnostic, Policy, parse};
@@ -54,11 +55,16 @@ fn refused_in_host(line: &str, message: &str) {
     refused(&format!("{HOST}{line}\n"), &[message]);
 }
 
-/// [`refused`] for a line in a session `x` that says where it goes.
+/// [`refused`] for a line in a session `x` with a remote.
 #[track_caller]
 fn refused_in_session(line: &str, message: &str) {
     let session = "[[session]]\nname = \"x\"\nremote = \"10.9.0.2:9001\"\n";
     refused(&format!("{HOST}{session}{line}\n"), &[message]);
+}
+
+/// A session with these lines, besides its name.
+fn session(name: &str, lines: &str) -> String {
+    format!("[[session]]\nname = \"{name}\"\n{lines}\n")
 }
 
 fn warnings(text: &str) -> Vec<(usize, usize, String)> {

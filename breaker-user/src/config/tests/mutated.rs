@@ -1,4 +1,4 @@
-//! No text makes the reader panic, and whatever it accepts keeps the rules.
+//! Random texts: none makes the parser panic, and an accepted text obeys the rules.
 
 use std::collections::HashSet;
 
@@ -7,10 +7,10 @@ use proptest::prelude::*;
 use super::sample::SAMPLE;
 use crate::config::{Policy, parse};
 
-/// A change to the sample: at a place, so many bytes out, these in.
+/// A change of the sample: position, number of removed bytes, inserted bytes.
 type Change = (prop::sample::Index, usize, Vec<u8>);
 
-/// Pieces that mean something to the reader: mutations made of bytes alone seldom get past the parser.
+/// Pieces with a meaning in the configuration: random bytes seldom get past the TOML parser.
 const PIECES: &[&str] = &[
     "[host]",
     "[[group]]",
@@ -68,7 +68,7 @@ fn changed(changes: &[Change]) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn keeps_the_rules(policy: &Policy) {
+fn assert_rules(policy: &Policy) {
     for scope in policy.scopes().iter() {
         assert!(policy.limits(scope).len() <= 4);
         assert_eq!(policy.find(&policy.scopes().name(scope).to_string()), Ok(scope));
@@ -91,7 +91,7 @@ fn keeps_the_rules(policy: &Policy) {
 fn check(text: &str) {
     match parse("f", text) {
         Ok(policy) => {
-            keeps_the_rules(&policy);
+            assert_rules(&policy);
             assert_eq!(policy.warnings().is_empty(), policy.warnings().render(true).is_empty());
         }
         Err(errors) => {

@@ -1,4 +1,4 @@
-//! The documented sample, and what is assumed where a file says nothing.
+//! The documented sample, and the defaults.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{HOST, accepted};
 use crate::config::*;
 
-/// As in the documentation of the configuration.
+/// The sample in the documentation of the configuration.
 pub(super) const SAMPLE: &str = include_str!("sample.toml");
 
 fn written(limits: &[Limit]) -> Vec<String> {
@@ -22,7 +22,7 @@ fn written(limits: &[Limit]) -> Vec<String> {
 }
 
 #[test]
-fn the_sample_says_what_is_documented() {
+fn the_sample_is_parsed_as_documented() {
     let policy = accepted(SAMPLE);
     assert_eq!(policy.name().as_str(), "us-equities 2026-11-22.1");
     let host = policy.host();
@@ -61,7 +61,7 @@ fn the_sample_says_what_is_documented() {
     assert_eq!(session.wire, WireFormat::Fix);
     assert!(session.armed);
     assert_eq!(session.possdup, PossDup::Block);
-    // Own limits of both classes of the preset, so nothing of it is left.
+    // Own limits replace both classes of the preset.
     let limits = [
         "order 500 per 3s warn [50, 75, 90]",
         "cancel 1000 per 3s warn [50, 75, 90]",
@@ -74,10 +74,10 @@ fn the_sample_says_what_is_documented() {
 }
 
 #[test]
-fn the_shortest_file_means_the_sample_without_its_sessions() {
+fn the_shortest_file_has_the_defaults_of_the_sample() {
     let (short, sample) = (accepted(HOST), accepted(SAMPLE));
     assert_eq!(short.name().as_str(), "unnamed");
-    // Nothing is left that needs what comes in.
+    // No limit needs inbound messages.
     let limits = short.host().limits.clone();
     let host = Host { limits, deadman: None, inbound: Inbound::Ignore, ..sample.host().clone() };
     assert_eq!(short.host(), &host);
@@ -86,7 +86,7 @@ fn the_shortest_file_means_the_sample_without_its_sessions() {
 }
 
 #[test]
-fn a_session_takes_from_the_host_what_it_does_not_say() {
+fn a_session_inherits_settings_of_the_host() {
     let own = "on_trip = \"reset\"\nwhile_tripped = \"isolate\"\non_desync = \"warn\"\n";
     let policy = accepted(&format!(
         "{HOST}on_trip = \"drop\"\nwhile_tripped = \"admin-only\"\non_desync = \"trip\"\n\
@@ -130,7 +130,7 @@ fn every_choice_can_be_written() {
 }
 
 #[test]
-fn presets_add_what_the_scope_does_not_limit_itself() {
+fn presets_add_limits_for_classes_without_own_limits() {
     let limits = |lines: &str| {
         let text = format!("{HOST}[[session]]\nname = \"x\"\nremote = \"10.0.0.1:1\"\n{lines}\n");
         written(&accepted(&text).sessions()[0].limits)

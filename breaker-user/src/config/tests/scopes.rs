@@ -64,7 +64,7 @@ fn a_session_is_subject_to_itself_its_groups_and_the_host() {
 }
 
 #[test]
-fn unknown_scopes_list_the_near_ones() {
+fn unknown_scopes_list_similar_ones() {
     let policy = policy();
     for (given, message) in [
         (
@@ -100,7 +100,7 @@ fn unknown_scopes_list_the_near_ones() {
 }
 
 #[test]
-fn what_is_no_scope_name() {
+fn invalid_scope_names() {
     for (given, message) in [
         ("xnys", "\"xnys\" is not a scope: write host, group/NAME or session/NAME"),
         ("grup/x", "\"grup/x\" is not a scope: did you mean group/NAME?"),

@@ -1,14 +1,7 @@
-//! `[[session]]`.
+//! `[[session]]`: names, remotes, CompIDs, groups, classes.
 
-use std::collections::BTreeSet;
-
-use super::{HOST, accepted, refused, refused_in_session, warnings};
-use crate::config::{COMP_IDS, Class, CompId, EndpointSessions, MsgType};
-
-/// A session with these lines, besides its name.
-fn session(name: &str, lines: &str) -> String {
-    format!("[[session]]\nname = \"{name}\"\n{lines}\n")
-}
+use super::{HOST, accepted, refused, refused_in_session, session, warnings};
+use crate::config::{COMP_IDS, Class, CompId, MsgType};
 
 #[test]
 fn names() {
@@ -43,7 +36,7 @@ fn names() {
     ];
     let what = "session name: \"a\" is the name of another session: use different names";
     refused(&format!("{HOST}{}", two.concat()), &[what]);
-    // Scope names keep the two apart.
+    // A group may have the name of a session.
     accepted(&format!("{HOST}[[group]]\nname = \"a\"\n{}", two[0]));
     let what = "session/a remote: is missing: add the session's remote address and port, like \
                 remote = \"10.9.0.2:9001\"";
@@ -51,7 +44,7 @@ fn names() {
 }
 
 #[test]
-fn remotes_that_are_places() {
+fn valid_remotes() {
     for (text, written) in [
         ("10.9.0.2:9001", "10.9.0.2:9001"),
         ("10.9.0.0/24:9001", "10.9.0.0/24:9001"),
@@ -76,7 +69,7 @@ fn remotes_that_are_places() {
 }
 
 #[test]
-fn remotes_that_are_none() {
+fn invalid_remotes() {
     let form = "write \"10.9.0.2:9001\", \"10.9.0.0/24:9001\" or \"[2001:db8::2]:9001\"";
     let numbers = "write it in numbers: names are not resolved, IPv6 needs brackets";
     for (bad, found) in [
@@ -237,7 +230,7 @@ fn choices() {
 }
 
 #[test]
-fn opaque_sessions_have_no_use_for_fix_keys() {
+fn opaque_sessions_cannot_have_fix_keys() {
     let keys = ["sender = ¦\"A\"", "target = ¦\"A\"", "sender_sub = ¦\"A\"", "target_sub = ¦\"A\""];
     for key in keys.into_iter().chain(["classes = ¦{ U1 = \"query\" }"]) {
         let name = key.split(' ').next().unwrap();
@@ -281,7 +274,7 @@ fn classes() {
     accepted(&text(&format!("{{ {} }}", entries(16))));
     let what = "session/x classes: 17 MsgTypes: keep at most 16";
     refused(&text(&format!("¦{{ {} }}", entries(17))), &[what]);
-    // As a table of its own, too.
+    // Also as a separate table.
     accepted(&format!(
         "{HOST}{}[session.classes]\nU1 = \"query\"\n",
         session("x", "remote = \"10.0.0.1:1\"")
@@ -292,205 +285,7 @@ fn classes() {
 }
 
 #[test]
-fn sessions_that_go_to_places_of_their_own() {
-    for (a, b) in [
-        // Another port, another address, another prefix: the longer one wins.
-        ("remote = \"10.0.0.1:1\"", "remote = \"10.0.0.1:2\""),
-        ("remote = \"10.0.0.1:1\"", "remote = \"10.0.0.2:1\""),
-        ("remote = \"10.0.0.0/24:1\"", "remote = \"10.0.0.1:1\""),
-        // Another local address, or one against none.
-        ("remote = \"10.0.0.1:1\"\nlocal = \"10.0.0.8\"", "remote = \"10.0.0.1:1\"\nlocal = \"10.0.0.9\""),
-        ("remote = \"10.0.0.1:1\"\nlocal = \"10.0.0.8\"", "remote = \"10.0.0.1:1\""),
-        // Then they may say of their Logons what they like.
-        ("remote = \"10.0.0.1:1\"\nsender = \"A\"", "remote = \"10.0.0.1:2\"\nsender = \"A\""),
-        ("remote = \"10.0.0.1:1\"\nwire = \"opaque\"", "remote = \"10.0.0.0/8:1\"\nsender_sub = \"A\""),
-    ] {
-        let policy = accepted(&format!("{HOST}{}{}", session("a", a), session("b", b)));
-        let places = policy.endpoints();
-        assert_eq!(places.len(), 2);
-        for ((place, number), declared) in places.iter().zip(1..).zip(policy.sessions()) {
-            assert_eq!((place.remote, place.local), (declared.remotes[0], declared.local));
-            assert_eq!(place.sessions, [policy.scopes().session(number).unwrap()]);
-        }
-    }
-}
-
-/// A session that goes to 10.0.0.1:1 and has these CompIDs.
-fn sharing(ids: &[(&str, &str)]) -> String {
-    let ids: String = ids.iter().map(|(key, value)| format!("\n{key} = \"{value}\"")).collect();
-    format!("remote = \"10.0.0.1:1\"{ids}")
-}
-
-#[test]
-fn sessions_that_share_a_place() {
-    for (a, b) in [
-        (&[("sender", "A")][..], &[("sender", "B")][..]),
-        (&[("target", "A")], &[("target", "B")]),
-        (&[("sender_sub", "A")], &[("sender_sub", "B")]),
-        (&[("target_sub", "A")], &[("target_sub", "B")]),
-        // One that differs is enough, and case counts.
-        (&[("sender", "A"), ("target", "T")], &[("sender", "A"), ("target", "t")]),
-        (&[("sender_sub", "1"), ("sender", "A")], &[("sender", "A"), ("sender_sub", "2")]),
-        (&[("sender", "A"), ("target", "B")], &[("sender", "B"), ("target", "A")]),
-    ] {
-        let policy = accepted(&format!("{HOST}{}{}", session("a", &sharing(a)), session("b", &sharing(b))));
-        let [place] = &policy.endpoints()[..] else { panic!("one place") };
-        assert_eq!(place.sessions.iter().map(|session| session.get()).collect::<Vec<_>>(), [1, 2]);
-        let given =
-            |one: &[(&str, &str)]| one.iter().map(|(_, id)| (*id).to_owned()).collect::<BTreeSet<_>>();
-        for (ids, session) in [a, b].into_iter().zip(policy.sessions()) {
-            let kept =
-                session.comp_ids().into_iter().flatten().map(CompId::to_string).collect::<BTreeSet<_>>();
-            assert_eq!(kept, given(ids));
-        }
-    }
-}
-
-#[test]
-fn a_place_has_its_sessions_in_the_order_of_the_file() {
-    let text = [
-        HOST,
-        &session("a", "remote = [\"10.0.0.9:1\", \"10.0.0.1:1\"]\nsender = \"A\""),
-        &session("b", "remote = [\"10.0.0.1:1\", \"10.0.0.1:2\"]\nsender = \"B\""),
-        &session("c", "remote = [\"10.0.0.1:1\", \"10.0.0.9:1\"]\nlocal = \"10.0.0.8\""),
-        &session("d", "remote = [\"10.0.0.1:2\", \"10.0.0.1:1\"]\nsender = \"D\""),
-    ]
-    .concat();
-    let policy = accepted(&text);
-    let shown = |place: EndpointSessions| {
-        let sessions: Vec<_> = place.sessions.iter().map(|session| session.get()).collect();
-        (place.remote.to_string(), place.local.is_some(), sessions)
-    };
-    let places: Vec<_> = policy.endpoints().into_iter().map(shown).collect();
-    let expected = [
-        ("10.0.0.9:1", false, &[1][..]),
-        ("10.0.0.1:1", false, &[1, 2, 4]),
-        ("10.0.0.1:2", false, &[2, 4]),
-        ("10.0.0.1:1", true, &[3]),
-        ("10.0.0.9:1", true, &[3]),
-    ];
-    assert_eq!(
-        places,
-        expected.map(|(remote, local, sessions)| (remote.to_owned(), local, sessions.to_vec()))
-    );
-    assert!(accepted(HOST).endpoints().is_empty());
-}
-
-#[test]
-fn sessions_that_cannot_share_a_place() {
-    let two = |a: &str, b: &str| format!("{HOST}{}{}", session("a", a), session("b", b));
-    let marked = |ids: &[(&str, &str)]| sharing(ids).replace("= \"10", "= ¦\"10");
-    let claimed = "session/b remote: 10.0.0.1:1 is also claimed by session/a";
-    let differ = "give both a sender, target, sender_sub or target_sub with different values, or different \
-                  local addresses";
-    let same_keys =
-        "give both the same keys among sender, target, sender_sub and target_sub, with different values";
-
-    // No Logon tells them apart.
-    for (a, b) in [
-        ("remote = \"10.0.0.1:1\"", "remote = ¦\"10.0.0.1:1\""),
-        ("remote = \"10.0.0.1:1\"", "remote = [\"10.0.0.2:1\", ¦\"10.0.0.1/32:1\"]"),
-        ("remote = \"10.0.0.1:1\"\nlocal = \"10.0.0.8\"", "remote = ¦\"10.0.0.1:1\"\nlocal = \"10.0.0.8\""),
-        // Twice the same two: said once.
-        ("remote = [\"10.0.0.1:1\", \"10.0.0.1:2\"]", "remote = [¦\"10.0.0.1:1\", \"10.0.0.1:2\"]"),
-    ] {
-        refused(&two(a, b), &[&format!("{claimed}: {differ}")]);
-    }
-    let v6 = format!("session/b remote: [fd00::/8]:1 is also claimed by session/a: {differ}");
-    refused(&two("remote = \"[fd00::/8]:1\"", "remote = ¦\"[fd00::/8]:1\""), &[&v6]);
-
-    for (ids, same) in [
-        (&[("sender", "A")][..], "sender"),
-        (&[("target_sub", "A")], "target_sub"),
-        (&[("sender", "A"), ("target", "B"), ("sender_sub", "C")], "sender and target and sender_sub"),
-    ] {
-        refused(&two(&sharing(ids), &marked(ids)), &[&format!("{claimed}, with the same {same}: {differ}")]);
-    }
-    for (a, b, keys) in [
-        (&[("sender", "A")][..], &[][..], "sender where this one has no CompID"),
-        (&[], &[("target", "A")], "no CompID where this one has target"),
-        (&[("sender", "A")], &[("target", "B")], "sender where this one has target"),
-        (
-            &[("sender", "A")],
-            &[("sender", "B"), ("target", "B")],
-            "sender where this one has sender and target",
-        ),
-    ] {
-        refused(&two(&sharing(a), &marked(b)), &[&format!("{claimed}, with {keys}: {same_keys}")]);
-    }
-}
-
-#[test]
-fn each_session_that_cannot_share_is_blamed_with_the_one_it_clashes_with() {
-    let of = |name: &str, ids: &[(&str, &str)], mark: &str| {
-        session(name, &sharing(ids).replace("= \"10", &format!("= {mark}\"10")))
-    };
-    let text = [
-        HOST,
-        &of("a", &[("sender", "A")], ""),
-        &of("b", &[("sender", "B")], ""),
-        &of("c", &[("sender", "B")], "¦"),
-        &of("d", &[("target", "D")], "¦"),
-        &of("e", &[("sender", "E")], ""),
-    ]
-    .concat();
-    let c = "session/c remote: 10.0.0.1:1 is also claimed by session/b, with the same sender: \
-             give both a sender, target, sender_sub or target_sub with different values, or different local \
-             addresses";
-    let d = "session/d remote: 10.0.0.1:1 is also claimed by session/a, with sender where this one has \
-             target: \
-             give both the same keys among sender, target, sender_sub and target_sub, with different values";
-    refused(&text, &[c, d]);
-    // A CompID that cannot be read is the one error.
-    let text =
-        [HOST, &of("a", &[("sender", "A")], ""), &session("b", "remote = \"10.0.0.1:1\"\nsender = ¦\"\"")];
-    refused(
-        &text.concat(),
-        &["session/b sender: \"\" is not a CompID: write 1 to 28 printable ASCII characters"],
-    );
-}
-
-#[test]
-fn opaque_sessions_share_no_place() {
-    let opaque = |mark: &str| format!("remote = {mark}\"10.0.0.1:1\"\nwire = \"opaque\"");
-    let two = |a: &str, b: &str| format!("{HOST}{}{}", session("a", a), session("b", b));
-    let own = "give them different remotes or local addresses";
-    let what = |name: &str| {
-        format!(
-            "session/b remote: 10.0.0.1:1 is also claimed by session/a, \
-             but session/{name} has wire = \"opaque\" and is not read: {own}"
-        )
-    };
-    refused(&two(&opaque(""), "remote = ¦\"10.0.0.1:1\"\nsender = \"A\""), &[&what("a")]);
-    refused(&two("remote = \"10.0.0.1:1\"\nsender = \"A\"", &opaque("¦")), &[&what("b")]);
-    refused(&two(&opaque(""), &opaque("¦")), &[&what("b")]);
-}
-
-#[test]
-fn a_clash_shows_both_lines() {
-    let text = format!(
-        "{HOST}{}{}",
-        session("a", "remote = \"10.0.0.1:1\""),
-        session("b", "remote = \"10.0.0.1:1\"")
-    );
-    let errors = crate::config::parse("breaker.toml", &text).unwrap_err();
-    let shown = "\
-error: session/b remote: 10.0.0.1:1 is also claimed by session/a: give both a sender, target, sender_sub or \
-target_sub with different values, or different local addresses
- --> breaker.toml:8:10
-  |
-8 | remote = \"10.0.0.1:1\"
-  |          ^^^^^^^^^^^^
-  |
- ::: breaker.toml:5:10
-  |
-5 | remote = \"10.0.0.1:1\"
-  |          ------------ claimed here";
-    assert_eq!(errors.to_string(), shown);
-}
-
-#[test]
-fn what_has_no_effect_is_warned_of() {
+fn settings_without_effect_cause_a_warning() {
     let text = format!("{HOST}[[group]]\nname = \"g\"\n");
     let what = "group/g: no session is in it: name it in the groups of a session, or remove it";
     assert_eq!(warnings(&text), [(3, 1, what.to_owned())]);
@@ -518,20 +313,4 @@ fn what_has_no_effect_is_warned_of() {
     let what = "configuration: no session, and undeclared = \"ignore\": \
                 declare a [[session]], or nothing is counted and nothing is withheld";
     assert_eq!(warnings(&format!("{HOST}undeclared = \"ignore\"\n")), [(1, 1, what.to_owned())]);
-}
-
-#[test]
-fn so_many_sessions_may_share_a_remote() {
-    let sessions = |count: u32| -> String {
-        let one =
-            |n: u32| format!("[[session]]\nname = \"x{n}\"\nremote = \"10.9.0.2:9001\"\nsender = \"S{n}\"\n");
-        std::iter::once("[host]\ninterfaces = [\"eth1\"]\n".to_owned()).chain((0..count).map(one)).collect()
-    };
-    accepted(&sessions(128));
-    let errors = crate::config::parse("f", &sessions(129)).unwrap_err();
-    let [error] = errors.diagnostics().iter().collect::<Vec<_>>()[..] else { panic!("{errors}") };
-    let found = "session/x128 remote: 10.9.0.2:9001 is also claimed by session/x0, and 128 sessions already \
-                 share it: let at most 128 share";
-    assert!(error.message().starts_with(found), "{}", error.message());
-    assert_eq!(error.line(), 2 + 128 * 4 + 3);
 }

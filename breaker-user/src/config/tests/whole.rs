@@ -1,4 +1,4 @@
-//! The file as a whole: every error at once, syntax, what the terminal shows, and files that cannot be read.
+//! The file as a whole: all errors at once, syntax errors, rendered text, and unreadable files.
 
 use std::fmt::Write as _;
 
@@ -55,7 +55,7 @@ fn syntax_errors_have_their_place() {
 }
 
 #[test]
-fn what_stands_above_a_syntax_error_is_checked_and_nothing_is_said_to_be_missing() {
+fn lines_above_a_syntax_error_are_checked_and_nothing_is_reported_missing() {
     let syntax = "TOML syntax: string values must be quoted, expected literal string: correct this line";
     let size = "host connections: 1 is out of range: write a whole number from 64 to 4194304";
     let text =
@@ -125,11 +125,11 @@ fn the_most_sessions_and_one_more() {
 }
 
 #[test]
-fn of_a_file_of_something_else_not_every_line_is_told() {
+fn a_file_in_another_format_does_not_list_an_error_for_every_line() {
     let errors = parse("f", &"a\n".repeat(20_000)).unwrap_err();
-    let told: Vec<_> = errors.diagnostics().iter().collect();
-    assert_eq!(told.len(), 5_001);
-    assert_eq!(told[5_000].message(), "configuration: 15000 more errors: correct the errors above first");
+    let listed: Vec<_> = errors.diagnostics().iter().collect();
+    assert_eq!(listed.len(), 5_001);
+    assert_eq!(listed[5_000].message(), "configuration: 15000 more errors: correct the errors above first");
 }
 
 #[test]
@@ -158,7 +158,7 @@ fn files() {
     assert_eq!(errors.to_string(), shown);
     let errors = load("/dev/zero".as_ref()).unwrap_err();
     assert!(errors.to_string().contains("/dev/zero: cannot be read: it is a character device"), "{errors}");
-    // One that has as many bytes, and one that nobody has written to yet.
+    // A file of 1 TiB, and a FIFO without a writer.
     std::fs::create_dir_all(&directory).unwrap();
     std::fs::File::create(&file).unwrap().set_len(1 << 40).unwrap();
     let errors = load(&file).unwrap_err();
