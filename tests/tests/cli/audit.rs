@@ -174,7 +174,7 @@ fn verify_accepts_an_unchanged_log_and_prints_its_last_hash() {
     assert!(
         output
             .stdout
-            .starts_with(&format!("{path}: 8 lines, none changed, removed or moved; the last has hash ")),
+            .starts_with(&format!("{path}: 8 lines, none changed, removed or moved; hash of the last line: ")),
         "{output:?}"
     );
     let found = breaker(&["audit", "verify", "--json", "--audit", path]).expect_exit(0).json();
@@ -198,7 +198,7 @@ fn verify_names_a_changed_line() {
     std::fs::write(testbed.audit(), &forged).expect("forging");
     let output =
         breaker(&["audit", "verify", "--audit", testbed.audit().to_str().expect("UTF-8")]).expect_exit(1);
-    output.expect_stderr("line 2: its `hash` is not that of its text: it was changed");
+    output.expect_stderr("line 2: its `hash` does not match its text: the line was changed");
     // The changed log is shown all the same.
     assert_eq!(logged(&testbed).len(), 8);
     // A line that is no event hides no other line.
