@@ -1,4 +1,5 @@
-//! One rtnetlink request and its answer: `rtnetlink(7)`.
+//! Requests to rtnetlink(7) and their answers. Each function asks the kernel of the calling thread's network
+//! namespace.
 
 use std::io;
 
@@ -9,17 +10,17 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::Socket;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-/// Asks the kernel of the calling thread's namespace to make what `message` says, which must not exist yet.
+/// Creates an object. Fails if the object exists.
 pub(crate) fn create(message: RouteNetlinkMessage) -> io::Result<()> {
     request(message, NLM_F_CREATE | NLM_F_EXCL)
 }
 
-/// Asks the kernel of the calling thread's namespace to change or remove what `message` names.
+/// Changes or removes an object.
 pub(crate) fn change(message: RouteNetlinkMessage) -> io::Result<()> {
     request(message, 0)
 }
 
-/// Asks the kernel of the calling thread's namespace to list all that `message` asks for, in its order.
+/// Lists objects, in the order of the kernel.
 pub(crate) fn list(message: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
     let socket = send(message, NLM_F_REQUEST | NLM_F_DUMP)?;
     let mut found = Vec::new();
@@ -27,10 +28,10 @@ pub(crate) fn list(message: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkM
         let (answer, _) = socket.recv_from_full()?;
         let mut rest = &answer[..];
         while !rest.is_empty() {
-            let message = read(rest)?;
+            let message = parse(rest)?;
             match message.payload {
                 NetlinkPayload::Done(_) => return Ok(found),
-                NetlinkPayload::InnerMessage(one) => found.push(one),
+                NetlinkPayload::InnerMessage(object) => found.push(object),
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
                 other => return Err(unexpected(&other)),
             }
@@ -41,10 +42,10 @@ pub(crate) fn list(message: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkM
     }
 }
 
-/// Asks the kernel of the calling thread's namespace for one thing, and returns its answer.
-pub(crate) fn ask(message: RouteNetlinkMessage) -> io::Result<RouteNetlinkMessage> {
+/// Reads one object.
+pub(crate) fn get(message: RouteNetlinkMessage) -> io::Result<RouteNetlinkMessage> {
     let (answer, _) = send(message, NLM_F_REQUEST)?.recv_from_full()?;
-    match read(&answer)?.payload {
+    match parse(&answer)?.payload {
         NetlinkPayload::InnerMessage(found) => Ok(found),
         NetlinkPayload::Error(error) => Err(error.to_io()),
         other => Err(unexpected(&other)),
@@ -53,7 +54,7 @@ pub(crate) fn ask(message: RouteNetlinkMessage) -> io::Result<RouteNetlinkMessag
 
 fn request(message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
     let (answer, _) = send(message, NLM_F_REQUEST | NLM_F_ACK | flags)?.recv_from_full()?;
-    match read(&answer)?.payload {
+    match parse(&answer)?.payload {
         NetlinkPayload::Error(error) if error.code.is_none() => Ok(()),
         NetlinkPayload::Error(error) => Err(error.to_io()),
         other => Err(unexpected(&other)),
@@ -66,13 +67,13 @@ fn send(message: RouteNetlinkMessage, flags: u16) -> io::Result<Socket> {
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
-    // A socket that was not bound sends to the kernel.
+    // An unconnected netlink socket sends to the kernel.
     let socket = Socket::new(NETLINK_ROUTE)?;
     socket.send(&bytes, 0)?;
     Ok(socket)
 }
 
-fn read(answer: &[u8]) -> io::Result<NetlinkMessage<RouteNetlinkMessage>> {
+fn parse(answer: &[u8]) -> io::Result<NetlinkMessage<RouteNetlinkMessage>> {
     NetlinkMessage::deserialize(answer).map_err(io::Error::other)
 }
 

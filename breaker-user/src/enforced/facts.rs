@@ -9,6 +9,7 @@ use crate::kernel::Breaker;
 use crate::kernel::attachment::{self, Attachment};
 use crate::kernel::connections::{ConnectionCount, ConnectionTable};
 use crate::kernel::links::{self, Link};
+use crate::kernel::loaded_programs;
 use crate::kernel::netns;
 use crate::kernel::text::trim_padding;
 use crate::kernel::tunnels;
@@ -122,7 +123,7 @@ fn notes(breaker: &Breaker) -> Result<Vec<String>> {
             "{interface}: another breaker decides there too ({}): it withholds by its own switches, which \
              are under \
              another --pin-root, or under one that a mount hides: see `findmnt -t bpf`",
-            attachment::describe_program(id)
+            loaded_programs::describe(id)
         )
     };
     let entered = breaker.is_in_other_netns()?.then(|| {

@@ -10,11 +10,12 @@ use aya::programs::tc::{NlOptions, TcAttachOptions};
 use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType, Xdp, XdpMode};
 use breaker_common::abi::hook;
 
-use super::attach_point::{AttachPoint, Direction, hook_name};
+use super::attach_point::{AttachPoint, hook_name};
 use super::clsact::{self, Filter, Position};
 use super::detach_link::detach_link;
+use super::direction::Direction;
 use super::pins::make_directory;
-use super::{attachment, links, tcx, xdp};
+use super::{links, loaded_programs, tcx, xdp};
 use crate::cli_error::{CliError, Code};
 
 /// Our position among the filters of clsact: the first priority, and a handle that operators are unlikely to
@@ -78,7 +79,7 @@ pub fn attach_xdp(program: &mut Xdp, point: &AttachPoint, generic_too: bool) -> 
             "attaching XDP to {}: another XDP program is attached ({}): detach that program, see `ip link` \
              and `bpftool net`",
             point.name,
-            attachment::describe_program(id)
+            loaded_programs::describe(id)
         );
         return Err(CliError::new(Code::Refused, text).into());
     }

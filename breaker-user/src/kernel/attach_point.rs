@@ -6,35 +6,10 @@ use anyhow::Result;
 use breaker_common::abi::{Interface, Meta, hook};
 
 use super::attach_plan::tc_hook;
+use super::direction::Direction;
 use super::pins::PinRoot;
 use super::text::trim_padding;
 use crate::config::Hook;
-
-/// The direction of packets at an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// Into this host.
-    Ingress,
-    /// Out of this host.
-    Egress,
-}
-
-impl Direction {
-    /// The direction in the words of tc(8).
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ingress => "ingress",
-            Self::Egress => "egress",
-        }
-    }
-
-    const fn opposite(self) -> Self {
-        match self {
-            Self::Ingress => Self::Egress,
-            Self::Egress => Self::Ingress,
-        }
-    }
-}
 
 /// A point where a program is attached.
 #[derive(Clone, Debug, PartialEq, Eq)]

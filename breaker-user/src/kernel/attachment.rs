@@ -3,16 +3,15 @@
 use std::io;
 
 use anyhow::Result;
-use aya::maps::loaded_maps;
+use aya::programs::ProgramInfo;
 use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::{ProgramInfo, loaded_programs};
 use breaker_common::abi::hook;
 use serde::Serialize;
 
 use super::attach_point::{AttachPoint, hook_name, is_xdp};
 use super::clsact::{self, Filter};
 use super::memory::open_error;
-use super::{links, tcx, xdp};
+use super::{links, loaded_programs, tcx, xdp};
 
 /// The state of a program at its attach point. The serialized field names are a contract with scripts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -103,18 +102,9 @@ enum ChainEntry {
 impl ChainEntry {
     fn describe(&self) -> String {
         match self {
-            Self::Program(id) => describe_program(*id),
+            Self::Program(id) => loaded_programs::describe(*id),
             Self::Filter(priority) => format!("a filter of clsact with pref {priority}"),
         }
-    }
-}
-
-/// Describes a program by its id, and by its name if this process may read it.
-pub fn describe_program(id: u32) -> String {
-    let found = loaded_programs().flatten().find(|info| info.id() == id);
-    match found.as_ref().and_then(ProgramInfo::name_as_str).filter(|name| !name.is_empty()) {
-        Some(name) => format!("program {name:?}, id {id}"),
-        None => format!("program id {id}"),
     }
 }
 
@@ -154,7 +144,7 @@ fn chain(point: &AttachPoint) -> io::Result<Vec<ChainEntry>> {
 /// empty if this process may not read the names of programs.
 pub fn other_breakers(points: &[AttachPoint]) -> Vec<(String, u32)> {
     let own: Vec<u32> = points.iter().filter_map(|point| pinned_program(point).ok()).collect();
-    let is_other = |id: &u32| !own.contains(id) && is_breaker(*id);
+    let is_other = |id: &u32| !own.contains(id) && loaded_programs::is_breaker(*id);
     let others_at = |point: &AttachPoint| {
         let programs = chain(point).unwrap_or_default().into_iter().filter_map(|entry| match entry {
             ChainEntry::Program(id) => Some(id),
@@ -163,22 +153,4 @@ pub fn other_breakers(points: &[AttachPoint]) -> Vec<(String, u32)> {
         programs.filter(is_other).map(|id| (point.name.clone(), id)).collect::<Vec<_>>()
     };
     points.iter().flat_map(others_at).collect()
-}
-
-/// Returns the id of a program of any breaker on this host. The result is also `None` if this process may not
-/// list programs.
-pub fn any_breaker() -> Option<u32> {
-    let has_name = |info: &ProgramInfo| matches!(info.name_as_str(), Some("egress" | "egress_ip" | "inline"));
-    loaded_programs().flatten().filter(has_name).map(|info| info.id()).find(|id| is_breaker(*id))
-}
-
-/// Returns true if a program uses the maps SCOPES and HEARTBEAT, as every program of a breaker does.
-fn is_breaker(id: u32) -> bool {
-    let Some(info) = loaded_programs().flatten().find(|info| info.id() == id) else { return false };
-    let maps = info.map_ids().ok().flatten().unwrap_or_default();
-    let uses = |name: &str| {
-        let named = loaded_maps().flatten().filter(|map| map.name_as_str() == Some(name));
-        named.into_iter().any(|map| maps.contains(&map.id()))
-    };
-    uses("SCOPES") && uses("HEARTBEAT")
 }

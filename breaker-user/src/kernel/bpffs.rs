@@ -10,13 +10,14 @@ use anyhow::{Context, Result};
 use rustix::fs::{major, minor, statfs};
 use rustix::mount::{MountFlags, mount};
 
-use super::pins;
 use crate::cli_error::{CliError, Code};
 
 /// `BPF_FS_MAGIC` (kernel `magic.h`).
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 /// The usual mount point of a host.
 const USUAL_MOUNT: &str = "/sys/fs/bpf";
+/// The mount point of breaker alone.
+pub const OWN_MOUNT: &str = "/run/breaker/bpf";
 /// The directory of breaker's runtime files.
 const RUN_DIRECTORY: &str = "/run/breaker";
 /// Advice for a mount namespace other than the host's.
@@ -45,7 +46,7 @@ pub fn is_private(path: &Path) -> bool {
 /// Mounts a BPF file system at the usual mount point or at breaker's own, if it is missing. Refuses this in a
 /// mount namespace other than that of process 1, unless `private` allows it.
 pub fn mount_missing(directory: &Path, private: bool) -> Result<()> {
-    let is_own = directory == Path::new(pins::DEFAULT);
+    let is_own = directory == Path::new(OWN_MOUNT);
     if holds(directory) || !(is_own || directory == Path::new(USUAL_MOUNT)) {
         return Ok(());
     }

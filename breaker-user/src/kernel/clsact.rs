@@ -6,7 +6,7 @@ use std::io;
 use netlink_packet_route::RouteNetlinkMessage as Netlink;
 use netlink_packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption};
 
-use super::attach_point::Direction;
+use super::direction::Direction;
 use crate::netlink;
 
 /// Position of a filter. The lowest priority runs first.

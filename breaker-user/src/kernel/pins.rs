@@ -16,11 +16,11 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::{attachment, bpffs};
+use super::{bpffs, loaded_programs};
 use crate::cli_error::{CliError, Code};
 
 /// The default of `--pin-root`: a BPF file system of breaker alone, in which no other user can make a name.
-pub const DEFAULT: &str = "/run/breaker/bpf";
+pub const DEFAULT: &str = bpffs::OWN_MOUNT;
 /// Name of the pin root in that file system. A mount point cannot be a pin root: a load is built beside its
 /// root.
 const DEFAULT_NAME: &str = "host";
@@ -123,7 +123,7 @@ impl PinRoot {
             return Ok(());
         }
         let hint = if bpffs::holds(&self.path) { "" } else { " (and no BPF file system is mounted there)" };
-        let elsewhere = attachment::any_breaker().map_or_else(String::new, |id| {
+        let elsewhere = loaded_programs::any_breaker().map_or_else(String::new, |id| {
             format!(
                 " (a breaker's program, id {id}, is loaded: under another pin root, or under one that a \
                  mount hides: see \

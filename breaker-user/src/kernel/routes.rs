@@ -124,7 +124,7 @@ fn outputs_in_use(remote: &Remote, routes: &[Route]) -> Result<Vec<u32>> {
         message.header.source_prefix_length = remote.length;
         message.attributes.push(RouteAttribute::Source(local.into()));
     }
-    let answer = match netlink::ask(Netlink::GetRoute(message)) {
+    let answer = match netlink::get(Netlink::GetRoute(message)) {
         // There is no route, or the local address is not one of this host.
         Err(error)
             if matches!(

@@ -3,8 +3,8 @@
 
 use std::io;
 
-use super::attach_point::Direction;
 use super::detach_link::bpf;
+use super::direction::Direction;
 
 /// Command of bpf(2) (kernel `uapi/linux/bpf.h`).
 const BPF_PROG_QUERY: libc::c_int = 16;
