@@ -27,10 +27,20 @@ impl Breaker {
     /// Looks up the endpoint of a socket's connection: with its local address, then with any local address.
     pub(super) fn target_of(&self, endpoints: &Endpoints, socket: &TcpSocket) -> Target {
         let ConnectionKey { local, remote, remote_port, .. } = connection_key(socket);
-        let endpoint = |local| Endpoint { port: remote_port, pad: 0, local, remote };
-        let get = |endpoint| endpoints.get(&Key::new(Endpoint::BITS, PodEndpoint(endpoint)), 0).ok();
-        let word = |endpoint| get(endpoint).map(|words| words[self.side()]).filter(|word| *word != 0);
-        Target::unpack(word(endpoint(local)).or_else(|| word(endpoint([0; 4]))).unwrap_or(0))
+        let get = |endpoint: &Endpoint| {
+            let found = endpoints.get(&Key::new(Endpoint::BITS, PodEndpoint(*endpoint)), 0);
+            found.map_or(0, |words| words[self.side()])
+        };
+        Target::unpack(lookup(&Endpoint { port: remote_port, pad: 0, local, remote }, get))
+    }
+}
+
+/// Looks an endpoint up as the kernel program does: with its local address, then with any local address. `get`
+/// returns 0 for no entry.
+pub(super) fn lookup(endpoint: &Endpoint, get: impl Fn(&Endpoint) -> u32) -> u32 {
+    match get(endpoint) {
+        0 => get(&Endpoint { local: [0; 4], ..*endpoint }),
+        word => word,
     }
 }
 

@@ -78,6 +78,6 @@ impl Breaker {
 }
 
 /// The scopes of a session.
-fn scopes(session: &Session) -> &[u32] {
+pub(super) fn scopes(session: &Session) -> &[u32] {
     &session.scopes[..(session.scope_count as usize).min(session.scopes.len())]
 }

@@ -8,6 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use breaker_common::abi::{Endpoint, IdentityKey, TargetWords};
 
+use crate::kernel::endpoint_lookup;
+
 /// An endpoint: its key, the number of its bits that count, and the target on each side.
 pub type Entry = (Endpoint, u32, TargetWords);
 
@@ -55,11 +57,7 @@ impl<T: Copy> Trie<T> {
     /// Looks an endpoint up as the kernel program does: with its local address, then with any local address.
     /// Returns 0 for no entry.
     pub fn lookup(&self, endpoint: &Endpoint, bits: u32, word: impl Fn(T) -> u32) -> u32 {
-        let found = |endpoint: &Endpoint| self.get(endpoint, bits).map_or(0, &word);
-        match found(endpoint) {
-            0 => found(&Endpoint { local: [0; 4], ..*endpoint }),
-            word => word,
-        }
+        endpoint_lookup::lookup(endpoint, |endpoint| self.get(endpoint, bits).map_or(0, &word))
     }
 }
 

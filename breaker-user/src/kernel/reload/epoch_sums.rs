@@ -13,6 +13,7 @@ use breaker_common::decide::{ScopeHistory, Switches};
 use bytemuck::Zeroable;
 
 use super::in_force::{InForce, scope_name};
+use crate::kernel::sessions::scopes;
 use crate::kernel::tables::Tables;
 
 /// Preserves the sums of every session that both policies declare. Returns the scopes that hold the
@@ -22,7 +23,7 @@ use crate::kernel::tables::Tables;
 /// A text if a session has no room for one more scope.
 pub fn preserve(now: &InForce, next: &mut Tables) -> Result<Vec<(u32, Scope)>, String> {
     let mut made = Vec::new();
-    let in_use: Vec<u32> = now.sessions.iter().flat_map(scopes).collect();
+    let in_use: Vec<u32> = now.sessions.iter().flat_map(scopes).copied().collect();
     let mut free: Vec<u32> = (0..next.labels.len() as u32)
         .filter(|scope| next.labels[*scope as usize].kind == label::FREE && !in_use.contains(scope))
         .collect();
@@ -58,11 +59,6 @@ pub fn preserve(now: &InForce, next: &mut Tables) -> Result<Vec<(u32, Scope)>, S
         made.push((scope, Scope { switch, ..Scope::zeroed() }));
     }
     Ok(made)
-}
-
-/// The scopes of a session.
-fn scopes(session: &Session) -> Vec<u32> {
-    session.scopes[..(session.scope_count as usize).min(SCOPES_PER_SESSION)].to_vec()
 }
 
 /// The epoch sum and the sum of the resets of a session's scopes. A new scope counts 0.

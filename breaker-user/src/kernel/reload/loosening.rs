@@ -16,6 +16,7 @@ use super::diff::{Change, Deadman, Loosening, PolicyDiff, RemoteRange};
 use super::endpoints::Trie;
 use super::in_force::{InForce, limits, scope_name};
 use crate::config::{OnDesync, Undeclared, WhileTripped};
+use crate::kernel::sessions::scopes;
 use crate::kernel::tables::Tables;
 use crate::kernel::tables::limits::same_window;
 
@@ -183,11 +184,6 @@ const fn strictness(setting: OnDesync) -> u32 {
         OnDesync::Count => 1,
         OnDesync::Trip => 2,
     }
-}
-
-/// The scopes of a session.
-fn scopes(session: &Session) -> &[u32] {
-    &session.scopes[..(session.scope_count as usize).min(session.scopes.len())]
 }
 
 /// The MsgTypes whose new class is withheld less than the old one.
