@@ -35,8 +35,8 @@ impl Breaker {
     }
 }
 
-/// Looks an endpoint up as the kernel program does: with its local address, then with any local address. `get`
-/// returns 0 for no entry.
+/// Looks an endpoint up as the kernel program does: with its local address, then with any local address.
+/// `get` returns 0 for no entry.
 pub(super) fn lookup(endpoint: &Endpoint, get: impl Fn(&Endpoint) -> u32) -> u32 {
     match get(endpoint) {
         0 => get(&Endpoint { local: [0; 4], ..*endpoint }),

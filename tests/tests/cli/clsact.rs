@@ -152,7 +152,7 @@ fn a_failed_load_leaves_no_filter_and_no_qdisc() {
         format!("[host]\nhook = \"clsact\"\ninterfaces = [\"eth2\", \"eth1\"]\n[agent]\naudit = {audit:?}\n");
     let config = testbed.write_config("two.toml", &text);
     let words = format!("load --config {} --pin-root /sys/fs/bpf/second", config.display());
-    testbed.cli(&words).expect_exit(4).expect_stderr("another filter has breaker's place");
+    testbed.cli(&words).expect_exit(4).expect_stderr("another filter has breaker's position");
     assert!(!testbed.shell("tc qdisc show dev eth2").contains("clsact"));
     testbed.cli("status --pin-root /sys/fs/bpf/second").expect_exit(3);
     // The earlier load is unchanged.

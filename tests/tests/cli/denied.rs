@@ -125,7 +125,7 @@ fn the_owner_with_the_three_capabilities_needs_no_root() {
     // Without the right to query the hook, the hook is not reported as empty.
     with(&testbed, "+bpf,+perfmon", "status")
         .expect_exit(6)
-        .expect_stderr("asking what is attached to eth1: Operation not permitted");
+        .expect_stderr("querying the programs of eth1: Operation not permitted");
     let output = with(&testbed, enough, "events").expect_exit(0);
     assert!(output.stdout.contains("by nobody via cli"), "{output:?}");
     with(&testbed, enough, "unload").expect_exit(0);

@@ -211,7 +211,7 @@ fn on_a_veth_the_stack_runs_xdp_and_a_busy_hook_is_named() {
     testbed.load_cli();
     assert_eq!(testbed.cli("status --json").expect_exit(0).json()["interfaces"][0]["hook"], "generic");
     let words = format!("load --pin-root /sys/fs/bpf/second --config {}", testbed.config().display());
-    testbed.cli(&words).expect_exit(4).expect_stderr("another XDP program is there (program \"inline\"");
+    testbed.cli(&words).expect_exit(4).expect_stderr("another XDP program is attached (program \"inline\"");
 }
 
 #[test]
