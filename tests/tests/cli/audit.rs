@@ -172,9 +172,9 @@ fn verify_accepts_an_unchanged_log_and_prints_its_last_hash() {
     let path = path.to_str().expect("UTF-8");
     let output = breaker(&["audit", "verify", "--audit", path]).expect_exit(0);
     assert!(
-        output
-            .stdout
-            .starts_with(&format!("{path}: 8 lines, none changed, removed or moved; hash of the last line: ")),
+        output.stdout.starts_with(&format!(
+            "{path}: 8 lines, none changed, removed or moved; hash of the last line: "
+        )),
         "{output:?}"
     );
     let found = breaker(&["audit", "verify", "--json", "--audit", path]).expect_exit(0).json();

@@ -16,8 +16,7 @@ fn accepted(text: &str) -> Policy {
     parse("breaker.toml", text).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
-/// Asserts that these are all the errors of the text. A `¦` in the text stands before each place that is
-/// blamed.
+/// Asserts that these are all the errors of the text. A `¦` marks the position of each error.
 #[track_caller]
 fn refused(marked: &str, messages: &[&str]) {
     let text = marked.replace('¦', "");
