@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::loaded::Loaded;
 use super::log::Log;
+use super::notice::notice;
 use super::periodic::{Interval, run_blocking};
 use crate::config::SessionIndex;
 use crate::kernel::Breaker;
@@ -27,7 +28,7 @@ pub async fn run(loaded: Arc<Loaded>, log: Arc<Log>, shutdown: impl Future<Outpu
     run_blocking(INTERVAL, shutdown, work, |result| match result {
         Ok(0) => {}
         Ok(count) => log.record(loaded.entry("connections_ended", json!({ "connections": count }))),
-        Err(error) => super::notice(&format!("fenced connections were not ended: {error:#}")),
+        Err(error) => notice(&format!("fenced connections were not ended: {error:#}")),
     })
     .await;
 }

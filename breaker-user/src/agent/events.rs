@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::history::Losses;
 use super::loaded::Loaded;
 use super::log::Log;
+use super::notice::notice;
 
 /// Period of the check for lost events, and of a read of the ring in case a wake-up was lost.
 const EVERY: Duration = Duration::from_millis(100);
@@ -83,9 +84,7 @@ impl Events {
             let Some(record) = self.ring.get_mut().next() else { return true };
             match bytemuck::try_pod_read_unaligned::<Event>(&record) {
                 Ok(event) => self.log.push_event(event),
-                Err(error) => {
-                    super::notice(&format!("an event of {} bytes was skipped: {error}", record.len()))
-                }
+                Err(error) => notice(&format!("an event of {} bytes was skipped: {error}", record.len())),
             }
         }
         false
@@ -110,7 +109,7 @@ impl Events {
             "ring_since_load": ring, "left_out_since_load": left_out,
             "loaded_at": now.breaker.meta().loaded_at,
         });
-        super::notice(&format!(
+        notice(&format!(
             "events are missing: {lost} found no room, {newly_left_out} were left out as too many of one kind"
         ));
         self.log.record(self.loaded.entry("events_lost", counts));

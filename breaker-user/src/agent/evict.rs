@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::loaded::Loaded;
+use super::notice::notice;
 use super::periodic::{Interval, run_blocking};
 
 const INTERVAL: Interval = Interval::new(Duration::from_secs(10));
@@ -18,7 +19,7 @@ pub async fn run(loaded: Arc<Loaded>, shutdown: impl Future<Output = ()>) {
     let work = move || loaded.in_force().breaker.evict_closed(CLOSED_FOR.as_nanos() as u64);
     run_blocking(INTERVAL, shutdown, work, |result| {
         if let Err(error) = result {
-            super::notice(&format!("closed connections were not evicted: {error:#}"));
+            notice(&format!("closed connections were not evicted: {error:#}"));
         }
     })
     .await;

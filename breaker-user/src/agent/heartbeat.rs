@@ -10,6 +10,7 @@ use tokio::select;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::loaded::Loaded;
+use super::notice::notice;
 use crate::kernel::clock;
 
 /// Period of the heartbeat.
@@ -34,7 +35,7 @@ pub async fn run(loaded: Arc<Loaded>, shutdown: impl Future<Output = ()>) {
             () = &mut shutdown => return,
         }
         if let Err(error) = beat(&loaded) {
-            super::notice(&format!("the heartbeat was not written: {error:#}"));
+            notice(&format!("the heartbeat was not written: {error:#}"));
         }
     }
 }

@@ -20,6 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use super::entry::{self, EventContext};
 use super::loaded::{InForce, Loaded};
+use super::notice::notice;
 use crate::audit::{self, Entry};
 use crate::config::{ScopeIndex, Scopes};
 use crate::journal;
@@ -139,12 +140,12 @@ impl Log {
             let written = Arc::clone(&self).write().await;
             let failing = written.is_err();
             match (self.failing.swap(failing, Ordering::Relaxed), written) {
-                (false, Err(error)) => super::notice(&format!(
+                (false, Err(error)) => notice(&format!(
                     "the audit log is not written: {error:#}: {} entries wait in memory, enforcement goes \
                      on: free space",
                     self.pending()
                 )),
-                (true, Ok(())) => super::notice("the audit log is written again"),
+                (true, Ok(())) => notice("the audit log is written again"),
                 _ => {}
             }
             select! {
@@ -166,9 +167,9 @@ impl Log {
         let Err(error) = timeout(FINISH_TIMEOUT, all).await.context("it takes too long").flatten() else {
             return;
         };
-        super::notice(&format!("the audit log is not written: {error:#}: {} entries follow", self.pending()));
+        notice(&format!("the audit log is not written: {error:#}: {} entries follow", self.pending()));
         for entry in self.first_entries(MAX_QUEUED) {
-            super::notice(&format!("{} {:?} {:?} {}", entry.time, entry.kind, entry.scope, entry.counts));
+            notice(&format!("{} {:?} {:?} {}", entry.time, entry.kind, entry.scope, entry.counts));
         }
     }
 

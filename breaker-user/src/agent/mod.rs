@@ -13,6 +13,7 @@ mod loaded;
 mod log;
 pub mod metrics;
 mod monitor;
+mod notice;
 mod periodic;
 mod reload;
 mod table_usage;
@@ -24,7 +25,6 @@ mod watch;
 mod tests;
 
 use std::future::Future;
-use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -51,6 +51,7 @@ use loaded::Loaded;
 use log::Log;
 use metrics::{Server, Source};
 use monitor::Monitor;
+use notice::notice;
 use watch::{LastCheck, Watch};
 
 /// Longest time for the parts to end.
@@ -225,9 +226,4 @@ fn ended(stopped: &signal::Receiver<()>) -> impl Future<Output = ()> + use<> {
 /// Notifies the service manager. The result is ignored: without a service manager nothing is lost.
 fn notify(state: &[NotifyState]) {
     let _ = sd_notify::notify(state);
-}
-
-/// Prints a line on standard error. Ignores a closed output.
-fn notice(text: &str) {
-    let _ = writeln!(std::io::stderr(), "breaker agent: {text}");
 }

@@ -8,6 +8,8 @@ use tokio::select;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+use super::notice::notice;
+
 /// Interval of periodic work.
 #[derive(Clone, Copy)]
 pub struct Interval {
@@ -47,7 +49,7 @@ pub async fn run_blocking<R: Send + 'static>(
         let (run, start) = (Arc::clone(&work), Instant::now());
         match spawn_blocking(move || run()).await {
             Ok(result) => report(result),
-            Err(error) => super::notice(&format!("periodic work failed: {error}: it is retried")),
+            Err(error) => notice(&format!("periodic work failed: {error}: it is retried")),
         }
         pause = interval.pause_after(start.elapsed());
     }

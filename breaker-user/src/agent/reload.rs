@@ -13,6 +13,7 @@ use tokio::task::spawn_blocking;
 
 use super::loaded::Loaded;
 use super::log::Log;
+use super::notice::notice;
 use crate::audit::Entry;
 use crate::cli_error::{self, CliError, Code};
 use crate::config::{self, Policy};
@@ -47,7 +48,7 @@ impl Reload {
             // On a blocking thread: a large policy takes its time.
             let this = Arc::clone(&task);
             if let Err(error) = spawn_blocking(move || this.reload()).await {
-                super::notice(&format!("the policy was not reloaded: {error}"));
+                notice(&format!("the policy was not reloaded: {error}"));
             }
         }
     }
@@ -70,16 +71,16 @@ impl Reload {
         });
         match done {
             Ok((policy, None)) => {
-                super::notice(&format!("{file} is already in force, policy {}", policy.name()));
+                notice(&format!("{file} is already in force, policy {}", policy.name()));
             }
             Ok((policy, Some(diff))) => {
                 if let Err(error) = self.loaded.follow_policy() {
-                    super::notice(&format!("figures and events are of the previous policy: {error:#}"));
+                    notice(&format!("figures and events are of the previous policy: {error:#}"));
                 }
-                super::notice(&summary(&policy, &diff));
+                notice(&summary(&policy, &diff));
                 let wanted = policy.agent().metrics;
                 if wanted != self.metrics {
-                    super::notice(&format!(
+                    notice(&format!(
                         "metrics stay at {} until the agent is restarted, then move to {wanted}",
                         self.metrics
                     ));
@@ -87,7 +88,7 @@ impl Reload {
             }
             Err(error) => {
                 let found = cli_error::text_of(&error);
-                super::notice(&format!("{file} is not put in force, the previous policy stays: {found}"));
+                notice(&format!("{file} is not put in force, the previous policy stays: {found}"));
                 self.log.record(
                     self.loaded.entry("policy_refused", json!({ "file": file.to_string(), "found": found })),
                 );
@@ -105,7 +106,7 @@ fn read(path: &std::path::Path) -> Result<Policy> {
         )
     })?;
     if !loaded.policy.warnings().is_empty() {
-        super::notice(&loaded.policy.warnings().render(false));
+        notice(&loaded.policy.warnings().render(false));
     }
     Ok(loaded.policy)
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::loaded::Loaded;
 use super::log::Log;
+use super::notice::notice;
 use super::periodic::{Interval, run_blocking};
 
 /// At most every second, and at most 2 % of the time: a full table takes a tenth of a second to walk.
@@ -38,7 +39,7 @@ pub async fn run(loaded: Arc<Loaded>, log: Arc<Log>, shutdown: impl Future<Outpu
         let Ok(used) = result else { return };
         let size = u64::from(loaded.in_force().breaker.meta().connections);
         for kind in newly_reached(&mut reached, used, size) {
-            super::notice(&format!("{kind}: {used} of {size} connections: raise [host].connections"));
+            notice(&format!("{kind}: {used} of {size} connections: raise [host].connections"));
             log.record(loaded.entry(kind, json!({ "used": used, "size": size })));
         }
     })

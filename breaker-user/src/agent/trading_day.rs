@@ -13,6 +13,7 @@ use tokio::select;
 use tokio::time::sleep;
 
 use super::loaded::Loaded;
+use super::notice::notice;
 
 /// Longest sleep before the clock is read again, because it may have been set.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
@@ -32,7 +33,7 @@ pub async fn run(loaded: Arc<Loaded>, shutdown: impl Future<Output = ()>) {
         }
         next = midnight_after(Timestamp::now());
         if let Err(error) = loaded.in_force().breaker.start_trading_day() {
-            super::notice(&format!("the trading day was not started, replays stay blocked: {error:#}"));
+            notice(&format!("the trading day was not started, replays stay blocked: {error:#}"));
         }
     }
 }

@@ -10,6 +10,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::metrics::Source;
+use super::notice::notice;
 use super::periodic::{Interval, run_blocking};
 use crate::audit::{self, Entry};
 use crate::journal;
@@ -66,7 +67,7 @@ fn record_missing(source: &Source, before: &Missing, mut now: Missing) -> Missin
     now.retain(|scope, causes| {
         let both = *causes & before.get(scope).copied().unwrap_or_default();
         if both != 0 {
-            super::notice(&format!("{scope} is tripped, and the audit log has no entry for the trip"));
+            notice(&format!("{scope} is tripped, and the audit log has no entry for the trip"));
             let counts = json!({ "found": "in its switch: the log had no entry" });
             let entry = source.loaded.entry("tripped", counts);
             source.log.record(Entry {

@@ -13,6 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::loaded::Loaded;
 use super::log::Log;
+use super::notice::notice;
 use crate::enforced::{ProblemKind, attachment_problem};
 use crate::kernel::attachment::Attachment;
 use crate::kernel::clock;
@@ -150,7 +151,7 @@ impl Watch {
         let name = &found[position].name;
         match self.loaded.reattach(position) {
             Ok(ifindex) => {
-                super::notice(&format!("{name}: recreated, and attached again as interface {ifindex}"));
+                notice(&format!("{name}: recreated, and attached again as interface {ifindex}"));
                 self.last.count_reattachment(name);
                 let gap_ms = self.lost[position].map(|lost| lost.elapsed().as_millis() as u64);
                 let counts = json!({ "interface": name, "ifindex": ifindex, "gap_ms": gap_ms });
@@ -158,7 +159,7 @@ impl Watch {
                 true
             }
             Err(error) => {
-                super::notice(&format!("{name}: recreated, and could not be attached again: {error:#}"));
+                notice(&format!("{name}: recreated, and could not be attached again: {error:#}"));
                 false
             }
         }
@@ -169,13 +170,13 @@ impl Watch {
         match self.loaded.follow_policy() {
             Ok(false) => {}
             Ok(true) => {
-                super::notice(&format!("policy {} is in force", self.loaded.in_force().policy));
+                notice(&format!("policy {} is in force", self.loaded.in_force().policy));
                 self.reported_error = None;
             }
             Err(error) => {
                 let error = format!("{error:#}");
                 if self.reported_error.as_ref() != Some(&error) {
-                    super::notice(&format!("figures and events are of the previous policy: {error}"));
+                    notice(&format!("figures and events are of the previous policy: {error}"));
                     self.reported_error = Some(error);
                 }
             }
@@ -194,7 +195,7 @@ impl Watch {
             }
             *before = now;
             *lost = now.is_some().then(Instant::now);
-            super::notice(&format!("{}: {words}", attachment.name));
+            notice(&format!("{}: {words}", attachment.name));
             let counts = json!({
                 "interface": attachment.name, "ifindex": attachment.ifindex, "hook": attachment.hook,
                 "found": words,

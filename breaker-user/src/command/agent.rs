@@ -9,7 +9,8 @@ use tokio::runtime::Builder;
 use tokio::select;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{check, print};
+use super::check;
+use super::output::print;
 use crate::agent::{Agent, Started};
 use crate::cli::ConfigArgs;
 use crate::kernel::PinRoot;

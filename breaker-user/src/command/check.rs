@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, anyhow};
 use serde_json::json;
 
-use super::{print, warn};
+use super::output::{print, warn};
 use crate::audit;
 use crate::cli::ConfigArgs;
 use crate::cli_error::{CliError, Code};

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use super::print;
+use super::output::print;
 use crate::cli::DrillArgs;
 use crate::cli_error::Code;
 use crate::drill::{self, Scenario};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{print, warn};
+use super::output::{print, warn};
 use crate::audit::{self, Entry, Line, Reader, Verified};
 use crate::cli::{AuditVerb, EventsArgs, LogArgs};
 use crate::journal;

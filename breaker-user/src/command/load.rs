@@ -6,7 +6,8 @@ use anyhow::Result;
 use breaker_common::abi::ABI_VERSION;
 use serde_json::json;
 
-use super::{check, enforcement_code, print};
+use super::check;
+use super::output::{enforcement_code, print};
 use crate::audit;
 use crate::cli::ConfigArgs;
 use crate::journal::{self, Action};

@@ -6,6 +6,7 @@ mod check;
 mod drill;
 mod events;
 mod load;
+mod output;
 mod reload;
 mod reset;
 mod scope;
@@ -13,16 +14,14 @@ mod status;
 mod trip;
 mod unload;
 
-use std::fmt;
-use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use anyhow::Result;
 
 use crate::cli::{Cli, Verb};
-use crate::cli_error::Code;
-use crate::enforced::Enforced;
 use crate::kernel::PinRoot;
+
+pub use output::is_output_closed;
 
 /// Runs the verb of the command line.
 pub fn run(cli: Cli) -> Result<ExitCode> {
@@ -42,47 +41,5 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Events(args) => events::run(&root, &args),
         Verb::Audit(verb) => events::audit(&root, &verb),
         Verb::Drill(args) => drill::run(&args),
-    }
-}
-
-/// Prints a line on standard error. Ignores a closed output.
-fn warn(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
-
-/// The exit code of a verb that relies on enforcement. Prints the open problems on standard error.
-fn enforcement_code(enforced: &Enforced) -> ExitCode {
-    let lines = enforced.open_lines();
-    if lines.is_empty() {
-        return ExitCode::SUCCESS;
-    }
-    warn("breaker: the change is made, but IT IS NOT ENFORCED: the breaker is not in force:");
-    lines.iter().for_each(|line| warn(&format!("  {line}")));
-    Code::Interface.into()
-}
-
-/// Prints a line on standard output. [`is_output_closed`] recognizes the error of a closed output.
-fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| {
-        let closed = error.kind() == ErrorKind::BrokenPipe;
-        let error = anyhow::Error::from(error).context("writing to standard output");
-        if closed { error.context(OutputClosed) } else { error }
-    })
-}
-
-/// Returns true if the reader of the output has closed it, as in `breaker status | head -1`. The verb is done
-/// by then.
-pub fn is_output_closed(error: &anyhow::Error) -> bool {
-    error.is::<OutputClosed>()
-}
-
-/// The error of a closed standard output.
-#[derive(Clone, Copy, Debug)]
-struct OutputClosed;
-
-impl fmt::Display for OutputClosed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the output was closed")
     }
 }

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::json;
 
-use super::{check, print};
+use super::check;
+use super::output::print;
 use crate::cli::ConfigArgs;
 use crate::cli_error::{self, Code};
 use crate::config::Policy;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{enforcement_code, is_output_closed, print};
+use super::output::{enforcement_code, is_output_closed, print};
 use crate::cli::SwitchArgs;
 use crate::cli_error::{CliError, Code};
 use crate::config::ScopeIndex;

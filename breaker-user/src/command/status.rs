@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use super::print;
+use super::output::print;
 use crate::cli::StatusArgs;
 use crate::kernel::{Breaker, PinRoot};
 use crate::view::{Status, table};

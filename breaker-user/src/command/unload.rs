@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::json;
 
-use super::print;
+use super::output::print;
 use crate::cli::UnloadArgs;
 use crate::cli_error::{CliError, Code};
 use crate::journal::{self, Action};

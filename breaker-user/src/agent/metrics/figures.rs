@@ -6,7 +6,7 @@ use anyhow::Result;
 use breaker_common::abi::{Counters, Interface, WARNINGS_PER_LIMIT, reason, unseen};
 use breaker_common::window;
 
-use super::Source;
+use super::source::Source;
 use crate::agent::history::{History, Trips};
 use crate::config::ScopeIndex;
 use crate::display;

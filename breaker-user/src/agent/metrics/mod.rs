@@ -3,72 +3,12 @@
 mod families;
 mod figures;
 mod server;
+mod source;
 mod text;
 
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use anyhow::{Context, Result};
-use tokio::sync::Semaphore;
-
 pub use families::FAMILIES;
 pub use server::Server;
-
-use super::history::History;
-use super::loaded::Loaded;
-use super::log::Log;
-use super::monitor::Monitor;
-use super::watch::LastCheck;
-use crate::enforced::Problem;
-use figures::Figures;
-use text::Format;
-
-/// The source of the figures.
-pub struct Source {
-    /// The load.
-    pub loaded: Arc<Loaded>,
-    /// The queue of the audit log.
-    pub log: Arc<Log>,
-    /// The history in the audit log.
-    pub history: Mutex<History>,
-    /// Allows one scrape at a time, because each takes megabytes with many sessions.
-    pub scrape_turn: Arc<Semaphore>,
-    /// The last check of the watch.
-    pub last_check: Arc<LastCheck>,
-    /// Whether the breaker is in force.
-    pub monitor: Arc<Monitor>,
-}
-
-impl Source {
-    /// The metrics as text.
-    fn metrics(&self, format: Format) -> Result<String> {
-        let history = self.read_history();
-        text::text(Figures::read(self, &history)?, format).context("writing the metrics")
-    }
-
-    /// The history up to now.
-    pub fn read_history(&self) -> MutexGuard<'_, History> {
-        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
-        // The trips of a new scope count only after the history knows the scope.
-        if let Err(error) = self.loaded.follow_policy() {
-            super::notice(&format!("figures are of the previous policy: {error:#}"));
-        }
-        history.add_scopes(self.loaded.in_force().breaker.names());
-        if let Err(error) = history.read_new() {
-            super::notice(&format!("new trips are not counted: {error:#}"));
-        }
-        history
-    }
-
-    /// Problems of enforcement and of the agent; empty if there are none. A tripped scope is no problem.
-    fn health_problems(&self) -> Vec<String> {
-        let enforced = self.monitor.enforced();
-        let mut health_problems: Vec<_> = enforced.problems.iter().map(Problem::line).collect();
-        if self.last_check.is_stale() {
-            health_problems.push("the attachments were not checked for two seconds".to_owned());
-        }
-        health_problems
-    }
-}
+pub use source::Source;

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue};
@@ -21,8 +21,9 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
-use super::Source;
-use super::text::Format;
+use super::figures::Figures;
+use super::source::Source;
+use super::text::{self, Format};
 
 /// Most connections. A further one closes the oldest, so that silent peers block nobody.
 const CONNECTIONS: usize = 256;
@@ -145,7 +146,10 @@ async fn respond_to(request: &Request<Incoming>, source: Arc<Source>) -> Respons
 }
 
 fn metrics(source: &Source, format: Format) -> Response<Full<Bytes>> {
-    match source.metrics(format) {
+    let history = source.read_history();
+    let text = Figures::read(source, &history)
+        .and_then(|figures| text::text(figures, format).context("writing the metrics"));
+    match text {
         Ok(text) => respond(StatusCode::OK, format.content_type(), text),
         Err(error) => plain(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error:#}\n")),
     }
