@@ -204,13 +204,12 @@ impl Findings {
                     let found =
                         format!("{packets} packets with headers of kind {kind} passed unread since the load");
                     let cure = "find the sender (`tcpdump`), and declare the interface that those packets \
-                                come from; \
-                                `breaker load` counts anew";
+                                come from; `breaker load` counts anew";
                     self.problem(ProblemKind::Unseen, &interface, found, cure);
                 }
                 Some(sender) => self.notes.push(format!(
-                    "{interface}: {packets} packets of kind {kind} passed unread ({sender}): what they \
-                     carry is not covered"
+                    "{interface}: {packets} packets of kind {kind} passed unread ({sender}): what they carry \
+                     is not covered"
                 )),
             }
         }

@@ -121,8 +121,7 @@ fn notes(breaker: &Breaker) -> Result<Vec<String>> {
     let describe = |(interface, id): (String, u32)| {
         format!(
             "{interface}: another breaker decides there too ({}): it withholds by its own switches, which \
-             are under \
-             another --pin-root, or under one that a mount hides: see `findmnt -t bpf`",
+             are under another --pin-root, or under one that a mount hides: see `findmnt -t bpf`",
             loaded_programs::describe(id)
         )
     };

@@ -48,8 +48,7 @@ fn attach_filter(program: &mut SchedClassifier, point: &AttachPoint) -> Result<(
     if filters.iter().any(|filter| filter.position == FILTER) {
         let text = format!(
             "attaching to {}: another filter has breaker's position (pref {} handle {:#x}), perhaps of \
-             another breaker: \
-             unload that one, or `tc filter del` the filter",
+             another breaker: unload that one, or `tc filter del` the filter",
             point.describe(),
             FILTER.priority,
             FILTER.handle

@@ -45,10 +45,8 @@ fn require_clsact(name: &str) -> Result<()> {
         Some(other) if other != clsact::KIND => {
             let text = format!(
                 "attaching to the egress of {name}: it has a qdisc {other:?} in the place of clsact, and \
-                 that has no egress: \
-                 `tc qdisc del dev {name} {other}` and `tc qdisc add dev {name} clsact`, and put its \
-                 filters there; or, on \
-                 Linux 6.6 and newer, write [host].hook = \"tcx\""
+                 that has no egress: `tc qdisc del dev {name} {other}` and `tc qdisc add dev {name} clsact`, \
+                 and put its filters there; or, on Linux 6.6 and newer, write [host].hook = \"tcx\""
             );
             Err(CliError::new(Code::Refused, text).into())
         }
@@ -74,8 +72,8 @@ fn choose_tc_hook(wanted: Hook, version: KernelVersion) -> Result<u32> {
     match (wanted, version >= TCX_SINCE) {
         (Hook::Clsact, _) => Ok(hook::CLSACT),
         (Hook::Tcx, false) => {
-            let text = "attaching: this kernel has no tcx, which came with Linux 6.6: \
-                        write [host].hook = \"auto\" or \"clsact\"";
+            let text = "attaching: this kernel has no tcx, which came with Linux 6.6: write [host].hook = \
+                        \"auto\" or \"clsact\"";
             Err(CliError::new(Code::Kernel, text).into())
         }
         (_, false) => Ok(hook::CLSACT),

@@ -21,10 +21,9 @@ pub const OWN_MOUNT: &str = "/run/breaker/bpf";
 /// The directory of breaker's runtime files.
 const RUN_DIRECTORY: &str = "/run/breaker";
 /// Advice for a mount namespace other than the host's.
-pub const PRIVATE_MOUNT_ADVICE: &str = "run breaker in the mount namespace of the host, with \
-     `nsenter --net=/run/netns/NAME breaker` in place of `ip netns exec`; if the load is to end with this \
-     mount \
-     namespace, use --private-pins";
+pub const PRIVATE_MOUNT_ADVICE: &str = "run breaker in the mount namespace of the host, with `nsenter \
+                                        --net=/run/netns/NAME breaker` in place of `ip netns exec`; if the \
+                                        load is to end with this mount namespace, use --private-pins";
 
 /// Returns true if a path is, or would be, in a BPF file system.
 pub fn holds(path: &Path) -> bool {
@@ -52,9 +51,8 @@ pub fn mount_missing(directory: &Path, private: bool) -> Result<()> {
     }
     if !private && in_private_mounts() {
         let text = format!(
-            "mounting a BPF file system at {}: this process has a mount namespace of its own, and pins \
-             would end with it: \
-             {PRIVATE_MOUNT_ADVICE}",
+            "mounting a BPF file system at {}: this process has a mount namespace of its own, and pins would \
+             end with it: {PRIVATE_MOUNT_ADVICE}",
             directory.display()
         );
         return Err(CliError::new(Code::Interface, text).into());

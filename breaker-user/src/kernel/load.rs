@@ -82,8 +82,7 @@ fn require_free(root: &PinRoot) -> Result<()> {
     if root.exists() {
         let text = format!(
             "loading: refused, nothing is changed: something is loaded at {} already: unload it first, or \
-             choose another \
-             --pin-root",
+             choose another --pin-root",
             root.path().display()
         );
         return Err(CliError::new(Code::Refused, text).into());

@@ -143,8 +143,7 @@ pub fn open(path: &Path, map_type: MapType, key: usize, value: usize) -> Result<
     }
     let text = format!(
         "adopting {}: it is a {:?} with keys of {} and values of {} bytes, where this program needs \
-         {map_type:?}, {key} \
-         and {value}: unload it with the program that loaded it",
+         {map_type:?}, {key} and {value}: unload it with the program that loaded it",
         path.display(),
         found.0,
         found.1,

@@ -107,9 +107,8 @@ fn find(id: Id) -> Result<Netns> {
     let found = all().into_iter().find(|netns| netns.id == id);
     found.ok_or_else(|| {
         let text = format!(
-            "entering the network namespace {} of the load: this process finds no name and no process of \
-             it: run breaker in it, \
-             or unload with --force if it no longer exists",
+            "entering the network namespace {} of the load: this process finds no name and no process of it: \
+             run breaker in it, or unload with --force if it no longer exists",
             name(id)
         );
         CliError::new(Code::Interface, text).into()

@@ -126,8 +126,7 @@ impl PinRoot {
         let elsewhere = loaded_programs::any_breaker().map_or_else(String::new, |id| {
             format!(
                 " (a breaker's program, id {id}, is loaded: under another pin root, or under one that a \
-                 mount hides: see \
-                 `findmnt -t bpf`)"
+                 mount hides: see `findmnt -t bpf`)"
             )
         });
         let text = format!(
@@ -185,8 +184,7 @@ impl PinRoot {
         if !bpffs::holds(parent) || !parent.is_dir() {
             let text = format!(
                 "creating {}: {} is no directory of a BPF file system: mount one there (`mount -t bpf bpf \
-                 {}`) or choose another \
-                 --pin-root",
+                 {}`) or choose another --pin-root",
                 self.path.display(),
                 parent.display(),
                 parent.display()
@@ -299,8 +297,7 @@ fn require_own(directory: &File, path: &Path) -> Result<()> {
     }
     let text = format!(
         "taking {}: user {owner} has made it, and could change its content: remove it (`rm -r {}`), or \
-         choose a --pin-root where no other \
-         user may write, such as {DEFAULT}",
+         choose a --pin-root where no other user may write, such as {DEFAULT}",
         path.display(),
         path.display()
     );

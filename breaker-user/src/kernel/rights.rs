@@ -33,8 +33,8 @@ pub fn require_rights() -> Result<()> {
 
 /// The error for a load that the kernel denied.
 pub fn missing_rights() -> anyhow::Error {
-    let text = "loading: the kernel refused, though no capability is missing: \
-                load outside of containers and user namespaces";
+    let text = "loading: the kernel refused, though no capability is missing: load outside of containers and \
+                user namespaces";
     require_rights().err().unwrap_or_else(|| CliError::new(Code::Permission, text).into())
 }
 

@@ -94,9 +94,8 @@ fn describe(remote: &Remote, interface: String, in_use: bool) -> String {
         return format!("{address} is routed over {interface}, where there is no hook");
     }
     format!(
-        "{address} can be reached over {interface} too, where there is no hook: by a socket that is bound \
-         to it, or when \
-         the route in use goes"
+        "{address} can be reached over {interface} too, where there is no hook: by a socket that is bound to \
+         it, or when the route in use goes"
     )
 }
 
