@@ -7,8 +7,9 @@ use std::process::{Child, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::cli::command;
-use crate::testbed::{Network, Testbed};
+use crate::command::command;
+use crate::network::Network;
+use crate::testbed::Testbed;
 
 /// A running agent. It is killed when the value is dropped.
 pub struct Agent {

@@ -1,82 +1,17 @@
 //! The command line of breaker, as a user types it on a host.
 
+use std::io::{BufRead, BufReader};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Stdio};
 
 use aya::programs::{SchedClassifier, TcAttachType};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::testbed::{Network, Testbed};
-
-/// The pin root of a testbed.
-pub const PIN_ROOT: &str = "/sys/fs/bpf/breaker";
-
-/// Environment of breaker on a testbed: the pin root, and leave to pin in a mount namespace that ends with
-/// the testbed.
-pub const PIN_ENVIRONMENT: [(&str, &str); 2] =
-    [("BREAKER_PIN_ROOT", PIN_ROOT), ("BREAKER_PRIVATE_PINS", "1")];
-
-/// What a command printed, and its exit code.
-#[derive(Debug)]
-pub struct CliOutput {
-    /// The exit code; `None` after a signal.
-    pub exit_code: Option<i32>,
-    /// Standard output.
-    pub stdout: String,
-    /// Standard error.
-    pub stderr: String,
-}
-
-impl CliOutput {
-    /// The output of a process.
-    ///
-    /// # Panics
-    /// If it is not UTF-8.
-    pub fn new(output: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-        Self { exit_code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
-    }
-
-    /// Asserts the exit code.
-    #[track_caller]
-    pub fn expect_exit(self, code: i32) -> Self {
-        assert_eq!(self.exit_code, Some(code), "{self:#?}");
-        self
-    }
-
-    /// Asserts that standard error contains a text.
-    #[track_caller]
-    pub fn expect_stderr(self, text: &str) -> Self {
-        assert!(self.stderr.contains(text), "{text:?} is not in {self:#?}");
-        self
-    }
-
-    /// Standard output as JSON.
-    #[track_caller]
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:#?}"))
-    }
-}
-
-/// The command `breaker` with the environment of a testbed.
-pub fn command() -> Command {
-    let mut command = Command::new(binary());
-    command.envs(PIN_ENVIRONMENT);
-    command
-}
-
-/// Path of the binary `breaker`, which cargo builds beside the test programs.
-pub fn binary() -> PathBuf {
-    let own = std::env::current_exe().expect("the path of this program");
-    let found = own.ancestors().map(|path| path.join("breaker")).find(|path| path.is_file());
-    found.expect("`breaker` is not beside the tests: run `cargo build -p breaker-user`")
-}
-
-/// Runs breaker in the namespace of the test program.
-pub fn breaker(args: &[&str]) -> CliOutput {
-    CliOutput::new(command().args(args).output().expect("running breaker"))
-}
+use crate::command::{CliOutput, PIN_ENVIRONMENT, command};
+use crate::network::Network;
+use crate::testbed::Testbed;
 
 impl<N: Network> Testbed<N> {
     /// Runs breaker on the host. The words of the command line are separated by spaces.
@@ -151,6 +86,28 @@ impl<N: Network> Testbed<N> {
     pub fn tcx_programs(&self, interface: &str) -> usize {
         self.on_host(|| SchedClassifier::query_tcx(interface, TcAttachType::Egress))
             .map_or(0, |(_, programs)| programs.len())
+    }
+
+    /// The events of a kind.
+    pub fn events_of_kind(&self, kind: &str) -> Vec<Value> {
+        self.events().into_iter().filter(|event| event["kind"] == kind).collect()
+    }
+
+    /// All events so far, as `breaker events --json` prints them. Events wait in the ring until an agent
+    /// writes them to the log, so an agent is started and stopped first.
+    pub fn events(&self) -> Vec<Value> {
+        let mut command = command();
+        command.args(["agent", "--config"]).arg(self.config()).env_remove("NOTIFY_SOCKET");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut agent = self.on_host(|| command.spawn().expect("starting an agent"));
+        let mut ready = String::new();
+        let stdout = agent.stdout.take().expect("its standard output");
+        BufReader::new(stdout).read_line(&mut ready).expect("its first line");
+        kill_process(Pid::from_child(&agent), Signal::TERM).expect("stopping it");
+        let ended = agent.wait_with_output().expect("waiting for its end");
+        assert!(ended.status.success(), "{ready}{}", String::from_utf8_lossy(&ended.stderr));
+        let output = self.cli("events --json").expect_exit(0);
+        output.stdout.lines().map(|line| serde_json::from_str(line).expect("an event")).collect()
     }
 }
 

@@ -169,7 +169,8 @@ fn framed(begin: &str, body: &[u8]) -> Vec<u8> {
 /// An order of about 150 bytes, FIX 4.4.
 pub fn order(id: u32) -> Vec<u8> {
     let fields = format!(
-        "11=R-{id:06}\x0121=1\x0155=IBM\x0154=1\x0138=100\x0140=2\x0144=101.25\x0159=0\x0160=20261122-09:30:00.000\x01"
+        "11=R-{id:06}\x0121=1\x0155=IBM\x0154=1\x0138=100\x0140=2\x01\
+         44=101.25\x0159=0\x0160=20261122-09:30:00.000\x01"
     );
     message("FIX.4.4", "D", fields.as_bytes())
 }

@@ -15,7 +15,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use breaker_user::testbed::{Namespace, Offload, Result, TwoHosts, veth};
 
 use crate::empty_program::EmptyProgram;
-use crate::testbed::{Network, Testbed};
+use crate::network::Network;
+use crate::testbed::Testbed;
 
 /// The namespaces. They end when the value is dropped.
 pub struct Gateway {

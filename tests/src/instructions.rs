@@ -21,8 +21,9 @@ use crate::bench::order::{order, sized};
 use crate::empty_program::EmptyProgram;
 use crate::frame::{ACK, Frame};
 use crate::gateway::{Gateway, Hook, Inline, Offloads};
+use crate::network::Network;
 use crate::test_run::{TestRunnable, run};
-use crate::testbed::{Network, Testbed};
+use crate::testbed::Testbed;
 use crate::venue::fill;
 
 /// Instructions by hook and kind of packet, for example `egress: heartbeat`: those above an empty program

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use breaker_user::testbed::Namespace;
 
+use crate::network::{self, Network};
 use crate::slowness;
-use crate::testbed::{Network, Testbed};
 
 /// State of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,8 +97,9 @@ impl Receiver {
     }
 
     /// Connects from the trading host.
-    pub fn connect<N: Network>(&self, testbed: &Testbed<N>) -> TcpConnection<'_> {
-        let stream = testbed.connect_to(self.at);
+    #[track_caller]
+    pub fn connect(&self, network: &impl Network) -> TcpConnection<'_> {
+        let stream = network::connect(network, self.at);
         let from = stream.local_addr().expect("an address");
         self.wait("the connection", |all| all.iter().any(|one| one.from == from));
         TcpConnection { receiver: self, stream, from, reset_reported: false }

@@ -1,9 +1,7 @@
 //! A network of namespaces with a configuration of breaker, and the breaker on its host.
 
-use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -13,43 +11,14 @@ use breaker_user::kernel::{Breaker, PinRoot, load};
 use breaker_user::testbed::{Namespace, TwoHosts};
 use breaker_user::view::Status;
 use breaker_user::view::scope::Scope;
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::cli::{PIN_ROOT, command};
+use crate::command::PIN_ROOT;
+use crate::network::{self, Network};
 use crate::packet_socket::PacketSocket;
 use crate::receiver::Receiver;
 use crate::slowness;
 use crate::test_run::{TestRunOutput, run_pinned};
-
-/// Namespaces, one of which is the host that breaker is loaded on.
-pub trait Network {
-    /// The interface that breaker is attached to.
-    const INTERFACE: &str;
-    /// The host of breaker.
-    fn host(&self) -> &Namespace;
-    /// The trading host.
-    fn firm(&self) -> &Namespace;
-    /// The venue.
-    fn venue(&self) -> &Namespace;
-}
-
-impl Network for TwoHosts {
-    const INTERFACE: &str = Self::INTERFACE;
-
-    fn host(&self) -> &Namespace {
-        &self.firm
-    }
-
-    fn firm(&self) -> &Namespace {
-        &self.firm
-    }
-
-    fn venue(&self) -> &Namespace {
-        &self.venue
-    }
-}
 
 /// A network, and a directory with the configuration and the audit log. All of it ends with the value.
 pub struct Testbed<N = TwoHosts> {
@@ -74,6 +43,22 @@ impl Testbed {
     /// The pin root, a path in the BPF file system of the host.
     pub fn root() -> PinRoot {
         PinRoot::new(PIN_ROOT).private()
+    }
+}
+
+impl<N: Network> Network for Testbed<N> {
+    const INTERFACE: &str = N::INTERFACE;
+
+    fn host(&self) -> &Namespace {
+        self.network.host()
+    }
+
+    fn firm(&self) -> &Namespace {
+        self.network.firm()
+    }
+
+    fn venue(&self) -> &Namespace {
+        self.network.venue()
     }
 }
 
@@ -168,31 +153,7 @@ impl<N: Network> Testbed<N> {
     /// Connects from the trading host. Each write is a segment of its own, up to the MSS.
     #[track_caller]
     pub fn connect_to(&self, address: SocketAddr) -> TcpStream {
-        let stream = self.network.firm().run(|| TcpStream::connect(address)).expect("connecting");
-        stream.set_nodelay(true).expect("setting TCP_NODELAY");
-        stream
-    }
-
-    /// The events of a kind.
-    pub fn events_of_kind(&self, kind: &str) -> Vec<Value> {
-        self.events().into_iter().filter(|event| event["kind"] == kind).collect()
-    }
-
-    /// All events so far, as `breaker events --json` prints them. Events wait in the ring until an agent
-    /// writes them to the log, so an agent is started and stopped first.
-    pub fn events(&self) -> Vec<Value> {
-        let mut command = command();
-        command.args(["agent", "--config"]).arg(self.config()).env_remove("NOTIFY_SOCKET");
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut agent = self.on_host(|| command.spawn().expect("starting an agent"));
-        let mut ready = String::new();
-        let stdout = agent.stdout.take().expect("its standard output");
-        BufReader::new(stdout).read_line(&mut ready).expect("its first line");
-        kill_process(Pid::from_child(&agent), Signal::TERM).expect("stopping it");
-        let ended = agent.wait_with_output().expect("waiting for its end");
-        assert!(ended.status.success(), "{ready}{}", String::from_utf8_lossy(&ended.stderr));
-        let output = self.cli("events --json").expect_exit(0);
-        output.stdout.lines().map(|line| serde_json::from_str(line).expect("an event")).collect()
+        network::connect(&self.network, address)
     }
 
     /// Sends frames from the host through the hook, by a packet socket.

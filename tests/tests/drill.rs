@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use breaker_tests::cli::binary;
+use breaker_tests::command::binary;
 use breaker_tests::require_root;
 use serde_json::Value;
 

@@ -131,7 +131,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
             program::bench(smoke, &sections)?;
         }
         Verb::Kernels { kernel, counts, renew } => return kernels::run(&kernel, counts, renew),
-        Verb::Lint { shape: true } => lint::check_shape(true)?,
+        Verb::Lint { shape: true } => lint::check_shape()?,
         Verb::Lint { shape: false } => lint::run()?,
         Verb::Fuzz { seconds } => fuzz::run(seconds)?,
     }

@@ -26,7 +26,8 @@ limits = [{ class = "order", max = 3000000, per = "100ms" }]
 name = "x1"
 remote = "10.9.0.2:9001"
 groups = ["desk"]
-limits = [{ class = "order", max = 3000000, per = "100ms" }, { class = "message", max = 3000000, per = "100ms" }]
+limits = [{ class = "order", max = 3000000, per = "100ms" },
+          { class = "message", max = 3000000, per = "100ms" }]
 "#;
 
 /// [`POLICY`] with limits small enough that the time of each message is kept. They are not reached either,

@@ -146,7 +146,9 @@ pub fn write(path: &Path, section: &str, tables: &[Table]) {
     let tables: Vec<Value> = tables.iter().map(Table::json).collect();
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let command = format!("cargo xtask bench {section}");
-    let found = json!({ "kernel": release, "machine": machine(), "date": today(), "command": command, "tables": tables });
+    let found = json!({
+        "kernel": release, "machine": machine(), "date": today(), "command": command, "tables": tables
+    });
     all.insert(section.to_owned(), found);
     let text = serde_json::to_string_pretty(&json!({ "command": "cargo xtask bench", "sections": all }));
     fs::write(path, in_rows(&text.expect("JSON"))).expect("writing the results");

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Instant;
 
 use crate::agent::{Agent, metrics};
-use crate::cli::binary;
+use crate::command::binary;
 
 use super::figures::Row;
 use super::hook::POLICY;

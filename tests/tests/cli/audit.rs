@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
-use breaker_tests::cli::{self, CliOutput, breaker};
+use breaker_tests::command::{self, CliOutput, breaker};
 use breaker_tests::frame::order;
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
@@ -91,8 +91,9 @@ fn environment_variables_do_not_change_the_actor() {
     testbed.load_cli();
     let as_user = |variable: &str| {
         let args = ["trip", "host", "--reason", "x"];
-        let ran = testbed
-            .on_host(|| cli::command().args(args).env_remove("SUDO_USER").env(variable, "mallory").output());
+        let ran = testbed.on_host(|| {
+            command::command().args(args).env_remove("SUDO_USER").env(variable, "mallory").output()
+        });
         CliOutput::new(ran.expect("running breaker")).expect_exit(0);
         logged(&testbed).pop().expect("a line")["actor"]["user"].clone()
     };
@@ -113,7 +114,7 @@ fn followed_events_appear_as_they_happen() {
     let testbed = Testbed::unloaded(POLICY);
     testbed.load_cli();
     let mut follow = testbed.on_host(|| {
-        let mut command = cli::command();
+        let mut command = command::command();
         command
             .args(["events", "--follow", "--json"])
             .stdout(Stdio::piped())

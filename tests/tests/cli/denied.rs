@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use breaker_tests::cli::{CliOutput, PIN_ENVIRONMENT, binary};
+use breaker_tests::command::{CliOutput, PIN_ENVIRONMENT, binary};
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};

@@ -222,7 +222,7 @@ fn verbs_in_another_network_namespace_work_on_the_one_of_the_load() {
     let _idle = testbed.connect(9001);
     receiver.wait("the connection", |all| all.len() == 1);
     let elsewhere = |words: &str| {
-        let line = format!("unshare --net {} {words}", breaker_tests::cli::binary().display());
+        let line = format!("unshare --net {} {words}", breaker_tests::command::binary().display());
         testbed.shell(&format!("{line}; echo \"ended $?\""))
     };
     let output = elsewhere("status");

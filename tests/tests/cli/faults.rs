@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
-use breaker_tests::cli::{CliOutput, PIN_ENVIRONMENT, binary, scope};
+use breaker_tests::cli::scope;
+use breaker_tests::command::{CliOutput, PIN_ENVIRONMENT, binary};
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 

@@ -1,6 +1,6 @@
 //! Help and version.
 
-use breaker_tests::cli::breaker;
+use breaker_tests::command::breaker;
 
 /// Every verb, with words that its help must contain.
 const VERBS: [(&[&str], &[&str]); 14] = [

@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
-use breaker_tests::cli::{self, CliOutput};
+use breaker_tests::command::{self, CliOutput};
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 use breaker_user::kernel::PinRoot;
@@ -169,7 +169,7 @@ fn pins_hidden_by_a_second_mount_are_reported_as_not_loaded_and_come_back() {
 }
 
 fn start(args: &[&str]) -> std::process::Child {
-    let mut command = cli::command();
+    let mut command = command::command();
     command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().expect("starting breaker")
 }

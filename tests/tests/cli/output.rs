@@ -1,6 +1,7 @@
 //! Output: JSON for scripts, tables for people, and colours on terminals only.
 
-use breaker_tests::cli::{self, CliOutput, binary, scope};
+use breaker_tests::cli::scope;
+use breaker_tests::command::{self, CliOutput, binary};
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 use serde_json::{Value, json};
@@ -21,7 +22,10 @@ fn contract() -> Value {
         }],
         "sessions": [{
             "name": "", "connections": 1, "fenced": 0,
-            "messages": { "order": verdicts, "cancel": verdicts, "interest": verdicts, "query": verdicts, "admin": verdicts },
+            "messages": {
+                "order": verdicts, "cancel": verdicts, "interest": verdicts,
+                "query": verdicts, "admin": verdicts
+            },
             "packets": verdicts, "retransmitted": 0, "desyncs": 0, "blind": 0, "unread": 0,
         }],
         "enforced": { "ok": true, "problems": [{ "what": "", "where": "", "cure": "" }] },
@@ -114,8 +118,8 @@ fn a_closed_output_pipe_is_not_an_error() {
     {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
-        let ran =
-            testbed.on_host(|| cli::command().args(args).stdout(writer).output().expect("running breaker"));
+        let ran = testbed
+            .on_host(|| command::command().args(args).stdout(writer).output().expect("running breaker"));
         let output = CliOutput::new(ran).expect_exit(0);
         assert_eq!(output.stderr, "", "{args:?}");
     }

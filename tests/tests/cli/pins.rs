@@ -1,7 +1,7 @@
 //! The pins of a load: in a BPF file system of breaker's own that outlives the command, under a name that no
 //! other user has taken.
 
-use breaker_tests::cli::binary;
+use breaker_tests::command::binary;
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 

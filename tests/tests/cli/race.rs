@@ -3,7 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use breaker_tests::cli::{CliOutput, scope};
+use breaker_tests::cli::scope;
+use breaker_tests::command::CliOutput;
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 use breaker_user::audit;

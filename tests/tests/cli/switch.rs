@@ -9,7 +9,8 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use breaker_tests::cli::{self, CliOutput, scope};
+use breaker_tests::cli::scope;
+use breaker_tests::command::{self, CliOutput};
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 use breaker_user::kernel::Reset;
@@ -196,7 +197,7 @@ fn a_trip_works_without_standard_output_and_error() {
         writer
     };
     let ran = testbed.on_host(|| {
-        let mut command = cli::command();
+        let mut command = command::command();
         command.args(["trip", "session/x1", "--reason", "x"]).stdout(deaf()).stderr(deaf()).status()
     });
     assert_eq!(ran.expect("running breaker").code(), Some(0));
@@ -208,14 +209,14 @@ fn a_trip_works_without_standard_output_and_error() {
         )
     };
     let ran = testbed
-        .on_host(|| cli::command().args(["trip", "session/x2", "--reason", "x"]).stdout(full()).output());
+        .on_host(|| command::command().args(["trip", "session/x2", "--reason", "x"]).stdout(full()).output());
     CliOutput::new(ran.expect("running breaker"))
         .expect_exit(1)
         .expect_stderr("writing to standard output: No space left on device");
     assert_eq!(scope(&testbed.cli("status --json").expect_exit(10).json(), "session/x2")["tripped"], true);
     // The exit code reports that the trip is not enforced, also without output.
     testbed.shell("rm /sys/fs/bpf/breaker/link_0");
-    let ran = testbed.on_host(|| cli::command().args(["trip", "session/x1"]).stdout(deaf()).status());
+    let ran = testbed.on_host(|| command::command().args(["trip", "session/x1"]).stdout(deaf()).status());
     assert_eq!(ran.expect("running breaker").code(), Some(8));
 }
 
@@ -237,7 +238,7 @@ fn a_trip_takes_any_reason_and_reports_its_changes() {
         (&[OsStr::new("--reason"), OsStr::from_bytes(b"\xff!")], "\u{fffd}!", Some("it is not UTF-8")),
         (&[OsStr::new("--reason"), OsStr::new("-x")], "-x", None),
     ] {
-        let ran = testbed.on_host(|| cli::command().args(["trip", "session/x1"]).args(reason).output());
+        let ran = testbed.on_host(|| command::command().args(["trip", "session/x1"]).args(reason).output());
         let output = CliOutput::new(ran.expect("running breaker")).expect_exit(0);
         assert_eq!(
             (output.stdout.contains("TRIPPED (manual)"), output.stderr.as_str()),

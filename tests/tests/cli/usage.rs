@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use breaker_tests::cli::{self, CliOutput, breaker};
+use breaker_tests::command::{self, CliOutput, breaker};
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 use tempfile::TempDir;
@@ -42,10 +42,10 @@ fn wrong_usage_ends_with_2_and_names_the_error() {
 fn arguments_that_are_not_utf_8_are_wrong_usage() {
     let bytes = OsStr::from_bytes(b"session/\xff\xfe");
     for verb in ["trip", "status"] {
-        let ran = cli::command().arg(verb).arg(bytes).output().expect("running breaker");
+        let ran = command::command().arg(verb).arg(bytes).output().expect("running breaker");
         CliOutput::new(ran).expect_exit(2).expect_stderr("invalid UTF-8");
     }
-    let ran = cli::command().arg("check").arg("--config").arg(bytes).output().expect("running breaker");
+    let ran = command::command().arg("check").arg("--config").arg(bytes).output().expect("running breaker");
     CliOutput::new(ran).expect_exit(2).expect_stderr("cannot be read");
 }
 

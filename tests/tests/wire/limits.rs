@@ -115,7 +115,8 @@ fn two_connections_on_two_cpus_share_one_limit_exactly() {
 #[test]
 fn a_total_counts_since_the_reset_and_cancels_have_their_own_limit() {
     require_root!();
-    let limits = r#"limits = [{ class = "order", max = 3, per = "total" }, { class = "cancel", max = 2, per = "1s" }]"#;
+    let limits = r#"limits = [{ class = "order", max = 3, per = "total" },
+                              { class = "cancel", max = 2, per = "1s" }]"#;
     let policy = POLICY.replace(r#"limits = [{ class = "order", max = 137, per = "10s" }]"#, limits);
     let testbed = Testbed::load(&policy);
     let receiver = testbed.listen_at(venue_at(TwoHosts::VENUE));

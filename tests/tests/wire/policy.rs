@@ -229,7 +229,8 @@ fn a_warning_is_raised_once_a_level_and_again_after_the_use_fell() {
     require_root!();
     let window = Duration::from_secs(2);
     let testbed = Testbed::load(&session(
-        r#"limits = [{ class = "order", max = 20, per = "2s", warn = [50, 75, 90] }, { class = "message", max = 1000, per = "1h" }]"#,
+        r#"limits = [{ class = "order", max = 20, per = "2s", warn = [50, 75, 90] },
+                  { class = "message", max = 1000, per = "1h" }]"#,
     ));
     let receiver = testbed.listen(9001);
     let mut connection = receiver.connect(&testbed);

@@ -15,17 +15,18 @@ use anyhow::{Result, bail};
 use crate::{object, process, workspace};
 use modules::Modules;
 
-/// The directories whose problems of shape are failures.
-const CHECKED: [&str; 6] = [
+/// The directories with Rust sources.
+const SOURCES: [&str; 9] = [
     "breaker-common/src",
     "breaker-common/tests",
     "breaker-ebpf/src",
+    "breaker-user/src",
     "breaker-user/tests",
     "tests/ebpf/src",
+    "tests/src",
+    "tests/tests",
     "xtask/src",
 ];
-/// The other directories with Rust sources, whose problems are counted.
-const COUNTED: [&str; 3] = ["breaker-user/src", "tests/src", "tests/tests"];
 
 /// The crates that only compile for the BPF target.
 const BPF_CRATES: [&str; 2] = ["breaker-ebpf", "breaker-tests-ebpf"];
@@ -33,7 +34,7 @@ const BPF_CRATES: [&str; 2] = ["breaker-ebpf", "breaker-tests-ebpf"];
 /// Checks the shape and formatting of every crate, runs clippy over the default members and builds the
 /// documentation.
 pub fn run() -> Result<()> {
-    check_shape(false)?;
+    check_shape()?;
     process::run(process::cargo().args(["fmt", "--all", "--", "--check"]))?;
     process::run(process::cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--", "--check"]))?;
     // breaker-user does not compile without the kernel object.
@@ -46,31 +47,20 @@ pub fn run() -> Result<()> {
     process::run(&mut doc)
 }
 
-/// Checks imports, lines and files. With `list_all` the problems of the crates that may have some are listed
-/// too.
-pub fn check_shape(list_all: bool) -> Result<()> {
+/// Checks imports, lines and files, and lists every problem.
+pub fn check_shape() -> Result<()> {
     // The paths in messages are relative to the root.
     std::env::set_current_dir(workspace::root())?;
-    let mut failures = 0;
-    for name in CHECKED.into_iter().chain(COUNTED) {
-        let is_checked = CHECKED.contains(&name);
-        let mut problems = Vec::new();
+    let mut problems = Vec::new();
+    for name in SOURCES {
         for root in crate_roots(Path::new(name)) {
             problems.extend(rings::rings(&Modules::read(&root)?.imports()));
         }
-        let rings = problems.len();
         problems.extend(shape::too_long(Path::new(name))?);
-        if is_checked || list_all {
-            problems.iter().for_each(|problem| eprintln!("{problem}"));
-        }
-        if is_checked {
-            failures += problems.len();
-        }
-        let too_long = problems.len() - rings;
-        eprintln!("xtask: {name}: {rings} rings of imports, {too_long} lines and files that are too long");
     }
-    if failures > 0 {
-        bail!("{failures} problems of shape: see above");
+    problems.iter().for_each(|problem| eprintln!("{problem}"));
+    if !problems.is_empty() {
+        bail!("{} problems of shape: see above", problems.len());
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use breaker_user::testbed::{Namespace, TwoHosts};
 
-use super::{Kind, PORT, UNLIMITED, Unavailable};
+use super::kind::{Kind, PORT, UNLIMITED, Unavailable};
 use crate::bench::order::TYPE_AT;
 use crate::bench::shell::{run_in, run_with_input};
 

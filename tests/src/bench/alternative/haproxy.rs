@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use breaker_user::testbed::{Namespace, TwoHosts};
 use tempfile::TempDir;
 
-use super::{PORT, Unavailable};
+use super::kind::{PORT, Unavailable};
 use crate::bench::shell::run_here;
 
 /// A shell that ends HAProxy when its own input closes, so also when the bench is killed.

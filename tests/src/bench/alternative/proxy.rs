@@ -16,8 +16,8 @@ use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::fd::OwnedFd;
 use rustix::net::sockopt::set_socket_linger;
 
-use super::PORT;
 use super::framing::Framing;
+use super::kind::PORT;
 
 /// Epoll tokens. A side of a pair has twice the pair's number, and one more for the venue's side.
 const LISTENER: u64 = u64::MAX;

@@ -11,7 +11,7 @@ use std::thread;
 use aya::programs::Xdp;
 use aya_obj::programs::XdpAttachType;
 
-use super::{Curve, note, picture};
+use super::curve::{Curve, note, picture};
 use crate::bench::hook::{POLICY, mean, segment};
 use crate::bench::order::{LENGTH, order};
 use crate::bench::report::Table;

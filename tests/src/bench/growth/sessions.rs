@@ -3,7 +3,7 @@
 
 use aya::programs::SchedClassifier;
 
-use super::{Curve, note, picture};
+use super::curve::{Curve, note, picture};
 use crate::bench::figures::median;
 use crate::bench::hook::mean;
 use crate::bench::report::Table;

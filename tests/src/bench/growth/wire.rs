@@ -12,7 +12,7 @@ use aya::programs::ProgramInfo;
 use aya::sys::{Stats, enable_stats};
 use breaker_user::testbed::TwoHosts;
 
-use super::{Curve, note, picture};
+use super::curve::{Curve, note, picture};
 use crate::bench::alternative::PORT;
 use crate::bench::counting_server::CountingServer;
 use crate::bench::hook::POLICY;

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::bench::alternative::PORT;
 use crate::bench::shell::{find_program, run_here};
-use crate::cli::binary;
+use crate::command::binary;
 use crate::testbed::Testbed;
 
 /// A method to stop a session.

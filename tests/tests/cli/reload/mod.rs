@@ -4,7 +4,7 @@ mod agent;
 mod policy;
 mod refusals;
 
-use breaker_tests::cli::CliOutput;
+use breaker_tests::command::CliOutput;
 use breaker_tests::testbed::Testbed;
 use serde_json::Value;
 

@@ -4,7 +4,8 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
-use breaker_tests::cli::{self, CliOutput, scope};
+use breaker_tests::cli::scope;
+use breaker_tests::command::{self, CliOutput};
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 use serde_json::json;
@@ -104,7 +105,7 @@ fn concurrent_reloads_succeed_as_a_whole_or_are_refused() {
     let all: Vec<_> = testbed.on_host(|| {
         (0..12)
             .map(|n| {
-                let mut command = cli::command();
+                let mut command = command::command();
                 command
                     .args(["reload", "--json", "--config", &files[n % 2]])
                     .stdout(Stdio::piped())
@@ -144,7 +145,7 @@ fn a_reload_that_dies_has_changed_everything_or_nothing() {
     for round in 0..40u64 {
         let wanted = 1 - in_force;
         let mut child = testbed.on_host(|| {
-            let mut command = cli::command();
+            let mut command = command::command();
             command.args(["reload", "--config", &files[wanted]]).stdout(Stdio::null()).stderr(Stdio::null());
             command.spawn().expect("starting breaker")
         });

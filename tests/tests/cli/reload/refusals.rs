@@ -1,6 +1,7 @@
 //! Reloads that are refused, with the reason.
 
-use breaker_tests::cli::{breaker, scope};
+use breaker_tests::cli::scope;
+use breaker_tests::command::breaker;
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
 use serde_json::json;

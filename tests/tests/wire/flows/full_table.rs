@@ -45,7 +45,8 @@ fn a_connection_without_room_in_the_table_passes_or_not_as_the_policy_says() {
     require_root!();
     for policy in ["block", "pass"] {
         let testbed = Testbed::load(&format!(
-            "on_table_full = \"{policy}\"\nconnections = 64\n[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n\
+            "on_table_full = \"{policy}\"\nconnections = 64\n\
+             [[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n\
              [[session]]\nname = \"x2\"\nremote = \"10.9.0.2:9002\"\nlimits = [{{ class = \"order\", max \
                                    = 3, per = \"1h\" }}]\n"
         ));

@@ -6,10 +6,11 @@ use std::process::Command;
 use breaker_tests::cpu::pin_to_cpu;
 use breaker_tests::frame::order;
 use breaker_tests::gateway::{Gateway, Hook, Inline, Offloads};
+use breaker_tests::network::Network;
 use breaker_tests::receiver::tcp_info;
 use breaker_tests::require_root;
 use breaker_tests::rng::Rng;
-use breaker_tests::testbed::{Network, Testbed};
+use breaker_tests::testbed::Testbed;
 use breaker_tests::venue::{
     ConnectionPair, class_index, fill, inbound_samples, random_inbound, random_segments,
 };

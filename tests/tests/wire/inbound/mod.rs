@@ -7,7 +7,8 @@ mod hook;
 use std::net::{IpAddr, SocketAddr};
 
 use breaker_common::abi::Counters;
-use breaker_tests::testbed::{Network, Testbed};
+use breaker_tests::network::Network;
+use breaker_tests::testbed::Testbed;
 use breaker_tests::venue::ConnectionPair;
 use breaker_user::testbed::TwoHosts;
 
