@@ -3,7 +3,7 @@
 
 use core::hint::black_box;
 
-use breaker_common::abi::{Event, Session, Switch, Trip, cause, identity, kind};
+use breaker_common::abi::{Event, SCOPES_PER_SESSION, Session, Switch, Trip, cause, identity, kind};
 use breaker_common::decide::{HOST, ScopeHistory, SharedEndpointState, Switches};
 use breaker_common::limits::{self, SharedScope};
 
@@ -12,15 +12,34 @@ use crate::scratch::{Scratch, non_null};
 use crate::{event, policy, scope};
 
 /// Returns the combined switches of a session's scopes.
+///
+/// A plain loop: [`Switches::combined`] takes Linux 6.1 20,000 more verified instructions in `egress`.
 #[inline(always)]
 pub fn switches(session: &Session) -> Switches {
-    Switches::combined(session, |number| scope::get(number, 0).map(|scope| scope.epoch_and_causes()))
+    let mut switches = Switches { epoch: 0, causes: 0 };
+    let mut i = 0;
+    while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
+        if let Some(scope) = scope::get(session.scopes[i], 0) {
+            let (epoch, causes) = scope.epoch_and_causes();
+            switches.add(epoch, causes);
+        }
+        i += 1;
+    }
+    switches
 }
 
-/// Returns the combined history of a session's scopes.
+/// Returns the combined history of a session's scopes. A plain loop, as in [`switches`].
 #[inline(always)]
 pub fn history(session: &Session) -> ScopeHistory {
-    ScopeHistory::combined(session, switch_of)
+    let mut history = ScopeHistory { raised_ns: 0, resets: 0 };
+    let mut i = 0;
+    while i < SCOPES_PER_SESSION && (i as u32) < session.scope_count {
+        if let Some(scope) = scope::get(session.scopes[i], 0) {
+            history.add(scope.switch());
+        }
+        i += 1;
+    }
+    history
 }
 
 #[inline(always)]

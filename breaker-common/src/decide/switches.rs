@@ -24,11 +24,17 @@ impl Switches {
         let mut sum = Self { epoch: 0, causes: 0 };
         for_each_scope(session, |scope| {
             if let Some((epoch, causes)) = switch_of(scope) {
-                sum.epoch = sum.epoch.wrapping_add(epoch);
-                sum.causes |= causes;
+                sum.add(epoch, causes);
             }
         });
         sum
+    }
+
+    /// Adds the epoch and the causes of a scope.
+    #[inline(always)]
+    pub fn add(&mut self, epoch: u64, causes: u64) {
+        self.epoch = self.epoch.wrapping_add(epoch);
+        self.causes |= causes;
     }
 }
 
@@ -48,11 +54,17 @@ impl ScopeHistory {
         let mut history = Self { raised_ns: 0, resets: 0 };
         for_each_scope(session, |scope| {
             if let Some(switch) = switch_of(scope) {
-                history.raised_ns = history.raised_ns.max(switch.raised_ns);
-                history.resets = history.resets.wrapping_add(switch.resets);
+                history.add(switch);
             }
         });
         history
+    }
+
+    /// Adds the history of a scope.
+    #[inline(always)]
+    pub fn add(&mut self, switch: Switch) {
+        self.raised_ns = self.raised_ns.max(switch.raised_ns);
+        self.resets = self.resets.wrapping_add(switch.resets);
     }
 }
 
