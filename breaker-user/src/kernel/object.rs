@@ -7,8 +7,8 @@
 //! A flag of `struct skb_shared_info` shows this. A program reads the flag by two functions of Linux 6.2
 //! (`bpf_cast_to_kern_ctx` and `bpf_rdonly_cast`, kernel/bpf/helpers.c). The ids of these functions and the
 //! offsets of the fields depend on the running kernel. The object has placeholders for them
-//! (`breaker-ebpf/src/shared_pages.rs`), which are replaced here. On a kernel without these functions the program
-//! treats the state of the pages as unknown.
+//! (`breaker-ebpf/src/shared_pages.rs`), which are replaced here. On a kernel without these functions the
+//! program treats the state of the pages as unknown.
 
 use breaker_common::abi::relocation;
 
