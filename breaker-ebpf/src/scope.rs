@@ -4,7 +4,7 @@
 //! operations only (`abi::Scope`). Both maps are mapped into user space, so a write there changes one word
 //! and no neighbour.
 
-use core::hint::{black_box, cold_path};
+use core::hint::cold_path;
 use core::ptr::{addr_of, addr_of_mut};
 
 use aya_ebpf::{macros::map, maps::Array};
@@ -117,9 +117,7 @@ impl SharedScope for MappedScope {
 
     #[inline(always)]
     fn limit(&self, i: usize) -> &'static Limit {
-        // The black box keeps the mask on the whole index: up to Linux 6.1 the verifier loses the bounds of
-        // masked parts.
-        let index = black_box(self.side as usize * LIMITS_PER_SCOPE + i) & (SIDES * LIMITS_PER_SCOPE - 1);
+        let index = (self.side as usize * LIMITS_PER_SCOPE + i) & (SIDES * LIMITS_PER_SCOPE - 1);
         // SAFETY: see above. The mask keeps the index inside the array, and user space does not change the
         // side in force.
         unsafe { &*addr_of!((*self.scope).limits).cast::<Limit>().add(index) }

@@ -85,7 +85,7 @@ unsafe impl<const N: usize> Packed for [u8; N] {}
 /// The linear part of the packet ends before the header does.
 #[inline(always)]
 pub fn header<T: Packed>(context: impl Access, offset: u32) -> Result<&'static T, Exit> {
-    // The mask bounds the offset for the verifier.
+    // Without the mask: "invalid access to packet" (6.1, 6.12).
     let offset = (offset & MAX_OFFSET) as usize;
     let (data, end) = context.bounds();
     if data + offset + size_of::<T>() > end {
