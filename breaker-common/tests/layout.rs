@@ -52,7 +52,8 @@ macro_rules! layout {
 layout! {
     Meta {
         magic, abi, side, mode, connections, capacity, ring_slots, loaded_at, version, git, program_tag,
-        inbound, interface_count, interfaces, netns, shared_pages, wired, audit, policies,
+        inbound, interface_count, interfaces, netns, shared_pages, wired, audit, state, generation,
+        audit_seq, audit_hash, hold, unloading, policies,
     }
     Policy { sha256, name, flags, undeclared, deadman_ns, scopes, sessions }
     Interface { name, ifindex, hook, link_header, pad }

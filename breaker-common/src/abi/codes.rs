@@ -16,8 +16,10 @@ pub mod cause {
     pub const UNDECLARED: u64 = 1 << 5;
     /// Another host of the fleet tripped.
     pub const FLEET: u64 = 1 << 6;
+    /// The state file was damaged or missing at the load, so that a trip may be missing.
+    pub const STATE: u64 = 1 << 7;
     /// Every cause with its name in the CLI, the metrics and the events.
-    pub const NAMES: [(u64, &str); 7] = [
+    pub const NAMES: [(u64, &str); 8] = [
         (MANUAL, "manual"),
         (RATE, "rate"),
         (DEADMAN, "deadman"),
@@ -25,6 +27,7 @@ pub mod cause {
         (REPLAY, "replay"),
         (UNDECLARED, "undeclared"),
         (FLEET, "fleet"),
+        (STATE, "state"),
     ];
 }
 

@@ -51,6 +51,19 @@ pub struct Meta {
     /// Path of the audit log, UTF-8, zero-padded. Verbs write the log without the agent and without the
     /// configuration.
     pub audit: [u8; 256],
+    /// Path of the state directory, UTF-8, zero-padded. Verbs write trips there without the agent and without
+    /// the configuration.
+    pub state: [u8; 256],
+    /// Raised by each load, reload, upgrade and re-attachment. The program stamps it for each probe frame.
+    pub generation: u64,
+    /// Number of the last line of the audit log; 0 for none. User space writes it.
+    pub audit_seq: u64,
+    /// SHA-256 of that line.
+    pub audit_hash: [u8; 32],
+    /// Not 0 while an upgrade copies the maps: the program drops the payload of sessions, and TCP resends it.
+    pub hold: u32,
+    /// 1 from the start of an `unload`. A load that ends in any other way was tampered with.
+    pub unloading: u32,
     /// The policy on each side.
     pub policies: [Policy; SIDES],
 }

@@ -193,7 +193,7 @@ fn trips_are_counted_across_restarts_and_rotation() {
     audit::append(&log, &[trip("rate"), log_entry("reset", Some("session/xnys-1"), Some("rate"), json!({}))])
         .unwrap();
     history.read_new().unwrap();
-    assert_eq!(history.trips("session/xnys-1"), [0, 1, 0, 0, 0, 0, 0]);
+    assert_eq!(history.trips("session/xnys-1"), [0, 1, 0, 0, 0, 0, 0, 0]);
     audit::append(
         &log,
         &[trip("manual"), trip("rate"), log_entry("tripped", Some("session/gone"), Some("rate"), json!({}))],
@@ -201,9 +201,9 @@ fn trips_are_counted_across_restarts_and_rotation() {
     .unwrap();
     history.read_new().unwrap();
     history.read_new().unwrap();
-    assert_eq!(history.trips("session/xnys-1"), [1, 2, 0, 0, 0, 0, 0]);
-    assert_eq!(history.trips("host"), [0; 7]);
-    assert_eq!(history.trips("session/gone"), [0; 7], "no label that the policy does not know");
+    assert_eq!(history.trips("session/xnys-1"), [1, 2, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(history.trips("host"), [0; 8]);
+    assert_eq!(history.trips("session/gone"), [0; 8], "no label that the policy does not know");
 
     let mut restarted = History::new(log.clone(), &names(), 7);
     restarted.read_new().unwrap();
@@ -212,7 +212,7 @@ fn trips_are_counted_across_restarts_and_rotation() {
     fs::rename(&log, log.with_extension("1")).unwrap();
     audit::append(&log, &[trip("rate")]).unwrap();
     history.read_new().unwrap();
-    assert_eq!(history.trips("session/xnys-1"), [1, 3, 0, 0, 0, 0, 0], "a rotated log takes nothing back");
+    assert_eq!(history.trips("session/xnys-1"), [1, 3, 0, 0, 0, 0, 0, 0], "a rotated log takes nothing back");
 }
 
 #[test]
@@ -225,11 +225,11 @@ fn a_line_that_is_being_written_is_counted_once_it_is_whole() {
     for end in [1, whole.len() / 2, whole.len() - 1] {
         fs::write(&log, &whole[..end]).unwrap();
         history.read_new().unwrap();
-        assert_eq!(history.trips("host"), [0; 7]);
+        assert_eq!(history.trips("host"), [0; 8]);
     }
     fs::write(&log, &whole).unwrap();
     history.read_new().unwrap();
-    assert_eq!(history.trips("host"), [0, 1, 0, 0, 0, 0, 0]);
+    assert_eq!(history.trips("host"), [0, 1, 0, 0, 0, 0, 0, 0]);
 }
 
 #[test]

@@ -205,6 +205,8 @@ fn load_facts(policy: &Policy, tables: &Tables) -> Result<Meta> {
         netns: netns::current()?,
         inbound: (host.inbound == Inbound::Watch) as u32,
         audit: pad_to(&policy.agent().audit.as_path().to_string_lossy())?,
+        state: pad_to(&policy.agent().state.as_path().to_string_lossy())?,
+        generation: 1,
         ..Meta::zeroed()
     };
     meta.policies[0] = tables.policy;

@@ -64,7 +64,7 @@ fn figures() -> Figures {
             armed: true,
             causes: cause::RATE | cause::MANUAL,
             epoch: 3,
-            trips: [1, 2, 0, 0, 0, 0, 0],
+            trips: [1, 2, 0, 0, 0, 0, 0, 0],
             limits: vec![Limit {
                 class: "order",
                 per: "3s".to_owned(),
