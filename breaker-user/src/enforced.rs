@@ -318,9 +318,7 @@ pub fn attachment_problem(found: &Attachment) -> Option<(ProblemKind, String)> {
 fn attachment_cure(kind: ProblemKind) -> &'static str {
     match kind {
         ProblemKind::Displaced => "remove that program: `bpftool net` and `tc filter show` name it",
-        _ => {
-            "`breaker unload --force` and `breaker load`, which starts untripped: trip again what was tripped"
-        }
+        _ => "`breaker unload --force` and `breaker load`, which brings every scope up as it was",
     }
 }
 

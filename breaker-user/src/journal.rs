@@ -98,7 +98,8 @@ pub fn log_failure(path: &Path, kind: &str, entry: &Entry, error: &anyhow::Error
     append_or_warn(path, Entry { time: Timestamp::now(), kind: kind.to_owned(), counts, ..entry.clone() });
 }
 
-fn append_or_warn(path: &Path, entry: Entry) {
+/// Logs an entry about something that is done. If the log cannot be written, prints a warning.
+pub fn append_or_warn(path: &Path, entry: Entry) {
     if let Err(error) = audit::append_within(path, std::slice::from_ref(&entry), LOCK_TIMEOUT) {
         if error.downcast_ref::<Locked>().is_some() {
             append_in_background(path, &entry);

@@ -1,8 +1,8 @@
 //! breaker: an order-flow circuit breaker in the Linux kernel. This library contains the code of the binary,
 //! the tests and the drill.
 //!
-//! Imports point one way: `command` and `agent` on top, then `reload`, then `view`, `enforced`, `journal`,
-//! then `kernel` and `audit`, then `display` and `config`.
+//! Imports point one way: `command` and `agent` on top, then `reload`, then `view`, `enforced`, `state`,
+//! `journal`, then `kernel` and `audit`, then `display` and `config`.
 
 pub mod agent;
 pub mod audit;
@@ -18,6 +18,7 @@ pub mod journal;
 pub mod kernel;
 mod netlink;
 pub mod reload;
+pub mod state;
 pub mod testbed;
 pub mod view;
 

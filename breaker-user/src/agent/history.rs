@@ -92,7 +92,8 @@ impl History {
 impl State {
     fn apply_line(&mut self, text: &[u8]) {
         // Parsing only lines that may have one of these kinds keeps the start fast with a long log.
-        const KINDS: [&str; 5] = ["\"tripped\"", "\"reset", "\"loaded\"", "\"unloaded\"", "\"events_lost\""];
+        const KINDS: [&str; 6] =
+            ["\"tripped\"", "\"restored\"", "\"reset", "\"loaded\"", "\"unloaded\"", "\"events_lost\""];
         let Ok(text) = std::str::from_utf8(text) else { return };
         if !KINDS.iter().any(|kind| text.contains(kind)) {
             return;
@@ -100,6 +101,7 @@ impl State {
         let Ok(Line { entry, .. }) = serde_json::from_str(text) else { return };
         match entry.kind.as_str() {
             "tripped" => self.trip(&entry),
+            "restored" => self.restore(&entry),
             "reset" => self.reset(&entry),
             "reset_refused" => self.undo_reset(&entry),
             "loaded" | "unloaded" => {
@@ -132,6 +134,14 @@ impl State {
         {
             *self.causes.entry(scope.clone()).or_default() |= causes;
         }
+    }
+
+    /// A load restored a trip of an earlier load: this is no new trip.
+    fn restore(&mut self, entry: &Entry) {
+        let Some(scope) = &entry.scope else { return };
+        let names = entry.cause.iter().flat_map(|causes| causes.split(','));
+        let bits = names.filter_map(|name| cause::NAMES.iter().find(|(_, known)| *known == name));
+        *self.causes.entry(scope.clone()).or_default() |= bits.fold(0, |all, (bit, _)| all | bit);
     }
 
     fn trip(&mut self, entry: &Entry) {

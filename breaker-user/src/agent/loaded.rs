@@ -20,6 +20,7 @@ use crate::kernel::attachment::{Attachment, HeldAttachment};
 use crate::kernel::memory::Mapped;
 use crate::kernel::text::trim_padding;
 use crate::kernel::{Breaker, PinRoot, load, reattach};
+use crate::state::Restoring;
 
 /// A load with all maps and links open: it stays readable and attached even if its pins are removed.
 pub struct Loaded {
@@ -52,13 +53,13 @@ impl InForce {
 
 impl Loaded {
     /// Adopts what is pinned under the root, whatever its policy, or loads this policy if nothing is pinned.
-    /// Returns an entry about the load that could not be logged yet.
+    /// Returns entries about the load that are not logged yet.
     pub fn adopt_or_load(
         root: &PinRoot,
         policy: Result<&Policy, &anyhow::Error>,
-    ) -> Result<(Self, Option<Entry>)> {
+    ) -> Result<(Self, Vec<Entry>)> {
         let adopted = root.exists();
-        let mut unlogged = None;
+        let mut unlogged = Vec::new();
         if !adopted {
             let policy = policy
                 .map_err(|error| CliError::new(cli_error::code_of(error), cli_error::text_of(error)))?;
@@ -137,25 +138,38 @@ impl Loaded {
         Ok(ifindex)
     }
 
-    /// Returns true after `unload`: neither a pin nor a link is left. Pins alone may be removed by anyone.
-    pub fn is_unloaded(&self, attachments: &[Attachment]) -> bool {
+    /// Returns true if an `unload` has removed the load, or is removing it.
+    pub fn was_unloaded(&self) -> bool {
+        self.meta.get(0).is_some_and(|meta| meta.unloading != 0)
+    }
+
+    /// Returns true if neither a pin nor a link is left. Pins alone may be removed by anyone.
+    pub fn is_removed(&self, attachments: &[Attachment]) -> bool {
         // There is no cheap check whether a clsact filter still exists.
         let detached = |found: &Attachment| !found.attached || found.hook == "clsact";
         attachments.iter().all(detached) && !self.in_force().breaker.is_pinned()
     }
 }
 
-/// Logs a load and performs it. If the log cannot be written, loads nevertheless and returns the entry.
-fn load(root: &PinRoot, policy: &Policy) -> Result<Option<Entry>> {
+/// Logs a load and performs it. If the log cannot be written, loads nevertheless. Returns entries that are not
+/// logged yet.
+fn load(root: &PinRoot, policy: &Policy) -> Result<Vec<Entry>> {
     audit::check_path(policy.agent().audit.as_path())?;
     load::preflight(policy, root)?;
     let path = policy.agent().audit.as_path();
-    let action = Action::on_load("loaded", json!({ "abi": ABI_VERSION }));
+    let mut restoring = Restoring::begin(policy, root);
+    let counts = json!({ "abi": ABI_VERSION, "state": restoring.path() });
+    let action = Action::on_load("loaded", counts);
     let entry = Entry { actor: Actor::this_process("agent"), ..action.entry(policy.name().to_string()) };
     let written = audit::append(path, std::slice::from_ref(&entry));
-    load::load(policy, root)
-        .inspect_err(|error| journal::log_failure(path, "loading_failed", &entry, error))?;
-    Ok(written.is_err().then_some(entry))
+    restoring.load(root).inspect_err(|error| journal::log_failure(path, "loading_failed", &entry, error))?;
+    restoring.lines().iter().for_each(|line| super::notice(line));
+    if let Err(error) = restoring.save(&Breaker::open(root)?) {
+        super::notice(&format!(
+            "the state file is not written: {error:#}: free space, or correct [agent].state"
+        ));
+    }
+    Ok(written.is_err().then_some(entry).into_iter().chain(restoring.entries("agent")).collect())
 }
 
 /// Locks the pin root against a second agent, because each of two would get half of the events. The lock

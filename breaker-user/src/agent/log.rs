@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use breaker_common::abi::{Event, Limit};
+use breaker_common::abi::{Event, Limit, kind};
 use tokio::select;
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
@@ -46,6 +46,7 @@ pub struct Log {
     /// Held during a write, so that entries are written in order. They leave the queue after the write.
     write_lock: Mutex<()>,
     wake: Notify,
+    trip: Notify,
     failing: AtomicBool,
     failures: AtomicU64,
     refused: AtomicU64,
@@ -66,6 +67,7 @@ impl Log {
             queue: Mutex::default(),
             write_lock: Mutex::default(),
             wake: Notify::new(),
+            trip: Notify::new(),
             failing: AtomicBool::new(false),
             failures: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -95,8 +97,16 @@ impl Log {
 
     /// Queues an event of the kernel program.
     pub fn push_event(&self, event: Event) {
+        if event.kind == kind::TRIPPED {
+            self.trip.notify_one();
+        }
         self.queue().push_back(Queued::Event(event));
         self.wake.notify_one();
+    }
+
+    /// Completes with the next event of a trip.
+    pub async fn tripped(&self) {
+        self.trip.notified().await;
     }
 
     /// Returns false if events should stay in the ring for now.

@@ -16,6 +16,7 @@ mod monitor;
 mod notice;
 mod periodic;
 mod reload;
+mod state;
 mod table_usage;
 mod trading_day;
 mod unlogged_trips;
@@ -163,6 +164,8 @@ impl Agent {
         parts.spawn(Arc::clone(&self.log).run(ended(&stopped)));
         parts.spawn(server.run(ended(&stopped)));
         let (loaded, log) = (Arc::clone(&self.loaded), Arc::clone(&self.log));
+        let writer = state::Writer::new(Arc::clone(&self.loaded), Arc::clone(&self.log));
+        parts.spawn(Arc::clone(&writer).run(ended(&stopped)));
         let reload = reload::Reload::new(loaded, log, self.config.clone(), self.address);
         parts.spawn(reload.run(hangup, ended(&stopped)));
         notify(&[NotifyState::Ready]);
@@ -175,14 +178,30 @@ impl Agent {
         drop(stop);
         // A part that does not end, because of a slow disk for example, is left behind.
         let _ = timeout(END_TIMEOUT, async { while parts.join_next().await.is_some() {} }).await;
-        self.log.record(self.loaded.entry("agent_stopped", json!({ "for": signal.unwrap_or("unloaded") })));
-        self.log.finish().await;
-        signal.map(drop).ok_or_else(|| {
-            let now = self.loaded.in_force();
-            let what = now.breaker.root().path().display();
-            CliError::new(Code::NotLoaded, format!("serving {what}: it was unloaded meanwhile: load again"))
-                .into()
-        })
+        let removed = if self.loaded.was_unloaded() { "unloaded" } else { "tampered" };
+        if signal.is_none() && removed == "tampered" {
+            let found = "its pins and links were removed, and not by `breaker unload`";
+            self.log.record(self.loaded.entry("tampered", json!({ "found": found })));
+        }
+        self.log.record(self.loaded.entry("agent_stopped", json!({ "for": signal.unwrap_or(removed) })));
+        Arc::clone(&self.log).finish().await;
+        writer.finish(signal.is_none(), removed).await;
+        signal.map(drop).ok_or_else(|| self.removed(removed))
+    }
+
+    /// The error of an agent whose load was removed.
+    fn removed(&self, how: &str) -> anyhow::Error {
+        let now = self.loaded.in_force();
+        let what = now.breaker.root().path().display();
+        let text = if how == "unloaded" {
+            format!("serving {what}: it was unloaded meanwhile: load again")
+        } else {
+            format!(
+                "serving {what}: its pins and links were removed, and not by `breaker unload`: find out who did it, and \
+                 load again: the state file restores every scope"
+            )
+        };
+        CliError::new(Code::NotLoaded, text).into()
     }
 
     fn started(&self, metrics: Result<SocketAddr>) -> Started {

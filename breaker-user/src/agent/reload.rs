@@ -20,6 +20,7 @@ use crate::config::{self, Policy};
 use crate::kernel::Breaker;
 use crate::kernel::reload::PolicyDiff;
 use crate::reload::reload;
+use crate::state::{self, Act};
 use crate::view::policy_diff;
 
 /// The reload task.
@@ -74,6 +75,13 @@ impl Reload {
                 notice(&format!("{file} is already in force, policy {}", policy.name()));
             }
             Ok((policy, Some(diff))) => {
+                let saved =
+                    Breaker::open(&root).and_then(|breaker| state::save(&breaker, Act::Reloaded(&policy)));
+                if let Err(error) = saved {
+                    super::notice(&format!(
+                        "the state file is not written: {error:#}: correct [agent].state"
+                    ));
+                }
                 if let Err(error) = self.loaded.follow_policy() {
                     notice(&format!("figures and events are of the previous policy: {error:#}"));
                 }

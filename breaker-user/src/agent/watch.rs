@@ -40,8 +40,8 @@ fn kind(problem: Option<ProblemKind>) -> &'static str {
 pub enum CheckResult {
     /// The load exists, attached or not.
     Loaded,
-    /// The load was unloaded.
-    Unloaded,
+    /// Neither a pin nor a link is left.
+    Removed,
 }
 
 /// Time of the last check, for `/healthz`, and the number of reattachments.
@@ -110,7 +110,7 @@ impl Watch {
                 _ = tick.tick() => {}
                 () = &mut shutdown => return,
             }
-            if self.check() == CheckResult::Unloaded {
+            if self.check() == CheckResult::Removed {
                 return;
             }
             if watchdog {
@@ -123,8 +123,8 @@ impl Watch {
     /// Checks once, and reports changes.
     pub fn check(&mut self) -> CheckResult {
         let found = self.loaded.attachments();
-        if self.loaded.is_unloaded(&found) {
-            return CheckResult::Unloaded;
+        if self.loaded.is_removed(&found) {
+            return CheckResult::Removed;
         }
         self.report(&found);
         if self.reattach(&found) {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::thread::sleep;
@@ -101,6 +101,23 @@ impl fmt::Display for Locked {
 }
 
 impl std::error::Error for Locked {}
+
+/// Number and hash of the last line of a log; `None` if there is none, or if the log cannot be read.
+pub fn last_line(path: &Path) -> Option<LogEnd> {
+    let read = || Some(read_end(&mut file::open_to_read(path).ok()?).ok()?.0);
+    anchor::read(path).map(|anchor| anchor.end).or_else(read).filter(|end| end.seq != 0)
+}
+
+/// Returns true if nothing was ever written to a log, according to the log and its anchor. A log that cannot be
+/// read is not empty.
+pub fn is_empty(path: &Path) -> bool {
+    let length = match fs::metadata(path) {
+        Ok(found) => found.len(),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => 0,
+        Err(_) => return false,
+    };
+    length == 0 && anchor::read(path).is_none_or(|anchor| anchor.end.seq == 0)
+}
 
 fn open(path: &Path) -> Result<File> {
     if let Some(parent) = path.parent() {

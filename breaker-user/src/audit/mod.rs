@@ -12,7 +12,7 @@ mod entry;
 mod reader;
 mod verify;
 
-pub use append::{Locked, append, append_within, check_path, is_locked, reserve};
+pub use append::{Locked, append, append_within, check_path, is_empty, is_locked, last_line, reserve};
 pub use entry::{Actor, Entry, Line};
 pub use reader::Reader;
 pub use verify::{Verified, verify};

@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::json;
 
-use super::scope::{open, perform_logged, refused, show};
+use super::scope::{not_durable, open, perform_logged, refused, require_state, show};
 use crate::cli::SwitchArgs;
 use crate::cli_error::{CliError, Code};
 use crate::display::causes;
 use crate::journal::Action;
 use crate::kernel::PinRoot;
+use crate::state::{self, Act};
 
 /// Arms or disarms a scope. A tripped scope can be armed, but not disarmed.
 pub fn run(root: &PinRoot, args: &SwitchArgs, armed: bool) -> Result<ExitCode> {
@@ -25,6 +26,9 @@ pub fn run(root: &PinRoot, args: &SwitchArgs, armed: bool) -> Result<ExitCode> {
         if armed { ("armed", "arming_failed") } else { ("disarmed", "disarming_failed") };
     let action =
         Action { kind, scope: Some(&args.scope), causes: 0, reason: Some(&args.reason), counts: json!({}) };
+    if !armed {
+        require_state(&breaker, args, doing)?;
+    }
     perform_logged(&breaker, (doing, failure_kind), &action, || {
         breaker.set_armed(scope, armed)?;
         if (breaker.scope(scope)?.armed != 0) == armed {
@@ -33,7 +37,9 @@ pub fn run(root: &PinRoot, args: &SwitchArgs, armed: bool) -> Result<ExitCode> {
         let text = format!("{doing} {}: the kernel shows the old state: run `breaker status`", args.scope);
         Err(CliError::new(Code::Unexpected, text).into())
     })?;
+    let saved = state::save(&breaker, Act::Changed);
     let code = show(&breaker, scope, args.json, json!({}), "")?;
+    saved.map_err(|error| not_durable(args, doing, &error))?;
     // A disarmed scope enforces nothing, so that a missing hook is no error.
     Ok(if armed { code } else { ExitCode::SUCCESS })
 }

@@ -14,6 +14,14 @@ pub(super) fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
+/// A warning that the state file does not contain an action.
+pub(super) fn not_saved(done: &str, error: &anyhow::Error) -> String {
+    format!(
+        "breaker: {done}, but the state file does not contain it: {error:#}: a reboot would lose it: free \
+         space, or correct [agent].state"
+    )
+}
+
 /// The exit code of a verb that relies on enforcement. Prints the open problems on standard error.
 pub(super) fn enforcement_code(enforced: &Enforced) -> ExitCode {
     let lines = enforced.open_lines();

@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::check;
-use super::output::print;
+use super::output::{not_saved, print, warn};
 use crate::cli::ConfigArgs;
 use crate::cli_error::{self, Code};
 use crate::config::Policy;
@@ -16,6 +16,7 @@ use crate::kernel::reload::PolicyDiff;
 use crate::kernel::text::trim_padding;
 use crate::kernel::{Breaker, PinRoot};
 use crate::reload::reload;
+use crate::state::{self, Act};
 use crate::view::policy_diff;
 
 /// Replaces the configuration in force, and prints the changes.
@@ -42,6 +43,9 @@ pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
     let changed = done.is_some();
     let diff = done.unwrap_or_default();
     let breaker = Breaker::open(root)?;
+    if let Err(error) = state::save(&breaker, Act::Reloaded(&policy)) {
+        warn(&not_saved("the policy is in force", &error));
+    }
     let sha256 = display::hex(&breaker.policy().sha256);
     let name = trim_padding(&breaker.policy().name);
     print(&if args.json {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use breaker_common::abi::{cause, flag, mode};
 use serde_json::json;
 
-use super::scope::{disconnect, open, perform_logged, refused, show};
+use super::scope::{disconnect, not_durable, open, perform_logged, refused, require_state, show};
 use crate::cli::ResetArgs;
 use crate::cli_error::{CliError, Code};
 use crate::config::ScopeIndex;
@@ -14,6 +14,7 @@ use crate::display;
 use crate::journal::{self, Action};
 use crate::kernel::disconnect::Selection;
 use crate::kernel::{Breaker, PinRoot, Reset};
+use crate::state::{self, Act};
 
 /// A sender counts as stopped if none of its segments was withheld for this long, in ns.
 const STOPPED_NS: u64 = 5_000_000_000;
@@ -36,6 +37,7 @@ pub fn run(root: &PinRoot, ResetArgs { switch: args, force }: &ResetArgs) -> Res
         journal::log_after(&breaker, &action("reset_refused", json!({ "found": found })));
         return Err(refused(args, "resetting", &found, &cure));
     }
+    require_state(&breaker, args, "resetting")?;
     let fenced = open_connections(&breaker, scope)?;
     let mut counts = json!({ "epoch": before.epoch + 1, "connections_fenced": fenced, "forced": force });
     let action = action("reset", counts.clone());
@@ -48,6 +50,7 @@ pub fn run(root: &PinRoot, ResetArgs { switch: args, force }: &ResetArgs) -> Res
             }
         }
     })?;
+    let saved = state::save(&breaker, Act::Changed);
     let inline = breaker.meta().mode == mode::INLINE;
     let result = if inline { Ok(0) } else { disconnect(&breaker, scope, Selection::Fenced) };
     let (disconnected, text) = match result {
@@ -61,6 +64,7 @@ pub fn run(root: &PinRoot, ResetArgs { switch: args, force }: &ResetArgs) -> Res
     }
     counts["connections_ended"] = disconnected.into();
     let shown = show(&breaker, scope, args.json, counts, &details);
+    saved.map_err(|error| not_durable(args, "resetting", &error))?;
     if breaker.switch(scope)?.causes != 0 {
         let text = format!(
             "resetting {}: it was reset, and has tripped again since: see `breaker status`",

@@ -16,6 +16,7 @@ use crate::journal::{self, Action};
 use crate::kernel::disconnect::Selection;
 use crate::kernel::text::trim_padding;
 use crate::kernel::{Breaker, PinRoot};
+use crate::state::{self, Act};
 use crate::view;
 
 /// Opens the load and finds the scope.
@@ -36,6 +37,24 @@ pub fn perform_logged(
     let entry = action.entry(trim_padding(&breaker.policy().name));
     journal::log_before(&path, &format!("{doing} {}", action.scope.unwrap_or("host")), entry.clone())?;
     perform().inspect_err(|error| journal::log_failure(&path, failure_kind, &entry, error))
+}
+
+/// Refuses an action that loosens, if the state file cannot record it: a reboot would undo the action.
+pub fn require_state(breaker: &Breaker, args: &SwitchArgs, doing: &str) -> Result<()> {
+    state::save(breaker, Act::Changed).map_err(|error| {
+        let found = format!("the state file cannot be written ({error:#})");
+        refused(args, doing, &found, "free space, or correct [agent].state")
+    })
+}
+
+/// The error of an action that the kernel has performed and the state file does not contain.
+pub fn not_durable(args: &SwitchArgs, doing: &str, error: &anyhow::Error) -> anyhow::Error {
+    let text = format!(
+        "{doing} {}: done in the kernel, but the state file does not contain it: {error:#}: a reboot would undo it: \
+         free space, or correct [agent].state; the agent, or the next verb that changes a scope, writes the file",
+        args.scope
+    );
+    CliError::new(Code::Unexpected, text).into()
 }
 
 /// Disconnects connections of a scope's sessions, and returns their number.

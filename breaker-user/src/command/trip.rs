@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use breaker_common::abi::{cause, mode};
 use serde_json::{Value, json};
 
+use super::output::{not_saved, warn};
 use super::scope::{disconnect, show};
 use crate::cli::TripArgs;
 use crate::cli_error::{CliError, Code};
@@ -13,6 +14,7 @@ use crate::config::ScopeIndex;
 use crate::journal::{self, Action};
 use crate::kernel::disconnect::Selection;
 use crate::kernel::{Breaker, PinRoot, Switchboard};
+use crate::state::{self, Saved};
 
 /// Trips a scope, then disconnects its connections, idle ones included.
 pub fn run(root: &PinRoot, args: &TripArgs) -> Result<ExitCode> {
@@ -45,12 +47,24 @@ pub fn run(root: &PinRoot, args: &TripArgs) -> Result<ExitCode> {
     }
     let switch = breaker.switch(scope)?;
     let counts = log(&breaker, json!({ "epoch": switch.epoch, "connections_ended": disconnected }));
+    save_trip(&breaker, &args.scope);
     let shown = show(&breaker, scope, args.json, counts, &details);
     if switch.causes & cause::MANUAL == 0 {
         let text = format!("tripping {}: it was tripped, and reset since: see `breaker events`", args.scope);
         return Err(CliError::new(Code::Unexpected, text).into());
     }
     shown
+}
+
+/// Writes a trip to the state file. A failure neither fails nor delays the trip.
+fn save_trip(breaker: &Breaker, scope: &str) {
+    match state::save_in_background(breaker) {
+        Ok(Saved::Done) => {}
+        Ok(Saved::Later) => warn(&format!(
+            "breaker: {scope} is tripped, and the state file is not written yet: a background process writes it: see `breaker status`"
+        )),
+        Err(error) => warn(&not_saved(&format!("{scope} is tripped"), &error)),
+    }
 }
 
 /// Trips the scope before anything else is opened or read.

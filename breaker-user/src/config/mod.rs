@@ -38,8 +38,8 @@ pub use policy::{Agent, COMP_IDS, Deadman, EndpointSessions, Group, Host, METRIC
 pub use scope::{GroupIndex, Scope, ScopeIndex, ScopeLabel, ScopeName, Scopes, SessionIndex, UnknownScope};
 pub use text::{AbsolutePath, CompId, Interface, MessageSize, MsgType, Name, PolicyName, User};
 pub use words::{
-    DeadmanAction, Hook, Inbound, Mode, OnDesync, OnTableFull, OnTrip, PossDup, Undeclared, WhileTripped,
-    WireFormat, Word,
+    DeadmanAction, Hook, Inbound, Mode, OnDesync, OnTableFull, OnTrip, PossDup, UncleanBoot, Undeclared,
+    WhileTripped, WireFormat, Word,
 };
 
 use diagnostics::{Lines, Problem, Problems};
@@ -113,6 +113,7 @@ pub fn parse(file_name: &str, text: &str) -> Result<Policy, ConfigErrors> {
     Ok(Policy {
         name: read.name,
         sha256: Sha256::digest(text).into(),
+        text: text.into(),
         host,
         agent: read.agent,
         groups,

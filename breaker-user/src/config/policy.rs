@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use breaker_common::message::Class;
@@ -13,8 +14,8 @@ use super::limit::{Limit, Limits};
 use super::scope::{GroupIndex, Scope, ScopeIndex, Scopes, SessionIndex, UnknownScope};
 use super::text::{AbsolutePath, CompId, Interface, MessageSize, MsgType, Name, PolicyName, User};
 use super::words::{
-    DeadmanAction, Hook, Inbound, Mode, OnDesync, OnTableFull, OnTrip, PossDup, Undeclared, WhileTripped,
-    WireFormat,
+    DeadmanAction, Hook, Inbound, Mode, OnDesync, OnTableFull, OnTrip, PossDup, UncleanBoot, Undeclared,
+    WhileTripped, WireFormat,
 };
 
 /// The CompIDs that distinguish the sessions of an endpoint: the configuration key and the FIX tag in the
@@ -28,6 +29,7 @@ pub const COMP_IDS: [(&str, u32); 4] =
 pub struct Policy {
     pub(super) name: PolicyName,
     pub(super) sha256: [u8; 32],
+    pub(super) text: Arc<str>,
     pub(super) host: Host,
     pub(super) agent: Agent,
     pub(super) groups: Vec<Group>,
@@ -59,6 +61,8 @@ pub struct Host {
     pub on_desync: OnDesync,
     /// Treatment of new connections while the connection table is full.
     pub on_table_full: OnTableFull,
+    /// State of armed scopes after the host went down while an agent was running.
+    pub unclean_boot: UncleanBoot,
     /// Size of the connection table: 64 to 4,194,304.
     pub connections: NonZeroU32,
     /// Whether an exceeded limit trips the host, from the first load on.
@@ -174,6 +178,11 @@ impl Policy {
     /// SHA-256 of the file's bytes.
     pub fn sha256(&self) -> &[u8; 32] {
         &self.sha256
+    }
+
+    /// Text of the file.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// [`Self::sha256`] in lower-case hexadecimal, as `sha256sum` prints it.

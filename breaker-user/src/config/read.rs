@@ -88,6 +88,7 @@ fn host(mut section: Section<'_>, problems: &mut Problems) -> (Option<Host>, Opt
     let while_tripped = section.optional("while_tripped", problems, Value::word);
     let on_desync = section.optional("on_desync", problems, Value::word);
     let on_table_full = section.optional("on_table_full", problems, Value::word);
+    let unclean_boot = section.optional("unclean_boot", problems, Value::word);
     let connections = section.optional("connections", problems, |value| value.integer(CONNECTIONS));
     let armed = armed(&mut section, problems);
     let limits = limits(&mut section, problems);
@@ -104,6 +105,7 @@ fn host(mut section: Section<'_>, problems: &mut Problems) -> (Option<Host>, Opt
         while_tripped: while_tripped.unwrap_or_default(),
         on_desync: on_desync.unwrap_or_default(),
         on_table_full: on_table_full.unwrap_or_default(),
+        unclean_boot: unclean_boot.unwrap_or_default(),
         connections: connections.unwrap_or(DEFAULT_CONNECTIONS),
         armed,
         limits,

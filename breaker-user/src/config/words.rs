@@ -158,6 +158,18 @@ words! {
 }
 
 words! {
+    /// State of armed scopes after the host went down while an agent was running.
+    #[derive(Default)]
+    UncleanBoot, "an action" {
+        /// Tripped: the state file may lack a trip that the kernel made.
+        #[default]
+        Trip = "trip",
+        /// As in the state file.
+        Pass = "pass",
+    }
+}
+
+words! {
     /// Treatment of a new connection while the connection table is full.
     #[derive(Default)]
     OnTableFull, "an action" {

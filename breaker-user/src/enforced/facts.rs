@@ -13,6 +13,7 @@ use crate::kernel::loaded_programs;
 use crate::kernel::netns;
 use crate::kernel::text::trim_padding;
 use crate::kernel::tunnels;
+use crate::state;
 
 impl Enforced {
     /// Reads all facts and judges them. A fact that cannot be read is a problem. `audit`: the reason why the
@@ -55,6 +56,7 @@ pub fn read(
     keep(disarmed_scopes(breaker).map(|found| facts.disarmed = found));
     keep(breaker.bypasses().map(|found| facts.bypasses = found));
     keep(notes(breaker).map(|found| facts.notes = found));
+    facts.notes.extend(state_note(breaker));
     facts.blind.extend(unreadable.into_iter().map(|found| ("host".to_owned(), found)));
     facts
 }
@@ -113,6 +115,13 @@ fn expected_sender(kind: u32, links: &[Link]) -> Option<String> {
         unseen::MALFORMED => Some("no TCP stack accepts them as data".to_owned()),
         kind => tunnels::sender(kind, links),
     }
+}
+
+/// What is wrong with the state file: it withholds nothing and lets nothing pass before the next load.
+fn state_note(breaker: &Breaker) -> Option<String> {
+    let state = state::health(breaker);
+    let (found, cure) = (state.found?, state.cure?);
+    Some(format!("the state file: {found}: {cure}"))
 }
 
 fn notes(breaker: &Breaker) -> Result<Vec<String>> {

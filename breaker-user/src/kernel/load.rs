@@ -14,8 +14,9 @@ use bytemuck::Zeroable;
 
 use super::attach_plan::AttachPlan;
 use super::attach_point::AttachPoint;
+use super::durable::{self, ScopeStates};
 use super::fill::{fill_maps, write_array};
-use super::memory::Mapped;
+use super::memory::{Mapped, ORDER, atomic_u32};
 use super::pins::{Claim, PinRoot};
 use super::programs::Programs;
 use super::rights::{missing_rights, require_rights};
@@ -48,8 +49,14 @@ pub const PINNED: [&str; 17] = [
     "HEARTBEAT",
 ];
 
-/// Loads a policy under a pin root, which must be free.
+/// Loads a policy under a pin root, which must be free. Every scope has the state that the policy gives it.
 pub fn load(policy: &Policy, root: &PinRoot) -> Result<()> {
+    load_with(policy, root, ScopeStates::new)
+}
+
+/// Loads a policy and restores the states of its scopes. `states` is called once no other load or unload of the
+/// root can run.
+pub fn load_with(policy: &Policy, root: &PinRoot, states: impl FnOnce() -> ScopeStates) -> Result<()> {
     let tables = tables(policy)?;
     let plan = AttachPlan::new(policy.host())?;
     let claim = root.claim()?;
@@ -57,9 +64,10 @@ pub fn load(policy: &Policy, root: &PinRoot) -> Result<()> {
     require_rights()?;
     remove_leftovers(&claim)?;
     let next = claim.root();
+    let states = states();
     let done = next
         .create()
-        .and_then(|()| load_into(policy, &tables, &next, &plan))
+        .and_then(|()| load_into(policy, (&tables, &states), &next, &plan))
         .and_then(|()| next.rename(root));
     if done.is_err() {
         // A half-loaded program must not stay attached. The first error is the one to report.
@@ -107,10 +115,25 @@ pub fn unload(root: &PinRoot) -> Result<()> {
     let claim = root.claim()?;
     root.require()?;
     remove_leftovers(&claim)?;
+    set_unloading(root, 1)?;
     // If this fails, the root stays and shows the programs that are still attached.
-    detach_all(root)?;
+    if let Err(error) = detach_all(root) {
+        // The load stays: if it vanishes now, this unload has not removed it.
+        let _ = set_unloading(root, 0);
+        return Err(error);
+    }
     root.rename(&claim.root())?;
     claim.root().remove()
+}
+
+/// Records in META whether an `unload` is removing the load.
+fn set_unloading(root: &PinRoot, unloading: u32) -> Result<()> {
+    // The result is ignored: an agent of another layout does not read the word either.
+    let Ok(meta) = Mapped::<Meta>::open(&root.map("META")) else { return Ok(()) };
+    let entry = meta.ptr(0).context("META is empty")?.as_ptr();
+    // SAFETY: the word lies inside the mapping, which this function holds.
+    unsafe { atomic_u32(&raw mut (*entry).unloading) }.store(unloading, ORDER);
+    Ok(())
 }
 
 /// Detaches and removes the pins of a load or an unload that died.
@@ -135,7 +158,12 @@ fn detach_all(root: &PinRoot) -> Result<()> {
 }
 
 /// Makes and fills the maps, loads the programs and attaches them. All pins go into `root`.
-fn load_into(policy: &Policy, tables: &Tables, root: &PinRoot, plan: &AttachPlan) -> Result<()> {
+fn load_into(
+    policy: &Policy,
+    (tables, states): (&Tables, &ScopeStates),
+    root: &PinRoot,
+    plan: &AttachPlan,
+) -> Result<()> {
     let mut meta = load_facts(policy, tables)?;
     let object = object::for_running_kernel();
     meta.shared_pages = object.sees_shared_pages as u32;
@@ -145,6 +173,8 @@ fn load_into(policy: &Policy, tables: &Tables, root: &PinRoot, plan: &AttachPlan
         map.pin(root.map(name)).with_context(|| format!("pinning map {name}"))?;
     }
     fill_maps(tables, root)?;
+    // Before the attachment: a restored trip is in force for the first packet.
+    durable::restore(tables, states, root)?;
     let mut programs = Programs::load(object, &meta, root, plan.link_headers.contains(&0))?;
     meta.program_tag = programs.tag()?;
     attach_programs(policy, &mut programs, &mut meta, root, plan)

@@ -3,7 +3,7 @@
 //! No module outside of this one sees the bytes of a map. No module inside decides about order flow.
 
 mod address;
-mod attach;
+pub mod attach;
 pub mod attach_plan;
 pub mod attach_point;
 pub mod attachment;
@@ -19,6 +19,7 @@ mod counters;
 mod detach_link;
 mod direction;
 pub mod disconnect;
+pub mod durable;
 mod endpoint_lookup;
 mod fill;
 pub mod limit_use;

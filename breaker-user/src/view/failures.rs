@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::display::duration;
 use crate::kernel::Breaker;
+use crate::state::Health;
 
 /// A failure and the behaviour in it.
 #[derive(Debug, Serialize)]
@@ -17,7 +18,7 @@ pub struct Failure {
 }
 
 /// All failures.
-pub fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
+pub fn failures(breaker: &Breaker, state: &Health) -> Result<Vec<Failure>> {
     let policy = breaker.policy();
     let sessions = breaker
         .names()
@@ -94,11 +95,19 @@ pub fn failures(breaker: &Breaker) -> Result<Vec<Failure>> {
         ("segment ahead of a gap", "withheld until TCP has filled the gap; otherwise a desync"),
         ("table full of live connections", "as `table full`; other connections take no entry"),
         ("pages changed after sending (sendfile)", pages),
+        ("state file damaged, or missing after a load", "armed scopes come up tripped (state)"),
+        ("trip by the kernel without an agent", "in the state file after the next verb or agent"),
         ("link removed by root", "nothing is enforced: `status` and the agent report it"),
         ("kernel bypass (Onload, DPDK, RDMA, AF_XDP)", bypass),
         ("FIX inside TLS", "not read: declare the session with `wire = \"opaque\"`"),
     ];
+    let unclean = match state.unclean_boot.as_deref() {
+        Some("pass") => "pass: a trip by the kernel may be lost (`unclean_boot`)",
+        _ => "armed scopes come up tripped (`unclean_boot`)",
+    };
     let set = [
+        ("reboot, or pins lost", "the state file restores trips, epochs, arms, totals".to_owned()),
+        ("power cut while an agent runs", unclean.to_owned()),
         ("table full", full.to_owned()),
         ("stream lost", desync),
         ("undeclared FIX", undeclared.to_owned()),

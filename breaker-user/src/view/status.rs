@@ -19,6 +19,7 @@ use crate::journal;
 use crate::kernel::Breaker;
 use crate::kernel::attachment::Attachment;
 use crate::kernel::text::trim_padding;
+use crate::state::{self, Health};
 
 /// The status of a load.
 #[derive(Debug, Serialize)]
@@ -37,6 +38,8 @@ pub struct Status {
     pub sessions: Vec<Session>,
     /// Whether the breaker is in force.
     pub enforced: Enforced,
+    /// The state file, which outlives the load.
+    pub state: Health,
     /// Behaviour in each failure.
     pub failure_policy: Vec<Failure>,
     /// Packets by reason.
@@ -90,6 +93,7 @@ impl Status {
             let counters = breaker.counters()?;
             let attachments = breaker.attachments()?;
             let table = walk.join().map_err(|_| anyhow!("reading the connection table panicked"))?;
+            let state = state::health(breaker);
             let enforced =
                 Enforced::judge(facts::read(breaker, attachments.clone(), &table, journal::problem(breaker)));
             let connections = table?.by_session;
@@ -102,7 +106,8 @@ impl Status {
                 },
                 interfaces: attachments,
                 scopes: scopes(breaker, only)?,
-                failure_policy: failures(breaker)?,
+                failure_policy: failures(breaker, &state)?,
+                state,
                 packets: packets(breaker, &counters)?,
                 sessions: sessions(breaker, only, &counters, &connections)?,
                 enforced,

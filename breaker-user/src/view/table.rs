@@ -6,6 +6,7 @@ use std::io::IsTerminal;
 use super::columns::{Cell, Columns};
 use super::scope::{Limit, Scope};
 use super::status::Status;
+use crate::state::Health;
 
 /// Formats `status` as text.
 pub fn status(status: &Status) -> String {
@@ -25,6 +26,7 @@ pub fn status(status: &Status) -> String {
     let _ = writeln!(text, "loaded  {}", build.loaded_at);
     let _ = writeln!(text, "policy  {} (sha256 {})", status.policy.name, status.policy.sha256);
     let _ = writeln!(text, "agent   {agent}");
+    let _ = writeln!(text, "state   {}", state(&status.state));
     let _ = writeln!(text, "in force {}\n", if status.enforced.ok { "yes" } else { "NO" });
     for problem in &status.enforced.problems {
         let _ =
@@ -62,6 +64,16 @@ pub fn scope(scope: &Scope) -> String {
     };
     let armed = if scope.armed { "armed" } else { "DISARMED" };
     format!("{}: {state}, {armed}, epoch {}", scope.scope, scope.epoch)
+}
+
+/// The state file in one line.
+fn state(state: &Health) -> String {
+    let age =
+        state.age_ms.map_or_else(String::new, |age| format!(", written {:.1} s ago", age as f64 / 1000.0));
+    match &state.found {
+        None => format!("{}{age}", state.path),
+        Some(found) => format!("{}{age}: NOT OK: {found}", state.path),
+    }
 }
 
 fn is_coloured() -> bool {

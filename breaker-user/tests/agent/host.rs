@@ -50,7 +50,8 @@ impl Host {
         let directory = std::env::temp_dir().join(format!("breaker-agent-{}-{number}", std::process::id()));
         fs::create_dir_all(directory.join("log")).expect("a directory");
         let host = Self { hosts: TwoHosts::new().expect("namespaces"), directory };
-        let agent = format!("[agent]\nmetrics = \"{METRICS}\"\naudit = {:?}\n", host.audit());
+        let (audit, state) = (host.audit(), host.state());
+        let agent = format!("[agent]\nmetrics = \"{METRICS}\"\naudit = {audit:?}\nstate = {state:?}\n");
         let text = format!("policy = \"test\"\n{agent}[host]\ninterfaces = [\"eth1\"]\n{policy}");
         fs::write(host.config(), text).expect("a configuration");
         host
@@ -58,6 +59,10 @@ impl Host {
 
     pub fn config(&self) -> PathBuf {
         self.directory.join("breaker.toml")
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.directory.join("state")
     }
 
     pub fn audit(&self) -> PathBuf {

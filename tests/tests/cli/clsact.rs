@@ -147,9 +147,9 @@ fn a_failed_load_leaves_no_filter_and_no_qdisc() {
     veth(&testbed.network.firm, "eth2", &testbed.network.venue, "eth2").expect("a second cable");
     // The place on the second interface is taken, so that the load fails after it has attached to the first.
     testbed.load_cli();
-    let audit = testbed.audit();
-    let text =
-        format!("[host]\nhook = \"clsact\"\ninterfaces = [\"eth2\", \"eth1\"]\n[agent]\naudit = {audit:?}\n");
+    let (audit, state) = (testbed.audit(), testbed.state());
+    let agent = format!("[agent]\naudit = {audit:?}\nstate = {state:?}\n");
+    let text = format!("[host]\nhook = \"clsact\"\ninterfaces = [\"eth2\", \"eth1\"]\n{agent}");
     let config = testbed.write_config("two.toml", &text);
     let words = format!("load --config {} --pin-root /sys/fs/bpf/second", config.display());
     testbed.cli(&words).expect_exit(4).expect_stderr("another filter has breaker's position");

@@ -207,6 +207,8 @@ fn verbs_report_a_detached_hook() {
     // The cure that the problem names.
     testbed.cli("unload --force").expect_exit(0);
     testbed.load_cli();
+    testbed.cli("status").expect_exit(10);
+    testbed.reset("session/x1");
     testbed.cli("status").expect_exit(0);
 }
 

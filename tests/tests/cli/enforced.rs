@@ -18,8 +18,11 @@ use super::POLICY;
 
 /// A configuration for other interfaces.
 fn on(testbed: &Testbed, interfaces: &str, policy: &str) -> String {
-    let text =
-        format!("[agent]\naudit = {:?}\n[host]\ninterfaces = [{interfaces}]\n{policy}", testbed.audit());
+    let text = format!(
+        "[agent]\naudit = {:?}\nstate = {:?}\n[host]\ninterfaces = [{interfaces}]\n{policy}",
+        testbed.audit(),
+        testbed.state()
+    );
     testbed.write_config("other.toml", &text).display().to_string()
 }
 
@@ -177,7 +180,8 @@ fn a_device_whose_packets_begin_with_ip_is_enforced() {
         receiver.wait("the reset", |all| all.get(turn).is_some_and(|one| one.end == End::Reset));
         assert_eq!(receiver.last().complete("D"), 5, "{name}");
         testbed.cli("status").expect_exit(10);
-        testbed.cli("unload --force").expect_exit(0);
+        testbed.reset("session/x1");
+        testbed.cli("unload").expect_exit(0);
     }
     // XDP reads Ethernet.
     let file = on(&testbed, "\"tun0\"]\nmode = \"inline\"\nlimits = [", session);

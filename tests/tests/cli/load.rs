@@ -119,7 +119,8 @@ fn two_pin_roots_live_side_by_side() {
     let testbed = Testbed::load(POLICY);
     veth(&testbed.network.firm, "eth2", &testbed.network.venue, "eth2").expect("a second cable");
     let audit = testbed.audit().with_file_name("second.jsonl");
-    let text = format!("[host]\ninterfaces = [\"eth2\"]\n[agent]\naudit = {audit:?}\n");
+    let state = testbed.state();
+    let text = format!("[host]\ninterfaces = [\"eth2\"]\n[agent]\naudit = {audit:?}\nstate = {state:?}\n");
     let config = testbed.write_config("second.toml", &text);
     let second = PinRoot::new("/sys/fs/bpf/second");
     let at = |words: &str| testbed.cli(&format!("{words} --pin-root {}", second.path().display()));

@@ -14,6 +14,7 @@ mod output;
 mod pins;
 mod race;
 mod reload;
+mod state;
 mod switch;
 mod usage;
 

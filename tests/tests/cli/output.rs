@@ -34,8 +34,14 @@ fn contract() -> Value {
 }
 
 /// Keys added since. A key that is not listed fails the test.
-const ADDED: [&str; 5] =
-    ["packets", "interfaces[].pinned", "scopes[].last_trip", "enforced.notes", "enforced.problems[].found"];
+const ADDED: [&str; 6] = [
+    "packets",
+    "state",
+    "interfaces[].pinned",
+    "scopes[].last_trip",
+    "enforced.notes",
+    "enforced.problems[].found",
+];
 
 /// Asserts that a value has the keys and types of a sample, and no unknown keys.
 fn conforms(found: &Value, sample: &Value, path: &str) {
@@ -121,7 +127,9 @@ fn a_closed_output_pipe_is_not_an_error() {
         let ran = testbed
             .on_host(|| command::command().args(args).stdout(writer).output().expect("running breaker"));
         let output = CliOutput::new(ran).expect_exit(0);
-        assert_eq!(output.stderr, "", "{args:?}");
+        // On a slow machine `trip` reports that a background process still writes the state file.
+        let mut lines = output.stderr.lines().filter(|line| !line.contains("state file is not written yet"));
+        assert_eq!(lines.next(), None, "{args:?}");
     }
     assert_eq!(testbed.shell(&format!("{} status | head -1", binary().display())).lines().count(), 1);
 }

@@ -110,8 +110,8 @@ fn another_breaker_in_the_chain_is_reported() {
     require_root!();
     let testbed = Testbed::load(POLICY);
     testbed.trip("session/x1");
-    let audit = testbed.audit();
-    let text = format!("[host]\ninterfaces = [\"eth1\"]\n[agent]\naudit = {audit:?}\n");
+    let (audit, state) = (testbed.state().join("second.jsonl"), testbed.state());
+    let text = format!("[host]\ninterfaces = [\"eth1\"]\n[agent]\naudit = {audit:?}\nstate = {state:?}\n");
     let second = testbed.write_config("second.toml", &text);
     let words = format!("load --pin-root /sys/fs/bpf/second --config {}", second.display());
     let output = testbed.cli(&words).expect_exit(0);

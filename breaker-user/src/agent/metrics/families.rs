@@ -300,6 +300,17 @@ pub const FAMILIES: &[Family] = &[
             sink(&[], Value::Count(of.audit_failures));
         },
     ),
+    family(
+        "breaker_state_ok",
+        &[],
+        "1 where the state file is whole, can be written and has every trip.",
+        |of, sink| {
+            sink(&[], Value::Count(of.state.0.into()));
+        },
+    ),
+    family("breaker_state_age_seconds", &[], "Time since the state file was written.", |of, sink| {
+        of.state.1.into_iter().for_each(|age| sink(&[], Value::Seconds(age as f64 / 1e3)));
+    }),
 ];
 
 const LIMIT: &[&str] = &["scope", "class", "per"];

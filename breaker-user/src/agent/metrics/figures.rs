@@ -15,6 +15,7 @@ use crate::kernel::Breaker;
 use crate::kernel::connections::{ConnectionCount, ConnectionTable};
 use crate::kernel::limit_use::LimitUse;
 use crate::kernel::text::trim_padding;
+use crate::state;
 
 /// The figures of one scrape.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +51,8 @@ pub struct Figures {
     pub audit_pending: u64,
     /// Failed writes of the audit log.
     pub audit_failures: u64,
+    /// Whether the state file is in order, and its age in ms if it can be read.
+    pub state: (bool, Option<u64>),
 }
 
 /// A scope.
@@ -103,6 +106,7 @@ impl Figures {
         let in_force = source.loaded.in_force();
         let breaker = &in_force.breaker;
         let meta = breaker.meta();
+        let state = state::health(breaker);
         let ConnectionTable { by_session: connections, live_entries: used } = breaker.connection_table()?;
         let names = breaker.names();
         let counters = breaker.counters()?;
@@ -145,6 +149,7 @@ impl Figures {
             events_lost: breaker.reason(reason::EVENT_LOST)? + source.log.refused(),
             audit_pending: source.log.pending() as u64,
             audit_failures: source.log.failures(),
+            state: (state.ok, state.age_ms),
         })
     }
 }

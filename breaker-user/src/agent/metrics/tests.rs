@@ -41,6 +41,8 @@ const NAMES: &[(&str, &[&str])] = &[
     ("breaker_events_left_out_total", &[]),
     ("breaker_audit_pending", &[]),
     ("breaker_audit_failures_total", &[]),
+    ("breaker_state_ok", &[]),
+    ("breaker_state_age_seconds", &[]),
 ];
 
 fn figures() -> Figures {
@@ -100,6 +102,7 @@ fn figures() -> Figures {
         events_left_out: 11,
         audit_pending: 7,
         audit_failures: 8,
+        state: (true, Some(2500)),
     }
 }
 

@@ -82,6 +82,8 @@ fn choices() {
     );
     let what = "host on_table_full: \"drop\" is not an action: write \"block\" or \"pass\"";
     refused_in_host("on_table_full = ¦\"drop\"", what);
+    let what = "host unclean_boot: \"block\" is not an action: write \"trip\" or \"pass\"";
+    refused_in_host("unclean_boot = ¦\"block\"", what);
     refused_in_host(
         "armed = ¦\"yes\"",
         "host armed: \"yes\" is not a boolean: write true or false, without quotes",

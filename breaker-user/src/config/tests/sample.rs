@@ -34,6 +34,7 @@ fn the_sample_is_parsed_as_documented() {
     assert_eq!(host.while_tripped, WhileTripped::ReduceOnly);
     assert_eq!(host.on_desync, OnDesync::Count);
     assert_eq!(host.on_table_full, OnTableFull::Block);
+    assert_eq!(host.unclean_boot, UncleanBoot::Trip);
     assert_eq!(host.connections.get(), 65_536);
     assert!(host.armed);
     assert_eq!(written(&host.limits), ["order 5000 per 1s warn [50, 75, 90]"]);
@@ -126,6 +127,7 @@ fn every_choice_can_be_written() {
     all("on_trip", |policy| policy.host().on_trip);
     all("while_tripped", |policy| policy.host().while_tripped);
     all("on_desync", |policy| policy.host().on_desync);
+    all("unclean_boot", |policy| policy.host().unclean_boot);
     all("on_table_full", |policy| policy.host().on_table_full);
 }
 

@@ -10,7 +10,7 @@ mod connections;
 pub mod diff;
 mod endpoints;
 mod epoch_sums;
-mod in_force;
+pub(super) mod in_force;
 mod layout;
 mod loosening;
 mod rings;

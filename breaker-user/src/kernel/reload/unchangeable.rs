@@ -39,6 +39,8 @@ pub fn differences(meta: &Meta, policy: &Policy) -> Vec<String> {
     }
     compare("[host].connections", meta.connections.to_string(), host.connections.to_string());
     compare("[agent].audit", trim_padding(&meta.audit), audit);
+    let state = policy.agent().state.as_path().to_string_lossy().into_owned();
+    compare("[agent].state", trim_padding(&meta.state), state);
     found
 }
 

@@ -1,0 +1,223 @@
+//! What the state file holds, and its bytes: JSON, and behind it the SHA-256 of that JSON. Pure.
+
+use std::collections::BTreeMap;
+
+use breaker_common::abi::cause;
+use breaker_common::message::LimitClass;
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::kernel::durable::{ScopeState, Total};
+
+/// Number of the format. Members may be added to it; a file with a higher number is not read.
+const FORMAT: u32 = 1;
+/// Largest number that a file may hold: above it the epochs of a session's scopes could reach the marks of `Connection::epoch`.
+const MAX_NUMBER: u64 = 1 << 48;
+/// What stands before the hash.
+const SEAL: &str = "sha256 ";
+/// Bytes of the last line: the mark, 64 digits and a newline.
+const SEAL_BYTES: usize = SEAL.len() + 64 + 1;
+
+/// Everything that outlives a load.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contents {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Number of the write, rising.
+    pub generation: u64,
+    /// When it was written. Shown, never decided on.
+    pub written_at: Timestamp,
+    /// Version of the program that wrote it.
+    pub version: String,
+    /// Where the load is pinned.
+    pub pin_root: String,
+    /// The kernel's boot id at the time of the write.
+    pub boot_id: String,
+    /// Something was loaded then. False from an `unload` to the next load.
+    pub loaded: bool,
+    /// Whether an agent wrote it too.
+    pub agent: AgentRun,
+    /// `[host].unclean_boot` of the policy in force.
+    pub unclean_boot: String,
+    /// Name of the last policy in force.
+    pub policy: String,
+    /// SHA-256 of its file, in hex. A copy of the file lies beside the state file.
+    pub policy_sha256: String,
+    /// The last line of the audit log.
+    pub audit: Option<AuditEnd>,
+    /// Scopes by name, also those that the policy in force does not have.
+    pub scopes: BTreeMap<String, Scope>,
+}
+
+/// How the last agent ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentRun {
+    /// No agent has run on this host.
+    #[default]
+    Never,
+    /// An agent runs, or ended without a write.
+    Running,
+    /// The agent ended with a write.
+    Ended,
+}
+
+/// A line of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditEnd {
+    /// Its number.
+    pub seq: u64,
+    /// SHA-256 of it, in hex.
+    pub hash: String,
+}
+
+/// A scope.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    /// Names of the causes that it is tripped for.
+    pub causes: Vec<String>,
+    /// Trips and resets.
+    pub epoch: u64,
+    /// Resets.
+    pub resets: u64,
+    /// An exceeded limit trips it.
+    pub armed: bool,
+    /// The policy file arms it.
+    pub armed_by_policy: bool,
+    /// Use of the limits that count since the last reset.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub totals: Vec<TotalUse>,
+    /// The day on which a session tripped whose replays are withheld since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay_guard: Option<Date>,
+}
+
+/// Use of a limit that counts since the last reset.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TotalUse {
+    /// Name of its class.
+    pub class: String,
+    /// It is a ratio to the fills.
+    pub per_fill: bool,
+    /// Messages.
+    pub used: u64,
+    /// Fills.
+    pub fills: u64,
+}
+
+impl Contents {
+    /// Nothing yet.
+    pub fn empty(pin_root: String, boot_id: String) -> Self {
+        Self {
+            format: FORMAT,
+            generation: 0,
+            written_at: Timestamp::now(),
+            version: crate::VERSION.to_owned(),
+            pin_root,
+            boot_id,
+            loaded: false,
+            agent: AgentRun::Never,
+            unclean_boot: String::new(),
+            policy: String::new(),
+            policy_sha256: String::new(),
+            audit: None,
+            scopes: BTreeMap::new(),
+        }
+    }
+
+    /// As bytes.
+    pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let mut bytes = serde_json::to_vec_pretty(self)?;
+        bytes.push(b'\n');
+        let seal = seal(&bytes);
+        bytes.extend(seal.as_bytes());
+        Ok(bytes)
+    }
+
+    /// What [`Self::encode`] wrote.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes, for a person.
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let at = bytes.len().checked_sub(SEAL_BYTES).ok_or("it is cut short")?;
+        let (content, last) = bytes.split_at(at);
+        if last != seal(content).as_bytes() {
+            return Err("its hash is not that of its content: it is cut short or was changed".to_owned());
+        }
+        let found: Self = serde_json::from_slice(content).map_err(|error| format!("no state: {error}"))?;
+        if found.format != FORMAT {
+            return Err(format!("it has format {}, where this version reads {FORMAT}", found.format));
+        }
+        let numbers = found.scopes.values().flat_map(|scope| {
+            let totals = scope.totals.iter().flat_map(|total| [total.used, total.fills]);
+            totals.chain([scope.epoch, scope.resets])
+        });
+        match numbers.chain([found.generation]).find(|number| *number > MAX_NUMBER) {
+            Some(number) => Err(format!("it holds the number {number}, which no write gives")),
+            None => Ok(found),
+        }
+    }
+}
+
+/// The last line of a file with this content.
+fn seal(content: &[u8]) -> String {
+    let digits: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{SEAL}{digits}\n")
+}
+
+impl Scope {
+    /// The state of a scope, with the day of its guard.
+    pub fn of(state: &ScopeState, guard: Option<Date>) -> Self {
+        let names = cause::NAMES.iter().filter(|(bit, _)| state.causes & bit != 0);
+        Self {
+            causes: names.map(|(_, name)| (*name).to_owned()).collect(),
+            epoch: state.epoch,
+            resets: state.resets,
+            armed: state.armed,
+            armed_by_policy: state.armed_by_policy,
+            totals: state.totals.iter().map(TotalUse::of).collect(),
+            replay_guard: guard,
+        }
+    }
+
+    /// Its cause bits. A name that this version does not know counts as [`cause::STATE`]: the scope stays tripped.
+    pub fn cause_bits(&self) -> u64 {
+        let bit = |name: &String| cause::NAMES.iter().find(|(_, known)| known == name).map(|(bit, _)| *bit);
+        self.causes.iter().fold(0, |all, name| all | bit(name).unwrap_or(cause::STATE))
+    }
+
+    /// The scope differs from one that was never touched.
+    pub fn is_noteworthy(&self) -> bool {
+        let untouched = Self { armed: self.armed, armed_by_policy: self.armed, ..Self::default() };
+        let used = self.totals.iter().any(|total| total.used != 0 || total.fills != 0);
+        used || Self { totals: Vec::new(), ..self.clone() } != untouched
+    }
+
+    /// As the kernel's maps take it, with what armed it and whether its guard still holds.
+    pub fn state(&self, (armed, armed_by_policy): (bool, bool), guarded: bool) -> ScopeState {
+        ScopeState {
+            causes: self.cause_bits(),
+            epoch: self.epoch,
+            resets: self.resets,
+            armed,
+            armed_by_policy,
+            totals: self.totals.iter().filter_map(TotalUse::total).collect(),
+            guarded,
+        }
+    }
+}
+
+impl TotalUse {
+    fn of(total: &Total) -> Self {
+        let class = LimitClass::ALL.get(total.class as usize).map_or("unknown", |class| class.name());
+        Self { class: class.to_owned(), per_fill: total.per_fill, used: total.used, fills: total.fills }
+    }
+
+    /// `None` for a class that this version does not know.
+    fn total(&self) -> Option<Total> {
+        let class = LimitClass::ALL.iter().position(|class| class.name() == self.class)? as u32;
+        Some(Total { class, per_fill: self.per_fill, used: self.used, fills: self.fills })
+    }
+}

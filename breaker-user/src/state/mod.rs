@@ -1,0 +1,39 @@
+//! The state file: what a host keeps of its scopes through a reboot, an `unload` and the loss of its pins.
+//!
+//! The kernel's maps are the truth while something is loaded, and every writer reads them anew under a lock. The verbs write before they
+//! return, the agent at each change. A load reads the file before its hook is attached. The file never says that a scope passes
+//! while the kernel withholds, except for a trip that the kernel made and that no verb and no agent has seen yet.
+
+mod contents;
+mod health;
+mod plan;
+mod restore;
+mod save;
+mod store;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
+pub use contents::{AgentRun, AuditEnd, Contents, Scope, TotalUse};
+pub use health::{Health, health};
+pub use plan::{Plan, Wanted, merge, plan};
+pub use restore::Restoring;
+pub use save::{Act, Saved, save, save_in_background, store};
+pub use store::{Found, Lock, Store};
+
+/// The kernel's name for the time since the machine was started; empty where it does not say.
+fn boot_id() -> String {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
+}
+
+/// The day, UTC: an agent's day begins at midnight UTC.
+fn today() -> Date {
+    Timestamp::now().to_zoned(TimeZone::UTC).date()
+}

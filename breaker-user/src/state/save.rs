@@ -1,0 +1,178 @@
+//! Writes the state file from what the kernel has.
+
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::time::Timespec;
+
+use super::contents::{AgentRun, AuditEnd, Contents};
+use super::plan::merge;
+use super::store::Store;
+use crate::audit;
+use crate::config::{Policy, Word};
+use crate::journal;
+use crate::kernel::text::trim_padding;
+use crate::kernel::{Breaker, Switchboard, durable};
+
+/// How long a writer waits for the others.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a trip waits for another writer that holds the lock.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
+/// How long a trip waits for the disk.
+const DISK_TIMEOUT: Duration = Duration::from_millis(250);
+/// What the process that writes says: another writer holds the lock,
+const BUSY: &[u8] = b"busy";
+/// it has the lock,
+const LOCKED: &[u8] = b"locked";
+/// and the state is on disk. Anything else is an error.
+const DONE: &[u8] = b"done";
+/// How long the process waits that a trip leaves behind.
+const LATER: Duration = Duration::from_secs(600);
+
+/// The occasion of a write.
+#[derive(Clone, Copy, Debug)]
+pub enum Act<'a> {
+    /// Switches, arms or totals may have changed.
+    Changed,
+    /// A policy was put in force, by a load.
+    Loaded(&'a Policy),
+    /// A policy was put in force, by a reload.
+    Reloaded(&'a Policy),
+    /// What is loaded was removed by `unload`.
+    Unloaded,
+    /// An agent begins to write.
+    AgentStarted,
+    /// The agent ends.
+    AgentEnded,
+}
+
+/// How a write that may take only so long came out.
+#[derive(Debug)]
+pub enum Saved {
+    /// The state is on disk.
+    Done,
+    /// A process that was left behind is still at it.
+    Later,
+}
+
+/// The state files of a load.
+pub fn store(board: &Switchboard) -> Store {
+    Store::new(PathBuf::from(trim_padding(&board.meta().state)), board.root())
+}
+
+/// Writes the state of what is loaded.
+pub fn save(breaker: &Breaker, act: Act) -> Result<()> {
+    save_patiently(breaker, act, PATIENCE, |_| {})
+}
+
+fn save_patiently(breaker: &Breaker, act: Act, patience: Duration, tell: impl Fn(&[u8])) -> Result<()> {
+    let store = store(breaker);
+    let lock = store.lock(Duration::ZERO).or_else(|_| {
+        tell(BUSY);
+        store.lock(patience)
+    })?;
+    tell(LOCKED);
+    let found = store.read();
+    // Under the lock: the last writer has the last word of the kernel.
+    let states = durable::read(breaker).context("reading the switches")?;
+    let before = found.contents();
+    let root = breaker.root().path().display().to_string();
+    let mut next = Contents::empty(root, super::boot_id());
+    if let Some(before) = before {
+        next.generation = before.generation;
+        next.agent = before.agent;
+        next.unclean_boot = before.unclean_boot.clone();
+    }
+    next.generation += 1;
+    // Whoever writes beside or after an `unload` does not bring the load back.
+    next.loaded = match act {
+        Act::Unloaded => false,
+        Act::Loaded(_) | Act::Reloaded(_) | Act::AgentStarted => true,
+        Act::Changed | Act::AgentEnded => before.is_none_or(|before| before.loaded),
+    };
+    next.policy = trim_padding(&breaker.policy().name);
+    next.policy_sha256 = breaker.policy().sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    next.audit =
+        audit::last_line(&journal::path(breaker)).map(|end| AuditEnd { seq: end.seq, hash: end.hash });
+    next.scopes = merge(before, &states, super::today());
+    match act {
+        Act::AgentStarted => next.agent = AgentRun::Running,
+        Act::AgentEnded => next.agent = AgentRun::Ended,
+        Act::Loaded(_) if next.agent == AgentRun::Running => next.agent = AgentRun::Ended,
+        _ => {}
+    }
+    if let Act::Loaded(policy) | Act::Reloaded(policy) = act {
+        next.unclean_boot = policy.host().unclean_boot.word().to_owned();
+        if !store.has_policy(&policy.sha256_hex()) {
+            store.write_policy(policy.text(), &lock)?;
+        }
+    }
+    store.write(&next, &lock)
+}
+
+/// The same in a process of its own, for which this one waits a moment only. Neither a lock nor a disk that hangs can hold a trip up.
+pub fn save_in_background(breaker: &Breaker) -> Result<Saved> {
+    // In packet mode two messages are never read as one (pipe(2), O_DIRECT).
+    let (reader, writer) = pipe_with(PipeFlags::DIRECT | PipeFlags::CLOEXEC).context("making a pipe")?;
+    // SAFETY: the verbs have no other thread, and the child does nothing but read shared memory and write files.
+    match unsafe { libc::fork() } {
+        -1 => return Err(std::io::Error::last_os_error()).context("starting a process"),
+        0 => {
+            drop(reader);
+            write_apart(breaker, writer.into());
+        }
+        _ => drop(writer),
+    }
+    let mut reader = std::fs::File::from(reader);
+    let mut said = [0; 512];
+    let mut timeout = DISK_TIMEOUT;
+    loop {
+        if !is_readable(&reader, timeout)? {
+            return Ok(Saved::Later);
+        }
+        let length = reader.read(&mut said).context("reading how the write came out")?;
+        match &said[..length] {
+            BUSY => timeout = LOCK_TIMEOUT,
+            LOCKED => timeout = DISK_TIMEOUT,
+            DONE => return Ok(Saved::Done),
+            b"" => bail!("the process that writes it has died"),
+            error => return Err(anyhow!(String::from_utf8_lossy(error).into_owned())),
+        }
+    }
+}
+
+/// Waits until there is something to read, or the end, for at most so long.
+fn is_readable(reader: &std::fs::File, timeout: Duration) -> Result<bool> {
+    let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
+    loop {
+        match poll(&mut [PollFd::new(reader, PollFlags::IN)], Some(&timeout)) {
+            Err(Errno::INTR) => {}
+            ready => return Ok(ready.context("waiting for the write")? != 0),
+        }
+    }
+}
+
+/// The child of [`save_in_background`]: writes, says how it came out, and ends without what the parent has still to do.
+fn write_apart(breaker: &Breaker, to: std::fs::File) -> ! {
+    // Whoever reads the verb's output waits for its end, and must not wait for this process.
+    if let Ok(null) = OpenOptions::new().read(true).write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdin(&null);
+        let _ = rustix::stdio::dup2_stdout(&null);
+        let _ = rustix::stdio::dup2_stderr(&null);
+    }
+    let _ = rustix::process::setsid();
+    // The parent may have gone on.
+    let tell = |text: &[u8]| drop((&to).write_all(&text[..text.len().min(512)]));
+    match save_patiently(breaker, Act::Changed, LATER, tell) {
+        Ok(()) => tell(DONE),
+        Err(error) => tell(format!("{error:#}").as_bytes()),
+    }
+    // SAFETY: ends this process.
+    unsafe { libc::_exit(0) }
+}

@@ -1,0 +1,243 @@
+//! The files of a state directory: two generations of the state, the copy of the last policy, and a lock that keeps the writers in turn.
+//!
+//! A write goes to a file of its own, which is synchronised and then exchanged with the one in place. At each moment a whole state
+//! stands under its name. Each pin root has files of its own, so that several loads may share a directory.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{Access, CWD, FlockOperation, RenameFlags, access, flock, renameat_with, statvfs};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+use sha2::{Digest, Sha256};
+
+use super::contents::Contents;
+use crate::file;
+use crate::kernel::{PinRoot, pins};
+
+/// Bytes of the largest file that is read: some twenty times what the most scopes need.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// The state files of a pin root in a state directory.
+#[derive(Clone, Debug)]
+pub struct Store {
+    directory: PathBuf,
+    /// Set apart by it: the default pin root has none.
+    suffix: String,
+    /// Owners whose files are believed.
+    owners: [u32; 3],
+}
+
+/// What the two generations say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// There is no state file.
+    Nothing,
+    /// The newest generation is whole.
+    Whole(Box<Contents>),
+    /// The newest generation is damaged or missing, for this reason; the one before it is whole.
+    Older(Box<Contents>, String),
+    /// No generation is whole, for this reason.
+    Damaged(String),
+}
+
+impl Found {
+    /// The newest whole generation.
+    pub fn contents(&self) -> Option<&Contents> {
+        match self {
+            Self::Whole(found) | Self::Older(found, _) => Some(found),
+            Self::Nothing | Self::Damaged(_) => None,
+        }
+    }
+}
+
+/// Keeps the other writers out until it is dropped.
+pub struct Lock(#[expect(dead_code, reason = "its end is the end of the lock")] File);
+
+impl Store {
+    /// The files of a pin root in a directory, which need not exist.
+    pub fn new(directory: impl Into<PathBuf>, root: &PinRoot) -> Self {
+        let default = PinRoot::new(pins::DEFAULT);
+        let suffix = if root.path() == default.path() {
+            String::new()
+        } else {
+            let hash = Sha256::digest(root.path().as_os_str().as_encoded_bytes());
+            hash.iter().take(8).fold("-".to_owned(), |all, byte| all + &format!("{byte:02x}"))
+        };
+        // The user who may pin there is the one that breaker runs as.
+        let parent = root.path().parent().unwrap_or(root.path());
+        let me = geteuid().as_raw();
+        let owners = [0, me, fs::metadata(parent).map_or(me, |found| found.uid())];
+        Self { directory: directory.into(), suffix, owners }
+    }
+
+    /// The state file.
+    pub fn path(&self) -> PathBuf {
+        self.directory.join(format!("state{}", self.suffix))
+    }
+
+    /// The generation before it.
+    pub fn previous_path(&self) -> PathBuf {
+        self.directory.join(format!("state{}.previous", self.suffix))
+    }
+
+    /// The copy of the last policy in force.
+    pub fn policy_path(&self) -> PathBuf {
+        self.directory.join(format!("policy{}.toml", self.suffix))
+    }
+
+    /// Reads both generations. Waits for nobody: a writer replaces a file in one piece.
+    pub fn read(&self) -> Found {
+        let newest = self.read_one(&self.path());
+        let previous = self.read_one(&self.previous_path());
+        match (newest, previous) {
+            (Ok(Some(newest)), Ok(Some(previous))) if previous.generation >= newest.generation => {
+                let found = format!(
+                    "it holds write {}, and the generation before it write {}: an older file was put in its place",
+                    newest.generation, previous.generation
+                );
+                Found::Older(Box::new(previous), found)
+            }
+            (Ok(Some(newest)), _) => Found::Whole(Box::new(newest)),
+            (Ok(None), Ok(None)) => Found::Nothing,
+            (Ok(None), Ok(Some(previous))) => Found::Older(Box::new(previous), "it is missing".to_owned()),
+            (Err(found), Ok(Some(previous))) => Found::Older(Box::new(previous), found),
+            (Ok(None), Err(found)) => {
+                Found::Damaged(format!("it is missing, and of the generation before it: {found}"))
+            }
+            (Err(found), _) => Found::Damaged(found),
+        }
+    }
+
+    /// One generation; `None` where there is none.
+    fn read_one(&self, path: &Path) -> Result<Option<Contents>, String> {
+        match fs::symlink_metadata(path) {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            Err(error) => Err(format!("it cannot be looked at ({error})")),
+            Ok(_) => {
+                let bytes = self.read_bytes(path).map_err(|error| error.root_cause().to_string())?;
+                Contents::decode(&bytes).map(Some)
+            }
+        }
+    }
+
+    fn read_bytes(&self, path: &Path) -> Result<Vec<u8>> {
+        let file = file::open(OpenOptions::new().read(true), path)?;
+        let found = file.metadata()?;
+        ensure!(self.owners.contains(&found.uid()), "user {} owns it, who is not breaker's", found.uid());
+        ensure!(found.mode() & 0o002 == 0, "everybody may write to it");
+        let mut bytes = Vec::new();
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        ensure!(bytes.len() as u64 <= MAX_BYTES, "it is longer than {} MiB", MAX_BYTES >> 20);
+        Ok(bytes)
+    }
+
+    /// Why a write would fail, as far as can be seen without one.
+    pub fn unwritable(&self) -> Option<String> {
+        let directory = self.directory.as_path();
+        if let Err(error) = access(directory, Access::WRITE_OK | Access::EXEC_OK) {
+            return Some(format!(
+                "{} cannot be written ({})",
+                directory.display(),
+                std::io::Error::from(error)
+            ));
+        }
+        let is_full = statvfs(directory).is_ok_and(|found| found.f_blocks != 0 && found.f_bavail == 0);
+        is_full.then(|| format!("the file system of {} is full", directory.display()))
+    }
+
+    /// Makes the directory and takes the writers' lock.
+    ///
+    /// # Errors
+    /// Where the directory cannot be made or written, and where another process holds the lock for so long.
+    pub fn lock(&self, patience: Duration) -> Result<Lock> {
+        let mut builder = DirBuilder::new();
+        let made = builder.recursive(true).mode(0o750).create(&self.directory);
+        made.with_context(|| format!("creating {}", self.directory.display()))?;
+        let path = self.directory.join(format!(".state{}.lock", self.suffix));
+        let file =
+            file::open(OpenOptions::new().write(true).create(true).truncate(false).mode(0o600), &path)?;
+        self.give_to_owner(&file)?;
+        let until = Instant::now() + patience;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Lock(file)),
+                Err(Errno::WOULDBLOCK) if Instant::now() < until => sleep(Duration::from_millis(2)),
+                Err(Errno::WOULDBLOCK) => {
+                    bail!("locking {}: another process has held it for {patience:?}", path.display())
+                }
+                Err(error) => return Err(error).with_context(|| format!("locking {}", path.display())),
+            }
+        }
+    }
+
+    /// Replaces the state. The one in place, where it is whole, becomes the generation before.
+    pub fn write(&self, contents: &Contents, _lock: &Lock) -> Result<()> {
+        let path = self.path();
+        let is_whole = matches!(self.read_one(&path), Ok(Some(_)));
+        let next = self.write_beside(&path, &contents.encode()?)?;
+        let exchanged = is_whole && renameat_with(CWD, &next, CWD, &path, RenameFlags::EXCHANGE).is_ok();
+        let (from, to) = if exchanged { (&next, self.previous_path()) } else { (&next, path.clone()) };
+        fs::rename(from, &to).with_context(|| format!("renaming {} to {}", from.display(), to.display()))?;
+        self.synchronise()
+    }
+
+    /// Replaces the copy of the policy.
+    pub fn write_policy(&self, text: &str, _lock: &Lock) -> Result<()> {
+        let path = self.policy_path();
+        let next = self.write_beside(&path, text.as_bytes())?;
+        fs::rename(&next, &path).with_context(|| format!("renaming {}", next.display()))?;
+        self.synchronise()
+    }
+
+    /// Whether the copy of the policy has this hash, in hex.
+    pub fn has_policy(&self, sha256: &str) -> bool {
+        let bytes = self.read_bytes(&self.policy_path()).unwrap_or_default();
+        let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        found == sha256
+    }
+
+    /// Writes a new file beside another, and has it on disk.
+    fn write_beside(&self, path: &Path, bytes: &[u8]) -> Result<PathBuf> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let next = self.directory.join(format!(".{name}.next"));
+        // What a writer left that died.
+        match fs::remove_file(&next) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("removing {}", next.display()));
+            }
+            _ => {}
+        }
+        let mut file = file::open(OpenOptions::new().write(true).create_new(true).mode(0o640), &next)?;
+        let written = self
+            .give_to_owner(&file)
+            .and_then(|()| Ok(file.write_all(bytes)?))
+            .and_then(|()| Ok(file.sync_all()?));
+        if written.is_err() {
+            // Half a file of a full disk would keep its room.
+            let _ = fs::remove_file(&next);
+        }
+        written.with_context(|| format!("writing {}", next.display()))?;
+        Ok(next)
+    }
+
+    /// Gives a file to the owner of the directory: the agent, which may run as a user of its own, must be able to replace it.
+    fn give_to_owner(&self, file: &File) -> Result<()> {
+        let (found, own) = (file.metadata()?, fs::metadata(&self.directory)?);
+        if found.uid() != own.uid() && geteuid().is_root() && self.owners.contains(&own.uid()) {
+            fchown(file, Some(own.uid()), Some(own.gid())).context("giving it to the directory's owner")?;
+        }
+        Ok(())
+    }
+
+    /// Has the names of the directory on disk.
+    fn synchronise(&self) -> Result<()> {
+        let directory = File::open(&self.directory).and_then(|directory| directory.sync_all());
+        directory.with_context(|| format!("synchronising {}", self.directory.display()))
+    }
+}

@@ -1,0 +1,409 @@
+//! The state file: what comes up as it was after the pins are lost, after an `unload`, after a reboot, and what comes up tripped because
+//! nobody can tell.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use breaker_tests::cli::{self, CliOutput, scope};
+use breaker_tests::frame::order;
+use breaker_tests::require_root;
+use breaker_tests::testbed::Testbed;
+use breaker_user::kernel::attach;
+use breaker_user::testbed::TwoHosts;
+use rustix::fs::{FlockOperation, flock};
+use rustix::mount::{MountFlags, mount, mount_bind};
+use serde_json::Value;
+
+use super::POLICY;
+
+/// Removes the pins, and with them what was attached, as anybody may who is root.
+fn lose(testbed: &Testbed) {
+    testbed.shell("rm -rf /sys/fs/bpf/breaker");
+}
+
+/// Loads, whatever comes up.
+fn load(testbed: &Testbed) -> CliOutput {
+    testbed.cli(&format!("load --config {}", testbed.config().display())).expect_exit(0)
+}
+
+fn status(testbed: &Testbed) -> Value {
+    testbed.cli("status --json").json()
+}
+
+/// The causes of a scope.
+fn causes(testbed: &Testbed, name: &str) -> Vec<String> {
+    let status = status(testbed);
+    let causes = scope(&status, name)["causes"].as_array().expect("causes").clone();
+    causes.iter().map(|cause| cause.as_str().expect("a name").to_owned()).collect()
+}
+
+/// Kinds, scopes and causes of the lines of the log.
+fn lines(testbed: &Testbed) -> Vec<(String, String, String)> {
+    let text = fs::read_to_string(testbed.audit()).expect("the log");
+    let word = |line: &Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line"));
+    lines.map(|line| (word(&line, "kind"), word(&line, "scope"), word(&line, "cause"))).collect()
+}
+
+fn has(testbed: &Testbed, kind: &str, scope: &str, cause: &str) -> bool {
+    lines(testbed).contains(&(kind.to_owned(), scope.to_owned(), cause.to_owned()))
+}
+
+/// The state file of the testbed's pin root.
+fn state_file(testbed: &Testbed) -> std::path::PathBuf {
+    status(testbed)["state"]["path"].as_str().expect("a path").into()
+}
+
+/// An agent that serves.
+fn agent(testbed: &Testbed) -> Child {
+    let mut command = cli::command();
+    command.args(["agent", "--config"]).arg(testbed.config()).env_remove("NOTIFY_SOCKET");
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut agent = testbed.on_host(|| command.spawn().expect("starting an agent"));
+    let mut line = String::new();
+    BufReader::new(agent.stdout.take().expect("its output")).read_line(&mut line).expect("its line");
+    assert!(line.contains("metrics at"), "{line}");
+    agent
+}
+
+fn within<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + limit;
+    loop {
+        match ask() {
+            Some(found) => return found,
+            None if Instant::now() > until => panic!("not within {limit:?}"),
+            None => sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+/// Has the host be another boot: its own file in place of the kernel's.
+fn reboot(testbed: &Testbed, id: &str) {
+    let path = testbed.state().join(id);
+    fs::write(&path, format!("{id}\n")).expect("a boot id");
+    testbed.on_host(|| mount_bind(&path, "/proc/sys/kernel/random/boot_id")).expect("mounting it");
+}
+
+#[test]
+fn a_trip_and_an_arm_come_up_as_they_were_when_the_pins_are_lost() {
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
+    assert_eq!(load(&testbed).stderr, "", "there is nothing to say of a first load");
+    testbed.trip("session/x1");
+    testbed.switch("disarm", "session/x2").expect_exit(0);
+    lose(&testbed);
+    testbed.cli("status").expect_exit(3);
+    load(&testbed)
+        .expect_stderr("session/x1 comes up TRIPPED (manual), as the state file")
+        .expect_stderr("session/x2 comes up DISARMED, as a person decided");
+    assert_eq!(causes(&testbed, "session/x1"), ["manual"]);
+    assert!(causes(&testbed, "host").is_empty() && causes(&testbed, "session/x2").is_empty());
+    let found = status(&testbed);
+    assert_eq!(scope(&found, "session/x2")["armed"], false);
+    // Higher than before: what is older than the load is fenced.
+    assert_eq!(scope(&found, "session/x1")["epoch"], 2);
+    assert_eq!(found["state"]["ok"], true, "{found}");
+    assert!(has(&testbed, "restored", "session/x1", "manual"), "{:?}", lines(&testbed));
+    testbed.reset("session/x1");
+    testbed.switch("arm", "session/x2").expect_exit(0);
+    lose(&testbed);
+    assert_eq!(load(&testbed).stderr, "");
+    assert!(causes(&testbed, "session/x1").is_empty());
+    testbed.cli("audit verify").expect_exit(0);
+}
+
+#[test]
+fn a_trip_comes_up_after_a_forced_unload() {
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
+    load(&testbed);
+    testbed.trip("host");
+    testbed.cli("unload --force").expect_exit(0);
+    load(&testbed);
+    assert_eq!(causes(&testbed, "host"), ["manual"]);
+}
+
+#[test]
+fn a_trip_of_a_scope_that_the_policy_lost_is_kept() {
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
+    load(&testbed);
+    testbed.trip("session/x2");
+    let whole = fs::read_to_string(testbed.config()).expect("the configuration");
+    let without = &whole[..whole.find("[[session]]\nname = \"x2\"").expect("a session")];
+    lose(&testbed);
+    fs::write(testbed.config(), without).expect("writing");
+    load(&testbed).expect_stderr("session/x2 was tripped (manual), and this policy does not have it");
+    assert_eq!(status(&testbed)["state"]["kept"], serde_json::json!(["session/x2"]));
+    testbed.trip("session/x1");
+    testbed.reset("session/x1");
+    lose(&testbed);
+    fs::write(testbed.config(), whole).expect("writing");
+    load(&testbed).expect_stderr("session/x2 comes up TRIPPED (manual)");
+    assert_eq!(causes(&testbed, "session/x2"), ["manual"]);
+}
+
+#[test]
+fn without_its_state_file_a_host_with_a_history_comes_up_tripped_and_says_the_cure() {
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
+    load(&testbed);
+    testbed.switch("disarm", "session/x2").expect_exit(0);
+    let file = state_file(&testbed);
+    lose(&testbed);
+    fs::remove_file(&file).expect("removing it");
+    let _ = fs::remove_file(format!("{}.previous", file.display()));
+    load(&testbed)
+        .expect_stderr("it is missing, though the audit log has lines")
+        .expect_stderr("every armed scope comes up TRIPPED (state): group/desk, host, session/undeclared, session/x1, session/x2")
+        .expect_stderr("then `breaker reset` each");
+    for name in ["host", "group/desk", "session/x1"] {
+        assert_eq!(causes(&testbed, name), ["state"], "{name}");
+        assert!(has(&testbed, "tripped", name, "state"), "{:?}", lines(&testbed));
+    }
+    testbed.cli("status").expect_exit(10);
+    for name in ["host", "group/desk", "session/x1", "session/x2", "session/undeclared"] {
+        testbed.reset(name);
+    }
+    testbed.cli("status").expect_exit(0);
+    lose(&testbed);
+    assert_eq!(load(&testbed).stderr, "");
+}
+
+#[test]
+fn a_damaged_state_file_leaves_nothing_untripped_that_was_tripped() {
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
+    load(&testbed);
+    testbed.trip("session/x1");
+    testbed.switch("disarm", "session/x2").expect_exit(0);
+    let file = state_file(&testbed);
+    let whole = fs::read(&file).expect("the file");
+    lose(&testbed);
+    fs::write(&file, &whole[..whole.len() / 2]).expect("cutting it");
+    load(&testbed)
+        .expect_stderr("the generation before it is taken")
+        .expect_stderr("session/x1 comes up TRIPPED (manual)");
+    assert_eq!(causes(&testbed, "session/x1"), ["manual", "state"]);
+    assert_eq!(causes(&testbed, "host"), ["state"]);
+}
+
+#[test]
+fn a_reboot_under_a_running_agent_trips_what_is_armed_and_one_after_its_end_does_not() {
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
+    load(&testbed);
+    reboot(&testbed, "first");
+    lose(&testbed);
+    load(&testbed).expect_stderr("no agent has ever run on this host");
+    assert!(causes(&testbed, "host").is_empty());
+
+    let mut running = agent(&testbed);
+    within(Duration::from_secs(10), || (status(&testbed)["state"]["agent"] == "running").then_some(()));
+    rustix::process::kill_process(rustix::process::Pid::from_child(&running), rustix::process::Signal::TERM)
+        .expect("a signal");
+    assert!(running.wait().expect("its end").success());
+    assert_eq!(status(&testbed)["state"]["agent"], "ended");
+    lose(&testbed);
+    reboot(&testbed, "second");
+    assert_eq!(load(&testbed).stderr, "", "the agent has ended");
+
+    let mut running = agent(&testbed);
+    within(Duration::from_secs(10), || (status(&testbed)["state"]["agent"] == "running").then_some(()));
+    running.kill().expect("killing it");
+    running.wait().expect("its end");
+    lose(&testbed);
+    reboot(&testbed, "third");
+    let text = fs::read_to_string(testbed.config()).expect("the configuration");
+    fs::write(testbed.config(), text.replace("[host]\n", "[host]\nunclean_boot = \"pass\"\n"))
+        .expect("writing");
+    load(&testbed).expect_stderr("unclean_boot = \"pass\"");
+    assert!(causes(&testbed, "host").is_empty());
+    fs::write(testbed.config(), text).expect("writing");
+
+    let mut running = agent(&testbed);
+    within(Duration::from_secs(10), || (status(&testbed)["state"]["agent"] == "running").then_some(()));
+    running.kill().expect("killing it");
+    running.wait().expect("its end");
+    lose(&testbed);
+    reboot(&testbed, "fourth");
+    load(&testbed).expect_stderr("the host went down while an agent was running");
+    assert_eq!(causes(&testbed, "host"), ["state"]);
+}
+
+#[test]
+fn an_agent_keeps_what_the_kernel_trips_and_comes_up_as_it_was_when_its_load_is_removed() {
+    require_root!();
+    let testbed = Testbed::unloaded(
+        "[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\non_trip = \"drop\"\n\
+         limits = [{ class = \"order\", max = 3, per = \"1h\" }]\n",
+    );
+    let _sink = testbed.listen(9001);
+    load(&testbed);
+    let mut running = agent(&testbed);
+    let mut stream = testbed.connect(9001);
+    for number in 0..5 {
+        stream.write_all(&order(number)).expect("sending");
+        sleep(Duration::from_millis(2));
+    }
+    // The file has it within a moment, without a verb.
+    let file = state_file(&testbed);
+    within(Duration::from_secs(5), || {
+        let text = fs::read_to_string(&file).ok()?;
+        let json: Value = serde_json::from_str(text.rsplit_once("sha256 ")?.0).ok()?;
+        (json["scopes"]["session/x1"]["causes"] == serde_json::json!(["rate"])).then_some(())
+    });
+    // Somebody detaches the link and removes the pins: that is no unload.
+    detach(&testbed);
+    lose(&testbed);
+    let ended = within(Duration::from_secs(10), || running.try_wait().expect("waiting"));
+    assert_eq!(ended.code(), Some(3));
+    assert!(has(&testbed, "tampered", "", ""), "{:?}", lines(&testbed));
+    let mut again = agent(&testbed);
+    assert_eq!(causes(&testbed, "session/x1"), ["rate"]);
+    again.kill().expect("killing it");
+    again.wait().expect("its end");
+    assert!(has(&testbed, "restored", "session/x1", "rate"));
+}
+
+/// Detaches every link of the load, which its agent holds open.
+fn detach(testbed: &Testbed) {
+    testbed.with_breaker(|breaker| {
+        breaker.attach_points().expect("places").iter().try_for_each(attach::detach).expect("detaching");
+    });
+}
+
+#[test]
+fn a_total_goes_on_where_it_was() {
+    require_root!();
+    let testbed = Testbed::unloaded(
+        "[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n\
+         limits = [{ class = \"order\", max = 5, per = \"total\" }]\n",
+    );
+    let sink = testbed.listen(9001);
+    load(&testbed);
+    let send = |count: u32| {
+        let mut stream = testbed.connect(9001);
+        for number in 0..count {
+            if stream.write_all(&order(number)).is_err() {
+                break;
+            }
+            sleep(Duration::from_millis(2));
+        }
+        sleep(Duration::from_millis(100));
+    };
+    send(3);
+    testbed.cli("unload").expect_exit(0);
+    load(&testbed);
+    assert_eq!(scope(&status(&testbed), "session/x1")["limits"][0]["used"], 3);
+    send(9);
+    let crossed: usize = sink.received().iter().map(|found| found.count("D")).sum();
+    assert_eq!(crossed, 5);
+    assert_eq!(causes(&testbed, "session/x1"), ["rate"]);
+}
+
+#[test]
+fn a_connection_older_than_a_trip_and_a_reset_is_fenced_by_the_next_load_too() {
+    use breaker_tests::frame::Frame;
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
+    load(&testbed);
+    let from: std::net::SocketAddr = "10.9.0.1:4000".parse().expect("an address");
+    let segment = |port: u16, seq: u32, payload: &[u8]| {
+        Frame::new(from, TwoHosts::venue_socket(port), seq, payload).bytes()
+    };
+    let syn = |port: u16| Frame::new(from, TwoHosts::venue_socket(port), 999, b"").with_flags(2).bytes();
+    let (one, two) = (order(1), order(2));
+    for port in [9001, 9002] {
+        testbed.inject_frames(&[syn(port), segment(port, 1_000, &one)]);
+    }
+    testbed.trip("session/x1");
+    testbed.reset("session/x1");
+    testbed.cli("unload").expect_exit(0);
+    load(&testbed);
+    for port in [9001, 9002] {
+        testbed.inject_frames(&[segment(port, 1_000 + one.len() as u32, &two)]);
+    }
+    let found = status(&testbed);
+    let packets = |name: &str| {
+        let sessions = found["sessions"].as_array().expect("sessions");
+        let session = sessions.iter().find(|session| session["name"] == name).expect("a session");
+        (session["packets"]["passed"].as_u64(), session["packets"]["withheld"].as_u64())
+    };
+    assert_eq!(packets("x1"), (Some(0), Some(1)), "older than the reset");
+    assert_eq!(packets("x2"), (Some(1), Some(0)), "nothing of it has ever tripped");
+}
+
+#[test]
+fn on_a_full_disk_a_trip_works_and_a_reset_is_refused() {
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
+    let state = testbed.state().join("small");
+    fs::create_dir(&state).expect("a directory");
+    let text = fs::read_to_string(testbed.config()).expect("the configuration");
+    let (own, small) = (format!("state = {:?}", testbed.state()), format!("state = {state:?}"));
+    fs::write(testbed.config(), text.replace(&own, &small)).expect("writing");
+    testbed
+        .on_host(|| mount("none", &state, "tmpfs", MountFlags::empty(), Some(c"size=1m")))
+        .expect("a tmpfs");
+    load(&testbed);
+    testbed.trip("host");
+    testbed.shell(&format!("dd if=/dev/zero of={}/fill bs=4k 2>/dev/null || true", state.display()));
+    let said = testbed.switch("trip", "session/x1").expect_exit(0);
+    assert!(said.stderr.contains("but the state file does not contain it"), "{said:?}");
+    testbed.switch("reset", "host").expect_exit(4).expect_stderr("the state file cannot be written");
+    testbed.switch("disarm", "session/x2").expect_exit(4).expect_stderr("the state file cannot be written");
+    assert_eq!(causes(&testbed, "host"), ["manual"]);
+    let found = status(&testbed);
+    assert_eq!((&found["state"]["ok"], &found["enforced"]["ok"]), (&false.into(), &true.into()), "{found}");
+    testbed.cli("unload --force").expect_exit(4).expect_stderr("the state file cannot be written");
+    testbed.shell(&format!("rm {}/fill", state.display()));
+    testbed.reset("host");
+    lose(&testbed);
+    load(&testbed);
+    assert_eq!(
+        (causes(&testbed, "host"), causes(&testbed, "session/x1")),
+        (vec![], vec!["manual".to_owned()])
+    );
+}
+
+#[test]
+fn in_a_read_only_directory_a_load_protects_and_says_what_is_missing() {
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
+    let state = testbed.state().join("fixed");
+    fs::create_dir(&state).expect("a directory");
+    let text = fs::read_to_string(testbed.config()).expect("the configuration");
+    let (own, fixed) = (format!("state = {:?}", testbed.state()), format!("state = {state:?}"));
+    fs::write(testbed.config(), text.replace(&own, &fixed)).expect("writing");
+    testbed.on_host(|| mount("none", &state, "tmpfs", MountFlags::RDONLY, None)).expect("a tmpfs");
+    load(&testbed).expect_stderr("the policy is loaded, but the state file does not contain it");
+    let said = testbed.cli("status").expect_exit(0);
+    assert!(
+        said.stdout.contains("NOT OK: it is missing") && said.stdout.contains("note: the state file"),
+        "{said:?}"
+    );
+    testbed.switch("trip", "host").expect_exit(0);
+    testbed.switch("reset", "host").expect_exit(4);
+}
+
+#[test]
+fn a_lock_that_somebody_holds_keeps_no_trip_and_the_file_has_it_later() {
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
+    load(&testbed);
+    let file = state_file(&testbed);
+    let name = file.file_name().expect("a name").to_string_lossy().into_owned();
+    let lock = fs::File::open(file.with_file_name(format!(".{name}.lock"))).expect("the lock");
+    flock(&lock, FlockOperation::LockExclusive).expect("locking");
+    let said =
+        testbed.switch("trip", "host").expect_exit(0).expect_stderr("the state file is not written yet");
+    assert!(said.stdout.starts_with("host: TRIPPED"), "{said:?}");
+    let found = status(&testbed)["state"].clone();
+    assert!(found["found"].as_str().is_some_and(|text| text.contains("host (manual)")), "{found}");
+    drop(lock);
+    within(Duration::from_secs(5), || (status(&testbed)["state"]["ok"] == true).then_some(()));
+}
