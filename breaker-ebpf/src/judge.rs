@@ -13,15 +13,16 @@ use crate::parse::fast::FastHeaders;
 use crate::parse::parse;
 use crate::payload::Beginning;
 use crate::scratch::{Scratch, non_null};
-use crate::{connection, counters, forwarded, policy};
+use crate::{clock, connection, counters, forwarded, policy};
 
+const NS_PER_SECOND: u64 = 1_000_000_000;
 const NOT_CONFIGURED: Exit = Exit::pass(reason::NOT_CONFIGURED);
 
 /// Judges an outbound packet with a link header of `link` bytes. `Ok`: its payload passes.
 #[inline(always)]
 pub fn judge(context: impl Context, link: u32) -> Result<(), Exit> {
     let scratch = Scratch::this_cpu().ok_or(NOT_CONFIGURED)?;
-    let (side, policy) = policy::in_force().ok_or(NOT_CONFIGURED)?;
+    let (side, policy, hold) = policy::in_force().ok_or(NOT_CONFIGURED)?;
     (scratch.side, scratch.packet.link) = (side, link);
     let fast = if link == ETHERNET { FastHeaders::read(context, &mut scratch.packet)? } else { None };
     let port_watched = match fast {
@@ -40,6 +41,7 @@ pub fn judge(context: impl Context, link: u32) -> Result<(), Exit> {
             policy::is_port_watched(scratch.packet.key.remote_port)
         }
     };
+    require_not_held(hold, scratch)?;
     let connection = connection::find(context, scratch, port_watched)?;
     if let Some(frame) = context.forwarded()
         && forwarded::is_undeliverable(frame, scratch, connection)
@@ -63,6 +65,23 @@ pub fn judge(context: impl Context, link: u32) -> Result<(), Exit> {
         }
         judged => judged,
     }
+}
+
+/// Drops a packet that would change the maps while an upgrade copies them: TCP sends the packet again.
+///
+/// `hold` is the second of CLOCK_MONOTONIC at which the hold ends by itself (`Meta::hold`), or 0.
+#[inline(always)]
+fn require_not_held(hold: u32, scratch: &Scratch) -> Result<(), Exit> {
+    if hold == 0 {
+        return Ok(());
+    }
+    cold_path();
+    let segment = &scratch.packet.segment;
+    let is_stateful = segment.length != 0 || segment.flags & (SYN | FIN) != 0;
+    if is_stateful && clock::now() < hold as u64 * NS_PER_SECOND {
+        return Err(Exit::drop(reason::AHEAD));
+    }
+    Ok(())
 }
 
 /// Judges a segment of a connection. `Ok`: its payload passes.
@@ -121,9 +140,11 @@ pub fn observe(context: impl Context, link: u32) -> Result<(), Exit> {
         return Err(Exit::pass(reason::CONTROL));
     }
     scratch.packet.swap_endpoints();
-    (scratch.side, _) = policy::in_force().ok_or(NOT_CONFIGURED)?;
+    let hold;
+    (scratch.side, _, hold) = policy::in_force().ok_or(NOT_CONFIGURED)?;
     let (number, connection, inbound) =
         connection::find_inbound(scratch).ok_or(Exit::pass(reason::NOT_OURS))?;
+    require_not_held(hold, scratch)?;
     let session = policy::session(number, scratch.side).ok_or(NOT_CONFIGURED)?;
     scratch.clear(true);
     scratch.session = number;

@@ -115,16 +115,23 @@ pub fn inline(ctx: XdpContext) -> u32 {
 /// tc ingress of a trading host, or tc egress of a gateway towards it: the inbound packets. All pass.
 #[classifier]
 pub fn inbound(ctx: TcContext) -> i32 {
-    // The result is ignored: inbound traffic is only counted.
-    let _ = observe(Skb(ctx.skb.skb), ETHERNET);
-    NEXT
+    count_inbound(Skb(ctx.skb.skb), ETHERNET)
 }
 
 /// [`inbound`] on a device without a link header.
 #[classifier]
 pub fn inbound_ip(ctx: TcContext) -> i32 {
-    let _ = observe(Skb(ctx.skb.skb), 0);
-    NEXT
+    count_inbound(Skb(ctx.skb.skb), 0)
+}
+
+/// Counts an inbound packet. It passes, unless an upgrade holds the program.
+#[inline(always)]
+fn count_inbound(context: Skb, link: u32) -> i32 {
+    match observe(context, link) {
+        Err(exit) if exit.end() == End::Drop => DROP,
+        // Any other result is ignored: inbound traffic is only counted.
+        _ => NEXT,
+    }
 }
 
 /// Never runs: the verifier refuses a program with a path to it.

@@ -53,15 +53,16 @@ static COMP_IDS: HashMap<CompId, u32> = HashMap::with_max_entries(1, 0);
 #[map]
 static SESSIONS: Array<Session> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Returns the side in force and its policy.
+/// Returns the side in force, its policy, and `Meta::hold`.
 #[inline(always)]
-pub fn in_force() -> Option<(u32, &'static Policy)> {
+pub fn in_force() -> Option<(u32, &'static Policy, u32)> {
     let meta = META.get_ptr(0)?;
     // SAFETY: fields of a map value. User space may change the side at any time, but not the policy of the
     // side in force.
     unsafe {
         let side = (&raw const (*meta).side).read_volatile() & (SIDES as u32 - 1);
-        Some((side, &*(&raw const (*meta).policies).cast::<Policy>().add(side as usize)))
+        let hold = (&raw const (*meta).hold).read_volatile();
+        Some((side, &*(&raw const (*meta).policies).cast::<Policy>().add(side as usize), hold))
     }
 }
 
@@ -140,7 +141,7 @@ pub fn watch_port(port: u16) {
 #[inline(always)]
 pub fn is_declared(address: &Address) -> bool {
     let endpoint = Endpoint { port: 0, pad: 0, local: [0; 4], remote: *address };
-    in_force().is_some_and(|(side, _)| target(endpoint, side) != 0)
+    in_force().is_some_and(|(side, ..)| target(endpoint, side) != 0)
 }
 
 /// Returns the target (a word of `abi::Target`) of a connection from a socket of account `uid`; 0 if there is

@@ -317,6 +317,7 @@ pub fn attachment_problem(found: &Attachment) -> Option<(ProblemKind, String)> {
 /// Returns the remedy for a problem of an attachment.
 fn attachment_cure(kind: ProblemKind) -> &'static str {
     match kind {
+        ProblemKind::Detached => "`breaker attach` puts the program back; a trip stays",
         ProblemKind::Displaced => "remove that program: `bpftool net` and `tc filter show` name it",
         _ => "`breaker unload --force` and `breaker load`, which brings every scope up as it was",
     }

@@ -134,6 +134,11 @@ fn append_in_background(path: &Path, entry: &Entry) {
     unsafe { libc::_exit(i32::from(!written)) };
 }
 
+/// An action in one line of text, to be recorded by hand.
+pub fn line(action: &Action) -> String {
+    summary(&action.entry(String::new()))
+}
+
 /// An entry in one line of text.
 fn summary(entry: &Entry) -> String {
     let scope = entry.scope.as_deref().unwrap_or("host");

@@ -160,7 +160,7 @@ pub mod reason {
     pub const DEADMAN: u32 = 15;
     /// Withheld: the Logon matches no declared session, and the policy blocks undeclared flows.
     pub const UNDECLARED: u32 = 16;
-    /// Withheld: the segment is ahead of a gap. TCP sends it again after the bytes of the gap.
+    /// Withheld until TCP sends it again: the segment is ahead of a gap, or an upgrade copies the maps.
     pub const AHEAD: u32 = 17;
     /// Withheld: the segment belongs to another connection with the same addresses and ports.
     pub const FOREIGN: u32 = 18;

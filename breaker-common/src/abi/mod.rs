@@ -4,11 +4,14 @@
 //! are in network order. Codes are never renumbered. Each change of the layout raises [`ABI_VERSION`]. The
 //! test `tests/layout.rs` compares the layout with the recorded one.
 //!
+//! [`frozen`] is the part that is equal in every layout, so any version can trip a scope of any other.
+//!
 //! User space writes the structs of `policy.rs`; the kernel program writes those of `state.rs` and
 //! `stream.rs`. The maps hold a policy on two *sides*. A reload lays out the next policy on the side that is
 //! not in force and then switches sides with one store.
 
 mod codes;
+pub mod frozen;
 mod policy;
 mod state;
 mod stream;

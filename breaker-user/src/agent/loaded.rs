@@ -24,8 +24,6 @@ use crate::state::Restoring;
 
 /// A load with all maps and links open: it stays readable and attached even if its pins are removed.
 pub struct Loaded {
-    /// Tag of the attached program.
-    pub tag: u64,
     /// True if the load existed before this agent.
     pub adopted: bool,
     in_force: RwLock<Arc<InForce>>,
@@ -68,10 +66,8 @@ impl Loaded {
         let breaker = Breaker::open(root)?;
         let in_force = InForce::open(root)?;
         let lock = lock(root)?;
-        let program = breaker.program()?;
         let made = Self {
             hooks: RwLock::new(breaker.hold_attachments()?),
-            tag: program.tag(),
             meta: Mapped::open(&root.map("META"))?,
             in_force: RwLock::new(Arc::new(in_force)),
             adopted,
@@ -85,13 +81,15 @@ impl Loaded {
         Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reopens the load if another policy is in force, and returns true then. Otherwise it reads two words of
-    /// memory.
+    /// Reopens the load if another policy is in force, or after an upgrade, and returns true then. Otherwise
+    /// it reads a few words of memory.
     pub fn follow_policy(&self) -> Result<bool> {
         let before = self.in_force();
         let meta = self.meta.get(0).context("META is empty")?;
         let policy = &meta.policies[meta.side as usize & (SIDES - 1)];
-        if policy.sha256 == before.breaker.policy().sha256 && meta.side == before.breaker.meta().side {
+        let known = before.breaker.meta();
+        let is_new_generation = meta.generation != known.generation;
+        if policy.sha256 == before.breaker.policy().sha256 && meta.side == known.side && !is_new_generation {
             return Ok(false);
         }
         // The pins may belong to another load.
@@ -99,6 +97,10 @@ impl Loaded {
             return Ok(false);
         }
         let in_force = InForce::open(before.breaker.root()).context("following the policy")?;
+        if is_new_generation {
+            let hooks = in_force.breaker.hold_attachments()?;
+            *self.hooks.write().unwrap_or_else(PoisonError::into_inner) = hooks;
+        }
         *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(in_force);
         Ok(true)
     }

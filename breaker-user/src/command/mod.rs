@@ -2,10 +2,12 @@
 
 mod agent;
 mod arm;
+mod attach;
 mod check;
 mod drill;
 mod events;
 mod load;
+mod other_layout;
 mod output;
 mod reload;
 mod reset;
@@ -13,6 +15,7 @@ mod scope;
 mod status;
 mod trip;
 mod unload;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -32,6 +35,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Load(args) => load::run(&root, &args),
         Verb::Reload(args) => reload::run(&root, &args),
         Verb::Unload(args) => unload::run(&root, &args),
+        Verb::Upgrade(args) => upgrade::run(&root, &args),
+        Verb::Attach(args) => attach::run(&root, &args),
         Verb::Agent(args) => agent::run(&root, &args),
         Verb::Status(args) => status::run(&root, &args),
         Verb::Arm(args) => arm::run(&root, &args, true),

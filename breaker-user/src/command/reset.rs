@@ -13,7 +13,7 @@ use crate::config::ScopeIndex;
 use crate::display;
 use crate::journal::{self, Action};
 use crate::kernel::disconnect::Selection;
-use crate::kernel::{Breaker, PinRoot, Reset};
+use crate::kernel::{Breaker, PinRoot, Reset, recorded};
 use crate::state::{self, Act};
 
 /// A sender counts as stopped if none of its segments was withheld for this long, in ns.
@@ -116,8 +116,9 @@ fn objection(
         let cure = "start `breaker agent`: without it, the next message trips the scope again";
         return Ok(Some((found, cure.to_owned())));
     }
-    let (tag, loaded_tag) = (breaker.program()?.tag(), breaker.meta().program_tag);
-    if tag != loaded_tag {
+    let program = breaker.program()?;
+    if !recorded::is_recorded(breaker.root(), &program)? {
+        let (tag, loaded_tag) = (program.tag(), breaker.meta().program_tag);
         let found = format!("the attached program is {tag:016x}, and {loaded_tag:016x} was loaded");
         return Ok(Some((
             found,

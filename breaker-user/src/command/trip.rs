@@ -6,19 +6,29 @@ use anyhow::{Context, Result};
 use breaker_common::abi::{cause, mode};
 use serde_json::{Value, json};
 
+use super::other_layout;
 use super::output::{not_saved, warn};
 use super::scope::{disconnect, show};
 use crate::cli::TripArgs;
-use crate::cli_error::{CliError, Code};
+use crate::cli_error::{self, CliError, Code};
 use crate::config::ScopeIndex;
 use crate::journal::{self, Action};
 use crate::kernel::disconnect::Selection;
+use crate::kernel::frozen::FrozenBoard;
 use crate::kernel::{Breaker, PinRoot, Switchboard};
 use crate::state::{self, Saved};
 
 /// Trips a scope, then disconnects its connections, idle ones included.
 pub fn run(root: &PinRoot, args: &TripArgs) -> Result<ExitCode> {
-    let (board, scope) = set_switch(root, args)?;
+    let (board, scope) = match set_switch(root, args) {
+        Err(refusal) if cli_error::code_of(&refusal) == Code::Mismatch => {
+            return match FrozenBoard::open(root) {
+                Ok(board) => other_layout::trip(root, args, &board, refusal),
+                Err(_) => Err(refusal),
+            };
+        }
+        tripped => tripped?,
+    };
     // From here on no order of the scope passes, whatever fails below.
     let (reason, problem) = args.reason();
     let log = |board: &Switchboard, mut counts: Value| {

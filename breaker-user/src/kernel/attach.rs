@@ -14,7 +14,7 @@ use super::attach_point::{AttachPoint, hook_name};
 use super::clsact::{self, Filter, Position};
 use super::detach_link::detach_link;
 use super::direction::Direction;
-use super::pins::make_directory;
+use super::pins::{make_directory, successor};
 use super::{links, loaded_programs, tcx, xdp};
 use crate::cli_error::{CliError, Code};
 
@@ -34,7 +34,7 @@ pub fn attach_tc(program: &mut SchedClassifier, point: &AttachPoint) -> Result<(
     pin(program.take_link(id)?.try_into(), point)
 }
 
-fn attach_type(point: &AttachPoint) -> TcAttachType {
+pub(super) fn attach_type(point: &AttachPoint) -> TcAttachType {
     match point.direction {
         Direction::Ingress => TcAttachType::Ingress,
         Direction::Egress => TcAttachType::Egress,
@@ -60,12 +60,16 @@ fn attach_filter(program: &mut SchedClassifier, point: &AttachPoint) -> Result<(
     if added && !point.qdisc.exists() {
         make_directory(&point.qdisc)?;
     }
-    let options = NlOptions { priority: FILTER.priority, handle: FILTER.handle.into(), classid: None };
-    let options = TcAttachOptions::Netlink(options);
+    let options = TcAttachOptions::Netlink(filter_options());
     let id = program.attach_with_options(&point.name, attach_type(point), options).with_context(failed)?;
     // aya removes the filter when the link is dropped.
     std::mem::forget(program.take_link(id)?);
     Ok(())
+}
+
+/// The position of the filter as aya needs it.
+pub(super) fn filter_options() -> NlOptions {
+    NlOptions { priority: FILTER.priority, handle: FILTER.handle.into(), classid: None }
 }
 
 /// Attaches a loaded XDP program and pins the link. Returns the hook that was used: native XDP, or generic
@@ -133,11 +137,14 @@ pub fn detach(point: &AttachPoint) -> Result<()> {
     }
     let failed = || format!("detaching from {}", point.describe());
     // A filter at our position may belong to somebody else by now.
-    if let Some(own) = pinned_program(&point.program)? {
-        let is_own = |filter: &Filter| filter.position == FILTER && filter.program == Some(own);
-        if clsact::filters(point.ifindex, point.direction).with_context(failed)?.iter().any(is_own) {
-            clsact::remove(point.ifindex, point.direction, FILTER).with_context(failed)?;
-        }
+    let own = [pinned_program(&point.program)?, pinned_program(&successor(&point.program))?];
+    let is_own = |filter: &Filter| {
+        filter.position == FILTER && filter.program.is_some() && own.contains(&filter.program)
+    };
+    if own != [None, None]
+        && clsact::filters(point.ifindex, point.direction).with_context(failed)?.iter().any(is_own)
+    {
+        clsact::remove(point.ifindex, point.direction, FILTER).with_context(failed)?;
     }
     // A qdisc that was there before the load stays, and so does one that has other filters.
     if point.qdisc.exists() {

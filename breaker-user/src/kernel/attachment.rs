@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::attach_point::{AttachPoint, hook_name, is_xdp};
 use super::clsact::{self, Filter};
 use super::memory::open_error;
+use super::pins::successor;
 use super::{links, loaded_programs, tcx, xdp};
 
 /// The state of a program at its attach point. The serialized field names are a contract with scripts.
@@ -41,7 +42,7 @@ pub struct Attachment {
 /// An attachment whose link is held open. Removing the pin then does not detach the program.
 pub struct HeldAttachment {
     point: AttachPoint,
-    program: u32,
+    programs: Vec<u32>,
     /// `None` for clsact, and for a pin that was removed before.
     _link: Option<FdLink>,
 }
@@ -51,18 +52,39 @@ impl HeldAttachment {
     pub fn open(point: &AttachPoint) -> Result<Self> {
         let link = PinnedLink::from_pin(&point.link).map(FdLink::from);
         let link = if point.is_link() { link.ok() } else { None };
-        Ok(Self { program: pinned_program(point)?, point: point.clone(), _link: link })
+        Ok(Self { programs: pinned_programs(point)?, point: point.clone(), _link: link })
     }
 
     /// Reads the state from the kernel.
     pub fn inspect(&self) -> Attachment {
-        state(&self.point, self.program)
+        let before = state(&self.point, &self.programs);
+        if before.attached {
+            return before;
+        }
+        // An upgrade may have attached and pinned another program since.
+        pinned_programs(&self.point).map_or(before, |now| state(&self.point, &now))
     }
 }
 
 /// Reads the state of an attachment from the kernel.
 pub fn inspect(point: &AttachPoint) -> Result<Attachment> {
-    Ok(state(point, pinned_program(point)?))
+    let mut programs = pinned_programs(point)?;
+    loop {
+        let found = state(point, &programs);
+        let now = pinned_programs(point)?;
+        // An upgrade may move the pins in between.
+        if found.attached || now == programs {
+            return Ok(found);
+        }
+        programs = now;
+    }
+}
+
+/// The ids of the programs that may be attached: the pinned one, and its successor during an upgrade or after
+/// one that died.
+fn pinned_programs(point: &AttachPoint) -> Result<Vec<u32>> {
+    let next = ProgramInfo::from_pin(successor(&point.program)).ok().map(|info| info.id());
+    Ok([pinned_program(point)?].into_iter().chain(next).collect())
 }
 
 /// The id of the pinned program.
@@ -73,9 +95,10 @@ fn pinned_program(point: &AttachPoint) -> Result<u32> {
 
 /// Reads the state from the chain of the interface, not from the link: the link may be held open and
 /// detached.
-fn state(point: &AttachPoint, program_id: u32) -> Attachment {
+fn state(point: &AttachPoint, programs: &[u32]) -> Attachment {
     let chain = chain(point).unwrap_or_default();
-    let position = chain.iter().position(|entry| *entry == ChainEntry::Program(program_id));
+    let is_own = |entry: &ChainEntry| matches!(entry, ChainEntry::Program(id) if programs.contains(id));
+    let position = chain.iter().position(is_own);
     let remade = || links::ifindex(&point.name).ok().filter(|now| *now != point.ifindex);
     Attachment {
         name: point.name.clone(),
@@ -143,7 +166,7 @@ fn chain(point: &AttachPoint) -> io::Result<Vec<ChainEntry>> {
 /// Returns the programs of other breakers at these attach points: interface and program id. The list is also
 /// empty if this process may not read the names of programs.
 pub fn other_breakers(points: &[AttachPoint]) -> Vec<(String, u32)> {
-    let own: Vec<u32> = points.iter().filter_map(|point| pinned_program(point).ok()).collect();
+    let own: Vec<u32> = points.iter().filter_map(|point| pinned_programs(point).ok()).flatten().collect();
     let is_other = |id: &u32| !own.contains(id) && loaded_programs::is_breaker(*id);
     let others_at = |point: &AttachPoint| {
         let programs = chain(point).unwrap_or_default().into_iter().filter_map(|entry| match entry {

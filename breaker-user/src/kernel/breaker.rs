@@ -13,7 +13,7 @@ use super::maps::Maps;
 use super::memory::open_error;
 use super::pins::PinRoot;
 use super::switchboard::Switchboard;
-use super::{attach, clock, load, netns};
+use super::{attach, clock, load, netns, recorded};
 use crate::config::Scopes;
 
 /// A loaded breaker: its switchboard, its names and its maps.
@@ -122,7 +122,7 @@ impl Breaker {
     /// not use.
     pub fn pin_mismatch(&self) -> Result<Option<String>> {
         let program = self.program()?;
-        if program.tag() != self.meta().program_tag {
+        if !recorded::is_recorded(self.root(), &program)? {
             let (now, then) = (program.tag(), self.meta().program_tag);
             return Ok(Some(format!("the pinned program is {now:016x}, where {then:016x} was loaded")));
         }

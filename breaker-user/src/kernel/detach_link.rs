@@ -4,17 +4,18 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Commands of bpf(2) (kernel `uapi/linux/bpf.h`).
+const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_LINK_DETACH: libc::c_int = 34;
 
-/// The part of `union bpf_attr` that BPF_OBJ_GET reads.
+/// The part of `union bpf_attr` that BPF_OBJ_GET and BPF_OBJ_PIN read.
 #[repr(C)]
-struct ObjGet {
+struct Object {
     pathname: u64,
     bpf_fd: u32,
     file_flags: u32,
@@ -28,14 +29,28 @@ struct LinkDetach {
 
 /// Detaches a pinned link. The link of a removed interface is detached already.
 pub fn detach_link(pin: &Path) -> io::Result<()> {
+    let link = open_pin(pin)?;
+    // SAFETY: the structure has no address in it.
+    unsafe { bpf(BPF_LINK_DETACH, &mut LinkDetach { link_fd: link.as_raw_fd() as u32 }) }.map(drop)
+}
+
+/// Opens a pinned object.
+pub(super) fn open_pin(pin: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
-    let mut get = ObjGet { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
+    let mut get = Object { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
     // SAFETY: the path lives until the call returns.
     let found = unsafe { bpf(BPF_OBJ_GET, &mut get) }?;
     // SAFETY: the kernel has just opened this descriptor.
-    let link = unsafe { OwnedFd::from_raw_fd(found) };
-    // SAFETY: the structure has no address in it.
-    unsafe { bpf(BPF_LINK_DETACH, &mut LinkDetach { link_fd: link.as_raw_fd() as u32 }) }.map(drop)
+    Ok(unsafe { OwnedFd::from_raw_fd(found) })
+}
+
+/// Pins an object.
+pub(super) fn pin_object(object: BorrowedFd, pin: &Path) -> io::Result<()> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let mut attr =
+        Object { pathname: path.as_ptr() as u64, bpf_fd: object.as_raw_fd() as u32, file_flags: 0 };
+    // SAFETY: the path lives until the call returns.
+    unsafe { bpf(BPF_OBJ_PIN, &mut attr) }.map(drop)
 }
 
 /// Calls bpf(2).

@@ -31,6 +31,8 @@ pub struct PinRoot {
     path: PathBuf,
     /// The load may end with its mount namespace.
     private: bool,
+    /// The programs are those that an upgrade attaches in place of the old ones.
+    successors: bool,
 }
 
 impl PinRoot {
@@ -40,7 +42,7 @@ impl PinRoot {
         // A relative name has no parent, which `claim` needs.
         let path = std::path::absolute(&path).unwrap_or(path);
         let path = if path == Path::new(DEFAULT) { path.join(DEFAULT_NAME) } else { path };
-        Self { path, private: false }
+        Self { path, private: false, successors: false }
     }
 
     /// The same root, for a load that may end with the mount namespace of its pins.
@@ -82,24 +84,45 @@ impl PinRoot {
         self.path.join(name.to_lowercase())
     }
 
+    /// The same root, with the programs that an upgrade attaches in place of the old ones.
+    pub fn successors(&self) -> Self {
+        Self { successors: true, ..self.clone() }
+    }
+
+    /// The directory where a load, or an upgrade to another layout, builds its pins.
+    pub fn staged(&self) -> Self {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        Self { path: self.path.with_file_name(format!("{name}_next")).join("pins"), ..self.clone() }
+    }
+
+    fn program_pin(&self, name: &str) -> PathBuf {
+        let pin = self.path.join(name);
+        if self.successors { successor(&pin) } else { pin }
+    }
+
+    /// The pins of all programs. A load need not have each of them.
+    pub fn programs(&self) -> [PathBuf; 4] {
+        [self.program(), self.program_ip(), self.inbound_program(), self.inbound_program_ip()]
+    }
+
     /// The pin of the enforcing program.
     pub fn program(&self) -> PathBuf {
-        self.path.join("program")
+        self.program_pin("program")
     }
 
     /// The pin of the program that reads inbound traffic.
     pub fn inbound_program(&self) -> PathBuf {
-        self.path.join("program_inbound")
+        self.program_pin("program_inbound")
     }
 
     /// The pin of the enforcing program for interfaces without a link header.
     pub fn program_ip(&self) -> PathBuf {
-        self.path.join("program_ip")
+        self.program_pin("program_ip")
     }
 
     /// The pin of the program that reads inbound traffic at interfaces without a link header.
     pub fn inbound_program_ip(&self) -> PathBuf {
-        self.path.join("program_inbound_ip")
+        self.program_pin("program_inbound_ip")
     }
 
     /// The pin of the link for inbound traffic of the interface at this position of `Meta::interfaces`.
@@ -240,6 +263,14 @@ impl PinRoot {
     fn lock_path(&self) -> PathBuf {
         self.path.join("lock")
     }
+}
+
+/// The pin of the program that an upgrade attaches in place of a pinned one. At the end of the upgrade the
+/// new program takes over the old name.
+pub fn successor(program: &Path) -> PathBuf {
+    let mut name = program.as_os_str().to_owned();
+    name.push("_next");
+    name.into()
 }
 
 /// Makes a directory. A BPF file system holds only directories and pins.

@@ -1,10 +1,11 @@
-//! Attaches the pinned programs to an interface that was removed and made again under its name. The maps
-//! stay, and with them every switch, epoch and window.
+//! Attaches the pinned programs again where they are detached: to an interface that was removed and made
+//! again under its name, or where somebody detached them. Nothing is verified again. The maps stay, and
+//! with them every switch, epoch and window.
 
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use aya::programs::SchedClassifier;
 use breaker_common::abi::{Interface, Meta};
 
@@ -12,13 +13,23 @@ use super::attach_point::{AttachPoint, is_xdp};
 use super::memory::Mapped;
 use super::pins::PinRoot;
 use super::text::trim_padding;
-use super::{attach, links};
+use super::{Breaker, attach, attachment, links, netns, xdp};
+use crate::cli_error::{CliError, Code};
 
-/// Attaches the programs of the interface at this position of [`Meta::interfaces`] to the interface with that
-/// name now. Returns its number.
+/// Positions in [`Meta::interfaces`] of the interfaces where a program is not attached.
+pub fn detached(breaker: &Breaker) -> Result<Vec<usize>> {
+    let attachments = breaker.attachments()?;
+    let count = breaker.interfaces().len().max(1);
+    let is_lost = |position: &usize| {
+        attachments.iter().skip(*position).step_by(count).any(|attachment| !attachment.attached)
+    };
+    Ok((0..breaker.interfaces().len()).filter(is_lost).collect())
+}
+
+/// Attaches the programs that the interface at this position of [`Meta::interfaces`] lacks to the interface
+/// with that name now. Returns its number.
 ///
-/// # Errors
-/// Fails while a load, unload or reload is running. XDP programs and an interface of another link type are
+/// # Errors Fails while a load, unload, reload or upgrade is running. An interface of another link type is
 /// not attached again.
 pub fn reattach(root: &PinRoot, position: usize) -> Result<u32> {
     let _claim = root.claim()?;
@@ -26,27 +37,36 @@ pub fn reattach(root: &PinRoot, position: usize) -> Result<u32> {
     let map = Mapped::<Meta>::open(&root.map("META"))?;
     let meta = map.get(0).context("META is empty")?;
     let before = *meta.interfaces.get(position).context("there is no such interface")?;
+    let now = netns::run_in(meta.netns, || attach_missing(&meta, before, root, position))??;
+    let meta = map.ptr(0).context("META is empty")?.as_ptr();
+    // SAFETY: the fields lie inside the mapping. The kernel program does not read them, and the claim keeps
+    // other writers out.
+    unsafe {
+        (&raw mut (*meta).interfaces[position]).write_volatile(now);
+        let generation = &raw mut (*meta).generation;
+        generation.write_volatile(generation.read_volatile() + 1);
+    }
+    Ok(now.ifindex)
+}
+
+fn attach_missing(meta: &Meta, before: Interface, root: &PinRoot, position: usize) -> Result<Interface> {
     let name = trim_padding(&before.name);
     let now = Interface { ifindex: links::ifindex(&name)?, ..before };
-    // aya opens a pinned XDP program only with an attach type that it does not export.
-    ensure!(
-        !is_xdp(now.hook),
-        "attaching to {name}: XDP is not attached again: unload with --force, and load"
-    );
     let header = links::all()?.iter().find(|link| link.index == now.ifindex).and_then(links::Link::header);
-    ensure!(
-        header == Some(now.link_header),
-        "attaching to {name}: it has another link type than before: unload with --force, and load"
-    );
+    if header != Some(now.link_header) {
+        let text = format!(
+            "attaching to {name}: it has another link type than before: \
+             `breaker unload --force`, then `breaker load`"
+        );
+        return Err(CliError::new(Code::Interface, text).into());
+    }
     let inbound = if meta.inbound == 0 { None } else { Some(AttachPoint::inbound(&now, root, position)?) };
     for point in [Some(AttachPoint::enforcing(&now, root, position)), inbound].into_iter().flatten() {
-        attach_pinned(point)?;
+        if !attachment::inspect(&point)?.attached {
+            attach_pinned(point)?;
+        }
     }
-    let meta = map.ptr(0).context("META is empty")?;
-    // SAFETY: the field lies inside the mapping. The kernel program does not read it, and the claim keeps
-    // other writers out.
-    unsafe { (&raw mut (*meta.as_ptr()).interfaces[position]).write_volatile(now) };
-    Ok(now.ifindex)
+    Ok(now)
 }
 
 /// Attaches a pinned program. The new link is pinned beside the old one and then renamed, so a pin always
@@ -57,7 +77,11 @@ fn attach_pinned(point: AttachPoint) -> Result<()> {
     // An earlier attempt may have died here.
     let _ = fs::remove_file(&new_pin);
     let point = AttachPoint { link: new_pin.clone(), ..point };
-    attach::attach_tc(&mut SchedClassifier::from_pin(&point.program)?, &point)?;
+    if is_xdp(point.hook) {
+        xdp::attach_pinned(&point)?;
+    } else {
+        attach::attach_tc(&mut SchedClassifier::from_pin(&point.program)?, &point)?;
+    }
     if !point.is_link() {
         return Ok(());
     }

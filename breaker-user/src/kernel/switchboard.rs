@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use breaker_common::abi::{self, LIMITS_PER_SCOPE, Label, Meta, Rules, SIDES, Scope, Switch};
 
 use super::clock;
+use super::frozen::trip_switch;
 use super::memory::{Mapped, ORDER, atomic_u32, atomic_u64};
 use super::meta;
 use super::pins::PinRoot;
@@ -132,16 +133,8 @@ impl Switchboard {
     pub fn trip(&self, scope: ScopeIndex, cause: u64) -> Result<()> {
         let (causes, epoch) = self.switch_words(scope)?;
         let raised_at = self.raised_at(scope)?;
-        loop {
-            causes.fetch_or(cause, ORDER);
-            raised_at.store(clock::now_ns(), ORDER);
-            epoch.fetch_add(1, ORDER);
-            // A reset in between, which has not seen the new epoch, may have cleared the cause. A later reset
-            // sees the new epoch.
-            if causes.load(ORDER) & cause != 0 {
-                return Ok(());
-            }
-        }
+        trip_switch((causes, raised_at, epoch), cause);
+        Ok(())
     }
 
     /// Resets a scope: raises its epoch, voids its windows, and then clears the causes in `seen`, which the

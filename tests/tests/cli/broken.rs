@@ -37,13 +37,15 @@ fn another_layout_is_refused_by_every_verb_and_still_enforces() {
         ABI_VERSION + 1,
         breaker_user::VERSION
     );
-    for verb in VERBS {
+    // `trip` works with any layout: see `layouts`. `status` shows the switches.
+    for verb in VERBS.into_iter().filter(|verb| !verb.starts_with("trip")) {
         let output = testbed
             .cli(verb)
             .expect_exit(5)
             .expect_stderr(&found)
             .expect_stderr("unload it with the version that loaded it");
-        assert_eq!((output.stdout.as_str(), output.stderr.lines().count()), ("", 1), "{output:?}");
+        let shows = verb == "status";
+        assert_eq!((!output.stdout.is_empty(), output.stderr.lines().count()), (shows, 1), "{output:?}");
     }
     change(|meta| (meta.abi, meta.magic) = (ABI_VERSION, 7));
     VERBS
@@ -55,7 +57,9 @@ fn another_layout_is_refused_by_every_verb_and_still_enforces() {
     });
     assert_eq!(testbed.tcx_programs("eth1"), 1, "it is still attached");
     change(|meta| meta.policies[0].scopes = 5);
-    testbed.cli("unload").expect_exit(0);
+    // The trip was made although META was damaged.
+    testbed.cli("unload").expect_exit(4).expect_stderr("host is tripped");
+    testbed.cli("unload --force").expect_exit(0);
     testbed.assert_clean();
 }
 

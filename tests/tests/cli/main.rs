@@ -9,6 +9,7 @@ mod denied;
 mod enforced;
 mod faults;
 mod help;
+mod layouts;
 mod load;
 mod output;
 mod pins;
@@ -16,6 +17,7 @@ mod race;
 mod reload;
 mod state;
 mod switch;
+mod upgrade;
 mod usage;
 
 /// Two sessions in a group. Each scope has a limit that takes a while to fill.

@@ -18,3 +18,4 @@ mod policy;
 mod reload;
 mod replay;
 mod switch;
+mod upgrade;

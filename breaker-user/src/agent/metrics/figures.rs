@@ -116,7 +116,7 @@ impl Figures {
                 trim_padding(&meta.version),
                 trim_padding(&meta.git),
                 meta.abi.to_string(),
-                format!("{:016x}", source.loaded.tag),
+                format!("{:016x}", meta.program_tag),
             ],
             policy: [in_force.policy.clone(), display::hex(&breaker.policy().sha256)],
             scopes: names.iter().map(|index| scope(breaker, history, index)).collect::<Result<_>>()?,

@@ -64,7 +64,7 @@ impl PolicyChange {
 }
 
 /// Waits for every packet whose processing began before the store of the side.
-fn wait_for_packets() {
+pub fn wait_for_packets() {
     /// membarrier(2). On a kernel without full dynamic ticks this is the kernel's own `synchronize_rcu`, and
     /// programs run under RCU.
     const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;

@@ -23,6 +23,7 @@ mod tests;
 use anyhow::Result;
 use breaker_common::abi::Scope;
 
+pub(super) use self::activate::wait_for_packets;
 pub use self::diff::PolicyDiff;
 use self::in_force::InForce;
 use super::Breaker;

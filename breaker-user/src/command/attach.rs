@@ -1,0 +1,60 @@
+//! `breaker attach`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use serde_json::json;
+
+use super::output::{enforcement_code, print};
+use crate::cli::AttachArgs;
+use crate::cli_error::{self, CliError, Code};
+use crate::enforced::Enforced;
+use crate::journal::{self, Action};
+use crate::kernel::reattach::{detached, reattach};
+use crate::kernel::text::trim_padding;
+use crate::kernel::{Breaker, PinRoot};
+
+/// Puts the pinned programs back on every interface where one is not attached.
+pub fn run(root: &PinRoot, args: &AttachArgs) -> Result<ExitCode> {
+    let breaker = Breaker::open(root)?;
+    let lost = detached(&breaker)?;
+    let name = |position: &usize| trim_padding(&breaker.interfaces()[*position].name);
+    let names: Vec<_> = lost.iter().map(name).collect();
+    let mut attached = Vec::new();
+    if !lost.is_empty() {
+        let action = Action::on_load("reattached", json!({ "interfaces": names }));
+        let (path, entry) = (journal::path(&breaker), action.entry(trim_padding(&breaker.policy().name)));
+        journal::log_before(&path, "attaching", entry.clone())?;
+        let mut failures = Vec::new();
+        for position in &lost {
+            match reattach(root, *position) {
+                Ok(ifindex) => attached.push(json!({ "name": name(position), "ifindex": ifindex })),
+                Err(error) => failures.push(error),
+            }
+        }
+        if let Some(error) = failed(failures) {
+            journal::log_failure(&path, "reattach_failed", &entry, &error);
+            return Err(error);
+        }
+    }
+    let breaker = Breaker::open(root)?;
+    let enforced = Enforced::read(&breaker, journal::problem(&breaker));
+    print(&if args.json {
+        serde_json::to_string_pretty(&json!({ "attached": attached, "enforced": enforced }))?
+    } else if names.is_empty() {
+        "nothing is detached: nothing is changed".to_owned()
+    } else {
+        format!("attached again: {}", names.join(", "))
+    })?;
+    Ok(enforcement_code(&enforced))
+}
+
+/// All failures as one, with the exit code of the first.
+fn failed(failures: Vec<anyhow::Error>) -> Option<anyhow::Error> {
+    let code = match cli_error::code_of(failures.first()?) {
+        Code::Unexpected => Code::Interface,
+        code => code,
+    };
+    let texts: Vec<_> = failures.iter().map(cli_error::text_of).collect();
+    Some(CliError::new(code, texts.join("; ")).into())
+}

@@ -1,0 +1,78 @@
+//! Replaces the program at a hook by another one. The kernel stores one pointer, so each packet is judged
+//! by one of the two.
+//!
+//! aya replaces the program of a link too, but opens no pinned XDP program without a type that it keeps to
+//! itself.
+
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use aya::programs::SchedClassifier;
+use aya::programs::tc::{NlOptions, SchedClassifierLink};
+
+use super::attach::{attach_type, filter_options};
+use super::attach_point::AttachPoint;
+use super::detach_link::{bpf, open_pin};
+use crate::cli_error::{CliError, Code};
+
+/// Command of bpf(2) (kernel `uapi/linux/bpf.h`).
+const BPF_LINK_UPDATE: libc::c_int = 29;
+
+/// The part of `union bpf_attr` that BPF_LINK_UPDATE reads.
+#[repr(C)]
+struct LinkUpdate {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+    old_prog_fd: u32,
+}
+
+/// Replaces what hangs at a place by the program that is pinned for it. Must run in the network namespace
+/// of the load.
+///
+/// # Errors Exit code 8 where nothing hangs there: the interface is gone, or the program was detached.
+pub fn swap(place: &AttachPoint) -> Result<()> {
+    let done = if place.is_link() { update(&place.link, &place.program) } else { replace(place) };
+    done.map_err(|error| {
+        let text = format!(
+            "replacing the program at {}: {error:#}: see `breaker status`, \
+             and `breaker attach` where it is detached",
+            place.describe()
+        );
+        CliError::new(Code::Interface, text).into()
+    })
+}
+
+/// Replaces the program of a pinned link.
+fn update(link: &Path, program: &Path) -> Result<()> {
+    let opened = |pin: &Path| open_pin(pin).with_context(|| format!("opening {}", pin.display()));
+    let (link, program) = (opened(link)?, opened(program)?);
+    let mut update = LinkUpdate {
+        link_fd: link.as_raw_fd() as u32,
+        new_prog_fd: program.as_raw_fd() as u32,
+        flags: 0,
+        old_prog_fd: 0,
+    };
+    // SAFETY: the structure holds no address.
+    match unsafe { bpf(BPF_LINK_UPDATE, &mut update) } {
+        // What the kernel says of a link that was detached, or whose interface is gone (kernel
+        // `tcx_link_update`, `bpf_xdp_link_update`).
+        Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {
+            Err(anyhow!("its link is attached to no interface"))
+        }
+        done => Ok(done.map(drop)?),
+    }
+}
+
+/// Replaces the program of breaker's filter of clsact. The kernel swaps filters of one handle under RCU
+/// (kernel `cls_bpf_change`).
+fn replace(place: &AttachPoint) -> Result<()> {
+    let NlOptions { priority, handle, classid } = filter_options();
+    let link = SchedClassifierLink::attached(&place.name, attach_type(place), priority, handle, classid)?;
+    let mut program = SchedClassifier::from_pin(&place.program)?;
+    let id = program.attach_to_link(link)?;
+    // The filter outlives this process: aya removes the filter of a link that is dropped.
+    std::mem::forget(program.take_link(id)?);
+    Ok(())
+}
