@@ -7,7 +7,8 @@ use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use breaker_tests::cli::{self, CliOutput, scope};
+use breaker_tests::cli::scope;
+use breaker_tests::command::{CliOutput, command};
 use breaker_tests::frame::order;
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
@@ -59,7 +60,7 @@ fn state_file(testbed: &Testbed) -> std::path::PathBuf {
 
 /// An agent that serves.
 fn agent(testbed: &Testbed) -> Child {
-    let mut command = cli::command();
+    let mut command = command();
     command.args(["agent", "--config"]).arg(testbed.config()).env_remove("NOTIFY_SOCKET");
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut agent = testbed.on_host(|| command.spawn().expect("starting an agent"));
