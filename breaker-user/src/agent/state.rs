@@ -1,4 +1,5 @@
-//! Keeps the state file: writes it when a scope trips, each second where something has changed, and at the agent's end.
+//! Keeps the state file: writes it when a scope trips, each second where something has changed, and at the
+//! agent's end.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -55,7 +56,8 @@ impl Writer {
         }
     }
 
-    /// Writes at the end of the agent: that it ended, or all that is known of a load that others have removed.
+    /// Writes at the end of the agent: that it ended, or all that is known of a load that others have
+    /// removed.
     pub async fn finish(self: Arc<Self>, is_gone: bool, how: &str) {
         // An `unload` has written by itself, and knows that nothing is loaded.
         if is_gone && how == "unloaded" {
@@ -89,8 +91,8 @@ impl Writer {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         match (std::mem::replace(&mut *failing, written.is_err()), written) {
             (false, Err(error)) => super::notice(&format!(
-                "the state file is not written: {error:#}: enforcement goes on; a reboot would not find what has changed: make room, or see to \
-                 [agent].state"
+                "the state file is not written: {error:#}: enforcement goes on; a reboot would not find what has \
+                 changed: free space, or correct [agent].state"
             )),
             (true, Ok(())) => super::notice("the state file is written again"),
             _ => {}

@@ -1,4 +1,5 @@
-//! The state of scopes that outlives a load: read from one, and laid into the maps of the next one before anything is attached.
+//! The state of scopes that outlives a load: read from one, and laid into the maps of the next one before
+//! anything is attached.
 
 use std::collections::BTreeMap;
 
@@ -104,11 +105,13 @@ fn is_guarded(breaker: &Breaker, session: SessionIndex) -> Result<bool> {
     Ok(breaker.session(session)?.day_epoch != breaker.epoch_sum(session.get()))
 }
 
-/// Lays states into the maps of a load that is filled and not attached yet. Scopes without a state stay as they are.
+/// Lays states into the maps of a load that is filled and not attached yet. Scopes without a state stay as
+/// they are.
 pub fn restore(tables: &Tables, states: &ScopeStates, root: &PinRoot) -> Result<()> {
     let scopes = Mapped::<Scope>::open(&root.map("SCOPES"))?;
     let sessions = Mapped::<Session>::open(&root.map("SESSIONS"))?;
-    // Later than the `declared_ns` of every session: a connection of which no SYN was seen is older than this, and so fenced.
+    // Later than the `declared_ns` of every session: a connection of which no SYN was seen is older than
+    // this, and so fenced.
     let now = clock::now_ns();
     for (number, label) in tables.labels.iter().enumerate() {
         let Some(state) = states.get(&scope_name(label)) else { continue };

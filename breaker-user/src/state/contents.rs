@@ -13,7 +13,8 @@ use crate::kernel::durable::{ScopeState, Total};
 
 /// Number of the format. Members may be added to it; a file with a higher number is not read.
 const FORMAT: u32 = 1;
-/// Largest number that a file may hold: above it the epochs of a session's scopes could reach the marks of `Connection::epoch`.
+/// Largest number that a file may hold: above it the epochs of a session's scopes could reach the marks of
+/// `Connection::epoch`.
 const MAX_NUMBER: u64 = 1 << 48;
 /// What stands before the hash.
 const SEAL: &str = "sha256 ";
@@ -182,7 +183,8 @@ impl Scope {
         }
     }
 
-    /// Its cause bits. A name that this version does not know counts as [`cause::STATE`]: the scope stays tripped.
+    /// Its cause bits. A name that this version does not know counts as [`cause::STATE`]: the scope stays
+    /// tripped.
     pub fn cause_bits(&self) -> u64 {
         let bit = |name: &String| cause::NAMES.iter().find(|(_, known)| known == name).map(|(bit, _)| *bit);
         self.causes.iter().fold(0, |all, name| all | bit(name).unwrap_or(cause::STATE))

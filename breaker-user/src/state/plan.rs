@@ -1,4 +1,5 @@
-//! Decides how the scopes of a policy come up: as the state file has them, and tripped where that file cannot be relied on. Pure.
+//! Decides how the scopes of a policy come up: as the state file has them, and tripped where that file cannot
+//! be relied on. Pure.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +49,8 @@ pub struct Plan {
     pub closed: Option<String>,
     /// Scopes that were tripped and come up so, with their causes.
     pub restored: Vec<(String, u64)>,
-    /// Scopes that were tripped and that the policy does not have, with their causes. The state file keeps them.
+    /// Scopes that were tripped and that the policy does not have, with their causes. The state file keeps
+    /// them.
     pub absent: Vec<(String, u64)>,
     /// Scopes that a person has armed or disarmed otherwise than the policy does.
     pub decided: Vec<(String, bool)>,
@@ -129,7 +131,8 @@ fn untouched(armed: bool) -> ScopeState {
     ScopeState { armed, armed_by_policy: armed, ..ScopeState::default() }
 }
 
-/// A kept scope under a policy that arms it or not. A person's decision holds until the policy says something new.
+/// A kept scope under a policy that arms it or not. A person's decision holds until the policy says something
+/// new.
 fn state(kept: &Scope, by_policy: bool, today: Date) -> ScopeState {
     let armed = if kept.armed_by_policy == by_policy { kept.armed } else { by_policy };
     // At midnight an agent begins a day in which replays pass again, unless the scope is tripped.
@@ -137,7 +140,8 @@ fn state(kept: &Scope, by_policy: bool, today: Date) -> ScopeState {
     kept.state((armed, by_policy), guarded)
 }
 
-/// Merges what the kernel has into what was kept: the kernel's word holds for every scope of its policy, and the others stay.
+/// Merges what the kernel has into what was kept: the kernel's word holds for every scope of its policy, and
+/// the others stay.
 pub fn merge(before: Option<&Contents>, states: &ScopeStates, today: Date) -> BTreeMap<String, Scope> {
     let empty = BTreeMap::new();
     let kept = before.map_or(&empty, |before| &before.scopes);

@@ -1,4 +1,5 @@
-//! What a load does with the state file: reads it while the root is claimed, and writes it once everything is attached.
+//! What a load does with the state file: reads it while the root is claimed, and writes it once everything is
+//! attached.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,8 +31,9 @@ pub struct Restoring<'a> {
 }
 
 impl<'a> Restoring<'a> {
-    /// Looks whether this host has a history, and begins one where it has none. Comes before the load's own line in the audit log: a load
-    /// that dies after that line must not look like a state file that was removed.
+    /// Looks whether this host has a history, and begins one where it has none. Comes before the load's own
+    /// line in the audit log: a load that dies after that line must not look like a state file that was
+    /// removed.
     pub fn begin(policy: &'a Policy, root: &PinRoot) -> Self {
         let store = Store::new(policy.agent().state.as_path(), root);
         let has_history = has_history(policy.agent().audit.as_path(), &store);
@@ -76,8 +78,8 @@ impl<'a> Restoring<'a> {
         if let Some(found) = &self.plan.closed {
             let scopes: Vec<_> = self.plan.closed_scopes().collect();
             lines.push(format!(
-                "the state file {path}: {found}: a trip may be missing, so every armed scope comes up TRIPPED (state): {}: see \
-                 `breaker events`, then `breaker reset` each",
+                "the state file {path}: {found}: a trip may be missing, so every armed scope comes up TRIPPED (state): {}: \
+                 see `breaker events`, then `breaker reset` each",
                 scopes.join(", ")
             ));
         }
@@ -94,7 +96,8 @@ impl<'a> Restoring<'a> {
         }
         for (scope, causes) in &self.plan.absent {
             lines.push(format!(
-                "{scope} was tripped ({}), and this policy does not have it: the state file {path} keeps the trip for a policy that has",
+                "{scope} was tripped ({}), and this policy does not have it: the state file {path} keeps the trip \
+                 for a policy that has",
                 names(*causes)
             ));
         }
@@ -102,8 +105,8 @@ impl<'a> Restoring<'a> {
         lines
     }
 
-    /// The same for the audit log: a `tripped` for each scope that came up with the cause `state`, a `restored` for each that came up as it
-    /// was.
+    /// The same for the audit log: a `tripped` for each scope that came up with the cause `state`, a
+    /// `restored` for each that came up as it was.
     pub fn entries(&self, via: &str) -> Vec<Entry> {
         let path = self.store.path().display().to_string();
         let entry = |kind: &str, scope: &str, causes: u64, found: &str| Entry {
@@ -124,8 +127,9 @@ impl<'a> Restoring<'a> {
     }
 }
 
-/// Whether something that this state file would tell of was ever loaded, by the audit log. Several pin roots may share a log: where it is whole
-/// from its first line on, and every load in it names another state file, nothing was.
+/// Whether something that this state file would tell of was ever loaded, by the audit log. Several pin roots
+/// may share a log: where it is whole from its first line on, and every load in it names another state file,
+/// nothing was.
 fn has_history(log: &Path, store: &Store) -> bool {
     if audit::is_empty(log) {
         return false;

@@ -116,11 +116,13 @@ fn save_patiently(breaker: &Breaker, act: Act, patience: Duration, tell: impl Fn
     store.write(&next, &lock)
 }
 
-/// The same in a process of its own, for which this one waits a moment only. Neither a lock nor a disk that hangs can hold a trip up.
+/// The same in a process of its own, for which this one waits a moment only. Neither a lock nor a disk that
+/// hangs can hold a trip up.
 pub fn save_in_background(breaker: &Breaker) -> Result<Saved> {
     // In packet mode two messages are never read as one (pipe(2), O_DIRECT).
     let (reader, writer) = pipe_with(PipeFlags::DIRECT | PipeFlags::CLOEXEC).context("making a pipe")?;
-    // SAFETY: the verbs have no other thread, and the child does nothing but read shared memory and write files.
+    // SAFETY: the verbs have no other thread, and the child does nothing but read shared memory and write
+    // files.
     match unsafe { libc::fork() } {
         -1 => return Err(std::io::Error::last_os_error()).context("starting a process"),
         0 => {
@@ -158,7 +160,8 @@ fn is_readable(reader: &std::fs::File, timeout: Duration) -> Result<bool> {
     }
 }
 
-/// The child of [`save_in_background`]: writes, says how it came out, and ends without what the parent has still to do.
+/// The child of [`save_in_background`]: writes, says how it came out, and ends without what the parent has
+/// still to do.
 fn write_apart(breaker: &Breaker, to: std::fs::File) -> ! {
     // Whoever reads the verb's output waits for its end, and must not wait for this process.
     if let Ok(null) = OpenOptions::new().read(true).write(true).open("/dev/null") {

@@ -1,7 +1,9 @@
-//! The files of a state directory: two generations of the state, the copy of the last policy, and a lock that keeps the writers in turn.
+//! The files of a state directory: two generations of the state, the copy of the last policy, and a lock that
+//! keeps the writers in turn.
 //!
-//! A write goes to a file of its own, which is synchronised and then exchanged with the one in place. At each moment a whole state
-//! stands under its name. Each pin root has files of its own, so that several loads may share a directory.
+//! A write goes to a file of its own, which is synchronised and then exchanged with the one in place. At each
+//! moment a whole state stands under its name. Each pin root has files of its own, so that several loads may
+//! share a directory.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -98,7 +100,8 @@ impl Store {
         match (newest, previous) {
             (Ok(Some(newest)), Ok(Some(previous))) if previous.generation >= newest.generation => {
                 let found = format!(
-                    "it holds write {}, and the generation before it write {}: an older file was put in its place",
+                    "it holds write {}, and the generation before it write {}: an older file was put in \
+                     its place",
                     newest.generation, previous.generation
                 );
                 Found::Older(Box::new(previous), found)
@@ -226,7 +229,8 @@ impl Store {
         Ok(next)
     }
 
-    /// Gives a file to the owner of the directory: the agent, which may run as a user of its own, must be able to replace it.
+    /// Gives a file to the owner of the directory: the agent, which may run as a user of its own, must be
+    /// able to replace it.
     fn give_to_owner(&self, file: &File) -> Result<()> {
         let (found, own) = (file.metadata()?, fs::metadata(&self.directory)?);
         if found.uid() != own.uid() && geteuid().is_root() && self.owners.contains(&own.uid()) {

@@ -123,7 +123,8 @@ fn the_agents_end_ends_no_enforcement_and_loses_no_event() {
         assert_eq!(text, "");
         assert_eq!(host.entries("tripped").len(), before + 1);
         assert_eq!(host.cli(&["status"]).status.code(), Some(10));
-        host.cli_ok(&["unload", "--force"]);
+        host.cli_ok(&["reset", "session/x1", "--reason", "test", "--force"]);
+        host.cli_ok(&["unload"]);
     }
     let stopped = host.entries("agent_stopped");
     assert_eq!(stopped.iter().map(|line| &line.counts["for"]).collect::<Vec<_>>(), ["SIGTERM", "SIGINT"]);

@@ -1,17 +1,17 @@
-//! The state file: what comes up as it was after the pins are lost, after an `unload`, after a reboot, and what comes up tripped because
-//! nobody can tell.
+//! The state file: what comes up as it was after the pins are lost, after an `unload`, after a reboot, and
+//! what comes up tripped because nobody can tell.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use breaker_tests::cli::scope;
 use breaker_tests::command::{CliOutput, command};
 use breaker_tests::frame::order;
 use breaker_tests::require_root;
-use breaker_tests::testbed::Testbed;
+use breaker_tests::testbed::{Testbed, wait_for};
 use breaker_user::kernel::attach;
 use breaker_user::testbed::TwoHosts;
 use rustix::fs::{FlockOperation, flock};
@@ -68,17 +68,6 @@ fn agent(testbed: &Testbed) -> Child {
     BufReader::new(agent.stdout.take().expect("its output")).read_line(&mut line).expect("its line");
     assert!(line.contains("metrics at"), "{line}");
     agent
-}
-
-fn within<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + limit;
-    loop {
-        match ask() {
-            Some(found) => return found,
-            None if Instant::now() > until => panic!("not within {limit:?}"),
-            None => sleep(Duration::from_millis(50)),
-        }
-    }
 }
 
 /// Has the host be another boot: its own file in place of the kernel's.
@@ -159,7 +148,9 @@ fn without_its_state_file_a_host_with_a_history_comes_up_tripped_and_says_the_cu
     let _ = fs::remove_file(format!("{}.previous", file.display()));
     load(&testbed)
         .expect_stderr("it is missing, though the audit log has lines")
-        .expect_stderr("every armed scope comes up TRIPPED (state): group/desk, host, session/undeclared, session/x1, session/x2")
+        .expect_stderr(
+            "comes up TRIPPED (state): group/desk, host, session/undeclared, session/x1, session/x2",
+        )
         .expect_stderr("then `breaker reset` each");
     for name in ["host", "group/desk", "session/x1"] {
         assert_eq!(causes(&testbed, name), ["state"], "{name}");
@@ -203,7 +194,7 @@ fn a_reboot_under_a_running_agent_trips_what_is_armed_and_one_after_its_end_does
     assert!(causes(&testbed, "host").is_empty());
 
     let mut running = agent(&testbed);
-    within(Duration::from_secs(10), || (status(&testbed)["state"]["agent"] == "running").then_some(()));
+    wait_for("a change", || (status(&testbed)["state"]["agent"] == "running").then_some(()));
     rustix::process::kill_process(rustix::process::Pid::from_child(&running), rustix::process::Signal::TERM)
         .expect("a signal");
     assert!(running.wait().expect("its end").success());
@@ -213,7 +204,7 @@ fn a_reboot_under_a_running_agent_trips_what_is_armed_and_one_after_its_end_does
     assert_eq!(load(&testbed).stderr, "", "the agent has ended");
 
     let mut running = agent(&testbed);
-    within(Duration::from_secs(10), || (status(&testbed)["state"]["agent"] == "running").then_some(()));
+    wait_for("a change", || (status(&testbed)["state"]["agent"] == "running").then_some(()));
     running.kill().expect("killing it");
     running.wait().expect("its end");
     lose(&testbed);
@@ -226,7 +217,7 @@ fn a_reboot_under_a_running_agent_trips_what_is_armed_and_one_after_its_end_does
     fs::write(testbed.config(), text).expect("writing");
 
     let mut running = agent(&testbed);
-    within(Duration::from_secs(10), || (status(&testbed)["state"]["agent"] == "running").then_some(()));
+    wait_for("a change", || (status(&testbed)["state"]["agent"] == "running").then_some(()));
     running.kill().expect("killing it");
     running.wait().expect("its end");
     lose(&testbed);
@@ -252,7 +243,7 @@ fn an_agent_keeps_what_the_kernel_trips_and_comes_up_as_it_was_when_its_load_is_
     }
     // The file has it within a moment, without a verb.
     let file = state_file(&testbed);
-    within(Duration::from_secs(5), || {
+    wait_for("a change", || {
         let text = fs::read_to_string(&file).ok()?;
         let json: Value = serde_json::from_str(text.rsplit_once("sha256 ")?.0).ok()?;
         (json["scopes"]["session/x1"]["causes"] == serde_json::json!(["rate"])).then_some(())
@@ -260,7 +251,7 @@ fn an_agent_keeps_what_the_kernel_trips_and_comes_up_as_it_was_when_its_load_is_
     // Somebody detaches the link and removes the pins: that is no unload.
     detach(&testbed);
     lose(&testbed);
-    let ended = within(Duration::from_secs(10), || running.try_wait().expect("waiting"));
+    let ended = wait_for("a change", || running.try_wait().expect("waiting"));
     assert_eq!(ended.code(), Some(3));
     assert!(has(&testbed, "tampered", "", ""), "{:?}", lines(&testbed));
     let mut again = agent(&testbed);
@@ -406,5 +397,5 @@ fn a_lock_that_somebody_holds_keeps_no_trip_and_the_file_has_it_later() {
     let found = status(&testbed)["state"].clone();
     assert!(found["found"].as_str().is_some_and(|text| text.contains("host (manual)")), "{found}");
     drop(lock);
-    within(Duration::from_secs(5), || (status(&testbed)["state"]["ok"] == true).then_some(()));
+    wait_for("a change", || (status(&testbed)["state"]["ok"] == true).then_some(()));
 }
