@@ -11,7 +11,7 @@ use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::{
     bpf_check_mtu, bpf_get_socket_uid, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_xdp_load_bytes,
 };
-use breaker_common::abi::{Connection, Framing};
+use breaker_common::abi::{Connection, Framing, probe};
 use breaker_common::fix::{CHUNK, Chunk};
 
 use crate::exit::Exit;
@@ -27,8 +27,8 @@ pub trait Access: Copy {
     fn forwarded(self) -> Option<Frame>;
     /// Returns the addresses of the linear part's start and end.
     ///
-    /// The loads are volatile: LLVM may else reuse an earlier load, and widen the pointer by a 32-bit move that
-    /// loses it ("R2 invalid mem access 'scalar'", 6.1 and 6.18).
+    /// The loads are volatile: LLVM may else reuse an earlier load, and widen the pointer by a 32-bit
+    /// move that loses it ("R2 invalid mem access 'scalar'", 6.1 and 6.18).
     fn bounds(self) -> (usize, usize);
     /// Returns the packet's length in bytes.
     fn length(self) -> u32;
@@ -38,6 +38,8 @@ pub trait Access: Copy {
     fn make_linear(self, bytes: u32) -> bool;
     /// Returns the number of the packet's interface.
     fn ifindex(self) -> u32;
+    /// Returns true for a probe frame of the agent.
+    fn is_probe(self) -> bool;
     /// Returns the account of the sending socket; [`Connection::NO_USER`] if it is unknown.
     fn socket_uid(self) -> u32;
     /// Returns true if not all bytes before this offset are linear.
@@ -152,6 +154,13 @@ impl Access for Skb {
     }
 
     #[inline(always)]
+    fn is_probe(self) -> bool {
+        // SAFETY: the program's own context.
+        let (protocol, mark) = unsafe { ((*self.0).protocol, (*self.0).mark) };
+        protocol == probe::ETHERTYPE.to_be() as u32 && mark == probe::MARK
+    }
+
+    #[inline(always)]
     fn socket_uid(self) -> u32 {
         // SAFETY: a helper on the program's own context.
         unsafe { bpf_get_socket_uid(self.0) }
@@ -240,6 +249,12 @@ impl Access for Frame {
     fn ifindex(self) -> u32 {
         // SAFETY: the program's own context.
         unsafe { (*self.0).ingress_ifindex }
+    }
+
+    /// Returns false: a frame that this host makes does not pass its own XDP program.
+    #[inline(always)]
+    fn is_probe(self) -> bool {
+        false
     }
 
     #[inline(always)]

@@ -13,7 +13,7 @@ use crate::parse::fast::FastHeaders;
 use crate::parse::parse;
 use crate::payload::Beginning;
 use crate::scratch::{Scratch, non_null};
-use crate::{clock, connection, counters, forwarded, policy};
+use crate::{clock, connection, counters, forwarded, policy, probe};
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
 const NOT_CONFIGURED: Exit = Exit::pass(reason::NOT_CONFIGURED);
@@ -37,7 +37,7 @@ pub fn judge(context: impl Context, link: u32) -> Result<(), Exit> {
             port_watched
         }
         None => {
-            parse(context, &mut scratch.packet)?;
+            parse(context, &mut scratch.packet).map_err(|exit| probe::stamp(context, exit))?;
             policy::is_port_watched(scratch.packet.key.remote_port)
         }
     };

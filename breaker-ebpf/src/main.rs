@@ -30,6 +30,7 @@ mod scope;
 
 mod parse;
 mod payload;
+mod probe;
 mod switches;
 
 mod charge;

@@ -72,6 +72,13 @@ pub fn is_wired() -> bool {
     META.get(0).is_some_and(|meta| meta.wired != 0)
 }
 
+/// Returns the generation of the load (`Meta::generation`).
+#[inline(always)]
+pub fn generation() -> u64 {
+    // SAFETY: a word of a map value; user space may change it at any time.
+    META.get_ptr(0).map_or(0, |meta| unsafe { (&raw const (*meta).generation).read_volatile() })
+}
+
 /// Returns the policy of a side.
 #[inline(always)]
 pub fn policy(side: u32) -> Option<&'static Policy> {

@@ -2,77 +2,15 @@
 //! and the metrics show its result.
 
 pub mod facts;
+mod kind;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
+
+pub use kind::ProblemKind;
 
 use crate::kernel::attachment::Attachment;
 use crate::kernel::bpffs::PRIVATE_MOUNT_ADVICE;
 use crate::kernel::routes::Bypass;
-
-/// The kinds of problems that keep the breaker from being in force. The names are a contract with scripts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProblemKind {
-    /// The program is not attached.
-    Detached,
-    /// Another program runs before it.
-    Displaced,
-    /// The attachment ends with a process or a mount namespace.
-    Unpinned,
-    /// Packets of a session leave, or can leave, by an interface without a hook.
-    Route,
-    /// Packets of an interface have a link header that the program does not read.
-    LinkType,
-    /// A live connection is not in sync.
-    Blind,
-    /// Packets passed unread.
-    Unseen,
-    /// The connection table is full.
-    Table,
-    /// The network namespace of the load cannot be inspected.
-    Namespace,
-    /// The audit log is not written.
-    Audit,
-    /// A scope's limits do not trip it.
-    Disarmed,
-}
-
-impl ProblemKind {
-    /// The name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Detached => "detached",
-            Self::Displaced => "displaced",
-            Self::Unpinned => "unpinned",
-            Self::Route => "route",
-            Self::LinkType => "link type",
-            Self::Blind => "blind",
-            Self::Unseen => "unseen",
-            Self::Table => "table",
-            Self::Namespace => "namespace",
-            Self::Audit => "audit",
-            Self::Disarmed => "disarmed",
-        }
-    }
-
-    /// Returns true if a problem of this kind is [`Problem::open`].
-    const fn is_open(self) -> bool {
-        match self {
-            Self::Detached
-            | Self::Displaced
-            | Self::Unpinned
-            | Self::Route
-            | Self::LinkType
-            | Self::Namespace => true,
-            Self::Blind | Self::Unseen | Self::Table | Self::Audit | Self::Disarmed => false,
-        }
-    }
-}
-
-impl Serialize for ProblemKind {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(self.name())
-    }
-}
 
 /// A problem that keeps the breaker from being in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -139,6 +77,10 @@ pub struct Facts {
     pub links: Vec<(String, String)>,
     /// Sessions that cannot be followed or read, and the reason.
     pub blind: Vec<(String, String)>,
+    /// Names of the interfaces whose probe frames get no stamp.
+    pub unstamped: Vec<String>,
+    /// Places that were tampered with and not repaired, and the finding.
+    pub tampered: Vec<(String, String)>,
     /// Packets that passed unread.
     pub unread: Vec<UnreadPackets>,
     /// Entries of the connection table: in use, and in all.
@@ -184,6 +126,17 @@ impl Findings {
         if let Some(found) = facts.pin_mismatch.clone() {
             let cure = "`breaker unload --force`, and `breaker load` what you trust";
             self.problem(ProblemKind::Displaced, HOST, found, cure);
+        }
+        for interface in &facts.unstamped {
+            let found = "a probe frame got no stamp: the program does not see what the host sends".to_owned();
+            let cure =
+                "see `bpftool net` for a program before it; `breaker unload --force` and `breaker load`";
+            self.problem(ProblemKind::Probe, interface, found, cure);
+        }
+        for (place, found) in &facts.tampered {
+            let cure = "find who did it (`breaker events`); `breaker unload --force`, and `breaker load` \
+                        what you trust";
+            self.problem(ProblemKind::Tampered, place, found.clone(), cure);
         }
     }
 
@@ -360,6 +313,8 @@ mod tests {
             (Facts { bypasses: bypass(true), ..healthy() }, ProblemKind::Route, true),
             (Facts { bypasses: bypass(false), ..healthy() }, ProblemKind::Route, false),
             (Facts { links: one(), ..healthy() }, ProblemKind::LinkType, true),
+            (Facts { unstamped: vec!["eth1".to_owned()], ..healthy() }, ProblemKind::Probe, true),
+            (Facts { tampered: one(), ..healthy() }, ProblemKind::Tampered, true),
             (Facts { blind: one(), ..healthy() }, ProblemKind::Blind, false),
             (Facts { unread: unread(None), ..healthy() }, ProblemKind::Unseen, false),
             (Facts { table: [100, 100], ..healthy() }, ProblemKind::Table, false),

@@ -42,6 +42,36 @@ pub(crate) fn list(message: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkM
     }
 }
 
+/// Makes a socket that does not wait and receives the notifications of multicast groups.
+pub(crate) fn subscribe(groups: &[u32]) -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    socket.bind_auto()?;
+    groups.iter().try_for_each(|group| socket.add_membership(*group))?;
+    socket.set_non_blocking(true)?;
+    Ok(socket)
+}
+
+/// Reads all waiting notifications. Returns false with them if the kernel dropped some.
+pub(crate) fn notifications(socket: &Socket) -> io::Result<(Vec<RouteNetlinkMessage>, bool)> {
+    let (mut found, mut is_complete) = (Vec::new(), true);
+    loop {
+        let bytes = match socket.recv_from_full() {
+            Ok((bytes, _)) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok((found, is_complete)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                is_complete = false;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        // A notification that the library cannot read may be of an interface.
+        match parse(&bytes).map(|message| message.payload) {
+            Ok(NetlinkPayload::InnerMessage(message)) => found.push(message),
+            _ => is_complete = false,
+        }
+    }
+}
+
 /// Reads one object.
 pub(crate) fn get(message: RouteNetlinkMessage) -> io::Result<RouteNetlinkMessage> {
     let (answer, _) = send(message, NLM_F_REQUEST)?.recv_from_full()?;

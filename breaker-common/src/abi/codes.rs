@@ -179,8 +179,10 @@ pub mod reason {
     /// Withheld inline: the peer would not accept the segment. Its checksum is wrong, or its TTL is below
     /// that of the SYN.
     pub const UNDELIVERABLE: u32 = 24;
+    /// Dropped: a probe frame of the agent. The map `PROBES` has its stamp.
+    pub const PROBE: u32 = 25;
     /// Names, in numeric order.
-    pub const NAMES: [&str; 25] = [
+    pub const NAMES: [&str; 26] = [
         "not_ours",
         "malformed",
         "fragment",
@@ -206,7 +208,24 @@ pub mod reason {
         "unseen",
         "event_left_out",
         "undeliverable",
+        "probe",
     ];
+}
+
+/// Probe frames, by which the agent checks that the program sees the packets of an interface.
+///
+/// A probe frame has an EtherType that no protocol uses and a mark that no frame from a wire has. The program
+/// stamps `Meta::generation` and the time into the map `PROBES`, by interface number, and drops the frame.
+pub mod probe {
+    /// EtherType of a probe frame: local experimental (IEEE 802).
+    pub const ETHERTYPE: u16 = 0x88b5;
+    /// Mark of a probe frame (kernel `sk_buff.mark`).
+    pub const MARK: u32 = 0x6272_6b72;
+    /// In place of the generation: the agent got no stamp. The next stamp replaces it.
+    pub const FAILED: u64 = u64::MAX;
+    /// In place of an interface number: the agent's comparison of the policy maps with their content at
+    /// the last load or reload. Only the agent writes this entry.
+    pub const POLICY_MAPS: u32 = 0;
 }
 
 /// Packets that pass unread because of their headers but may contain TCP: values of

@@ -17,13 +17,16 @@ mod state;
 mod stream;
 
 pub use codes::{
-    cause, flag, hook, identity, kind, label, mode, reason, relocation, undeclared, unseen, while_tripped,
+    cause, flag, hook, identity, kind, label, mode, probe, reason, relocation, undeclared, unseen,
+    while_tripped,
 };
 pub use policy::{
     Address, CompId, Endpoint, IdentityKey, Interface, Label, Limit, LimitRef, Meta, Override, Policy,
     RingLayout, Rules, Session, Target, TargetWords, mapped,
 };
-pub use state::{Connection, ConnectionKey, Counters, Event, Fences, Scope, Switch, Trip, UnseenKey, Window};
+pub use state::{
+    Connection, ConnectionKey, Counters, Event, Fences, ProbeStamp, Scope, Switch, Trip, UnseenKey, Window,
+};
 pub use stream::{Framing, Gap, Inbound, Stream, sync};
 
 /// The number of this layout. It is in the object, in the pinned META map and in `status`.

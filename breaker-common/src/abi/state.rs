@@ -195,6 +195,9 @@ pub struct UnseenKey {
     pub kind: u32,
 }
 
+/// Stamp of a probe frame: `Meta::generation` or [`super::probe::FAILED`], and CLOCK_MONOTONIC in ns.
+pub type ProbeStamp = [u64; 2];
+
 /// Counters of one session on one CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]

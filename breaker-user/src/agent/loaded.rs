@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use anyhow::{Context, Result, ensure};
 use breaker_common::abi::{ABI_VERSION, Meta, SIDES};
@@ -16,7 +16,8 @@ use crate::audit::{self, Actor, Entry};
 use crate::cli_error::{self, CliError, Code};
 use crate::config::{Policy, Scopes};
 use crate::journal::{self, Action};
-use crate::kernel::attachment::{Attachment, HeldAttachment};
+use crate::kernel::attachment::{Attachment, Chain, HeldAttachment};
+use crate::kernel::held_pins::HeldPins;
 use crate::kernel::memory::Mapped;
 use crate::kernel::text::trim_padding;
 use crate::kernel::{Breaker, PinRoot, load, reattach};
@@ -29,7 +30,8 @@ pub struct Loaded {
     in_force: RwLock<Arc<InForce>>,
     meta: Mapped<Meta>,
     hooks: RwLock<Vec<HeldAttachment>>,
-    _lock: File,
+    pins: RwLock<HeldPins>,
+    lock: Mutex<File>,
 }
 
 /// The load with the policy that is in force.
@@ -69,9 +71,10 @@ impl Loaded {
         let made = Self {
             hooks: RwLock::new(breaker.hold_attachments()?),
             meta: Mapped::open(&root.map("META"))?,
+            pins: RwLock::new(HeldPins::open(root)?),
             in_force: RwLock::new(Arc::new(in_force)),
             adopted,
-            _lock: lock,
+            lock: Mutex::new(lock),
         };
         Ok((made, unlogged))
     }
@@ -98,8 +101,7 @@ impl Loaded {
         }
         let in_force = InForce::open(before.breaker.root()).context("following the policy")?;
         if is_new_generation {
-            let hooks = in_force.breaker.hold_attachments()?;
-            *self.hooks.write().unwrap_or_else(PoisonError::into_inner) = hooks;
+            self.hold(&in_force.breaker)?;
         }
         *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(in_force);
         Ok(true)
@@ -135,9 +137,46 @@ impl Loaded {
         ensure!(before.breaker.is_pinned(), "its pins were removed");
         let ifindex = reattach::reattach(before.breaker.root(), position)?;
         let in_force = InForce::open(before.breaker.root()).context("following the attachment")?;
-        *self.hooks.write().unwrap_or_else(PoisonError::into_inner) = in_force.breaker.hold_attachments()?;
+        self.hold(&in_force.breaker)?;
         *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(in_force);
         Ok(ifindex)
+    }
+
+    /// Holds the links and pins of a load open from now on.
+    fn hold(&self, breaker: &Breaker) -> Result<()> {
+        let (hooks, pins) = (breaker.hold_attachments()?, HeldPins::open(breaker.root())?);
+        *self.hooks.write().unwrap_or_else(PoisonError::into_inner) = hooks;
+        *self.pins.write().unwrap_or_else(PoisonError::into_inner) = pins;
+        Ok(())
+    }
+
+    /// The chains of tcx programs of the attachments, in their order; `None` at another hook.
+    pub fn chains(&self) -> Vec<Option<Chain>> {
+        let hooks = self.hooks.read().unwrap_or_else(PoisonError::into_inner);
+        hooks.iter().map(HeldAttachment::chain).collect()
+    }
+
+    /// The generation of the load now.
+    pub fn generation(&self) -> u64 {
+        self.meta.get(0).map_or(0, |meta| meta.generation)
+    }
+
+    /// Names of the pins that were removed.
+    pub fn missing_pins(&self) -> Vec<String> {
+        self.pins.read().unwrap_or_else(PoisonError::into_inner).missing()
+    }
+
+    /// Pins again what was removed, and locks the new pin root against a second agent.
+    pub fn restore_pins(&self) -> Result<()> {
+        self.pins.read().unwrap_or_else(PoisonError::into_inner).restore()?;
+        let in_force = self.in_force();
+        let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let root = in_force.breaker.root();
+        let id = |found: fs::Metadata| (found.dev(), found.ino());
+        if id(held.metadata()?) != id(fs::metadata(root.path())?) {
+            *held = lock(root)?;
+        }
+        Ok(())
     }
 
     /// Returns true if an `unload` has removed the load, or is removing it.
@@ -153,8 +192,8 @@ impl Loaded {
     }
 }
 
-/// Logs a load and performs it. If the log cannot be written, loads nevertheless. Returns entries that are not
-/// logged yet.
+/// Logs a load and performs it. If the log cannot be written, loads nevertheless. Returns entries that
+/// are not logged yet.
 fn load(root: &PinRoot, policy: &Policy) -> Result<Vec<Entry>> {
     audit::check_path(policy.agent().audit.as_path())?;
     load::preflight(policy, root)?;

@@ -3,21 +3,28 @@
 //! Enforcement does not need the agent. Nothing here detaches or unpins anything, neither at the end nor
 //! after an error or a crash. Each part is a task that ends at the shutdown, and a failure stays in its task.
 
+mod chain_watch;
 mod disconnect;
 mod entry;
 mod events;
 mod evict;
 mod heartbeat;
 mod history;
+mod interface_watch;
 mod loaded;
 mod log;
 pub mod metrics;
 mod monitor;
 mod notice;
 mod periodic;
+mod policy_watch;
+mod probe;
 mod reload;
+mod repair;
 mod state;
+mod switch_watch;
 mod table_usage;
+mod tampering;
 mod trading_day;
 mod unlogged_trips;
 mod watch;
@@ -53,6 +60,7 @@ use log::Log;
 use metrics::{Server, Source};
 use monitor::Monitor;
 use notice::notice;
+use tampering::Tampering;
 use watch::{LastCheck, Watch};
 
 /// Longest time for the parts to end.
@@ -108,13 +116,16 @@ impl Agent {
         }
         unlogged.into_iter().for_each(|entry| log.record(entry));
         let last_check = Arc::new(LastCheck::default());
+        let tampering = Arc::new(Tampering::new(Arc::clone(&loaded), Arc::clone(&log)));
+        let monitor = Monitor::new(Arc::clone(&loaded), Arc::clone(&log), Arc::clone(&tampering));
         let source = Arc::new(Source {
             loaded: Arc::clone(&loaded),
             log: Arc::clone(&log),
             history: Mutex::new(history),
             scrape_turn: Arc::new(Semaphore::new(1)),
             last_check: Arc::clone(&last_check),
-            monitor: Arc::new(Monitor::new(Arc::clone(&loaded), Arc::clone(&log))),
+            monitor: Arc::new(monitor),
+            tampering: Arc::clone(&tampering),
         });
         if let Some(found) = &differs {
             let loaded = loaded.in_force();
@@ -140,8 +151,13 @@ impl Agent {
         let (stop, stopped) = signal::channel(());
         let losses = self.source.history.lock().map_or(Losses::default(), |history| history.losses());
         let events = Events::open(Arc::clone(&self.loaded), Arc::clone(&self.log), losses)?;
-        let mut watch =
-            Watch::new(Arc::clone(&self.loaded), Arc::clone(&self.log), Arc::clone(&self.last_check));
+        let tampering = &self.source.tampering;
+        let mut watch = Watch::new(
+            Arc::clone(&self.loaded),
+            Arc::clone(&self.log),
+            Arc::clone(&self.last_check),
+            Arc::clone(tampering),
+        );
         heartbeat::beat(&self.loaded)?;
         watch.check();
         let (server, metrics) = Server::bind(self.address, Arc::clone(&self.source)).await;
@@ -160,6 +176,8 @@ impl Agent {
         parts.spawn(disconnect::run(Arc::clone(&self.loaded), Arc::clone(&self.log), ended(&stopped)));
         parts.spawn(table_usage::run(Arc::clone(&self.loaded), Arc::clone(&self.log), ended(&stopped)));
         parts.spawn(unlogged_trips::run(Arc::clone(&self.source), ended(&stopped)));
+        parts.spawn(policy_watch::run(Arc::clone(&self.loaded), Arc::clone(tampering), ended(&stopped)));
+        parts.spawn(probe::run(Arc::clone(&self.loaded), Arc::clone(&self.log), ended(&stopped)));
         parts.spawn(Arc::clone(&self.source.monitor).run(ended(&stopped)));
         parts.spawn(Arc::clone(&self.log).run(ended(&stopped)));
         parts.spawn(server.run(ended(&stopped)));
@@ -178,30 +196,16 @@ impl Agent {
         drop(stop);
         // A part that does not end, because of a slow disk for example, is left behind.
         let _ = timeout(END_TIMEOUT, async { while parts.join_next().await.is_some() {} }).await;
-        let removed = if self.loaded.was_unloaded() { "unloaded" } else { "tampered" };
-        if signal.is_none() && removed == "tampered" {
-            let found = "its pins and links were removed, and not by `breaker unload`";
-            self.log.record(self.loaded.entry("tampered", json!({ "found": found })));
-        }
-        self.log.record(self.loaded.entry("agent_stopped", json!({ "for": signal.unwrap_or(removed) })));
+        let why = signal.unwrap_or("unloaded");
+        self.log.record(self.loaded.entry("agent_stopped", json!({ "for": why })));
         Arc::clone(&self.log).finish().await;
-        writer.finish(signal.is_none(), removed).await;
-        signal.map(drop).ok_or_else(|| self.removed(removed))
-    }
-
-    /// The error of an agent whose load was removed.
-    fn removed(&self, how: &str) -> anyhow::Error {
-        let now = self.loaded.in_force();
-        let what = now.breaker.root().path().display();
-        let text = if how == "unloaded" {
-            format!("serving {what}: it was unloaded meanwhile: load again")
-        } else {
-            format!(
-                "serving {what}: its pins and links were removed, and not by `breaker unload`: find out who did it, and \
-                 load again: the state file restores every scope"
-            )
-        };
-        CliError::new(Code::NotLoaded, text).into()
+        writer.finish(signal.is_none()).await;
+        signal.map(drop).ok_or_else(|| {
+            let now = self.loaded.in_force();
+            let what = now.breaker.root().path().display();
+            CliError::new(Code::NotLoaded, format!("serving {what}: it was unloaded meanwhile: load again"))
+                .into()
+        })
     }
 
     fn started(&self, metrics: Result<SocketAddr>) -> Started {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::loaded::Loaded;
 use super::log::Log;
 use super::periodic::{Interval, run_blocking};
+use super::tampering::Tampering;
 use crate::enforced::{Enforced, Facts, facts};
 use crate::journal;
 
@@ -19,14 +20,15 @@ const INTERVAL: Interval = Interval::new(Duration::from_secs(1));
 pub struct Monitor {
     loaded: Arc<Loaded>,
     log: Arc<Log>,
+    tampering: Arc<Tampering>,
     facts: Mutex<Facts>,
 }
 
 impl Monitor {
     /// Reads the facts for the first time.
-    pub fn new(loaded: Arc<Loaded>, log: Arc<Log>) -> Self {
+    pub fn new(loaded: Arc<Loaded>, log: Arc<Log>, tampering: Arc<Tampering>) -> Self {
         let facts = Mutex::new(read(&loaded));
-        Self { loaded, log, facts }
+        Self { loaded, log, tampering, facts }
     }
 
     /// Whether the breaker is in force now.
@@ -38,7 +40,7 @@ impl Monitor {
         let facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let audit = failing.or_else(|| facts.audit.clone());
         let attachments = if facts.namespace.is_some() { Vec::new() } else { self.loaded.attachments() };
-        Enforced::judge(Facts { attachments, audit, ..facts })
+        Enforced::judge(Facts { attachments, audit, tampered: self.tampering.problems(), ..facts })
     }
 
     /// Reads the facts in each interval until the shutdown.

@@ -56,16 +56,14 @@ impl Writer {
         }
     }
 
-    /// Writes at the end of the agent: that it ended, or all that is known of a load that others have
-    /// removed.
-    pub async fn finish(self: Arc<Self>, is_gone: bool, how: &str) {
+    /// Writes at the end of the agent that it ended.
+    pub async fn finish(self: Arc<Self>, was_unloaded: bool) {
         // An `unload` has written by itself, and knows that nothing is loaded.
-        if is_gone && how == "unloaded" {
+        if was_unloaded {
             return;
         }
         let this = Arc::clone(&self);
-        let act = if is_gone { Act::Changed } else { Act::AgentEnded };
-        let write = spawn_blocking(move || state::save(&this.loaded.in_force().breaker, act));
+        let write = spawn_blocking(move || state::save(&this.loaded.in_force().breaker, Act::AgentEnded));
         let written = timeout(LAST_WRITE, write).await.context("it takes too long");
         self.tell(written.and_then(|joined| joined.context("writing").flatten()));
     }

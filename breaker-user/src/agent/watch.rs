@@ -3,26 +3,36 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
 use serde_json::json;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::select;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::chain_watch::ChainWatch;
+use super::interface_watch::InterfaceWatch;
 use super::loaded::Loaded;
 use super::log::Log;
 use super::notice::notice;
+use super::repair::{Lost, Repairs};
+use super::switch_watch::SwitchWatch;
+use super::tampering::Tampering;
 use crate::enforced::{ProblemKind, attachment_problem};
-use crate::kernel::attachment::Attachment;
+use crate::kernel::attachment::{Attachment, Chain};
 use crate::kernel::clock;
+use crate::kernel::link_events::{LinkEvent, LinkEvents};
 
-/// Period of the check, which takes microseconds.
-const EVERY: Duration = Duration::from_millis(100);
-/// Most reattachments in [`REATTACH_WINDOW`], for an interface that is recreated again and again.
-const MAX_REATTACHMENTS: usize = 3;
-const REATTACH_WINDOW: Duration = Duration::from_secs(60);
+/// Period of the look at the chains of tcx programs, which takes microseconds. The kernel does not notify
+/// of a detached link.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// A check follows every so many looks.
+const LOOKS_PER_CHECK: u32 = 5;
+/// Time that an `unload` takes at most. One that dies leaves its mark in META.
+const UNLOAD_TIME: Duration = Duration::from_secs(5);
 /// Age in ns after which a check says nothing about the present.
 const STALE_NS: u64 = 2_000_000_000;
 
@@ -40,15 +50,24 @@ fn kind(problem: Option<ProblemKind>) -> &'static str {
 pub enum CheckResult {
     /// The load exists, attached or not.
     Loaded,
-    /// Neither a pin nor a link is left.
+    /// An `unload` has removed every pin and every link.
     Removed,
 }
 
-/// Time of the last check, for `/healthz`, and the number of reattachments.
+/// Time of the last check, for `/healthz`, and the re-attachments.
 #[derive(Debug, Default)]
 pub struct LastCheck {
     at_ns: AtomicU64,
-    reattached: Mutex<BTreeMap<String, u64>>,
+    reattached: Mutex<BTreeMap<String, Reattachments>>,
+}
+
+/// The re-attachments of an interface since the agent started.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Reattachments {
+    /// Their number.
+    pub count: u64,
+    /// Time that the interface was without the program before them.
+    pub unprotected: Duration,
 }
 
 impl LastCheck {
@@ -57,15 +76,21 @@ impl LastCheck {
         clock::now_ns().saturating_sub(self.at_ns.load(Ordering::Relaxed)) > STALE_NS
     }
 
-    /// Number of reattachments of an interface.
-    pub fn reattachments(&self, interface: &str) -> u64 {
-        let counts = self.reattached.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.get(interface).copied().unwrap_or_default()
+    /// The re-attachments of an interface.
+    pub fn reattachments(&self, interface: &str) -> Reattachments {
+        self.lock().get(interface).copied().unwrap_or_default()
     }
 
-    fn count_reattachment(&self, interface: &str) {
-        let mut counts = self.reattached.lock().unwrap_or_else(PoisonError::into_inner);
-        *counts.entry(interface.to_owned()).or_default() += 1;
+    /// Counts a re-attachment after this time without the program.
+    pub fn count_reattachment(&self, interface: &str, unprotected: Duration) {
+        let mut all = self.lock();
+        let found = all.entry(interface.to_owned()).or_default();
+        found.count += 1;
+        found.unprotected += unprotected;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Reattachments>> {
+        self.reattached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -74,42 +99,68 @@ pub struct Watch {
     loaded: Arc<Loaded>,
     log: Arc<Log>,
     last: Arc<LastCheck>,
+    tampering: Arc<Tampering>,
     /// Problem of each attachment at the last check.
     problems: Vec<Option<ProblemKind>>,
-    /// When each attachment was found lost.
-    lost: Vec<Option<Instant>>,
-    /// Times of recent reattachments.
-    reattachments: Vec<Instant>,
+    /// When each attachment was last found attached.
+    attached_until: Vec<Instant>,
+    chains: ChainWatch,
+    /// The chains at the last check.
+    seen_chains: Vec<Option<Chain>>,
+    interfaces: InterfaceWatch,
+    switches: SwitchWatch,
+    repairs: Repairs,
+    /// When an `unload` was first seen at work.
+    unloading: Option<Instant>,
     /// The last reported error of following the policy.
     reported_error: Option<String>,
 }
 
 impl Watch {
     /// Makes a watch that assumes no problem, so that the first check reports every problem.
-    pub fn new(loaded: Arc<Loaded>, log: Arc<Log>, last: Arc<LastCheck>) -> Self {
+    pub fn new(loaded: Arc<Loaded>, log: Arc<Log>, last: Arc<LastCheck>, tampering: Arc<Tampering>) -> Self {
         let count = loaded.attachments().len();
+        let repairs =
+            Repairs::new(Arc::clone(&loaded), Arc::clone(&log), Arc::clone(&last), Arc::clone(&tampering));
         Self {
             problems: vec![None; count],
-            lost: vec![None; count],
-            reattachments: Vec::new(),
+            attached_until: vec![Instant::now(); count],
+            chains: ChainWatch::default(),
+            seen_chains: Vec::new(),
+            interfaces: InterfaceWatch::default(),
+            switches: SwitchWatch::default(),
+            repairs,
+            unloading: None,
             loaded,
             log,
             last,
+            tampering,
             reported_error: None,
         }
     }
 
-    /// Checks until the shutdown, or until the load is unloaded.
+    /// Checks until the shutdown, or until the load is unloaded: at each notification of the kernel about an
+    /// interface, and in between.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
         let watchdog = sd_notify::watchdog_enabled().is_some();
-        let mut tick = interval(EVERY);
+        let events = subscribe();
+        let mut tick = interval(LOOK_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut looks = 0;
         loop {
-            select! {
-                _ = tick.tick() => {}
+            let found = select! {
+                _ = tick.tick() => {
+                    looks = (looks + 1) % LOOKS_PER_CHECK;
+                    if looks != 0 && self.loaded.chains() == self.seen_chains {
+                        continue;
+                    }
+                    Vec::new()
+                }
+                found = next_events(events.as_ref()) => found,
                 () = &mut shutdown => return,
-            }
+            };
+            self.report_interfaces(&found);
             if self.check() == CheckResult::Removed {
                 return;
             }
@@ -120,49 +171,51 @@ impl Watch {
         }
     }
 
-    /// Checks once, and reports changes.
+    /// Checks once, and reports and repairs changes.
     pub fn check(&mut self) -> CheckResult {
         let found = self.loaded.attachments();
-        if self.loaded.is_removed(&found) {
-            return CheckResult::Removed;
+        if self.loaded.was_unloaded() {
+            if self.loaded.is_removed(&found) {
+                return CheckResult::Removed;
+            }
+            if self.unloading.get_or_insert_with(Instant::now).elapsed() < UNLOAD_TIME {
+                return CheckResult::Loaded;
+            }
+        } else {
+            self.unloading = None;
         }
+        self.follow_policy();
         self.report(&found);
+        // A program that is attached again has the switches of before.
+        self.switches.check(&self.loaded.in_force(), &self.tampering);
+        self.repairs.restore_pins();
         if self.reattach(&found) {
             let found = self.loaded.attachments();
             self.report(&found);
         }
-        self.follow_policy();
+        let (found, generation) = (self.loaded.attachments(), self.loaded.generation());
+        self.seen_chains = self.loaded.chains();
+        self.chains.check(&found, self.seen_chains.clone(), generation, &self.tampering);
+        self.tampering.log_suppressed();
         self.last.at_ns.store(clock::now_ns(), Ordering::Relaxed);
         CheckResult::Loaded
     }
 
-    /// Attaches the programs to an interface that was recreated. Returns true if it did.
+    /// Attaches the programs again that are not attached, each interface once. Returns true if it did.
     fn reattach(&mut self, found: &[Attachment]) -> bool {
-        let interfaces = self.loaded.in_force().breaker.interfaces().len();
-        let Some(position) = found.iter().take(interfaces).position(|attachment| attachment.remade.is_some())
-        else {
-            return false;
-        };
-        self.reattachments.retain(|at| at.elapsed() < REATTACH_WINDOW);
-        if self.reattachments.len() >= MAX_REATTACHMENTS {
-            return false;
-        }
-        self.reattachments.push(Instant::now());
-        let name = &found[position].name;
-        match self.loaded.reattach(position) {
-            Ok(ifindex) => {
-                notice(&format!("{name}: recreated, and attached again as interface {ifindex}"));
-                self.last.count_reattachment(name);
-                let gap_ms = self.lost[position].map(|lost| lost.elapsed().as_millis() as u64);
-                let counts = json!({ "interface": name, "ifindex": ifindex, "gap_ms": gap_ms });
-                self.log.record(self.loaded.entry("reattached", counts));
-                true
+        let interfaces = self.loaded.in_force().breaker.interfaces().len().max(1);
+        let mut repaired = vec![false; interfaces];
+        for (index, attachment) in found.iter().enumerate().filter(|(_, found)| !found.attached) {
+            let position = index % interfaces;
+            if repaired[position] {
+                continue;
             }
-            Err(error) => {
-                notice(&format!("{name}: recreated, and could not be attached again: {error:#}"));
-                false
-            }
+            let (attached_until, appeared) =
+                (self.attached_until[index], self.interfaces.appeared(&attachment.name));
+            repaired[position] =
+                self.repairs.reattach(&Lost { position, attachment, attached_until, appeared });
         }
+        repaired.contains(&true)
     }
 
     /// Follows a change of the policy in force. The process that made the change has logged it.
@@ -183,9 +236,25 @@ impl Watch {
         }
     }
 
+    /// Reports each change of a covered interface.
+    fn report_interfaces(&mut self, events: &[LinkEvent]) {
+        self.interfaces.follow(self.loaded.in_force().breaker.interfaces());
+        for change in self.interfaces.changes(events, Instant::now()) {
+            notice(&format!("{}: {}", change.interface, change.found));
+            let counts =
+                json!({ "interface": change.interface, "ifindex": change.index, "found": change.found });
+            self.log.record(self.loaded.entry("interface_changed", counts));
+        }
+    }
+
     /// Reports each attachment that has changed since the last check.
     fn report(&mut self, found: &[Attachment]) {
-        for ((before, lost), attachment) in self.problems.iter_mut().zip(&mut self.lost).zip(found) {
+        for ((before, attached_until), attachment) in
+            self.problems.iter_mut().zip(&mut self.attached_until).zip(found)
+        {
+            if attachment.attached {
+                *attached_until = Instant::now();
+            }
             let (now, words) = match attachment_problem(attachment) {
                 None => (None, "attached, first in its chain".to_owned()),
                 Some((what, words)) => (Some(what), words),
@@ -194,13 +263,40 @@ impl Watch {
                 continue;
             }
             *before = now;
-            *lost = now.is_some().then(Instant::now);
             notice(&format!("{}: {words}", attachment.name));
             let counts = json!({
                 "interface": attachment.name, "ifindex": attachment.ifindex, "hook": attachment.hook,
                 "found": words,
             });
             self.log.record(self.loaded.entry(kind(now), counts));
+        }
+    }
+}
+
+/// Subscribes to notifications. Without them, the check in each period remains.
+fn subscribe() -> Option<AsyncFd<LinkEvents>> {
+    let events = LinkEvents::subscribe().and_then(|events| {
+        // SAFETY: the subscription owns its file descriptor for its whole lifetime.
+        let events = unsafe { AsyncFd::register_with_interest(events, Interest::READABLE) };
+        events.map_err(std::io::Error::from)
+    });
+    let failed = |error| notice(&format!("the kernel does not notify of changed interfaces: {error}"));
+    events.map_err(failed).ok()
+}
+
+/// Waits for notifications; for ever without a subscription.
+async fn next_events(events: Option<&AsyncFd<LinkEvents>>) -> Vec<LinkEvent> {
+    let Some(events) = events else { return std::future::pending().await };
+    let Ok(mut ready) = events.readable().await else { return std::future::pending().await };
+    match events.get_ref().read() {
+        Ok(found) => {
+            ready.clear_ready();
+            found
+        }
+        Err(error) => {
+            notice(&format!("a notification about interfaces was not read: {error}"));
+            ready.clear_ready();
+            vec![LinkEvent::Lost]
         }
     }
 }

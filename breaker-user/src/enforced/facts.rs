@@ -1,7 +1,7 @@
 //! Reads the facts for the judgement from the kernel.
 
 use anyhow::Result;
-use breaker_common::abi::{UnseenKey, unseen};
+use breaker_common::abi::{UnseenKey, probe, unseen};
 
 use super::{Enforced, Facts, UnreadPackets};
 use crate::config::SessionIndex;
@@ -53,6 +53,7 @@ pub fn read(
     let mut keep = |read: Result<()>| unreadable.extend(read.err().map(|error| format!("{error:#}")));
     keep(breaker.pin_mismatch().map(|found| facts.pin_mismatch = found));
     keep(unread_packets(breaker).map(|found| facts.unread = found));
+    keep(probe_failures(breaker).map(|found| (facts.unstamped, facts.tampered) = found));
     keep(disarmed_scopes(breaker).map(|found| facts.disarmed = found));
     keep(breaker.bypasses().map(|found| facts.bypasses = found));
     keep(notes(breaker).map(|found| facts.notes = found));
@@ -73,6 +74,25 @@ fn blind_sessions(breaker: &Breaker, connections: &[ConnectionCount]) -> Vec<(St
         }
     };
     breaker.names().sessions().filter_map(describe).collect()
+}
+
+/// Age of the agent's heartbeat above which its findings are old.
+const MAX_HEARTBEAT_AGE_NS: u64 = 3_000_000_000;
+
+/// Names of interfaces whose probe frames get no stamp, and tampering: place and finding.
+type ProbeFailures = (Vec<String>, Vec<(String, String)>);
+
+/// Returns the failures that a running agent recorded.
+fn probe_failures(breaker: &Breaker) -> Result<ProbeFailures> {
+    if breaker.heartbeat_age_ns()?.is_none_or(|age| age > MAX_HEARTBEAT_AGE_NS) {
+        return Ok(ProbeFailures::default());
+    }
+    let failures = breaker.maps().probes()?.failures()?;
+    let has_failed = |number: u32| failures.contains(&number);
+    let unstamped = breaker.interfaces().iter().filter(|interface| has_failed(interface.ifindex));
+    let tampered = has_failed(probe::POLICY_MAPS)
+        .then(|| ("host".to_owned(), "the maps of the policy were changed, and not by breaker".to_owned()));
+    Ok((unstamped.map(|interface| trim_padding(&interface.name)).collect(), tampered.into_iter().collect()))
 }
 
 fn disarmed_scopes(breaker: &Breaker) -> Result<Vec<String>> {

@@ -12,6 +12,7 @@ use super::attach_point::{AttachPoint, hook_name, is_xdp};
 use super::clsact::{self, Filter};
 use super::memory::open_error;
 use super::pins::successor;
+pub use super::tcx::Chain;
 use super::{links, loaded_programs, tcx, xdp};
 
 /// The state of a program at its attach point. The serialized field names are a contract with scripts.
@@ -63,6 +64,12 @@ impl HeldAttachment {
         }
         // An upgrade may have attached and pinned another program since.
         pinned_programs(&self.point).map_or(before, |now| state(&self.point, &now))
+    }
+
+    /// Reads the chain of tcx programs; `None` at another hook, and without an interface.
+    pub fn chain(&self) -> Option<Chain> {
+        let is_tcx = self.point.hook == hook::TCX;
+        if is_tcx { tcx::chain(self.point.ifindex, self.point.direction).ok() } else { None }
     }
 }
 
@@ -142,8 +149,8 @@ fn chain(point: &AttachPoint) -> io::Result<Vec<ChainEntry>> {
         return Ok(Vec::new());
     }
     let tcx_programs = || {
-        let ids = tcx::chain(point.ifindex, point.direction)?;
-        Ok::<_, io::Error>(ids.into_iter().map(ChainEntry::Program))
+        let found = tcx::chain(point.ifindex, point.direction)?;
+        Ok::<_, io::Error>(found.programs.into_iter().map(ChainEntry::Program))
     };
     if point.hook != hook::CLSACT {
         return Ok(tcx_programs()?.collect());

@@ -29,7 +29,7 @@ use crate::cli_error::{CliError, Code};
 use crate::config::{Hook, Inbound, Mode, Policy};
 
 /// The maps that are pinned under their own names in the pin root.
-pub const PINNED: [&str; 17] = [
+pub const PINNED: [&str; 18] = [
     "META",
     "LABELS",
     "SCOPES",
@@ -47,6 +47,7 @@ pub const PINNED: [&str; 17] = [
     "UNSEEN",
     "EVENTS",
     "HEARTBEAT",
+    "PROBES",
 ];
 
 /// Loads a policy under a pin root, which must be free. Every scope has the state that the policy gives it.
@@ -54,8 +55,8 @@ pub fn load(policy: &Policy, root: &PinRoot) -> Result<()> {
     load_with(policy, root, ScopeStates::new)
 }
 
-/// Loads a policy and restores the states of its scopes. `states` is called once no other load or unload of the
-/// root can run.
+/// Loads a policy and restores the states of its scopes. `states` is called once no other load or unload
+/// of the root can run.
 pub fn load_with(policy: &Policy, root: &PinRoot, states: impl FnOnce() -> ScopeStates) -> Result<()> {
     let tables = tables(policy)?;
     let plan = AttachPlan::new(policy.host())?;

@@ -16,6 +16,7 @@ use breaker_common::window::Ring;
 use super::batch;
 use super::memory::{self, Mapped};
 use super::pins::PinRoot;
+use super::probe::Stamps;
 use crate::cli_error::{CliError, Code};
 
 /// The maps of a load, without META and SCOPES, which [`super::Switchboard`] holds.
@@ -33,6 +34,7 @@ pub struct Maps {
     connections: [OnceLock<Mutex<Connections>>; 2],
     inbound: OnceLock<Mutex<InboundTable>>,
     unseen: OnceLock<UnseenTable>,
+    probes: OnceLock<Stamps>,
 }
 
 /// A connection table.
@@ -92,6 +94,7 @@ impl Maps {
             connections: [const { OnceLock::new() }; 2],
             inbound: OnceLock::new(),
             unseen: OnceLock::new(),
+            probes: OnceLock::new(),
         }
     }
 
@@ -107,6 +110,7 @@ impl Maps {
             self.table(table)?;
         }
         drop(self.unseen()?);
+        self.probes()?;
         self.endpoints()?;
         self.events()?;
         let policy = self.policy();
@@ -218,6 +222,11 @@ impl Maps {
             .map(sum)
             .collect::<Result<_, aya::maps::MapError>>()
             .context("reading the packets that passed unread")
+    }
+
+    /// The stamps of probe frames.
+    pub fn probes(&self) -> Result<&Stamps> {
+        get_or_try_init(&self.probes, || Stamps::open(&self.root))
     }
 
     /// The state of inbound streams, locked for this thread.

@@ -71,7 +71,7 @@ impl KernelSymbols {
 }
 
 /// Encodes an instruction (kernel `uapi/linux/bpf.h`, `struct bpf_insn`).
-fn instruction(code: u8, registers: u8, offset: u16, constant: u32) -> [u8; 8] {
+pub(super) fn instruction(code: u8, registers: u8, offset: u16, constant: u32) -> [u8; 8] {
     let ([o0, o1], [c0, c1, c2, c3]) = (offset.to_le_bytes(), constant.to_le_bytes());
     [code, registers, o0, o1, c0, c1, c2, c3]
 }

@@ -29,8 +29,7 @@ pub fn detached(breaker: &Breaker) -> Result<Vec<usize>> {
 /// Attaches the programs that the interface at this position of [`Meta::interfaces`] lacks to the interface
 /// with that name now. Returns its number.
 ///
-/// # Errors
-/// Fails while a load, unload, reload or upgrade is running. An interface of another link type is
+/// # Errors Fails while a load, unload, reload or upgrade is running. An interface of another link type is
 /// not attached again.
 pub fn reattach(root: &PinRoot, position: usize) -> Result<u32> {
     let _claim = root.claim()?;
@@ -40,8 +39,7 @@ pub fn reattach(root: &PinRoot, position: usize) -> Result<u32> {
     let before = *meta.interfaces.get(position).context("there is no such interface")?;
     let now = netns::run_in(meta.netns, || attach_missing(&meta, before, root, position))??;
     let meta = map.ptr(0).context("META is empty")?.as_ptr();
-    // SAFETY: the fields lie inside the mapping. The kernel program does not read them, and the claim keeps
-    // other writers out.
+    // SAFETY: the fields lie inside the mapping. The claim keeps other writers out.
     unsafe {
         (&raw mut (*meta).interfaces[position]).write_volatile(now);
         let generation = &raw mut (*meta).generation;

@@ -173,6 +173,13 @@ impl Switchboard {
         Ok(if causes.load(ORDER) == 0 { Reset::Done } else { Reset::TrippedAgain })
     }
 
+    /// Raises the epoch of a scope to at least this one.
+    pub fn raise_epoch(&self, scope: ScopeIndex, least: u64) -> Result<()> {
+        let (_, epoch) = self.switch_words(scope)?;
+        epoch.fetch_max(least, ORDER);
+        Ok(())
+    }
+
     /// Arms or disarms a scope.
     pub fn set_armed(&self, scope: ScopeIndex, armed: bool) -> Result<()> {
         let state = self.ptr(scope)?;

@@ -36,17 +36,32 @@ const fn attach_type(direction: Direction) -> u32 {
     }
 }
 
-/// Returns the ids of the programs of an interface, in the order in which they run.
-pub fn chain(ifindex: u32, direction: Direction) -> io::Result<Vec<u32>> {
-    let mut ids = [0u32; MAX_PROGRAMS];
+/// The programs of an interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chain {
+    /// Ids of the programs, in the order in which they run.
+    pub programs: Vec<u32>,
+    /// Ids of their links; 0 for a program without a link.
+    pub links: Vec<u32>,
+    /// The kernel raises this number with each attachment, detachment and replacement in the chain. It
+    /// starts again with the first program of an empty chain.
+    pub revision: u64,
+}
+
+/// Returns the programs of an interface.
+pub fn chain(ifindex: u32, direction: Direction) -> io::Result<Chain> {
+    let (mut programs, mut links) = ([0u32; MAX_PROGRAMS], [0u32; MAX_PROGRAMS]);
     let mut query = Query {
         target_ifindex: ifindex,
         attach_type: attach_type(direction),
-        prog_ids: ids.as_mut_ptr() as u64,
+        prog_ids: programs.as_mut_ptr() as u64,
+        link_ids: links.as_mut_ptr() as u64,
         count: MAX_PROGRAMS as u32,
         ..Query::default()
     };
-    // SAFETY: the array has room for `count` ids, and outlives the call.
+    // SAFETY: the arrays have room for `count` ids, and outlive the call.
     unsafe { bpf(BPF_PROG_QUERY, &mut query) }?;
-    Ok(ids[..(query.count as usize).min(MAX_PROGRAMS)].to_vec())
+    let count = (query.count as usize).min(MAX_PROGRAMS);
+    let first = |ids: [u32; MAX_PROGRAMS]| ids[..count].to_vec();
+    Ok(Chain { programs: first(programs), links: first(links), revision: query.revision })
 }

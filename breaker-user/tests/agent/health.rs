@@ -52,28 +52,26 @@ fn a_program_in_front_and_its_removal_are_reported() {
 }
 
 #[test]
-fn removed_pins_detach_nothing_while_the_agent_runs() {
+fn removed_pins_are_pinned_again_and_enforcement_goes_on() {
     if !privileged() {
         return;
     }
     let host = Host::new(THREE);
     discard_server(&host, 9001);
     let agent = host.agent();
+    host.cli_ok(&["trip", "session/x1", "--reason", "test"]);
     host.inside(|| fs::remove_dir_all(ROOT)).expect("removing every pin");
-    let entry = &host.wait_for("link_lost", 1)[0];
-    assert!(
-        entry.counts["found"].as_str().is_some_and(|found| found.contains("its pin is gone")),
-        "{entry:?}"
-    );
-    wait_for_health(&host, Some("its pin is gone"));
-    let mut stream = host.connect(9001);
-    for number in 1..=4 {
-        // The RST may arrive before the last write.
-        let _ = stream.write_all(&order(number));
-    }
-    host.wait_for("tripped", 1);
-    assert_eq!(host.metric("breaker_tripped{scope=\"session/x1\",cause=\"rate\"}"), Some(1.0));
+    let entry = &host.wait_for("tampered", 1)[0];
+    assert!(entry.counts["pins"].as_array().is_some_and(|pins| pins.len() > 20), "{entry:?}");
+    wait_for_health(&host, None);
+    assert_eq!(host.cli(&["status"]).status.code(), Some(10), "the pins are those of the tripped load");
+    // The new directory is locked against a second agent.
+    assert_eq!(host.refused_agent().status.code(), Some(4));
+    host.inside(|| fs::remove_file(pin("link_0"))).expect("removing one pin");
+    host.wait_for("tampered", 2);
+    wait_for_health(&host, None);
     agent.stop();
+    assert_eq!(host.cli(&["status"]).status.code(), Some(10), "attached without the agent");
     host.verify();
 }
 

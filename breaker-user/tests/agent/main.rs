@@ -4,7 +4,6 @@ mod health;
 mod host;
 mod http;
 mod ring;
-mod upgrade;
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};

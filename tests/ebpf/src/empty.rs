@@ -15,6 +15,12 @@ pub fn egress(_: TcContext) -> i32 {
     NEXT
 }
 
+/// Passes every packet at tc, past all programs behind it (`TC_ACT_OK`).
+#[classifier]
+pub fn pass(_: TcContext) -> i32 {
+    0
+}
+
 /// Passes every frame at XDP.
 #[xdp]
 pub fn inline(_: XdpContext) -> u32 {

@@ -17,6 +17,7 @@ mod race;
 mod reload;
 mod state;
 mod switch;
+mod tamper;
 mod upgrade;
 mod usage;
 

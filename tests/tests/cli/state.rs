@@ -251,9 +251,14 @@ fn an_agent_keeps_what_the_kernel_trips_and_comes_up_as_it_was_when_its_load_is_
     // Somebody detaches the link and removes the pins: that is no unload.
     detach(&testbed);
     lose(&testbed);
-    let ended = wait_for("a change", || running.try_wait().expect("waiting"));
-    assert_eq!(ended.code(), Some(3));
+    wait_for("the repair", || has(&testbed, "reattached", "", "").then_some(()));
     assert!(has(&testbed, "tampered", "", ""), "{:?}", lines(&testbed));
+    assert_eq!(causes(&testbed, "session/x1"), ["rate"], "pinned and attached again, as it was");
+    // Nothing repairs the load without an agent. The next agent restores it.
+    running.kill().expect("killing it");
+    running.wait().expect("its end");
+    detach(&testbed);
+    lose(&testbed);
     let mut again = agent(&testbed);
     assert_eq!(causes(&testbed, "session/x1"), ["rate"]);
     again.kill().expect("killing it");

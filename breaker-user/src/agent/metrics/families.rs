@@ -224,8 +224,24 @@ pub const FAMILIES: &[Family] = &[
     family(
         "breaker_reattached_total",
         &["interface"],
-        "Times that the agent attached to a recreated interface.",
-        |of, sink| of.reattached.iter().for_each(|(name, count)| sink(&[name], Value::Count(*count))),
+        "Times that the agent attached the program again.",
+        |of, sink| of.reattached.iter().for_each(|(name, done)| sink(&[name], Value::Count(done.count))),
+    ),
+    family(
+        "breaker_unprotected_seconds_total",
+        &["interface"],
+        "Time that the interface was without the program, up to the last re-attachment.",
+        |of, sink| {
+            of.reattached
+                .iter()
+                .for_each(|(name, done)| sink(&[name], Value::Seconds(done.unprotected.as_secs_f64())));
+        },
+    ),
+    family(
+        "breaker_tampered_total",
+        &[],
+        "Changes of the load that no verb and no agent made, since the agent started.",
+        |of, sink| sink(&[], Value::Count(of.tampered)),
     ),
     family(
         "breaker_enforced",

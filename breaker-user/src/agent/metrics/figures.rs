@@ -8,6 +8,7 @@ use breaker_common::window;
 
 use super::source::Source;
 use crate::agent::history::{History, Trips};
+use crate::agent::watch::Reattachments;
 use crate::config::ScopeIndex;
 use crate::display;
 use crate::enforced::Enforced;
@@ -33,8 +34,10 @@ pub struct Figures {
     pub inbound: bool,
     /// Interfaces, and whether the program is attached and first.
     pub interfaces: BTreeMap<String, bool>,
-    /// Reattachments by interface.
-    pub reattached: BTreeMap<String, u64>,
+    /// Re-attachments by interface.
+    pub reattached: BTreeMap<String, Reattachments>,
+    /// Tampering that the agent found.
+    pub tampered: u64,
     /// Whether the breaker is in force, and its problems.
     pub enforced: Enforced,
     /// Age of the heartbeat in ns.
@@ -141,6 +144,7 @@ impl Figures {
                 .map(|found| trim_padding(&found.name))
                 .map(|name| (name.clone(), source.last_check.reattachments(&name)))
                 .collect(),
+            tampered: source.tampering.count(),
             enforced: source.monitor.enforced(),
             heartbeat_age_ns: breaker.heartbeat_age_ns()?,
             unseen: unseen(breaker)?,

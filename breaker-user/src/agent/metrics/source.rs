@@ -9,6 +9,7 @@ use crate::agent::loaded::Loaded;
 use crate::agent::log::Log;
 use crate::agent::monitor::Monitor;
 use crate::agent::notice::notice;
+use crate::agent::tampering::Tampering;
 use crate::agent::watch::LastCheck;
 use crate::enforced::Problem;
 
@@ -26,6 +27,8 @@ pub struct Source {
     pub last_check: Arc<LastCheck>,
     /// Whether the breaker is in force.
     pub monitor: Arc<Monitor>,
+    /// The tampering that the agent found.
+    pub tampering: Arc<Tampering>,
 }
 
 impl Source {

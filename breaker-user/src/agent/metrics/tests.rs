@@ -1,10 +1,13 @@
 //! Tests of the text of the metrics, and of the choice of the format.
 
+use std::time::Duration;
+
 use breaker_common::abi::{Counters, cause};
 
 use super::FAMILIES;
 use super::figures::{Figures, Limit, Scope, Session};
 use super::text::{Format, text};
+use crate::agent::watch::Reattachments;
 use crate::enforced::{Enforced, Problem, ProblemKind};
 use crate::kernel::connections::ConnectionCount;
 
@@ -32,6 +35,8 @@ const NAMES: &[(&str, &[&str])] = &[
     ("breaker_interface_attached", &["interface"]),
     ("breaker_unseen_packets_total", &["interface", "kind"]),
     ("breaker_reattached_total", &["interface"]),
+    ("breaker_unprotected_seconds_total", &["interface"]),
+    ("breaker_tampered_total", &[]),
     ("breaker_enforced", &[]),
     ("breaker_problem", &["what", "where"]),
     ("breaker_heartbeat_age_seconds", &[]),
@@ -83,7 +88,12 @@ fn figures() -> Figures {
         }],
         inbound: true,
         interfaces: [("eth1".to_owned(), true), ("eth2".to_owned(), false)].into(),
-        reattached: [("eth1".to_owned(), 1), ("eth2".to_owned(), 0)].into(),
+        reattached: [
+            ("eth1".to_owned(), Reattachments { count: 1, unprotected: Duration::from_millis(250) }),
+            ("eth2".to_owned(), Reattachments::default()),
+        ]
+        .into(),
+        tampered: 3,
         enforced: Enforced {
             ok: false,
             problems: vec![Problem {

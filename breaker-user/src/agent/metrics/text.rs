@@ -86,6 +86,9 @@ fn encode(figures: &Figures, family: &Family, encoder: &mut DescriptorEncoder) -
                 metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&count, None)
             }
             (false, Value::Count(count)) => metric.encode_family(&labels)?.encode_gauge(&count),
+            (false, Value::Seconds(seconds)) if family.is_counter() => {
+                metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&seconds, None)
+            }
             (false, Value::Seconds(seconds)) => metric.encode_family(&labels)?.encode_gauge(&seconds),
         };
         if done.is_ok() {

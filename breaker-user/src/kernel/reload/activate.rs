@@ -11,7 +11,7 @@ use breaker_common::abi::{self, Meta, flag};
 use super::windows::RingMemory;
 use super::{PolicyChange, connections, loosening};
 use crate::kernel::clock;
-use crate::kernel::memory::{Mapped, ORDER, atomic_u32};
+use crate::kernel::memory::{Mapped, ORDER, atomic_u32, atomic_u64};
 
 impl PolicyChange {
     /// Switches to the next policy.
@@ -30,6 +30,8 @@ impl PolicyChange {
         fence(ORDER);
         // SAFETY: the word lies inside the mapping, which this function holds.
         unsafe { atomic_u32(&raw mut (*meta_ptr).side) }.store(self.side as u32, ORDER);
+        // SAFETY: as above. The new generation tells the agent that the policy maps changed by a reload.
+        unsafe { atomic_u64(&raw mut (*meta_ptr).generation) }.fetch_add(1, ORDER);
         wait_for_packets();
         for (limit, issued) in moved.iter().zip(issued) {
             self.complete_ring(limit, issued, &rings)?;

@@ -1,0 +1,139 @@
+//! Watches the switches: only a reset removes a cause, and it counts itself in `resets` first. Nothing
+//! lowers an epoch.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use breaker_common::abi::{Switch, cause};
+use serde_json::json;
+
+use super::loaded::InForce;
+use super::tampering::{Finding, Tampering};
+use crate::config::ScopeIndex;
+use crate::kernel::Breaker;
+
+/// The switches at the last check.
+#[derive(Default)]
+pub struct SwitchWatch {
+    known: BTreeMap<String, Known>,
+}
+
+/// A switch at the last check.
+#[derive(Clone, Copy)]
+struct Known {
+    switch: Switch,
+    /// The switch looked as after a trip whose cause was removed. A reset that is in progress looks so
+    /// too, but not for two checks.
+    is_suspect: bool,
+}
+
+/// A change of a switch that no trip and no reset makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    /// These causes were removed.
+    Removed(u64),
+    /// The epoch was lowered from this one.
+    Lowered(u64),
+    /// The epoch was raised by a trip whose cause is unknown.
+    Missed,
+}
+
+impl SwitchWatch {
+    /// Compares the switches with those of the last check, and repairs each change that no trip and no
+    /// reset made.
+    pub fn check(&mut self, in_force: &InForce, tampering: &Tampering) {
+        let breaker = &in_force.breaker;
+        let mut known = BTreeMap::new();
+        for scope in breaker.names().iter() {
+            let Ok(now) = breaker.switch(scope) else { continue };
+            let name = breaker.names().name(scope).to_string();
+            let before = self.known.get(&name);
+            let change = before.and_then(|before| change(&before.switch, &now));
+            let is_confirmed =
+                change != Some(Change::Missed) || before.is_some_and(|before| before.is_suspect);
+            if let Some(change) = change.filter(|_| is_confirmed) {
+                repair(breaker, (scope, &name), change, &now, tampering);
+            }
+            let (switch, is_suspect) = match before {
+                // The next check compares with the same switch.
+                Some(before) if !is_confirmed => (before.switch, true),
+                _ => (breaker.switch(scope).unwrap_or(now), false),
+            };
+            known.insert(name, Known { switch, is_suspect });
+        }
+        self.known = known;
+    }
+}
+
+fn change(before: &Switch, now: &Switch) -> Option<Change> {
+    // A reset raises this number before it removes causes.
+    if now.resets > before.resets {
+        return None;
+    }
+    let removed = before.causes & !now.causes;
+    if removed != 0 {
+        Some(Change::Removed(removed))
+    } else if now.epoch < before.epoch {
+        Some(Change::Lowered(before.epoch))
+    } else if now.epoch > before.epoch && now.causes == 0 {
+        Some(Change::Missed)
+    } else {
+        None
+    }
+}
+
+/// Repairs a switch: its causes are set again, and its epoch is higher than every known one.
+fn repair(
+    breaker: &Breaker,
+    (scope, name): (ScopeIndex, &str),
+    change: Change,
+    now: &Switch,
+    tampering: &Tampering,
+) {
+    let trip = |causes| breaker.trip(scope, causes);
+    let (causes, found, repaired): (u64, &str, Result<()>) = match change {
+        Change::Removed(causes) => (causes, "causes were removed without a reset", trip(causes)),
+        Change::Missed => {
+            (cause::STATE, "the cause of a trip was removed without a reset", trip(cause::STATE))
+        }
+        Change::Lowered(epoch) => (0, "the epoch was lowered", breaker.raise_epoch(scope, epoch + 1)),
+    };
+    let outcome = match &repaired {
+        Ok(()) if causes != 0 => "the scope is tripped again".to_owned(),
+        Ok(()) => "the epoch is raised again".to_owned(),
+        Err(error) => format!("the switch cannot be written: {error:#}"),
+    };
+    tampering.record(Finding {
+        place: name,
+        scope: Some(name.to_owned()),
+        causes,
+        found: format!("{found}: {outcome}"),
+        fields: json!({ "epoch": now.epoch, "resets": now.resets }),
+    });
+    tampering.set_problem(name, repaired.err().map(|_| format!("{found}: {outcome}")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_trip_and_a_reset_change_a_switch() {
+        let switch = |causes, epoch, resets| Switch { causes, epoch, resets, ..Switch::default() };
+        for (before, now, found) in [
+            (switch(0, 0, 0), switch(0, 0, 0), None),
+            (switch(0, 0, 0), switch(1, 1, 0), None),
+            (switch(0, 0, 0), switch(1, 0, 0), None),
+            (switch(3, 2, 0), switch(0, 3, 1), None),
+            (switch(3, 2, 1), switch(7, 3, 1), None),
+            (switch(3, 2, 1), switch(0, 2, 1), Some(Change::Removed(3))),
+            (switch(3, 2, 1), switch(4, 3, 1), Some(Change::Removed(3))),
+            (switch(3, 2, 1), switch(2, 2, 1), Some(Change::Removed(1))),
+            (switch(3, 2, 1), switch(0, 0, 0), Some(Change::Removed(3))),
+            (switch(3, 2, 1), switch(3, 1, 1), Some(Change::Lowered(2))),
+            (switch(0, 2, 1), switch(0, 3, 1), Some(Change::Missed)),
+        ] {
+            assert_eq!(change(&before, &now), found, "{before:?} {now:?}");
+        }
+    }
+}
