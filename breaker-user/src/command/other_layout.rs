@@ -103,7 +103,8 @@ pub fn status(args: &StatusArgs, board: &FrozenBoard, refusal: anyhow::Error) ->
     }
     print(&format!(
         "layout {}, which another version has loaded: this version ({}, layout {ABI_VERSION}) shows its \
-         switches, and `breaker trip` trips them; everything else needs that version, or `breaker upgrade`\n\n{}",
+         switches, and `breaker trip` trips them; everything else needs that version, or \
+         `breaker upgrade`\n\n{}",
         board.abi(),
         crate::VERSION,
         table.text(false).trim_end()

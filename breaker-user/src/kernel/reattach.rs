@@ -29,7 +29,8 @@ pub fn detached(breaker: &Breaker) -> Result<Vec<usize>> {
 /// Attaches the programs that the interface at this position of [`Meta::interfaces`] lacks to the interface
 /// with that name now. Returns its number.
 ///
-/// # Errors Fails while a load, unload, reload or upgrade is running. An interface of another link type is
+/// # Errors
+/// Fails while a load, unload, reload or upgrade is running. An interface of another link type is
 /// not attached again.
 pub fn reattach(root: &PinRoot, position: usize) -> Result<u32> {
     let _claim = root.claim()?;

@@ -31,14 +31,15 @@ struct LinkUpdate {
 /// Replaces what hangs at a place by the program that is pinned for it. Must run in the network namespace
 /// of the load.
 ///
-/// # Errors Exit code 8 where nothing hangs there: the interface is gone, or the program was detached.
-pub fn swap(place: &AttachPoint) -> Result<()> {
-    let done = if place.is_link() { update(&place.link, &place.program) } else { replace(place) };
+/// # Errors
+/// Exit code 8 where nothing hangs there: the interface is gone, or the program was detached.
+pub fn swap(point: &AttachPoint) -> Result<()> {
+    let done = if point.is_link() { update(&point.link, &point.program) } else { replace(point) };
     done.map_err(|error| {
         let text = format!(
             "replacing the program at {}: {error:#}: see `breaker status`, \
              and `breaker attach` where it is detached",
-            place.describe()
+            point.describe()
         );
         CliError::new(Code::Interface, text).into()
     })
@@ -67,12 +68,14 @@ fn update(link: &Path, program: &Path) -> Result<()> {
 
 /// Replaces the program of breaker's filter of clsact. The kernel swaps filters of one handle under RCU
 /// (kernel `cls_bpf_change`).
-fn replace(place: &AttachPoint) -> Result<()> {
+fn replace(point: &AttachPoint) -> Result<()> {
+    // Before the link: aya removes the filter of a link that is dropped, as it would be where this fails.
+    let mut program = SchedClassifier::from_pin(&point.program)?;
+    program.fd()?;
     let NlOptions { priority, handle, classid } = filter_options();
-    let link = SchedClassifierLink::attached(&place.name, attach_type(place), priority, handle, classid)?;
-    let mut program = SchedClassifier::from_pin(&place.program)?;
+    let link = SchedClassifierLink::attached(&point.name, attach_type(point), priority, handle, classid)?;
     let id = program.attach_to_link(link)?;
-    // The filter outlives this process: aya removes the filter of a link that is dropped.
+    // The filter outlives this process.
     std::mem::forget(program.take_link(id)?);
     Ok(())
 }

@@ -4,6 +4,7 @@ mod health;
 mod host;
 mod http;
 mod ring;
+mod upgrade;
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};

@@ -227,7 +227,7 @@ fn traced(testbed: &Testbed, inject: &[String]) -> (CliOutput, Vec<String>) {
 }
 
 /// Disturbs the last calls of an upgrade one after the other.
-fn disturbed(hook: &str, how: &str, check: impl Fn(&Testbed, &CliOutput, &str)) {
+fn disturbed(hook: &str, how: &str, check: impl Fn(&CliOutput, &[String], &str)) {
     let testbed = two_interfaces(hook);
     testbed.switch("trip", "session/x1").expect_exit(0);
     let (output, calls) = traced(&testbed, &[]);
@@ -243,9 +243,13 @@ fn disturbed(hook: &str, how: &str, check: impl Fn(&Testbed, &CliOutput, &str)) 
         })
         .collect();
     let loaded = all.iter().rposition(|(call, _)| call.ends_with("sync")).expect("the line in the log");
-    let last = &all[loaded.saturating_sub(2)..];
-    assert!(last.len() > 20, "{last:?}");
-    for (call, turn) in last {
+    let renamed = all.iter().rposition(|(call, _)| *call == "rename").expect("the pins of the new programs");
+    // All that changes something lies between the two.
+    let changing = &all[loaded.saturating_sub(2)..(renamed + 3).min(all.len())];
+    assert!(changing.len() > 10, "{changing:?}");
+    println!("{hook}: {how} at each of {} calls", changing.len());
+    for (call, turn) in changing {
+        let logged = kinds(&testbed).len();
         let (output, _) = traced(&testbed, &[format!("inject={call}:{how}:when={turn}")]);
         let what = format!("{hook}: {call} {turn}: {output:?}");
         let shown = testbed.cli("status --json");
@@ -253,7 +257,7 @@ fn disturbed(hook: &str, how: &str, check: impl Fn(&Testbed, &CliOutput, &str)) 
         let shown = shown.json();
         assert_eq!(shown["enforced"]["ok"], true, "{what}: {shown}");
         assert_eq!(scope(&shown, "session/x1")["epoch"], 1, "{what}");
-        check(&testbed, &output, &what);
+        check(&output, &kinds(&testbed).split_off(logged), &what);
     }
     testbed.cli("upgrade").expect_exit(0);
     assert!(!testbed.shell("ls /sys/fs/bpf/breaker").contains("_next"));
@@ -275,13 +279,12 @@ fn killed_at_any_of_its_steps_it_leaves_each_hook_with_a_whole_program() {
 fn where_any_of_its_steps_fails_the_program_before_stays_and_the_log_says_so() {
     require_root!();
     for hook in ["tcx", "clsact"] {
-        disturbed(hook, "error=ENOMEM", |testbed, output, what| {
-            if output.exit_code != Some(0) {
-                let last = kinds(testbed).pop();
-                assert!(
-                    last.as_deref() == Some("upgrade_failed") || output.stderr.contains("nothing is changed"),
-                    "{what}: {last:?}"
-                );
+        disturbed(hook, "error=ENOMEM", |output, logged, what| {
+            let is_noted = logged.first().is_some_and(|kind| kind == "upgraded");
+            let is_corrected = logged.last().is_some_and(|kind| kind == "upgrade_failed");
+            match output.exit_code {
+                Some(0) => assert!(is_noted && !is_corrected, "{what}: {logged:?}"),
+                _ => assert_eq!(is_noted, is_corrected, "{what}: {logged:?}"),
             }
         });
     }

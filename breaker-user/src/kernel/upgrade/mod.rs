@@ -36,7 +36,8 @@ use crate::cli_error::{CliError, Code};
 /// accepted the new programs, before anything changes, and may still refuse. `force` allows an older
 /// version; `migrations` are the layouts that can be taken over.
 ///
-/// # Errors Exit code 4 for an older version, 5 for a layout that cannot be taken over, 8 where a hook is
+/// # Errors
+/// Exit code 4 for an older version, 5 for a layout that cannot be taken over, 8 where a hook is
 /// not attached. Nothing is changed then.
 pub fn upgrade(
     root: &PinRoot,
