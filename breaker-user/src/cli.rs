@@ -25,7 +25,7 @@ Exit codes:
   10  status: a scope is tripped
   11  status: the breaker is not in force; or no scope is tripped, but one is disarmed";
 /// Longest reason, in bytes.
-const MAX_REASON: usize = 1000;
+pub const MAX_REASON: usize = 1000;
 
 /// An order-flow circuit breaker in the Linux kernel: counts outbound FIX orders at the network interface,
 /// and withholds all of them as soon as a person trips it or a limit is exceeded.
@@ -44,6 +44,10 @@ pub struct Cli {
     #[arg(long, global = true, env = "BREAKER_PRIVATE_PINS", value_parser = FalseyValueParser::new())]
     #[arg(display_order = 101)]
     pub private_pins: bool,
+    /// Control socket for users who may not open the pins.
+    #[arg(long, global = true, value_name = "PATH", default_value = crate::config::DEFAULT_CONTROL)]
+    #[arg(env = "BREAKER_CONTROL", display_order = 102)]
+    pub control: PathBuf,
     /// The verb.
     #[command(subcommand)]
     pub verb: Verb,
@@ -92,6 +96,9 @@ pub enum Verb {
     /// Rehearse a trip in throw-away network namespaces on this host's own kernel. Does not touch what is
     /// loaded.
     Drill(DrillArgs),
+    /// Serve one connection to the control socket. systemd and the agent start this.
+    #[command(hide = true)]
+    Control(ConfigArgs),
 }
 
 /// Arguments of the verbs that read a configuration.
@@ -197,6 +204,9 @@ pub struct ResetArgs {
     /// Reset even if orders were withheld a moment ago, so that their sender may continue. This is logged.
     #[arg(long)]
     pub force: bool,
+    /// As root, reset alone where `two_person` is set. This is logged as an event of its own.
+    #[arg(long)]
+    pub break_glass: bool,
 }
 
 /// Arguments of `events`.
@@ -286,12 +296,12 @@ pub fn normalize_trip_reason(typed: impl IntoIterator<Item = OsString>) -> Vec<O
 fn is_option_of_trip(word: &OsStr) -> bool {
     word.to_str().is_some_and(|word| {
         let name = word.split_once('=').map_or(word, |(name, _)| name);
-        matches!(name, "--json" | "--pin-root" | "--reason" | "--help" | "-h")
+        matches!(name, "--json" | "--pin-root" | "--private-pins" | "--control" | "--reason" | "--help" | "-h")
     })
 }
 
 /// Parses a reason, which must not be empty.
-fn reason(text: &str) -> Result<String, String> {
+pub fn reason(text: &str) -> Result<String, String> {
     match text.trim() {
         "" => Err("it is empty: write a reason for the audit log".to_owned()),
         text if text.len() > MAX_REASON => {

@@ -1,7 +1,7 @@
 //! breaker: an order-flow circuit breaker in the Linux kernel. This library contains the code of the binary,
 //! the tests and the drill.
 //!
-//! Imports point one way: `command` and `agent` on top, then `reload`, then `view`, `enforced`, `state`,
+//! Imports point one way: `control` on top, then `command` and `agent`, then `reload`, then `view`, `enforced`, `state`,
 //! `journal`, then `kernel` and `audit`, then `display` and `config`.
 
 pub mod agent;
@@ -10,6 +10,7 @@ pub mod cli;
 pub mod cli_error;
 pub mod command;
 pub mod config;
+pub mod control;
 pub mod display;
 pub mod drill;
 pub mod enforced;
@@ -17,7 +18,10 @@ mod file;
 pub mod journal;
 pub mod kernel;
 mod netlink;
+pub mod people;
 pub mod reload;
+mod rules;
+mod seqpacket;
 pub mod state;
 pub mod testbed;
 pub mod view;

@@ -9,9 +9,12 @@ use serde_json::Value;
 pub const PIN_ROOT: &str = "/sys/fs/bpf/breaker";
 
 /// Environment of breaker on a testbed: the pin root, and leave to pin in a mount namespace that ends with
-/// the testbed.
-pub const PIN_ENVIRONMENT: [(&str, &str); 2] =
-    [("BREAKER_PIN_ROOT", PIN_ROOT), ("BREAKER_PRIVATE_PINS", "1")];
+/// the testbed. The control socket of the machine is never asked.
+pub const PIN_ENVIRONMENT: [(&str, &str); 3] = [
+    ("BREAKER_PIN_ROOT", PIN_ROOT),
+    ("BREAKER_PRIVATE_PINS", "1"),
+    ("BREAKER_CONTROL", "/run/breaker-of-no-test/control.sock"),
+];
 
 /// What a command printed, and its exit code.
 #[derive(Debug)]

@@ -68,9 +68,9 @@ impl<N: Network> Testbed<N> {
     pub fn on(network: N, policy: &str) -> Self {
         receive_on_one_cpu(network.host(), N::INTERFACE);
         let testbed = Self { network, directory: TempDir::new().expect("making a directory") };
-        let (audit, state) = (testbed.audit(), testbed.state());
+        let (audit, state, control) = (testbed.audit(), testbed.state(), testbed.control());
         let host = format!("[host]\ninterfaces = [{:?}]", N::INTERFACE);
-        let text = format!("[agent]\naudit = {audit:?}\nstate = {state:?}\n{host}\n{policy}");
+        let text = format!("[agent]\naudit = {audit:?}\nstate = {state:?}\ncontrol = {control:?}\n{host}\n{policy}");
         std::fs::write(testbed.config(), text).expect("writing the configuration");
         testbed
     }
@@ -83,6 +83,11 @@ impl<N: Network> Testbed<N> {
     /// Path of the audit log.
     pub fn audit(&self) -> PathBuf {
         self.directory.path().join("audit.jsonl")
+    }
+
+    /// Path of the control socket.
+    pub fn control(&self) -> PathBuf {
+        self.directory.path().join("control.sock")
     }
 
     /// Path of the state directory.

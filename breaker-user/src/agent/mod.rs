@@ -4,6 +4,7 @@
 //! after an error or a crash. Each part is a task that ends at the shutdown, and a failure stays in its task.
 
 mod chain_watch;
+mod control;
 mod disconnect;
 mod entry;
 mod events;
@@ -53,6 +54,7 @@ use crate::journal;
 use crate::kernel::PinRoot;
 use crate::kernel::netns;
 use crate::kernel::text::trim_padding;
+use control::Control;
 use events::Events;
 use history::{History, Losses};
 use loaded::Loaded;
@@ -73,6 +75,7 @@ pub struct Agent {
     source: Arc<Source>,
     last_check: Arc<LastCheck>,
     address: SocketAddr,
+    control: PathBuf,
     config: PathBuf,
     differs: Option<String>,
 }
@@ -136,8 +139,11 @@ impl Agent {
             let counts = json!({ "file": config.display().to_string(), "found": found });
             log.record(source.loaded.entry("policy_refused", counts));
         }
-        let address = policy.map_or(config::METRICS, |policy| policy.agent().metrics);
-        Ok(Self { loaded, log, source, last_check, address, config: config.to_owned(), differs })
+        let (address, control) = policy.map_or_else(
+            |_| (config::METRICS, config::DEFAULT_CONTROL.into()),
+            |policy| (policy.agent().metrics, policy.agent().control.as_path().to_owned()),
+        );
+        Ok(Self { loaded, log, source, last_check, address, control, config: config.to_owned(), differs })
     }
 
     /// Serves until the shutdown, which gives its reason, or until the load is unloaded. Reloads its file at
@@ -161,6 +167,7 @@ impl Agent {
         heartbeat::beat(&self.loaded)?;
         watch.check();
         let (server, metrics) = Server::bind(self.address, Arc::clone(&self.source)).await;
+        let control = self.listen();
         let started = self.started(metrics);
         self.log.record(
             self.loaded
@@ -181,6 +188,7 @@ impl Agent {
         parts.spawn(Arc::clone(&self.source.monitor).run(ended(&stopped)));
         parts.spawn(Arc::clone(&self.log).run(ended(&stopped)));
         parts.spawn(server.run(ended(&stopped)));
+        control.map(|control| parts.spawn(control.run(ended(&stopped))));
         let (loaded, log) = (Arc::clone(&self.loaded), Arc::clone(&self.log));
         let writer = state::Writer::new(Arc::clone(&self.loaded), Arc::clone(&self.log));
         parts.spawn(Arc::clone(&writer).run(ended(&stopped)));
@@ -205,6 +213,15 @@ impl Agent {
             let what = now.breaker.root().path().display();
             CliError::new(Code::NotLoaded, format!("serving {what}: it was unloaded meanwhile: load again"))
                 .into()
+        })
+    }
+
+    /// Listens on the control socket, unless systemd does. The agent serves everything else without it.
+    fn listen(&self) -> Option<Control> {
+        let root = self.loaded.in_force().breaker.root().clone();
+        Control::listen(&self.control, &root, &self.config).unwrap_or_else(|error| {
+            notice(&format!("{error:#}: users other than root have no verbs"));
+            None
         })
     }
 

@@ -1,6 +1,7 @@
 //! Entries of the audit log: what happened, who did it, and its line in the log.
 
 use std::fs;
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use serde::ser::SerializeStruct as _;
@@ -15,21 +16,37 @@ pub struct Actor {
     pub user: String,
     /// Process id.
     pub pid: u32,
-    /// `cli`, `agent` or `kernel`.
+    /// `cli`, `control`, `agent` or `kernel`.
     pub via: String,
 }
 
 impl Actor {
-    /// The person who runs this process.
+    /// The person who runs this process, or for whom [`act_for`] lets it act.
     pub fn this_process(via: &str) -> Self {
+        if let Some(person) = ACTS_FOR.get() {
+            return person.clone();
+        }
         let uid = rustix::process::getuid().as_raw();
         Self { uid, user: login_name(uid), pid: std::process::id(), via: via.to_owned() }
+    }
+
+    /// A user at the other end of the control socket.
+    pub fn at_control(uid: u32, pid: u32) -> Self {
+        Self { uid, user: user_name(uid), pid, via: "control".to_owned() }
     }
 
     /// The kernel program.
     pub fn kernel() -> Self {
         Self { uid: 0, user: "kernel".to_owned(), pid: 0, via: "kernel".to_owned() }
     }
+}
+
+/// The person for whom this process acts, if it is not the person who started it.
+static ACTS_FOR: OnceLock<Actor> = OnceLock::new();
+
+/// Makes a person the author of all later entries of this process. Only the first call has an effect.
+pub fn act_for(person: Actor) {
+    let _ = ACTS_FOR.set(person);
 }
 
 /// Name of the person who logged in, also after su and sudo; without a login, the caller of sudo.

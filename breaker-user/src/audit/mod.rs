@@ -13,6 +13,6 @@ mod reader;
 mod verify;
 
 pub use append::{Locked, append, append_within, check_path, is_empty, is_locked, last_line, reserve};
-pub use entry::{Actor, Entry, Line};
+pub use entry::{Actor, Entry, Line, act_for};
 pub use reader::Reader;
 pub use verify::{Verified, verify};

@@ -4,6 +4,7 @@ mod agent;
 mod arm;
 mod attach;
 mod check;
+mod consent;
 mod drill;
 mod events;
 mod load;
@@ -22,9 +23,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::cli::{Cli, Verb};
+use crate::cli_error::{CliError, Code};
 use crate::kernel::PinRoot;
 
-pub use output::is_output_closed;
+pub use output::report;
 
 /// Runs the verb of the command line.
 pub fn run(cli: Cli) -> Result<ExitCode> {
@@ -46,5 +48,9 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Events(args) => events::run(&root, &args),
         Verb::Audit(verb) => events::audit(&root, &verb),
         Verb::Drill(args) => drill::run(&args),
+        Verb::Control(_) => {
+            let text = "serving control: a request cannot contain another one: name another verb";
+            Err(CliError::new(Code::Usage, text).into())
+        }
     }
 }

@@ -6,12 +6,24 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::cli_error::Code;
+use crate::cli_error::{self, Code};
 use crate::enforced::Enforced;
 
 /// Prints a line on standard error. Ignores a closed output.
 pub(super) fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Ends a verb: prints its error on standard error, and returns the exit code.
+pub fn report(result: Result<ExitCode>) -> ExitCode {
+    match result {
+        Ok(code) => code,
+        Err(error) if is_output_closed(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            warn(&format!("breaker: {}", cli_error::text_of(&error)));
+            cli_error::code_of(&error).into()
+        }
+    }
 }
 
 /// A warning that the state file does not contain an action.

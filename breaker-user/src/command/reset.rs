@@ -6,6 +6,7 @@ use anyhow::Result;
 use breaker_common::abi::{cause, flag, mode};
 use serde_json::json;
 
+use super::consent;
 use super::scope::{disconnect, not_durable, open, perform_logged, refused, require_state, show};
 use crate::cli::ResetArgs;
 use crate::cli_error::{CliError, Code};
@@ -20,7 +21,8 @@ use crate::state::{self, Act};
 const STOPPED_NS: u64 = 5_000_000_000;
 
 /// Resets a scope if this is safe.
-pub fn run(root: &PinRoot, ResetArgs { switch: args, force }: &ResetArgs) -> Result<ExitCode> {
+pub fn run(root: &PinRoot, asked: &ResetArgs) -> Result<ExitCode> {
+    let ResetArgs { switch: args, force, .. } = asked;
     open(root, args)?;
     let _lock = root.lock()?;
     // Opened again, because a reload may have held the lock: the checks are against the policy in force.
@@ -37,9 +39,13 @@ pub fn run(root: &PinRoot, ResetArgs { switch: args, force }: &ResetArgs) -> Res
         journal::log_after(&breaker, &action("reset_refused", json!({ "found": found })));
         return Err(refused(args, "resetting", &found, &cure));
     }
+    let consent = consent::obtain(&breaker, asked, before.epoch)?;
     require_state(&breaker, args, "resetting")?;
     let fenced = open_connections(&breaker, scope)?;
     let mut counts = json!({ "epoch": before.epoch + 1, "connections_fenced": fenced, "forced": force });
+    if let Some(first) = &consent {
+        counts["requested_by"] = json!({ "user": first.user, "uid": first.uid, "reason": first.reason });
+    }
     let action = action("reset", counts.clone());
     perform_logged(&breaker, ("resetting", "reset_refused"), &action, || {
         match breaker.reset(scope, before)? {
@@ -50,6 +56,9 @@ pub fn run(root: &PinRoot, ResetArgs { switch: args, force }: &ResetArgs) -> Res
             }
         }
     })?;
+    if consent.is_some() {
+        consent::withdraw(&breaker, args);
+    }
     let saved = state::save(&breaker, Act::Changed);
     let inline = breaker.meta().mode == mode::INLINE;
     let result = if inline { Ok(0) } else { disconnect(&breaker, scope, Selection::Fenced) };

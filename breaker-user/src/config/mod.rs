@@ -8,6 +8,7 @@ mod diagnostics;
 mod endpoint;
 mod invalid;
 mod limit;
+mod people;
 mod policy;
 mod read;
 mod read_scope;
@@ -34,6 +35,7 @@ pub use diagnostics::{ConfigErrors, Diagnostic, Diagnostics, Severity};
 pub use endpoint::{Endpoint, Prefix};
 pub use invalid::Invalid;
 pub use limit::{Limit, Limits, Per, Preset, WarnLevels};
+pub use people::{People, Person, people_of};
 pub use policy::{Agent, COMP_IDS, Deadman, EndpointSessions, Group, Host, METRICS, Policy, Session};
 pub use scope::{GroupIndex, Scope, ScopeIndex, ScopeLabel, ScopeName, Scopes, SessionIndex, UnknownScope};
 pub use text::{AbsolutePath, CompId, Interface, MessageSize, MsgType, Name, PolicyName, User};
@@ -47,6 +49,10 @@ use reader::Section;
 
 /// Default path of the configuration file.
 pub const DEFAULT_PATH: &str = "/etc/breaker/breaker.toml";
+/// Default path of the audit log.
+pub const DEFAULT_AUDIT: &str = "/var/log/breaker/audit.jsonl";
+/// Default path of the control socket.
+pub const DEFAULT_CONTROL: &str = "/run/breaker/control.sock";
 
 /// Longest file that is read, in bytes: ten times the size of a file with the maximum number of sessions.
 const LONGEST: u64 = 16 << 20;
@@ -116,6 +122,7 @@ pub fn parse(file_name: &str, text: &str) -> Result<Policy, ConfigErrors> {
         text: text.into(),
         host,
         agent: read.agent,
+        people: read.people,
         groups,
         sessions,
         scopes,

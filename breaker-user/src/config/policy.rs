@@ -11,6 +11,7 @@ use breaker_common::message::Class;
 use super::diagnostics::Diagnostics;
 use super::endpoint::Endpoint;
 use super::limit::{Limit, Limits};
+use super::people::People;
 use super::scope::{GroupIndex, Scope, ScopeIndex, Scopes, SessionIndex, UnknownScope};
 use super::text::{AbsolutePath, CompId, Interface, MessageSize, MsgType, Name, PolicyName, User};
 use super::words::{
@@ -32,6 +33,7 @@ pub struct Policy {
     pub(super) text: Arc<str>,
     pub(super) host: Host,
     pub(super) agent: Agent,
+    pub(super) people: People,
     pub(super) groups: Vec<Group>,
     pub(super) sessions: Vec<Session>,
     pub(super) scopes: Scopes,
@@ -198,6 +200,11 @@ impl Policy {
     /// The agent.
     pub fn agent(&self) -> &Agent {
         &self.agent
+    }
+
+    /// The people.
+    pub fn people(&self) -> &People {
+        &self.people
     }
 
     /// The groups in the order of the file; a [`GroupIndex`] is a position here.

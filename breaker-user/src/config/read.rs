@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::diagnostics::{Problem, Problems, Span};
 use super::invalid::quoted;
 use super::limit::positive;
+use super::people::{People, people};
 use super::policy::{Agent, Deadman, Group, Host, METRICS};
 use super::read_scope::{Names, armed, limits};
 use super::read_session::{Declared, sessions};
@@ -34,6 +35,7 @@ pub(super) struct Read {
     /// `inbound` of `[host]` with its span, if present.
     pub(super) inbound: Option<(Inbound, Span)>,
     pub(super) agent: Agent,
+    pub(super) people: People,
     pub(super) groups: Vec<(Group, Span)>,
     pub(super) sessions: Vec<Declared>,
 }
@@ -47,13 +49,14 @@ pub(super) fn read(mut file: Section<'_>, problems: &mut Problems) -> Read {
     let (host, inbound) = host.map(|section| self::host(section, problems)).unwrap_or_default();
     let agent = file.optional("agent", problems, |value| value.section("write [agent], once"));
     let agent = self::agent(agent, problems);
+    let people = people(&mut file, problems);
     let groups = tables(&mut file, "group", problems);
     let groups = self::groups(groups, problems);
     let tables = tables(&mut file, "session", problems);
     let group_names = groups.iter().map(|(group, _)| group.name.as_str()).collect::<Vec<_>>();
     let sessions = sessions(tables, &group_names, host.as_ref(), problems);
     file.end(problems);
-    Read { name, host, inbound, agent, groups, sessions }
+    Read { name, host, inbound, agent, people, groups, sessions }
 }
 
 fn schema(value: &Value<'_>) -> Result<u32, Problem> {
@@ -174,9 +177,9 @@ fn heartbeat_age(value: &Value<'_>) -> Result<Duration, Problem> {
 fn agent(section: Option<Section<'_>>, problems: &mut Problems) -> Agent {
     let mut agent = Agent {
         metrics: METRICS,
-        control: AbsolutePath::default_path("/run/breaker/control.sock"),
+        control: AbsolutePath::default_path(super::DEFAULT_CONTROL),
         state: AbsolutePath::default_path("/var/lib/breaker"),
-        audit: AbsolutePath::default_path("/var/log/breaker/audit.jsonl"),
+        audit: AbsolutePath::default_path(super::DEFAULT_AUDIT),
     };
     let Some(mut section) = section else { return agent };
     if let Some(value) = section.take("metrics")

@@ -50,6 +50,11 @@ impl PinRoot {
         Self { private: true, ..self }
     }
 
+    /// Returns true if the load may end with the mount namespace of its pins.
+    pub fn is_private(&self) -> bool {
+        self.private
+    }
+
     /// Returns a text if the pins here end before the host does, because their file system is in a private
     /// mount namespace. Returns `None` if [`PinRoot::private`] allows this.
     pub fn private_mount_problem(&self) -> Option<String> {

@@ -7,6 +7,7 @@
 
 mod contents;
 mod health;
+pub mod pending;
 mod plan;
 mod restore;
 mod save;

@@ -198,6 +198,30 @@ impl Store {
         self.synchronise()
     }
 
+    /// Text of the copy of the policy.
+    pub fn policy_text(&self) -> Result<String> {
+        let path = self.policy_path();
+        let bytes = self.read_bytes(&path).with_context(|| format!("reading {}", path.display()))?;
+        String::from_utf8(bytes).with_context(|| format!("reading {}", path.display()))
+    }
+
+    /// Resets that wait for a second person, as [`Store::write_pending`] wrote them.
+    pub fn pending(&self) -> Result<Vec<u8>> {
+        self.read_bytes(&self.pending_path())
+    }
+
+    /// Replaces the resets that wait for a second person.
+    pub fn write_pending(&self, bytes: &[u8], _lock: &Lock) -> Result<()> {
+        let path = self.pending_path();
+        let next = self.write_beside(&path, bytes)?;
+        fs::rename(&next, &path).with_context(|| format!("renaming {}", next.display()))?;
+        self.synchronise()
+    }
+
+    fn pending_path(&self) -> PathBuf {
+        self.directory.join(format!("pending{}.json", self.suffix))
+    }
+
     /// Whether the copy of the policy has this hash, in hex.
     pub fn has_policy(&self, sha256: &str) -> bool {
         let bytes = self.read_bytes(&self.policy_path()).unwrap_or_default();

@@ -1,0 +1,159 @@
+//! A request to the control socket: one verb as one JSON object.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::cli::{
+    self, Cli, ConfigArgs, MAX_REASON, ResetArgs, StatusArgs, SwitchArgs, TripArgs, UnloadArgs, Verb,
+};
+use crate::kernel::PinRoot;
+use crate::people::Act;
+
+/// A verb and its arguments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// The verb.
+    pub verb: Act,
+    /// The scope; `None` for the verbs without one.
+    #[serde(default)]
+    pub scope: Option<String>,
+    /// The reason; `None` for the verbs without one.
+    #[serde(default)]
+    pub reason: Option<String>,
+    /// `--force`.
+    #[serde(default)]
+    pub force: bool,
+    /// `--break-glass`.
+    #[serde(default)]
+    pub break_glass: bool,
+    /// `--json`.
+    #[serde(default)]
+    pub json: bool,
+    /// The pin root that the user means; `None` for the one that the socket serves.
+    #[serde(default)]
+    pub pin_root: Option<PathBuf>,
+}
+
+impl Request {
+    /// The request for a command line; `None` for a verb that the socket does not serve.
+    pub fn of(cli: &Cli) -> Option<Self> {
+        let pin_root = Some(PinRoot::new(&cli.pin_root).path().to_owned());
+        let empty = Self {
+            verb: Act::Status,
+            scope: None,
+            reason: None,
+            force: false,
+            break_glass: false,
+            json: false,
+            pin_root,
+        };
+        let switch = |verb, SwitchArgs { scope, reason, json }: &SwitchArgs| Self {
+            verb,
+            scope: Some(scope.clone()),
+            reason: Some(sendable(reason)),
+            json: *json,
+            ..empty.clone()
+        };
+        Some(match &cli.verb {
+            Verb::Trip(TripArgs { scope, reason, json }) => Self {
+                verb: Act::Trip,
+                scope: Some(scope.clone()),
+                reason: Some(sendable(&reason.join(OsStr::new(" ")).to_string_lossy())),
+                json: *json,
+                ..empty
+            },
+            Verb::Arm(args) => switch(Act::Arm, args),
+            Verb::Disarm(args) => switch(Act::Disarm, args),
+            Verb::Reset(ResetArgs { switch: args, force, break_glass }) => {
+                Self { force: *force, break_glass: *break_glass, ..switch(Act::Reset, args) }
+            }
+            Verb::Status(StatusArgs { scope, json }) => Self { scope: scope.clone(), json: *json, ..empty },
+            Verb::Load(ConfigArgs { json, .. }) => Self { verb: Act::Load, json: *json, ..empty },
+            Verb::Reload(ConfigArgs { json, .. }) => Self { verb: Act::Reload, json: *json, ..empty },
+            _ => return None,
+        })
+    }
+
+    /// The verb of the request. The configuration is always the one of this host, never one of the user.
+    ///
+    /// # Errors
+    /// What was found and what to do, if an argument is missing or invalid.
+    pub fn to_verb(&self, config: &Path) -> Result<Verb, String> {
+        let scope = || self.scope.clone().ok_or("it has no scope: name one, like \"host\"".to_owned());
+        let switch = || {
+            let reason = cli::reason(self.reason.as_deref().unwrap_or_default());
+            let reason = reason.map_err(|found| format!("its reason: {found}"))?;
+            Ok::<_, String>(SwitchArgs { scope: scope()?, reason, json: self.json })
+        };
+        let config = || ConfigArgs { config: config.to_owned(), json: self.json };
+        Ok(match self.verb {
+            Act::Trip => {
+                let reason = self.reason.iter().map(Into::into).collect();
+                Verb::Trip(TripArgs { scope: scope()?, reason, json: self.json })
+            }
+            Act::Arm => Verb::Arm(switch()?),
+            Act::Disarm => Verb::Disarm(switch()?),
+            Act::Reset => Verb::Reset(ResetArgs {
+                switch: switch()?,
+                force: self.force,
+                break_glass: self.break_glass,
+            }),
+            Act::Status => Verb::Status(StatusArgs { scope: self.scope.clone(), json: self.json }),
+            Act::Load => Verb::Load(config()),
+            Act::Reload => Verb::Reload(config()),
+            Act::Unload => Verb::Unload(UnloadArgs { force: self.force }),
+        })
+    }
+}
+
+/// A reason that fits into a message whatever it contains. One control character takes six bytes of JSON.
+fn sendable(reason: &str) -> String {
+    let text: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    // One byte more than allowed, so that a reason that is too long stays one.
+    text[..text.floor_char_boundary(MAX_REASON + 4)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::seqpacket::MAX_MESSAGE;
+
+    #[test]
+    fn any_reason_fits_into_a_message() {
+        for reason in ["\u{1}".repeat(2000), "\"\\".repeat(1000), "ü".repeat(2000), "漢".repeat(1000)] {
+            let line = ["breaker", "trip", "session/x", &format!("--reason={reason}")];
+            let request = Request::of(&Cli::parse_from(line)).expect("a request");
+            let length = serde_json::to_vec(&request).expect("JSON").len();
+            assert!(length <= MAX_MESSAGE, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_request_becomes_the_verb_that_was_typed() {
+        for line in [
+            "trip host --reason x --json",
+            "trip host",
+            "arm session/x --reason y",
+            "disarm group/g --reason y",
+            "reset host --reason z --force --break-glass",
+            "status",
+            "status host --json",
+            "reload --json",
+            "load",
+        ] {
+            let cli = Cli::parse_from(std::iter::once("breaker").chain(line.split(' ')));
+            let request = Request::of(&cli).expect("a request");
+            let sent = serde_json::to_vec(&request).expect("JSON");
+            let received: Request = serde_json::from_slice(&sent).expect("a request");
+            let config = Path::new(crate::config::DEFAULT_PATH);
+            let verb = format!("{:?}", received.to_verb(config).expect("a verb"));
+            let typed = format!("{:?}", cli.verb).replace("reason: []", "reason: [\"\"]");
+            assert_eq!(verb, typed, "{line}");
+        }
+    }
+}

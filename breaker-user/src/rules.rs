@@ -1,0 +1,116 @@
+//! The people of the policy in force.
+//!
+//! The kernel has the hash of the policy in force, and the state directory a copy of its text. The person who
+//! asks can change neither. The configuration file counts if it has the same hash.
+
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use rustix::process::geteuid;
+use sha2::{Digest, Sha256};
+
+use crate::config::{self, People};
+use crate::file;
+use crate::journal;
+use crate::kernel::text::trim_padding;
+use crate::kernel::{PinRoot, Switchboard};
+use crate::people::{Act, Peer, Role, allows, role};
+use crate::state;
+
+/// Bytes of the longest configuration.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// The people who may act on a load, and where their acts are logged.
+pub struct Rules {
+    people: Result<People, String>,
+    /// The people are those of the policy in force, or of the policy that a load would put in force.
+    in_force: bool,
+    /// Audit log of the load, or of the configuration file if nothing is loaded.
+    pub audit: PathBuf,
+    /// Name of the policy in force; empty if nothing is loaded.
+    pub policy: String,
+}
+
+impl Rules {
+    /// Reads the rules for the load under a root. `config` is the configuration file of this host.
+    pub fn read(root: &PinRoot, config: &Path) -> Self {
+        let file = read_trusted(config);
+        match Switchboard::open(root) {
+            Ok(board) => {
+                let texts = [state::store(&board).policy_text(), file];
+                let (people, in_force) = choose(texts, &board.policy().sha256);
+                let policy = trim_padding(&board.policy().name);
+                Self { people, in_force, audit: journal::path(&board), policy }
+            }
+            Err(_) => {
+                let audit = config::load(config).map(|loaded| loaded.policy.agent().audit.as_path().into());
+                let audit = audit.unwrap_or_else(|_| config::DEFAULT_AUDIT.into());
+                let (people, _) = choose([file], &[0; 32]);
+                // Without a load the file is the policy that a load would put in force.
+                Self { people, in_force: !root.exists(), audit, policy: String::new() }
+            }
+        }
+    }
+
+    /// Returns why a person may not do an act; `None` if the person may.
+    ///
+    /// A trip is safe. It needs no proof that the rules are those in force.
+    pub fn objection(&self, peer: &Peer, act: Act) -> Option<String> {
+        if peer.uid == 0 {
+            return None;
+        }
+        let people = match &self.people {
+            Ok(people) => people,
+            Err(found) => return Some(format!("the rules about people cannot be read ({found})")),
+        };
+        let role = role(people, peer);
+        if !allows(role, act) {
+            return Some(match role {
+                Role::Barred => "the account is barred, and may only trip".to_owned(),
+                Role::Operator => "an operator may not do this".to_owned(),
+                Role::Risk => "only root may do this".to_owned(),
+                Role::Nobody | Role::Root => "[people] does not name the account".to_owned(),
+            });
+        }
+        let is_proven = self.in_force || act == Act::Trip;
+        (!is_proven).then(|| "no copy of the policy in force is left, so that [people] is unproven".to_owned())
+    }
+}
+
+/// Returns true if a reset of a load needs two people. A load without a copy of its policy needs one person:
+/// the library loads so, and people other than root are refused there by [`Rules::objection`].
+pub fn needs_two_people(board: &Switchboard) -> bool {
+    let text = state::store(board).policy_text();
+    text.is_ok_and(|text| config::people_of(&text).is_ok_and(|people| people.two_person))
+}
+
+/// The people of the first text with this hash, and true; without one those of the first text.
+fn choose<const N: usize>(texts: [Result<String>; N], sha256: &[u8; 32]) -> (Result<People, String>, bool) {
+    let is_in_force = |text: &&String| Sha256::digest(text.as_bytes()).as_slice() == sha256;
+    let found = texts.iter().flatten().find(is_in_force);
+    let in_force = found.is_some();
+    match found.or_else(|| texts.iter().flatten().next()) {
+        Some(text) => (config::people_of(text), in_force),
+        None => {
+            let errors = texts.iter().filter_map(|text| text.as_ref().err());
+            let found: Vec<_> = errors.map(|error| format!("{error:#}")).collect();
+            (Err(found.join("; ")), false)
+        }
+    }
+}
+
+/// Reads a file that only root or the user of this process can change.
+fn read_trusted(path: &Path) -> Result<String> {
+    let file = file::open(OpenOptions::new().read(true), path)?;
+    let found = file.metadata()?;
+    let shown = path.display();
+    let is_own = found.uid() == 0 || found.uid() == geteuid().as_raw();
+    ensure!(is_own, "{shown}: user {} owns it", found.uid());
+    ensure!(found.mode() & 0o022 == 0, "{shown}: other users may write to it");
+    let mut text = String::new();
+    file.take(MAX_BYTES).read_to_string(&mut text)?;
+    Ok(text)
+}
