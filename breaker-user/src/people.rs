@@ -37,6 +37,10 @@ pub enum Act {
     Load,
     /// `breaker reload`.
     Reload,
+    /// `breaker upgrade`.
+    Upgrade,
+    /// `breaker attach`.
+    Attach,
     /// `breaker unload`.
     Unload,
 }
@@ -47,7 +51,7 @@ pub fn allows(role: Role, act: Act) -> bool {
         (Role::Root, _)
         | (Role::Barred | Role::Operator | Role::Risk, Act::Trip)
         | (Role::Operator | Role::Risk, Act::Arm | Act::Status)
-        | (Role::Risk, Act::Disarm | Act::Reset | Act::Load | Act::Reload) => true,
+        | (Role::Risk, Act::Disarm | Act::Reset | Act::Load | Act::Reload | Act::Upgrade | Act::Attach) => true,
         // Deny by default.
         _ => false,
     }
@@ -131,6 +135,8 @@ mod tests {
             (Act::Status, [false, true, true, false, true]),
             (Act::Load, [false, false, true, false, true]),
             (Act::Reload, [false, false, true, false, true]),
+            (Act::Upgrade, [false, false, true, false, true]),
+            (Act::Attach, [false, false, true, false, true]),
             (Act::Unload, [false, false, false, false, true]),
         ] {
             assert_eq!(ROLES.map(|role| allows(role, act)), allowed, "{act:?}");

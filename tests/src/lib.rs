@@ -24,6 +24,7 @@ pub mod sequence;
 pub mod test_run;
 pub mod testbed;
 pub mod user_tcp;
+pub mod users;
 pub mod venue;
 
 /// How many times slower than a processor this machine is: 1, or the number in `BREAKER_TESTS_SLOWNESS`.

@@ -53,7 +53,7 @@ impl Control {
     pub fn listen(path: &Path, root: &PinRoot, config: &Path) -> Result<Option<Self>> {
         let listening = || format!("listening on the control socket {}", path.display());
         let Some(listener) = bind_to(path).with_context(listening)? else { return Ok(None) };
-        let listener = AsyncFd::with_interest(listener, Interest::READABLE).with_context(listening)?;
+        let listener = watched(listener).with_context(listening)?;
         let (waiting, turns) = (VecDeque::new(), HashMap::new());
         Ok(Some(Self { listener, root: root.clone(), config: config.to_owned(), waiting, turns }))
     }
@@ -100,7 +100,7 @@ impl Control {
         }
         self.waiting.push_back(waits.spawn(async move {
             let uid = peer(&connection).ok()?.uid;
-            let connection = AsyncFd::with_interest(connection, Interest::READABLE).ok()?;
+            let connection = watched(connection).ok()?;
             timeout(TIMEOUT, connection.readable()).await.ok()?.ok()?.retain_ready();
             Some((connection.into_inner(), uid))
         }));
@@ -125,6 +125,12 @@ impl Control {
             Ok(())
         });
     }
+}
+
+/// A socket whose readability can be awaited.
+fn watched(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd has one descriptor, which stays open as long as its owner.
+    Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
 }
 
 /// Makes a listening socket that every user may connect to; `None` if another process listens at the path.

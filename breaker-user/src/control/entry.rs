@@ -20,6 +20,14 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     }
     let request = Request::of(&cli);
     let path = cli.control.clone();
+    // The configuration may be closed to this user too, so that the socket comes first.
+    if matches!(cli.verb, Verb::Load(_) | Verb::Reload(_))
+        && PinRoot::new(&cli.pin_root).is_closed()
+        && let Some(request) = &request
+        && let Some(code) = client::ask(&path, request)?
+    {
+        return Ok(code);
+    }
     let result = command::run(cli);
     match (request, &result) {
         (Some(request), Err(error)) if cli_error::code_of(error) == Code::Permission => {

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{
-    self, Cli, ConfigArgs, MAX_REASON, ResetArgs, StatusArgs, SwitchArgs, TripArgs, UnloadArgs, Verb,
+    self, AttachArgs, Cli, ConfigArgs, MAX_REASON, ResetArgs, StatusArgs, SwitchArgs, TripArgs, UnloadArgs,
+    UpgradeArgs, Verb,
 };
 use crate::kernel::PinRoot;
 use crate::people::Act;
@@ -32,6 +33,9 @@ pub struct Request {
     /// `--json`.
     #[serde(default)]
     pub json: bool,
+    /// The configuration file that the user means; `None` for the verbs without one.
+    #[serde(default)]
+    pub config: Option<PathBuf>,
     /// The pin root that the user means; `None` for the one that the socket serves.
     #[serde(default)]
     pub pin_root: Option<PathBuf>,
@@ -48,6 +52,7 @@ impl Request {
             force: false,
             break_glass: false,
             json: false,
+            config: None,
             pin_root,
         };
         let switch = |verb, SwitchArgs { scope, reason, json }: &SwitchArgs| Self {
@@ -71,8 +76,16 @@ impl Request {
                 Self { force: *force, break_glass: *break_glass, ..switch(Act::Reset, args) }
             }
             Verb::Status(StatusArgs { scope, json }) => Self { scope: scope.clone(), json: *json, ..empty },
-            Verb::Load(ConfigArgs { json, .. }) => Self { verb: Act::Load, json: *json, ..empty },
-            Verb::Reload(ConfigArgs { json, .. }) => Self { verb: Act::Reload, json: *json, ..empty },
+            Verb::Load(ConfigArgs { json, config }) => {
+                Self { verb: Act::Load, json: *json, config: Some(config.clone()), ..empty }
+            }
+            Verb::Reload(ConfigArgs { json, config }) => {
+                Self { verb: Act::Reload, json: *json, config: Some(config.clone()), ..empty }
+            }
+            Verb::Upgrade(UpgradeArgs { force, json }) => {
+                Self { verb: Act::Upgrade, force: *force, json: *json, ..empty }
+            }
+            Verb::Attach(AttachArgs { json }) => Self { verb: Act::Attach, json: *json, ..empty },
             _ => return None,
         })
     }
@@ -82,6 +95,9 @@ impl Request {
     /// # Errors
     /// What was found and what to do, if an argument is missing or invalid.
     pub fn to_verb(&self, config: &Path) -> Result<Verb, String> {
+        if self.config.as_deref().is_some_and(|asked| asked != config) {
+            return Err(format!("it names another configuration: name {}", config.display()));
+        }
         let scope = || self.scope.clone().ok_or("it has no scope: name one, like \"host\"".to_owned());
         let switch = || {
             let reason = cli::reason(self.reason.as_deref().unwrap_or_default());
@@ -104,6 +120,8 @@ impl Request {
             Act::Status => Verb::Status(StatusArgs { scope: self.scope.clone(), json: self.json }),
             Act::Load => Verb::Load(config()),
             Act::Reload => Verb::Reload(config()),
+            Act::Upgrade => Verb::Upgrade(UpgradeArgs { force: self.force, json: self.json }),
+            Act::Attach => Verb::Attach(AttachArgs { json: self.json }),
             Act::Unload => Verb::Unload(UnloadArgs { force: self.force }),
         })
     }
@@ -145,6 +163,8 @@ mod tests {
             "status host --json",
             "reload --json",
             "load",
+            "upgrade --force",
+            "attach --json",
         ] {
             let cli = Cli::parse_from(std::iter::once("breaker").chain(line.split(' ')));
             let request = Request::of(&cli).expect("a request");

@@ -75,6 +75,11 @@ impl PinRoot {
         self.has_pins().is_ok_and(|has_pins| has_pins)
     }
 
+    /// Returns true if this process may not see what is pinned here.
+    pub fn is_closed(&self) -> bool {
+        self.has_pins().is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    }
+
     /// Returns true if the directory has an entry. Fails if it cannot be read.
     fn has_pins(&self) -> io::Result<bool> {
         match fs::read_dir(&self.path) {
