@@ -296,7 +296,10 @@ pub fn normalize_trip_reason(typed: impl IntoIterator<Item = OsString>) -> Vec<O
 fn is_option_of_trip(word: &OsStr) -> bool {
     word.to_str().is_some_and(|word| {
         let name = word.split_once('=').map_or(word, |(name, _)| name);
-        matches!(name, "--json" | "--pin-root" | "--private-pins" | "--control" | "--reason" | "--help" | "-h")
+        matches!(
+            name,
+            "--json" | "--pin-root" | "--private-pins" | "--control" | "--reason" | "--help" | "-h"
+        )
     })
 }
 

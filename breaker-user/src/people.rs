@@ -51,7 +51,9 @@ pub fn allows(role: Role, act: Act) -> bool {
         (Role::Root, _)
         | (Role::Barred | Role::Operator | Role::Risk, Act::Trip)
         | (Role::Operator | Role::Risk, Act::Arm | Act::Status)
-        | (Role::Risk, Act::Disarm | Act::Reset | Act::Load | Act::Reload | Act::Upgrade | Act::Attach) => true,
+        | (Role::Risk, Act::Disarm | Act::Reset | Act::Load | Act::Reload | Act::Upgrade | Act::Attach) => {
+            true
+        }
         // Deny by default.
         _ => false,
     }

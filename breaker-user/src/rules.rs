@@ -76,7 +76,8 @@ impl Rules {
             });
         }
         let is_proven = self.in_force || act == Act::Trip;
-        (!is_proven).then(|| "no copy of the policy in force is left, so that [people] is unproven".to_owned())
+        (!is_proven)
+            .then(|| "no copy of the policy in force is left, so that [people] is unproven".to_owned())
     }
 }
 

@@ -70,7 +70,8 @@ impl<N: Network> Testbed<N> {
         let testbed = Self { network, directory: TempDir::new().expect("making a directory") };
         let (audit, state, control) = (testbed.audit(), testbed.state(), testbed.control());
         let host = format!("[host]\ninterfaces = [{:?}]", N::INTERFACE);
-        let text = format!("[agent]\naudit = {audit:?}\nstate = {state:?}\ncontrol = {control:?}\n{host}\n{policy}");
+        let text =
+            format!("[agent]\naudit = {audit:?}\nstate = {state:?}\ncontrol = {control:?}\n{host}\n{policy}");
         std::fs::write(testbed.config(), text).expect("writing the configuration");
         testbed
     }

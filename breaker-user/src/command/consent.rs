@@ -30,24 +30,26 @@ pub fn obtain(
         let action = Action { kind, scope: Some(&args.scope), causes: 0, reason: Some(&args.reason), counts };
         action.entry(trim_padding(&breaker.policy().name))
     };
-    let log = |entry| journal::log_before(&journal::path(breaker), &format!("resetting {}", args.scope), entry);
+    let log =
+        |entry| journal::log_before(&journal::path(breaker), &format!("resetting {}", args.scope), entry);
     // A person who can open the pins is root, or has root's power over this load.
     if person.uid == 0 || person.via != "control" {
         if *break_glass {
             log(entry("break_glass", json!({ "forced": force })))?;
             return Ok(None);
         }
-        let cure = "have two people of [people].risk reset it, or break the glass with --break-glass, which alerts";
+        let cure =
+            "have two people of [people].risk reset it, or break the glass with --break-glass, which alerts";
         return Err(refused(args, "resetting", "the policy demands two people (two_person)", cure));
     }
-    let own =
-        ResetRequest::new(&args.scope, epoch, *force, (person.uid, &person.user), &args.reason);
+    let own = ResetRequest::new(&args.scope, epoch, *force, (person.uid, &person.user), &args.reason);
     if let Some(first) = pending::second(&store(breaker), &own)? {
         return Ok(Some(first));
     }
     let minutes = pending::VALID.as_secs() / 60;
     log(entry("reset_requested", json!({ "forced": force, "valid_minutes": minutes })))?;
-    let found = format!("the policy demands two people, and {} is the first: the request is kept", person.user);
+    let found =
+        format!("the policy demands two people, and {} is the first: the request is kept", person.user);
     let force = if *force { " --force" } else { "" };
     let cure = format!(
         "another person of [people].risk runs `breaker reset {}{force} --reason TEXT` within {minutes} minutes",

@@ -112,11 +112,9 @@ impl Request {
             }
             Act::Arm => Verb::Arm(switch()?),
             Act::Disarm => Verb::Disarm(switch()?),
-            Act::Reset => Verb::Reset(ResetArgs {
-                switch: switch()?,
-                force: self.force,
-                break_glass: self.break_glass,
-            }),
+            Act::Reset => {
+                Verb::Reset(ResetArgs { switch: switch()?, force: self.force, break_glass: self.break_glass })
+            }
             Act::Status => Verb::Status(StatusArgs { scope: self.scope.clone(), json: self.json }),
             Act::Load => Verb::Load(config()),
             Act::Reload => Verb::Reload(config()),

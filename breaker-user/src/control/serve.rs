@@ -59,16 +59,12 @@ fn connection() -> OwnedFd {
 }
 
 /// Decides on a request and performs its verb.
-fn answer_to(
-    bytes: Result<Vec<u8>, &str>,
-    root: &PinRoot,
-    config: &Path,
-    peer: &Peer,
-) -> Result<ExitCode> {
+fn answer_to(bytes: Result<Vec<u8>, &str>, root: &PinRoot, config: &Path, peer: &Peer) -> Result<ExitCode> {
     let rules = Rules::read(root, config);
     let invalid = |found: &str| {
         log_denied(&rules, None, json!({ "found": found }));
-        let text = format!("reading the request: {found}: nothing is changed: send one JSON object of at most 4 KB");
+        let text =
+            format!("reading the request: {found}: nothing is changed: send one JSON object of at most 4 KB");
         CliError::new(Code::Usage, text)
     };
     let bytes = bytes.map_err(invalid)?;
@@ -95,12 +91,20 @@ fn answer_to(
         );
         return Err(CliError::new(Code::Permission, text).into());
     }
-    command::run(Cli { pin_root: served.to_owned(), private_pins: root.is_private(), control: Path::new("").into(), verb })
+    command::run(Cli {
+        pin_root: served.to_owned(),
+        private_pins: root.is_private(),
+        control: Path::new("").into(),
+        verb,
+    })
 }
 
 /// Name of the verb of a request.
 fn name(request: &Request) -> String {
-    serde_json::to_value(request.verb).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+    serde_json::to_value(request.verb)
+        .ok()
+        .and_then(|name| name.as_str().map(str::to_owned))
+        .unwrap_or_default()
 }
 
 /// Logs a request that is denied.
