@@ -226,10 +226,10 @@ pub struct EventsArgs {
 /// Verbs of `audit`.
 #[derive(Debug, Subcommand)]
 pub enum AuditVerb {
-    /// Verify that no line of the log was changed, removed or moved.
+    /// Verify that no line of the log was changed, removed or moved, and compare its end with every anchor.
     ///
-    /// Prints the number of lines and the hash of the last line. Compare them with a copy on another host:
-    /// lines that are cut off the end may leave no other trace.
+    /// An anchor keeps number and hash of the last line: what is loaded, the state file, the file beside the
+    /// log, the journal. Prints the number of lines and the hash of the last line, for a copy on another host.
     Verify(VerifyArgs),
 }
 
@@ -239,6 +239,9 @@ pub struct VerifyArgs {
     /// Print JSON instead of text.
     #[arg(long)]
     pub json: bool,
+    /// State directory to compare the log with. The default is that of what is loaded with this log.
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
     /// Which log.
     #[command(flatten)]
     pub log: LogArgs,

@@ -4,16 +4,17 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::audit::{self, Actor, Entry, Locked};
+use crate::audit::{self, Actor, AuditLog, Entry, Locked};
 use crate::cli_error::{self, CliError, Code};
-use crate::display;
+use crate::load_log::LoadLog;
+use crate::{display, journald, load_log};
 use crate::kernel::Switchboard;
 use crate::kernel::text::trim_padding;
 
@@ -66,7 +67,7 @@ pub fn cause_field(bits: u64) -> Option<String> {
 
 /// Path of the audit log of a load.
 pub fn path(board: &Switchboard) -> PathBuf {
-    trim_padding(&board.meta().audit).into()
+    load_log::path(board)
 }
 
 /// The reason why the audit log of a load cannot be written, if it cannot.
@@ -75,9 +76,9 @@ pub fn problem(board: &Switchboard) -> Option<String> {
 }
 
 /// Logs an action before it is performed. The error refuses the action; `doing` names it, such as `loading`.
-pub fn log_before(path: &Path, doing: &str, entry: Entry) -> Result<()> {
+pub fn log_before(log: &(impl AuditLog + ?Sized), doing: &str, entry: Entry) -> Result<()> {
     // The reserved space is for the entry of a failure.
-    let written = audit::reserve(path).and_then(|()| audit::append(path, &[entry]));
+    let written = audit::reserve(log.path()).and_then(|()| audit::append(log, &[entry]));
     written.map_err(|error| {
         let code = if cli_error::is_denied(&error) { Code::Permission } else { Code::Refused };
         let found =
@@ -89,34 +90,41 @@ pub fn log_before(path: &Path, doing: &str, entry: Entry) -> Result<()> {
 /// Logs an action after it was performed. If the log cannot be written, prints a warning: this never stops a
 /// trip.
 pub fn log_after(board: &Switchboard, action: &Action) {
-    append_or_warn(&path(board), action.entry(trim_padding(&board.policy().name)));
+    append_or_warn(&LoadLog::open(board), action.entry(trim_padding(&board.policy().name)));
 }
 
 /// Logs that the action of an earlier entry failed.
-pub fn log_failure(path: &Path, kind: &str, entry: &Entry, error: &anyhow::Error) {
+pub fn log_failure(
+    log: &(impl AuditLog + ?Sized),
+    kind: &str,
+    entry: &Entry,
+    error: &anyhow::Error,
+) {
     let counts = json!({ "found": cli_error::text_of(error) });
-    append_or_warn(path, Entry { time: Timestamp::now(), kind: kind.to_owned(), counts, ..entry.clone() });
+    append_or_warn(log, Entry { time: Timestamp::now(), kind: kind.to_owned(), counts, ..entry.clone() });
 }
 
-/// Logs an entry about something that is done. If the log cannot be written, prints a warning.
-pub fn append_or_warn(path: &Path, entry: Entry) {
-    if let Err(error) = audit::append_within(path, std::slice::from_ref(&entry), LOCK_TIMEOUT) {
+/// Logs an entry about something that is done. If the log cannot be written, sends the entry to journald and
+/// prints a warning.
+pub fn append_or_warn(log: &(impl AuditLog + ?Sized), entry: Entry) {
+    if let Err(error) = audit::append_within(log, std::slice::from_ref(&entry), LOCK_TIMEOUT) {
         if error.downcast_ref::<Locked>().is_some() {
-            append_in_background(path, &entry);
+            append_in_background(log, &entry);
         }
+        let in_journald = journald::send_entry(log.path(), &entry).is_ok();
+        let record = if in_journald { "journald has it" } else { "record by hand" };
         // The result is ignored: the action is done, even if standard error is closed.
         let _ = writeln!(
             std::io::stderr(),
-            "breaker: the audit log was not written: {error:#}: the action is done: check [agent].audit, \
-             and record by \
-             hand: {}",
+            "breaker: the audit log was not written: {error:#}: the action is done: check [agent].audit; \
+             {record}: {}",
             summary(&entry)
         );
     }
 }
 
 /// Starts a process that writes the entry once the log is unlocked, or gives up after [`BACKGROUND_TIMEOUT`].
-fn append_in_background(path: &Path, entry: &Entry) {
+fn append_in_background(log: &(impl AuditLog + ?Sized), entry: &Entry) {
     // SAFETY: the verbs have no other thread, and the child only opens, writes and closes files.
     if unsafe { libc::fork() } != 0 {
         return;
@@ -129,7 +137,7 @@ fn append_in_background(path: &Path, entry: &Entry) {
     });
     let _ = rustix::process::setsid();
     let written =
-        closed && audit::append_within(path, std::slice::from_ref(entry), BACKGROUND_TIMEOUT).is_ok();
+        closed && audit::append_within(log, std::slice::from_ref(entry), BACKGROUND_TIMEOUT).is_ok();
     // SAFETY: ends this process without the exit handlers of the parent.
     unsafe { libc::_exit(i32::from(!written)) };
 }

@@ -1,8 +1,9 @@
 //! breaker: an order-flow circuit breaker in the Linux kernel. This library contains the code of the binary,
 //! the tests and the drill.
 //!
-//! Imports point one way: `control` on top, then `command` and `agent`, then `reload`, then `view`, `enforced`, `state`,
-//! `journal`, then `kernel` and `audit`, then `display` and `config`.
+//! Imports point one way: `control` on top, then `command` and `agent`, then `reload`, then `view`,
+//! `enforced`, `state`, `journal`, then `load_log`, then `kernel`, `journald` and `audit`, then `display` and
+//! `config`.
 
 pub mod agent;
 pub mod audit;
@@ -16,7 +17,9 @@ pub mod drill;
 pub mod enforced;
 mod file;
 pub mod journal;
+pub mod journald;
 pub mod kernel;
+mod load_log;
 mod netlink;
 pub mod people;
 pub mod reload;

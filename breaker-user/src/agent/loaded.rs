@@ -21,6 +21,7 @@ use crate::kernel::held_pins::HeldPins;
 use crate::kernel::memory::Mapped;
 use crate::kernel::text::trim_padding;
 use crate::kernel::{Breaker, PinRoot, load, reattach};
+use crate::load_log::LoadLog;
 use crate::state::Restoring;
 
 /// A load with all maps and links open: it stays readable and attached even if its pins are removed.
@@ -205,7 +206,9 @@ fn load(root: &PinRoot, policy: &Policy) -> Result<Vec<Entry>> {
     let written = audit::append(path, std::slice::from_ref(&entry));
     restoring.load(root).inspect_err(|error| journal::log_failure(path, "loading_failed", &entry, error))?;
     restoring.lines().iter().for_each(|line| super::notice(line));
-    if let Err(error) = restoring.save(&Breaker::open(root)?) {
+    let breaker = Breaker::open(root)?;
+    LoadLog::open(&breaker).catch_up();
+    if let Err(error) = restoring.save(&breaker) {
         super::notice(&format!(
             "the state file is not written: {error:#}: free space, or correct [agent].state"
         ));

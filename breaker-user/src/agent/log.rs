@@ -1,12 +1,13 @@
 //! The agent's queue in front of the audit log: bounded, in memory, with one task that writes.
 //!
-//! A burst becomes one write with one fsync. If the log cannot be written, the entries wait, the agent
-//! reports it and retries. If the queue is full, events stay in the kernel's ring; the kernel program counts
+//! A burst becomes one write with one fsync. If the log cannot be written, the entries wait in their order and
+//! journald gets each at once, and the agent reports it and retries. If the queue is full, events stay in the kernel's ring; the kernel program counts
 //! those that find no room.
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,9 +22,10 @@ use tokio::time::{sleep, timeout};
 use super::entry::{self, EventContext};
 use super::loaded::{InForce, Loaded};
 use super::notice::notice;
-use crate::audit::{self, Entry};
+use crate::audit::{self, AuditLog as _, Entry, LogEnd};
 use crate::config::{ScopeIndex, Scopes};
-use crate::journal;
+use crate::journald;
+use crate::load_log::LoadLog;
 
 /// Longest queue of events: 3 MB.
 const MAX_EVENTS: usize = 32 * 1024;
@@ -40,11 +42,12 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The queue of the audit log.
 pub struct Log {
-    path: PathBuf,
+    log: LoadLog,
     loaded: Arc<Loaded>,
     queue: Mutex<VecDeque<Queued>>,
-    /// Held during a write, so that entries are written in order. They leave the queue after the write.
-    write_lock: Mutex<()>,
+    /// Held during a write, so that entries are written in order. They leave the queue after the write. The
+    /// number is that of the first items of the queue that journald has, or was offered.
+    write_lock: Mutex<usize>,
     wake: Notify,
     trip: Notify,
     failing: AtomicBool,
@@ -62,7 +65,7 @@ impl Log {
     /// Makes the queue for the log of a load.
     pub fn new(loaded: Arc<Loaded>) -> Self {
         Self {
-            path: journal::path(&loaded.in_force().breaker),
+            log: LoadLog::open(&loaded.in_force().breaker),
             loaded,
             queue: Mutex::default(),
             write_lock: Mutex::default(),
@@ -88,7 +91,7 @@ impl Log {
     /// Writes an entry before its action; on failure, queues the entry. Waits for the disk.
     pub fn record_now(&self, entry: Entry) {
         let turn = self.write_lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = audit::append(&self.path, std::slice::from_ref(&entry));
+        let written = audit::append(&self.log, std::slice::from_ref(&entry));
         drop(turn);
         if written.is_err() {
             self.record(entry);
@@ -102,6 +105,16 @@ impl Log {
         }
         self.queue().push_back(Queued::Event(event));
         self.wake.notify_one();
+    }
+
+    /// The last line of the log, as META keeps it.
+    pub fn kept(&self) -> Option<LogEnd> {
+        self.log.kept()
+    }
+
+    /// Path of the log.
+    pub fn path(&self) -> &Path {
+        self.log.path()
     }
 
     /// Completes with the next event of a trip.
@@ -178,7 +191,7 @@ impl Log {
             return;
         };
         notice(&format!("the audit log is not written: {error:#}: {} entries follow", self.pending()));
-        for entry in self.first_entries(MAX_QUEUED) {
+        for entry in self.first_entries(0..MAX_QUEUED) {
             notice(&format!("{} {:?} {:?} {}", entry.time, entry.kind, entry.scope, entry.counts));
         }
     }
@@ -187,11 +200,16 @@ impl Log {
     async fn write(self: Arc<Self>) -> Result<()> {
         let writer = Arc::clone(&self);
         let write = move || -> Result<()> {
-            let _turn = writer.write_lock.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut in_journald = writer.write_lock.lock().unwrap_or_else(PoisonError::into_inner);
             let count = writer.pending().min(MAX_BATCH);
-            audit::append(&writer.path, &writer.first_entries(count))?;
-            writer.queue().drain(..count);
-            Ok(())
+            let written = audit::append(&writer.log, &writer.first_entries(0..count));
+            if written.is_ok() {
+                writer.queue().drain(..count);
+                *in_journald = in_journald.saturating_sub(count);
+            } else {
+                *in_journald = writer.send_to_journald(*in_journald);
+            }
+            written
         };
         let written = spawn_blocking(write).await.context("writing")?;
         if written.is_err() {
@@ -200,12 +218,24 @@ impl Log {
         written
     }
 
-    /// Entries for the first items of the queue. Consecutive events become entries together.
-    fn first_entries(&self, count: usize) -> Vec<Entry> {
+    /// Sends the queue from this item on to journald, as far as one batch. Returns the end of what was sent. A
+    /// host without journald has the queue alone.
+    fn send_to_journald(&self, from: usize) -> usize {
+        let until = self.pending().min(from + MAX_BATCH);
+        for entry in self.first_entries(from..until) {
+            if journald::send_entry(self.log.path(), &entry).is_err() {
+                break;
+            }
+        }
+        until
+    }
+
+    /// Entries for these items of the queue. Consecutive events become entries together.
+    fn first_entries(&self, items: Range<usize>) -> Vec<Entry> {
         let context = PolicyContext(self.loaded.in_force());
         let mut entries = Vec::new();
         let mut events = Vec::new();
-        for queued in self.queue().iter().take(count) {
+        for queued in self.queue().iter().take(items.end).skip(items.start) {
             match queued {
                 Queued::Event(event) => events.push(*event),
                 Queued::Own(entry) => {

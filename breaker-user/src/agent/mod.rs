@@ -3,6 +3,7 @@
 //! Enforcement does not need the agent. Nothing here detaches or unpins anything, neither at the end nor
 //! after an error or a crash. Each part is a task that ends at the shutdown, and a failure stays in its task.
 
+mod anchor;
 mod chain_watch;
 mod control;
 mod disconnect;
@@ -187,6 +188,7 @@ impl Agent {
         parts.spawn(probe::run(Arc::clone(&self.loaded), Arc::clone(&self.log), ended(&stopped)));
         parts.spawn(Arc::clone(&self.source.monitor).run(ended(&stopped)));
         parts.spawn(Arc::clone(&self.log).run(ended(&stopped)));
+        parts.spawn(anchor::run(Arc::clone(&self.log), ended(&stopped)));
         parts.spawn(server.run(ended(&stopped)));
         control.map(|control| parts.spawn(control.run(ended(&stopped))));
         let (loaded, log) = (Arc::clone(&self.loaded), Arc::clone(&self.log));

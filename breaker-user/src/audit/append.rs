@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use super::anchor::{self, Anchor};
 use super::chain::{LogEnd, hash, read_end, with_hash};
 use super::entry::{Entry, Line};
+use super::keeper::{AuditLog, continuation};
 use crate::cli_error::{CliError, Code};
 use crate::file;
 
@@ -26,12 +27,17 @@ const LOCK_RETRY: Duration = Duration::from_millis(2);
 const RESERVED: u64 = 8 * 1024;
 
 /// Appends entries in one write, after waiting for other writers. The entries are on disk when it returns.
-pub fn append(path: &Path, entries: &[Entry]) -> Result<()> {
-    append_within(path, entries, LOCK_TIMEOUT)
+pub fn append(log: &(impl AuditLog + ?Sized), entries: &[Entry]) -> Result<()> {
+    append_within(log, entries, LOCK_TIMEOUT)
 }
 
 /// Like [`append`], with a limit on the wait for other writers. The error of a timeout is [`Locked`].
-pub fn append_within(path: &Path, entries: &[Entry], timeout: Duration) -> Result<()> {
+pub fn append_within(
+    log: &(impl AuditLog + ?Sized),
+    entries: &[Entry],
+    timeout: Duration,
+) -> Result<()> {
+    let path = log.path();
     let mut file = open(path)?;
     lock(&file, path, timeout)?;
     let end =
@@ -39,9 +45,8 @@ pub fn append_within(path: &Path, entries: &[Entry], timeout: Duration) -> Resul
     let length = file.metadata().with_context(|| format!("reading the size of {}", path.display()))?.len();
     let anchor = anchor::read(path);
     let known_first = anchor.as_ref().map_or(0, |anchor| anchor.first);
-    // The log was rotated or truncated: the chain continues after the last line that was written.
-    let written = anchor.map(|anchor| anchor.end).filter(|written| written.seq > end.seq);
-    let LogEnd { mut seq, hash: mut prev } = written.unwrap_or(end);
+    let LogEnd { mut seq, hash: mut prev } =
+        continuation(end, anchor.map(|anchor| anchor.end), log.kept());
     let first = if length == 0 { seq + 1 } else { known_first };
     let mut lines = String::new();
     for entry in entries {
@@ -58,7 +63,11 @@ pub fn append_within(path: &Path, entries: &[Entry], timeout: Duration) -> Resul
         let _ = file.set_len(length);
     }
     result.with_context(|| format!("writing {}", path.display()))?;
-    anchor::write(&file, path, &Anchor { end: LogEnd { seq, hash: prev }, first });
+    let end = LogEnd { seq, hash: prev };
+    if seq != 0 {
+        log.keep(&end);
+    }
+    anchor::write(&file, path, &Anchor { end, first });
     Ok(())
 }
 

@@ -205,7 +205,7 @@ fn missing_lines(from: u64, to: u64) -> String {
 
 /// Audit logs with related names: `audit.jsonl.1`, `audit.jsonl-20261122`, `audit-20261122.jsonl`,
 /// `audit.1.jsonl`.
-fn siblings(path: &Path) -> Vec<PathBuf> {
+pub(super) fn siblings(path: &Path) -> Vec<PathBuf> {
     let (Some(parent), Some(stem)) = (path.parent(), path.file_stem()) else { return Vec::new() };
     let stem = stem.to_string_lossy();
     let is_named = |found: &PathBuf| {

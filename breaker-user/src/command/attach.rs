@@ -13,6 +13,7 @@ use crate::journal::{self, Action};
 use crate::kernel::reattach::{detached, reattach};
 use crate::kernel::text::trim_padding;
 use crate::kernel::{Breaker, PinRoot};
+use crate::load_log::LoadLog;
 
 /// Puts the pinned programs back on every interface where one is not attached.
 pub fn run(root: &PinRoot, args: &AttachArgs) -> Result<ExitCode> {
@@ -23,8 +24,8 @@ pub fn run(root: &PinRoot, args: &AttachArgs) -> Result<ExitCode> {
     let mut attached = Vec::new();
     if !lost.is_empty() {
         let action = Action::on_load("reattached", json!({ "interfaces": names }));
-        let (path, entry) = (journal::path(&breaker), action.entry(trim_padding(&breaker.policy().name)));
-        journal::log_before(&path, "attaching", entry.clone())?;
+        let (log, entry) = (LoadLog::open(&breaker), action.entry(trim_padding(&breaker.policy().name)));
+        journal::log_before(&log, "attaching", entry.clone())?;
         let mut failures = Vec::new();
         for position in &lost {
             match reattach(root, *position) {
@@ -33,7 +34,7 @@ pub fn run(root: &PinRoot, args: &AttachArgs) -> Result<ExitCode> {
             }
         }
         if let Some(error) = failed(failures) {
-            journal::log_failure(&path, "reattach_failed", &entry, &error);
+            journal::log_failure(&log, "reattach_failed", &entry, &error);
             return Err(error);
         }
     }

@@ -1,6 +1,6 @@
-//! `breaker events` and `breaker audit verify`: show and verify the audit log.
+//! `breaker events`: shows the audit log.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::output::{print, warn};
-use crate::audit::{self, Entry, Line, Reader, Verified};
-use crate::cli::{AuditVerb, EventsArgs, LogArgs};
+use crate::audit::{Entry, Line, Reader};
+use crate::cli::{EventsArgs, LogArgs};
 use crate::journal;
 use crate::kernel::{PinRoot, Switchboard};
 
@@ -40,35 +40,8 @@ pub fn run(root: &PinRoot, args: &EventsArgs) -> Result<ExitCode> {
     }
 }
 
-/// Verifies the log.
-pub fn audit(root: &PinRoot, verb: &AuditVerb) -> Result<ExitCode> {
-    let AuditVerb::Verify(args) = verb;
-    let path = path(root, &args.log)?;
-    let found = audit::verify(&path)?;
-    let text = if args.json { serde_json::to_string_pretty(&found)? } else { verified_text(&path, &found) };
-    print(&text)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// The result of a verification as text.
-fn verified_text(path: &Path, found: &Verified) -> String {
-    let mut text = format!("{}: {} lines, none changed, removed or moved", path.display(), found.lines);
-    if found.files.len() > 1 {
-        text += &format!(", in {} files", found.files.len());
-    }
-    if found.first > 1 {
-        text += &format!(
-            "; it begins with number {}: the earlier lines are in files that are not here",
-            found.first
-        );
-    }
-    for apart in &found.apart {
-        text += &format!("; {} does not belong to it", apart.display());
-    }
-    format!("{text}; hash of the last line: {}", found.hash)
-}
-
-fn path(root: &PinRoot, args: &LogArgs) -> Result<PathBuf> {
+/// Path of a log: that of the arguments, or that of what is loaded.
+pub fn path(root: &PinRoot, args: &LogArgs) -> Result<PathBuf> {
     match &args.audit {
         Some(path) => Ok(path.clone()),
         None => Ok(journal::path(

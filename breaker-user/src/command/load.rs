@@ -12,6 +12,7 @@ use crate::audit;
 use crate::cli::ConfigArgs;
 use crate::journal::{self, Action};
 use crate::kernel::{Breaker, PinRoot, load};
+use crate::load_log::LoadLog;
 use crate::state::Restoring;
 use crate::view;
 
@@ -28,7 +29,9 @@ pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
     journal::log_before(path, "loading", entry.clone())?;
     restoring.load(root).inspect_err(|error| journal::log_failure(path, "loading_failed", &entry, error))?;
     let breaker = Breaker::open(root)?;
-    restoring.entries("cli").into_iter().for_each(|entry| journal::append_or_warn(path, entry));
+    let log = LoadLog::open(&breaker);
+    log.catch_up();
+    restoring.entries("cli").into_iter().for_each(|entry| journal::append_or_warn(&log, entry));
     restoring.lines().iter().for_each(|line| warn(&format!("breaker: {line}")));
     if let Err(error) = restoring.save(&breaker) {
         warn(&not_saved("the policy is loaded", &error));

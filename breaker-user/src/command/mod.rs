@@ -3,6 +3,7 @@
 mod agent;
 mod arm;
 mod attach;
+mod audit;
 mod check;
 mod consent;
 mod drill;
@@ -46,7 +47,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Trip(args) => trip::run(&root, &args),
         Verb::Reset(args) => reset::run(&root, &args),
         Verb::Events(args) => events::run(&root, &args),
-        Verb::Audit(verb) => events::audit(&root, &verb),
+        Verb::Audit(verb) => audit::run(&root, &verb),
         Verb::Drill(args) => drill::run(&args),
         Verb::Control(_) => {
             let text = "serving control: a request cannot contain another one: name another verb";

@@ -15,6 +15,7 @@ use crate::journal::{self, Action};
 use crate::kernel::reload::PolicyDiff;
 use crate::kernel::text::trim_padding;
 use crate::kernel::{Breaker, PinRoot};
+use crate::load_log::LoadLog;
 use crate::reload::reload;
 use crate::state::{self, Act};
 use crate::view::policy_diff;
@@ -25,16 +26,16 @@ pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
     let mut logged = None;
     let done = reload(&policy, root, |breaker, diff| {
         let action = Action::on_load("policy_changed", policy_diff::counts(diff, &policy));
-        let (path, entry) = (journal::path(breaker), action.entry(policy.name().to_string()));
-        journal::log_before(&path, "reloading", entry.clone())?;
-        logged = Some((path, entry));
+        let (log, entry) = (LoadLog::open(breaker), action.entry(policy.name().to_string()));
+        journal::log_before(&log, "reloading", entry.clone())?;
+        logged = Some((log, entry));
         Ok(())
     });
     let done = match (done, logged) {
-        (Err(error), Some((path, entry))) => {
+        (Err(error), Some((log, entry))) => {
             // The reload may have failed after the new policy came into force.
             if Breaker::open(root).is_ok_and(|breaker| breaker.policy().sha256 != *policy.sha256()) {
-                journal::log_failure(&path, "policy_change_failed", &entry, &error);
+                journal::log_failure(&log, "policy_change_failed", &entry, &error);
             }
             return Err(error);
         }

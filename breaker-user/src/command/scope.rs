@@ -16,6 +16,7 @@ use crate::journal::{self, Action};
 use crate::kernel::disconnect::Selection;
 use crate::kernel::text::trim_padding;
 use crate::kernel::{Breaker, PinRoot};
+use crate::load_log::LoadLog;
 use crate::state::{self, Act};
 use crate::view;
 
@@ -33,10 +34,10 @@ pub fn perform_logged(
     action: &Action,
     perform: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
-    let path = journal::path(breaker);
+    let log = LoadLog::open(breaker);
     let entry = action.entry(trim_padding(&breaker.policy().name));
-    journal::log_before(&path, &format!("{doing} {}", action.scope.unwrap_or("host")), entry.clone())?;
-    perform().inspect_err(|error| journal::log_failure(&path, failure_kind, &entry, error))
+    journal::log_before(&log, &format!("{doing} {}", action.scope.unwrap_or("host")), entry.clone())?;
+    perform().inspect_err(|error| journal::log_failure(&log, failure_kind, &entry, error))
 }
 
 /// Refuses an action that loosens, if the state file cannot record it: a reboot would undo the action.

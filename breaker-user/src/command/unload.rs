@@ -11,6 +11,7 @@ use crate::cli_error::{CliError, Code};
 use crate::journal::{self, Action};
 use crate::kernel::text::trim_padding;
 use crate::kernel::{Breaker, PinRoot};
+use crate::load_log::LoadLog;
 use crate::state::{self, Act};
 
 /// Detaches the programs and removes every pin. Refuses while a scope is tripped, unless forced.
@@ -48,9 +49,9 @@ pub fn run(root: &PinRoot, args: &UnloadArgs) -> Result<ExitCode> {
     }
     let names: Vec<_> = breaker.interfaces().iter().map(|interface| trim_padding(&interface.name)).collect();
     let action = Action::on_load("unloaded", json!({ "forced": args.force, "tripped": tripped }));
-    let (path, entry) = (journal::path(&breaker), action.entry(trim_padding(&breaker.policy().name)));
-    journal::log_before(&path, "unloading", entry.clone())?;
-    breaker.unload().inspect_err(|error| journal::log_failure(&path, "unloading_failed", &entry, error))?;
+    let (log, entry) = (LoadLog::open(&breaker), action.entry(trim_padding(&breaker.policy().name)));
+    journal::log_before(&log, "unloading", entry.clone())?;
+    breaker.unload().inspect_err(|error| journal::log_failure(&log, "unloading_failed", &entry, error))?;
     // After the detachment: the maps are still open, and the kernel may have tripped a scope meanwhile.
     if let Err(error) = state::save(&breaker, Act::Unloaded) {
         warn(&not_saved("the load is removed", &error));

@@ -14,6 +14,7 @@ use crate::journal::{self, Action};
 use crate::kernel::text::trim_padding;
 use crate::kernel::upgrade::{Build, Upgrade, migrate, upgrade};
 use crate::kernel::{Breaker, PinRoot};
+use crate::load_log::LoadLog;
 
 /// Puts this binary's program in the place of the one that is attached, and shows what the kernel then says.
 pub fn run(root: &PinRoot, args: &UpgradeArgs) -> Result<ExitCode> {
@@ -33,6 +34,7 @@ pub fn run(root: &PinRoot, args: &UpgradeArgs) -> Result<ExitCode> {
         }
     })?;
     let breaker = Breaker::open(root)?;
+    LoadLog::open(&breaker).catch_up();
     let names: Vec<_> = breaker.interfaces().iter().map(|interface| trim_padding(&interface.name)).collect();
     let enforced = Enforced::read(&breaker, journal::problem(&breaker));
     print(&if args.json {

@@ -54,8 +54,8 @@ pub const DEFAULT_AUDIT: &str = "/var/log/breaker/audit.jsonl";
 /// Default path of the control socket.
 pub const DEFAULT_CONTROL: &str = "/run/breaker/control.sock";
 
-/// Longest file that is read, in bytes: ten times the size of a file with the maximum number of sessions.
-const LONGEST: u64 = 16 << 20;
+/// Longest file that is read, in bytes: twice the size of a file with the maximum number of sessions.
+const LONGEST: u64 = 4 << 20;
 
 /// Most errors that are listed one by one.
 const MAX_ERRORS: usize = 5_000;
@@ -72,7 +72,7 @@ pub struct Loaded {
 /// Reads a configuration file.
 ///
 /// # Errors
-/// If the file cannot be read: is no regular file, is longer than 16 MiB, is not UTF-8, or is refused by
+/// If the file cannot be read: is no regular file, is longer than 4 MiB, is not UTF-8, or is refused by
 /// [`parse`].
 pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     let name = path.display().to_string();
@@ -85,7 +85,7 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
             refuse(&found, "name a regular file that you may read with --config")
         })?;
     if bytes.len() as u64 > LONGEST {
-        return Err(refuse("is longer than 16 MiB", "name a configuration file with --config"));
+        return Err(refuse("is longer than 4 MiB", "name a configuration file with --config"));
     }
     let text = std::str::from_utf8(&bytes).map_err(|error| {
         let valid = String::from_utf8_lossy(&bytes);

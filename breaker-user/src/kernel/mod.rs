@@ -7,6 +7,7 @@ pub mod attach;
 pub mod attach_plan;
 pub mod attach_point;
 pub mod attachment;
+pub mod audit_end;
 mod batch;
 pub mod bpffs;
 pub mod breaker;

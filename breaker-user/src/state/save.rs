@@ -14,11 +14,10 @@ use rustix::time::Timespec;
 use super::contents::{AgentRun, AuditEnd, Contents};
 use super::plan::merge;
 use super::store::Store;
-use crate::audit;
 use crate::config::{Policy, Word};
-use crate::journal;
 use crate::kernel::text::trim_padding;
 use crate::kernel::{Breaker, Switchboard, durable};
+use crate::load_log::LoadLog;
 
 /// How long a writer waits for the others.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -99,7 +98,7 @@ fn save_patiently(breaker: &Breaker, act: Act, patience: Duration, tell: impl Fn
     next.policy = trim_padding(&breaker.policy().name);
     next.policy_sha256 = breaker.policy().sha256.iter().map(|byte| format!("{byte:02x}")).collect();
     next.audit =
-        audit::last_line(&journal::path(breaker)).map(|end| AuditEnd { seq: end.seq, hash: end.hash });
+        LoadLog::open(breaker).last_line().map(|end| AuditEnd { seq: end.seq, hash: end.hash });
     next.scopes = merge(before, &states, super::today());
     match act {
         Act::AgentStarted => next.agent = AgentRun::Running,

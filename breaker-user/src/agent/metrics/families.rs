@@ -301,6 +301,14 @@ pub const FAMILIES: &[Family] = &[
         },
     ),
     family(
+        "breaker_audit_seq",
+        &[],
+        "Number of the last line of the audit log; a log that ends below it was cut.",
+        |of, sink| {
+            sink(&[], Value::Count(of.audit_seq));
+        },
+    ),
+    family(
         "breaker_audit_pending",
         &[],
         "Events in memory that are not in the audit log yet.",

@@ -50,6 +50,8 @@ pub struct Figures {
     pub events_lost: u64,
     /// Events that were left out.
     pub events_left_out: u64,
+    /// Number of the last line of the audit log, as META keeps it; 0 for none.
+    pub audit_seq: u64,
     /// Entries that are not in the audit log yet.
     pub audit_pending: u64,
     /// Failed writes of the audit log.
@@ -151,6 +153,7 @@ impl Figures {
             events_left_out: breaker.reason(reason::EVENT_LEFT_OUT)?,
             table: [used, meta.connections.into()],
             events_lost: breaker.reason(reason::EVENT_LOST)? + source.log.refused(),
+            audit_seq: source.log.kept().map_or(0, |end| end.seq),
             audit_pending: source.log.pending() as u64,
             audit_failures: source.log.failures(),
             state: (state.ok, state.age_ms),

@@ -162,7 +162,7 @@ fn files() {
     std::fs::create_dir_all(&directory).unwrap();
     std::fs::File::create(&file).unwrap().set_len(1 << 40).unwrap();
     let errors = load(&file).unwrap_err();
-    assert!(errors.to_string().contains("is longer than 16 MiB: "), "{errors}");
+    assert!(errors.to_string().contains("is longer than 4 MiB: "), "{errors}");
     std::fs::remove_file(&file).unwrap();
     rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
     let errors = load(&file).unwrap_err();
