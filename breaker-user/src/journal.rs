@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 
 use crate::audit::{self, Actor, AuditLog, Entry, Locked};
 use crate::cli_error::{self, CliError, Code};
-use crate::load_log::LoadLog;
-use crate::{display, journald, load_log};
 use crate::kernel::Switchboard;
 use crate::kernel::text::trim_padding;
+use crate::load_log::LoadLog;
+use crate::{display, journald, load_log};
 
 /// Longest wait for other writers of the log, after the action: a trip must not hang because of a lock.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
@@ -94,12 +94,7 @@ pub fn log_after(board: &Switchboard, action: &Action) {
 }
 
 /// Logs that the action of an earlier entry failed.
-pub fn log_failure(
-    log: &(impl AuditLog + ?Sized),
-    kind: &str,
-    entry: &Entry,
-    error: &anyhow::Error,
-) {
+pub fn log_failure(log: &(impl AuditLog + ?Sized), kind: &str, entry: &Entry, error: &anyhow::Error) {
     let counts = json!({ "found": cli_error::text_of(error) });
     append_or_warn(log, Entry { time: Timestamp::now(), kind: kind.to_owned(), counts, ..entry.clone() });
 }

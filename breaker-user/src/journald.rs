@@ -27,8 +27,7 @@ pub fn send_entry(log: &Path, entry: &Entry) -> io::Result<()> {
     let reason = entry.reason.as_deref().unwrap_or("-");
     let (time, kind, counts) = (entry.time.to_string(), &entry.kind, entry.counts.to_string());
     let user = &entry.actor.user;
-    let message =
-        format!("not in the audit log yet: {time} {kind} {scope} by {user} {reason:?} {counts}");
+    let message = format!("not in the audit log yet: {time} {kind} {scope} by {user} {reason:?} {counts}");
     send(&[
         ("MESSAGE", &message),
         ("PRIORITY", WARNING),
@@ -108,7 +107,8 @@ mod tests {
     #[test]
     fn a_value_with_a_newline_has_its_length_before_it() {
         let found = datagram(&[("MESSAGE", "plain=x"), ("BREAKER_REASON", "a\nb")]);
-        let expected = b"MESSAGE=plain=x\nBREAKER_REASON\n\x03\0\0\0\0\0\0\0a\nb\nSYSLOG_IDENTIFIER=breaker\n";
+        let expected =
+            b"MESSAGE=plain=x\nBREAKER_REASON\n\x03\0\0\0\0\0\0\0a\nb\nSYSLOG_IDENTIFIER=breaker\n";
         assert_eq!(found, expected);
     }
 }

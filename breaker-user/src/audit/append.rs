@@ -32,11 +32,7 @@ pub fn append(log: &(impl AuditLog + ?Sized), entries: &[Entry]) -> Result<()> {
 }
 
 /// Like [`append`], with a limit on the wait for other writers. The error of a timeout is [`Locked`].
-pub fn append_within(
-    log: &(impl AuditLog + ?Sized),
-    entries: &[Entry],
-    timeout: Duration,
-) -> Result<()> {
+pub fn append_within(log: &(impl AuditLog + ?Sized), entries: &[Entry], timeout: Duration) -> Result<()> {
     let path = log.path();
     let mut file = open(path)?;
     lock(&file, path, timeout)?;
@@ -45,8 +41,7 @@ pub fn append_within(
     let length = file.metadata().with_context(|| format!("reading the size of {}", path.display()))?.len();
     let anchor = anchor::read(path);
     let known_first = anchor.as_ref().map_or(0, |anchor| anchor.first);
-    let LogEnd { mut seq, hash: mut prev } =
-        continuation(end, anchor.map(|anchor| anchor.end), log.kept());
+    let LogEnd { mut seq, hash: mut prev } = continuation(end, anchor.map(|anchor| anchor.end), log.kept());
     let first = if length == 0 { seq + 1 } else { known_first };
     let mut lines = String::new();
     for entry in entries {

@@ -61,9 +61,9 @@ pub fn compare(path: &Path, claims: &[Claim]) -> Result<Vec<Compared>> {
     if claims.is_empty() {
         return Ok(Vec::new());
     }
-    let mut wanted: HashMap<u64, Vec<String>> =
-        claims.iter().map(|claim| (claim.seq, Vec::new())).collect();
-    let files: Vec<PathBuf> = siblings(path).into_iter().chain(path.exists().then(|| path.to_owned())).collect();
+    let mut wanted: HashMap<u64, Vec<String>> = claims.iter().map(|claim| (claim.seq, Vec::new())).collect();
+    let files: Vec<PathBuf> =
+        siblings(path).into_iter().chain(path.exists().then(|| path.to_owned())).collect();
     let (mut first, mut last) = (u64::MAX, 0);
     for file in &files {
         each_line(file, |seq, text| {
@@ -84,7 +84,8 @@ fn compare_one(claim: &Claim, found: &[String], first: u64, last: u64) -> Compar
     let (result, text) = if found.contains(hash) {
         (Comparison::Agrees, None)
     } else if !found.is_empty() {
-        let text = format!("{source} has line number {seq} with SHA-256 {hash}, and the log has another line");
+        let text =
+            format!("{source} has line number {seq} with SHA-256 {hash}, and the log has another line");
         (Comparison::Contradicts, Some(text))
     } else if *seq < first && last != 0 {
         (Comparison::Older, None)

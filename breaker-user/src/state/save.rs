@@ -97,8 +97,7 @@ fn save_patiently(breaker: &Breaker, act: Act, patience: Duration, tell: impl Fn
     };
     next.policy = trim_padding(&breaker.policy().name);
     next.policy_sha256 = breaker.policy().sha256.iter().map(|byte| format!("{byte:02x}")).collect();
-    next.audit =
-        LoadLog::open(breaker).last_line().map(|end| AuditEnd { seq: end.seq, hash: end.hash });
+    next.audit = LoadLog::open(breaker).last_line().map(|end| AuditEnd { seq: end.seq, hash: end.hash });
     next.scopes = merge(before, &states, super::today());
     match act {
         Act::AgentStarted => next.agent = AgentRun::Running,
