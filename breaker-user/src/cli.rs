@@ -229,7 +229,8 @@ pub enum AuditVerb {
     /// Verify that no line of the log was changed, removed or moved, and compare its end with every anchor.
     ///
     /// An anchor keeps number and hash of the last line: what is loaded, the state file, the file beside the
-    /// log, the journal. Prints the number of lines and the hash of the last line, for a copy on another host.
+    /// log, the journal. Prints the number of lines and the hash of the last line. Keep both on another host,
+    /// because root can change every anchor of this one.
     Verify(VerifyArgs),
 }
 

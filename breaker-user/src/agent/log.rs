@@ -1,8 +1,8 @@
 //! The agent's queue in front of the audit log: bounded, in memory, with one task that writes.
 //!
-//! A burst becomes one write with one fsync. If the log cannot be written, the entries wait in their order and
-//! journald gets each at once, and the agent reports it and retries. If the queue is full, events stay in the kernel's ring; the kernel program counts
-//! those that find no room.
+//! A burst becomes one write with one fsync. If the log cannot be written, the entries wait in their order,
+//! journald gets each at once, and the agent reports it and retries. If the queue is full, events stay in the
+//! kernel's ring; the kernel program counts those that find no room.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -218,8 +218,8 @@ impl Log {
         written
     }
 
-    /// Sends the queue from this item on to journald, as far as one batch. Returns the end of what was sent. A
-    /// host without journald has the queue alone.
+    /// Sends the queue from this item on to journald, as far as one batch. Returns the end of what was sent.
+    /// A host without journald has the queue alone.
     fn send_to_journald(&self, from: usize) -> usize {
         let until = self.pending().min(from + MAX_BATCH);
         for entry in self.first_entries(from..until) {

@@ -1,4 +1,4 @@
-//! Number and hash of the last line of the audit log in META. The holder of the log's lock is the only writer.
+//! Number and hash of the last line of the audit log in META. Only the holder of the log's lock writes them.
 
 use std::sync::atomic::Ordering;
 
