@@ -27,6 +27,7 @@ const LOCK_RETRY: Duration = Duration::from_millis(2);
 const RESERVED: u64 = 8 * 1024;
 
 /// Appends entries in one write, after waiting for other writers. The entries are on disk when it returns.
+/// Without an entry, it brings the anchor and the keeper up to date.
 pub fn append(log: &(impl AuditLog + ?Sized), entries: &[Entry]) -> Result<()> {
     append_within(log, entries, LOCK_TIMEOUT)
 }
@@ -51,7 +52,10 @@ pub fn append_within(log: &(impl AuditLog + ?Sized), entries: &[Entry], timeout:
         lines.push_str(&line);
         lines.push('\n');
     }
-    let result = file.write_all(lines.as_bytes()).and_then(|()| file.sync_data());
+    let result = match lines.as_bytes() {
+        [] => Ok(()),
+        bytes => file.write_all(bytes).and_then(|()| file.sync_data()),
+    };
     if result.is_err() {
         // Half a line, from a full disk, would break the chain. Truncation needs no space; if it fails too,
         // the next writer ends the line.
