@@ -9,6 +9,7 @@ use crate::cli::{ResetArgs, SwitchArgs};
 use crate::journal::{self, Action};
 use crate::kernel::Breaker;
 use crate::kernel::text::trim_padding;
+use crate::load_log::LoadLog;
 use crate::rules::needs_two_people;
 use crate::state::pending::{self, ResetRequest};
 use crate::state::store;
@@ -31,7 +32,7 @@ pub fn obtain(
         action.entry(trim_padding(&breaker.policy().name))
     };
     let log =
-        |entry| journal::log_before(&journal::path(breaker), &format!("resetting {}", args.scope), entry);
+        |entry| journal::log_before(&LoadLog::open(breaker), &format!("resetting {}", args.scope), entry);
     // A person who can open the pins is root, or has root's power over this load.
     if person.uid == 0 || person.via != "control" {
         if *break_glass {
