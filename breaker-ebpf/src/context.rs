@@ -156,8 +156,10 @@ impl Access for Skb {
     #[inline(always)]
     fn is_probe(self) -> bool {
         // SAFETY: the program's own context.
-        let (protocol, mark) = unsafe { ((*self.0).protocol, (*self.0).mark) };
-        protocol == probe::ETHERTYPE.to_be() as u32 && mark == probe::MARK
+        let (protocol, mark, from) =
+            unsafe { ((*self.0).protocol, (*self.0).mark, (*self.0).ingress_ifindex) };
+        // A frame that came in proves nothing about the way out.
+        protocol == probe::ETHERTYPE.to_be() as u32 && mark == probe::MARK && from == 0
     }
 
     #[inline(always)]

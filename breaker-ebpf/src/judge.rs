@@ -13,7 +13,7 @@ use crate::parse::fast::FastHeaders;
 use crate::parse::parse;
 use crate::payload::Beginning;
 use crate::scratch::{Scratch, non_null};
-use crate::{clock, connection, counters, forwarded, policy, probe};
+use crate::{clock, connection, counters, forwarded, policy};
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
 const NOT_CONFIGURED: Exit = Exit::pass(reason::NOT_CONFIGURED);
@@ -23,7 +23,7 @@ const NOT_CONFIGURED: Exit = Exit::pass(reason::NOT_CONFIGURED);
 pub fn judge(context: impl Context, link: u32) -> Result<(), Exit> {
     let scratch = Scratch::this_cpu().ok_or(NOT_CONFIGURED)?;
     let (side, policy, hold) = policy::in_force().ok_or(NOT_CONFIGURED)?;
-    (scratch.side, scratch.packet.link) = (side, link);
+    (scratch.side, scratch.hold, scratch.packet.link) = (side, hold, link);
     let fast = if link == ETHERNET { FastHeaders::read(context, &mut scratch.packet)? } else { None };
     let port_watched = match fast {
         Some(fast) => {
@@ -37,11 +37,11 @@ pub fn judge(context: impl Context, link: u32) -> Result<(), Exit> {
             port_watched
         }
         None => {
-            parse(context, &mut scratch.packet).map_err(|exit| probe::stamp(context, exit))?;
+            parse(context, &mut scratch.packet)?;
             policy::is_port_watched(scratch.packet.key.remote_port)
         }
     };
-    require_not_held(hold, scratch)?;
+    require_not_held(scratch)?;
     let connection = connection::find(context, scratch, port_watched)?;
     if let Some(frame) = context.forwarded()
         && forwarded::is_undeliverable(frame, scratch, connection)
@@ -68,10 +68,9 @@ pub fn judge(context: impl Context, link: u32) -> Result<(), Exit> {
 }
 
 /// Drops a packet that would change the maps while an upgrade copies them: TCP sends the packet again.
-///
-/// `hold` is the second of CLOCK_MONOTONIC at which the hold ends by itself (`Meta::hold`), or 0.
 #[inline(always)]
-fn require_not_held(hold: u32, scratch: &Scratch) -> Result<(), Exit> {
+fn require_not_held(scratch: &Scratch) -> Result<(), Exit> {
+    let hold = scratch.hold;
     if hold == 0 {
         return Ok(());
     }
@@ -140,11 +139,10 @@ pub fn observe(context: impl Context, link: u32) -> Result<(), Exit> {
         return Err(Exit::pass(reason::CONTROL));
     }
     scratch.packet.swap_endpoints();
-    let hold;
-    (scratch.side, _, hold) = policy::in_force().ok_or(NOT_CONFIGURED)?;
+    (scratch.side, _, scratch.hold) = policy::in_force().ok_or(NOT_CONFIGURED)?;
     let (number, connection, inbound) =
         connection::find_inbound(scratch).ok_or(Exit::pass(reason::NOT_OURS))?;
-    require_not_held(hold, scratch)?;
+    require_not_held(scratch)?;
     let session = policy::session(number, scratch.side).ok_or(NOT_CONFIGURED)?;
     scratch.clear(true);
     scratch.session = number;

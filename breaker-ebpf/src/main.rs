@@ -28,9 +28,10 @@ mod context;
 mod policy;
 mod scope;
 
+mod probe;
+
 mod parse;
 mod payload;
-mod probe;
 mod switches;
 
 mod charge;

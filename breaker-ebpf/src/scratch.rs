@@ -34,6 +34,10 @@ pub struct Scratch {
     pub session: u32,
     /// The side of the policy in force when the packet arrived.
     pub side: u32,
+    /// `Meta::hold` when the packet arrived: the second of CLOCK_MONOTONIC at which the hold ends by
+    /// itself, or 0. In this memory because the stack has no room: "combined stack size of 6 calls is
+    /// 544. Too large" (up to 6.1).
+    pub hold: u32,
     /// Fields to read in every message (`message::want`).
     pub any: u32,
     /// Fields to read in orders (`message::want`).

@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::packet::{Network, Packet, Transport};
 use crate::scratch::non_null;
-use crate::{counters, policy};
+use crate::{counters, policy, probe};
 use header::{
     ETH_P_IP, ETH_P_IPV6, IPPROTO_TCP, IPV6, Ipv4, Ipv6, TCP, Tcp, end_of_ip, ethertype_at, header,
     later_fragment, other_protocol,
@@ -47,10 +47,13 @@ pub fn parse_headers(context: impl Context, packet: *mut Packet) -> Result<(), E
     const CUT_SHORT: Exit = Exit::unseen(unseen::MALFORMED);
     let Some(packet) = non_null(packet) else { return Err(Exit::pass(reason::NOT_CONFIGURED)) };
     // Raw sockets and tunnels may send headers that are not linear.
-    match headers(context, packet) {
+    let result = match headers(context, packet) {
         Err(CUT_SHORT) if context.make_linear(MAX_HEADERS) => headers(context, packet),
         result => result,
-    }
+    };
+    // In this function, because the stack of the entry point has no room: "combined stack size of 6 calls
+    // is 544. Too large" (up to 6.1).
+    result.map_err(|exit| probe::stamp(context, exit))
 }
 
 #[inline(always)]
