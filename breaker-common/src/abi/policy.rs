@@ -60,9 +60,9 @@ pub struct Meta {
     pub audit_seq: u64,
     /// SHA-256 of that line.
     pub audit_hash: [u8; 32],
-    /// The second of CLOCK_MONOTONIC until which an upgrade copies the maps; 0 for none. Until then the program
-    /// drops the segments that would change the maps, and TCP resends them. The hold ends even if the upgrade
-    /// dies.
+    /// The second of CLOCK_MONOTONIC until which an upgrade copies the maps; 0 for none. Until then the
+    /// program drops the segments that would change the maps, and TCP resends them. The hold ends even if the
+    /// upgrade dies.
     pub hold: u32,
     /// 1 from the start of an `unload`. A load that ends in any other way was tampered with.
     pub unloading: u32,

@@ -89,8 +89,8 @@ impl Writer {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         match (std::mem::replace(&mut *failing, written.is_err()), written) {
             (false, Err(error)) => super::notice(&format!(
-                "the state file is not written: {error:#}: enforcement goes on; a reboot would not find what has \
-                 changed: free space, or correct [agent].state"
+                "the state file is not written: {error:#}: enforcement goes on; a reboot would not find what \
+                 has changed: free space, or correct [agent].state"
             )),
             (true, Ok(())) => super::notice("the state file is written again"),
             _ => {}

@@ -116,8 +116,8 @@ pub fn last_line(path: &Path) -> Option<LogEnd> {
     anchor::read(path).map(|anchor| anchor.end).or_else(read).filter(|end| end.seq != 0)
 }
 
-/// Returns true if nothing was ever written to a log, according to the log and its anchor. A log that cannot be
-/// read is not empty.
+/// Returns true if nothing was ever written to a log, according to the log and its anchor. A log that cannot
+/// be read is not empty.
 pub fn is_empty(path: &Path) -> bool {
     let length = match fs::metadata(path) {
         Ok(found) => found.len(),

@@ -51,8 +51,9 @@ pub fn require_state(breaker: &Breaker, args: &SwitchArgs, doing: &str) -> Resul
 /// The error of an action that the kernel has performed and the state file does not contain.
 pub fn not_durable(args: &SwitchArgs, doing: &str, error: &anyhow::Error) -> anyhow::Error {
     let text = format!(
-        "{doing} {}: done in the kernel, but the state file does not contain it: {error:#}: a reboot would undo it: \
-         free space, or correct [agent].state; the agent, or the next verb that changes a scope, writes the file",
+        "{doing} {}: done in the kernel, but the state file does not contain it: {error:#}: a reboot would \
+         undo it: free space, or correct [agent].state; the agent, or the next verb that changes a scope, \
+         writes the file",
         args.scope
     );
     CliError::new(Code::Unexpected, text).into()

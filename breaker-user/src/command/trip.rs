@@ -71,7 +71,8 @@ fn save_trip(breaker: &Breaker, scope: &str) {
     match state::save_in_background(breaker) {
         Ok(Saved::Done) => {}
         Ok(Saved::Later) => warn(&format!(
-            "breaker: {scope} is tripped, and the state file is not written yet: a background process writes it: see `breaker status`"
+            "breaker: {scope} is tripped, and the state file is not written yet: a background process writes \
+             it: see `breaker status`"
         )),
         Err(error) => warn(&not_saved(&format!("{scope} is tripped"), &error)),
     }

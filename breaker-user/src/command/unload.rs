@@ -10,7 +10,7 @@ use crate::cli::UnloadArgs;
 use crate::cli_error::{CliError, Code};
 use crate::journal::{self, Action};
 use crate::kernel::text::trim_padding;
-use crate::kernel::{Breaker, PinRoot};
+use crate::kernel::{Breaker, PinRoot, load};
 use crate::load_log::LoadLog;
 use crate::state::{self, Act};
 
@@ -51,7 +51,8 @@ pub fn run(root: &PinRoot, args: &UnloadArgs) -> Result<ExitCode> {
     let action = Action::on_load("unloaded", json!({ "forced": args.force, "tripped": tripped }));
     let (log, entry) = (LoadLog::open(&breaker), action.entry(trim_padding(&breaker.policy().name)));
     journal::log_before(&log, "unloading", entry.clone())?;
-    breaker.unload().inspect_err(|error| journal::log_failure(&log, "unloading_failed", &entry, error))?;
+    load::unload(breaker.root())
+        .inspect_err(|error| journal::log_failure(&log, "unloading_failed", &entry, error))?;
     // After the detachment: the maps are still open, and the kernel may have tripped a scope meanwhile.
     if let Err(error) = state::save(&breaker, Act::Unloaded) {
         warn(&not_saved("the load is removed", &error));

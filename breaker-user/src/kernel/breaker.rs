@@ -13,7 +13,7 @@ use super::maps::Maps;
 use super::memory::open_error;
 use super::pins::PinRoot;
 use super::switchboard::Switchboard;
-use super::{attach, clock, load, netns, recorded};
+use super::{attach, clock, netns, recorded};
 use crate::config::Scopes;
 
 /// A loaded breaker: its switchboard, its names and its maps.
@@ -130,10 +130,5 @@ impl Breaker {
         // Without the permission to list maps the result is no mismatch.
         let is_used = program.map_ids().ok().flatten().is_none_or(|maps| maps.contains(&own));
         Ok((!is_used).then(|| "the pinned switches are not the ones that the program reads".to_owned()))
-    }
-
-    /// Detaches from every interface and removes every pin.
-    pub fn unload(&self) -> Result<()> {
-        load::unload(self.root())
     }
 }

@@ -7,6 +7,7 @@
 
 mod contents;
 mod health;
+mod now;
 pub mod pending;
 mod plan;
 mod restore;
@@ -16,26 +17,9 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
-
-use jiff::Timestamp;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
-
 pub use contents::{AgentRun, AuditEnd, Contents, Scope, TotalUse};
 pub use health::{Health, health};
 pub use plan::{Plan, Wanted, merge, plan};
 pub use restore::Restoring;
 pub use save::{Act, Saved, save, save_in_background, store};
 pub use store::{Found, Lock, Store};
-
-/// The kernel's name for the time since the machine was started; empty where it does not say.
-fn boot_id() -> String {
-    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    text.trim().to_owned()
-}
-
-/// The day, UTC: an agent's day begins at midnight UTC.
-fn today() -> Date {
-    Timestamp::now().to_zoned(TimeZone::UTC).date()
-}

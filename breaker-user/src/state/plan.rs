@@ -7,6 +7,7 @@ use breaker_common::abi::cause;
 use jiff::civil::Date;
 
 use super::contents::{AgentRun, Contents, Scope};
+use super::now;
 use super::store::Found;
 use crate::config::{Policy, UncleanBoot};
 use crate::kernel::durable::{ScopeState, ScopeStates};
@@ -34,8 +35,8 @@ impl Wanted {
             armed: scopes.iter().map(|scope| (scopes.name(scope).to_string(), policy.armed(scope))).collect(),
             unclean_boot: policy.host().unclean_boot,
             has_history,
-            boot_id: super::boot_id(),
-            today: super::today(),
+            boot_id: now::boot_id(),
+            today: now::today(),
         }
     }
 }

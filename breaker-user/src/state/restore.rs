@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::contents::Contents;
+use super::now;
 use super::plan::{Plan, Wanted, plan};
 use super::save::{Act, save};
 use super::store::{Found, Store};
@@ -41,7 +42,7 @@ impl<'a> Restoring<'a> {
             // Where it cannot be written the load says so at its end.
             if store.read() == Found::Nothing {
                 let root = root.path().display().to_string();
-                let first = Contents { generation: 1, ..Contents::empty(root, super::boot_id()) };
+                let first = Contents { generation: 1, ..Contents::empty(root, now::boot_id()) };
                 let _ = store.write(&first, &lock);
             }
         }
@@ -78,8 +79,8 @@ impl<'a> Restoring<'a> {
         if let Some(found) = &self.plan.closed {
             let scopes: Vec<_> = self.plan.closed_scopes().collect();
             lines.push(format!(
-                "the state file {path}: {found}: a trip may be missing, so every armed scope comes up TRIPPED (state): {}: \
-                 see `breaker events`, then `breaker reset` each",
+                "the state file {path}: {found}: a trip may be missing, so every armed scope comes up TRIPPED \
+                 (state): {}: see `breaker events`, then `breaker reset` each",
                 scopes.join(", ")
             ));
         }
@@ -96,8 +97,8 @@ impl<'a> Restoring<'a> {
         }
         for (scope, causes) in &self.plan.absent {
             lines.push(format!(
-                "{scope} was tripped ({}), and this policy does not have it: the state file {path} keeps the trip \
-                 for a policy that has",
+                "{scope} was tripped ({}), and this policy does not have it: the state file {path} keeps \
+                 the trip for a policy that has",
                 names(*causes)
             ));
         }

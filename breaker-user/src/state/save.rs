@@ -12,6 +12,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::time::Timespec;
 
 use super::contents::{AgentRun, AuditEnd, Contents};
+use super::now;
 use super::plan::merge;
 use super::store::Store;
 use crate::config::{Policy, Word};
@@ -82,7 +83,7 @@ fn save_patiently(breaker: &Breaker, act: Act, patience: Duration, tell: impl Fn
     let states = durable::read(breaker).context("reading the switches")?;
     let before = found.contents();
     let root = breaker.root().path().display().to_string();
-    let mut next = Contents::empty(root, super::boot_id());
+    let mut next = Contents::empty(root, now::boot_id());
     if let Some(before) = before {
         next.generation = before.generation;
         next.agent = before.agent;
@@ -98,7 +99,7 @@ fn save_patiently(breaker: &Breaker, act: Act, patience: Duration, tell: impl Fn
     next.policy = trim_padding(&breaker.policy().name);
     next.policy_sha256 = breaker.policy().sha256.iter().map(|byte| format!("{byte:02x}")).collect();
     next.audit = LoadLog::open(breaker).last_line().map(|end| AuditEnd { seq: end.seq, hash: end.hash });
-    next.scopes = merge(before, &states, super::today());
+    next.scopes = merge(before, &states, now::today());
     match act {
         Act::AgentStarted => next.agent = AgentRun::Running,
         Act::AgentEnded => next.agent = AgentRun::Ended,
