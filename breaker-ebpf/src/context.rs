@@ -27,8 +27,8 @@ pub trait Access: Copy {
     fn forwarded(self) -> Option<Frame>;
     /// Returns the addresses of the linear part's start and end.
     ///
-    /// The loads are volatile: LLVM may else reuse an earlier load, and widen the pointer by a 32-bit move that
-    /// loses it ("R2 invalid mem access 'scalar'", 6.1 and 6.18).
+    /// The loads are volatile: LLVM may else reuse an earlier load, and widen the pointer by a 32-bit move
+    /// that loses it ("R2 invalid mem access 'scalar'", 6.1 and 6.18).
     fn bounds(self) -> (usize, usize);
     /// Returns the packet's length in bytes.
     fn length(self) -> u32;

@@ -101,8 +101,8 @@ extern "C" fn parse_header(available: u32) -> u32 {
 
 /// Returns the length, of 1 to `limit` bytes, with bounds that the verifier sees. `limit` is a power of two.
 ///
-/// The compiler knows the bounds already, and without the black box it leaves the mask out: "invalid zero-sized
-/// read" (6.1; 6.12 accepts that).
+/// The compiler knows the bounds already, and without the black box it leaves the mask out: "invalid
+/// zero-sized read" (6.1; 6.12 accepts that).
 #[inline(always)]
 pub fn bounded(length: u32, limit: u32) -> u32 {
     (black_box(length).wrapping_sub(1) & (limit - 1)) + 1
