@@ -70,8 +70,8 @@ pub enum Verb {
     /// Put this version's program in the place of the attached one, with no packet undecided. Switches,
     /// epochs, windows, counters and connections stay, and so does a trip. Refused if this version is older.
     Upgrade(UpgradeArgs),
-    /// Attach the pinned program again where it was detached, or to an interface that was made again under its
-    /// name. A trip stays.
+    /// Attach the pinned program again where it was detached, or to an interface that was made again under
+    /// its name. A trip stays.
     Attach(AttachArgs),
     /// Load a configuration or adopt the loaded one, then serve metrics and write the audit log. Runs until
     /// SIGTERM or SIGINT; enforcement continues without it.

@@ -46,7 +46,7 @@ impl ResetRequest {
             user: user.to_owned(),
             reason: reason.to_owned(),
             at_ns: clock::now_ns(),
-            boot: super::boot_id(),
+            boot: super::now::boot_id(),
         }
     }
 

@@ -79,8 +79,8 @@ impl<'a> Restoring<'a> {
         if let Some(found) = &self.plan.closed {
             let scopes: Vec<_> = self.plan.closed_scopes().collect();
             lines.push(format!(
-                "the state file {path}: {found}: a trip may be missing, so every armed scope comes up TRIPPED \
-                 (state): {}: see `breaker events`, then `breaker reset` each",
+                "the state file {path}: {found}: a trip may be missing, so every armed scope comes up \
+                 TRIPPED (state): {}: see `breaker events`, then `breaker reset` each",
                 scopes.join(", ")
             ));
         }
