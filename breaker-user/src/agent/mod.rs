@@ -13,6 +13,7 @@ mod evict;
 mod heartbeat;
 mod history;
 mod interface_watch;
+mod last_check;
 mod loaded;
 mod log;
 pub mod metrics;
@@ -58,13 +59,14 @@ use crate::kernel::text::trim_padding;
 use control::Control;
 use events::Events;
 use history::{History, Losses};
+use last_check::LastCheck;
 use loaded::Loaded;
 use log::Log;
 use metrics::{Server, Source};
 use monitor::Monitor;
 use notice::notice;
 use tampering::Tampering;
-use watch::{LastCheck, Watch};
+use watch::Watch;
 
 /// Longest time for the parts to end.
 const END_TIMEOUT: Duration = Duration::from_secs(5);

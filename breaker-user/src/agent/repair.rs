@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::last_check::LastCheck;
 use super::loaded::Loaded;
 use super::log::Log;
 use super::notice::notice;
 use super::tampering::{Finding, Tampering};
-use super::watch::LastCheck;
 use crate::cli_error::{self, Code};
 use crate::kernel::attachment::Attachment;
 use crate::kernel::links;

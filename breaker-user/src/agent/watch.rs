@@ -1,9 +1,7 @@
 //! Watches the attachments: root can always detach the program, but not unnoticed.
 
-use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
@@ -15,6 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::chain_watch::ChainWatch;
 use super::interface_watch::InterfaceWatch;
+use super::last_check::LastCheck;
 use super::loaded::Loaded;
 use super::log::Log;
 use super::notice::notice;
@@ -23,7 +22,6 @@ use super::switch_watch::SwitchWatch;
 use super::tampering::Tampering;
 use crate::enforced::{ProblemKind, attachment_problem};
 use crate::kernel::attachment::{Attachment, Chain};
-use crate::kernel::clock;
 use crate::kernel::link_events::{LinkEvent, LinkEvents};
 
 /// Period of the look at the chains of tcx programs, which takes microseconds. The kernel does not notify
@@ -33,8 +31,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const LOOKS_PER_CHECK: u32 = 5;
 /// Time that an `unload` takes at most. One that dies leaves its mark in META.
 const UNLOAD_TIME: Duration = Duration::from_secs(5);
-/// Age in ns after which a check says nothing about the present.
-const STALE_NS: u64 = 2_000_000_000;
 
 /// Kind of the event when an attachment gets this problem, or loses it.
 fn kind(problem: Option<ProblemKind>) -> &'static str {
@@ -52,46 +48,6 @@ pub enum CheckResult {
     Loaded,
     /// An `unload` has removed every pin and every link.
     Removed,
-}
-
-/// Time of the last check, for `/healthz`, and the re-attachments.
-#[derive(Debug, Default)]
-pub struct LastCheck {
-    at_ns: AtomicU64,
-    reattached: Mutex<BTreeMap<String, Reattachments>>,
-}
-
-/// The re-attachments of an interface since the agent started.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Reattachments {
-    /// Their number.
-    pub count: u64,
-    /// Time that the interface was without the program before them.
-    pub unprotected: Duration,
-}
-
-impl LastCheck {
-    /// Returns true if the last check is too long ago, or there was none.
-    pub fn is_stale(&self) -> bool {
-        clock::now_ns().saturating_sub(self.at_ns.load(Ordering::Relaxed)) > STALE_NS
-    }
-
-    /// The re-attachments of an interface.
-    pub fn reattachments(&self, interface: &str) -> Reattachments {
-        self.lock().get(interface).copied().unwrap_or_default()
-    }
-
-    /// Counts a re-attachment after this time without the program.
-    pub fn count_reattachment(&self, interface: &str, unprotected: Duration) {
-        let mut all = self.lock();
-        let found = all.entry(interface.to_owned()).or_default();
-        found.count += 1;
-        found.unprotected += unprotected;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Reattachments>> {
-        self.reattached.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The watch over the attachments of a load.
@@ -197,7 +153,7 @@ impl Watch {
         self.seen_chains = self.loaded.chains();
         self.chains.check(&found, self.seen_chains.clone(), generation, &self.tampering);
         self.tampering.log_suppressed();
-        self.last.at_ns.store(clock::now_ns(), Ordering::Relaxed);
+        self.last.checked();
         CheckResult::Loaded
     }
 

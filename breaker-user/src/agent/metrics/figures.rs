@@ -8,7 +8,7 @@ use breaker_common::window;
 
 use super::source::Source;
 use crate::agent::history::{History, Trips};
-use crate::agent::watch::Reattachments;
+use crate::agent::last_check::Reattachments;
 use crate::config::ScopeIndex;
 use crate::display;
 use crate::enforced::Enforced;

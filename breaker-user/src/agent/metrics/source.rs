@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
 
 use crate::agent::history::History;
+use crate::agent::last_check::LastCheck;
 use crate::agent::loaded::Loaded;
 use crate::agent::log::Log;
 use crate::agent::monitor::Monitor;
 use crate::agent::notice::notice;
 use crate::agent::tampering::Tampering;
-use crate::agent::watch::LastCheck;
 use crate::enforced::Problem;
 
 /// The source of the figures.

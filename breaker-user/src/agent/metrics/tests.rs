@@ -7,7 +7,7 @@ use breaker_common::abi::{Counters, cause};
 use super::FAMILIES;
 use super::figures::{Figures, Limit, Scope, Session};
 use super::text::{Format, text};
-use crate::agent::watch::Reattachments;
+use crate::agent::last_check::Reattachments;
 use crate::enforced::{Enforced, Problem, ProblemKind};
 use crate::kernel::connections::ConnectionCount;
 
