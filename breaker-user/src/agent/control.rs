@@ -1,6 +1,6 @@
 //! Waits for requests at the control socket, and starts `breaker control` for each request.
 //!
-//! systemd starts this by itself, apart from the agent. Without systemd the agent listens. It reads no request
+//! systemd starts this apart from the agent. Without systemd the agent listens. The listener reads no request
 //! and decides nothing: the process that it starts does.
 
 use std::collections::{HashMap, VecDeque};

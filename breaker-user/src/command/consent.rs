@@ -53,7 +53,8 @@ pub fn obtain(
         format!("the policy demands two people, and {} is the first: the request is kept", person.user);
     let force = if *force { " --force" } else { "" };
     let cure = format!(
-        "another person of [people].risk runs `breaker reset {}{force} --reason TEXT` within {minutes} minutes",
+        "another person of [people].risk runs `breaker reset {}{force} --reason TEXT` within {minutes} \
+         minutes",
         args.scope
     );
     Err(refused(args, "resetting", &found, &cure))

@@ -36,7 +36,10 @@ pub use endpoint::{Endpoint, Prefix};
 pub use invalid::Invalid;
 pub use limit::{Limit, Limits, Per, Preset, WarnLevels};
 pub use people::{People, Person, people_of};
-pub use policy::{Agent, COMP_IDS, Deadman, EndpointSessions, Group, Host, METRICS, Policy, Session};
+pub use policy::{
+    Agent, COMP_IDS, DEFAULT_AUDIT, DEFAULT_CONTROL, Deadman, EndpointSessions, Group, Host, METRICS, Policy,
+    Session,
+};
 pub use scope::{GroupIndex, Scope, ScopeIndex, ScopeLabel, ScopeName, Scopes, SessionIndex, UnknownScope};
 pub use text::{AbsolutePath, CompId, Interface, MessageSize, MsgType, Name, PolicyName, User};
 pub use words::{
@@ -49,10 +52,6 @@ use reader::Section;
 
 /// Default path of the configuration file.
 pub const DEFAULT_PATH: &str = "/etc/breaker/breaker.toml";
-/// Default path of the audit log.
-pub const DEFAULT_AUDIT: &str = "/var/log/breaker/audit.jsonl";
-/// Default path of the control socket.
-pub const DEFAULT_CONTROL: &str = "/run/breaker/control.sock";
 
 /// Longest file that is read, in bytes: twice the size of a file with the maximum number of sessions.
 const LONGEST: u64 = 4 << 20;

@@ -87,6 +87,12 @@ pub struct Deadman {
 /// Default address of the metrics.
 pub const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9469);
 
+/// Default path of the audit log.
+pub const DEFAULT_AUDIT: &str = "/var/log/breaker/audit.jsonl";
+
+/// Default path of the control socket.
+pub const DEFAULT_CONTROL: &str = "/run/breaker/control.sock";
+
 /// Addresses and files of the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Agent {

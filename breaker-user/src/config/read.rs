@@ -10,7 +10,7 @@ use super::diagnostics::{Problem, Problems, Span};
 use super::invalid::quoted;
 use super::limit::positive;
 use super::people::{People, people};
-use super::policy::{Agent, Deadman, Group, Host, METRICS};
+use super::policy::{Agent, DEFAULT_AUDIT, DEFAULT_CONTROL, Deadman, Group, Host, METRICS};
 use super::read_scope::{Names, armed, limits};
 use super::read_session::{Declared, sessions};
 use super::reader::{Section, Value};
@@ -177,9 +177,9 @@ fn heartbeat_age(value: &Value<'_>) -> Result<Duration, Problem> {
 fn agent(section: Option<Section<'_>>, problems: &mut Problems) -> Agent {
     let mut agent = Agent {
         metrics: METRICS,
-        control: AbsolutePath::default_path(super::DEFAULT_CONTROL),
+        control: AbsolutePath::default_path(DEFAULT_CONTROL),
         state: AbsolutePath::default_path("/var/lib/breaker"),
-        audit: AbsolutePath::default_path(super::DEFAULT_AUDIT),
+        audit: AbsolutePath::default_path(DEFAULT_AUDIT),
     };
     let Some(mut section) = section else { return agent };
     if let Some(value) = section.take("metrics")

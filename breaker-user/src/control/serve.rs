@@ -70,7 +70,7 @@ fn wait_for_requests(listener: OwnedFd, root: &PinRoot, config: &Path) -> Result
 fn connection() -> OwnedFd {
     let is = |name, value: &str| std::env::var(name).is_ok_and(|found| found == value);
     let is_passed = is("LISTEN_FDS", "1") && is("LISTEN_PID", &std::process::id().to_string());
-    // SAFETY: the starter of this process has passed the descriptor, and nothing else in it uses or closes it.
+    // SAFETY: the starter of this process has passed the descriptor, and nothing else uses or closes it.
     unsafe { OwnedFd::from_raw_fd(if is_passed { FIRST_PASSED } else { libc::STDIN_FILENO }) }
 }
 
@@ -94,7 +94,8 @@ fn answer_to(bytes: Result<Vec<u8>, &str>, root: &PinRoot, config: &Path, peer: 
     let served = root.path();
     if request.pin_root.as_deref().is_some_and(|asked| asked != served) {
         let text = format!(
-            "{doing}: refused, nothing is changed: the control socket serves {}: choose this --pin-root, or run as root",
+            "{doing}: refused, nothing is changed: the control socket serves {}: choose this --pin-root, \
+             or run as root",
             served.display()
         );
         return Err(CliError::new(Code::Permission, text).into());
@@ -103,7 +104,8 @@ fn answer_to(bytes: Result<Vec<u8>, &str>, root: &PinRoot, config: &Path, peer: 
         log_denied(&rules, Some(&request), json!({ "verb": name(&request), "found": found }));
         let user = Actor::this_process("control").user;
         let text = format!(
-            "{doing}: refused, nothing is changed: user {user}: {found}: ask a person of [people].risk, or root"
+            "{doing}: refused, nothing is changed: user {user}: {found}: ask a person of [people].risk, or \
+             root"
         );
         return Err(CliError::new(Code::Permission, text).into());
     }
