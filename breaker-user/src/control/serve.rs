@@ -138,7 +138,7 @@ fn log_denied(rules: &Rules, request: Option<&Request>, counts: Value) {
         counts,
         policy: rules.policy.clone(),
     };
-    journal::append_or_warn(&rules.audit, entry);
+    journal::append_or_warn(rules.log.as_ref(), entry);
 }
 
 /// The number of an exit code, which its type does not show.
