@@ -12,11 +12,12 @@ use anyhow::{Result, ensure};
 use rustix::process::geteuid;
 use sha2::{Digest, Sha256};
 
+use crate::audit::AuditLog;
 use crate::config::{self, People};
 use crate::file;
-use crate::journal;
 use crate::kernel::text::trim_padding;
 use crate::kernel::{PinRoot, Switchboard};
+use crate::load_log::LoadLog;
 use crate::people::{Act, Peer, Role, allows, role};
 use crate::state;
 
@@ -29,7 +30,7 @@ pub struct Rules {
     /// The people are those of the policy in force, or of the policy that a load would put in force.
     in_force: bool,
     /// Audit log of the load, or of the configuration file if nothing is loaded.
-    pub audit: PathBuf,
+    pub log: Box<dyn AuditLog>,
     /// Name of the policy in force; empty if nothing is loaded.
     pub policy: String,
 }
@@ -43,14 +44,14 @@ impl Rules {
                 let texts = [state::store(&board).policy_text(), file];
                 let (people, in_force) = choose(texts, &board.policy().sha256);
                 let policy = trim_padding(&board.policy().name);
-                Self { people, in_force, audit: journal::path(&board), policy }
+                Self { people, in_force, log: Box::new(LoadLog::open(&board)), policy }
             }
             Err(_) => {
-                let audit = config::load(config).map(|loaded| loaded.policy.agent().audit.as_path().into());
-                let audit = audit.unwrap_or_else(|_| config::DEFAULT_AUDIT.into());
+                let loaded = config::load(config).map(|loaded| loaded.policy.agent().audit.as_path().into());
+                let audit: PathBuf = loaded.unwrap_or_else(|_| config::DEFAULT_AUDIT.into());
                 let (people, _) = choose([file], &[0; 32]);
                 // Without a load the file is the policy that a load would put in force.
-                Self { people, in_force: !root.exists(), audit, policy: String::new() }
+                Self { people, in_force: !root.exists(), log: Box::new(audit), policy: String::new() }
             }
         }
     }

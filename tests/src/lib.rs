@@ -9,6 +9,7 @@ pub mod allow_list;
 pub mod bench;
 pub mod cli;
 pub mod command;
+pub mod confined;
 pub mod cpu;
 pub mod empty_program;
 pub mod frame;

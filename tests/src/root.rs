@@ -32,9 +32,14 @@ pub fn allows() -> bool {
         std::env::var_os(SKIP).is_some_and(|value| value == "1"),
         "this test needs root: run `sudo -E cargo test`, or set {SKIP}=1 to skip it"
     );
+    skip("needs root");
+    false
+}
+
+/// Marks the current test as skipped. The test must return.
+pub fn skip(found: &str) {
     let thread = std::thread::current();
     // With one test thread the harness has begun the line with the name of the test.
-    let line = format!("\nskipped: {}: needs root\n", thread.name().unwrap_or("a test"));
+    let line = format!("\nskipped: {}: {found}\n", thread.name().unwrap_or("a test"));
     std::io::stdout().write_all(line.as_bytes()).expect("writing to standard output");
-    false
 }

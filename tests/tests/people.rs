@@ -36,13 +36,23 @@ fn testbed(people: &str) -> Testbed {
     testbed
 }
 
-/// `breaker control` as systemd starts it, one process a connection, with the agent dead.
+/// `breaker control` as systemd starts it, with the agent dead.
 struct Activated(Child);
 
 impl Activated {
-    fn start(testbed: &Testbed) -> Self {
+    /// Starts one service for all connections.
+    fn service(testbed: &Testbed) -> Self {
+        Self::with(testbed, &[])
+    }
+
+    /// Starts a process for each connection.
+    fn for_each(testbed: &Testbed) -> Self {
+        Self::with(testbed, &["--accept"])
+    }
+
+    fn with(testbed: &Testbed, options: &[&str]) -> Self {
         let mut command = Command::new("systemd-socket-activate");
-        command.args(["--accept", "--seqpacket", "--listen", argument(&testbed.control())]);
+        command.args(options).args(["--seqpacket", "--listen", argument(&testbed.control())]);
         for (name, value) in PIN_ENVIRONMENT {
             command.arg(format!("--setenv={name}={value}"));
         }
@@ -147,7 +157,7 @@ fn each_role_may_do_what_the_policy_says_through_the_agent() {
 #[test]
 fn each_role_may_do_what_the_policy_says_without_an_agent() {
     require_root!();
-    each_role_may_do_what_the_policy_says(Activated::start);
+    each_role_may_do_what_the_policy_says(Activated::for_each);
 }
 
 #[test]
@@ -160,7 +170,7 @@ fn a_reset_needs_two_people_of_risk() {
         format!("operators = [\"{}\"]\nrisk = [\"%{}\"]\ntwo_person = true", operator.name, risks.name);
     let testbed = testbed(&people);
     // Each request is a process of its own: the first request outlives the first process.
-    let _served = Activated::start(&testbed);
+    let _served = Activated::service(&testbed);
     testbed.trip("session/x1");
     verb(&operator, &testbed, "reset", "session/x1").expect_exit(6);
     let told = format!("{} is the first: the request is kept", ann.name);
@@ -191,7 +201,7 @@ fn root_resets_alone_only_by_breaking_the_glass() {
     require_root!();
     let risk = User::new(&[]);
     let testbed = testbed(&format!("risk = [\"{}\"]\ntwo_person = true", risk.name));
-    let _served = Activated::start(&testbed);
+    let _served = Activated::service(&testbed);
     testbed.trip("host");
     testbed.cli("reset host --reason x").expect_exit(4).expect_stderr("--break-glass");
     // The glass is root's.
@@ -202,6 +212,12 @@ fn root_resets_alone_only_by_breaking_the_glass() {
     let kinds: Vec<_> = testbed.events().iter().map(|event| event["kind"].clone()).collect();
     let broken = kinds.iter().position(|kind| kind == "break_glass").expect("an event");
     assert_eq!(kinds[broken + 1], "reset");
+}
+
+#[test]
+fn each_role_may_do_what_the_policy_says_at_the_service() {
+    require_root!();
+    each_role_may_do_what_the_policy_says(Activated::service);
 }
 
 /// A connection to the control socket.
@@ -251,13 +267,16 @@ fn a_mute_crowd_does_not_delay_a_trip() {
     let agent = Agent::start(&testbed);
     delayed("agent");
     agent.stop();
+    std::fs::remove_file(testbed.control()).expect("removing the socket");
+    let _served = Activated::service(&testbed);
+    delayed("service");
 }
 
 #[test]
 fn a_malformed_request_changes_nothing_and_is_logged() {
     require_root!();
     let testbed = testbed("");
-    let _served = Activated::start(&testbed);
+    let _served = Activated::service(&testbed);
     let long = format!("{{\"verb\":\"trip\",\"scope\":\"host\",\"reason\":\"{}\"}}", "x".repeat(4096));
     for (request, found) in [
         (long.as_str(), "longer than 4 KB"),

@@ -1,7 +1,7 @@
-//! Listens on the control socket where systemd does not, and starts `breaker control` for each request.
+//! Waits for requests at the control socket, and starts `breaker control` for each request.
 //!
-//! The agent only waits for a request. It reads none and decides nothing: the process that it starts is the
-//! one that systemd would start.
+//! systemd starts this apart from the agent. Without systemd the agent listens. The listener reads no request
+//! and decides nothing: the process that it starts does.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, DirBuilder, Permissions};
@@ -53,9 +53,15 @@ impl Control {
     pub fn listen(path: &Path, root: &PinRoot, config: &Path) -> Result<Option<Self>> {
         let listening = || format!("listening on the control socket {}", path.display());
         let Some(listener) = bind_to(path).with_context(listening)? else { return Ok(None) };
-        let listener = watched(listener).with_context(listening)?;
+        Self::new(listener, root, config).with_context(listening).map(Some)
+    }
+
+    /// Serves a listening socket.
+    pub fn new(listener: OwnedFd, root: &PinRoot, config: &Path) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&listener, true)?;
+        let listener = watched(listener)?;
         let (waiting, turns) = (VecDeque::new(), HashMap::new());
-        Ok(Some(Self { listener, root: root.clone(), config: config.to_owned(), waiting, turns }))
+        Ok(Self { listener, root: root.clone(), config: config.to_owned(), waiting, turns })
     }
 
     /// Serves until the end of the agent.
@@ -117,7 +123,11 @@ impl Control {
         if self.root.is_private() {
             command.arg("--private-pins");
         }
-        command.env_remove("NOTIFY_SOCKET").stdin(Stdio::from(connection)).stdout(Stdio::null());
+        command
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("LISTEN_FDS")
+            .stdin(Stdio::from(connection))
+            .stdout(Stdio::null());
         served.spawn(async move {
             let _turn = turns.acquire().await?;
             let status = command.status().await.context("starting `breaker control`")?;
@@ -149,7 +159,6 @@ fn bind_to(path: &Path) -> Result<Option<OwnedFd>> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
     let listener = socket()?;
-    rustix::io::ioctl_fionbio(&listener, true)?;
     // The name appears once the socket listens. A socket that a dead agent left is replaced.
     let next = directory.join(format!(".control.{}", std::process::id()));
     let _ = fs::remove_file(&next);

@@ -1,4 +1,4 @@
-//! The last check of the attachments, and the re-attachments since the agent started.
+//! What the watch tells the metrics and the health check: when it last checked, and what it attached again.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,14 +27,14 @@ pub struct Reattachments {
 }
 
 impl LastCheck {
-    /// Stores that a check was made now.
-    pub fn set(&self) {
-        self.at_ns.store(clock::now_ns(), Ordering::Relaxed);
-    }
-
     /// Returns true if the last check is too long ago, or there was none.
     pub fn is_stale(&self) -> bool {
         clock::now_ns().saturating_sub(self.at_ns.load(Ordering::Relaxed)) > STALE_NS
+    }
+
+    /// Records a check at this moment.
+    pub fn checked(&self) {
+        self.at_ns.store(clock::now_ns(), Ordering::Relaxed);
     }
 
     /// The re-attachments of an interface.

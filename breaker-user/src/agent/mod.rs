@@ -5,7 +5,7 @@
 
 mod anchor;
 mod chain_watch;
-mod control;
+pub mod control;
 mod disconnect;
 mod entry;
 mod events;

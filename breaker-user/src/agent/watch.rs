@@ -153,7 +153,7 @@ impl Watch {
         self.seen_chains = self.loaded.chains();
         self.chains.check(&found, self.seen_chains.clone(), generation, &self.tampering);
         self.tampering.log_suppressed();
-        self.last.set();
+        self.last.checked();
         CheckResult::Loaded
     }
 

@@ -1,8 +1,7 @@
-//! The control socket: verbs for users who may not open the pins. The command line falls back to it by
-//! itself.
+//! The control socket: verbs for users who may not open the pins. The command line falls back to the socket.
 //!
-//! One process serves one connection, so that the button works while the agent is dead. systemd starts it for
-//! each connection; without systemd the agent does.
+//! One process serves one request. systemd starts a service that waits for requests, so that the button works
+//! while the agent is dead; without systemd the agent waits.
 
 mod answer;
 mod client;

@@ -1,4 +1,4 @@
-//! Serves one connection to the control socket.
+//! Serves one connection to the control socket, or waits on the socket itself for systemd.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -10,11 +10,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::net::sockopt::socket_acceptconn;
 use rustix::stdio::{dup2_stderr, dup2_stdout};
 use serde_json::{Value, json};
+use tokio::runtime::Builder;
 
 use super::answer;
 use super::request::Request;
+use crate::agent::control::Control;
 use crate::audit::{Actor, Entry, act_for};
 use crate::cli::{Cli, ConfigArgs};
 use crate::cli_error::{CliError, Code};
@@ -30,9 +33,12 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// The first descriptor of sd_listen_fds(3).
 const FIRST_PASSED: RawFd = 3;
 
-/// Serves the connection that systemd passed, or the one that is standard input.
+/// Serves the connection that was passed. Waits for connections if a listening socket was passed.
 pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
     let connection = connection();
+    if socket_acceptconn(&connection).context("serving control: this is for systemd and the agent")? {
+        return wait_for_requests(connection, root, &args.config);
+    }
     let peer = peer(&connection).context("serving control: reading who is connected")?;
     set_timeout(&connection, TIMEOUT).context("serving control")?;
     // A connection without a request is closed without an entry in the log.
@@ -48,6 +54,16 @@ pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
     // The result is ignored: the act is done and logged, even if the user has gone.
     let _ = answer::send(&connection, &stdout, &stderr, number(code));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for requests at a listening socket, and starts a process for each. Runs until a signal.
+fn wait_for_requests(listener: OwnedFd, root: &PinRoot, config: &Path) -> Result<ExitCode> {
+    let runtime = Builder::new_current_thread().enable_all().build().context("serving control")?;
+    runtime.block_on(async {
+        let control = Control::new(listener, root, config).context("serving control")?;
+        control.run(std::future::pending()).await;
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// The connection: the first passed descriptor, or standard input.
@@ -78,8 +94,8 @@ fn answer_to(bytes: Result<Vec<u8>, &str>, root: &PinRoot, config: &Path, peer: 
     let served = root.path();
     if request.pin_root.as_deref().is_some_and(|asked| asked != served) {
         let text = format!(
-            "{doing}: refused, nothing is changed: the control socket serves {}: choose this \
-             --pin-root, or run as root",
+            "{doing}: refused, nothing is changed: the control socket serves {}: choose this --pin-root, \
+             or run as root",
             served.display()
         );
         return Err(CliError::new(Code::Permission, text).into());
@@ -88,8 +104,8 @@ fn answer_to(bytes: Result<Vec<u8>, &str>, root: &PinRoot, config: &Path, peer: 
         log_denied(&rules, Some(&request), json!({ "verb": name(&request), "found": found }));
         let user = Actor::this_process("control").user;
         let text = format!(
-            "{doing}: refused, nothing is changed: user {user}: {found}: ask a person of \
-             [people].risk, or root"
+            "{doing}: refused, nothing is changed: user {user}: {found}: ask a person of [people].risk, or \
+             root"
         );
         return Err(CliError::new(Code::Permission, text).into());
     }
@@ -122,7 +138,7 @@ fn log_denied(rules: &Rules, request: Option<&Request>, counts: Value) {
         counts,
         policy: rules.policy.clone(),
     };
-    journal::append_or_warn(&rules.audit, entry);
+    journal::append_or_warn(rules.log.as_ref(), entry);
 }
 
 /// The number of an exit code, which its type does not show.

@@ -2,6 +2,7 @@
 
 mod hosts;
 mod mutated;
+mod people;
 mod sample;
 mod scopes;
 mod sessions;
