@@ -60,7 +60,8 @@ impl Activated {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let child = testbed.on_host(|| command.spawn().expect("starting systemd-socket-activate"));
         let until = Instant::now() + Duration::from_secs(10);
-        while !testbed.control().exists() {
+        // The socket has its name before it listens.
+        while try_connection(testbed).is_err() {
             assert!(Instant::now() < until, "no socket appears");
             sleep(Duration::from_millis(10));
         }
@@ -222,11 +223,13 @@ fn each_role_may_do_what_the_policy_says_at_the_service() {
 
 /// A connection to the control socket.
 fn connection(testbed: &Testbed) -> OwnedFd {
-    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
-    let socket = socket.expect("a socket");
-    let address = SocketAddrUnix::new(testbed.control()).expect("an address");
-    connect(&socket, &address).expect("connecting");
-    socket
+    try_connection(testbed).expect("connecting")
+}
+
+fn try_connection(testbed: &Testbed) -> rustix::io::Result<OwnedFd> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    connect(&socket, &SocketAddrUnix::new(testbed.control())?)?;
+    Ok(socket)
 }
 
 /// Sends bytes as a request. Returns the texts and the exit code of the answer; no code if there is none.
@@ -267,7 +270,7 @@ fn a_mute_crowd_does_not_delay_a_trip() {
     let agent = Agent::start(&testbed);
     delayed("agent");
     agent.stop();
-    std::fs::remove_file(testbed.control()).expect("removing the socket");
+    assert!(!testbed.control().exists(), "the agent has left its socket");
     let _served = Activated::service(&testbed);
     delayed("service");
 }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -41,6 +41,8 @@ pub struct Control {
     listener: AsyncFd<OwnedFd>,
     root: PinRoot,
     config: PathBuf,
+    /// Path and inode of the socket that this process made.
+    own: Option<(PathBuf, u64)>,
     waiting: VecDeque<AbortHandle>,
     turns: HashMap<u32, Arc<Semaphore>>,
 }
@@ -53,7 +55,9 @@ impl Control {
     pub fn listen(path: &Path, root: &PinRoot, config: &Path) -> Result<Option<Self>> {
         let listening = || format!("listening on the control socket {}", path.display());
         let Some(listener) = bind_to(path).with_context(listening)? else { return Ok(None) };
-        Self::new(listener, root, config).with_context(listening).map(Some)
+        let own = inode(path).map(|inode| (path.to_owned(), inode));
+        let control = Self::new(listener, root, config).with_context(listening)?;
+        Ok(Some(Self { own, ..control }))
     }
 
     /// Serves a listening socket.
@@ -61,7 +65,7 @@ impl Control {
         rustix::io::ioctl_fionbio(&listener, true)?;
         let listener = watched(listener)?;
         let (waiting, turns) = (VecDeque::new(), HashMap::new());
-        Ok(Self { listener, root: root.clone(), config: config.to_owned(), waiting, turns })
+        Ok(Self { listener, root: root.clone(), config: config.to_owned(), own: None, waiting, turns })
     }
 
     /// Serves until the end of the agent.
@@ -71,7 +75,7 @@ impl Control {
         tokio::pin!(ended);
         loop {
             tokio::select! {
-                () = &mut ended => return,
+                () = &mut ended => return self.remove(),
                 Some(ready) = waits.join_next() => {
                     if let Ok(Some(ready)) = ready {
                         self.serve(ready, &mut served);
@@ -88,6 +92,16 @@ impl Control {
                     Err(_) => sleep(Duration::from_millis(20)).await,
                 },
             }
+        }
+    }
+
+    /// Removes the socket that this process made, unless another process has replaced it.
+    fn remove(&self) {
+        if let Some((path, own)) = &self.own
+            && inode(path) == Some(*own)
+        {
+            // The result is ignored: the next listener replaces a socket that stays.
+            let _ = fs::remove_file(path);
         }
     }
 
@@ -135,6 +149,11 @@ impl Control {
             Ok(())
         });
     }
+}
+
+/// The inode of a path.
+fn inode(path: &Path) -> Option<u64> {
+    fs::symlink_metadata(path).ok().map(|found| found.ino())
 }
 
 /// A socket whose readability can be awaited.

@@ -51,7 +51,9 @@ impl Host {
         fs::create_dir_all(directory.join("log")).expect("a directory");
         let host = Self { hosts: TwoHosts::new().expect("namespaces"), directory };
         let (audit, state) = (host.audit(), host.state());
-        let agent = format!("[agent]\nmetrics = \"{METRICS}\"\naudit = {audit:?}\nstate = {state:?}\n");
+        let control = host.directory.join("control.sock");
+        let paths = format!("audit = {audit:?}\nstate = {state:?}\ncontrol = {control:?}\n");
+        let agent = format!("[agent]\nmetrics = \"{METRICS}\"\n{paths}");
         let text = format!("policy = \"test\"\n{agent}[host]\ninterfaces = [\"eth1\"]\n{policy}");
         fs::write(host.config(), text).expect("a configuration");
         host

@@ -19,9 +19,10 @@ use super::POLICY;
 /// A configuration for other interfaces.
 fn on(testbed: &Testbed, interfaces: &str, policy: &str) -> String {
     let text = format!(
-        "[agent]\naudit = {:?}\nstate = {:?}\n[host]\ninterfaces = [{interfaces}]\n{policy}",
+        "[agent]\naudit = {:?}\nstate = {:?}\ncontrol = {:?}\n[host]\ninterfaces = [{interfaces}]\n{policy}",
         testbed.audit(),
-        testbed.state()
+        testbed.state(),
+        testbed.control()
     );
     testbed.write_config("other.toml", &text).display().to_string()
 }
