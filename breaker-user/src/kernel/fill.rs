@@ -25,8 +25,6 @@ pub fn fill_maps(tables: &Tables, root: &PinRoot) -> Result<()> {
     for (word, bits) in &tables.ports {
         ports.set(*word, *bits)?;
     }
-    // The dead-man's time starts at the load, even if no agent ever runs.
-    write_array(root, "HEARTBEAT", &[clock::now_ns()])?;
     let mut endpoints = maps::endpoints(root)?;
     for (endpoint, bits, word) in &tables.endpoints {
         endpoints

@@ -24,7 +24,7 @@ use super::tables::Tables;
 use super::tables::capacity::transient_entries;
 use super::tables::numbers::Allocated;
 use super::text::pad_to;
-use super::{attach, bpffs, links, netns, object};
+use super::{attach, bpffs, clock, links, netns, object};
 use crate::cli_error::{CliError, Code};
 use crate::config::{Hook, Inbound, Mode, Policy};
 
@@ -178,6 +178,8 @@ fn load_into(
     durable::restore(tables, states, root)?;
     let mut programs = Programs::load(object, &meta, root, plan.link_headers.contains(&0))?;
     meta.program_tag = programs.tag()?;
+    // The verification takes up to a second on a busy host, and the dead man's time counts from here.
+    write_array(root, "HEARTBEAT", &[clock::now_ns()])?;
     attach_programs(policy, &mut programs, &mut meta, root, plan)
 }
 

@@ -32,6 +32,9 @@ use super::super::{attachment, clock, load, netns, object};
 use super::build::{Build, Upgrade};
 use super::lost::refuse_lost;
 
+/// Converts the key and the value of an entry of the named map.
+pub type Convert = fn(map: &str, key: Vec<u8>, value: Vec<u8>) -> Option<(Vec<u8>, Vec<u8>)>;
+
 /// A layout that this version can read.
 pub struct Migration {
     /// Its number.
@@ -43,7 +46,7 @@ pub struct Migration {
     /// Its maps whose entries are not those of this version. META is always one.
     pub changed: &'static [&'static str],
     /// A key and a value of such a map as this version has them; `None` for an entry that it does not have.
-    pub convert: fn(map: &str, key: Vec<u8>, value: Vec<u8>) -> Option<(Vec<u8>, Vec<u8>)>,
+    pub convert: Convert,
 }
 
 /// The layouts that can be taken over. Layout 5 is the first that can be held, so no older one ever is.

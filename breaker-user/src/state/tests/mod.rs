@@ -185,7 +185,8 @@ fn whatever_stands_in_place_of_the_file_is_no_state_and_is_replaced() {
     let path = store.path();
     let elsewhere = directory.0.join("elsewhere");
     fs::write(&elsewhere, contents(9).encode().expect("JSON")).expect("writing");
-    let put: [(&str, &dyn Fn(&Path)); 6] = [
+    type Put<'a> = &'a dyn Fn(&Path);
+    let put: [(&str, Put); 6] = [
         ("a FIFO", &|path| assert!(Command::new("mkfifo").arg(path).status().expect("mkfifo").success())),
         ("a symbolic link", &|path| symlink(&elsewhere, path).expect("a link")),
         ("to nowhere", &|path| symlink("/nowhere", path).expect("a link")),
