@@ -17,7 +17,7 @@ use breaker_common::abi::{Event, Limit, kind};
 use tokio::select;
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::entry::{self, EventContext};
 use super::loaded::{InForce, Loaded};
@@ -171,10 +171,32 @@ impl Log {
                 (true, Ok(())) => notice("the audit log is written again"),
                 _ => {}
             }
+            let pause = async {
+                if failing {
+                    self.wait_for_retry().await;
+                } else {
+                    sleep(PAUSE).await;
+                }
+            };
             select! {
-                () = sleep(if failing { RETRY } else { PAUSE }) => {}
+                () = pause => {}
                 () = &mut shutdown => return,
             }
+        }
+    }
+
+    /// Waits until a failed write is retried. Meanwhile journald gets what is new in the queue.
+    async fn wait_for_retry(self: &Arc<Self>) {
+        let retry = Instant::now() + RETRY;
+        while timeout_at(retry, self.wake.notified()).await.is_ok() {
+            let sender = Arc::clone(self);
+            let send = move || {
+                let mut in_journald = sender.write_lock.lock().unwrap_or_else(PoisonError::into_inner);
+                *in_journald = sender.send_to_journald(*in_journald);
+            };
+            // A panic ends this message only; the write is retried anyway.
+            let _ = spawn_blocking(send).await;
+            sleep(PAUSE).await;
         }
     }
 

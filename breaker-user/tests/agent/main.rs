@@ -1,5 +1,6 @@
 //! `breaker agent` as a service manager runs it, in throw-away namespaces: start, end, and restart.
 
+mod bad_files;
 mod health;
 mod host;
 mod http;
