@@ -53,7 +53,7 @@ impl ProblemKind {
         }
     }
 
-    /// Returns true if a problem of this kind is [`Problem::open`].
+    /// Returns true if a problem of this kind is `Problem::open`.
     pub(super) const fn is_open(self) -> bool {
         match self {
             Self::Detached

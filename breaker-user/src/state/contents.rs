@@ -24,7 +24,7 @@ const SEAL_BYTES: usize = SEAL.len() + 64 + 1;
 /// Everything that outlives a load.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contents {
-    /// [`FORMAT`].
+    /// Number of the format of the file.
     pub format: u32,
     /// Number of the write, rising.
     pub generation: u64,
