@@ -145,6 +145,7 @@ impl Alternative {
 /// [`POLICY`], with a limit for the session in orders/s.
 fn limited(limit: u32) -> String {
     let (rest, own) = POLICY.rsplit_once("limits = [").expect("the session's limits");
-    let (_, others) = own.split_once("}, ").expect("two of them");
+    let (_, others) = own.split_once("},").expect("two of them");
+    let others = others.trim_start();
     format!("{rest}limits = [{{ class = \"order\", max = {limit}, per = \"1s\" }}, {others}")
 }
