@@ -2,7 +2,6 @@
 //!
 //! The entry precedes the action, so that no action is unlogged. A trip alone comes before its entry.
 
-use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use crate::cli_error::{self, CliError, Code};
 use crate::kernel::Switchboard;
 use crate::kernel::text::trim_padding;
 use crate::load_log::LoadLog;
-use crate::{display, journald, load_log};
+use crate::{background, display, journald, load_log};
 
 /// Longest wait for other writers of the log, after the action: a trip must not hang because of a lock.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
@@ -120,21 +119,10 @@ pub fn append_or_warn(log: &(impl AuditLog + ?Sized), entry: Entry) {
 
 /// Starts a process that writes the entry once the log is unlocked, or gives up after [`BACKGROUND_TIMEOUT`].
 fn append_in_background(log: &(impl AuditLog + ?Sized), entry: &Entry) {
-    // SAFETY: the verbs have no other thread, and the child only opens, writes and closes files.
-    if unsafe { libc::fork() } != 0 {
-        return;
-    }
-    // A reader of the verb's output waits until the output is closed, and must not wait for this process.
-    let closed = OpenOptions::new().read(true).write(true).open("/dev/null").is_ok_and(|null| {
-        rustix::stdio::dup2_stdin(&null).is_ok()
-            && rustix::stdio::dup2_stdout(&null).is_ok()
-            && rustix::stdio::dup2_stderr(&null).is_ok()
+    // The result is ignored: the caller prints the entry, to be recorded by hand.
+    let _ = background::run(|| {
+        let _ = audit::append_within(log, std::slice::from_ref(entry), BACKGROUND_TIMEOUT);
     });
-    let _ = rustix::process::setsid();
-    let written =
-        closed && audit::append_within(log, std::slice::from_ref(entry), BACKGROUND_TIMEOUT).is_ok();
-    // SAFETY: ends this process without the exit handlers of the parent.
-    unsafe { libc::_exit(i32::from(!written)) };
 }
 
 /// An action in one line of text, to be recorded by hand.

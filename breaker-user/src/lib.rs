@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod audit;
+mod background;
 pub mod cli;
 pub mod cli_error;
 pub mod command;

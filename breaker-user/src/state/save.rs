@@ -1,9 +1,9 @@
 //! Writes the state file from what the kernel has.
 
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -15,6 +15,7 @@ use super::contents::{AgentRun, AuditEnd, Contents};
 use super::now;
 use super::plan::merge;
 use super::store::Store;
+use crate::background;
 use crate::config::{Policy, Word};
 use crate::kernel::text::trim_padding;
 use crate::kernel::{Breaker, Switchboard, durable};
@@ -26,12 +27,14 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 /// How long a trip waits for the disk.
 const DISK_TIMEOUT: Duration = Duration::from_millis(250);
-/// What the process that writes says: another writer holds the lock,
+/// Report of the background process: another writer holds the lock.
 const BUSY: &[u8] = b"busy";
-/// it has the lock,
+/// Report of the background process: it has the lock.
 const LOCKED: &[u8] = b"locked";
-/// and the state is on disk. Anything else is an error.
+/// Report of the background process: the state is on disk. Any other text is an error.
 const DONE: &[u8] = b"done";
+/// Most bytes of a report.
+const MAX_REPORT: usize = 512;
 /// How long the process waits that a trip leaves behind.
 const LATER: Duration = Duration::from_secs(600);
 
@@ -71,13 +74,13 @@ pub fn save(breaker: &Breaker, act: Act) -> Result<()> {
     save_patiently(breaker, act, PATIENCE, |_| {})
 }
 
-fn save_patiently(breaker: &Breaker, act: Act, patience: Duration, tell: impl Fn(&[u8])) -> Result<()> {
+fn save_patiently(breaker: &Breaker, act: Act, patience: Duration, report: impl Fn(&[u8])) -> Result<()> {
     let store = store(breaker);
     let lock = store.lock(Duration::ZERO).or_else(|_| {
-        tell(BUSY);
+        report(BUSY);
         store.lock(patience)
     })?;
-    tell(LOCKED);
+    report(LOCKED);
     let found = store.read();
     // Under the lock: the last writer has the last word of the kernel.
     let states = durable::read(breaker).context("reading the switches")?;
@@ -115,32 +118,40 @@ fn save_patiently(breaker: &Breaker, act: Act, patience: Duration, tell: impl Fn
     store.write(&next, &lock)
 }
 
-/// The same in a process of its own, for which this one waits a moment only. Neither a lock nor a disk that
-/// hangs can hold a trip up.
+/// Writes the state of the load in a process of its own.
+///
+/// Returns after at most [`DISK_TIMEOUT`], and at most [`LOCK_TIMEOUT`] longer if another writer holds the lock,
+/// so that neither a lock nor a disk delays a trip.
 pub fn save_in_background(breaker: &Breaker) -> Result<Saved> {
-    // In packet mode two messages are never read as one (pipe(2), O_DIRECT).
+    // In packet mode each read returns one message (pipe(2), O_DIRECT).
     let (reader, writer) = pipe_with(PipeFlags::DIRECT | PipeFlags::CLOEXEC).context("making a pipe")?;
-    // SAFETY: the verbs have no other thread, and the child does nothing but read shared memory and write
-    // files.
-    match unsafe { libc::fork() } {
-        -1 => return Err(std::io::Error::last_os_error()).context("starting a process"),
-        0 => {
-            drop(reader);
-            write_apart(breaker, writer.into());
+    let writer = File::from(writer);
+    background::run(|| {
+        // The result is ignored: the parent may have stopped waiting.
+        let report = |text: &[u8]| drop((&writer).write_all(&text[..text.len().min(MAX_REPORT)]));
+        match save_patiently(breaker, Act::Changed, LATER, report) {
+            Ok(()) => report(DONE),
+            Err(error) => report(format!("{error:#}").as_bytes()),
         }
-        _ => drop(writer),
-    }
-    let mut reader = std::fs::File::from(reader);
-    let mut said = [0; 512];
-    let mut timeout = DISK_TIMEOUT;
+    })
+    .context("starting a process")?;
+    drop(writer);
+    await_report(&mut File::from(reader))
+}
+
+/// Reads the reports of the background process until the state is on disk, an error, or a timeout.
+fn await_report(reader: &mut File) -> Result<Saved> {
+    let disk_deadline = Instant::now() + DISK_TIMEOUT;
+    let mut deadline = disk_deadline;
+    let mut report = [0; MAX_REPORT];
     loop {
-        if !is_readable(&reader, timeout)? {
+        if !is_readable(reader, deadline.saturating_duration_since(Instant::now()))? {
             return Ok(Saved::Later);
         }
-        let length = reader.read(&mut said).context("reading how the write came out")?;
-        match &said[..length] {
-            BUSY => timeout = LOCK_TIMEOUT,
-            LOCKED => timeout = DISK_TIMEOUT,
+        let length = reader.read(&mut report).context("reading the result of the write")?;
+        match &report[..length] {
+            BUSY => deadline = disk_deadline.min(Instant::now() + LOCK_TIMEOUT),
+            LOCKED => deadline = disk_deadline + LOCK_TIMEOUT,
             DONE => return Ok(Saved::Done),
             b"" => bail!("the process that writes it has died"),
             error => return Err(anyhow!(String::from_utf8_lossy(error).into_owned())),
@@ -148,8 +159,8 @@ pub fn save_in_background(breaker: &Breaker) -> Result<Saved> {
     }
 }
 
-/// Waits until there is something to read, or the end, for at most so long.
-fn is_readable(reader: &std::fs::File, timeout: Duration) -> Result<bool> {
+/// Returns true once there is data or the end of the data, false after the timeout.
+fn is_readable(reader: &File, timeout: Duration) -> Result<bool> {
     let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
     loop {
         match poll(&mut [PollFd::new(reader, PollFlags::IN)], Some(&timeout)) {
@@ -157,24 +168,4 @@ fn is_readable(reader: &std::fs::File, timeout: Duration) -> Result<bool> {
             ready => return Ok(ready.context("waiting for the write")? != 0),
         }
     }
-}
-
-/// The child of [`save_in_background`]: writes, says how it came out, and ends without what the parent has
-/// still to do.
-fn write_apart(breaker: &Breaker, to: std::fs::File) -> ! {
-    // Whoever reads the verb's output waits for its end, and must not wait for this process.
-    if let Ok(null) = OpenOptions::new().read(true).write(true).open("/dev/null") {
-        let _ = rustix::stdio::dup2_stdin(&null);
-        let _ = rustix::stdio::dup2_stdout(&null);
-        let _ = rustix::stdio::dup2_stderr(&null);
-    }
-    let _ = rustix::process::setsid();
-    // The parent may have gone on.
-    let tell = |text: &[u8]| drop((&to).write_all(&text[..text.len().min(512)]));
-    match save_patiently(breaker, Act::Changed, LATER, tell) {
-        Ok(()) => tell(DONE),
-        Err(error) => tell(format!("{error:#}").as_bytes()),
-    }
-    // SAFETY: ends this process.
-    unsafe { libc::_exit(0) }
 }
