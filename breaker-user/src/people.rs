@@ -1,4 +1,4 @@
-//! Rights: which role a user has, and which role may do what.
+//! Permissions: the role of a user, and the verbs that each role may run.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,16 +13,16 @@ pub enum Role {
     Operator,
     /// In `risk`.
     Risk,
-    /// In `barred`, whatever other list has the user.
+    /// In `barred`; the other lists do not count.
     Barred,
     /// Uid 0.
     Root,
 }
 
-/// An act at the control socket.
+/// A verb at the control socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Act {
+pub enum ControlVerb {
     /// `breaker trip`.
     Trip,
     /// `breaker arm`.
@@ -45,21 +45,27 @@ pub enum Act {
     Unload,
 }
 
-/// Returns true if a role may do an act.
-pub fn allows(role: Role, act: Act) -> bool {
-    match (role, act) {
+/// Returns true if a role may run a verb.
+pub fn allows(role: Role, verb: ControlVerb) -> bool {
+    match (role, verb) {
         (Role::Root, _)
-        | (Role::Barred | Role::Operator | Role::Risk, Act::Trip)
-        | (Role::Operator | Role::Risk, Act::Arm | Act::Status)
-        | (Role::Risk, Act::Disarm | Act::Reset | Act::Load | Act::Reload | Act::Upgrade | Act::Attach) => {
-            true
-        }
+        | (Role::Barred | Role::Operator | Role::Risk, ControlVerb::Trip)
+        | (Role::Operator | Role::Risk, ControlVerb::Arm | ControlVerb::Status)
+        | (
+            Role::Risk,
+            ControlVerb::Disarm
+            | ControlVerb::Reset
+            | ControlVerb::Load
+            | ControlVerb::Reload
+            | ControlVerb::Upgrade
+            | ControlVerb::Attach,
+        ) => true,
         // Deny by default.
         _ => false,
     }
 }
 
-/// A user at the other end of the control socket, as the kernel names it.
+/// The user at the other end of the control socket, with the ids from the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Effective user id.
@@ -70,7 +76,7 @@ pub struct Peer {
     pub gids: Vec<u32>,
 }
 
-/// The role of a user under the people of a policy.
+/// Returns the role of a user under the people of a policy.
 pub fn role(people: &People, peer: &Peer) -> Role {
     let is_in = |list: &[Person]| list.iter().any(|person| is_person(person, peer));
     if peer.uid == 0 {
@@ -86,7 +92,7 @@ pub fn role(people: &People, peer: &Peer) -> Role {
     }
 }
 
-/// Returns true if a user is this person or a member of this group.
+/// Returns true if a user is this person, or a member of this group.
 fn is_person(person: &Person, peer: &Peer) -> bool {
     person.id().is_some_and(|id| match person {
         Person::User(_) => peer.uid == id,
@@ -96,8 +102,8 @@ fn is_person(person: &Person, peer: &Peer) -> bool {
 
 /// Returns true if a user is barred by this entry.
 ///
-/// A name that the host no longer knows may be anybody, so that it bars everybody. A process may drop its
-/// groups in a user namespace, so that the group file counts too.
+/// An entry with a name that the host no longer knows bars every user. A process may drop its groups in a
+/// user namespace, so membership in `/etc/group` counts too.
 fn is_barred(person: &Person, peer: &Peer) -> bool {
     person.id().is_none_or(|id| {
         is_person(person, peer) || (matches!(person, Person::Group(_)) && is_listed(id, peer.uid))
@@ -128,20 +134,20 @@ mod tests {
     const ROLES: [Role; 5] = [Role::Nobody, Role::Operator, Role::Risk, Role::Barred, Role::Root];
 
     #[test]
-    fn each_role_may_do_these_acts_and_no_other() {
-        for (act, allowed) in [
-            (Act::Trip, [false, true, true, true, true]),
-            (Act::Arm, [false, true, true, false, true]),
-            (Act::Disarm, [false, false, true, false, true]),
-            (Act::Reset, [false, false, true, false, true]),
-            (Act::Status, [false, true, true, false, true]),
-            (Act::Load, [false, false, true, false, true]),
-            (Act::Reload, [false, false, true, false, true]),
-            (Act::Upgrade, [false, false, true, false, true]),
-            (Act::Attach, [false, false, true, false, true]),
-            (Act::Unload, [false, false, false, false, true]),
+    fn each_role_may_run_only_its_verbs() {
+        for (verb, allowed) in [
+            (ControlVerb::Trip, [false, true, true, true, true]),
+            (ControlVerb::Arm, [false, true, true, false, true]),
+            (ControlVerb::Disarm, [false, false, true, false, true]),
+            (ControlVerb::Reset, [false, false, true, false, true]),
+            (ControlVerb::Status, [false, true, true, false, true]),
+            (ControlVerb::Load, [false, false, true, false, true]),
+            (ControlVerb::Reload, [false, false, true, false, true]),
+            (ControlVerb::Upgrade, [false, false, true, false, true]),
+            (ControlVerb::Attach, [false, false, true, false, true]),
+            (ControlVerb::Unload, [false, false, false, false, true]),
         ] {
-            assert_eq!(ROLES.map(|role| allows(role, act)), allowed, "{act:?}");
+            assert_eq!(ROLES.map(|role| allows(role, verb)), allowed, "{verb:?}");
         }
     }
 
@@ -155,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn the_strongest_list_gives_the_role() {
+    fn barred_precedes_risk_which_precedes_operators() {
         let people = people("70001 %70101", "70002 %70102", "70003 %70103");
         for (uid, gids, expected) in [
             (70_001, &[][..], Role::Operator),
@@ -176,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_grants_nothing_and_bars_everybody() {
+    fn an_unknown_name_grants_nothing_and_bars_every_user() {
         let unknown = "no-such-user-here %no-such-group-here";
         assert_eq!(role(&people(unknown, unknown, ""), &peer(70_001, &[70_101])), Role::Nobody);
         for name in unknown.split(' ') {
@@ -186,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_barred_group_includes_those_who_dropped_it() {
+    fn a_barred_group_includes_members_that_dropped_it() {
         // The primary group of uid 65534 is 65534 on every Linux distribution.
         assert_eq!(role(&people("", "65534", "%65534"), &peer(65_534, &[])), Role::Barred);
     }

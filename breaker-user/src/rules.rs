@@ -1,7 +1,7 @@
 //! The people of the policy in force.
 //!
-//! The kernel has the hash of the policy in force, and the state directory a copy of its text. The person who
-//! asks can change neither. The configuration file counts if it has the same hash.
+//! META has the hash of the policy in force, and the state directory has a copy of its text. A user of the
+//! control socket can change neither. The configuration file counts if it has the same hash.
 
 use std::fs::OpenOptions;
 use std::io::Read;
@@ -18,16 +18,16 @@ use crate::file;
 use crate::kernel::text::trim_padding;
 use crate::kernel::{PinRoot, Switchboard};
 use crate::load_log::LoadLog;
-use crate::people::{Act, Peer, Role, allows, role};
+use crate::people::{ControlVerb, Peer, Role, allows, role};
 use crate::state;
 
-/// Bytes of the longest configuration.
+/// Longest configuration in bytes.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// The people who may act on a load, and where their acts are logged.
+/// The people who may run verbs on a load, and the log of their verbs.
 pub struct Rules {
     people: Result<People, String>,
-    /// The people are those of the policy in force, or of the policy that a load would put in force.
+    /// True if the people come from the policy in force, or from the policy that a load would put in force.
     in_force: bool,
     /// Audit log of the load, or of the configuration file if nothing is loaded.
     pub log: Box<dyn AuditLog>,
@@ -42,24 +42,24 @@ impl Rules {
         match Switchboard::open(root) {
             Ok(board) => {
                 let texts = [state::store(&board).policy_text(), file];
-                let (people, in_force) = choose(texts, &board.policy().sha256);
+                let (people, in_force) = select_people(texts, &board.policy().sha256);
                 let policy = trim_padding(&board.policy().name);
                 Self { people, in_force, log: Box::new(LoadLog::open(&board)), policy }
             }
             Err(_) => {
                 let loaded = config::load(config).map(|loaded| loaded.policy.agent().audit.as_path().into());
                 let audit: PathBuf = loaded.unwrap_or_else(|_| config::DEFAULT_AUDIT.into());
-                let (people, _) = choose([file], &[0; 32]);
-                // Without a load the file is the policy that a load would put in force.
+                let (people, _) = select_people([file], &[0; 32]);
+                // Without a load, the next load puts the file in force.
                 Self { people, in_force: !root.exists(), log: Box::new(audit), policy: String::new() }
             }
         }
     }
 
-    /// Returns why a person may not do an act; `None` if the person may.
+    /// Returns the reason why a user may not run a verb; `None` if the user may.
     ///
-    /// A trip is safe. It needs no proof that the rules are those in force.
-    pub fn objection(&self, peer: &Peer, act: Act) -> Option<String> {
+    /// A trip adds no risk, so it needs no proof that the rules are in force.
+    pub fn denial_reason(&self, peer: &Peer, verb: ControlVerb) -> Option<String> {
         if peer.uid == 0 {
             return None;
         }
@@ -68,7 +68,7 @@ impl Rules {
             Err(found) => return Some(format!("the rules about people cannot be read ({found})")),
         };
         let role = role(people, peer);
-        if !allows(role, act) {
+        if !allows(role, verb) {
             return Some(match role {
                 Role::Barred => "the account is barred, and may only trip".to_owned(),
                 Role::Operator => "an operator may not do this".to_owned(),
@@ -76,26 +76,30 @@ impl Rules {
                 Role::Nobody | Role::Root => "[people] does not name the account".to_owned(),
             });
         }
-        let is_proven = self.in_force || act == Act::Trip;
+        let is_proven = self.in_force || verb == ControlVerb::Trip;
         (!is_proven)
             .then(|| "no copy of the policy in force is left, so that [people] is unproven".to_owned())
     }
 }
 
-/// Returns true if a reset of a load needs two people. A load without a copy of its policy needs one person:
-/// the library loads so, and people other than root are refused there by [`Rules::objection`].
+/// Returns true if a reset of a load needs two people. A load without a copy of its policy, such as a load by
+/// the library, needs one person: [`Rules::denial_reason`] then refuses every user except root.
 pub fn needs_two_people(board: &Switchboard) -> bool {
     let text = state::store(board).policy_text();
-    text.is_ok_and(|text| config::people_of(&text).is_ok_and(|people| people.two_person))
+    text.is_ok_and(|text| config::parse_people(&text).is_ok_and(|people| people.two_person))
 }
 
-/// The people of the first text with this hash, and true; without one those of the first text.
-fn choose<const N: usize>(texts: [Result<String>; N], sha256: &[u8; 32]) -> (Result<People, String>, bool) {
+/// Returns the people of the first text with this hash, and true. If no text has the hash, returns the people
+/// of the first text, and false.
+fn select_people<const N: usize>(
+    texts: [Result<String>; N],
+    sha256: &[u8; 32],
+) -> (Result<People, String>, bool) {
     let is_in_force = |text: &&String| Sha256::digest(text.as_bytes()).as_slice() == sha256;
     let found = texts.iter().flatten().find(is_in_force);
     let in_force = found.is_some();
     match found.or_else(|| texts.iter().flatten().next()) {
-        Some(text) => (config::people_of(text), in_force),
+        Some(text) => (config::parse_people(text), in_force),
         None => {
             let errors = texts.iter().filter_map(|text| text.as_ref().err());
             let found: Vec<_> = errors.map(|error| format!("{error:#}")).collect();
@@ -104,7 +108,7 @@ fn choose<const N: usize>(texts: [Result<String>; N], sha256: &[u8; 32]) -> (Res
     }
 }
 
-/// Reads a file that only root or the user of this process can change.
+/// Reads a file. Fails if a user other than root and the user of this process can change the file.
 fn read_trusted(path: &Path) -> Result<String> {
     let file = file::open(OpenOptions::new().read(true), path)?;
     let found = file.metadata()?;

@@ -1,5 +1,5 @@
-//! Sends number and hash of the audit log's last line to journald once a minute. Who cuts the log, the file
-//! beside it and the maps alike does not reach a journal that is sealed or forwarded.
+//! Sends the number and hash of the audit log's last line to journald once a minute. An attacker who
+//! truncates the log, its companion file and the maps does not reach a journal that is sealed or forwarded.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use crate::journald;
 
 const INTERVAL: Interval = Interval::new(Duration::from_secs(60));
 
-/// Sends at once and then each minute, until the shutdown.
+/// Sends immediately and then once a minute, until the shutdown.
 pub async fn run(log: Arc<Log>, shutdown: impl Future<Output = ()>) {
     let send = move || {
-        if let Some(end) = log.kept() {
+        if let Some(end) = log.last_line() {
             // The result is ignored: a host without journald has the other anchors.
             let _ = journald::send_end(log.path(), &end);
         }

@@ -1,5 +1,5 @@
-//! Watches the chains of tcx programs by their revision, which shows changes that were undone before the next
-//! check.
+//! Watches the chains of tcx programs by their revision. The revision also reveals a change that was undone
+//! before the next check.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use serde_json::json;
 use super::tampering::{Finding, Tampering};
 use crate::kernel::attachment::{Attachment, Chain};
 
-/// Time for a verb that has changed a chain to raise the generation of the load.
-const PATIENCE: Duration = Duration::from_millis(300);
+/// Time within which a verb that changed a chain raises the generation of the load.
+const GRACE_PERIOD: Duration = Duration::from_millis(300);
 
-/// The chains at the last change that was accepted or reported.
+/// The chain of each attachment after the last change that was accepted or reported.
 #[derive(Default)]
 pub struct ChainWatch {
     known: Vec<Known>,
@@ -21,13 +21,13 @@ pub struct ChainWatch {
 struct Known {
     chain: Option<Chain>,
     generation: u64,
-    /// When a change without a new generation was found.
-    changed: Option<Instant>,
+    /// Time at which a change without a new generation was first found.
+    changed_at: Option<Instant>,
 }
 
 impl ChainWatch {
-    /// Compares the chain of each attachment with the known one. A change under a new generation is
-    /// breaker's own.
+    /// Compares the chain of each attachment with the known chain, and reports changes by other processes.
+    /// A new generation means that breaker made the change.
     pub fn check(
         &mut self,
         attachments: &[Attachment],
@@ -37,9 +37,9 @@ impl ChainWatch {
     ) {
         self.known.resize(attachments.len(), Known::default());
         for ((known, attachment), chain) in self.known.iter_mut().zip(attachments).zip(chains) {
-            // Without an interface there is no chain, and the check of the attachments reports it.
+            // A missing interface has no chain. The check of the attachments reports the interface.
             let Some(now) = chain else { continue };
-            if let Some(before) = known.step(now, generation, Instant::now()) {
+            if let Some(before) = known.update(now, generation, Instant::now()) {
                 let after = known.chain.clone().unwrap_or_default();
                 tampering.record(Finding {
                     place: &attachment.name,
@@ -62,21 +62,21 @@ impl ChainWatch {
 }
 
 impl Known {
-    /// Returns the chain before a change that nobody of breaker made.
-    fn step(&mut self, now: Chain, generation: u64, at: Instant) -> Option<Chain> {
+    /// Returns the previous chain if another process has changed the chain.
+    fn update(&mut self, now: Chain, generation: u64, at: Instant) -> Option<Chain> {
         let Some(before) = self.chain.clone() else {
-            *self = Self { chain: Some(now), generation, changed: None };
+            *self = Self { chain: Some(now), generation, changed_at: None };
             return None;
         };
         if before == now || generation != self.generation {
-            *self = Self { chain: Some(now), generation, changed: None };
+            *self = Self { chain: Some(now), generation, changed_at: None };
             return None;
         }
-        let changed = *self.changed.get_or_insert(at);
-        if at.duration_since(changed) < PATIENCE {
+        let changed_at = *self.changed_at.get_or_insert(at);
+        if at.duration_since(changed_at) < GRACE_PERIOD {
             return None;
         }
-        *self = Self { chain: Some(now), generation, changed: None };
+        *self = Self { chain: Some(now), generation, changed_at: None };
         Some(before)
     }
 }
@@ -93,24 +93,24 @@ mod tests {
     fn a_change_under_the_same_generation_is_reported_once() {
         let (mut known, start) = (Known::default(), Instant::now());
         let after = |ms| start + Duration::from_millis(ms);
-        assert_eq!(known.step(chain(2, 1), 1, start), None, "the first look");
-        assert_eq!(known.step(chain(2, 1), 1, after(100)), None);
-        assert_eq!(known.step(chain(4, 1), 1, after(200)), None, "a verb may be at work");
-        assert_eq!(known.step(chain(6, 1), 1, after(300)), None);
-        assert_eq!(known.step(chain(6, 1), 1, after(600)), Some(chain(2, 1)));
-        assert_eq!(known.step(chain(6, 1), 1, after(700)), None);
-        // The revision starts again with an empty chain: the link differs.
-        assert_eq!(known.step(chain(6, 2), 1, after(800)), None);
-        assert_eq!(known.step(chain(6, 2), 1, after(1200)), Some(chain(6, 1)));
+        assert_eq!(known.update(chain(2, 1), 1, start), None, "the first check");
+        assert_eq!(known.update(chain(2, 1), 1, after(100)), None);
+        assert_eq!(known.update(chain(4, 1), 1, after(200)), None, "a verb may be running");
+        assert_eq!(known.update(chain(6, 1), 1, after(300)), None);
+        assert_eq!(known.update(chain(6, 1), 1, after(600)), Some(chain(2, 1)));
+        assert_eq!(known.update(chain(6, 1), 1, after(700)), None);
+        // The revision restarts with an empty chain, so only the link differs.
+        assert_eq!(known.update(chain(6, 2), 1, after(800)), None);
+        assert_eq!(known.update(chain(6, 2), 1, after(1200)), Some(chain(6, 1)));
     }
 
     #[test]
     fn a_change_under_a_new_generation_is_breakers_own() {
         let (mut known, start) = (Known::default(), Instant::now());
         let after = |ms| start + Duration::from_millis(ms);
-        assert_eq!(known.step(chain(2, 1), 1, start), None);
-        assert_eq!(known.step(chain(3, 1), 1, after(100)), None);
-        assert_eq!(known.step(chain(3, 1), 2, after(200)), None, "the upgrade has ended");
-        assert_eq!(known.step(chain(3, 1), 2, after(900)), None);
+        assert_eq!(known.update(chain(2, 1), 1, start), None);
+        assert_eq!(known.update(chain(3, 1), 1, after(100)), None);
+        assert_eq!(known.update(chain(3, 1), 2, after(200)), None, "the upgrade has ended");
+        assert_eq!(known.update(chain(3, 1), 2, after(900)), None);
     }
 }

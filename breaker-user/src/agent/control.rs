@@ -1,7 +1,7 @@
 //! Waits for requests at the control socket, and starts `breaker control` for each request.
 //!
-//! systemd starts this apart from the agent. Without systemd the agent listens. The listener reads no request
-//! and decides nothing: the process that it starts does.
+//! systemd runs this listener in a service apart from the agent. Without systemd the agent runs it. The
+//! listener does not read requests: the process that it starts reads and checks the request.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, DirBuilder, Permissions};
@@ -26,57 +26,65 @@ use super::notice;
 use crate::kernel::PinRoot;
 use crate::seqpacket::{connect_to, peer, socket};
 
-/// How long a connection may wait with its request.
-const TIMEOUT: Duration = Duration::from_secs(2);
-/// Most connections that wait with their request. One more ends the oldest of them: a user who presses the
-/// button sends the request at once.
+/// Longest time from the connection to its request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// Most connections without a request. A further connection closes the oldest one: the command line sends its
+/// request immediately.
 const MAX_WAITING: usize = 256;
-/// Most requests of one user that are served at a time, so that no user can delay another.
+/// Most requests of one user that are served at the same time, so that no user can delay another.
 const SERVED_PER_USER: usize = 2;
-/// Most connections in the kernel's queue.
-const QUEUE: i32 = 1024;
+/// Most connections that wait in the kernel, see listen(2).
+const BACKLOG: i32 = 1024;
 
-/// The control socket of an agent.
+/// The listener of the control socket.
 pub struct Control {
     listener: AsyncFd<OwnedFd>,
     root: PinRoot,
     config: PathBuf,
-    /// Path and inode of the socket that this process made.
-    own: Option<(PathBuf, u64)>,
+    /// Path and inode of the socket, if this process created it.
+    own_socket: Option<(PathBuf, u64)>,
+    /// Connections without a request, oldest first.
     waiting: VecDeque<AbortHandle>,
-    turns: HashMap<u32, Arc<Semaphore>>,
+    /// Limits the requests that are served, by uid.
+    served_per_user: HashMap<u32, Arc<Semaphore>>,
 }
 
-/// A connection with a request that nobody has read, and the uid at its other end.
-type Ready = (OwnedFd, u32);
+/// A connection with an unread request, and the uid of its peer.
+type ReadyConnection = (OwnedFd, u32);
 
 impl Control {
-    /// Listens at a path; `None` if another process does. The requests are about the load under `root`.
+    /// Listens at a path. Returns `None` if another process already listens there. Requests apply to the load
+    /// under `root`.
     pub fn listen(path: &Path, root: &PinRoot, config: &Path) -> Result<Option<Self>> {
         let listening = || format!("listening on the control socket {}", path.display());
         let Some(listener) = bind_to(path).with_context(listening)? else { return Ok(None) };
-        let own = inode(path).map(|inode| (path.to_owned(), inode));
+        let own_socket = inode(path).map(|inode| (path.to_owned(), inode));
         let control = Self::new(listener, root, config).with_context(listening)?;
-        Ok(Some(Self { own, ..control }))
+        Ok(Some(Self { own_socket, ..control }))
     }
 
-    /// Serves a listening socket.
+    /// Takes over a listening socket.
     pub fn new(listener: OwnedFd, root: &PinRoot, config: &Path) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&listener, true)?;
-        let listener = watched(listener)?;
-        let (waiting, turns) = (VecDeque::new(), HashMap::new());
-        Ok(Self { listener, root: root.clone(), config: config.to_owned(), own: None, waiting, turns })
+        Ok(Self {
+            listener: async_socket(listener)?,
+            root: root.clone(),
+            config: config.to_owned(),
+            own_socket: None,
+            waiting: VecDeque::new(),
+            served_per_user: HashMap::new(),
+        })
     }
 
-    /// Serves until the end of the agent.
-    pub async fn run(mut self, ended: impl Future<Output = ()>) {
-        let mut waits = JoinSet::<Option<Ready>>::new();
+    /// Serves requests until the shutdown.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        let mut requests = JoinSet::<Option<ReadyConnection>>::new();
         let mut served = JoinSet::<Result<()>>::new();
-        tokio::pin!(ended);
+        tokio::pin!(shutdown);
         loop {
             tokio::select! {
-                () = &mut ended => return self.remove(),
-                Some(ready) = waits.join_next() => {
+                () = &mut shutdown => return self.remove_socket(),
+                Some(ready) = requests.join_next() => {
                     if let Ok(Some(ready)) = ready {
                         self.serve(ready, &mut served);
                     }
@@ -87,20 +95,20 @@ impl Control {
                     }
                 }
                 accepted = self.accept() => match accepted {
-                    Ok(connection) => self.wait(connection, &mut waits),
-                    // No descriptor is left. A pause keeps this loop from taking a whole CPU.
+                    Ok(connection) => self.await_request(connection, &mut requests),
+                    // The process has no free descriptor. The pause keeps this loop from taking a whole CPU.
                     Err(_) => sleep(Duration::from_millis(20)).await,
                 },
             }
         }
     }
 
-    /// Removes the socket that this process made, unless another process has replaced it.
-    fn remove(&self) {
-        if let Some((path, own)) = &self.own
-            && inode(path) == Some(*own)
+    /// Removes the socket that this process created, unless another process has replaced it.
+    fn remove_socket(&self) {
+        if let Some((path, own_inode)) = &self.own_socket
+            && inode(path) == Some(*own_inode)
         {
-            // The result is ignored: the next listener replaces a socket that stays.
+            // The result is ignored: the next listener replaces the socket.
             let _ = fs::remove_file(path);
         }
     }
@@ -110,27 +118,27 @@ impl Control {
         self.listener.async_io(Interest::READABLE, accept).await
     }
 
-    /// Waits for the request of a connection.
-    fn wait(&mut self, connection: OwnedFd, waits: &mut JoinSet<Option<Ready>>) {
-        self.waiting.retain(|wait| !wait.is_finished());
+    /// Starts a task that waits for the request of a connection.
+    fn await_request(&mut self, connection: OwnedFd, requests: &mut JoinSet<Option<ReadyConnection>>) {
+        self.waiting.retain(|task| !task.is_finished());
         if self.waiting.len() >= MAX_WAITING
             && let Some(oldest) = self.waiting.pop_front()
         {
             oldest.abort();
         }
-        self.waiting.push_back(waits.spawn(async move {
+        self.waiting.push_back(requests.spawn(async move {
             let uid = peer(&connection).ok()?.uid;
-            let connection = watched(connection).ok()?;
-            timeout(TIMEOUT, connection.readable()).await.ok()?.ok()?.retain_ready();
+            let connection = async_socket(connection).ok()?;
+            timeout(REQUEST_TIMEOUT, connection.readable()).await.ok()?.ok()?.retain_ready();
             Some((connection.into_inner(), uid))
         }));
     }
 
-    /// Starts a process for a request when it is the user's turn.
-    fn serve(&mut self, (connection, uid): Ready, served: &mut JoinSet<Result<()>>) {
-        let turns = self.turns.entry(uid).or_insert_with(|| Arc::new(Semaphore::new(SERVED_PER_USER)));
-        let turns = Arc::clone(turns);
-        // The program of this process, also if a newer one has its path by now.
+    /// Starts a process for a request, once fewer than [`SERVED_PER_USER`] requests of the user are served.
+    fn serve(&mut self, (connection, uid): ReadyConnection, served: &mut JoinSet<Result<()>>) {
+        let limit = || Arc::new(Semaphore::new(SERVED_PER_USER));
+        let limit = Arc::clone(self.served_per_user.entry(uid).or_insert_with(limit));
+        // Runs the same program file as this process, even if an upgrade has replaced the file at its path.
         let mut command = Command::new("/proc/self/exe");
         command.arg("control").arg("--config").arg(&self.config);
         command.arg("--pin-root").arg(self.root.path());
@@ -143,7 +151,7 @@ impl Control {
             .stdin(Stdio::from(connection))
             .stdout(Stdio::null());
         served.spawn(async move {
-            let _turn = turns.acquire().await?;
+            let _permit = limit.acquire().await?;
             let status = command.status().await.context("starting `breaker control`")?;
             ensure!(status.success(), "`breaker control` ended with {status}");
             Ok(())
@@ -151,23 +159,24 @@ impl Control {
     }
 }
 
-/// The inode of a path.
+/// Returns the inode of a path; `None` if it does not exist.
 fn inode(path: &Path) -> Option<u64> {
     fs::symlink_metadata(path).ok().map(|found| found.ino())
 }
 
-/// A socket whose readability can be awaited.
-fn watched(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an OwnedFd has one descriptor, which stays open as long as its owner.
+/// Registers a socket with the event loop for reading.
+fn async_socket(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd owns one descriptor, which stays open as long as the OwnedFd lives.
     Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
 }
 
-/// Makes a listening socket that every user may connect to; `None` if another process listens at the path.
+/// Creates a listening socket that every user may connect to. Returns `None` if another process listens at
+/// the path.
 fn bind_to(path: &Path) -> Result<Option<OwnedFd>> {
     match connect_to(path, Duration::from_millis(200)) {
         Ok(_) => return Ok(None),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {}
-        // Its queue is full: somebody listens.
+        // The backlog of the socket is full, so a process listens there.
         Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
         Err(error) => return Err(error.into()),
     }
@@ -178,11 +187,11 @@ fn bind_to(path: &Path) -> Result<Option<OwnedFd>> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
     let listener = socket()?;
-    // The name appears once the socket listens. A socket that a dead agent left is replaced.
+    // The path appears once the socket listens, and replaces the socket of an agent that died.
     let next = directory.join(format!(".control.{}", std::process::id()));
     let _ = fs::remove_file(&next);
     bind(&listener, &SocketAddrUnix::new(&next)?)?;
-    let listens = listen(&listener, QUEUE)
+    let listens = listen(&listener, BACKLOG)
         .map_err(io::Error::from)
         .and_then(|()| fs::set_permissions(&next, Permissions::from_mode(0o666)))
         .and_then(|()| fs::rename(&next, path));

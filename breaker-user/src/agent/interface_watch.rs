@@ -1,4 +1,4 @@
-//! Names the changes of the covered interfaces, by the kernel's notifications.
+//! Describes changes of the covered interfaces from the kernel's notifications.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::kernel::text::trim_padding;
 /// Shortest time between two reports about an interface that goes up and down.
 const REPORT_PERIOD: Duration = Duration::from_secs(1);
 
-/// The covered interfaces as the last notifications show them.
+/// The covered interfaces after the last notification.
 #[derive(Default)]
 pub struct InterfaceWatch {
     known: Vec<Known>,
@@ -24,9 +24,9 @@ struct Known {
     is_up: bool,
     /// Changes between up and down since the last report.
     flaps: u32,
-    reported: Option<Instant>,
-    /// When another interface with the name in the policy appeared.
-    appeared: Option<Instant>,
+    reported_at: Option<Instant>,
+    /// Time at which another interface appeared under the name in the policy.
+    recreated_at: Option<Instant>,
 }
 
 /// A change of an interface.
@@ -36,12 +36,12 @@ pub struct Change {
     pub interface: String,
     /// Number at the last attachment.
     pub index: u32,
-    /// The change in words.
+    /// Description of the change.
     pub found: String,
 }
 
 impl InterfaceWatch {
-    /// Follows the interfaces of the load: a re-attachment changes their numbers.
+    /// Takes over the interfaces of the load, because a re-attachment changes their numbers.
     pub fn follow(&mut self, interfaces: &[Interface]) {
         let is_same = |known: &Known, interface: &Interface| known.index == interface.ifindex;
         if self.known.len() == interfaces.len()
@@ -57,8 +57,8 @@ impl InterfaceWatch {
                 name,
                 is_up: true,
                 flaps: 0,
-                reported: None,
-                appeared: None,
+                reported_at: None,
+                recreated_at: None,
             }
         };
         let known = std::mem::take(&mut self.known);
@@ -70,12 +70,13 @@ impl InterfaceWatch {
         }
     }
 
-    /// When an interface with this name in the policy was made again; `None` if it was not.
-    pub fn appeared(&self, configured: &str) -> Option<Instant> {
-        self.known.iter().find(|known| known.configured == configured)?.appeared
+    /// Returns the time at which the interface with this name in the policy was created again; `None` if it
+    /// was not.
+    pub fn recreated_at(&self, configured: &str) -> Option<Instant> {
+        self.known.iter().find(|known| known.configured == configured)?.recreated_at
     }
 
-    /// Returns the changes that notifications show at a moment.
+    /// Returns the changes in notifications that were read at this time.
     pub fn changes(&mut self, events: &[LinkEvent], at: Instant) -> Vec<Change> {
         let mut changes = Vec::new();
         for event in events {
@@ -86,7 +87,7 @@ impl InterfaceWatch {
             }
         }
         for known in &mut self.known {
-            let found = known.flapped(at);
+            let found = known.describe_flaps(at);
             let (interface, index) = (known.configured.clone(), known.index);
             changes.extend(found.map(|found| Change { interface, index, found }));
         }
@@ -107,10 +108,10 @@ impl Known {
                 Some(format!("renamed from {before} to {name}: its hook stays"))
             }
             LinkEvent::Present { index, name, .. } if *name == self.configured => {
-                if self.appeared.is_some() {
+                if self.recreated_at.is_some() {
                     return None;
                 }
-                self.appeared = Some(at);
+                self.recreated_at = Some(at);
                 Some(format!("another interface has its name now, number {index}"))
             }
             LinkEvent::Removed { index, is_moved } if *index == self.index => Some(if *is_moved {
@@ -122,13 +123,13 @@ impl Known {
         }
     }
 
-    /// Reports changes between up and down, at most once in [`REPORT_PERIOD`].
-    fn flapped(&mut self, at: Instant) -> Option<String> {
-        let is_early = self.reported.is_some_and(|reported| at.duration_since(reported) < REPORT_PERIOD);
+    /// Describes changes between up and down, at most once in each [`REPORT_PERIOD`].
+    fn describe_flaps(&mut self, at: Instant) -> Option<String> {
+        let is_early = self.reported_at.is_some_and(|reported| at.duration_since(reported) < REPORT_PERIOD);
         if self.flaps == 0 || is_early {
             return None;
         }
-        self.reported = Some(at);
+        self.reported_at = Some(at);
         let state = if self.is_up { "up" } else { "down" };
         Some(match std::mem::take(&mut self.flaps) {
             1 => format!("went {state}"),
@@ -152,37 +153,40 @@ mod tests {
         LinkEvent::Present { index, name: name.to_owned(), is_up }
     }
 
-    fn words(watch: &mut InterfaceWatch, event: LinkEvent, at: Instant) -> Vec<String> {
+    fn descriptions(watch: &mut InterfaceWatch, event: LinkEvent, at: Instant) -> Vec<String> {
         watch.changes(&[event], at).into_iter().map(|change| change.found).collect()
     }
 
     #[test]
-    fn each_change_is_named() {
+    fn each_change_is_described() {
         let (mut watch, now) = (watch(), Instant::now());
-        assert!(words(&mut watch, present(3, "eth1", true), now).is_empty());
-        assert!(words(&mut watch, present(4, "eth2", false), now).is_empty(), "another interface");
+        assert!(descriptions(&mut watch, present(3, "eth1", true), now).is_empty());
+        assert!(descriptions(&mut watch, present(4, "eth2", false), now).is_empty(), "another interface");
         assert_eq!(
-            words(&mut watch, present(3, "eth9", true), now),
+            descriptions(&mut watch, present(3, "eth9", true), now),
             ["renamed from eth1 to eth9: its hook stays"]
         );
         let moved = LinkEvent::Removed { index: 3, is_moved: true };
-        assert!(words(&mut watch, moved, now)[0].starts_with("moved to another network namespace"));
-        assert_eq!(words(&mut watch, LinkEvent::Removed { index: 3, is_moved: false }, now), ["removed"]);
-        assert_eq!(watch.appeared("eth1"), None);
+        assert!(descriptions(&mut watch, moved, now)[0].starts_with("moved to another network namespace"));
         assert_eq!(
-            words(&mut watch, present(5, "eth1", false), now),
+            descriptions(&mut watch, LinkEvent::Removed { index: 3, is_moved: false }, now),
+            ["removed"]
+        );
+        assert_eq!(watch.recreated_at("eth1"), None);
+        assert_eq!(
+            descriptions(&mut watch, present(5, "eth1", false), now),
             ["another interface has its name now, number 5"]
         );
-        assert_eq!(watch.appeared("eth1"), Some(now));
+        assert_eq!(watch.recreated_at("eth1"), Some(now));
     }
 
     #[test]
     fn flaps_are_counted_and_reported_once_a_second() {
         let (mut watch, start) = (watch(), Instant::now());
-        assert_eq!(words(&mut watch, present(3, "eth1", false), start), ["went down"]);
+        assert_eq!(descriptions(&mut watch, present(3, "eth1", false), start), ["went down"]);
         for _ in 0..5 {
-            assert!(words(&mut watch, present(3, "eth1", true), start).is_empty());
-            assert!(words(&mut watch, present(3, "eth1", false), start).is_empty());
+            assert!(descriptions(&mut watch, present(3, "eth1", true), start).is_empty());
+            assert!(descriptions(&mut watch, present(3, "eth1", false), start).is_empty());
         }
         let later = start + REPORT_PERIOD;
         let found = watch.changes(&[], later);

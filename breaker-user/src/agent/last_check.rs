@@ -1,4 +1,5 @@
-//! What the watch tells the metrics and the health check: when it last checked, and what it attached again.
+//! Results of the watch for the metrics and the health check: the time of the last check, and the
+//! re-attachments.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use crate::kernel::clock;
 
-/// Age in ns after which a check says nothing about the present.
+/// Age in ns above which a check is outdated.
 const STALE_NS: u64 = 2_000_000_000;
 
 /// Time of the last check, for `/healthz`, and the re-attachments.
@@ -20,29 +21,29 @@ pub struct LastCheck {
 /// The re-attachments of an interface since the agent started.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Reattachments {
-    /// Their number.
+    /// Number of re-attachments.
     pub count: u64,
-    /// Time that the interface was without the program before them.
+    /// Total time without the program before the re-attachments.
     pub unprotected: Duration,
 }
 
 impl LastCheck {
-    /// Returns true if the last check is too long ago, or there was none.
+    /// Returns true if the last check is older than 2 s, or if no check was made.
     pub fn is_stale(&self) -> bool {
         clock::now_ns().saturating_sub(self.at_ns.load(Ordering::Relaxed)) > STALE_NS
     }
 
-    /// Records a check at this moment.
-    pub fn checked(&self) {
+    /// Records the current time as the time of the last check.
+    pub fn record_check(&self) {
         self.at_ns.store(clock::now_ns(), Ordering::Relaxed);
     }
 
-    /// The re-attachments of an interface.
+    /// Returns the re-attachments of an interface.
     pub fn reattachments(&self, interface: &str) -> Reattachments {
         self.lock().get(interface).copied().unwrap_or_default()
     }
 
-    /// Counts a re-attachment after this time without the program.
+    /// Counts a re-attachment, and the time without the program before it.
     pub fn count_reattachment(&self, interface: &str, unprotected: Duration) {
         let mut all = self.lock();
         let found = all.entry(interface.to_owned()).or_default();

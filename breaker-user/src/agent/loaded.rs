@@ -1,5 +1,5 @@
-//! The load that the agent serves: adopted or loaded, held open, and locked against a second agent. Its
-//! policy may change at any time, and the agent follows.
+//! The load that the agent serves: adopted or loaded, held open, and locked against a second agent. The agent
+//! follows each change of its policy.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -85,8 +85,8 @@ impl Loaded {
         Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reopens the load if another policy is in force, or after an upgrade, and returns true then. Otherwise
-    /// it reads a few words of memory.
+    /// Reopens the load if another policy is in force, or after an upgrade. Returns true if it was reopened.
+    /// Without a change, only reads a few words of memory.
     pub fn follow_policy(&self) -> Result<bool> {
         let before = self.in_force();
         let meta = self.meta.get(0).context("META is empty")?;
@@ -108,7 +108,7 @@ impl Loaded {
         Ok(true)
     }
 
-    /// An entry about the agent itself, at this moment.
+    /// Returns an entry about the agent itself, with the current time.
     pub fn entry(&self, kind: &str, counts: serde_json::Value) -> Entry {
         Entry {
             time: Timestamp::now(),
@@ -157,17 +157,17 @@ impl Loaded {
         hooks.iter().map(HeldAttachment::chain).collect()
     }
 
-    /// The generation of the load now.
+    /// Returns the current generation of the load.
     pub fn generation(&self) -> u64 {
         self.meta.get(0).map_or(0, |meta| meta.generation)
     }
 
-    /// Names of the pins that were removed.
+    /// Returns the names of removed pins.
     pub fn missing_pins(&self) -> Vec<String> {
         self.pins.read().unwrap_or_else(PoisonError::into_inner).missing()
     }
 
-    /// Pins again what was removed, and locks the new pin root against a second agent.
+    /// Restores removed pins, and locks a new pin root against a second agent.
     pub fn restore_pins(&self) -> Result<()> {
         self.pins.read().unwrap_or_else(PoisonError::into_inner).restore()?;
         let in_force = self.in_force();
@@ -180,12 +180,12 @@ impl Loaded {
         Ok(())
     }
 
-    /// Returns true if an `unload` has removed the load, or is removing it.
+    /// Returns true if an `unload` is in progress or has ended.
     pub fn was_unloaded(&self) -> bool {
         self.meta.get(0).is_some_and(|meta| meta.unloading != 0)
     }
 
-    /// Returns true if neither a pin nor a link is left. Pins alone may be removed by anyone.
+    /// Returns true if no pin and no link is left. Missing pins alone do not prove an `unload`.
     pub fn is_removed(&self, attachments: &[Attachment]) -> bool {
         // There is no cheap check whether a clsact filter still exists.
         let detached = |found: &Attachment| !found.attached || found.hook == "clsact";
@@ -216,8 +216,8 @@ fn load(root: &PinRoot, policy: &Policy) -> Result<Vec<Entry>> {
     Ok(written.is_err().then_some(entry).into_iter().chain(restoring.entries("agent")).collect())
 }
 
-/// Locks the pin root against a second agent, because each of two would get half of the events. The lock
-/// needs no other file, and ends with the process.
+/// Locks the pin root against a second agent, because two agents would each read only some of the events. The
+/// lock needs no other file, and ends with the process.
 fn lock(root: &PinRoot) -> Result<File> {
     let path = root.path();
     let directory = File::open(path).with_context(|| format!("opening {}", path.display()))?;
@@ -237,7 +237,7 @@ fn lock(root: &PinRoot) -> Result<File> {
     }
 }
 
-/// The process that holds a lock on the file; see proc_locks(5).
+/// Returns the pid of the process that holds a lock on the file, see proc_locks(5).
 fn holder(file: &File) -> Option<u32> {
     let found = file.metadata().ok()?;
     let device = found.dev();

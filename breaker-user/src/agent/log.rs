@@ -45,8 +45,8 @@ pub struct Log {
     log: LoadLog,
     loaded: Arc<Loaded>,
     queue: Mutex<VecDeque<Queued>>,
-    /// Held during a write, so that entries are written in order. They leave the queue after the write. The
-    /// number is that of the first items of the queue that journald has, or was offered.
+    /// Held during a write, so that entries are written in order. Entries leave the queue after the write.
+    /// The value is the number of items at the front of the queue that were sent to journald.
     write_lock: Mutex<usize>,
     wake: Notify,
     trip: Notify,
@@ -107,8 +107,8 @@ impl Log {
         self.wake.notify_one();
     }
 
-    /// The last line of the log, as META keeps it.
-    pub fn kept(&self) -> Option<LogEnd> {
+    /// Returns number and hash of the last line of the log, as recorded in META.
+    pub fn last_line(&self) -> Option<LogEnd> {
         self.log.kept()
     }
 
@@ -185,7 +185,7 @@ impl Log {
         }
     }
 
-    /// Waits until a failed write is retried. Meanwhile journald gets what is new in the queue.
+    /// Waits until a failed write is retried. Meanwhile sends new items of the queue to journald.
     async fn wait_for_retry(self: &Arc<Self>) {
         let retry = Instant::now() + RETRY;
         while timeout_at(retry, self.wake.notified()).await.is_ok() {
@@ -194,7 +194,7 @@ impl Log {
                 let mut in_journald = sender.write_lock.lock().unwrap_or_else(PoisonError::into_inner);
                 *in_journald = sender.send_to_journald(*in_journald);
             };
-            // A panic ends this message only; the write is retried anyway.
+            // The result is ignored: a panic affects only these messages, and the write is retried anyway.
             let _ = spawn_blocking(send).await;
             sleep(PAUSE).await;
         }
@@ -240,8 +240,8 @@ impl Log {
         written
     }
 
-    /// Sends the queue from this item on to journald, as far as one batch. Returns the end of what was sent.
-    /// A host without journald has the queue alone.
+    /// Sends at most one batch of the queue to journald, starting at this item. Returns the position after
+    /// the batch. An error is ignored: on a host without journald the entries stay in the queue.
     fn send_to_journald(&self, from: usize) -> usize {
         let until = self.pending().min(from + MAX_BATCH);
         for entry in self.first_entries(from..until) {

@@ -83,7 +83,7 @@ pub struct Agent {
     differs: Option<String>,
 }
 
-/// What an agent serves, for its caller.
+/// The started agent, as its caller reports it.
 pub struct Started {
     /// True if the load existed before; otherwise the agent loaded it.
     pub adopted: bool,
@@ -91,14 +91,14 @@ pub struct Started {
     pub policy: String,
     /// Interfaces of the policy.
     pub interfaces: Vec<String>,
-    /// Address of the metrics, or why they are not available yet.
+    /// Address of the metrics, or the reason why the metrics are not available yet.
     pub metrics: Result<SocketAddr>,
-    /// Why the agent's file is not in force; `None` if it is.
+    /// The reason why the agent's file is not in force; `None` if it is in force.
     pub differs: Option<String>,
 }
 
 impl Agent {
-    /// Adopts what is loaded, or loads the policy of this file if nothing is.
+    /// Adopts an existing load, or loads the policy of this file if nothing is loaded.
     /// An adopted load stays unchanged even if the file is invalid or different.
     pub fn start(root: &PinRoot, policy: Result<Policy>, config: &Path) -> Result<Self> {
         let (loaded, unlogged) = Loaded::adopt_or_load(root, policy.as_ref())?;
@@ -149,8 +149,8 @@ impl Agent {
         Ok(Self { loaded, log, source, last_check, address, control, config: config.to_owned(), differs })
     }
 
-    /// Serves until the shutdown, which gives its reason, or until the load is unloaded. Reloads its file at
-    /// each `hangup`. Calls `ready` once all parts have started.
+    /// Serves until the load is unloaded, or until the shutdown, which returns its reason. Reloads its file
+    /// at each `hangup`. Calls `ready` before the tasks start.
     pub async fn run(
         self,
         shutdown: impl Future<Output = &'static str>,
@@ -206,7 +206,7 @@ impl Agent {
         };
         notify(&[NotifyState::Stopping]);
         drop(stop);
-        // A part that does not end, because of a slow disk for example, is left behind.
+        // The agent does not wait longer for a task, for example one that writes to a slow disk.
         let _ = timeout(END_TIMEOUT, async { while parts.join_next().await.is_some() {} }).await;
         let why = signal.unwrap_or("unloaded");
         self.log.record(self.loaded.entry("agent_stopped", json!({ "for": why })));
@@ -220,7 +220,7 @@ impl Agent {
         })
     }
 
-    /// Listens on the control socket, unless systemd does. The agent serves everything else without it.
+    /// Listens on the control socket, unless systemd listens. A failure does not stop the agent.
     fn listen(&self) -> Option<Control> {
         let root = self.loaded.in_force().breaker.root().clone();
         Control::listen(&self.control, &root, &self.config).unwrap_or_else(|error| {
@@ -247,7 +247,7 @@ impl Agent {
     }
 }
 
-/// Why a file is not in force; `None` if it is.
+/// Describes why a file is not in force; `None` if it is in force.
 fn differs(loaded: &Loaded, policy: &Result<Policy>, config: &Path) -> Option<String> {
     match policy {
         Err(error) => Some(cli_error::text_of(error)),
@@ -267,7 +267,7 @@ fn ended(stopped: &signal::Receiver<()>) -> impl Future<Output = ()> + use<> {
     async move { while stopped.changed().await.is_ok() {} }
 }
 
-/// Notifies the service manager. The result is ignored: without a service manager nothing is lost.
+/// Notifies the service manager. The result is ignored: the agent may run without a service manager.
 fn notify(state: &[NotifyState]) {
     let _ = sd_notify::notify(state);
 }

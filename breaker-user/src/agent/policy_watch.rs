@@ -1,4 +1,4 @@
-//! Watches the maps of the policy in force: under one generation of the load they do not change.
+//! Watches the maps of the policy in force. Their content must not change within one generation of the load.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,25 +18,25 @@ use crate::kernel::policy_hash::{PolicyHash, PolicyMaps};
 use crate::kernel::probe::Stamps;
 
 const INTERVAL: Interval = Interval { period: Duration::from_secs(1), min_pause_ratio: 50 };
-/// Time after which a difference counts: a re-attachment writes META before it raises the generation.
-const CONFIRM: Duration = Duration::from_millis(50);
-/// The place of a finding.
+/// Time after which a difference is confirmed: a re-attachment writes META before it raises the generation.
+const CONFIRM_DELAY: Duration = Duration::from_millis(50);
+/// The place of the findings.
 const HOST: &str = "host";
 
-/// The comparison of the maps with their content at the last change of the generation.
+/// Compares the maps with their content at the start of the generation.
 struct PolicyWatch {
     loaded: Arc<Loaded>,
     tampering: Arc<Tampering>,
     maps: PolicyMaps,
     stamps: Stamps,
     /// Generation at which the maps were opened.
-    opened: u64,
+    opened_generation: u64,
     known: Option<PolicyHash>,
-    /// The different content that was reported.
+    /// The changed content that was reported.
     reported: Option<PolicyHash>,
 }
 
-/// Compares the maps each second until the shutdown.
+/// Compares the maps once a second until the shutdown.
 pub async fn run(loaded: Arc<Loaded>, tampering: Arc<Tampering>, shutdown: impl Future<Output = ()>) {
     let watch = match PolicyWatch::open(loaded, tampering) {
         Ok(watch) => Mutex::new(watch),
@@ -56,29 +56,29 @@ impl PolicyWatch {
         let in_force = loaded.in_force();
         let root = in_force.breaker.root();
         let (maps, stamps) = (PolicyMaps::open(root)?, Stamps::open(root)?);
-        let opened = in_force.breaker.meta().generation;
-        Ok(Self { loaded, tampering, maps, stamps, opened, known: None, reported: None })
+        let opened_generation = in_force.breaker.meta().generation;
+        Ok(Self { loaded, tampering, maps, stamps, opened_generation, known: None, reported: None })
     }
 
     fn check(&mut self) -> Result<()> {
         let in_force = self.loaded.in_force();
         let generation = in_force.breaker.meta().generation;
-        if generation != self.opened {
+        if generation != self.opened_generation {
             // An upgrade may have replaced the maps.
             let root = in_force.breaker.root();
             (self.maps, self.stamps) = (PolicyMaps::open(root)?, Stamps::open(root)?);
-            self.opened = generation;
+            self.opened_generation = generation;
         }
         let Some(mut now) = self.maps.hash()? else { return Ok(()) };
         if self.differs(&now) {
-            sleep(CONFIRM);
+            sleep(CONFIRM_DELAY);
             let Some(again) = self.maps.hash()? else { return Ok(()) };
             now = again;
         }
         if self.differs(&now) { self.report(now) } else { self.accept(now) }
     }
 
-    /// Returns true if the content is another one under the same generation.
+    /// Returns true if the content has changed within the same generation.
     fn differs(&self, now: &PolicyHash) -> bool {
         self.known.is_some_and(|known| known.generation == now.generation && known.hash != now.hash)
     }

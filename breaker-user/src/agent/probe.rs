@@ -1,5 +1,5 @@
-//! Sends a probe frame by each interface every second: the proof that the program sees what the host
-//! sends, and that it reads the maps of this load.
+//! Sends a probe frame through each interface once a second. A stamped frame proves that the program sees the
+//! packets of the host, and that it reads the maps of this load.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -20,8 +20,8 @@ use crate::kernel::probe::{Probe, Prober};
 use crate::kernel::text::trim_padding;
 
 const INTERVAL: Interval = Interval::new(Duration::from_secs(1));
-/// Time until a failed probe is repeated: the interface may be made again in this moment.
-const REPEAT: Duration = Duration::from_millis(200);
+/// Delay until a failed probe is repeated, because the interface may just be created again.
+const RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// The probes of a load.
 struct Probes {
@@ -29,12 +29,12 @@ struct Probes {
     log: Arc<Log>,
     prober: Prober,
     /// Generation at which the map was opened.
-    opened: u64,
+    opened_generation: u64,
     /// Names of the interfaces whose last probe failed.
     failed: BTreeSet<String>,
 }
 
-/// Probes each second until the shutdown.
+/// Probes once a second until the shutdown.
 pub async fn run(loaded: Arc<Loaded>, log: Arc<Log>, shutdown: impl Future<Output = ()>) {
     if loaded.in_force().breaker.meta().mode == mode::INLINE {
         return notice("probe not possible: a frame of this host does not pass its XDP hook");
@@ -56,47 +56,47 @@ impl Probes {
     fn open(loaded: Arc<Loaded>, log: Arc<Log>) -> Result<Self> {
         let in_force = loaded.in_force();
         let prober = Prober::open(in_force.breaker.root())?;
-        let opened = in_force.breaker.meta().generation;
-        Ok(Self { loaded, log, prober, opened, failed: BTreeSet::new() })
+        let opened_generation = in_force.breaker.meta().generation;
+        Ok(Self { loaded, log, prober, opened_generation, failed: BTreeSet::new() })
     }
 
     fn run(&mut self) -> Result<()> {
         let in_force = self.loaded.in_force();
         let generation = in_force.breaker.meta().generation;
-        if generation != self.opened {
+        if generation != self.opened_generation {
             self.prober = Prober::open(in_force.breaker.root())?;
-            self.opened = generation;
+            self.opened_generation = generation;
         }
         let interfaces = in_force.breaker.interfaces();
-        let numbers: Vec<u32> = interfaces.iter().map(|interface| interface.ifindex).collect();
-        self.prober.watch(&numbers)?;
+        let indexes: Vec<u32> = interfaces.iter().map(|interface| interface.ifindex).collect();
+        self.prober.set_interfaces(&indexes)?;
         interfaces.iter().try_for_each(|interface| self.probe(interface))
     }
 
     fn probe(&mut self, interface: &Interface) -> Result<()> {
-        let (name, number) = (trim_padding(&interface.name), interface.ifindex);
-        let mut failure = self.failure(number)?;
+        let (name, ifindex) = (trim_padding(&interface.name), interface.ifindex);
+        let mut failure = self.failure(ifindex)?;
         if failure.is_some() {
-            sleep(REPEAT);
-            failure = self.failure(number)?;
+            sleep(RETRY_DELAY);
+            failure = self.failure(ifindex)?;
         }
-        // A missing interface sends nothing; the check of the attachments reports the interface.
-        if failure.is_some() && !links::all()?.iter().any(|link| link.index == number) {
+        // The check of the attachments reports a missing interface.
+        if failure.is_some() && !links::all()?.iter().any(|link| link.index == ifindex) {
             return Ok(());
         }
         match failure {
             Some(found) => {
-                self.prober.record_failure(number)?;
+                self.prober.record_failure(ifindex)?;
                 if self.failed.insert(name.clone()) {
                     notice(&format!("{name}: {found}"));
-                    let counts = json!({ "interface": name, "ifindex": number, "found": found });
+                    let counts = json!({ "interface": name, "ifindex": ifindex, "found": found });
                     self.log.record(self.loaded.entry("probe_failed", counts));
                 }
             }
             None => {
                 if self.failed.remove(&name) {
                     notice(&format!("{name}: the program sees probe frames again"));
-                    let counts = json!({ "interface": name, "ifindex": number });
+                    let counts = json!({ "interface": name, "ifindex": ifindex });
                     self.log.record(self.loaded.entry("probe_restored", counts));
                 }
             }
@@ -104,10 +104,10 @@ impl Probes {
         Ok(())
     }
 
-    /// Probes an interface, and returns why the probe failed.
-    fn failure(&self, number: u32) -> Result<Option<String>> {
+    /// Probes an interface, and describes the failure; `None` if the probe succeeded.
+    fn failure(&self, ifindex: u32) -> Result<Option<String>> {
         let before = self.loaded.generation();
-        let stamped = match self.prober.probe(number)? {
+        let stamped = match self.prober.probe(ifindex)? {
             Probe::NotStamped => {
                 return Ok(Some(
                     "the program does not see what the host sends: a probe frame got no stamp".to_owned(),

@@ -1,5 +1,5 @@
-//! Keeps the state file: writes it when a scope trips, each second where something has changed, and at the
-//! agent's end.
+//! Writes the state file: when a scope trips, once a second if a state has changed, and at the end of the
+//! agent.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,25 +15,25 @@ use super::log::Log;
 use crate::kernel::durable::{self, ScopeStates};
 use crate::state::{self, Act};
 
-/// How often totals are looked at.
-const EVERY: Duration = Duration::from_secs(1);
-/// Time in which the trips of a burst gather.
-const PAUSE: Duration = Duration::from_millis(10);
-/// Time that the last write may take when the agent ends.
-const LAST_WRITE: Duration = Duration::from_secs(5);
+/// Time between two comparisons with the last written states.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Delay after a trip, in which further trips of a burst are collected.
+const BURST_DELAY: Duration = Duration::from_millis(10);
+/// Longest time for the last write when the agent ends.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// The task that writes the state file.
 pub struct Writer {
     loaded: Arc<Loaded>,
     log: Arc<Log>,
-    /// What was last written, and the policy that was in force then.
+    /// The last written states, and the hash of the policy in force at that time.
     written: Mutex<Option<(ScopeStates, [u8; 32])>>,
-    /// The last write has failed, which was said.
+    /// True if the last write failed and the failure was reported.
     failing: Mutex<bool>,
 }
 
 impl Writer {
-    /// A writer that has written nothing yet.
+    /// Makes a writer that has not written yet.
     pub fn new(loaded: Arc<Loaded>, log: Arc<Log>) -> Arc<Self> {
         Arc::new(Self { loaded, log, written: Mutex::default(), failing: Mutex::default() })
     }
@@ -41,37 +41,37 @@ impl Writer {
     /// Writes until the shutdown.
     pub async fn run(self: Arc<Self>, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
-        let mut tick = interval(EVERY);
+        let mut tick = interval(PERIOD);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             select! {
                 _ = tick.tick() => {}
-                () = self.log.tripped() => sleep(PAUSE).await,
+                () = self.log.tripped() => sleep(BURST_DELAY).await,
                 () = &mut shutdown => return,
             }
             let this = Arc::clone(&self);
-            // The disk may take its time: not on the thread of the heartbeat.
+            // A slow disk must not block the thread of the heartbeat.
             let written = spawn_blocking(move || this.write()).await.context("writing").flatten();
-            self.tell(written);
+            self.report(written);
         }
     }
 
-    /// Writes at the end of the agent that it ended.
+    /// Records in the state file that the agent has ended.
     pub async fn finish(self: Arc<Self>, was_unloaded: bool) {
-        // An `unload` has written by itself, and knows that nothing is loaded.
+        // `breaker unload` has written the state file.
         if was_unloaded {
             return;
         }
         let this = Arc::clone(&self);
         let write = spawn_blocking(move || state::save(&this.loaded.in_force().breaker, Act::AgentEnded));
-        let written = timeout(LAST_WRITE, write).await.context("it takes too long");
-        self.tell(written.and_then(|joined| joined.context("writing").flatten()));
+        let written = timeout(FINISH_TIMEOUT, write).await.context("it takes too long");
+        self.report(written.and_then(|joined| joined.context("writing").flatten()));
     }
 
-    /// Writes where something has changed.
+    /// Writes the states if they or the policy have changed.
     fn write(&self) -> Result<()> {
         let now = self.loaded.in_force();
-        // An `unload` has the last word.
+        // `breaker unload` writes the last state, which must not be overwritten.
         if self.loaded.was_unloaded() {
             return Ok(());
         }
@@ -85,7 +85,8 @@ impl Writer {
         Ok(())
     }
 
-    fn tell(&self, written: Result<()>) {
+    /// Reports the first failed write, and the first successful write after a failure.
+    fn report(&self, written: Result<()>) {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         match (std::mem::replace(&mut *failing, written.is_err()), written) {
             (false, Err(error)) => super::notice(&format!(

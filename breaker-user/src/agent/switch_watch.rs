@@ -1,5 +1,5 @@
-//! Watches the switches: only a reset removes a cause, and it counts itself in `resets` first. Nothing
-//! lowers an epoch.
+//! Watches the switches. Only a reset removes a cause, and it raises `resets` first. No operation lowers an
+//! epoch.
 
 use std::collections::BTreeMap;
 
@@ -22,25 +22,25 @@ pub struct SwitchWatch {
 #[derive(Clone, Copy)]
 struct Known {
     switch: Switch,
-    /// The switch looked as after a trip whose cause was removed. A reset that is in progress looks so
-    /// too, but not for two checks.
+    /// True if the switch has a new epoch and no cause. Two consecutive checks never see this state of a
+    /// reset that is in progress.
     is_suspect: bool,
 }
 
-/// A change of a switch that no trip and no reset makes.
+/// A change of a switch that neither a trip nor a reset makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Change {
     /// These causes were removed.
     Removed(u64),
     /// The epoch was lowered from this one.
     Lowered(u64),
-    /// The epoch was raised by a trip whose cause is unknown.
-    Missed,
+    /// The epoch was raised by a trip, and its unknown cause was removed.
+    UnknownRemoved,
 }
 
 impl SwitchWatch {
-    /// Compares the switches with those of the last check, and repairs each change that no trip and no
-    /// reset made.
+    /// Compares the switches with the last check, and repairs each change that neither a trip nor a reset
+    /// made.
     pub fn check(&mut self, in_force: &InForce, tampering: &Tampering) {
         let breaker = &in_force.breaker;
         let mut known = BTreeMap::new();
@@ -50,12 +50,12 @@ impl SwitchWatch {
             let before = self.known.get(&name);
             let change = before.and_then(|before| change(&before.switch, &now));
             let is_confirmed =
-                change != Some(Change::Missed) || before.is_some_and(|before| before.is_suspect);
+                change != Some(Change::UnknownRemoved) || before.is_some_and(|before| before.is_suspect);
             if let Some(change) = change.filter(|_| is_confirmed) {
                 repair(breaker, (scope, &name), change, &now, tampering);
             }
             let (switch, is_suspect) = match before {
-                // The next check compares with the same switch.
+                // The next check confirms the change against the same switch.
                 Some(before) if !is_confirmed => (before.switch, true),
                 _ => (breaker.switch(scope).unwrap_or(now), false),
             };
@@ -65,8 +65,9 @@ impl SwitchWatch {
     }
 }
 
+/// Returns the change of a switch that neither a trip nor a reset makes.
 fn change(before: &Switch, now: &Switch) -> Option<Change> {
-    // A reset raises this number before it removes causes.
+    // A reset raises `resets` before it removes causes.
     if now.resets > before.resets {
         return None;
     }
@@ -76,13 +77,13 @@ fn change(before: &Switch, now: &Switch) -> Option<Change> {
     } else if now.epoch < before.epoch {
         Some(Change::Lowered(before.epoch))
     } else if now.epoch > before.epoch && now.causes == 0 {
-        Some(Change::Missed)
+        Some(Change::UnknownRemoved)
     } else {
         None
     }
 }
 
-/// Repairs a switch: its causes are set again, and its epoch is higher than every known one.
+/// Repairs a switch: sets the removed causes again, and raises the epoch above every known epoch.
 fn repair(
     breaker: &Breaker,
     (scope, name): (ScopeIndex, &str),
@@ -93,7 +94,7 @@ fn repair(
     let trip = |causes| breaker.trip(scope, causes);
     let (causes, found, repaired): (u64, &str, Result<()>) = match change {
         Change::Removed(causes) => (causes, "causes were removed without a reset", trip(causes)),
-        Change::Missed => {
+        Change::UnknownRemoved => {
             (cause::STATE, "the cause of a trip was removed without a reset", trip(cause::STATE))
         }
         Change::Lowered(epoch) => (0, "the epoch was lowered", breaker.raise_epoch(scope, epoch + 1)),
@@ -118,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_trip_and_a_reset_change_a_switch() {
+    fn changes_by_neither_a_trip_nor_a_reset_are_found() {
         let switch = |causes, epoch, resets| Switch { causes, epoch, resets, ..Switch::default() };
         for (before, now, found) in [
             (switch(0, 0, 0), switch(0, 0, 0), None),
@@ -131,7 +132,7 @@ mod tests {
             (switch(3, 2, 1), switch(2, 2, 1), Some(Change::Removed(1))),
             (switch(3, 2, 1), switch(0, 0, 0), Some(Change::Removed(3))),
             (switch(3, 2, 1), switch(3, 1, 1), Some(Change::Lowered(2))),
-            (switch(0, 2, 1), switch(0, 3, 1), Some(Change::Missed)),
+            (switch(0, 2, 1), switch(0, 3, 1), Some(Change::UnknownRemoved)),
         ] {
             assert_eq!(change(&before, &now), found, "{before:?} {now:?}");
         }

@@ -1,5 +1,5 @@
-//! Tampering: changes of the load that no verb and no agent made. Each is an event and a count; one that
-//! is not repaired is a problem too.
+//! Tampering: changes of the load that neither a verb nor the agent made. Each change is counted and logged.
+//! A change that is not repaired is also a problem of the health check.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +13,7 @@ use super::log::Log;
 use super::notice::notice;
 use crate::journal;
 
-/// Shortest time between two events about one place: a loop of changes must not fill the log.
+/// Shortest time between two events about one place, so that a loop of changes does not fill the log.
 const EVENT_PERIOD: Duration = Duration::from_secs(1);
 
 /// The tampering that the agent found.
@@ -24,14 +24,14 @@ pub struct Tampering {
     places: Mutex<BTreeMap<String, Place>>,
 }
 
-/// The history of a place.
+/// The findings about one place.
 #[derive(Default)]
 struct Place {
     /// Time of the last event.
-    logged: Option<Instant>,
-    /// Findings since the last event that have no event of their own.
+    logged_at: Option<Instant>,
+    /// Number of findings since the last event that were not logged.
     suppressed: u64,
-    /// The finding that is not repaired.
+    /// The finding that is not repaired, if any.
     problem: Option<String>,
 }
 
@@ -43,19 +43,19 @@ pub struct Finding<'a> {
     pub scope: Option<String>,
     /// Cause bits that were removed from the scope.
     pub causes: u64,
-    /// The finding in words.
+    /// Description of the finding.
     pub found: String,
     /// Further fields of the event, a JSON object.
     pub fields: Value,
 }
 
 impl Tampering {
-    /// Nothing is found yet.
+    /// Makes a record without findings.
     pub fn new(loaded: Arc<Loaded>, log: Arc<Log>) -> Self {
         Self { loaded, log, count: AtomicU64::new(0), places: Mutex::default() }
     }
 
-    /// Number of findings since the agent started.
+    /// Returns the number of findings since the agent started.
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
@@ -63,7 +63,7 @@ impl Tampering {
     /// Counts and logs a finding.
     pub fn record(&self, finding: Finding<'_>) {
         self.count.fetch_add(1, Ordering::Relaxed);
-        let Some(suppressed) = self.log_turn(finding.place) else { return };
+        let Some(suppressed) = self.suppressed_before(finding.place) else { return };
         notice(&format!("{}: tampered: {}", finding.place, finding.found));
         let mut counts = finding.fields;
         if let Value::Object(fields) = &mut counts {
@@ -77,27 +77,28 @@ impl Tampering {
         self.log.record(entry);
     }
 
-    /// Returns how many findings were suppressed before this one; `None` if this one is suppressed too.
-    fn log_turn(&self, place: &str) -> Option<u64> {
+    /// Returns the number of suppressed findings before a new one. Returns `None` if the new finding is
+    /// suppressed too.
+    fn suppressed_before(&self, place: &str) -> Option<u64> {
         let mut places = self.places();
         let known = places.entry(place.to_owned()).or_default();
-        if known.logged.is_some_and(|at| at.elapsed() < EVENT_PERIOD) {
+        if known.logged_at.is_some_and(|at| at.elapsed() < EVENT_PERIOD) {
             known.suppressed += 1;
             return None;
         }
-        known.logged = Some(Instant::now());
+        known.logged_at = Some(Instant::now());
         Some(std::mem::take(&mut known.suppressed))
     }
 
-    /// Logs the findings that were suppressed, once their time has come.
+    /// Logs the number of suppressed findings of each place, once [`EVENT_PERIOD`] has passed.
     pub fn log_suppressed(&self) {
         let due: Vec<(String, u64)> = self
             .places()
             .iter_mut()
             .filter(|(_, known)| known.suppressed != 0)
-            .filter(|(_, known)| known.logged.is_none_or(|at| at.elapsed() >= EVENT_PERIOD))
+            .filter(|(_, known)| known.logged_at.is_none_or(|at| at.elapsed() >= EVENT_PERIOD))
             .map(|(place, known)| {
-                known.logged = Some(Instant::now());
+                known.logged_at = Some(Instant::now());
                 (place.clone(), std::mem::take(&mut known.suppressed))
             })
             .collect();
@@ -113,7 +114,7 @@ impl Tampering {
         self.places().entry(place.to_owned()).or_default().problem = problem;
     }
 
-    /// The problems: place and finding.
+    /// Returns place and description of each problem.
     pub fn problems(&self) -> Vec<(String, String)> {
         let found = |(place, known): (&String, &Place)| Some((place.clone(), known.problem.clone()?));
         self.places().iter().filter_map(found).collect()

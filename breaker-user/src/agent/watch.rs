@@ -1,4 +1,4 @@
-//! Watches the attachments: root can always detach the program, but not unnoticed.
+//! Watches the attachments, so that each detachment is reported and repaired.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,23 +17,23 @@ use super::last_check::LastCheck;
 use super::loaded::Loaded;
 use super::log::Log;
 use super::notice::notice;
-use super::repair::{Lost, Repairs};
+use super::repair::{Detached, Repairs};
 use super::switch_watch::SwitchWatch;
 use super::tampering::Tampering;
 use crate::enforced::{ProblemKind, attachment_problem};
 use crate::kernel::attachment::{Attachment, Chain};
 use crate::kernel::link_events::{LinkEvent, LinkEvents};
 
-/// Period of the look at the chains of tcx programs, which takes microseconds. The kernel does not notify
-/// of a detached link.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// A check follows every so many looks.
-const LOOKS_PER_CHECK: u32 = 5;
-/// Time that an `unload` takes at most. One that dies leaves its mark in META.
-const UNLOAD_TIME: Duration = Duration::from_secs(5);
+/// Period in which the chains of tcx programs are polled, because the kernel does not notify of a detached
+/// link. A poll takes microseconds.
+const POLL_PERIOD: Duration = Duration::from_millis(20);
+/// Number of polls until a full check, even without a changed chain.
+const POLLS_PER_CHECK: u32 = 5;
+/// Longest duration of an `unload`. After it, the `unload` counts as dead and its mark in META is ignored.
+const UNLOAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Kind of the event when an attachment gets this problem, or loses it.
-fn kind(problem: Option<ProblemKind>) -> &'static str {
+/// Returns the kind of the event for this new problem of an attachment, or for its recovery.
+fn event_kind(problem: Option<ProblemKind>) -> &'static str {
     match problem {
         None => "link_restored",
         Some(ProblemKind::Displaced) => "displaced",
@@ -58,7 +58,7 @@ pub struct Watch {
     tampering: Arc<Tampering>,
     /// Problem of each attachment at the last check.
     problems: Vec<Option<ProblemKind>>,
-    /// When each attachment was last found attached.
+    /// Time of the last check that found each attachment attached.
     attached_until: Vec<Instant>,
     chains: ChainWatch,
     /// The chains at the last check.
@@ -66,8 +66,8 @@ pub struct Watch {
     interfaces: InterfaceWatch,
     switches: SwitchWatch,
     repairs: Repairs,
-    /// When an `unload` was first seen at work.
-    unloading: Option<Instant>,
+    /// Time at which an `unload` was first seen in progress.
+    unloading_since: Option<Instant>,
     /// The last reported error of following the policy.
     reported_error: Option<String>,
 }
@@ -86,7 +86,7 @@ impl Watch {
             interfaces: InterfaceWatch::default(),
             switches: SwitchWatch::default(),
             repairs,
-            unloading: None,
+            unloading_since: None,
             loaded,
             log,
             last,
@@ -95,20 +95,20 @@ impl Watch {
         }
     }
 
-    /// Checks until the shutdown, or until the load is unloaded: at each notification of the kernel about an
-    /// interface, and in between.
+    /// Checks until the shutdown, or until the load is unloaded. Checks at each notification about an
+    /// interface, at each changed chain, and every [`POLLS_PER_CHECK`] polls.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         tokio::pin!(shutdown);
         let watchdog = sd_notify::watchdog_enabled().is_some();
         let events = subscribe();
-        let mut tick = interval(LOOK_EVERY);
+        let mut tick = interval(POLL_PERIOD);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut looks = 0;
+        let mut polls = 0;
         loop {
             let found = select! {
                 _ = tick.tick() => {
-                    looks = (looks + 1) % LOOKS_PER_CHECK;
-                    if looks != 0 && self.loaded.chains() == self.seen_chains {
+                    polls = (polls + 1) % POLLS_PER_CHECK;
+                    if polls != 0 && self.loaded.chains() == self.seen_chains {
                         continue;
                     }
                     Vec::new()
@@ -134,15 +134,15 @@ impl Watch {
             if self.loaded.is_removed(&found) {
                 return CheckResult::Removed;
             }
-            if self.unloading.get_or_insert_with(Instant::now).elapsed() < UNLOAD_TIME {
+            if self.unloading_since.get_or_insert_with(Instant::now).elapsed() < UNLOAD_TIMEOUT {
                 return CheckResult::Loaded;
             }
         } else {
-            self.unloading = None;
+            self.unloading_since = None;
         }
         self.follow_policy();
         self.report(&found);
-        // A program that is attached again has the switches of before.
+        // A re-attached program reads the same switches, so they are repaired first.
         self.switches.check(&self.loaded.in_force(), &self.tampering);
         self.repairs.restore_pins();
         if self.reattach(&found) {
@@ -153,11 +153,11 @@ impl Watch {
         self.seen_chains = self.loaded.chains();
         self.chains.check(&found, self.seen_chains.clone(), generation, &self.tampering);
         self.tampering.log_suppressed();
-        self.last.checked();
+        self.last.record_check();
         CheckResult::Loaded
     }
 
-    /// Attaches the programs again that are not attached, each interface once. Returns true if it did.
+    /// Attaches detached programs again, once for each interface. Returns true if a program was attached.
     fn reattach(&mut self, found: &[Attachment]) -> bool {
         let interfaces = self.loaded.in_force().breaker.interfaces().len().max(1);
         let mut repaired = vec![false; interfaces];
@@ -166,10 +166,10 @@ impl Watch {
             if repaired[position] {
                 continue;
             }
-            let (attached_until, appeared) =
-                (self.attached_until[index], self.interfaces.appeared(&attachment.name));
-            repaired[position] =
-                self.repairs.reattach(&Lost { position, attachment, attached_until, appeared });
+            let attached_until = self.attached_until[index];
+            let recreated_at = self.interfaces.recreated_at(&attachment.name);
+            let detached = Detached { position, attachment, attached_until, recreated_at };
+            repaired[position] = self.repairs.reattach(&detached);
         }
         repaired.contains(&true)
     }
@@ -211,25 +211,25 @@ impl Watch {
             if attachment.attached {
                 *attached_until = Instant::now();
             }
-            let (now, words) = match attachment_problem(attachment) {
+            let (now, description) = match attachment_problem(attachment) {
                 None => (None, "attached, first in its chain".to_owned()),
-                Some((what, words)) => (Some(what), words),
+                Some((kind, description)) => (Some(kind), description),
             };
             if *before == now {
                 continue;
             }
             *before = now;
-            notice(&format!("{}: {words}", attachment.name));
+            notice(&format!("{}: {description}", attachment.name));
             let counts = json!({
                 "interface": attachment.name, "ifindex": attachment.ifindex, "hook": attachment.hook,
-                "found": words,
+                "found": description,
             });
-            self.log.record(self.loaded.entry(kind(now), counts));
+            self.log.record(self.loaded.entry(event_kind(now), counts));
         }
     }
 }
 
-/// Subscribes to notifications. Without them, the check in each period remains.
+/// Subscribes to notifications. If this fails, only the periodic checks remain.
 fn subscribe() -> Option<AsyncFd<LinkEvents>> {
     let events = LinkEvents::subscribe().and_then(|events| {
         // SAFETY: the subscription owns its file descriptor for its whole lifetime.
@@ -240,7 +240,7 @@ fn subscribe() -> Option<AsyncFd<LinkEvents>> {
     events.map_err(failed).ok()
 }
 
-/// Waits for notifications; for ever without a subscription.
+/// Waits for notifications. Without a subscription, never completes.
 async fn next_events(events: Option<&AsyncFd<LinkEvents>>) -> Vec<LinkEvent> {
     let Some(events) = events else { return std::future::pending().await };
     let Ok(mut ready) = events.readable().await else { return std::future::pending().await };

@@ -35,7 +35,7 @@ pub use diagnostics::{ConfigErrors, Diagnostic, Diagnostics, Severity};
 pub use endpoint::{Endpoint, Prefix};
 pub use invalid::Invalid;
 pub use limit::{Limit, Limits, Per, Preset, WarnLevels};
-pub use people::{People, Person, people_of};
+pub use people::{People, Person, parse_people};
 pub use policy::{
     Agent, COMP_IDS, DEFAULT_AUDIT, DEFAULT_CONTROL, Deadman, EndpointSessions, Group, Host, METRICS, Policy,
     Session,

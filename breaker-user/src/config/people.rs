@@ -1,4 +1,4 @@
-//! `[people]`: who may use the control socket, and for what.
+//! `[people]`: the users of the control socket and their roles.
 
 use std::str::FromStr;
 
@@ -8,14 +8,14 @@ use super::diagnostics::{Problem, Problems};
 use super::invalid::{Invalid, quoted};
 use super::reader::{Section, Value};
 
-/// The people of a policy. By default nobody but root may do anything.
+/// The people of a policy. By default only root may use the control socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct People {
     /// People who may trip and arm.
     pub operators: Vec<Person>,
     /// People who may also disarm, reset, load and reload.
     pub risk: Vec<Person>,
-    /// People who may only trip, whatever other list has them.
+    /// People who may only trip. This list precedes the other lists.
     pub barred: Vec<Person>,
     /// Whether a reset needs two people of `risk`.
     pub two_person: bool,
@@ -47,7 +47,7 @@ impl FromStr for Person {
 }
 
 impl Person {
-    /// The uid of a user or the gid of a group; `None` if this host does not know the name.
+    /// Returns the uid of a user or the gid of a group; `None` if this host does not know the name.
     pub fn id(&self) -> Option<u32> {
         let (name, path) = match self {
             Self::User(name) => (name, "/etc/passwd"),
@@ -65,12 +65,12 @@ impl Person {
     }
 }
 
-/// Reads `[people]` of a whole configuration. Ignores every other part of the file, and names that this host
-/// does not know: an account that was removed must not disable the button of all others.
+/// Reads `[people]` of a whole configuration. Ignores all other sections, and accepts names that this host
+/// does not know: a removed account must not disable the control socket for other users.
 ///
 /// # Errors
-/// If the text is no TOML, or if `[people]` itself is invalid.
-pub fn people_of(text: &str) -> Result<People, String> {
+/// Fails if the text is not valid TOML, or if `[people]` itself is invalid.
+pub fn parse_people(text: &str) -> Result<People, String> {
     let document = DeTable::parse(text).map_err(|error| error.message().to_owned())?;
     let mut problems = Problems::default();
     let mut file = Section::new(String::new(), 0..0, document.get_ref());
@@ -85,7 +85,7 @@ pub fn people_of(text: &str) -> Result<People, String> {
 /// Reads `[people]`, and reports names that this host does not know.
 pub(super) fn people(file: &mut Section<'_>, problems: &mut Problems) -> People {
     let section = file.optional("people", problems, section);
-    section.map(|section| read(section, problems, known)).unwrap_or_default()
+    section.map(|section| read(section, problems, check_exists)).unwrap_or_default()
 }
 
 fn section<'t>(value: &Value<'t>) -> Result<Section<'t>, Problem> {
@@ -93,7 +93,7 @@ fn section<'t>(value: &Value<'t>) -> Result<Section<'t>, Problem> {
 }
 
 /// Checks that this host knows a person.
-fn known(person: &Person) -> Result<(), Invalid> {
+fn check_exists(person: &Person) -> Result<(), Invalid> {
     if person.id().is_some() {
         return Ok(());
     }

@@ -186,7 +186,7 @@ impl Policy {
         &self.sha256
     }
 
-    /// Text of the file.
+    /// Text of the configuration file.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -206,7 +206,7 @@ impl Policy {
         &self.agent
     }
 
-    /// The people.
+    /// The people who may use the control socket.
     pub fn people(&self) -> &People {
         &self.people
     }

@@ -1,4 +1,4 @@
-//! An answer of the control socket: pieces of output, and at the end the exit code. Each is a message.
+//! An answer of the control socket: messages with pieces of output, and a last message with the exit code.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::seqpacket::send_message;
 
-/// Characters of output in a message: six bytes of JSON each are fewer than a message has.
-const PIECE: usize = 600;
+/// Most characters of output in a message. JSON takes at most six bytes for each, which fit into a message.
+const MAX_CHARS: usize = 600;
 
 /// A message of an answer.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub enum Answer {
 pub fn send(socket: impl AsFd, stdout: &str, stderr: &str, exit: u8) -> io::Result<()> {
     let pieces = |text: &str, message: fn(String) -> Answer| -> Vec<Answer> {
         let chars: Vec<char> = text.chars().collect();
-        chars.chunks(PIECE).map(|piece| message(piece.iter().collect())).collect()
+        chars.chunks(MAX_CHARS).map(|piece| message(piece.iter().collect())).collect()
     };
     let output = pieces(stdout, Answer::Stdout).into_iter().chain(pieces(stderr, Answer::Stderr));
     for answer in output.chain([Answer::Exit(exit)]) {

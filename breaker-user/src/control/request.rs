@@ -10,14 +10,14 @@ use crate::cli::{
     UpgradeArgs, Verb,
 };
 use crate::kernel::PinRoot;
-use crate::people::Act;
+use crate::people::ControlVerb;
 
 /// A verb and its arguments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
     /// The verb.
-    pub verb: Act,
+    pub verb: ControlVerb,
     /// The scope; `None` for the verbs without one.
     #[serde(default)]
     pub scope: Option<String>,
@@ -33,20 +33,20 @@ pub struct Request {
     /// `--json`.
     #[serde(default)]
     pub json: bool,
-    /// The configuration file that the user means; `None` for the verbs without one.
+    /// The configuration file on the user's command line; `None` for the verbs without one.
     #[serde(default)]
     pub config: Option<PathBuf>,
-    /// The pin root that the user means; `None` for the one that the socket serves.
+    /// The pin root on the user's command line; `None` for the pin root that the socket serves.
     #[serde(default)]
     pub pin_root: Option<PathBuf>,
 }
 
 impl Request {
-    /// The request for a command line; `None` for a verb that the socket does not serve.
+    /// Returns the request for a command line; `None` for a verb that the socket does not serve.
     pub fn of(cli: &Cli) -> Option<Self> {
         let pin_root = Some(PinRoot::new(&cli.pin_root).path().to_owned());
         let empty = Self {
-            verb: Act::Status,
+            verb: ControlVerb::Status,
             scope: None,
             reason: None,
             force: false,
@@ -58,42 +58,43 @@ impl Request {
         let switch = |verb, SwitchArgs { scope, reason, json }: &SwitchArgs| Self {
             verb,
             scope: Some(scope.clone()),
-            reason: Some(sendable(reason)),
+            reason: Some(fit_to_message(reason)),
             json: *json,
             ..empty.clone()
         };
         Some(match &cli.verb {
             Verb::Trip(TripArgs { scope, reason, json }) => Self {
-                verb: Act::Trip,
+                verb: ControlVerb::Trip,
                 scope: Some(scope.clone()),
-                reason: Some(sendable(&reason.join(OsStr::new(" ")).to_string_lossy())),
+                reason: Some(fit_to_message(&reason.join(OsStr::new(" ")).to_string_lossy())),
                 json: *json,
                 ..empty
             },
-            Verb::Arm(args) => switch(Act::Arm, args),
-            Verb::Disarm(args) => switch(Act::Disarm, args),
+            Verb::Arm(args) => switch(ControlVerb::Arm, args),
+            Verb::Disarm(args) => switch(ControlVerb::Disarm, args),
             Verb::Reset(ResetArgs { switch: args, force, break_glass }) => {
-                Self { force: *force, break_glass: *break_glass, ..switch(Act::Reset, args) }
+                Self { force: *force, break_glass: *break_glass, ..switch(ControlVerb::Reset, args) }
             }
             Verb::Status(StatusArgs { scope, json }) => Self { scope: scope.clone(), json: *json, ..empty },
             Verb::Load(ConfigArgs { json, config }) => {
-                Self { verb: Act::Load, json: *json, config: Some(config.clone()), ..empty }
+                Self { verb: ControlVerb::Load, json: *json, config: Some(config.clone()), ..empty }
             }
             Verb::Reload(ConfigArgs { json, config }) => {
-                Self { verb: Act::Reload, json: *json, config: Some(config.clone()), ..empty }
+                Self { verb: ControlVerb::Reload, json: *json, config: Some(config.clone()), ..empty }
             }
             Verb::Upgrade(UpgradeArgs { force, json }) => {
-                Self { verb: Act::Upgrade, force: *force, json: *json, ..empty }
+                Self { verb: ControlVerb::Upgrade, force: *force, json: *json, ..empty }
             }
-            Verb::Attach(AttachArgs { json }) => Self { verb: Act::Attach, json: *json, ..empty },
+            Verb::Attach(AttachArgs { json }) => Self { verb: ControlVerb::Attach, json: *json, ..empty },
             _ => return None,
         })
     }
 
-    /// The verb of the request. The configuration is always the one of this host, never one of the user.
+    /// Returns the verb of the request. The configuration is always the file of this host, never a file of
+    /// the user.
     ///
     /// # Errors
-    /// What was found and what to do, if an argument is missing or invalid.
+    /// Describes a missing or invalid argument and the remedy.
     pub fn to_verb(&self, config: &Path) -> Result<Verb, String> {
         if self.config.as_deref().is_some_and(|asked| asked != config) {
             return Err(format!("it names another configuration: name {}", config.display()));
@@ -106,29 +107,30 @@ impl Request {
         };
         let config = || ConfigArgs { config: config.to_owned(), json: self.json };
         Ok(match self.verb {
-            Act::Trip => {
+            ControlVerb::Trip => {
                 let reason = self.reason.iter().map(Into::into).collect();
                 Verb::Trip(TripArgs { scope: scope()?, reason, json: self.json })
             }
-            Act::Arm => Verb::Arm(switch()?),
-            Act::Disarm => Verb::Disarm(switch()?),
-            Act::Reset => {
+            ControlVerb::Arm => Verb::Arm(switch()?),
+            ControlVerb::Disarm => Verb::Disarm(switch()?),
+            ControlVerb::Reset => {
                 Verb::Reset(ResetArgs { switch: switch()?, force: self.force, break_glass: self.break_glass })
             }
-            Act::Status => Verb::Status(StatusArgs { scope: self.scope.clone(), json: self.json }),
-            Act::Load => Verb::Load(config()),
-            Act::Reload => Verb::Reload(config()),
-            Act::Upgrade => Verb::Upgrade(UpgradeArgs { force: self.force, json: self.json }),
-            Act::Attach => Verb::Attach(AttachArgs { json: self.json }),
-            Act::Unload => Verb::Unload(UnloadArgs { force: self.force }),
+            ControlVerb::Status => Verb::Status(StatusArgs { scope: self.scope.clone(), json: self.json }),
+            ControlVerb::Load => Verb::Load(config()),
+            ControlVerb::Reload => Verb::Reload(config()),
+            ControlVerb::Upgrade => Verb::Upgrade(UpgradeArgs { force: self.force, json: self.json }),
+            ControlVerb::Attach => Verb::Attach(AttachArgs { json: self.json }),
+            ControlVerb::Unload => Verb::Unload(UnloadArgs { force: self.force }),
         })
     }
 }
 
-/// A reason that fits into a message whatever it contains. One control character takes six bytes of JSON.
-fn sendable(reason: &str) -> String {
+/// Shortens a reason so that it fits into a message. Replaces control characters, which take six bytes of
+/// JSON.
+fn fit_to_message(reason: &str) -> String {
     let text: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    // One byte more than allowed, so that a reason that is too long stays one.
+    // A reason that is too long stays too long, so that the verb refuses it.
     text[..text.floor_char_boundary(MAX_REASON + 4)].to_owned()
 }
 

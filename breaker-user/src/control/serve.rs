@@ -1,4 +1,4 @@
-//! Serves one connection to the control socket, or waits on the socket itself for systemd.
+//! Serves one connection to the control socket, or waits for connections if systemd passed the socket.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -28,14 +28,14 @@ use crate::people::Peer;
 use crate::rules::Rules;
 use crate::seqpacket::{Received, peer, receive, set_timeout};
 
-/// Longest wait for the request, and for the user to take the answer.
+/// Longest wait for the request, and for the user to read the answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// The first descriptor of sd_listen_fds(3).
 const FIRST_PASSED: RawFd = 3;
 
 /// Serves the connection that was passed. Waits for connections if a listening socket was passed.
 pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
-    let connection = connection();
+    let connection = passed_socket();
     if socket_acceptconn(&connection).context("serving control: this is for systemd and the agent")? {
         return wait_for_requests(connection, root, &args.config);
     }
@@ -49,10 +49,10 @@ pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
     };
     act_for(Actor::at_control(peer.uid, peer.pid));
     let output = Captured::begin().context("serving control")?;
-    let code = command::report(answer_to(bytes, root, &args.config, &peer));
+    let code = command::report(handle_request(bytes, root, &args.config, &peer));
     let (stdout, stderr) = output.end().context("serving control")?;
-    // The result is ignored: the act is done and logged, even if the user has gone.
-    let _ = answer::send(&connection, &stdout, &stderr, number(code));
+    // The result is ignored: the verb has run and is logged, even if the connection is closed.
+    let _ = answer::send(&connection, &stdout, &stderr, exit_number(code));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -66,16 +66,21 @@ fn wait_for_requests(listener: OwnedFd, root: &PinRoot, config: &Path) -> Result
     })
 }
 
-/// The connection: the first passed descriptor, or standard input.
-fn connection() -> OwnedFd {
-    let is = |name, value: &str| std::env::var(name).is_ok_and(|found| found == value);
-    let is_passed = is("LISTEN_FDS", "1") && is("LISTEN_PID", &std::process::id().to_string());
+/// Returns the passed socket: the first passed descriptor, or standard input.
+fn passed_socket() -> OwnedFd {
+    let env_is = |name, value: &str| std::env::var(name).is_ok_and(|found| found == value);
+    let is_passed = env_is("LISTEN_FDS", "1") && env_is("LISTEN_PID", &std::process::id().to_string());
     // SAFETY: the starter of this process has passed the descriptor, and nothing else uses or closes it.
     unsafe { OwnedFd::from_raw_fd(if is_passed { FIRST_PASSED } else { libc::STDIN_FILENO }) }
 }
 
-/// Decides on a request and performs its verb.
-fn answer_to(bytes: Result<Vec<u8>, &str>, root: &PinRoot, config: &Path, peer: &Peer) -> Result<ExitCode> {
+/// Checks a request and runs its verb.
+fn handle_request(
+    bytes: Result<Vec<u8>, &str>,
+    root: &PinRoot,
+    config: &Path,
+    peer: &Peer,
+) -> Result<ExitCode> {
     let rules = Rules::read(root, config);
     let invalid = |found: &str| {
         log_denied(&rules, None, json!({ "found": found }));
@@ -88,8 +93,8 @@ fn answer_to(bytes: Result<Vec<u8>, &str>, root: &PinRoot, config: &Path, peer: 
         serde_json::from_slice(&bytes).map_err(|error| invalid(&format!("it is no request ({error})")))?;
     let verb = request.to_verb(config).map_err(|found| invalid(&found))?;
     let doing = match &request.scope {
-        Some(scope) => format!("{} {scope:?}", name(&request)),
-        None => name(&request),
+        Some(scope) => format!("{} {scope:?}", verb_name(&request)),
+        None => verb_name(&request),
     };
     let served = root.path();
     if request.pin_root.as_deref().is_some_and(|asked| asked != served) {
@@ -100,8 +105,8 @@ fn answer_to(bytes: Result<Vec<u8>, &str>, root: &PinRoot, config: &Path, peer: 
         );
         return Err(CliError::new(Code::Permission, text).into());
     }
-    if let Some(found) = rules.objection(peer, request.verb) {
-        log_denied(&rules, Some(&request), json!({ "verb": name(&request), "found": found }));
+    if let Some(found) = rules.denial_reason(peer, request.verb) {
+        log_denied(&rules, Some(&request), json!({ "verb": verb_name(&request), "found": found }));
         let user = Actor::this_process("control").user;
         let text = format!(
             "{doing}: refused, nothing is changed: user {user}: {found}: ask a person of [people].risk, or \
@@ -117,15 +122,15 @@ fn answer_to(bytes: Result<Vec<u8>, &str>, root: &PinRoot, config: &Path, peer: 
     })
 }
 
-/// Name of the verb of a request.
-fn name(request: &Request) -> String {
+/// Returns the name of the verb of a request.
+fn verb_name(request: &Request) -> String {
     serde_json::to_value(request.verb)
         .ok()
         .and_then(|name| name.as_str().map(str::to_owned))
         .unwrap_or_default()
 }
 
-/// Logs a request that is denied.
+/// Logs a denied request.
 fn log_denied(rules: &Rules, request: Option<&Request>, counts: Value) {
     let cut = |text: &String| text[..text.floor_char_boundary(1000)].to_owned();
     let entry = Entry {
@@ -141,12 +146,12 @@ fn log_denied(rules: &Rules, request: Option<&Request>, counts: Value) {
     journal::append_or_warn(rules.log.as_ref(), entry);
 }
 
-/// The number of an exit code, which its type does not show.
-fn number(code: ExitCode) -> u8 {
+/// Returns the number of an exit code. `ExitCode` has no conversion to a number.
+fn exit_number(code: ExitCode) -> u8 {
     (0..=u8::MAX).find(|number| ExitCode::from(*number) == code).unwrap_or(Code::Unexpected as u8)
 }
 
-/// Standard output and standard error of this process, in memory.
+/// Standard output and standard error of this process, redirected to memory.
 struct Captured {
     stdout: File,
     stderr: File,

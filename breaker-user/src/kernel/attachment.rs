@@ -62,11 +62,11 @@ impl HeldAttachment {
         if before.attached {
             return before;
         }
-        // An upgrade may have attached and pinned another program since.
+        // An upgrade may have attached and pinned another program meanwhile.
         pinned_programs(&self.point).map_or(before, |now| state(&self.point, &now))
     }
 
-    /// Reads the chain of tcx programs; `None` at another hook, and without an interface.
+    /// Reads the chain of tcx programs. Returns `None` at another hook, and for a missing interface.
     pub fn chain(&self) -> Option<Chain> {
         let is_tcx = self.point.hook == hook::TCX;
         if is_tcx { tcx::chain(self.point.ifindex, self.point.direction).ok() } else { None }
@@ -87,8 +87,8 @@ pub fn inspect(point: &AttachPoint) -> Result<Attachment> {
     }
 }
 
-/// The ids of the programs that may be attached: the pinned one, and its successor during an upgrade or after
-/// one that died.
+/// Returns the ids of the programs that may be attached: the pinned program, and its successor during an
+/// upgrade or after an upgrade that died.
 fn pinned_programs(point: &AttachPoint) -> Result<Vec<u32>> {
     let next = ProgramInfo::from_pin(successor(&point.program)).ok().map(|info| info.id());
     Ok([pinned_program(point)?].into_iter().chain(next).collect())

@@ -30,7 +30,7 @@ struct LinkDetach {
 /// Detaches a pinned link. The link of a removed interface is detached already.
 pub fn detach_link(pin: &Path) -> io::Result<()> {
     let link = open_pin(pin)?;
-    // SAFETY: the structure has no address in it.
+    // SAFETY: the structure contains no addresses.
     unsafe { bpf(BPF_LINK_DETACH, &mut LinkDetach { link_fd: link.as_raw_fd() as u32 }) }.map(drop)
 }
 

@@ -1,4 +1,4 @@
-//! The pins of a load, held open: a process that holds them can pin all of them again.
+//! The pins of a load, held open so that removed pins can be restored.
 
 use std::fs;
 use std::io;
@@ -35,7 +35,7 @@ impl HeldPins {
         Ok(Self { root: root.clone(), directories, pins })
     }
 
-    /// Returns the names of the pins that were removed. Reads names alone.
+    /// Returns the names of removed pins and directories. Checks only that each name exists.
     pub fn missing(&self) -> Vec<String> {
         let names = self.pins.iter().map(|(name, _)| name).chain(&self.directories);
         let is_missing = |name: &&PathBuf| {
@@ -45,7 +45,7 @@ impl HeldPins {
         names.filter(is_missing).map(|name| name.display().to_string()).collect()
     }
 
-    /// Pins again what was removed.
+    /// Restores removed pins.
     ///
     /// # Errors
     /// Fails while a load, unload, reload or upgrade of the root is running.
@@ -54,11 +54,11 @@ impl HeldPins {
         if self.root.path().exists() {
             return self.pin_missing(&self.root);
         }
-        // The root appears complete, as after a load.
+        // The pins are built in another directory and renamed, so that the root appears complete.
         let next = claim.root();
         make_directory(next.path())?;
         self.pin_missing(&next).and_then(|()| next.rename(&self.root)).inspect_err(|_| {
-            // The first error is the one to report.
+            // The result is ignored: the first error is reported.
             let _ = next.remove();
         })
     }

@@ -16,47 +16,47 @@ const RTNLGRP_TC: u32 = 4;
 /// A notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkEvent {
-    /// An interface was made or changed.
+    /// An interface was created or changed.
     Present {
-        /// Its number.
+        /// Interface index.
         index: u32,
-        /// Its name.
+        /// Interface name.
         name: String,
-        /// It is up.
+        /// True if the interface is up.
         is_up: bool,
     },
     /// An interface was removed.
     Removed {
-        /// Its number.
+        /// Interface index.
         index: u32,
-        /// It is in another network namespace now.
+        /// True if the interface was moved to another network namespace.
         is_moved: bool,
     },
     /// A qdisc or filter of an interface was added, changed or removed.
     Filters {
-        /// Its number.
+        /// Interface index.
         index: u32,
     },
-    /// The kernel dropped notifications, because the socket had no room.
+    /// The kernel dropped notifications, because the receive buffer of the socket was full.
     Lost,
 }
 
-/// A subscription in the network namespace of the thread that made it.
+/// A subscription in the network namespace of the thread that subscribed.
 pub struct LinkEvents {
     socket: Socket,
 }
 
 impl LinkEvents {
-    /// Subscribes.
+    /// Subscribes to notifications about interfaces, qdiscs and filters.
     pub fn subscribe() -> io::Result<Self> {
         Ok(Self { socket: netlink::subscribe(&[RTNLGRP_LINK, RTNLGRP_TC])? })
     }
 
-    /// Reads all waiting notifications. Does not wait.
+    /// Reads all pending notifications. Does not block.
     pub fn read(&self) -> io::Result<Vec<LinkEvent>> {
         let (messages, is_complete) = netlink::notifications(&self.socket)?;
-        let lost = if is_complete { None } else { Some(LinkEvent::Lost) };
-        Ok(messages.into_iter().filter_map(event).chain(lost).collect())
+        let dropped = if is_complete { None } else { Some(LinkEvent::Lost) };
+        Ok(messages.into_iter().filter_map(event).chain(dropped).collect())
     }
 }
 

@@ -55,8 +55,8 @@ pub fn load(policy: &Policy, root: &PinRoot) -> Result<()> {
     load_with(policy, root, ScopeStates::new)
 }
 
-/// Loads a policy and restores the states of its scopes. `states` is called once no other load or unload
-/// of the root can run.
+/// Loads a policy and restores the states of its scopes. Calls `states` after it has excluded any other load
+/// or unload of the root.
 pub fn load_with(policy: &Policy, root: &PinRoot, states: impl FnOnce() -> ScopeStates) -> Result<()> {
     let tables = tables(policy)?;
     let plan = AttachPlan::new(policy.host())?;
@@ -119,7 +119,7 @@ pub fn unload(root: &PinRoot) -> Result<()> {
     set_unloading(root, 1)?;
     // If this fails, the root stays and shows the programs that are still attached.
     if let Err(error) = detach_all(root) {
-        // The load stays: if it vanishes now, this unload has not removed it.
+        // The result is ignored: the first error is reported. The load stays in force.
         let _ = set_unloading(root, 0);
         return Err(error);
     }
@@ -174,11 +174,11 @@ fn load_into(
         map.pin(root.map(name)).with_context(|| format!("pinning map {name}"))?;
     }
     fill_maps(tables, root)?;
-    // Before the attachment: a restored trip is in force for the first packet.
+    // The states are restored before the attachment, so that a restored trip applies to the first packet.
     durable::restore(tables, states, root)?;
     let mut programs = Programs::load(object, &meta, root, plan.link_headers.contains(&0))?;
     meta.program_tag = programs.tag()?;
-    // The verification takes up to a second on a busy host, and the dead man's time counts from here.
+    // The verification takes up to a second on a busy host, so the dead man's time starts after it.
     write_array(root, "HEARTBEAT", &[clock::now_ns()])?;
     attach_programs(policy, &mut programs, &mut meta, root, plan)
 }

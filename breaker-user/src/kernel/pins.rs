@@ -31,7 +31,7 @@ pub struct PinRoot {
     path: PathBuf,
     /// The load may end with its mount namespace.
     private: bool,
-    /// The programs are those that an upgrade attaches in place of the old ones.
+    /// True if the program paths are those of the programs that replace the old programs in an upgrade.
     successors: bool,
 }
 
@@ -75,7 +75,7 @@ impl PinRoot {
         self.has_pins().is_ok_and(|has_pins| has_pins)
     }
 
-    /// Returns true if this process may not see what is pinned here.
+    /// Returns true if this process may not read the pin root.
     pub fn is_closed(&self) -> bool {
         self.has_pins().is_err_and(|error| error.kind() == ErrorKind::PermissionDenied)
     }
@@ -94,12 +94,12 @@ impl PinRoot {
         self.path.join(name.to_lowercase())
     }
 
-    /// The same root, with the programs that an upgrade attaches in place of the old ones.
+    /// Returns the same root, with the paths of the programs that replace the old programs in an upgrade.
     pub fn successors(&self) -> Self {
         Self { successors: true, ..self.clone() }
     }
 
-    /// The directory where a load, or an upgrade to another layout, builds its pins.
+    /// Returns the directory in which a load, or an upgrade to another layout, builds its pins.
     pub fn staged(&self) -> Self {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         Self { path: self.path.with_file_name(format!("{name}_next")).join("pins"), ..self.clone() }
@@ -110,7 +110,7 @@ impl PinRoot {
         if self.successors { successor(&pin) } else { pin }
     }
 
-    /// The pins of all programs. A load need not have each of them.
+    /// Returns the pins of all programs. A load may lack some of them.
     pub fn programs(&self) -> [PathBuf; 4] {
         [self.program(), self.program_ip(), self.inbound_program(), self.inbound_program_ip()]
     }
@@ -275,8 +275,8 @@ impl PinRoot {
     }
 }
 
-/// The pin of the program that an upgrade attaches in place of a pinned one. At the end of the upgrade the
-/// new program takes over the old name.
+/// Returns the pin of the program that replaces a pinned program in an upgrade. At the end of the upgrade the
+/// new program takes over the old pin.
 pub fn successor(program: &Path) -> PathBuf {
     let mut name = program.as_os_str().to_owned();
     name.push("_next");

@@ -1,5 +1,6 @@
-//! A hash over the policy in force, as the kernel program reads it from the maps. A difference without a new
-//! generation is a change that no load, reload, upgrade or re-attachment made.
+//! A hash over the policy in force, as the kernel program reads it from the maps. Each load, reload, upgrade
+//! and re-attachment raises the generation. A new hash under the same generation therefore shows a foreign
+//! change.
 
 use std::collections::HashSet;
 
@@ -12,7 +13,7 @@ use super::maps::{self, CompIds, Endpoints, Identities};
 use super::memory::Mapped;
 use super::pins::PinRoot;
 
-/// The maps of a policy, open: readable after their pins are removed.
+/// The open maps of a policy. They stay readable after their pins are removed.
 pub struct PolicyMaps {
     meta: Mapped<Meta>,
     labels: Mapped<Label>,
@@ -29,7 +30,7 @@ pub struct PolicyMaps {
 pub struct PolicyHash {
     /// [`Meta::generation`].
     pub generation: u64,
-    /// SHA-256.
+    /// SHA-256 over the policy in force.
     pub hash: [u8; 32],
 }
 
@@ -48,18 +49,18 @@ impl PolicyMaps {
         })
     }
 
-    /// Hashes the policy in force; `None` if a reload came in between.
+    /// Hashes the policy in force. Returns `None` if the generation or side changed meanwhile.
     pub fn hash(&self) -> Result<Option<PolicyHash>> {
         let before = self.meta()?;
         let mut hash = Sha256::new();
         hash_meta(&before, &mut hash);
         self.hash_scopes(&before, &mut hash)?;
         let comp_ids = self.hash_sessions(&before, &mut hash)?;
-        self.hash_look_ups(&before, comp_ids, &mut hash)?;
+        self.hash_lookup_maps(&before, comp_ids, &mut hash)?;
         let after = self.meta()?;
-        let is_whole = (before.generation, before.side) == (after.generation, after.side);
+        let is_consistent = (before.generation, before.side) == (after.generation, after.side);
         let hash = hash.finalize().into();
-        Ok(is_whole.then_some(PolicyHash { generation: before.generation, hash }))
+        Ok(is_consistent.then_some(PolicyHash { generation: before.generation, hash }))
     }
 
     fn meta(&self) -> Result<Meta> {
@@ -78,7 +79,7 @@ impl PolicyMaps {
         Ok(())
     }
 
-    /// Returns the numbers of the CompIDs that the sessions require.
+    /// Hashes the sessions. Returns the numbers of the CompIDs that the sessions require.
     fn hash_sessions(&self, meta: &Meta, hash: &mut Sha256) -> Result<HashSet<u32>> {
         let side = side(meta);
         let mut comp_ids = HashSet::new();
@@ -92,9 +93,9 @@ impl PolicyMaps {
         Ok(comp_ids)
     }
 
-    /// Hashes the maps by which a packet finds its session. A reload adds entries of the next policy to
-    /// these maps before it switches sides; those entries are left out.
-    fn hash_look_ups(&self, meta: &Meta, mut comp_ids: HashSet<u32>, hash: &mut Sha256) -> Result<()> {
+    /// Hashes the maps that assign a packet to its session. A reload adds entries of the next policy to these
+    /// maps before it switches sides. The hash excludes these entries.
+    fn hash_lookup_maps(&self, meta: &Meta, mut comp_ids: HashSet<u32>, hash: &mut Sha256) -> Result<()> {
         let side = side(meta);
         let mut entries = Vec::new();
         for found in self.endpoints.iter() {
@@ -102,7 +103,7 @@ impl PolicyMaps {
             if words[side] != 0 {
                 let endpoint = key.data().0;
                 let port = u32::from(u16::from_be(endpoint.port));
-                // The kernel program adds ports; a port of the policy stays.
+                // The kernel program adds ports, so only the ports of the policy are hashed.
                 let is_watched = self.ports.get(port >> 6).unwrap_or_default() >> (port & 63) & 1;
                 let entry = [key.prefix_len(), words[side], is_watched as u32];
                 entries.push([bytes_of(&entry), bytes_of(&endpoint)].concat());
@@ -121,18 +122,19 @@ impl PolicyMaps {
                 entries.push([bytes_of(&value), bytes_of(&number)].concat());
             }
         }
-        // The kernel lists the entries of a hash map in no certain order.
+        // The kernel lists the entries of a hash map in no defined order.
         entries.sort_unstable();
         entries.iter().for_each(|entry| hash.update(entry));
         Ok(())
     }
 }
 
+/// Returns the side in force.
 fn side(meta: &Meta) -> usize {
     meta.side as usize & (SIDES - 1)
 }
 
-/// Hashes META without the words that change under one generation.
+/// Hashes META without the fields that may change within one generation.
 fn hash_meta(meta: &Meta, hash: &mut Sha256) {
     let side = side(meta);
     let mut fixed = Meta { audit_seq: 0, audit_hash: [0; 32], hold: 0, unloading: 0, ..*meta };

@@ -1,8 +1,9 @@
 //! Sends probe frames ([`breaker_common::abi::probe`]) and reads the stamps of the enforcing program.
 //!
 //! A packet socket needs CAP_NET_RAW, which the agent does not have. A program of four instructions sends the
-//! frame instead, by `bpf_clone_redirect` to the interface. The frame takes the way of every packet that the
-//! host sends (kernel `dev_queue_xmit`), and the enforcing program has seen it when the call returns.
+//! frame instead, with `bpf_clone_redirect` to the interface. The frame takes the transmit path of every
+//! packet of the host (kernel `dev_queue_xmit`). The enforcing program has seen the frame when the call
+//! returns.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -22,10 +23,10 @@ const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_FUNC_CLONE_REDIRECT: u32 = 13;
 
-/// Bytes of a frame: the fewest of Ethernet, without its checksum.
+/// Bytes of a frame: the minimum of Ethernet, without the checksum.
 const FRAME_BYTES: usize = 60;
-/// A multicast address that no bridge forwards (IEEE 802.1Q, nearest bridge), for a frame that no program
-/// drops.
+/// A multicast address that no bridge forwards (IEEE 802.1Q, nearest bridge). It stops a frame that the
+/// program does not drop.
 const DESTINATION: [u8; 6] = [0x01, 0x80, 0xc2, 0, 0, 0x0e];
 /// A locally administered address.
 const SOURCE: [u8; 6] = [0x02, 0, 0, 0, 0, 0x01];
@@ -81,8 +82,8 @@ impl Stamps {
         Ok(Self(HashMap::try_from(Map::HashMap(data))?))
     }
 
-    /// Writes a stamp for every process that judges the load: of a comparison under
-    /// [`probe::POLICY_MAPS`], or of a failure.
+    /// Writes a stamp that every health check reads: of a comparison under [`probe::POLICY_MAPS`], or of a
+    /// failure.
     pub fn record(&mut self, number: u32, generation: u64) -> Result<()> {
         self.0.insert(number, [generation, clock::now_ns()], 0).context("writing map PROBES")
     }
@@ -123,8 +124,8 @@ impl Prober {
         Ok(Self { sender, stamps: Stamps::open(root)? })
     }
 
-    /// Probes exactly these interfaces from now on.
-    pub fn watch(&mut self, interfaces: &[u32]) -> Result<()> {
+    /// Makes the map contain an entry for each of these interfaces, and for no other interface.
+    pub fn set_interfaces(&mut self, interfaces: &[u32]) -> Result<()> {
         let map = &mut self.stamps.0;
         let known: Vec<u32> = map.keys().collect::<Result<_, _>>().context("reading map PROBES")?;
         for number in known.iter().filter(|number| **number != probe::POLICY_MAPS) {
@@ -138,7 +139,7 @@ impl Prober {
         Ok(())
     }
 
-    /// Sends a frame by an interface of this network namespace, and reads its stamp.
+    /// Sends a frame through an interface of this network namespace, and reads its stamp.
     pub fn probe(&self, interface: u32) -> Result<Probe> {
         let start = clock::now_ns();
         self.send(interface).with_context(|| format!("sending a probe frame by interface {interface}"))?;
@@ -172,7 +173,7 @@ impl Prober {
     }
 }
 
-/// Loads the program: `return bpf_clone_redirect(skb, skb->cb[0], 0)`.
+/// Loads the sending program: `return bpf_clone_redirect(skb, skb->cb[0], 0)`.
 fn load_sender() -> io::Result<OwnedFd> {
     const LOAD_U32: u8 = 0x61;
     const SET: u8 = 0xb7;

@@ -1,6 +1,6 @@
-//! Attaches the pinned programs again where they are detached: to an interface that was removed and made
-//! again under its name, or where somebody detached them. Nothing is verified again. The maps stay, and
-//! with them every switch, epoch and window.
+//! Attaches the pinned programs again: after an interface was removed and created again under its name, or
+//! after another process detached a program. The programs are not verified again. The maps stay, and with
+//! them every switch, epoch and window.
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,22 +16,22 @@ use super::text::trim_padding;
 use super::{Breaker, attach, attachment, links, netns, xdp};
 use crate::cli_error::{CliError, Code};
 
-/// Positions in [`Meta::interfaces`] of the interfaces where a program is not attached.
+/// Returns the positions in [`Meta::interfaces`] of the interfaces with a detached program.
 pub fn detached(breaker: &Breaker) -> Result<Vec<usize>> {
     let attachments = breaker.attachments()?;
     let count = breaker.interfaces().len().max(1);
-    let is_lost = |position: &usize| {
+    let is_detached = |position: &usize| {
         attachments.iter().skip(*position).step_by(count).any(|attachment| !attachment.attached)
     };
-    Ok((0..breaker.interfaces().len()).filter(is_lost).collect())
+    Ok((0..breaker.interfaces().len()).filter(is_detached).collect())
 }
 
-/// Attaches the programs that the interface at this position of [`Meta::interfaces`] lacks to the interface
-/// with that name now. Returns its number.
+/// Attaches the missing programs to the interface that now has the name at this position of
+/// [`Meta::interfaces`]. Returns the index of the interface.
 ///
 /// # Errors
-/// Fails while a load, unload, reload or upgrade is running. An interface of another link type is
-/// not attached again.
+/// Fails while a load, unload, reload or upgrade is running, and if the interface has another link type
+/// than before.
 pub fn reattach(root: &PinRoot, position: usize) -> Result<u32> {
     let _claim = root.claim()?;
     root.require()?;

@@ -36,19 +36,19 @@ const fn attach_type(direction: Direction) -> u32 {
     }
 }
 
-/// The programs of an interface.
+/// The chain of programs of an interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Chain {
     /// Ids of the programs, in the order in which they run.
     pub programs: Vec<u32>,
     /// Ids of their links; 0 for a program without a link.
     pub links: Vec<u32>,
-    /// The kernel raises this number with each attachment, detachment and replacement in the chain. It
-    /// starts again with the first program of an empty chain.
+    /// Number that the kernel raises with each attachment, detachment and replacement in the chain. It
+    /// restarts with the first program of an empty chain.
     pub revision: u64,
 }
 
-/// Returns the programs of an interface.
+/// Returns the chain of programs of an interface.
 pub fn chain(ifindex: u32, direction: Direction) -> io::Result<Chain> {
     let (mut programs, mut links) = ([0u32; MAX_PROGRAMS], [0u32; MAX_PROGRAMS]);
     let mut query = Query {

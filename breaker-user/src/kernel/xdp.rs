@@ -1,4 +1,5 @@
-//! The XDP program of an interface: read over rtnetlink, which needs no privilege, and attached from its pin.
+//! The XDP program of an interface: reads it over rtnetlink, which needs no privilege, and attaches it from
+//! its pin.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -45,7 +46,7 @@ pub fn program(ifindex: u32) -> io::Result<Option<u32>> {
     }))
 }
 
-/// Attaches a pinned program by the same hook as before, and pins the link. aya opens a pinned XDP program
+/// Attaches a pinned program at the same hook as before, and pins the link. aya opens a pinned XDP program
 /// only with an attach type that it does not export.
 pub fn attach_pinned(point: &AttachPoint) -> Result<()> {
     let program = open_pin(&point.program).with_context(|| format!("opening {}", point.program.display()))?;
@@ -56,7 +57,7 @@ pub fn attach_pinned(point: &AttachPoint) -> Result<()> {
         attach_type: BPF_XDP,
         flags: if is_generic { XDP_FLAGS_SKB_MODE } else { XDP_FLAGS_DRV_MODE },
     };
-    // SAFETY: the structure has no address in it.
+    // SAFETY: the structure contains no addresses.
     let made = unsafe { bpf(BPF_LINK_CREATE, &mut create) };
     let made = made.with_context(|| format!("attaching XDP to {}", point.name))?;
     // SAFETY: the kernel has just opened this descriptor.

@@ -36,7 +36,7 @@ pub struct Figures {
     pub interfaces: BTreeMap<String, bool>,
     /// Re-attachments by interface.
     pub reattached: BTreeMap<String, Reattachments>,
-    /// Tampering that the agent found.
+    /// Number of tamperings that the agent found.
     pub tampered: u64,
     /// Whether the breaker is in force, and its problems.
     pub enforced: Enforced,
@@ -153,7 +153,7 @@ impl Figures {
             events_left_out: breaker.reason(reason::EVENT_LEFT_OUT)?,
             table: [used, meta.connections.into()],
             events_lost: breaker.reason(reason::EVENT_LOST)? + source.log.refused(),
-            audit_seq: source.log.kept().map_or(0, |end| end.seq),
+            audit_seq: source.log.last_line().map_or(0, |end| end.seq),
             audit_pending: source.log.pending() as u64,
             audit_failures: source.log.failures(),
             state: (state.ok, state.age_ms),

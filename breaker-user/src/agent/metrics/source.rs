@@ -27,7 +27,7 @@ pub struct Source {
     pub last_check: Arc<LastCheck>,
     /// Whether the breaker is in force.
     pub monitor: Arc<Monitor>,
-    /// The tampering that the agent found.
+    /// Tampering that the agent found.
     pub tampering: Arc<Tampering>,
 }
 

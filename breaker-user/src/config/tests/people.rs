@@ -1,6 +1,6 @@
 //! `[people]`.
 
-use super::super::people_of;
+use super::super::parse_people;
 use super::{HOST, accepted, refused};
 use crate::config::Person;
 
@@ -41,13 +41,13 @@ fn invalid_people_are_refused() {
 }
 
 #[test]
-fn the_button_needs_only_the_people_of_a_file() {
-    // An account that was removed, and a rule that an older version did not have, disable nobody.
+fn parse_people_ignores_the_rest_of_a_file() {
+    // A removed account, and a key that this version does not know, must not disable the control socket.
     let text = "[host]\nfuture = 1\n[people]\nrisk = [\"no-such-user\", \"70001\"]\n";
-    let people = people_of(text).expect("people");
+    let people = parse_people(text).expect("people");
     assert_eq!(people.risk.iter().map(Person::id).collect::<Vec<_>>(), [None, Some(70_001)]);
-    assert_eq!(people_of("").expect("people"), Default::default());
+    assert_eq!(parse_people("").expect("people"), Default::default());
     for invalid in ["[people", "[people]\nbarred = \"x\"", "[people]\nbarrd = []", "people = 1"] {
-        assert!(people_of(invalid).is_err(), "{invalid}");
+        assert!(parse_people(invalid).is_err(), "{invalid}");
     }
 }

@@ -30,7 +30,8 @@ impl PolicyChange {
         fence(ORDER);
         // SAFETY: the word lies inside the mapping, which this function holds.
         unsafe { atomic_u32(&raw mut (*meta_ptr).side) }.store(self.side as u32, ORDER);
-        // SAFETY: as above. The new generation tells the agent that the policy maps changed by a reload.
+        // The agent accepts changed policy maps only under a new generation.
+        // SAFETY: the word lies inside the mapping, which this function holds.
         unsafe { atomic_u64(&raw mut (*meta_ptr).generation) }.fetch_add(1, ORDER);
         wait_for_packets();
         for (limit, issued) in moved.iter().zip(issued) {
