@@ -14,24 +14,24 @@ pub struct LoadLog {
     meta: Option<AuditEnd>,
 }
 
-/// Path of the audit log of a load.
+/// Returns the path of the audit log of a load.
 pub fn path(board: &Switchboard) -> PathBuf {
     trim_padding(&board.meta().audit).into()
 }
 
 impl LoadLog {
-    /// The log of a load. Without META, which a trip does not wait for, the log has no keeper.
+    /// Opens the audit log of a load. If META cannot be mapped, the log has no keeper.
     pub fn open(board: &Switchboard) -> Self {
         Self { path: path(board), meta: AuditEnd::open(board) }
     }
 
-    /// Hands lines to META that were written while META did not exist, such as the line of the load. An error
-    /// is ignored, because the next line brings META up to date.
+    /// Updates META with lines that were written before META existed, such as the line of the load. An error
+    /// is ignored, because the next line updates META.
     pub fn catch_up(&self) {
         let _ = audit::append(self, &[]);
     }
 
-    /// The last line that was written, according to META or the log.
+    /// Returns number and hash of the last written line, according to META or the log.
     pub fn last_line(&self) -> Option<LogEnd> {
         self.kept().into_iter().chain(audit::last_line(&self.path)).max_by_key(|end| end.seq)
     }
@@ -48,15 +48,15 @@ impl AuditLog for LoadLog {
     }
 
     fn keep(&self, end: &LogEnd) {
-        let Some(hash) = bytes(&end.hash) else { return };
+        let Some(hash) = decode_hex(&end.hash) else { return };
         if let Some(meta) = &self.meta {
             meta.write(end.seq, hash);
         }
     }
 }
 
-/// The bytes of a SHA-256 in hex.
-fn bytes(hex: &str) -> Option<[u8; 32]> {
+/// Decodes a SHA-256 from hex.
+fn decode_hex(hex: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     if hex.len() != 2 * bytes.len() || !hex.is_ascii() {
         return None;
@@ -72,11 +72,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hash_survives_its_way_through_hex() {
+    fn decoding_restores_a_hash_from_hex() {
         let hash: [u8; 32] = std::array::from_fn(|at| (at * 37 + 5) as u8);
-        assert_eq!(bytes(&display::hex(&hash)), Some(hash));
+        assert_eq!(decode_hex(&display::hex(&hash)), Some(hash));
         for wrong in ["", "00", &"g".repeat(64), &"ü".repeat(32)] {
-            assert_eq!(bytes(wrong), None, "{wrong}");
+            assert_eq!(decode_hex(wrong), None, "{wrong}");
         }
     }
 }

@@ -12,7 +12,7 @@ use super::entry::Line;
 use super::verify::siblings;
 use crate::file;
 
-/// What a keeper says about the last line that it knows.
+/// The last line of a log according to a keeper.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Claim {
     /// Name of the keeper.
@@ -23,21 +23,21 @@ pub struct Claim {
     pub hash: String,
 }
 
-/// The result for a claim.
+/// The result of the comparison with one claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Compared {
     /// Name of the keeper.
     pub source: String,
-    /// Number of its line.
+    /// Number of the line in the claim.
     pub seq: u64,
-    /// How the log compares.
+    /// The result.
     pub result: Comparison,
-    /// The contradiction in words.
+    /// Description of a contradiction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub found: Option<String>,
 }
 
-/// How a log compares with a claim.
+/// Possible results of a comparison of a log with a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Comparison {
@@ -50,13 +50,14 @@ pub enum Comparison {
 }
 
 impl Claim {
-    /// A claim of a keeper.
+    /// Makes the claim of a keeper.
     pub fn new(source: impl Into<String>, end: LogEnd) -> Self {
         Self { source: source.into(), seq: end.seq, hash: end.hash }
     }
 }
 
-/// Compares a log and its rotated files with claims that were read before. Needs no valid log.
+/// Compares a log and its rotated files with claims, which must be read before the log. The log need not be
+/// valid.
 pub fn compare(path: &Path, claims: &[Claim]) -> Result<Vec<Compared>> {
     if claims.is_empty() {
         return Ok(Vec::new());

@@ -1,21 +1,21 @@
-//! Keepers of the last line of a log outside its directory: whoever cuts the log and the anchor beside it
-//! does not reach them.
+//! A keeper stores number and hash of the last line of a log outside the directory of the log. A person who
+//! cuts the log and the anchor beside it does not reach the keeper.
 
 use std::path::{Path, PathBuf};
 
 use super::chain::LogEnd;
 
-/// A log with a keeper. A bare path has none.
+/// An audit log, which may have a keeper. A plain path has no keeper.
 pub trait AuditLog {
-    /// Path of the log.
+    /// Returns the path of the log.
     fn path(&self) -> &Path;
 
-    /// The last line according to the keeper; `None` without one.
+    /// Returns the last line that the keeper has stored; `None` if there is none.
     fn kept(&self) -> Option<LogEnd> {
         None
     }
 
-    /// Hands the last line to the keeper. The caller holds the lock of the log.
+    /// Stores the last line in the keeper. The caller holds the lock of the log.
     fn keep(&self, _end: &LogEnd) {}
 }
 
@@ -31,10 +31,11 @@ impl AuditLog for PathBuf {
     }
 }
 
-/// The line after which a log continues: the end of the file, or what a keeper knows beyond it.
+/// Returns the line after which a log continues: the last line in the file, or a later line that the anchor
+/// or the keeper has stored.
 ///
-/// A rotated log ends below the number of the anchor beside it and of the keeper, and continues their chain.
-/// A log that was cut continues there too, so that the missing lines leave a gap for good.
+/// A rotated log has a lower last number than the anchor and the keeper, and continues their chain. A log
+/// that was cut continues there too, so the missing lines leave a permanent gap.
 pub(super) fn continuation(end: LogEnd, beside: Option<LogEnd>, kept: Option<LogEnd>) -> LogEnd {
     let beside = beside.filter(|beside| beside.seq > end.seq);
     let kept = kept.filter(|kept| kept.seq > end.seq || (kept.seq == end.seq && kept.hash != end.hash));

@@ -15,7 +15,7 @@ use crate::kernel::text::trim_padding;
 use crate::kernel::{Breaker, PinRoot};
 use crate::load_log::LoadLog;
 
-/// Puts the pinned programs back on every interface where one is not attached.
+/// Attaches the pinned programs again on every interface where a program is detached.
 pub fn run(root: &PinRoot, args: &AttachArgs) -> Result<ExitCode> {
     let breaker = Breaker::open(root)?;
     let lost = detached(&breaker)?;
@@ -33,7 +33,7 @@ pub fn run(root: &PinRoot, args: &AttachArgs) -> Result<ExitCode> {
                 Err(error) => failures.push(error),
             }
         }
-        if let Some(error) = failed(failures) {
+        if let Some(error) = combine(failures) {
             journal::log_failure(&log, "reattach_failed", &entry, &error);
             return Err(error);
         }
@@ -50,8 +50,8 @@ pub fn run(root: &PinRoot, args: &AttachArgs) -> Result<ExitCode> {
     Ok(enforcement_code(&enforced))
 }
 
-/// All failures as one, with the exit code of the first.
-fn failed(failures: Vec<anyhow::Error>) -> Option<anyhow::Error> {
+/// Combines all failures into one, with the exit code of the first failure.
+fn combine(failures: Vec<anyhow::Error>) -> Option<anyhow::Error> {
     let code = match cli_error::code_of(failures.first()?) {
         Code::Unexpected => Code::Interface,
         code => code,

@@ -1,4 +1,4 @@
-//! The second person of a reset where the policy sets `two_person`.
+//! Consent of a second person to a reset, if the policy sets `two_person`.
 
 use anyhow::Result;
 use serde_json::json;
@@ -17,7 +17,7 @@ use crate::state::store;
 /// Returns the request of the first person if this is the second one; `None` if one person is enough.
 ///
 /// # Errors
-/// Refuses the reset of the first person, and keeps the request.
+/// Refuses the reset of the first person, and keeps that person's request.
 pub fn obtain(
     breaker: &Breaker,
     ResetArgs { switch: args, force, break_glass }: &ResetArgs,
@@ -33,7 +33,7 @@ pub fn obtain(
     };
     let log =
         |entry| journal::log_before(&LoadLog::open(breaker), &format!("resetting {}", args.scope), entry);
-    // A person who can open the pins is root, or has root's power over this load.
+    // A person who can open the pins is root, or has the same power as root over this load.
     if person.uid == 0 || person.via != "control" {
         if *break_glass {
             log(entry("break_glass", json!({ "forced": force })))?;
@@ -60,8 +60,8 @@ pub fn obtain(
     Err(refused(args, "resetting", &found, &cure))
 }
 
-/// Removes the requests for a scope that was reset. The result is ignored: the reset has raised the epoch, so
-/// that a request that stays is void.
+/// Removes the requests for a scope that was reset. The result is ignored, because the reset has raised the
+/// epoch: a request that stays is void.
 pub fn withdraw(breaker: &Breaker, args: &SwitchArgs) {
     let _ = pending::withdraw(&store(breaker), &args.scope);
 }

@@ -1,5 +1,5 @@
-//! `trip` and `status` on what another version has loaded, or on maps that are damaged: by the part that
-//! every layout has.
+//! `trip` and `status` for a load of another version or with damaged maps. Both use only the part that every
+//! layout has.
 
 use std::process::ExitCode;
 
@@ -16,9 +16,11 @@ use crate::kernel::PinRoot;
 use crate::kernel::frozen::{self, FrozenBoard};
 use crate::view::columns::{Cell, Columns};
 
-/// Trips a scope. Its idle connections end at their next message, and the audit log is not written: where
-/// both are is not known here. Returns the refusal of everything else where the layout is this version's,
-/// so the maps are damaged.
+/// Trips a scope. Idle connections end at their next message, and the audit log is not written, because
+/// neither the connections nor the path of the log can be read from another layout.
+///
+/// # Errors
+/// Returns `refusal` if the layout is that of this version: its maps are then damaged.
 pub fn trip(
     root: &PinRoot,
     args: &TripArgs,
@@ -27,13 +29,13 @@ pub fn trip(
 ) -> Result<ExitCode> {
     let scope = board.find(&args.scope)?;
     board.trip(scope, cause::MANUAL)?;
-    // An upgrade that died may have left hooks that go by the maps beside it.
+    // After an upgrade that died, some hooks may use the maps of the staged pin root.
     if let Ok(staged) = FrozenBoard::open(&root.staged())
         && let Ok(scope) = staged.find(&args.scope)
     {
         staged.trip(scope, cause::MANUAL)?;
     }
-    // The switch is thrown: whatever fails from here on, no order of the scope passes.
+    // The scope is tripped: no order of the scope passes, whatever fails from here on.
     let (reason, _) = args.reason();
     let switch = board.switch(scope)?;
     let state = state(&args.scope, board, scope)?;
@@ -78,7 +80,7 @@ pub fn trip(
     Ok(Code::Interface.into())
 }
 
-/// Shows the switches, and refuses the rest.
+/// Shows the switches, and returns `refusal` as the error.
 pub fn status(args: &StatusArgs, board: &FrozenBoard, refusal: anyhow::Error) -> Result<ExitCode> {
     let scopes = match &args.scope {
         Some(text) => vec![(board.find(text)?, text.clone())],

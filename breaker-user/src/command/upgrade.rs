@@ -16,20 +16,20 @@ use crate::kernel::upgrade::{Build, Upgrade, migrate, upgrade};
 use crate::kernel::{Breaker, PinRoot};
 use crate::load_log::LoadLog;
 
-/// Puts this binary's program in the place of the one that is attached, and shows what the kernel then says.
+/// Replaces the attached programs by those of this binary, and shows the state that the kernel reports.
 pub fn run(root: &PinRoot, args: &UpgradeArgs) -> Result<ExitCode> {
-    let mut noted = None;
+    let mut logged = None;
     let done = upgrade(root, args.force, migrate::KNOWN, |meta, upgrade| {
-        let action = Action::on_load("upgraded", counts(upgrade, args.force));
+        let action = Action::on_load("upgraded", details(upgrade, args.force));
         let policy = &meta.policies[meta.side as usize & (SIDES - 1)];
         let (path, entry) =
             (PathBuf::from(trim_padding(&meta.audit)), action.entry(trim_padding(&policy.name)));
         journal::log_before(&path, "upgrading", entry.clone())?;
-        noted = Some((path, entry));
+        logged = Some((path, entry));
         Ok(())
     });
     let done = done.inspect_err(|error| {
-        if let Some((path, entry)) = &noted {
+        if let Some((path, entry)) = &logged {
             journal::log_failure(path, "upgrade_failed", entry, error);
         }
     })?;
@@ -50,8 +50,8 @@ pub fn run(root: &PinRoot, args: &UpgradeArgs) -> Result<ExitCode> {
     Ok(enforcement_code(&enforced))
 }
 
-/// What the audit log says of it.
-fn counts(upgrade: &Upgrade, force: bool) -> Value {
+/// Returns the details of the entry in the audit log.
+fn details(upgrade: &Upgrade, force: bool) -> Value {
     json!({ "from": view(&upgrade.from), "to": view(&upgrade.to), "forced": force })
 }
 

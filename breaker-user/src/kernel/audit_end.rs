@@ -7,10 +7,10 @@ use breaker_common::abi::Meta;
 use super::memory::{Mapped, ORDER, atomic_u64};
 use super::switchboard::Switchboard;
 
-/// Reads of a value that a writer is changing, before the value counts as unknown.
+/// Number of reads during a write after which the value counts as unknown.
 const ATTEMPTS: usize = 1000;
 
-/// META in memory, for the last line of the audit log.
+/// The mapped META, for number and hash of the last line of the audit log.
 pub struct AuditEnd(Mapped<Meta>);
 
 impl AuditEnd {
@@ -19,7 +19,7 @@ impl AuditEnd {
         Mapped::open(&board.root().map("META")).ok().map(Self)
     }
 
-    /// Number and SHA-256 of the last line; `None` if none is known.
+    /// Reads number and SHA-256 of the last line; `None` if none is known.
     pub fn read(&self) -> Option<(u64, [u8; 32])> {
         for _ in 0..ATTEMPTS {
             let before = self.0.get(0)?;
@@ -35,7 +35,7 @@ impl AuditEnd {
         None
     }
 
-    /// Replaces both. The number is 0 meanwhile, so that no reader takes it with the hash of another line.
+    /// Replaces number and hash. The number is 0 during the write, so no reader pairs it with another hash.
     pub fn write(&self, seq: u64, hash: [u8; 32]) {
         let Some(meta) = self.0.ptr(0) else { return };
         // SAFETY: the words lie inside the mapping, which self holds; one process at a time writes them.

@@ -1,5 +1,5 @@
-//! The state of scopes that outlives a load: read from one, and laid into the maps of the next one before
-//! anything is attached.
+//! The state of scopes that outlives a load. It is read from the maps of one load, and written to the maps of
+//! the next load before anything is attached.
 
 use std::collections::BTreeMap;
 
@@ -22,17 +22,17 @@ pub type ScopeStates = BTreeMap<String, ScopeState>;
 pub struct ScopeState {
     /// Cause bits.
     pub causes: u64,
-    /// Trips and resets.
+    /// Number of trips and resets.
     pub epoch: u64,
-    /// Resets.
+    /// Number of resets.
     pub resets: u64,
-    /// An exceeded limit trips the scope.
+    /// Whether an exceeded limit trips the scope.
     pub armed: bool,
-    /// The policy arms it; a person may have decided otherwise since.
+    /// Whether the policy arms the scope. A person may have armed or disarmed the scope since.
     pub armed_by_policy: bool,
     /// Use of the limits that count since the last reset.
     pub totals: Vec<Total>,
-    /// A session has tripped since the agent's day began: its replays are withheld.
+    /// Whether the replays of a session are withheld, because it has tripped since the agent's day began.
     pub guarded: bool,
 }
 
@@ -41,7 +41,7 @@ pub struct ScopeState {
 pub struct Total {
     /// A [`breaker_common::message::LimitClass`] code.
     pub class: u32,
-    /// The limit is a ratio to the fills.
+    /// Whether the limit is a ratio to the fills.
     pub per_fill: bool,
     /// Messages since the last reset.
     pub used: u64,
@@ -58,7 +58,7 @@ pub fn read(breaker: &Breaker) -> Result<ScopeStates> {
     }
     for session in names.sessions() {
         let name = names.name(names.of_session(session)).to_string();
-        // A sessions map that cannot be read must not keep a trip from the disk.
+        // If SESSIONS cannot be read, the trips are still saved, and the session counts as guarded.
         let guarded = is_guarded(breaker, session).unwrap_or(true);
         if let Some(state) = states.get_mut(&name) {
             state.guarded = guarded;
@@ -68,7 +68,7 @@ pub fn read(breaker: &Breaker) -> Result<ScopeStates> {
 }
 
 fn scope_state(breaker: &Breaker, scope: ScopeIndex) -> Result<ScopeState> {
-    // The switch comes last: a trip while the rest is read is in it.
+    // The switch is read last, so that it includes a trip during the other reads.
     let (rules, limits, windows) = {
         let found = breaker.scope(scope)?;
         (found.rules[breaker.side()], found.limits[breaker.side()], found.windows)
@@ -86,7 +86,7 @@ fn scope_state(breaker: &Breaker, scope: ScopeIndex) -> Result<ScopeState> {
     })
 }
 
-/// Positions of the limits that count since the last reset.
+/// Returns the positions of the limits that count since the last reset.
 fn total_limits(rules: &Rules, limits: &[Limit; LIMITS_PER_SCOPE]) -> impl Iterator<Item = usize> {
     let positions = (0..LIMITS_PER_SCOPE).filter(|i| rules.positions >> i & 1 == 1 && limits[*i].per_ns == 0);
     positions.collect::<Vec<_>>().into_iter()
@@ -105,13 +105,13 @@ fn is_guarded(breaker: &Breaker, session: SessionIndex) -> Result<bool> {
     Ok(breaker.session(session)?.day_epoch != breaker.epoch_sum(session.get()))
 }
 
-/// Lays states into the maps of a load that is filled and not attached yet. Scopes without a state stay as
-/// they are.
+/// Writes states to the filled maps of a load that is not attached yet. A scope without a state is not
+/// changed.
 pub fn restore(tables: &Tables, states: &ScopeStates, root: &PinRoot) -> Result<()> {
     let scopes = Mapped::<Scope>::open(&root.map("SCOPES"))?;
     let sessions = Mapped::<Session>::open(&root.map("SESSIONS"))?;
-    // Later than the `declared_ns` of every session: a connection of which no SYN was seen is older than
-    // this, and so fenced.
+    // This time is later than the `declared_ns` of every session. A connection whose SYN was not seen is
+    // therefore older, and fenced.
     let now = clock::now_ns();
     for (number, label) in tables.labels.iter().enumerate() {
         let Some(state) = states.get(&scope_name(label)) else { continue };
@@ -132,7 +132,7 @@ pub fn restore(tables: &Tables, states: &ScopeStates, root: &PinRoot) -> Result<
         let count = (session.scope_count as usize).min(session.scopes.len());
         let epochs = session.scopes[..count].iter().filter_map(|scope| scopes.get(*scope));
         let sum = epochs.fold(0u64, |sum, scope| sum.wrapping_add(scope.switch.epoch));
-        // Epochs only rise: a sum that was passed never comes again.
+        // Epochs only rise, so the sum minus one never equals a later sum.
         session.day_epoch = if guarded.contains(&number) { sum.wrapping_sub(1) } else { sum };
         sessions.set(place, session)?;
     }

@@ -1,5 +1,5 @@
-//! The switches of a load of any version, by what every layout has ([`abi::frozen`]): they can be seen and
-//! thrown, and nothing else.
+//! The switches of a load of any version, through the part that every layout has ([`abi::frozen`]). Switches
+//! can be read and tripped; everything else needs the matching version.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -18,7 +18,7 @@ use super::text::trim_padding;
 use crate::cli_error::{CliError, Code};
 use crate::config::{Name, ScopeName};
 
-/// See the module.
+/// The switches of a load of any layout.
 pub struct FrozenBoard {
     abi: u32,
     scopes: Strided,
@@ -26,7 +26,10 @@ pub struct FrozenBoard {
 }
 
 impl FrozenBoard {
-    /// Opens what is pinned under a root, whatever its layout is. Exit code 5 where it is not breaker's.
+    /// Opens the switches of any layout under a pin root.
+    ///
+    /// # Errors
+    /// Exit code 5 if the pinned maps are not breaker's.
     pub fn open(root: &PinRoot) -> Result<Self> {
         let abi = layout(root)?;
         Ok(Self {
@@ -36,18 +39,18 @@ impl FrozenBoard {
         })
     }
 
-    /// The number of its layout.
+    /// Returns the number of the layout.
     pub fn abi(&self) -> u32 {
         self.abi
     }
 
-    /// Every scope, with its number. One that a reload has removed is among them.
+    /// Returns every scope with its number, including scopes that a reload has removed.
     pub fn scopes(&self) -> Vec<(u32, ScopeName)> {
         let count = self.labels.len().min(self.scopes.len());
         (0..count).filter_map(|number| Some((number, name(&self.labels.get(number)?)?))).collect()
     }
 
-    /// The number of the scope of this name.
+    /// Returns the number of the scope with this name.
     pub fn find(&self, text: &str) -> Result<u32> {
         let scopes = self.scopes();
         let found = scopes.iter().find(|(_, name)| name.to_string() == text).map(|(number, _)| *number);
@@ -58,7 +61,7 @@ impl FrozenBoard {
         })
     }
 
-    /// The switch of a scope now.
+    /// Reads the switch of a scope.
     pub fn switch(&self, scope: u32) -> Result<Switch> {
         self.scopes.get(scope).with_context(|| format!("scope {scope} is not in its map"))
     }
@@ -80,21 +83,21 @@ impl FrozenBoard {
     }
 }
 
-/// Throws a switch by its causes, the time of its last throw, and its epoch.
+/// Trips a switch. The words are its causes, the time of its last trip or reset, and its epoch.
 pub(super) fn trip_switch((causes, raised, epoch): (&AtomicU64, &AtomicU64, &AtomicU64), cause: u64) {
     loop {
         causes.fetch_or(cause, ORDER);
         raised.store(clock::now_ns(), ORDER);
         epoch.fetch_add(1, ORDER);
-        // A reset in between may have cleared the cause, and knew of no newer epoch yet. From here on it
-        // sees that there is one.
+        // A reset that read the old epoch may have cleared the cause. From here on, a reset finds the new
+        // epoch.
         if causes.load(ORDER) & cause != 0 {
             return;
         }
     }
 }
 
-/// The layout of what is pinned under a root.
+/// Reads the number of the layout under a pin root.
 pub fn layout(root: &PinRoot) -> Result<u32> {
     root.require()?;
     let head = Strided::open(&root.map("META"), size_of::<Head>())?.get::<Head>(0);
@@ -110,7 +113,7 @@ pub fn layout(root: &PinRoot) -> Result<u32> {
     }
 }
 
-/// The names of links under a root that are attached to no interface. A filter of clsact has no link.
+/// Returns the names of pinned links that are attached to no interface. A filter of clsact has no link.
 pub fn lost_links(root: &PinRoot) -> Vec<String> {
     let Ok(entries) = fs::read_dir(root.path()) else { return Vec::new() };
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
@@ -123,7 +126,7 @@ pub fn lost_links(root: &PinRoot) -> Vec<String> {
     names.filter(|name| name.starts_with("link_")).filter(is_lost).collect()
 }
 
-/// The name of a scope by its label; `None` of a label that stands for nothing.
+/// Returns the name of a scope; `None` if the label belongs to no scope.
 fn name(found: &Label) -> Option<ScopeName> {
     let text = trim_padding(&found.name);
     match found.kind {

@@ -7,7 +7,7 @@ use breaker_common::abi::Meta;
 use super::memory::{Mapped, open_error};
 use super::pins::PinRoot;
 
-/// Whether this program, which is pinned, is the one that META names, or its successor is.
+/// Returns true if META names this pinned program or its pinned successor.
 pub fn is_recorded(root: &PinRoot, program: &ProgramInfo) -> Result<bool> {
     let successor = || ProgramInfo::from_pin(root.successors().program()).map(|next| next.tag());
     if program.tag() == tag(root)?
@@ -20,7 +20,7 @@ pub fn is_recorded(root: &PinRoot, program: &ProgramInfo) -> Result<bool> {
     Ok(now.tag() == tag(root)?)
 }
 
-/// The tag of the program that META names.
+/// Reads the tag of the program that META names.
 pub fn tag(root: &PinRoot) -> Result<u64> {
     let map = Mapped::<Meta>::open(&root.map("META"))?;
     Ok(map.get(0).context("META is empty")?.program_tag)

@@ -1,8 +1,8 @@
-//! Replaces the program at a hook by another one. The kernel stores one pointer, so each packet is judged
-//! by one of the two.
+//! Replaces the program at a hook. The kernel stores one pointer, so each packet runs exactly one of the two
+//! programs.
 //!
-//! aya replaces the program of a link too, but opens no pinned XDP program without a type that it keeps to
-//! itself.
+//! aya can also replace the program of a link, but its API needs a private type to open a pinned XDP
+//! program.
 
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -28,11 +28,11 @@ struct LinkUpdate {
     old_prog_fd: u32,
 }
 
-/// Replaces what hangs at a place by the program that is pinned for it. Must run in the network namespace
-/// of the load.
+/// Replaces the program at a hook by the program that is pinned for the hook. Must run in the network
+/// namespace of the load.
 ///
 /// # Errors
-/// Exit code 8 where nothing hangs there: the interface is gone, or the program was detached.
+/// Exit code 8 if no program is attached: the interface was removed, or the program was detached.
 pub fn swap(point: &AttachPoint) -> Result<()> {
     let done = if point.is_link() { update(&point.link, &point.program) } else { replace(point) };
     done.map_err(|error| {
@@ -57,8 +57,8 @@ fn update(link: &Path, program: &Path) -> Result<()> {
     };
     // SAFETY: the structure holds no address.
     match unsafe { bpf(BPF_LINK_UPDATE, &mut update) } {
-        // What the kernel says of a link that was detached, or whose interface is gone (kernel
-        // `tcx_link_update`, `bpf_xdp_link_update`).
+        // ENOLINK: the link was detached, or its interface was removed (kernel `tcx_link_update`,
+        // `bpf_xdp_link_update`).
         Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {
             Err(anyhow!("its link is attached to no interface"))
         }
@@ -69,7 +69,8 @@ fn update(link: &Path, program: &Path) -> Result<()> {
 /// Replaces the program of breaker's filter of clsact. The kernel swaps filters of one handle under RCU
 /// (kernel `cls_bpf_change`).
 fn replace(point: &AttachPoint) -> Result<()> {
-    // Before the link: aya removes the filter of a link that is dropped, as it would be where this fails.
+    // The program is opened before the link, because aya removes the filter when it drops the link. An error
+    // after the link was made would therefore detach the filter.
     let mut program = SchedClassifier::from_pin(&point.program)?;
     program.fd()?;
     let NlOptions { priority, handle, classid } = filter_options();

@@ -1,4 +1,4 @@
-//! What the state file holds, and its bytes: JSON, and behind it the SHA-256 of that JSON. Pure.
+//! Contents of the state file, and their encoding: JSON, followed by the SHA-256 of the JSON. Does no I/O.
 
 use std::collections::BTreeMap;
 
@@ -11,44 +11,44 @@ use sha2::{Digest, Sha256};
 
 use crate::kernel::durable::{ScopeState, Total};
 
-/// Number of the format. Members may be added to it; a file with a higher number is not read.
+/// Number of the format. A new member does not change the number; a file with another number is not read.
 const FORMAT: u32 = 1;
-/// Largest number that a file may hold: above it the epochs of a session's scopes could reach the marks of
-/// `Connection::epoch`.
+/// Largest number that a file may hold. Above it, the sum of the epochs of a session's scopes could reach the
+/// reserved values of `Connection::epoch`.
 const MAX_NUMBER: u64 = 1 << 48;
-/// What stands before the hash.
+/// Text before the hash in the last line.
 const SEAL: &str = "sha256 ";
-/// Bytes of the last line: the mark, 64 digits and a newline.
+/// Bytes of the last line: [`SEAL`], 64 digits and a newline.
 const SEAL_BYTES: usize = SEAL.len() + 64 + 1;
 
-/// Everything that outlives a load.
+/// The state that outlives a load.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contents {
     /// Number of the format of the file.
     pub format: u32,
-    /// Number of the write, rising.
+    /// Number of the write. Each write raises it.
     pub generation: u64,
-    /// When it was written. Shown, never decided on.
+    /// Time of the write. It is only shown: no decision depends on it.
     pub written_at: Timestamp,
-    /// Version of the program that wrote it.
+    /// Version of breaker that wrote the file.
     pub version: String,
-    /// Where the load is pinned.
+    /// Pin root of the load.
     pub pin_root: String,
     /// The kernel's boot id at the time of the write.
     pub boot_id: String,
-    /// Something was loaded then. False from an `unload` to the next load.
+    /// Whether a policy was loaded at the time of the write. False from an `unload` to the next load.
     pub loaded: bool,
-    /// Whether an agent wrote it too.
+    /// Whether an agent runs, or how the last agent ended.
     pub agent: AgentRun,
     /// `[host].unclean_boot` of the policy in force.
     pub unclean_boot: String,
     /// Name of the last policy in force.
     pub policy: String,
-    /// SHA-256 of its file, in hex. A copy of the file lies beside the state file.
+    /// SHA-256 of the policy file in hex. A copy of the policy file is kept beside the state file.
     pub policy_sha256: String,
     /// The last line of the audit log.
     pub audit: Option<AuditEnd>,
-    /// Scopes by name, also those that the policy in force does not have.
+    /// Scopes by name, including scopes that the policy in force does not have.
     pub scopes: BTreeMap<String, Scope>,
 }
 
@@ -59,38 +59,38 @@ pub enum AgentRun {
     /// No agent has run on this host.
     #[default]
     Never,
-    /// An agent runs, or ended without a write.
+    /// An agent runs, or has ended without a last write.
     Running,
-    /// The agent ended with a write.
+    /// The last agent wrote the file when it ended.
     Ended,
 }
 
-/// A line of the audit log.
+/// Number and hash of a line of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEnd {
-    /// Its number.
+    /// Number of the line.
     pub seq: u64,
-    /// SHA-256 of it, in hex.
+    /// SHA-256 of the line in hex.
     pub hash: String,
 }
 
-/// A scope.
+/// The kept state of a scope.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scope {
-    /// Names of the causes that it is tripped for.
+    /// Names of the causes of its trips.
     pub causes: Vec<String>,
-    /// Trips and resets.
+    /// Number of trips and resets.
     pub epoch: u64,
-    /// Resets.
+    /// Number of resets.
     pub resets: u64,
-    /// An exceeded limit trips it.
+    /// Whether an exceeded limit trips the scope.
     pub armed: bool,
-    /// The policy file arms it.
+    /// Whether the policy file arms the scope.
     pub armed_by_policy: bool,
     /// Use of the limits that count since the last reset.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub totals: Vec<TotalUse>,
-    /// The day on which a session tripped whose replays are withheld since.
+    /// For a session whose replays are withheld: the day of the last trip or reset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replay_guard: Option<Date>,
 }
@@ -98,18 +98,18 @@ pub struct Scope {
 /// Use of a limit that counts since the last reset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TotalUse {
-    /// Name of its class.
+    /// Name of the class of the limit.
     pub class: String,
-    /// It is a ratio to the fills.
+    /// Whether the limit is a ratio to the fills.
     pub per_fill: bool,
-    /// Messages.
+    /// Messages since the last reset.
     pub used: u64,
-    /// Fills.
+    /// Fills since the last reset.
     pub fills: u64,
 }
 
 impl Contents {
-    /// Nothing yet.
+    /// Returns the contents of a file before its first write.
     pub fn empty(pin_root: String, boot_id: String) -> Self {
         Self {
             format: FORMAT,
@@ -128,7 +128,7 @@ impl Contents {
         }
     }
 
-    /// As bytes.
+    /// Encodes the contents as the bytes of a file.
     pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
         let mut bytes = serde_json::to_vec_pretty(self)?;
         bytes.push(b'\n');
@@ -137,10 +137,10 @@ impl Contents {
         Ok(bytes)
     }
 
-    /// What [`Self::encode`] wrote.
+    /// Decodes bytes that [`Self::encode`] wrote.
     ///
     /// # Errors
-    /// What is wrong with the bytes, for a person.
+    /// Returns a description of the defect for a person.
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
         let at = bytes.len().checked_sub(SEAL_BYTES).ok_or("it is cut short")?;
         let (content, last) = bytes.split_at(at);
@@ -162,14 +162,14 @@ impl Contents {
     }
 }
 
-/// The last line of a file with this content.
+/// Returns the last line of a file with this content.
 fn seal(content: &[u8]) -> String {
     let digits: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{SEAL}{digits}\n")
 }
 
 impl Scope {
-    /// The state of a scope, with the day of its guard.
+    /// Makes the kept state from the state in the kernel and the day of the replay guard.
     pub fn of(state: &ScopeState, guard: Option<Date>) -> Self {
         let names = cause::NAMES.iter().filter(|(bit, _)| state.causes & bit != 0);
         Self {
@@ -183,21 +183,21 @@ impl Scope {
         }
     }
 
-    /// Its cause bits. A name that this version does not know counts as [`cause::STATE`]: the scope stays
-    /// tripped.
+    /// Returns the cause bits. A name that this version does not know counts as [`cause::STATE`], so the
+    /// scope stays tripped.
     pub fn cause_bits(&self) -> u64 {
         let bit = |name: &String| cause::NAMES.iter().find(|(_, known)| known == name).map(|(bit, _)| *bit);
         self.causes.iter().fold(0, |all, name| all | bit(name).unwrap_or(cause::STATE))
     }
 
-    /// The scope differs from one that was never touched.
+    /// Returns true if the scope differs from a scope that was never tripped, armed by a person or used.
     pub fn is_noteworthy(&self) -> bool {
         let untouched = Self { armed: self.armed, armed_by_policy: self.armed, ..Self::default() };
         let used = self.totals.iter().any(|total| total.used != 0 || total.fills != 0);
         used || Self { totals: Vec::new(), ..self.clone() } != untouched
     }
 
-    /// As the kernel's maps take it, with what armed it and whether its guard still holds.
+    /// Returns the state for the kernel's maps. `guarded` says whether the replay guard still holds.
     pub fn state(&self, (armed, armed_by_policy): (bool, bool), guarded: bool) -> ScopeState {
         ScopeState {
             causes: self.cause_bits(),
@@ -217,7 +217,7 @@ impl TotalUse {
         Self { class: class.to_owned(), per_fill: total.per_fill, used: total.used, fills: total.fills }
     }
 
-    /// `None` for a class that this version does not know.
+    /// Returns `None` for a class that this version does not know.
     fn total(&self) -> Option<Total> {
         let class = LimitClass::ALL.iter().position(|class| class.name() == self.class)? as u32;
         Some(Total { class, per_fill: self.per_fill, used: self.used, fills: self.fills })

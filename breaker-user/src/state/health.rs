@@ -1,4 +1,4 @@
-//! How the state file stands, for `status`, the judgement and the metrics.
+//! Condition of the state file, for `status`, the check of enforcement and the metrics.
 
 use std::collections::BTreeSet;
 
@@ -11,46 +11,46 @@ use super::store::Found;
 use crate::journal;
 use crate::kernel::{Breaker, durable};
 
-/// How the state file stands.
+/// Condition of the state file.
 #[derive(Clone, Debug, Serialize)]
 pub struct Health {
-    /// The state file.
+    /// Path of the state file.
     pub path: String,
-    /// It is whole, can be written, and has every trip that the kernel has.
+    /// Whether the file is whole, can be written, and has every trip that the kernel has.
     pub ok: bool,
-    /// What is wrong with it.
+    /// The problem that was found.
     pub found: Option<String>,
-    /// What to do.
+    /// The remedy.
     pub cure: Option<&'static str>,
-    /// When it was last written.
+    /// Time of the last write.
     pub written_at: Option<Timestamp>,
-    /// How long ago that was; 0 where the clock was set back since.
+    /// Age of the last write in ms; 0 if the clock was set back since.
     pub age_ms: Option<u64>,
-    /// Number of the write.
+    /// Number of the last write.
     pub generation: Option<u64>,
-    /// How the last agent ended: `never`, `running`, `ended`.
+    /// Whether an agent runs, or how the last agent ended: `never`, `running`, `ended`.
     pub agent: Option<AgentRun>,
     /// `[host].unclean_boot`.
     pub unclean_boot: Option<String>,
-    /// Scopes that are tripped in it and that the policy in force does not have.
+    /// Scopes that are tripped in the file and that the policy in force does not have.
     pub kept: Vec<String>,
 }
 
-const WRITE: &str = "any verb that changes a scope, or the agent, writes it";
+const REMEDY: &str = "any verb that changes a scope, or the agent, writes it";
 
-/// Looks at the state file of what is loaded.
+/// Checks the state file of a load.
 pub fn health(breaker: &Breaker) -> Health {
     let store = store(breaker);
     let found = store.read();
     let contents = found.contents();
-    let wrong = match &found {
+    let problem = match &found {
         Found::Nothing => Some("it is missing".to_owned()),
         Found::Damaged(found) | Found::Older(_, found) => Some(found.clone()),
         Found::Whole(_) => None,
     };
-    let wrong = wrong
+    let problem = problem
         .or_else(|| store.unwritable())
-        .or_else(|| contents.and_then(|contents| behind(breaker, contents)));
+        .or_else(|| contents.and_then(|contents| missing_trips(breaker, contents)));
     let names = breaker.names();
     let declared: BTreeSet<_> = names.iter().map(|scope| names.name(scope).to_string()).collect();
     let kept = contents.map(|contents| {
@@ -63,9 +63,9 @@ pub fn health(breaker: &Breaker) -> Health {
     let age = contents.map(|contents| Timestamp::now().duration_since(contents.written_at).as_millis());
     Health {
         path: store.path().display().to_string(),
-        ok: wrong.is_none(),
-        cure: wrong.is_some().then_some(WRITE),
-        found: wrong,
+        ok: problem.is_none(),
+        cure: problem.is_some().then_some(REMEDY),
+        found: problem,
         written_at: contents.map(|contents| contents.written_at),
         age_ms: age.map(|age| u64::try_from(age).unwrap_or_default()),
         generation: contents.map(|contents| contents.generation),
@@ -75,8 +75,8 @@ pub fn health(breaker: &Breaker) -> Health {
     }
 }
 
-/// Trips of the kernel that the file does not have.
-fn behind(breaker: &Breaker, contents: &Contents) -> Option<String> {
+/// Describes the trips of the kernel that the file does not have.
+fn missing_trips(breaker: &Breaker, contents: &Contents) -> Option<String> {
     let states = match durable::read(breaker) {
         Ok(states) => states,
         Err(error) => return Some(format!("it cannot be compared with the switches ({error:#})")),

@@ -1,9 +1,9 @@
-//! The state file: what a host keeps of its scopes through a reboot, an `unload` and the loss of its pins.
+//! The state file keeps the state of the scopes through a reboot, an `unload` and the loss of the pins.
 //!
-//! The kernel's maps are the truth while something is loaded, and every writer reads them anew under a lock.
-//! The verbs write before they return, the agent at each change. A load reads the file before its hook is
-//! attached. The file never says that a scope passes while the kernel withholds, except for a trip that the
-//! kernel made and that no verb and no agent has seen yet.
+//! While a policy is loaded, the kernel's maps are authoritative, and every writer reads them again under a
+//! lock. A verb writes the file before it returns; the agent writes the file at each change. A load reads the
+//! file before it attaches its hook. The file has every trip of the kernel, except a trip by the kernel
+//! program that no verb and no agent has read yet.
 
 mod contents;
 mod health;

@@ -1,4 +1,4 @@
-//! The boot and the day of this moment.
+//! The current boot and the current day.
 
 use std::fs;
 
@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-/// Returns the kernel's id of this boot; empty if the kernel does not tell.
+/// Returns the kernel's id of this boot; empty if it cannot be read.
 pub(super) fn boot_id() -> String {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     text.trim().to_owned()
 }
 
-/// The day, UTC: an agent's day begins at midnight UTC.
+/// Returns the current day in UTC, because an agent's day begins at midnight UTC.
 pub(super) fn today() -> Date {
     Timestamp::now().to_zoned(TimeZone::UTC).date()
 }

@@ -1,5 +1,5 @@
-//! Resets that one person has requested and that wait for a second person. They are kept in the state
-//! directory, so that they outlive the process of the first person.
+//! Resets that one person has requested and that wait for a second person. The requests are kept in the state
+//! directory, so they outlive the process of the first person.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use crate::kernel::clock;
 
 /// How long a request waits for the second person.
 pub const VALID: Duration = Duration::from_secs(600);
-/// Longest wait for other writers.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Longest wait for the lock of the state directory.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A request of one person to reset a scope.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResetRequest {
     /// The scope.
     pub scope: String,
-    /// Epoch of the scope. After another trip or reset the request is void.
+    /// Epoch of the scope at the request. After another trip or reset the request is void.
     pub epoch: u64,
     /// Whether the person wants a reset by force.
     pub force: bool,
-    /// The person.
+    /// User id of the person.
     pub uid: u32,
     /// Name of the person.
     pub user: String,
@@ -31,12 +31,12 @@ pub struct ResetRequest {
     pub reason: String,
     /// Time of the request, in ns of the kernel's monotonic clock: a change of the time of day has no effect.
     pub at_ns: u64,
-    /// The boot of that clock.
+    /// Boot id of the kernel whose clock `at_ns` is.
     pub boot: String,
 }
 
 impl ResetRequest {
-    /// Makes a request of this moment.
+    /// Makes a request with the current time.
     pub fn new(scope: &str, epoch: u64, force: bool, (uid, user): (u32, &str), reason: &str) -> Self {
         Self {
             scope: scope.to_owned(),
@@ -55,14 +55,14 @@ impl ResetRequest {
         self.boot == now.boot && age.is_some_and(|age| u128::from(age) < VALID.as_nanos())
     }
 
-    fn is_for_the_same(&self, other: &Self) -> bool {
+    fn is_for_same_reset(&self, other: &Self) -> bool {
         (&self.scope, self.epoch, self.force) == (&other.scope, other.epoch, other.force)
     }
 }
 
 /// Returns the valid request of another person for the same reset. Without one, keeps this request.
 pub fn second(store: &Store, request: &ResetRequest) -> Result<Option<ResetRequest>> {
-    let lock = store.lock(PATIENCE)?;
+    let lock = store.lock(LOCK_TIMEOUT)?;
     let (first, kept) = match_request(read(store), request);
     store.write_pending(&serde_json::to_vec(&kept).context("writing the request")?, &lock)?;
     Ok(first)
@@ -70,13 +70,13 @@ pub fn second(store: &Store, request: &ResetRequest) -> Result<Option<ResetReque
 
 /// Removes the requests for a scope.
 pub fn withdraw(store: &Store, scope: &str) -> Result<()> {
-    let lock = store.lock(PATIENCE)?;
+    let lock = store.lock(LOCK_TIMEOUT)?;
     let mut kept = read(store);
     kept.retain(|found| found.scope != scope);
     store.write_pending(&serde_json::to_vec(&kept).context("writing the requests")?, &lock)
 }
 
-/// The requests in the file. A file that cannot be read has none: the first person asks again.
+/// Reads the requests. A file that cannot be read counts as empty: the first person requests again.
 fn read(store: &Store) -> Vec<ResetRequest> {
     store.pending().ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
@@ -87,7 +87,7 @@ fn match_request(
     request: &ResetRequest,
 ) -> (Option<ResetRequest>, Vec<ResetRequest>) {
     found.retain(|found| found.is_valid(request));
-    let first = found.iter().find(|found| found.is_for_the_same(request) && found.uid != request.uid);
+    let first = found.iter().find(|found| found.is_for_same_reset(request) && found.uid != request.uid);
     let first = first.cloned();
     if first.is_none() {
         // One request a person and scope: a repeated request replaces the earlier one.
@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(match_request(vec![first.clone()], &other).0, Some(first.clone()));
         for other in [
             request(2, 1600),
-            // A clock that went back is another clock.
+            // A time before the request is invalid: the monotonic clock never goes back.
             request(2, 999),
             ResetRequest { epoch: 4, ..other.clone() },
             ResetRequest { force: true, ..other.clone() },

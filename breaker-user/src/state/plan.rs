@@ -1,5 +1,5 @@
-//! Decides how the scopes of a policy come up: as the state file has them, and tripped where that file cannot
-//! be relied on. Pure.
+//! Determines the initial state of the scopes of a load: the state in the file, and tripped if the file is
+//! not reliable. Does no I/O.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +12,23 @@ use super::store::Found;
 use crate::config::{Policy, UncleanBoot};
 use crate::kernel::durable::{ScopeState, ScopeStates};
 
-/// What a load goes by beside the state file.
+/// The input of a plan besides the state file.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     /// Whether the policy arms each scope, by name.
     pub armed: BTreeMap<String, bool>,
-    /// What the policy says of a host that went down without an end of its agent.
+    /// `[host].unclean_boot`: the treatment of a host that went down while its agent ran.
     pub unclean_boot: UncleanBoot,
     /// Whether the audit log had lines before this load.
     pub has_history: bool,
     /// The kernel's boot id.
     pub boot_id: String,
-    /// The day, UTC.
+    /// The current day in UTC.
     pub today: Date,
 }
 
 impl Wanted {
-    /// What a policy wants, on this host.
+    /// Collects the input for a policy on this host.
     pub fn of(policy: &Policy, has_history: bool) -> Self {
         let scopes = policy.scopes();
         Self {
@@ -41,26 +41,26 @@ impl Wanted {
     }
 }
 
-/// How the scopes of a load come up.
+/// The initial state of the scopes of a load.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Their states, by name; those that are not here come up as the policy has them.
+    /// States of the scopes by name. A scope without a state comes up as in the policy.
     pub states: ScopeStates,
-    /// Why armed scopes come up tripped with the cause `state`.
+    /// The reason why armed scopes come up tripped with the cause `state`.
     pub closed: Option<String>,
-    /// Scopes that were tripped and come up so, with their causes.
+    /// Scopes that were tripped and come up tripped, with their causes.
     pub restored: Vec<(String, u64)>,
-    /// Scopes that were tripped and that the policy does not have, with their causes. The state file keeps
-    /// them.
+    /// Scopes that were tripped and are not in the policy, with their causes. The state file keeps the
+    /// scopes.
     pub absent: Vec<(String, u64)>,
-    /// Scopes that a person has armed or disarmed otherwise than the policy does.
+    /// Scopes that a person has armed or disarmed against the policy, and whether each is armed.
     pub decided: Vec<(String, bool)>,
-    /// What else a person should know.
+    /// Further notes for a person.
     pub notes: Vec<String>,
 }
 
 impl Plan {
-    /// Scopes that come up tripped with the cause `state`.
+    /// Returns the scopes that come up tripped with the cause `state`.
     pub fn closed_scopes(&self) -> impl Iterator<Item = &str> {
         let is_closed = |(_, state): &(&String, &ScopeState)| state.causes & cause::STATE != 0;
         let closed = self.states.iter().filter(move |found| self.closed.is_some() && is_closed(found));
@@ -68,9 +68,9 @@ impl Plan {
     }
 }
 
-/// Decides.
+/// Determines the initial state of each scope.
 pub fn plan(found: &Found, wanted: &Wanted) -> Plan {
-    let (closed, note) = doubt(found, wanted);
+    let (closed, note) = find_doubt(found, wanted);
     let mut plan = Plan { notes: note.into_iter().collect(), ..Plan::default() };
     let scopes = found.contents().map(|contents| &contents.scopes);
     for (name, by_policy) in &wanted.armed {
@@ -95,8 +95,8 @@ pub fn plan(found: &Found, wanted: &Wanted) -> Plan {
     plan
 }
 
-/// Why a trip may be missing in what was found, or a note where that is accepted.
-fn doubt(found: &Found, wanted: &Wanted) -> (Option<String>, Option<String>) {
+/// Returns the reason why a trip may be missing in the file, or a note if the policy accepts that.
+fn find_doubt(found: &Found, wanted: &Wanted) -> (Option<String>, Option<String>) {
     let contents = match found {
         Found::Nothing if wanted.has_history => {
             return (Some("it is missing, though the audit log has lines".to_owned()), None);
@@ -132,24 +132,24 @@ fn untouched(armed: bool) -> ScopeState {
     ScopeState { armed, armed_by_policy: armed, ..ScopeState::default() }
 }
 
-/// A kept scope under a policy that arms it or not. A person's decision holds until the policy says something
-/// new.
+/// Returns the state of a kept scope under a policy that arms the scope or not. A person's decision to arm or
+/// disarm holds until the policy changes.
 fn state(kept: &Scope, by_policy: bool, today: Date) -> ScopeState {
     let armed = if kept.armed_by_policy == by_policy { kept.armed } else { by_policy };
-    // At midnight an agent begins a day in which replays pass again, unless the scope is tripped.
+    // The replay guard ends at midnight UTC, unless the scope is tripped.
     let guarded = kept.replay_guard.is_some_and(|day| day >= today || kept.cause_bits() != 0);
     kept.state((armed, by_policy), guarded)
 }
 
-/// Merges what the kernel has into what was kept: the kernel's word holds for every scope of its policy, and
-/// the others stay.
+/// Merges the states in the kernel into the kept scopes. The kernel's state replaces that of every scope in
+/// the policy; all other scopes are kept.
 pub fn merge(before: Option<&Contents>, states: &ScopeStates, today: Date) -> BTreeMap<String, Scope> {
     let empty = BTreeMap::new();
     let kept = before.map_or(&empty, |before| &before.scopes);
     let is_absent = |(name, scope): &(&String, &Scope)| !states.contains_key(*name) && scope.is_noteworthy();
     let absent = kept.iter().filter(is_absent).map(|(name, scope)| (name.clone(), scope.clone()));
     let mut merged: BTreeMap<_, _> = absent.collect();
-    // A trip of a group or of the host begins the guard of a session anew, too.
+    // A trip of a group or of the host also renews the replay guard of a session.
     let epoch = |name: &String| kept.get(name).map_or(0, |scope| scope.epoch);
     let is_raised = states.iter().any(|(name, state)| state.epoch != epoch(name));
     for (name, state) in states {

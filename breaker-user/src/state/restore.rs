@@ -1,4 +1,4 @@
-//! What a load does with the state file: reads it while the root is claimed, and writes it once everything is
+//! The state file during a load: read while the pin root is claimed, and written once everything is
 //! attached.
 
 use std::path::{Path, PathBuf};
@@ -20,10 +20,10 @@ use crate::journal;
 use crate::kernel::load;
 use crate::kernel::{Breaker, PinRoot};
 
-/// How long a load waits for a writer.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a load waits for another writer.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The restoring of the state by one load.
+/// Restores the state in one load.
 pub struct Restoring<'a> {
     policy: &'a Policy,
     store: Store,
@@ -32,14 +32,14 @@ pub struct Restoring<'a> {
 }
 
 impl<'a> Restoring<'a> {
-    /// Looks whether this host has a history, and begins one where it has none. Comes before the load's own
-    /// line in the audit log: a load that dies after that line must not look like a state file that was
-    /// removed.
+    /// Determines whether this host has a history, and writes a first state file if it has none. Must run
+    /// before the load writes its line to the audit log. Otherwise a load that dies after the line would look
+    /// like a removed state file.
     pub fn begin(policy: &'a Policy, root: &PinRoot) -> Self {
         let store = Store::new(policy.agent().state.as_path(), root);
         let has_history = has_history(policy.agent().audit.as_path(), &store);
-        if !has_history && let Ok(lock) = store.lock(PATIENCE) {
-            // Where it cannot be written the load says so at its end.
+        if !has_history && let Ok(lock) = store.lock(LOCK_TIMEOUT) {
+            // The result of the write is ignored: `save` reports a file that cannot be written.
             if store.read() == Found::Nothing {
                 let root = root.path().display().to_string();
                 let first = Contents { generation: 1, ..Contents::empty(root, now::boot_id()) };
@@ -49,7 +49,7 @@ impl<'a> Restoring<'a> {
         Self { policy, store, has_history, plan: Plan::default() }
     }
 
-    /// Loads the policy, its scopes as the state file has them.
+    /// Loads the policy and restores its scopes from the state file.
     pub fn load(&mut self, root: &PinRoot) -> Result<()> {
         let wanted = Wanted::of(self.policy, self.has_history);
         load::load_with(self.policy, root, || {
@@ -58,20 +58,20 @@ impl<'a> Restoring<'a> {
         })
     }
 
-    /// Writes the state of what is now loaded.
+    /// Writes the state of the new load.
     ///
     /// # Errors
-    /// Where it cannot be written. What is loaded enforces all the same.
+    /// Fails if the state cannot be written. The load is enforced all the same.
     pub fn save(&self, breaker: &Breaker) -> Result<()> {
         save(breaker, Act::Loaded(self.policy))
     }
 
-    /// The state file.
+    /// Returns the path of the state file.
     pub fn path(&self) -> PathBuf {
         self.store.path()
     }
 
-    /// What a person should know of how the scopes came up, a line each.
+    /// Describes to a person how the scopes came up, one line for each fact.
     pub fn lines(&self) -> Vec<String> {
         let path = self.store.path();
         let path = path.display();
@@ -106,8 +106,8 @@ impl<'a> Restoring<'a> {
         lines
     }
 
-    /// The same for the audit log: a `tripped` for each scope that came up with the cause `state`, a
-    /// `restored` for each that came up as it was.
+    /// Returns the entries for the audit log: `tripped` for each scope that came up with the cause `state`,
+    /// and `restored` for each scope that came up tripped as before.
     pub fn entries(&self, via: &str) -> Vec<Entry> {
         let path = self.store.path().display().to_string();
         let entry = |kind: &str, scope: &str, causes: u64, found: &str| Entry {
@@ -128,9 +128,9 @@ impl<'a> Restoring<'a> {
     }
 }
 
-/// Whether something that this state file would tell of was ever loaded, by the audit log. Several pin roots
-/// may share a log: where it is whole from its first line on, and every load in it names another state file,
-/// nothing was.
+/// Returns true if the audit log does not rule out an earlier load with this state file. Several pin roots
+/// may share a log. No earlier load exists if the log is complete from its first line and every load in the
+/// log names another state file.
 fn has_history(log: &Path, store: &Store) -> bool {
     if audit::is_empty(log) {
         return false;
@@ -150,7 +150,7 @@ fn has_history(log: &Path, store: &Store) -> bool {
     read.is_err() || first != Some(1) || own_loads != 0 || others == 0
 }
 
-/// Cause bits by name.
+/// Returns the names of cause bits.
 fn names(causes: u64) -> String {
     journal::cause_field(causes).unwrap_or_default()
 }

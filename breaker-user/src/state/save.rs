@@ -1,4 +1,4 @@
-//! Writes the state file from what the kernel has.
+//! Writes the state file from the state in the kernel.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -21,7 +21,7 @@ use crate::kernel::text::trim_padding;
 use crate::kernel::{Breaker, Switchboard, durable};
 use crate::load_log::LoadLog;
 
-/// How long a writer waits for the others.
+/// How long a writer waits for other writers.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a trip waits for another writer that holds the lock.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
@@ -35,7 +35,7 @@ const LOCKED: &[u8] = b"locked";
 const DONE: &[u8] = b"done";
 /// Most bytes of a report.
 const MAX_REPORT: usize = 512;
-/// How long the process waits that a trip leaves behind.
+/// How long the background process waits for the lock.
 const LATER: Duration = Duration::from_secs(600);
 
 /// The occasion of a write.
@@ -55,21 +55,21 @@ pub enum Act<'a> {
     AgentEnded,
 }
 
-/// How a write that may take only so long came out.
+/// The result of a write with a time limit.
 #[derive(Debug)]
 pub enum Saved {
     /// The state is on disk.
     Done,
-    /// A process that was left behind is still at it.
+    /// A background process is still writing.
     Later,
 }
 
-/// The state files of a load.
+/// Returns the state files of a load.
 pub fn store(board: &Switchboard) -> Store {
     Store::new(PathBuf::from(trim_padding(&board.meta().state)), board.root())
 }
 
-/// Writes the state of what is loaded.
+/// Writes the state of a load.
 pub fn save(breaker: &Breaker, act: Act) -> Result<()> {
     save_patiently(breaker, act, PATIENCE, |_| {})
 }
@@ -82,7 +82,7 @@ fn save_patiently(breaker: &Breaker, act: Act, patience: Duration, report: impl 
     })?;
     report(LOCKED);
     let found = store.read();
-    // Under the lock: the last writer has the last word of the kernel.
+    // Read under the lock, so that the last writer writes the newest state of the kernel.
     let states = durable::read(breaker).context("reading the switches")?;
     let before = found.contents();
     let root = breaker.root().path().display().to_string();
@@ -93,7 +93,7 @@ fn save_patiently(breaker: &Breaker, act: Act, patience: Duration, report: impl 
         next.unclean_boot = before.unclean_boot.clone();
     }
     next.generation += 1;
-    // Whoever writes beside or after an `unload` does not bring the load back.
+    // A write during or after an `unload` must not mark the load as loaded again.
     next.loaded = match act {
         Act::Unloaded => false,
         Act::Loaded(_) | Act::Reloaded(_) | Act::AgentStarted => true,

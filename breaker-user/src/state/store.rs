@@ -1,8 +1,8 @@
-//! The files of a state directory: two generations of the state, the copy of the last policy, and a lock that
-//! keeps the writers in turn.
+//! The files of a state directory: two generations of the state, a copy of the last policy, and a lock for
+//! the writers.
 //!
-//! A write goes to a file of its own, which is synchronised and then exchanged with the one in place. At each
-//! moment a whole state stands under its name. Each pin root has files of its own, so that several loads may
+//! A write creates a new file, synchronises it, and exchanges it with the current file. The name of the state
+//! file therefore always refers to a whole state. Each pin root has files of its own, so several loads may
 //! share a directory.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -22,34 +22,34 @@ use super::contents::Contents;
 use crate::file;
 use crate::kernel::{PinRoot, pins};
 
-/// Bytes of the largest file that is read: some twenty times what the most scopes need.
+/// Bytes of the largest file that is read: about twenty times the file of a policy with the most scopes.
 const MAX_BYTES: u64 = 16 << 20;
 
 /// The state files of a pin root in a state directory.
 #[derive(Clone, Debug)]
 pub struct Store {
     directory: PathBuf,
-    /// Set apart by it: the default pin root has none.
+    /// Suffix of the file names, which depends on the pin root. Empty for the default pin root.
     suffix: String,
-    /// Owners whose files are believed.
+    /// User ids whose files are trusted.
     owners: [u32; 3],
 }
 
-/// What the two generations say.
+/// The result of reading both generations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
     /// There is no state file.
     Nothing,
     /// The newest generation is whole.
     Whole(Box<Contents>),
-    /// The newest generation is damaged or missing, for this reason; the one before it is whole.
+    /// The newest generation is damaged or missing, for this reason; the previous generation is whole.
     Older(Box<Contents>, String),
     /// No generation is whole, for this reason.
     Damaged(String),
 }
 
 impl Found {
-    /// The newest whole generation.
+    /// Returns the newest whole generation.
     pub fn contents(&self) -> Option<&Contents> {
         match self {
             Self::Whole(found) | Self::Older(found, _) => Some(found),
@@ -58,11 +58,11 @@ impl Found {
     }
 }
 
-/// Keeps the other writers out until it is dropped.
+/// The lock of the writers, held until it is dropped.
 pub struct Lock(#[expect(dead_code, reason = "its end is the end of the lock")] File);
 
 impl Store {
-    /// The files of a pin root in a directory, which need not exist.
+    /// Returns the files of a pin root in a directory. The directory need not exist.
     pub fn new(directory: impl Into<PathBuf>, root: &PinRoot) -> Self {
         let default = PinRoot::new(pins::DEFAULT);
         let suffix = if root.path() == default.path() {
@@ -71,32 +71,32 @@ impl Store {
             let hash = Sha256::digest(root.path().as_os_str().as_encoded_bytes());
             hash.iter().take(8).fold("-".to_owned(), |all, byte| all + &format!("{byte:02x}"))
         };
-        // The user who may pin there is the one that breaker runs as.
+        // The owner of the parent of the pin root is the user that breaker runs as.
         let parent = root.path().parent().unwrap_or(root.path());
         let me = geteuid().as_raw();
         let owners = [0, me, fs::metadata(parent).map_or(me, |found| found.uid())];
         Self { directory: directory.into(), suffix, owners }
     }
 
-    /// The state file.
+    /// Returns the path of the state file.
     pub fn path(&self) -> PathBuf {
         self.directory.join(format!("state{}", self.suffix))
     }
 
-    /// The generation before it.
+    /// Returns the path of the previous generation.
     pub fn previous_path(&self) -> PathBuf {
         self.directory.join(format!("state{}.previous", self.suffix))
     }
 
-    /// The copy of the last policy in force.
+    /// Returns the path of the copy of the last policy in force.
     pub fn policy_path(&self) -> PathBuf {
         self.directory.join(format!("policy{}.toml", self.suffix))
     }
 
-    /// Reads both generations. Waits for nobody: a writer replaces a file in one piece.
+    /// Reads both generations. Takes no lock, because a writer replaces a file atomically.
     pub fn read(&self) -> Found {
-        let newest = self.read_one(&self.path());
-        let previous = self.read_one(&self.previous_path());
+        let newest = self.read_generation(&self.path());
+        let previous = self.read_generation(&self.previous_path());
         match (newest, previous) {
             (Ok(Some(newest)), Ok(Some(previous))) if previous.generation >= newest.generation => {
                 let found = format!(
@@ -117,8 +117,8 @@ impl Store {
         }
     }
 
-    /// One generation; `None` where there is none.
-    fn read_one(&self, path: &Path) -> Result<Option<Contents>, String> {
+    /// Reads one generation; `None` if the file does not exist.
+    fn read_generation(&self, path: &Path) -> Result<Option<Contents>, String> {
         match fs::symlink_metadata(path) {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
             Err(error) => Err(format!("it cannot be looked at ({error})")),
@@ -140,7 +140,7 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Why a write would fail, as far as can be seen without one.
+    /// Returns the reason why a write would fail, as far as a check without a write can find it.
     pub fn unwritable(&self) -> Option<String> {
         let directory = self.directory.as_path();
         if let Err(error) = access(directory, Access::WRITE_OK | Access::EXEC_OK) {
@@ -154,11 +154,12 @@ impl Store {
         is_full.then(|| format!("the file system of {} is full", directory.display()))
     }
 
-    /// Makes the directory and takes the writers' lock.
+    /// Creates the directory and takes the writers' lock.
     ///
     /// # Errors
-    /// Where the directory cannot be made or written, and where another process holds the lock for so long.
-    pub fn lock(&self, patience: Duration) -> Result<Lock> {
+    /// Fails if the directory cannot be created or written, or if another process holds the lock until the
+    /// timeout.
+    pub fn lock(&self, timeout: Duration) -> Result<Lock> {
         let mut builder = DirBuilder::new();
         let made = builder.recursive(true).mode(0o750).create(&self.directory);
         made.with_context(|| format!("creating {}", self.directory.display()))?;
@@ -166,46 +167,46 @@ impl Store {
         let file =
             file::open(OpenOptions::new().write(true).create(true).truncate(false).mode(0o600), &path)?;
         self.give_to_owner(&file)?;
-        let until = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Lock(file)),
-                Err(Errno::WOULDBLOCK) if Instant::now() < until => sleep(Duration::from_millis(2)),
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => sleep(Duration::from_millis(2)),
                 Err(Errno::WOULDBLOCK) => {
-                    bail!("locking {}: another process has held it for {patience:?}", path.display())
+                    bail!("locking {}: another process has held it for {timeout:?}", path.display())
                 }
                 Err(error) => return Err(error).with_context(|| format!("locking {}", path.display())),
             }
         }
     }
 
-    /// Replaces the state. The one in place, where it is whole, becomes the generation before.
+    /// Replaces the state file. The current file becomes the previous generation if it is whole.
     pub fn write(&self, contents: &Contents, _lock: &Lock) -> Result<()> {
         let path = self.path();
-        let is_whole = matches!(self.read_one(&path), Ok(Some(_)));
-        let next = self.write_beside(&path, &contents.encode()?)?;
+        let is_whole = matches!(self.read_generation(&path), Ok(Some(_)));
+        let next = self.write_new_file(&path, &contents.encode()?)?;
         let exchanged = is_whole && renameat_with(CWD, &next, CWD, &path, RenameFlags::EXCHANGE).is_ok();
         let (from, to) = if exchanged { (&next, self.previous_path()) } else { (&next, path.clone()) };
         fs::rename(from, &to).with_context(|| format!("renaming {} to {}", from.display(), to.display()))?;
-        self.synchronise()
+        self.sync_directory()
     }
 
     /// Replaces the copy of the policy.
     pub fn write_policy(&self, text: &str, _lock: &Lock) -> Result<()> {
         let path = self.policy_path();
-        let next = self.write_beside(&path, text.as_bytes())?;
+        let next = self.write_new_file(&path, text.as_bytes())?;
         fs::rename(&next, &path).with_context(|| format!("renaming {}", next.display()))?;
-        self.synchronise()
+        self.sync_directory()
     }
 
-    /// Text of the copy of the policy.
+    /// Returns the text of the copy of the policy.
     pub fn policy_text(&self) -> Result<String> {
         let path = self.policy_path();
         let bytes = self.read_bytes(&path).with_context(|| format!("reading {}", path.display()))?;
         String::from_utf8(bytes).with_context(|| format!("reading {}", path.display()))
     }
 
-    /// Resets that wait for a second person, as [`Store::write_pending`] wrote them.
+    /// Reads the resets that wait for a second person, as [`Store::write_pending`] wrote them.
     pub fn pending(&self) -> Result<Vec<u8>> {
         self.read_bytes(&self.pending_path())
     }
@@ -213,27 +214,27 @@ impl Store {
     /// Replaces the resets that wait for a second person.
     pub fn write_pending(&self, bytes: &[u8], _lock: &Lock) -> Result<()> {
         let path = self.pending_path();
-        let next = self.write_beside(&path, bytes)?;
+        let next = self.write_new_file(&path, bytes)?;
         fs::rename(&next, &path).with_context(|| format!("renaming {}", next.display()))?;
-        self.synchronise()
+        self.sync_directory()
     }
 
     fn pending_path(&self) -> PathBuf {
         self.directory.join(format!("pending{}.json", self.suffix))
     }
 
-    /// Whether the copy of the policy has this hash, in hex.
+    /// Returns true if the copy of the policy has this SHA-256 in hex.
     pub fn has_policy(&self, sha256: &str) -> bool {
         let bytes = self.read_bytes(&self.policy_path()).unwrap_or_default();
         let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         found == sha256
     }
 
-    /// Writes a new file beside another, and has it on disk.
-    fn write_beside(&self, path: &Path, bytes: &[u8]) -> Result<PathBuf> {
+    /// Writes a new file in the directory of another file, and synchronises it.
+    fn write_new_file(&self, path: &Path, bytes: &[u8]) -> Result<PathBuf> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let next = self.directory.join(format!(".{name}.next"));
-        // What a writer left that died.
+        // A writer that died may have left its file.
         match fs::remove_file(&next) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("removing {}", next.display()));
@@ -246,15 +247,15 @@ impl Store {
             .and_then(|()| Ok(file.write_all(bytes)?))
             .and_then(|()| Ok(file.sync_all()?));
         if written.is_err() {
-            // Half a file of a full disk would keep its room.
+            // An incomplete file would occupy space on a full disk.
             let _ = fs::remove_file(&next);
         }
         written.with_context(|| format!("writing {}", next.display()))?;
         Ok(next)
     }
 
-    /// Gives a file to the owner of the directory: the agent, which may run as a user of its own, must be
-    /// able to replace it.
+    /// Makes the owner of the directory the owner of a file. The agent may run as another user than the
+    /// verbs, and must be able to replace the file.
     fn give_to_owner(&self, file: &File) -> Result<()> {
         let (found, own) = (file.metadata()?, fs::metadata(&self.directory)?);
         if found.uid() != own.uid() && geteuid().is_root() && self.owners.contains(&own.uid()) {
@@ -263,8 +264,8 @@ impl Store {
         Ok(())
     }
 
-    /// Has the names of the directory on disk.
-    fn synchronise(&self) -> Result<()> {
+    /// Synchronises the directory, so that its names are on disk.
+    fn sync_directory(&self) -> Result<()> {
         let directory = File::open(&self.directory).and_then(|directory| directory.sync_all());
         directory.with_context(|| format!("synchronising {}", self.directory.display()))
     }

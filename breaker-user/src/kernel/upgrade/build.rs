@@ -1,4 +1,4 @@
-//! What is in force before an upgrade and after it.
+//! The builds before and after an upgrade.
 
 use breaker_common::abi::{ABI_VERSION, Meta};
 
@@ -7,18 +7,18 @@ use super::super::text::trim_padding;
 /// A program and the version of breaker that put it in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Build {
-    /// The version.
+    /// Version of breaker.
     pub version: String,
-    /// The commit.
+    /// Git commit of breaker.
     pub git: String,
-    /// The tag that the kernel gave the program that decides.
+    /// Tag that the kernel gave the enforcing program.
     pub program_tag: u64,
-    /// The layout of its maps.
+    /// Number of the layout of the maps.
     pub abi: u32,
 }
 
 impl Build {
-    /// The build that META names.
+    /// Returns the build that META names.
     pub(super) fn recorded(meta: &Meta) -> Self {
         Self {
             version: trim_padding(&meta.version),
@@ -28,17 +28,17 @@ impl Build {
         }
     }
 
-    /// This binary, with its program loaded.
+    /// Returns the build of this binary, with the tag of its loaded program.
     pub(super) fn own(program_tag: u64) -> Self {
         Self { version: crate::VERSION.to_owned(), git: crate::GIT.to_owned(), program_tag, abi: ABI_VERSION }
     }
 }
 
-/// What an upgrade does, or has done.
+/// A planned or completed upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upgrade {
-    /// What was in force.
+    /// The build before the upgrade.
     pub from: Build,
-    /// What takes over.
+    /// The build after the upgrade.
     pub to: Build,
 }

@@ -1,11 +1,11 @@
-//! An upgrade needs a program and a pinned link at every hook.
+//! Refuses an upgrade unless every hook has a program and a pinned link.
 
 use anyhow::Result;
 
 use super::super::attachment::Attachment;
 use crate::cli_error::{CliError, Code};
 
-/// Refuses where a hook has no program of this load, or a link has no pin.
+/// Refuses the upgrade if a hook has no program of this load, or a link has no pin.
 pub fn refuse_lost(found: Vec<Attachment>) -> Result<()> {
     let lost = |found: &Attachment| !found.attached || !found.pinned;
     let lost: Vec<_> = found.into_iter().filter(lost).collect();

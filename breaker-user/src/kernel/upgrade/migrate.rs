@@ -1,10 +1,9 @@
-//! Takes over what a version with another layout has loaded: new maps, which the values of the old ones are
-//! copied to.
+//! Upgrades a load with another layout: creates new maps and copies the values of the old maps to them.
 //!
-//! While they are copied the old program drops what would change them ([`Meta::hold`]), which is a delay to
-//! TCP. The new pins come together beside the root, each link is pinned there too and gets the new program,
-//! and then the two directories trade places in one step. Up to that step the old layout is the one in
-//! force, and an upgrade that dies is undone by the next one.
+//! During the copy, the old program drops every packet that would change the maps ([`Meta::hold`]). TCP sees
+//! this as a delay. The new pins are created in a directory beside the pin root. Every link is pinned there
+//! too and gets the new program. One rename then exchanges the two directories. Before the rename the old
+//! layout is in force, and the next upgrade undoes an upgrade that died.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::fence;
@@ -37,30 +36,31 @@ pub type Convert = fn(map: &str, key: Vec<u8>, value: Vec<u8>) -> Option<(Vec<u8
 
 /// A layout that this version can read.
 pub struct Migration {
-    /// Its number.
+    /// Number of the layout.
     pub from: u32,
-    /// Offset of `hold` in its META, bytes.
+    /// Offset of `hold` in META, in bytes.
     pub hold: usize,
-    /// Offset of `unloading` in its META, bytes.
+    /// Offset of `unloading` in META, in bytes.
     pub unloading: usize,
-    /// Its maps whose entries are not those of this version. META is always one.
+    /// Maps whose entries differ from those of this version. META is always one of them.
     pub changed: &'static [&'static str],
-    /// A key and a value of such a map as this version has them; `None` for an entry that it does not have.
+    /// Converts an entry of a changed map; returns `None` if this version has no such entry.
     pub convert: Convert,
 }
 
-/// The layouts that can be taken over. Layout 5 is the first that can be held, so no older one ever is.
+/// The layouts that can be upgraded. No layout before 5 has `hold`, so no older layout can be added.
 pub const KNOWN: &[Migration] = &[];
 
-/// How long the old program drops what would change its maps, seconds: it lets go by itself then.
+/// Time in seconds during which the old program drops packets that would change its maps. The hold ends by
+/// itself.
 const HOLD_S: u64 = 3;
-/// The copy must be done and every program swapped so long before that, ns.
+/// Time in ns before the end of the hold by which the copy and all swaps must be done.
 const MARGIN_NS: u64 = 1_000_000_000;
-/// A trip by whoever had the old switches open is carried over for so long after the upgrade.
-const LATE: Duration = Duration::from_millis(50);
+/// Wait for trips by processes that had opened the old switches before the upgrade.
+const LATE_TRIPS: Duration = Duration::from_millis(50);
 
-/// Maps that have as many entries as before.
-const SIZED: [&str; 11] = [
+/// Maps that keep their number of entries.
+const SAME_SIZE: [&str; 11] = [
     "LABELS",
     "SCOPES",
     "TIMES",
@@ -74,12 +74,12 @@ const SIZED: [&str; 11] = [
     "COUNTERS",
 ];
 
-/// Takes over what is loaded. Everything that locks the root is held by the caller.
+/// Upgrades a load with another layout. The caller holds the claim and the lock of the pin root.
 pub fn migrate(
     root: &PinRoot,
     claim: &Claim,
     migration: &Migration,
-    first: impl FnOnce(&Meta, &Upgrade) -> Result<()>,
+    before_change: impl FnOnce(&Meta, &Upgrade) -> Result<()>,
 ) -> Result<Upgrade> {
     let old = OldMeta::open(root, migration)?;
     let meta = old.converted(migration)?;
@@ -87,18 +87,18 @@ pub fn migrate(
     let next = claim.root();
     next.create()?;
     let done = prepare(root, &next, &meta, migration.from).and_then(|(upgrade, meta)| {
-        first(&meta, &upgrade)?;
+        before_change(&meta, &upgrade)?;
         take_over(root, &next, &old, migration, &meta)?;
         Ok(upgrade)
     });
     match done {
         Ok(upgrade) => {
-            old.end();
+            old.mark_unloading();
             settle(root, &next)?;
             Ok(upgrade)
         }
         Err(error) => {
-            // The first error is the one to report.
+            // The first error is reported.
             let _ = undo(root, &next, &meta);
             old.hold(0);
             Err(error)
@@ -106,11 +106,11 @@ pub fn migrate(
     }
 }
 
-/// Creates the new maps, and verifies and pins the new programs. META as it will be, but for what the copy
-/// takes from the old one.
+/// Creates the new maps, and verifies and pins the new programs. Returns the new META, without the fields
+/// that the copy takes from the old META.
 fn prepare(root: &PinRoot, next: &PinRoot, meta: &Meta, from: u32) -> Result<(Upgrade, Meta)> {
-    let object::KernelObject { bytes, sees_shared_pages: sees } = object::for_running_kernel();
-    let object = open_sized(&bytes, root)?;
+    let object::KernelObject { bytes, sees_shared_pages } = object::for_running_kernel();
+    let object = open_with_sizes(&bytes, root)?;
     for name in load::PINNED {
         let map = object.map(name).with_context(|| format!("the object has no map {name}"))?;
         map.pin(next.map(name)).with_context(|| format!("pinning map {name}"))?;
@@ -125,26 +125,26 @@ fn prepare(root: &PinRoot, next: &PinRoot, meta: &Meta, from: u32) -> Result<(Up
         version: pad_to(&to.version)?,
         git: pad_to(&to.git)?,
         program_tag: tag,
-        shared_pages: sees as u32,
+        shared_pages: sees_shared_pages as u32,
         generation: meta.generation + 1,
         ..*meta
     };
     Ok((upgrade, made))
 }
 
-/// Opens the object with maps as large as the old ones.
-fn open_sized(object: &[u8], root: &PinRoot) -> Result<Ebpf> {
+/// Opens the object with maps of the same size as the old maps.
+fn open_with_sizes(object: &[u8], root: &PinRoot) -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();
     // Verbose logs make a refusal take minutes where the kernel is emulated.
     loader.verifier_log_level(VerifierLogLevel::STATS);
-    for name in SIZED {
+    for name in SAME_SIZE {
         loader.map_max_entries(name, RawMap::open(&root.map(name))?.shape()?.2);
     }
     loader.load(object).context("creating the maps")
 }
 
-/// Holds the old program, copies its maps, swaps the new program into every hook and lets the new pins take
-/// the place of the old ones.
+/// Holds the old program, copies its maps, swaps the new program into every hook, and exchanges the old pins
+/// with the new pins.
 fn take_over(
     root: &PinRoot,
     next: &PinRoot,
@@ -155,7 +155,7 @@ fn take_over(
     let until = clock::now_ns() / 1_000_000_000 + HOLD_S;
     old.hold(until as u32);
     wait_for_packets();
-    // Everything of META that a verb may have written since is in the old one.
+    // A verb may have written to the old META since `prepare`.
     let now = old.converted(migration)?;
     let held = Meta { hold: until as u32, side: now.side, policies: now.policies, ..*made };
     let meta = Mapped::<Meta>::open(&next.map("META"))?;
@@ -165,7 +165,7 @@ fn take_over(
             copy(root, next, name, migration).with_context(|| format!("copying map {name}"))?;
         }
     }
-    // The time of a dead man begins now: an agent of the old version must be started anew.
+    // The dead man's time starts now: an agent of the old version must be restarted.
     Mapped::<u64>::open(&next.map("HEARTBEAT"))?.set(0, clock::now_ns())?;
     pin_links(root, next, made)?;
     let places = AttachPoint::all(made, next)?;
@@ -177,7 +177,7 @@ fn take_over(
     );
     renameat_with(CWD, root.path(), CWD, next.path(), RenameFlags::EXCHANGE)
         .with_context(|| format!("exchanging {} and {}", root.path().display(), next.path().display()))?;
-    // From here on the old pins are at `next`.
+    // From here on the old pins are under `next`.
     carry_trips(next, root)?;
     let place = meta.ptr(0).context("META is empty")?.as_ptr();
     fence(ORDER);
@@ -186,7 +186,7 @@ fn take_over(
     Ok(())
 }
 
-/// Copies a map.
+/// Copies the entries of a map, and converts the entries of a changed map.
 fn copy(root: &PinRoot, next: &PinRoot, name: &str, migration: &Migration) -> Result<()> {
     let (from, to) = (RawMap::open(&root.map(name))?, RawMap::open(&next.map(name))?);
     let is_changed = migration.changed.contains(&name);
@@ -210,7 +210,7 @@ fn copy(root: &PinRoot, next: &PinRoot, name: &str, migration: &Migration) -> Re
     })
 }
 
-/// Pins every link, and every note of a qdisc, beside the new programs too.
+/// Pins every link beside the new programs too, and copies the directories that record a created qdisc.
 fn pin_links(root: &PinRoot, next: &PinRoot, meta: &Meta) -> Result<()> {
     for (from, to) in AttachPoint::all(meta, root)?.iter().zip(AttachPoint::all(meta, next)?) {
         if from.is_link() {
@@ -223,7 +223,7 @@ fn pin_links(root: &PinRoot, next: &PinRoot, meta: &Meta) -> Result<()> {
     Ok(())
 }
 
-/// Throws each switch that is thrown at `from`, or was since it was copied, at `to` too.
+/// Trips each scope of `to` for the causes that only the scope of `from` has.
 fn carry_trips(from: &PinRoot, to: &PinRoot) -> Result<()> {
     let (from, to) = (FrozenBoard::open(from)?, FrozenBoard::open(to)?);
     for (number, name) in from.scopes() {
@@ -237,15 +237,15 @@ fn carry_trips(from: &PinRoot, to: &PinRoot) -> Result<()> {
     Ok(())
 }
 
-/// Removes the old pins, which are at `next` by now, once nobody throws a switch there any more.
+/// Removes the old pins, which are under `next` after the exchange, after a wait for late trips.
 fn settle(root: &PinRoot, next: &PinRoot) -> Result<()> {
-    sleep(LATE);
+    sleep(LATE_TRIPS);
     carry_trips(next, root)?;
-    // The links are those of the new programs: they are not detached, only the old names go.
+    // Only the second pins of the links are removed: the links stay attached, with the new programs.
     next.remove()
 }
 
-/// Puts the old programs back, and removes what was made.
+/// Swaps the old programs back in, and removes the new pins.
 fn undo(root: &PinRoot, next: &PinRoot, meta: &Meta) -> Result<()> {
     let places = AttachPoint::all(meta, root)?;
     netns::run_in(meta.netns, || places.iter().try_for_each(swap))??;
@@ -255,15 +255,15 @@ fn undo(root: &PinRoot, next: &PinRoot, meta: &Meta) -> Result<()> {
     next.remove()
 }
 
-/// Removes what an upgrade left that died. `migration` is of the layout that is in force, where that is not
-/// this version's.
+/// Removes the pins that an earlier upgrade left when it died. `migration` is that of the layout in force;
+/// `None` if this is the layout of this version.
 pub fn recover(root: &PinRoot, claim: &Claim, migration: Option<&Migration>) -> Result<()> {
     let next = claim.root();
     if !next.exists() {
         return Ok(());
     }
     match migration {
-        // It died before the pins traded places: the old layout is in force.
+        // The upgrade died before the exchange of the pins: the old layout is in force.
         Some(migration) => undo(root, &next, &OldMeta::open(root, migration)?.converted(migration)?),
         None if layout(&next).is_ok_and(|found| found != ABI_VERSION) => {
             carry_trips(&next, root)?;
@@ -273,7 +273,7 @@ pub fn recover(root: &PinRoot, claim: &Claim, migration: Option<&Migration>) -> 
     }
 }
 
-/// Refuses where a hook has no program of this load.
+/// Refuses the upgrade if a hook has no program of this load, or a link has no pin.
 fn require_attached(meta: &Meta, root: &PinRoot) -> Result<()> {
     let places = AttachPoint::all(meta, root)?;
     let found =
@@ -301,7 +301,7 @@ impl OldMeta {
         })
     }
 
-    /// What it says, as this version has it.
+    /// Reads META and converts it to the layout of this version.
     fn converted(&self, migration: &Migration) -> Result<Meta> {
         let mut found = None;
         self.raw.each(|key, value| {
@@ -318,19 +318,19 @@ impl OldMeta {
         Ok(meta)
     }
 
-    /// Has the old program drop what would change its maps, up to this second of CLOCK_MONOTONIC.
+    /// Makes the old program drop packets that would change its maps, until this second of CLOCK_MONOTONIC.
     fn hold(&self, until: u32) {
         self.set(self.hold, until);
     }
 
-    /// Tells the agent of the old version that it was not tampered with.
-    fn end(&self) {
+    /// Marks the old load as unloading, so that an agent of the old version reports no tampering.
+    fn mark_unloading(&self) {
         self.set(self.unloading, 1);
     }
 
     fn set(&self, offset: usize, value: u32) {
         if let Some(place) = self.map.place::<u8>(0) {
-            // SAFETY: inside the mapping, as `open` has made sure, and aligned as every word of META is.
+            // SAFETY: `open` has checked that the word is inside the mapping; every word of META is aligned.
             unsafe { atomic_u32(place.as_ptr().add(offset).cast()) }.store(value, ORDER);
         }
     }

@@ -1,11 +1,11 @@
-//! Puts this binary's program in the place of the one that is attached, under traffic.
+//! Replaces the attached programs by those of this binary, under traffic.
 //!
-//! Both programs work on the pinned maps, so each packet is judged by one of the two, and every switch,
-//! epoch, window, counter and connection stays. The new program is pinned beside the old one under a name
-//! of its own ([`super::pins::successor`]), and takes that one's name last. META names the program that
-//! decides: the store of its tag commits the upgrade. What an upgrade leaves that dies before that store is
-//! undone by the next one; after it, the next one completes it. Meanwhile each hook has a whole program,
-//! old or new.
+//! Both programs use the pinned maps, so every switch, epoch, window, counter and connection stays. Each
+//! packet runs exactly one of the two programs. The new program is first pinned beside the old program
+//! ([`super::pins::successor`]), and is renamed to the old name last. META names the program in force: the
+//! store of its tag commits the upgrade. If an upgrade dies before the store, the next upgrade undoes it; if
+//! it dies after the store, the next upgrade completes it. Each hook has the old or the new program at every
+//! moment.
 
 mod build;
 mod lost;
@@ -32,21 +32,22 @@ use super::text::{pad_to, trim_padding};
 use super::{Breaker, load, meta, object, recorded, rights};
 use crate::cli_error::{CliError, Code};
 
-/// Replaces the programs of what is loaded by those of this binary. `first` is told once the kernel has
-/// accepted the new programs, before anything changes, and may still refuse. `force` allows an older
-/// version; `migrations` are the layouts that can be taken over.
+/// Replaces the programs of a load by those of this binary. `before_change` is called after the kernel has
+/// accepted the new programs and before anything changes; an error from it refuses the upgrade. `force`
+/// allows an older version; `migrations` are the layouts that can be upgraded.
 ///
 /// # Errors
-/// Exit code 4 for an older version, 5 for a layout that cannot be taken over, 8 where a hook is
-/// not attached. Nothing is changed then.
+/// Exit code 4 for an older version, 5 for a layout that cannot be upgraded, 8 if a program is detached.
+/// Nothing is changed in these cases.
 pub fn upgrade(
     root: &PinRoot,
     force: bool,
     migrations: &[Migration],
-    first: impl FnOnce(&Meta, &Upgrade) -> Result<()>,
+    before_change: impl FnOnce(&Meta, &Upgrade) -> Result<()>,
 ) -> Result<Upgrade> {
     root.require()?;
-    // No load, unload, reload or other upgrade meanwhile; and no reset, which compares the program with META.
+    // The claim and the lock keep out load, unload, reload and other upgrades. They also keep out a reset,
+    // which compares the program with META.
     let claim = root.claim()?;
     root.require()?;
     let found = layout(root)?;
@@ -59,31 +60,31 @@ pub fn upgrade(
     rights::require_rights()?;
     migrate::recover(root, &claim, migration)?;
     match migration {
-        Some(migration) => migrate::migrate(root, &claim, migration, first),
-        None => upgrade_in_place(root, force, first),
+        Some(migration) => migrate::migrate(root, &claim, migration, before_change),
+        None => upgrade_in_place(root, force, before_change),
     }
 }
 
-/// The same where the layout of what is loaded is this version's.
+/// Upgrades a load that has the layout of this version.
 fn upgrade_in_place(
     root: &PinRoot,
     force: bool,
-    first: impl FnOnce(&Meta, &Upgrade) -> Result<()>,
+    before_change: impl FnOnce(&Meta, &Upgrade) -> Result<()>,
 ) -> Result<Upgrade> {
     let breaker = Breaker::open(root)?;
     if !force {
         require_newer(&trim_padding(&breaker.meta().version))?;
     }
-    // aya opens a pinned map whatever its shape, and the verifier goes by the shape that the object declares.
+    // aya does not check the shape of a pinned map, and the verifier uses the shape that the object declares.
     breaker.maps().open_all()?;
     recover(&breaker)?;
     require_attached(&breaker)?;
     let next = root.successors();
-    let (upgrade, sees) = exchange(&breaker, &next, first).inspect_err(|_| {
-        // The first error is the one to report. What stays here is removed by the next upgrade.
+    let (upgrade, sees_shared_pages) = exchange(&breaker, &next, before_change).inspect_err(|_| {
+        // The first error is reported. The next upgrade removes pins that stay.
         let _ = undo(&breaker, &next);
     })?;
-    record(root, &upgrade.to, sees)?;
+    record(root, &upgrade.to, sees_shared_pages)?;
     settle(root, &next)?;
     let found = Breaker::open(root)?;
     if found.program()?.tag() != upgrade.to.program_tag {
@@ -93,24 +94,24 @@ fn upgrade_in_place(
     Ok(upgrade)
 }
 
-/// Verifies the new programs, and then puts each in its place. Also returns whether they see shared pages.
+/// Verifies the new programs and swaps each into its hook. Also returns whether they detect shared pages.
 fn exchange(
     breaker: &Breaker,
     next: &PinRoot,
-    first: impl FnOnce(&Meta, &Upgrade) -> Result<()>,
+    before_change: impl FnOnce(&Meta, &Upgrade) -> Result<()>,
 ) -> Result<(Upgrade, bool)> {
     let root = breaker.root();
-    let object::KernelObject { bytes, sees_shared_pages: sees } = object::for_running_kernel();
+    let object::KernelObject { bytes, sees_shared_pages } = object::for_running_kernel();
     let without_header = breaker.interfaces().iter().any(|interface| interface.link_header == 0);
     let mut programs = Programs::load(open_over(&bytes, root)?, breaker.meta(), next, without_header)?;
     let tag = programs.tag()?;
     let upgrade = Upgrade { from: Build::recorded(breaker.meta()), to: Build::own(tag) };
-    first(breaker.meta(), &upgrade)?;
+    before_change(breaker.meta(), &upgrade)?;
     swap_all(breaker, next)?;
-    Ok((upgrade, sees))
+    Ok((upgrade, sees_shared_pages))
 }
 
-/// Opens the object with the maps that are pinned.
+/// Opens the object with the pinned maps.
 fn open_over(object: &[u8], root: &PinRoot) -> Result<Ebpf> {
     let mut loader = EbpfLoader::new();
     // Verbose logs make a refusal take minutes where the kernel is emulated.
@@ -121,20 +122,21 @@ fn open_over(object: &[u8], root: &PinRoot) -> Result<Ebpf> {
     loader.load(object).context("opening the program over the pinned maps")
 }
 
-/// Puts the programs of this root in their places, where the root has them.
+/// Swaps every program that is pinned under `programs` into its hook.
 fn swap_all(breaker: &Breaker, programs: &PinRoot) -> Result<()> {
     let places = AttachPoint::all(breaker.meta(), programs)?;
     let pinned = || places.iter().filter(|place| place.program.exists());
     breaker.in_netns(|| pinned().try_for_each(swap))?
 }
 
-/// Writes who put which program in force. The tag comes last: it says that every hook has the new program.
+/// Records the new build in META. The tag is stored last, because it states that every hook has the new
+/// program.
 fn record(root: &PinRoot, build: &Build, sees_shared_pages: bool) -> Result<()> {
     let map = Mapped::<Meta>::open(&root.map("META"))?;
     let place = map.ptr(0).context("META is empty")?.as_ptr();
     let (version, git) = (pad_to(&build.version)?, pad_to(&build.git)?);
-    // SAFETY: inside the mapping, which this function holds. The kernel program reads none of these words,
-    // and whoever else writes META is kept out.
+    // SAFETY: the words lie inside the mapping, which this function holds. The kernel program reads none of
+    // them, and the locks of the pin root keep out all other writers.
     unsafe {
         (&raw mut (*place).version).write_volatile(version);
         (&raw mut (*place).git).write_volatile(git);
@@ -146,7 +148,7 @@ fn record(root: &PinRoot, build: &Build, sees_shared_pages: bool) -> Result<()> 
     Ok(())
 }
 
-/// Gives the new programs the names of the old ones, which end with that.
+/// Renames the pins of the new programs to those of the old programs, which removes the old programs.
 fn settle(root: &PinRoot, next: &PinRoot) -> Result<()> {
     for (from, to) in next.programs().iter().zip(&root.programs()).filter(|(from, _)| from.exists()) {
         fs::rename(from, to).with_context(|| format!("renaming {} to {}", from.display(), to.display()))?;
@@ -154,7 +156,7 @@ fn settle(root: &PinRoot, next: &PinRoot) -> Result<()> {
     Ok(())
 }
 
-/// Completes or undoes what an upgrade left when it died: META says which.
+/// Completes or undoes an upgrade that died, depending on the program that META names.
 fn recover(breaker: &Breaker) -> Result<()> {
     let (root, next) = (breaker.root(), breaker.root().successors());
     if !next.programs().iter().any(|pin| pin.exists()) {
@@ -168,7 +170,7 @@ fn recover(breaker: &Breaker) -> Result<()> {
     undo(breaker, &next)
 }
 
-/// Puts the old programs back, and removes the new ones.
+/// Swaps the old programs back in, and removes the new programs.
 fn undo(breaker: &Breaker, next: &PinRoot) -> Result<()> {
     swap_all(breaker, breaker.root())?;
     for pin in next.programs().iter().filter(|pin| pin.exists()) {
@@ -177,7 +179,7 @@ fn undo(breaker: &Breaker, next: &PinRoot) -> Result<()> {
     Ok(())
 }
 
-/// Refuses to go back to an older version. A version that cannot be read is older than any.
+/// Refuses an upgrade to an older version. A loaded version that cannot be parsed counts as older.
 fn require_newer(loaded: &str) -> Result<()> {
     let (Ok(before), Ok(own)) = (Version::parse(loaded), Version::parse(crate::VERSION)) else {
         return Ok(());
@@ -192,7 +194,7 @@ fn require_newer(loaded: &str) -> Result<()> {
     Err(CliError::new(Code::Refused, text).into())
 }
 
-/// Refuses where a hook has no program of this load, or a link has no pin.
+/// Refuses the upgrade if a hook has no program of this load, or a link has no pin.
 fn require_attached(breaker: &Breaker) -> Result<()> {
     refuse_lost(breaker.attachments()?)
 }

@@ -1,4 +1,4 @@
-//! The state file, damaged in every way, and how scopes come up then.
+//! Damaged state files, and the initial state of the scopes after each damage.
 
 mod restoration;
 
@@ -18,7 +18,7 @@ use crate::config::UncleanBoot;
 use crate::kernel::PinRoot;
 use crate::kernel::durable::{ScopeState, Total};
 
-/// A directory that goes with it.
+/// A temporary directory, removed when it is dropped.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -79,7 +79,7 @@ fn wanted() -> Wanted {
     }
 }
 
-/// The session is tripped, and where the file is in doubt every armed scope is.
+/// Returns true if the session is tripped, and every armed scope if the file is not reliable.
 fn is_safe(found: &Found) -> bool {
     let plan = plan(found, &wanted());
     let causes = |name: &str| plan.states[name].causes;
@@ -88,7 +88,7 @@ fn is_safe(found: &Found) -> bool {
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn a_written_state_is_read_back() {
     let directory = Directory::new();
     let store = directory.store();
     assert_eq!(store.read(), Found::Nothing);
@@ -101,7 +101,7 @@ fn what_is_written_is_read() {
 }
 
 #[test]
-fn every_truncation_is_seen_and_leaves_the_session_tripped() {
+fn every_truncation_is_detected_and_leaves_the_session_tripped() {
     let directory = Directory::new();
     let store = directory.store();
     write(&store, &contents(1));
@@ -122,7 +122,7 @@ fn every_truncation_is_seen_and_leaves_the_session_tripped() {
 }
 
 #[test]
-fn every_flipped_bit_is_seen_and_leaves_the_session_tripped() {
+fn every_flipped_bit_is_detected_and_leaves_the_session_tripped() {
     let directory = Directory::new();
     let store = directory.store();
     write(&store, &contents(1));
@@ -136,7 +136,7 @@ fn every_flipped_bit_is_seen_and_leaves_the_session_tripped() {
         let found = store.read();
         assert!(matches!(found, Found::Older(..)) && is_safe(&found), "bit {bit}: {found:?}");
     }
-    // With the newest whole, nothing depends on the generation before it.
+    // If the newest generation is whole, nothing depends on the previous generation.
     fs::write(store.path(), &whole).expect("writing");
     let previous = fs::read(store.previous_path()).expect("a file");
     for bit in (0..previous.len() * 8).step_by(13) {
@@ -148,7 +148,7 @@ fn every_flipped_bit_is_seen_and_leaves_the_session_tripped() {
 }
 
 #[test]
-fn content_that_no_write_gives_is_refused_also_under_a_right_hash() {
+fn invalid_content_with_a_valid_hash_is_refused() {
     let seal = |json: &str| {
         let digits: String = <sha2::Sha256 as sha2::Digest>::digest(json.as_bytes())
             .iter()
@@ -179,7 +179,7 @@ fn content_that_no_write_gives_is_refused_also_under_a_right_hash() {
 }
 
 #[test]
-fn whatever_stands_in_place_of_the_file_is_no_state_and_is_replaced() {
+fn an_object_in_place_of_the_file_is_no_state_and_is_replaced() {
     let directory = Directory::new();
     let store = directory.store();
     let path = store.path();
@@ -220,7 +220,7 @@ fn whatever_stands_in_place_of_the_file_is_no_state_and_is_replaced() {
 }
 
 #[test]
-fn a_file_of_another_user_is_not_believed() {
+fn a_file_of_another_user_is_not_trusted() {
     if !rustix::process::geteuid().is_root() {
         println!("SKIP: needs root");
         return;
@@ -238,7 +238,7 @@ fn a_file_of_another_user_is_not_believed() {
 }
 
 #[test]
-fn an_older_file_put_back_is_seen() {
+fn an_older_file_put_back_is_detected() {
     let directory = Directory::new();
     let store = directory.store();
     write(&store, &contents(1));
@@ -267,7 +267,7 @@ fn a_write_that_died_at_any_point_leaves_a_whole_state() {
         fs::write(&next, &bytes[..length.min(bytes.len())]).expect("writing");
         assert_eq!(store.read(), Found::Whole(Box::new(contents(2))));
     }
-    // Between the exchange and the last rename the older one bears the name of the next.
+    // Between the exchange and the last rename, the older file has the name of the new file.
     fs::rename(store.path(), &next).expect("renaming");
     fs::write(store.path(), contents(3).encode().expect("JSON")).expect("writing");
     assert_eq!(store.read(), Found::Whole(Box::new(contents(3))));
@@ -277,7 +277,7 @@ fn a_write_that_died_at_any_point_leaves_a_whole_state() {
 }
 
 #[test]
-fn a_lock_that_is_held_is_waited_for_only_so_long() {
+fn the_wait_for_a_held_lock_ends_at_the_timeout() {
     let directory = Directory::new();
     let store = directory.store();
     let held = store.lock(Duration::ZERO).expect("the lock");

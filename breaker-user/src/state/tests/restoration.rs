@@ -1,9 +1,9 @@
-//! Which state each scope comes up with.
+//! The initial state of each scope after a load.
 
 use super::*;
 
 #[test]
-fn a_host_without_a_history_comes_up_as_its_policy_says() {
+fn a_host_without_a_history_comes_up_as_in_its_policy() {
     let fresh = Wanted { has_history: false, ..wanted() };
     let plan = plan(&Found::Nothing, &fresh);
     assert_eq!((plan.closed, plan.restored, plan.absent, plan.notes), Default::default());
@@ -12,14 +12,14 @@ fn a_host_without_a_history_comes_up_as_its_policy_says() {
 }
 
 #[test]
-fn a_missing_file_on_a_host_with_a_history_trips_what_is_armed() {
+fn a_missing_file_on_a_host_with_a_history_trips_armed_scopes() {
     let plan = plan(&Found::Nothing, &wanted());
     assert_eq!(plan.closed_scopes().collect::<Vec<_>>(), ["host", "session/x1"]);
     assert!(plan.closed.is_some_and(|found| found.contains("missing")));
 }
 
 #[test]
-fn another_boot_without_an_end_of_the_agent_trips_what_is_armed() {
+fn a_boot_after_an_agent_that_did_not_end_trips_armed_scopes() {
     use AgentRun::{Ended, Never, Running};
     let rebooted = |agent, loaded, unclean_boot| {
         let found = Found::Whole(Box::new(Contents { agent, loaded, ..contents(1) }));
@@ -44,7 +44,7 @@ fn another_boot_without_an_end_of_the_agent_trips_what_is_armed() {
 }
 
 #[test]
-fn a_persons_decision_to_arm_holds_until_the_policy_says_something_new() {
+fn a_persons_decision_to_arm_holds_until_the_policy_changes() {
     for (armed, by_policy_then, by_policy_now, expected) in [
         (false, true, true, false),
         (true, true, true, true),
@@ -94,7 +94,7 @@ fn the_guard_against_replays_ends_with_its_day_unless_the_scope_is_tripped() {
 }
 
 #[test]
-fn a_scope_that_the_policy_lost_is_kept_where_it_says_something() {
+fn a_removed_scope_is_kept_if_it_differs_from_an_untouched_scope() {
     let total = |used| vec![Total { class: 0, per_fill: false, used, fills: 0 }];
     let states = BTreeMap::from([
         ("group/tripped".to_owned(), tripped(cause::RATE)),
@@ -109,7 +109,7 @@ fn a_scope_that_the_policy_lost_is_kept_where_it_says_something() {
     let found = Found::Whole(Box::new(Contents { scopes: merged, ..contents(1) }));
     let plan = plan(&found, &wanted());
     assert_eq!(plan.absent, [("group/tripped".to_owned(), cause::RATE)]);
-    // A later policy that has it again finds it as it was.
+    // A later policy with the scope restores it unchanged.
     let armed = BTreeMap::from([("group/tripped".to_owned(), true), ("group/used".to_owned(), false)]);
     let again = super::plan(&found, &Wanted { armed, ..wanted() });
     assert_eq!(again.states["group/tripped"].causes, cause::RATE);
