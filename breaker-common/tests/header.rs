@@ -3,6 +3,8 @@
 #[path = "model/chunk.rs"]
 mod chunk;
 mod messages;
+#[path = "messages/versions.rs"]
+mod versions;
 
 use breaker_common::fix::{CHUNK, Header, MsgType, common_header, header};
 use proptest::collection::vec;
@@ -11,18 +13,7 @@ use proptest::sample::{Index, select};
 
 use chunk::chunk;
 use messages::build;
-
-const VERSIONS: [&str; 9] = [
-    "FIX.4.0",
-    "FIX.4.1",
-    "FIX.4.2",
-    "FIX.4.3",
-    "FIX.4.4",
-    "FIX.5.0",
-    "FIX.5.0SP1",
-    "FIX.5.0SP2",
-    "FIXT.1.1",
-];
+use versions::VERSIONS;
 
 fn read(bytes: &[u8]) -> Header {
     header(&chunk(bytes), bytes.len() as u32)

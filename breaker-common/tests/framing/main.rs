@@ -10,3 +10,5 @@ mod inbound;
 mod segmentation;
 mod sequence;
 mod streams;
+#[path = "../messages/versions.rs"]
+mod versions;

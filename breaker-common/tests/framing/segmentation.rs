@@ -8,7 +8,8 @@ use proptest::sample::select;
 
 use super::feed::Feed;
 use super::messages::build;
-use super::streams::{FAKES, Sender, UNKNOWN, VERSIONS, cut, first_seq, message, reference, sizes};
+use super::streams::{FAKES, Sender, UNKNOWN, cut, first_seq, message, reference, sizes};
+use super::versions::VERSIONS;
 
 proptest! {
     #[test]

@@ -10,18 +10,8 @@ use proptest::sample::select;
 
 use super::feed::Feed;
 use super::messages::build;
+use super::versions::VERSIONS;
 
-pub const VERSIONS: [&str; 9] = [
-    "FIX.4.0",
-    "FIX.4.1",
-    "FIX.4.2",
-    "FIX.4.3",
-    "FIX.4.4",
-    "FIX.5.0",
-    "FIX.5.0SP1",
-    "FIX.5.0SP2",
-    "FIXT.1.1",
-];
 pub const UNKNOWN: [&str; 9] = ["O", "5x", "@", "CF", "ZZ", "AAA", "U", "Unlisted", "LongerThanEight"];
 /// Content of data fields that resembles fields and messages.
 pub const FAKES: [&str; 6] = [

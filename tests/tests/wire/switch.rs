@@ -26,6 +26,30 @@ fn at(port: u16) -> SocketAddr {
     SocketAddr::new(TwoHosts::VENUE, port)
 }
 
+/// Writes orders until the receive window is closed and the send queue has been full for 200 ms. Returns the
+/// number of orders begun.
+pub fn queue_orders(stream: &mut TcpStream) -> u32 {
+    stream.set_nonblocking(true).expect("not blocking");
+    let (mut id, mut refusals, mut rest) = (0, 0, Vec::new());
+    while refusals < 20 {
+        if rest.is_empty() {
+            rest = order(id);
+            id += 1;
+        }
+        match stream.write(&rest) {
+            Ok(written) => {
+                rest.drain(..written);
+                refusals = 0;
+            }
+            Err(_) => {
+                refusals += 1;
+                sleep(Duration::from_millis(10));
+            }
+        }
+    }
+    id
+}
+
 #[test]
 fn a_trip_ends_an_idle_connection_at_both_ends() {
     require_root!();
@@ -50,25 +74,7 @@ fn nothing_queued_before_a_reset_arrives_after_it_even_behind_a_closed_window() 
         let receiver = testbed.listen(9001);
         receiver.set_reading(false);
         let mut stream = testbed.connect(9001);
-        stream.set_nonblocking(true).expect("not blocking");
-        let (mut id, mut refusals, mut rest) = (0, 0, Vec::new());
-        // Until the receive window is closed and the send queue has been full for 200 ms.
-        while refusals < 20 {
-            if rest.is_empty() {
-                rest = order(id);
-                id += 1;
-            }
-            match stream.write(&rest) {
-                Ok(written) => {
-                    rest.drain(..written);
-                    refusals = 0;
-                }
-                Err(_) => {
-                    refusals += 1;
-                    sleep(Duration::from_millis(10));
-                }
-            }
-        }
+        let id = queue_orders(&mut stream);
         testbed.trip("session/x1");
         let before = testbed.counters(1).passed[0];
         assert!(u64::from(id) > before, "orders are queued: {id} written, {before} crossed");

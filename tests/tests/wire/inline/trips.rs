@@ -85,25 +85,7 @@ fn nothing_queued_before_a_reset_arrives_after_it_even_behind_a_closed_window() 
         let receiver = testbed.listen(9001);
         receiver.set_reading(false);
         let mut stream = connect(&testbed, at(9001));
-        stream.set_nonblocking(true).expect("not blocking");
-        let (mut id, mut refusals, mut rest) = (0, 0, Vec::new());
-        // Until the receive window is closed and the send queue has been full for 200 ms.
-        while refusals < 20 {
-            if rest.is_empty() {
-                rest = order(id);
-                id += 1;
-            }
-            match stream.write(&rest) {
-                Ok(written) => {
-                    rest.drain(..written);
-                    refusals = 0;
-                }
-                Err(_) => {
-                    refusals += 1;
-                    sleep(Duration::from_millis(10));
-                }
-            }
-        }
+        let id = crate::switch::queue_orders(&mut stream);
         let before = testbed.status_json().messages("x1", "order").0;
         assert!(u64::from(id) > before, "orders are queued: {id} written, {before} crossed");
         testbed.trip("session/x1");
