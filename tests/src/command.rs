@@ -8,8 +8,8 @@ use serde_json::Value;
 /// The pin root of a testbed.
 pub const PIN_ROOT: &str = "/sys/fs/bpf/breaker";
 
-/// Environment of breaker on a testbed: the pin root, and leave to pin in a mount namespace that ends with
-/// the testbed. The control socket of the machine is never asked.
+/// Environment of breaker on a testbed: the pin root, permission to pin in a mount namespace that ends with
+/// the testbed, and a control socket that does not exist.
 pub const PIN_ENVIRONMENT: [(&str, &str); 3] = [
     ("BREAKER_PIN_ROOT", PIN_ROOT),
     ("BREAKER_PRIVATE_PINS", "1"),

@@ -1,5 +1,5 @@
-//! Commands as systemd runs them for a unit: an account without root, the capabilities of the unit, no new
-//! privileges, and the unit's filter of system calls.
+//! Runs commands with the restrictions of a systemd unit: an unprivileged account, the unit's capabilities
+//! and system-call filter, and no new privileges.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -17,7 +17,7 @@ use rustix::thread::{
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 use syscalls::Sysno;
 
-/// What a unit allows its process.
+/// The capabilities and system calls that a unit allows.
 pub struct Confinement {
     capabilities: CapabilitySet,
     filter: BpfProgram,
@@ -49,13 +49,13 @@ impl Confinement {
         }
     }
 
-    /// Confines a command to this unit, as this account without groups.
+    /// Confines a command to the rights of the unit. The command runs as `uid` without supplementary groups.
     pub fn apply(&self, command: &mut Command, uid: u32) {
         let (capabilities, filter) = (self.capabilities, self.filter.clone());
         let confine = move || {
             let (user, group) = (Uid::from_raw(uid), Gid::from_raw(uid));
             for other in CapabilitySet::all().difference(capabilities).iter() {
-                // A kernel may lack the newest capabilities.
+                // The call fails for a capability that the kernel does not know.
                 let _ = remove_capability_from_bounding_set(other);
             }
             set_thread_groups(&[])?;
@@ -74,18 +74,18 @@ impl Confinement {
             set_no_new_privs(true)?;
             apply_filter(&filter).map_err(io::Error::other)
         };
-        // SAFETY: the child of fork(2) changes its own rights only, and the C library allows it to allocate.
+        // SAFETY: the child of fork(2) changes only its own rights, and the C library allows it to allocate.
         unsafe { command.pre_exec(confine) };
     }
 }
 
-/// The names of the system calls that lines of `SystemCallFilter=` allow, as systemd.exec(5) combines them.
+/// Returns the system calls that the lines of `SystemCallFilter=` allow, combined as in systemd.exec(5).
 fn allowed_calls(lines: &[String]) -> BTreeSet<String> {
-    let mut allowed = members("@default");
+    let mut allowed = expand("@default");
     assert!(lines.first().is_some_and(|line| !line.starts_with('~')), "no list of allowed calls: {lines:?}");
     for line in lines {
         let (names, is_denied) = line.strip_prefix('~').map_or((line.as_str(), false), |line| (line, true));
-        for call in names.split_whitespace().flat_map(members) {
+        for call in names.split_whitespace().flat_map(expand) {
             if is_denied {
                 allowed.remove(&call);
             } else {
@@ -96,8 +96,8 @@ fn allowed_calls(lines: &[String]) -> BTreeSet<String> {
     allowed
 }
 
-/// The system calls of a set, as systemd has them; a name that is no set is a call.
-fn members(name: &str) -> BTreeSet<String> {
+/// Expands a set of system calls by `systemd-analyze syscall-filter`. Returns any other name unchanged.
+fn expand(name: &str) -> BTreeSet<String> {
     if !name.starts_with('@') {
         return BTreeSet::from([name.to_owned()]);
     }
@@ -107,14 +107,14 @@ fn members(name: &str) -> BTreeSet<String> {
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     let lines = text.lines().skip(1).map(str::trim);
     let found: BTreeSet<_> =
-        lines.filter(|line| !line.is_empty() && !line.starts_with('#')).flat_map(members).collect();
+        lines.filter(|line| !line.is_empty() && !line.starts_with('#')).flat_map(expand).collect();
     assert!(!found.is_empty(), "{name} is empty");
     found
 }
 
-/// The filter that allows these calls, and ends every other one with EPERM.
+/// Builds the filter that allows these calls and denies every other call with EPERM.
 fn filter(calls: &BTreeSet<String>) -> BpfProgram {
-    // systemd knows the calls of every architecture.
+    // systemd's sets include calls of other architectures, which have no number here.
     let numbers = calls.iter().filter_map(|name| Sysno::from_str(name).ok());
     let rules: BTreeMap<i64, Vec<_>> = numbers.map(|call| (i64::from(call.id()), Vec::new())).collect();
     assert!(rules.len() > 100, "{calls:?}");

@@ -37,9 +37,9 @@ pub fn allows() -> bool {
 }
 
 /// Marks the current test as skipped. The test must return.
-pub fn skip(found: &str) {
+pub fn skip(reason: &str) {
     let thread = std::thread::current();
     // With one test thread the harness has begun the line with the name of the test.
-    let line = format!("\nskipped: {}: {found}\n", thread.name().unwrap_or("a test"));
+    let line = format!("\nskipped: {}: {reason}\n", thread.name().unwrap_or("a test"));
     std::io::stdout().write_all(line.as_bytes()).expect("writing to standard output");
 }

@@ -1,4 +1,4 @@
-//! Accounts of this machine for tests with real users. They are removed when the value is dropped.
+//! Temporary accounts and groups for tests with real users. Each is removed when its value is dropped.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -36,7 +36,7 @@ fn run(program: &str, args: &[&str]) -> String {
 }
 
 impl Group {
-    /// Makes a group.
+    /// Creates a group.
     #[track_caller]
     pub fn new() -> Self {
         let name = unique("g");
@@ -58,7 +58,7 @@ impl Drop for Group {
 }
 
 impl User {
-    /// Makes an account in these groups.
+    /// Creates an account in these groups.
     #[track_caller]
     pub fn new(groups: &[&Group]) -> Self {
         let name = unique("u");
@@ -74,19 +74,16 @@ impl User {
         Self { name, uid }
     }
 
-    /// A command that runs as this account, with its groups and without capabilities.
-    ///
-    /// setpriv keeps its rights until it executes the binary, so the binary may be in a directory that is
-    /// closed to others.
+    /// Returns a command that runs as this account, with its groups and without capabilities.
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new("setpriv");
         command.arg(format!("--reuid={}", self.uid)).arg("--regid=65534");
-        // The groups of the account, which `--init-groups` reads from its name.
+        // `--init-groups` reads the groups of the account.
         command.args(["--init-groups", "--inh-caps=-all", "--ambient-caps=-all"]).arg(program);
         command
     }
 
-    /// Runs breaker on a host as this account. `socket` is the control socket.
+    /// Runs breaker on the host as this account, with the testbed's control socket.
     pub fn cli<N: Network>(&self, testbed: &Testbed<N>, args: &[&str]) -> CliOutput {
         let control = testbed.control();
         let run = || {

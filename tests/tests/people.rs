@@ -1,4 +1,4 @@
-//! The control socket with real users: who may do what, and what the log says about it.
+//! The control socket with real users: the actions that each role may do, and their lines in the audit log.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
@@ -18,7 +18,7 @@ use rustix::net::{
 };
 use serde_json::Value;
 
-/// Two sessions and the people of a test.
+/// Returns a policy with two sessions and a `[people]` section.
 fn policy(people: &str) -> String {
     let sessions = ["x1", "x2"].map(|name| {
         let port = if name == "x1" { 9001 } else { 9002 };
@@ -27,7 +27,7 @@ fn policy(people: &str) -> String {
     format!("{}\n[people]\n{people}", sessions.concat())
 }
 
-/// A loaded breaker whose directory every user may enter, so that the control socket can be reached.
+/// Loads a breaker in a directory that every user may enter, so that every user reaches the control socket.
 fn testbed(people: &str) -> Testbed {
     let testbed = Testbed::unloaded(&policy(people));
     let open = std::fs::Permissions::from_mode(0o755);
@@ -36,7 +36,7 @@ fn testbed(people: &str) -> Testbed {
     testbed
 }
 
-/// `breaker control` as systemd starts it, with the agent dead.
+/// `breaker control` as systemd starts it while no agent runs.
 struct Activated(Child);
 
 impl Activated {
@@ -60,7 +60,7 @@ impl Activated {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let child = testbed.on_host(|| command.spawn().expect("starting systemd-socket-activate"));
         let until = Instant::now() + Duration::from_secs(10);
-        // The socket has its name before it listens.
+        // The path of the socket exists before the socket listens.
         while try_connection(testbed).is_err() {
             assert!(Instant::now() < until, "no socket appears");
             sleep(Duration::from_millis(10));
@@ -78,45 +78,47 @@ impl Drop for Activated {
     }
 }
 
-fn verb(user: &User, testbed: &Testbed, verb: &str, scope: &str) -> CliOutput {
+/// Runs a verb with a reason as a user.
+fn run_verb(user: &User, testbed: &Testbed, verb: &str, scope: &str) -> CliOutput {
     user.cli(testbed, &[verb, scope, "--reason", "because"])
 }
 
+/// Returns the last event of the audit log.
 fn last_event(testbed: &Testbed) -> Value {
     let text = std::fs::read_to_string(testbed.audit()).expect("the log");
     serde_json::from_str(text.lines().last().expect("a line")).expect("JSON")
 }
 
-/// Every role and every verb, over the socket of either kind.
+/// Runs every verb as every role over the socket that `serve` opens.
 fn each_role_may_do_what_the_policy_says<S>(serve: impl Fn(&Testbed) -> S) {
     let (desk, risks) = (Group::new(), Group::new());
     let operator = User::new(&[&desk]);
     let risk = User::new(&[&risks]);
     let algo = User::new(&[&desk, &risks]);
-    let stranger = User::new(&[]);
+    let no_role = User::new(&[]);
     let people = format!(
         "operators = [\"%{}\"]\nrisk = [\"%{}\"]\nbarred = [\"{}\"]",
         desk.name, risks.name, algo.name
     );
     let testbed = testbed(&people);
-    // Without a socket the error is that of the pins.
-    verb(&risk, &testbed, "trip", "host").expect_exit(6).expect_stderr("ermission denied");
+    // Without a socket the command opens the pins itself, which fails.
+    run_verb(&risk, &testbed, "trip", "host").expect_exit(6).expect_stderr("ermission denied");
     let _served = serve(&testbed);
     for (user, verbs) in [
-        (&stranger, [("trip", 6), ("arm", 6), ("disarm", 6), ("reset", 6)]),
+        (&no_role, [("trip", 6), ("arm", 6), ("disarm", 6), ("reset", 6)]),
         (&algo, [("trip", 0), ("arm", 6), ("disarm", 6), ("reset", 6)]),
         (&operator, [("trip", 0), ("arm", 0), ("disarm", 6), ("reset", 6)]),
         (&risk, [("trip", 0), ("arm", 0), ("disarm", 4), ("reset", 0)]),
     ] {
         for (name, code) in verbs {
-            let output = verb(user, &testbed, name, "session/x1").expect_exit(code);
+            let output = run_verb(user, &testbed, name, "session/x1").expect_exit(code);
             let event = last_event(&testbed);
             let kind = match (name, code) {
                 (_, 6) => "denied",
                 ("trip", _) => "tripped",
                 ("arm", _) => "armed",
                 ("reset", _) => "reset",
-                // A tripped scope is not disarmed, whoever asks.
+                // A tripped scope cannot be disarmed by any role.
                 _ => continue,
             };
             assert_eq!(event["kind"], kind, "{output:?}");
@@ -131,18 +133,18 @@ fn each_role_may_do_what_the_policy_says<S>(serve: impl Fn(&Testbed) -> S) {
             }
         }
     }
-    verb(&risk, &testbed, "disarm", "session/x1").expect_exit(0);
-    for (user, code) in [(&stranger, 6), (&algo, 6), (&operator, 11), (&risk, 11)] {
+    run_verb(&risk, &testbed, "disarm", "session/x1").expect_exit(0);
+    for (user, code) in [(&no_role, 6), (&algo, 6), (&operator, 11), (&risk, 11)] {
         let output = user.cli(&testbed, &["status", "--json"]).expect_exit(code);
         assert_eq!(output.stdout.is_empty(), code == 6);
     }
-    for (user, code) in [(&stranger, 6), (&algo, 6), (&operator, 6), (&risk, 0)] {
+    for (user, code) in [(&no_role, 6), (&algo, 6), (&operator, 6), (&risk, 0)] {
         let config = testbed.config();
         user.cli(&testbed, &["reload", "--config", argument(&config)]).expect_exit(code);
     }
-    // Nobody puts a file of his own in force.
+    // A user may reload only the configuration file of the load.
     risk.cli(&testbed, &["reload", "--config", "/tmp/other.toml"]).expect_exit(2);
-    // The socket serves one load, and refuses to act on it for another.
+    // The socket serves one load, and refuses a request for another pin root.
     risk.cli(&testbed, &["trip", "host", "--pin-root", "/sys/fs/bpf/other"])
         .expect_exit(3)
         .expect_stderr("nothing is loaded there");
@@ -170,30 +172,30 @@ fn a_reset_needs_two_people_of_risk() {
     let people =
         format!("operators = [\"{}\"]\nrisk = [\"%{}\"]\ntwo_person = true", operator.name, risks.name);
     let testbed = testbed(&people);
-    // Each request is a process of its own: the first request outlives the first process.
+    // Each request runs in its own process, and the first request is kept after its process has ended.
     let _served = Activated::service(&testbed);
     testbed.trip("session/x1");
-    verb(&operator, &testbed, "reset", "session/x1").expect_exit(6);
-    let told = format!("{} is the first: the request is kept", ann.name);
-    verb(&ann, &testbed, "reset", "session/x1").expect_exit(4).expect_stderr(&told);
+    run_verb(&operator, &testbed, "reset", "session/x1").expect_exit(6);
+    let expected = format!("{} is the first: the request is kept", ann.name);
+    run_verb(&ann, &testbed, "reset", "session/x1").expect_exit(4).expect_stderr(&expected);
     let event = last_event(&testbed);
     assert_eq!((&event["kind"], &event["actor"]["uid"]), (&"reset_requested".into(), &ann.uid.into()));
-    // Twice the same person, another kind of reset and another scope are no second person.
-    verb(&ann, &testbed, "reset", "session/x1").expect_exit(4);
+    // The request is not confirmed by the same person, a forced reset or a reset of another scope.
+    run_verb(&ann, &testbed, "reset", "session/x1").expect_exit(4);
     bob.cli(&testbed, &["reset", "session/x1", "--reason", "x", "--force"]).expect_exit(4);
     testbed.trip("session/x2");
-    verb(&bob, &testbed, "reset", "session/x2").expect_exit(4);
+    run_verb(&bob, &testbed, "reset", "session/x2").expect_exit(4);
     assert_eq!(testbed.tripped(), ["session/x1", "session/x2"]);
-    verb(&bob, &testbed, "reset", "session/x1").expect_exit(0);
+    run_verb(&bob, &testbed, "reset", "session/x1").expect_exit(0);
     let event = last_event(&testbed);
     assert_eq!((&event["kind"], &event["actor"]["uid"]), (&"reset".into(), &bob.uid.into()));
     let first = &event["counts"]["requested_by"];
     assert_eq!((&first["uid"], &first["reason"]), (&ann.uid.into(), &"because".into()));
-    // A request is for one trip.
+    // A further trip invalidates the request.
     testbed.trip("session/x1");
-    verb(&ann, &testbed, "reset", "session/x1").expect_exit(4);
+    run_verb(&ann, &testbed, "reset", "session/x1").expect_exit(4);
     testbed.trip("session/x1");
-    verb(&bob, &testbed, "reset", "session/x1").expect_exit(4);
+    run_verb(&bob, &testbed, "reset", "session/x1").expect_exit(4);
     assert_eq!(testbed.tripped(), ["session/x1", "session/x2"]);
 }
 
@@ -205,7 +207,7 @@ fn root_resets_alone_only_by_breaking_the_glass() {
     let _served = Activated::service(&testbed);
     testbed.trip("host");
     testbed.cli("reset host --reason x").expect_exit(4).expect_stderr("--break-glass");
-    // The glass is root's.
+    // Only root may use --break-glass.
     risk.cli(&testbed, &["reset", "host", "--reason", "x", "--break-glass"]).expect_exit(4);
     assert_eq!(testbed.tripped(), ["host"]);
     testbed.cli("reset host --reason x --break-glass").expect_exit(0);
@@ -221,7 +223,7 @@ fn each_role_may_do_what_the_policy_says_at_the_service() {
     each_role_may_do_what_the_policy_says(Activated::service);
 }
 
-/// A connection to the control socket.
+/// Connects to the control socket.
 fn connection(testbed: &Testbed) -> OwnedFd {
     try_connection(testbed).expect("connecting")
 }
@@ -232,8 +234,8 @@ fn try_connection(testbed: &Testbed) -> rustix::io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Sends bytes as a request. Returns the texts and the exit code of the answer; no code if there is none.
-fn ask(testbed: &Testbed, request: &[u8]) -> (String, Option<u64>) {
+/// Sends bytes as a request. Returns the text of the answer, and its exit code if the answer has one.
+fn send_request(testbed: &Testbed, request: &[u8]) -> (String, Option<u64>) {
     let socket = connection(testbed);
     send(&socket, request, SendFlags::NOSIGNAL).expect("sending");
     let mut text = String::new();
@@ -253,26 +255,26 @@ fn ask(testbed: &Testbed, request: &[u8]) -> (String, Option<u64>) {
 }
 
 #[test]
-fn a_mute_crowd_does_not_delay_a_trip() {
+fn idle_connections_do_not_delay_a_trip() {
     require_root!();
     let operator = User::new(&[]);
     let testbed = testbed(&format!("operators = [\"{}\"]", operator.name));
-    let delayed = |kind: &str| {
-        let crowd: Vec<_> = (0..300).map(|_| connection(&testbed)).collect();
+    let trip_is_immediate = |kind: &str| {
+        let idle: Vec<_> = (0..300).map(|_| connection(&testbed)).collect();
         let start = Instant::now();
-        verb(&operator, &testbed, "trip", "host").expect_exit(0);
+        run_verb(&operator, &testbed, "trip", "host").expect_exit(0);
         let took = start.elapsed();
         assert_eq!(testbed.tripped(), ["host"]);
         assert!(took < Duration::from_secs(1) * breaker_tests::slowness(), "{kind}: {took:?}");
-        drop(crowd);
+        drop(idle);
         testbed.reset("host");
     };
     let agent = Agent::start(&testbed);
-    delayed("agent");
+    trip_is_immediate("agent");
     agent.stop();
     assert!(!testbed.control().exists(), "the agent has left its socket");
     let _served = Activated::service(&testbed);
-    delayed("service");
+    trip_is_immediate("service");
 }
 
 #[test]
@@ -291,16 +293,16 @@ fn a_malformed_request_changes_nothing_and_is_logged() {
         ("{\"verb\":\"reset\",\"scope\":\"host\"}", "its reason: it is empty"),
         ("{\"verb\":\"reset\",\"scope\":\"host\",\"reason\":\" \\t\"}", "its reason: it is empty"),
     ] {
-        let (text, code) = ask(&testbed, request.as_bytes());
+        let (text, code) = send_request(&testbed, request.as_bytes());
         assert_eq!(code, Some(2), "{request:.80}: {text}");
         assert!(text.contains(found) && text.contains("nothing is changed"), "{request:.80}: {text}");
         let event = last_event(&testbed);
         assert_eq!((&event["kind"], &event["actor"]["via"]), (&"denied".into(), &"control".into()));
     }
     assert!(testbed.tripped().is_empty());
-    // A reason may contain anything, and cannot draw on the screen of a reader.
+    // A reason may contain any character, but `events` prints no control character of it.
     let reason = "{\"verb\":\"trip\",\"scope\":\"host\",\"reason\":\"a\\u001b[2J\\nb\"}";
-    let (text, code) = ask(&testbed, reason.as_bytes());
+    let (text, code) = send_request(&testbed, reason.as_bytes());
     assert_eq!(code, Some(0), "{text}");
     assert_eq!(last_event(&testbed)["reason"], "a\u{1b}[2J\nb");
     for words in ["events", "events --json"] {

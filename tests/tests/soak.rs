@@ -1,7 +1,7 @@
-//! A soak: an agent with 1,000 sessions under faults in an order that a seed determines. Memory, descriptors
-//! and threads stay flat, no scrape waits, and the audit log stays one chain.
+//! Soak test: an agent with 1,000 sessions under faults in an order that a seed determines. The agent's
+//! memory, files and threads do not grow, each scrape is fast, and the audit log stays one chain.
 //!
-//! `BREAKER_SOAK_SECONDS` (default 60) and `BREAKER_SOAK_SEED` change its length and its order.
+//! `BREAKER_SOAK_SECONDS` (default 60) sets the duration, and `BREAKER_SOAK_SEED` sets the order.
 
 use std::fs;
 use std::io::Write;
@@ -25,12 +25,12 @@ const SESSIONS: usize = 1_000;
 const GROUPS: usize = 64;
 /// Largest resident memory of the agent, in KiB. A build without optimisation has a larger binary.
 const MAX_RSS: u64 = if cfg!(debug_assertions) { 40 << 10 } else { 20 << 10 };
-/// Longest scrape.
+/// Longest duration of a scrape.
 const MAX_SCRAPE: Duration = Duration::from_secs(if cfg!(debug_assertions) { 3 } else { 1 });
-/// Most connections that send nothing.
-const MAX_MUTE: usize = 300;
+/// Largest number of open connections that send nothing.
+const MAX_IDLE: usize = 300;
 
-/// One look at the agent's process.
+/// Resource use of the agent's process at one moment.
 #[derive(Clone, Copy, Debug)]
 struct Sample {
     rss: u64,
@@ -59,7 +59,7 @@ struct Soak {
     agent: Option<Agent>,
     log: PathBuf,
     good: Vec<u8>,
-    mute: Vec<TcpStream>,
+    idle: Vec<TcpStream>,
     rng: Rng,
     rotations: u32,
 }
@@ -74,23 +74,23 @@ impl Soak {
         let text = fs::read_to_string(testbed.config()).expect("the configuration");
         let text = text.replace(&testbed.audit().display().to_string(), &log.display().to_string());
         fs::write(testbed.config(), &text).expect("the configuration");
-        let small = || mount("none", &directory, "tmpfs", MountFlags::empty(), Some(c"size=1m"));
-        testbed.on_host(small).expect("a small disk");
+        let mount_small_disk = || mount("none", &directory, "tmpfs", MountFlags::empty(), Some(c"size=1m"));
+        testbed.on_host(mount_small_disk).expect("a small disk");
         testbed.load_cli();
         let agent = Some(Agent::start(&testbed));
-        let (good, mute, rng) = (text.into_bytes(), Vec::new(), Rng(seed));
-        Self { testbed, agent, log, good, mute, rng, rotations: 0 }
+        let (good, idle, rng) = (text.into_bytes(), Vec::new(), Rng(seed));
+        Self { testbed, agent, log, good, idle, rng, rotations: 0 }
     }
 
     fn agent(&self) -> &Agent {
         self.agent.as_ref().expect("an agent")
     }
 
-    /// Does one thing to the host. The agent is killed only while `may_kill`.
+    /// Applies one random fault to the host and returns its name. The agent is killed only if `may_kill`.
     fn disturb(&mut self, may_kill: bool) -> &'static str {
         match self.rng.below(8) {
             0 if may_kill => {
-                // Dropping it kills it.
+                // The drop kills the agent.
                 self.agent = None;
                 self.agent = Some(Agent::start(&self.testbed));
                 "kill -9"
@@ -109,9 +109,9 @@ impl Soak {
                 let to = "127.0.0.1:9469";
                 let more =
                     (0..60).map(|_| self.testbed.on_host(|| TcpStream::connect(to)).expect("connecting"));
-                self.mute.extend(more);
-                let excess = self.mute.len().saturating_sub(MAX_MUTE);
-                self.mute.drain(..excess);
+                self.idle.extend(more);
+                let excess = self.idle.len().saturating_sub(MAX_IDLE);
+                self.idle.drain(..excess);
                 "mute clients"
             }
             _ => {
@@ -123,7 +123,7 @@ impl Soak {
         }
     }
 
-    /// Leaves no space for a while, in which a session trips.
+    /// Fills the disk, trips a session, and frees the space.
     fn fill_the_disk(&mut self) -> &'static str {
         let full = self.log.with_file_name("full");
         self.testbed.on_host(|| {
@@ -138,7 +138,7 @@ impl Soak {
 
     fn rotate_by_rename(&mut self) -> &'static str {
         let old = self.log.with_extension("jsonl.1");
-        // The log may not exist since the last rotation.
+        // The log does not exist if nothing was written since the last rotation.
         self.testbed.on_host(|| drop(fs::rename(&self.log, old)));
         self.rotations += 1;
         "renamed log"
@@ -148,7 +148,7 @@ impl Soak {
         let old = self.log.with_extension("jsonl.1");
         self.testbed.on_host(|| {
             let Ok(log) = fs::OpenOptions::new().read(true).write(true).open(&self.log) else { return };
-            // A line that is written between the copy and the truncation would be lost.
+            // Without the lock a line written between the copy and the truncation would be lost.
             flock(&log, FlockOperation::LockExclusive).expect("locking it");
             if fs::copy(&self.log, old).is_ok() {
                 log.set_len(0).expect("truncating it");
@@ -170,13 +170,13 @@ impl Soak {
         }
         self.agent().signal(Signal::HUP);
         sleep(Duration::from_millis(200));
-        // Nothing is at the path in the first case.
+        // In the first case no file exists.
         let _ = fs::remove_file(&path);
         fs::write(&path, &self.good).expect("the configuration");
         "SIGHUP of a bad file"
     }
 
-    /// Scrapes once, and returns the time that it took.
+    /// Scrapes once and returns the duration.
     fn scrape(&self) -> Duration {
         let start = Instant::now();
         let text = metrics(&self.testbed);
@@ -184,9 +184,9 @@ impl Soak {
         start.elapsed()
     }
 
-    /// Ends the disturbances: the queue empties, and the log is one chain.
+    /// Waits for an empty queue, stops the agent, and verifies that the log is one chain.
     fn finish(mut self) {
-        self.mute.clear();
+        self.idle.clear();
         let pending = || metrics(&self.testbed).contains("\nbreaker_audit_pending 0\n").then_some(());
         wait_for("an empty queue", pending);
         self.agent.take().expect("an agent").stop();
@@ -204,7 +204,7 @@ fn mean(samples: &[Sample], figure: impl Fn(&Sample) -> u64) -> f64 {
 }
 
 #[test]
-fn faults_for_a_while_leave_memory_files_and_threads_flat_and_the_log_whole() {
+fn under_faults_memory_files_and_threads_do_not_grow_and_the_log_stays_valid() {
     require_root!();
     let length = Duration::from_secs(variable("BREAKER_SOAK_SECONDS", 60));
     let seed = variable("BREAKER_SOAK_SEED", 0x50a4).max(1);
@@ -213,7 +213,7 @@ fn faults_for_a_while_leave_memory_files_and_threads_flat_and_the_log_whole() {
     let (start, mut samples, mut slowest) = (Instant::now(), Vec::new(), Duration::ZERO);
     let mut done = std::collections::BTreeMap::<&str, u32>::new();
     while start.elapsed() < length {
-        // One agent lives through the last two thirds, which are compared.
+        // The last two thirds are compared, so one agent must run through both.
         let what = soak.disturb(start.elapsed() < length / 3);
         *done.entry(what).or_default() += 1;
         let took = soak.scrape();

@@ -1,4 +1,4 @@
-//! The units of systemd: how much they expose, and the whole life of a load with exactly their rights.
+//! The systemd units: their exposure, and a load from start to end with exactly their rights.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
@@ -17,14 +17,14 @@ use breaker_tests::{require_root, root};
 use rustix::mount::{MountFlags, mount};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// The largest exposure that a unit may have, in tenths, as `systemd-analyze security` counts it.
+/// Largest exposure level of a unit, in tenths, as `systemd-analyze security` computes it.
 const MAX_EXPOSURE: u32 = 20;
 
 fn units() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/systemd")
 }
 
-/// Returns true if systemd-analyze is there. Without it the test counts as skipped.
+/// Returns true if systemd-analyze is installed, and otherwise marks the test as skipped.
 fn has_systemd() -> bool {
     let found = Command::new("systemd-analyze").arg("--version").stdout(Stdio::null()).status().is_ok();
     if !found {
@@ -34,7 +34,7 @@ fn has_systemd() -> bool {
 }
 
 #[test]
-fn every_service_exposes_little() {
+fn every_service_is_below_the_largest_exposure() {
     if !has_systemd() {
         return;
     }
@@ -57,7 +57,7 @@ fn every_service_exposes_little() {
     assert_eq!(services, 3);
 }
 
-/// A host as the packages set it up: a BPF file system and directories that the account of breaker owns.
+/// A host as the packages set it up: the account of breaker owns a BPF file system and the directories.
 struct Host {
     testbed: Testbed,
     user: User,
@@ -75,7 +75,7 @@ impl Host {
         let host = Self { program: testbed.state().join("breaker"), testbed, user, operator };
         let (pins, state) = (host.pins(), host.testbed.state());
         std::fs::create_dir(&pins).expect("a mount point");
-        // The account may not enter the directory of the build.
+        // The account has no access to the build directory.
         std::fs::copy(binary(), &host.program).expect("copying the program");
         let owner = Some(host.user.uid);
         host.testbed.on_host(|| {
@@ -93,7 +93,7 @@ impl Host {
         self.testbed.state().join("bpf")
     }
 
-    /// A command with the rights of a unit.
+    /// Returns a breaker command with the rights of a unit.
     fn command(&self, unit: &str, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.env_clear().envs([("BREAKER_PRIVATE_PINS", "1"), ("NO_COLOR", "1")]);
@@ -123,7 +123,7 @@ impl Host {
 }
 
 #[test]
-fn the_rights_of_the_units_are_enough_for_the_whole_life_of_a_load() {
+fn the_rights_of_the_units_suffice_from_load_to_unload() {
     require_root!();
     if !has_systemd() {
         return;
@@ -149,14 +149,14 @@ fn the_rights_of_the_units_are_enough_for_the_whole_life_of_a_load() {
     kill_process(Pid::from_child(&agent), Signal::HUP).expect("reloading");
     host.wait_for_event("policy_changed");
 
-    // An operator without rights asks, and a process with the rights of the agent trips.
+    // An operator without rights sends the request, and the agent trips with its own rights.
     let mut command = host.operator.command(&host.program);
     command
         .args(["--control", argument(&host.testbed.control()), "--pin-root"])
         .arg(host.pins().join("host"));
     command.args(["trip", "session/x1", "--reason", "x"]);
-    let asked = host.testbed.on_host(|| command.output()).expect("running breaker");
-    CliOutput::new(asked).expect_exit(0);
+    let ran = host.testbed.on_host(|| command.output()).expect("running breaker");
+    CliOutput::new(ran).expect_exit(0);
     assert!(host.log_has("tripped"));
     for (unit, verb, code) in [
         ("breaker-control.service", "trip", 0),
@@ -177,7 +177,7 @@ fn the_rights_of_the_units_are_enough_for_the_whole_life_of_a_load() {
 }
 
 #[test]
-fn a_confined_process_has_the_rights_of_its_unit_and_no_other() {
+fn a_confined_process_has_exactly_the_rights_of_its_unit() {
     require_root!();
     if !has_systemd() {
         return;
@@ -206,6 +206,6 @@ fn a_confined_process_has_the_rights_of_its_unit_and_no_other() {
         let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
         assert_eq!(line.map(str::trim), Some(value), "{key}");
     }
-    // Every user may do this, but for the filter.
+    // Every user may lower a priority; only the filter denies it.
     run("nice", &["-n", "5", "true"]).expect_stderr("not permitted");
 }

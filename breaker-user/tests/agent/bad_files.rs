@@ -1,5 +1,5 @@
-//! A file that is no configuration: the agent adopts what is loaded, a SIGHUP keeps the policy in force, and
-//! both say what was found.
+//! A file that is not a configuration: a starting agent adopts the load, and a SIGHUP keeps the policy in
+//! force. Both report the cause.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,11 +11,11 @@ use rustix::process::Signal;
 
 use crate::host::{Host, THREE, privileged};
 
-/// Makes something at the path of the configuration.
-type Make = fn(&Path);
+/// Creates a file at the path of the configuration.
+type CreateFile = fn(&Path);
 
-/// What is at the path, and what the agent says of it.
-const FILES: [(&str, Make, &str); 9] = [
+/// The name of each case, the function that creates the file, and the agent's message about the file.
+const FILES: [(&str, CreateFile, &str); 9] = [
     ("missing", |_| {}, "cannot be read: No such file or directory"),
     ("empty", |path| fs::write(path, "").expect("a file"), "the configuration is refused"),
     ("binary", |path| fs::write(path, [0x7f, b'E', b'L', b'F', 0, 1, 2, 3]).expect("a file"), "is refused"),
@@ -31,13 +31,13 @@ const FILES: [(&str, Make, &str); 9] = [
     ),
 ];
 
-/// Removes whatever is at a path.
+/// Removes a file or an empty directory.
 fn clear(path: &Path) {
     let _ = fs::remove_file(path).or_else(|_| fs::remove_dir(path));
 }
 
 #[test]
-fn a_file_that_is_no_configuration_changes_nothing_and_is_named() {
+fn a_file_that_is_not_a_configuration_changes_nothing_and_is_reported() {
     if !privileged() {
         return;
     }

@@ -52,7 +52,7 @@ fn a_program_in_front_and_its_removal_are_reported() {
 }
 
 #[test]
-fn removed_pins_are_pinned_again_and_enforcement_goes_on() {
+fn removed_pins_are_pinned_again_and_enforcement_continues() {
     if !privileged() {
         return;
     }

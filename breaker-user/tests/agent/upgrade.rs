@@ -1,4 +1,4 @@
-//! The agent while the program is replaced, and attached again, by somebody else.
+//! The agent while another process replaces the program.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -18,7 +18,7 @@ fn the_agent_follows_an_upgrade_and_reports_no_loss() {
         let before = generation();
         for _ in 0..8 {
             host.cli_ok(&["upgrade"]);
-            // The agent looks ten times a second.
+            // The agent checks the hooks ten times a second.
             sleep(Duration::from_millis(130));
         }
         assert_eq!(generation(), before + 8);

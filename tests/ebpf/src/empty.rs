@@ -15,7 +15,7 @@ pub fn egress(_: TcContext) -> i32 {
     NEXT
 }
 
-/// Passes every packet at tc, past all programs behind it (`TC_ACT_OK`).
+/// Passes every packet at tc with `TC_ACT_OK`. The later programs of the chain do not run.
 #[classifier]
 pub fn pass(_: TcContext) -> i32 {
     0

@@ -1,5 +1,5 @@
-//! The anchors of the audit log: what is loaded, the state file, the metrics and the journal know its last
-//! line, so that a tail that is cut off everywhere in its directory is missed.
+//! The anchors of the audit log: META, the state file, the metrics and the journal record its last line.
+//! `audit verify` therefore detects missing lines at the end of the log.
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixDatagram;
@@ -17,21 +17,22 @@ use serde_json::Value;
 
 use super::POLICY;
 
-/// Path of the anchor beside the log.
+/// Returns the path of the anchor in the directory of the log.
 fn side_file(testbed: &Testbed) -> PathBuf {
     testbed.audit().with_file_name(".audit.jsonl.end")
 }
 
-/// The log and the anchor beside it.
+/// Reads the log and the anchor in its directory.
 fn snapshot(testbed: &Testbed) -> [(PathBuf, Vec<u8>); 2] {
     [testbed.audit(), side_file(testbed)].map(|path| (path.clone(), std::fs::read(path).expect("a file")))
 }
 
-fn put_back(files: &[(PathBuf, Vec<u8>)]) {
+/// Writes the files of a snapshot.
+fn restore(files: &[(PathBuf, Vec<u8>)]) {
     files.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).expect("writing"));
 }
 
-/// A host with three lines, their snapshot, and a fourth line.
+/// Makes a host with four lines in its log. Returns the host and a snapshot of the first three lines.
 fn four_lines() -> (Testbed, [(PathBuf, Vec<u8>); 2]) {
     let testbed = Testbed::unloaded(POLICY);
     testbed.load_cli();
@@ -52,7 +53,7 @@ fn each_anchor_agrees_with_an_unchanged_log() {
     assert!(anchors.iter().all(|anchor| anchor["result"] == "agrees" && anchor["seq"] == 4), "{found}");
     let text = testbed.cli("audit verify").expect_exit(0).stdout;
     assert!(text.contains("; it agrees with META of ") && text.contains(", the state file "), "{text}");
-    // Both kinds of rotation keep the agreement.
+    // The anchors also agree after a rotation by rename and after one by truncation.
     std::fs::rename(testbed.audit(), testbed.audit().with_extension("jsonl.1")).expect("rotating");
     testbed.cli("audit verify").expect_exit(0);
     testbed.reset("session/x1");
@@ -62,7 +63,7 @@ fn each_anchor_agrees_with_an_unchanged_log() {
     testbed.trip("session/x1");
     let found = testbed.cli("audit verify --json").expect_exit(0).json();
     assert_eq!((&found["lines"], &found["first"]), (&6.into(), &1.into()), "{found}");
-    // The metric is an anchor too: who scrapes it has the number elsewhere.
+    // The metric is an anchor too, because the scraper stores the number on another host.
     let agent = Agent::start(&testbed);
     let seq =
         || metrics(&testbed).lines().find_map(|line| line.strip_prefix("breaker_audit_seq ")?.parse().ok());
@@ -72,10 +73,10 @@ fn each_anchor_agrees_with_an_unchanged_log() {
 }
 
 #[test]
-fn a_tail_that_is_cut_off_with_the_anchor_beside_it_is_found() {
+fn missing_last_lines_are_detected_although_the_anchor_file_agrees() {
     require_root!();
     let (testbed, three) = four_lines();
-    put_back(&three);
+    restore(&three);
     let cut = "has line number 4, and the log ends with line number 3: lines were cut off its end";
     let output = testbed.cli("audit verify").expect_exit(1);
     assert!(output.stderr.contains(&format!("META of /sys/fs/bpf/breaker {cut}")), "{output:?}");
@@ -83,11 +84,11 @@ fn a_tail_that_is_cut_off_with_the_anchor_beside_it_is_found() {
         output.stderr.contains("the state file ") && output.stderr.matches(cut).count() == 2,
         "{output:?}"
     );
-    // Another directory of state has no say, and the state alone is enough without a load.
+    // META still detects the missing line if the state directory is empty.
     let state = testbed.state();
     testbed.shell(&format!("mkdir -p {}/empty", state.display()));
     testbed.cli(&format!("audit verify --state {}/empty", state.display())).expect_exit(1);
-    // The next line leaves the gap visible for good, whatever the anchors say then.
+    // After the next line the chain itself shows the gap, even if the anchors agree again.
     testbed.switch("arm", "session/x2").expect_exit(0);
     let output = testbed.cli("audit verify").expect_exit(1);
     output.expect_stderr("line 4: its `prev` does not match the line before");
@@ -101,14 +102,14 @@ fn a_tail_that_is_cut_off_with_the_anchor_beside_it_is_found() {
 }
 
 #[test]
-fn without_a_load_the_state_file_knows_the_last_line() {
+fn without_a_load_the_state_file_is_an_anchor() {
     require_root!();
     let (testbed, three) = four_lines();
     testbed.cli("unload --force").expect_exit(0);
     let log = testbed.audit();
     let verify = format!("audit verify --audit {} --state {}", argument(&log), testbed.state().display());
     testbed.cli(&verify).expect_exit(0);
-    put_back(&three);
+    restore(&three);
     testbed
         .cli(&verify)
         .expect_exit(1)
@@ -116,13 +117,13 @@ fn without_a_load_the_state_file_knows_the_last_line() {
 }
 
 #[test]
-fn a_last_line_that_was_replaced_by_a_valid_one_is_found() {
+fn a_last_line_replaced_by_a_valid_line_is_detected() {
     require_root!();
     let (testbed, three) = four_lines();
     let text = std::fs::read_to_string(testbed.audit()).expect("the log");
     let mut entry =
         serde_json::from_str::<Line>(text.lines().next_back().expect("a line")).expect("an event").entry;
-    put_back(&three);
+    restore(&three);
     entry.reason = Some("it was somebody else".to_owned());
     audit::append(&testbed.audit(), &[entry]).expect("forging");
     audit::verify(&testbed.audit()).expect("a chain that is valid by itself");
@@ -145,8 +146,8 @@ fn a_removed_log_continues_with_the_next_number() {
     assert_eq!((&found["first"], &found["lines"]), (&5.into(), &1.into()), "{found}");
 }
 
-/// A socket in the place of journald's, in the mount namespace of the host.
-fn journald(testbed: &Testbed) -> UnixDatagram {
+/// Binds a socket in place of journald's in the mount namespace of the host.
+fn bind_journald(testbed: &Testbed) -> UnixDatagram {
     testbed.on_host(|| {
         mount("none", "/run", "tmpfs", MountFlags::empty(), None).expect("a tmpfs");
         std::fs::create_dir_all("/run/systemd/journal").expect("a directory");
@@ -156,7 +157,7 @@ fn journald(testbed: &Testbed) -> UnixDatagram {
     })
 }
 
-/// The next message; its values have no newlines.
+/// Receives the next message and returns its fields. The values have no newlines.
 fn receive(socket: &UnixDatagram) -> HashMap<String, String> {
     let mut bytes = [0; 16 << 10];
     let length = socket.recv(&mut bytes).expect("a message");
@@ -168,10 +169,10 @@ fn receive(socket: &UnixDatagram) -> HashMap<String, String> {
 }
 
 #[test]
-fn journald_gets_what_the_log_cannot_take_and_the_log_gets_it_later() {
+fn journald_gets_the_entries_that_the_log_cannot_store_and_the_log_gets_them_later() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
-    let journald = journald(&testbed);
+    let journald = bind_journald(&testbed);
     testbed.load_cli();
     let agent = Agent::start(&testbed);
     let anchor = receive(&journald);
@@ -183,7 +184,7 @@ fn journald_gets_what_the_log_cannot_take_and_the_log_gets_it_later() {
         testbed.shell(&format!("sed -n {seq}p {} | tr -d '\\n' | sha256sum", testbed.audit().display()));
     assert_eq!(sum.split(' ').next(), Some(&anchor["BREAKER_AUDIT_HASH"][..]), "{line}");
 
-    // The directory becomes one that takes no file.
+    // A directory at the path of the log makes every write fail.
     let agent_started =
         || std::fs::read_to_string(testbed.audit()).is_ok_and(|text| text.contains("agent_started"));
     wait_for("its start in the log", || agent_started().then_some(()));
@@ -195,7 +196,7 @@ fn journald_gets_what_the_log_cannot_take_and_the_log_gets_it_later() {
     let found = receive(&journald);
     assert_eq!((&found["BREAKER_KIND"][..], &found["BREAKER_SCOPE"][..]), ("tripped", "session/x1"));
     assert_eq!((&found["BREAKER_REASON"][..], &found["PRIORITY"][..]), ("test", "4"));
-    // The agent's own line: a file that is refused.
+    // A refused configuration makes the agent write a line itself.
     std::fs::write(testbed.config(), "").expect("an empty file");
     agent.signal(rustix::process::Signal::HUP);
     let found = loop {
@@ -241,7 +242,7 @@ fn an_anchor_in_the_journal_is_compared() {
     let last = last.as_str().expect("a hash");
     let found = verify(last, 4).expect_exit(0).json();
     let sources: Vec<&Value> =
-        found["anchors"].as_array().expect("anchors").iter().map(|one| &one["source"]).collect();
+        found["anchors"].as_array().expect("anchors").iter().map(|anchor| &anchor["source"]).collect();
     assert!(sources.contains(&&"journald".into()), "{found}");
     verify(last, 9)
         .expect_exit(1)

@@ -37,7 +37,7 @@ fn another_layout_is_refused_by_every_verb_and_still_enforces() {
         ABI_VERSION + 1,
         breaker_user::VERSION
     );
-    // `trip` works with any layout: see `layouts`. `status` shows the switches.
+    // `trip` works with any layout (see `layouts.rs`), and `status` shows the switches.
     for verb in VERBS.into_iter().filter(|verb| !verb.starts_with("trip")) {
         let output = testbed
             .cli(verb)
@@ -57,7 +57,7 @@ fn another_layout_is_refused_by_every_verb_and_still_enforces() {
     });
     assert_eq!(testbed.tcx_programs("eth1"), 1, "it is still attached");
     change(|meta| meta.policies[0].scopes = 5);
-    // The trip was made although META was damaged.
+    // The `trip` above worked although META was damaged.
     testbed.cli("unload").expect_exit(4).expect_stderr("host is tripped");
     testbed.cli("unload --force").expect_exit(0);
     testbed.assert_clean();

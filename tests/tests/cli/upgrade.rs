@@ -1,4 +1,4 @@
-//! `upgrade` and `attach`: what they say and refuse, and what is left where one dies.
+//! `upgrade` and `attach`: output, refusals, and the state that a killed command leaves.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,8 +16,8 @@ use serde_json::Value;
 
 use super::POLICY;
 
-/// Changes META as it is pinned.
-pub fn patch(testbed: &Testbed, change: impl FnOnce(&mut Meta) + Send) {
+/// Changes the pinned META map.
+pub fn patch_meta(testbed: &Testbed, change: impl FnOnce(&mut Meta) + Send) {
     testbed.on_host(|| {
         let map = Mapped::<Meta>::open(&Testbed::root().map("META")).expect("META");
         let mut meta = map.get(0).expect("a value");
@@ -39,11 +39,11 @@ fn events(testbed: &Testbed) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-fn kinds(testbed: &Testbed) -> Vec<String> {
+fn event_kinds(testbed: &Testbed) -> Vec<String> {
     events(testbed).iter().map(|event| event["kind"].as_str().expect("a kind").to_owned()).collect()
 }
 
-/// Two interfaces, and what comes in on both is read too: four hooks and two programs.
+/// Loads a breaker on two interfaces with inbound programs: four hooks and two programs.
 fn two_interfaces(hook: &str) -> Testbed {
     let testbed = Testbed::unloaded(&format!("hook = \"{hook}\"\ninbound = \"watch\"\n{POLICY}"));
     veth(&testbed.network.firm, "eth2", &testbed.network.venue, "eth2").expect("a second cable");
@@ -54,13 +54,13 @@ fn two_interfaces(hook: &str) -> Testbed {
 }
 
 #[test]
-fn an_upgrade_keeps_the_trip_and_says_what_it_has_replaced() {
+fn an_upgrade_keeps_the_trip_and_reports_the_replaced_program() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     testbed.load_cli();
     testbed.switch("trip", "session/x1").expect_exit(0);
     testbed.switch("disarm", "session/x2").expect_exit(0);
-    patch(&testbed, |meta| {
+    patch_meta(&testbed, |meta| {
         meta.version = *b"0.0.9\0\0\0\0\0\0\0\0\0\0\0";
         meta.git = *b"abcdef012345\0\0\0\0";
     });
@@ -79,10 +79,10 @@ fn an_upgrade_keeps_the_trip_and_says_what_it_has_replaced() {
     }
     assert_eq!(after["breaker"]["version"], breaker_user::VERSION);
     assert_eq!((meta(&testbed).generation, testbed.tcx_programs("eth1")), (2, 1));
-    let told = events(&testbed).pop().expect("an event");
-    assert_eq!((&told["kind"], &told["counts"]["from"]["version"]), (&"upgraded".into(), &"0.0.9".into()));
-    assert_eq!(told["counts"]["to"]["version"], breaker_user::VERSION);
-    assert_eq!(told["counts"]["to"]["program_tag"], after["breaker"]["program_tag"]);
+    let event = events(&testbed).pop().expect("an event");
+    assert_eq!((&event["kind"], &event["counts"]["from"]["version"]), (&"upgraded".into(), &"0.0.9".into()));
+    assert_eq!(event["counts"]["to"]["version"], breaker_user::VERSION);
+    assert_eq!(event["counts"]["to"]["program_tag"], after["breaker"]["program_tag"]);
     let output = testbed.cli("upgrade --json").expect_exit(0).json();
     assert_eq!(
         (&output["from"], &output["enforced"]["ok"]),
@@ -95,12 +95,12 @@ fn an_upgrade_keeps_the_trip_and_says_what_it_has_replaced() {
 }
 
 #[test]
-fn an_older_version_takes_over_only_by_force() {
+fn an_older_version_upgrades_a_newer_one_only_by_force() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     testbed.cli("upgrade").expect_exit(3);
     testbed.load_cli();
-    patch(&testbed, |meta| meta.version = *b"99.1.0\0\0\0\0\0\0\0\0\0\0");
+    patch_meta(&testbed, |meta| meta.version = *b"99.1.0\0\0\0\0\0\0\0\0\0\0");
     let program = || testbed.with_breaker(|breaker| breaker.program().expect("the program").id());
     let before = (program(), meta(&testbed));
     testbed.cli("upgrade").expect_exit(4).expect_stderr("version 99.1.0 is loaded").expect_stderr("--force");
@@ -111,7 +111,7 @@ fn an_older_version_takes_over_only_by_force() {
 }
 
 #[test]
-fn an_upgrade_that_cannot_be_noted_is_refused() {
+fn an_upgrade_that_cannot_be_logged_is_refused() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     testbed.load_cli();
@@ -131,7 +131,7 @@ fn an_upgrade_that_cannot_be_noted_is_refused() {
 }
 
 #[test]
-fn where_a_hook_is_lost_nothing_is_upgraded_until_it_is_attached_again() {
+fn a_detached_hook_blocks_an_upgrade_until_it_is_attached_again() {
     require_root!();
     for hook in ["tcx", "clsact"] {
         let testbed = two_interfaces(hook);
@@ -152,8 +152,8 @@ fn where_a_hook_is_lost_nothing_is_upgraded_until_it_is_attached_again() {
                 veth(&testbed.network.firm, "eth2", &testbed.network.venue, "eth2").expect("a cable again");
             }),
         ];
-        for (found, lose) in losses {
-            lose();
+        for (found, break_hook) in losses {
+            break_hook();
             testbed.cli("status").expect_exit(11);
             testbed.cli("upgrade").expect_exit(8).expect_stderr(found).expect_stderr("`breaker attach`");
             assert_eq!(program(), before);
@@ -168,26 +168,26 @@ fn where_a_hook_is_lost_nothing_is_upgraded_until_it_is_attached_again() {
         testbed.network.firm.remove("eth2").expect("removing it");
         testbed.cli("upgrade").expect_exit(8).expect_stderr("eth2: detached");
         testbed.cli("attach").expect_exit(8).expect_stderr("there is no such interface here");
-        assert!(kinds(&testbed).ends_with(&["reattached".to_owned(), "reattach_failed".to_owned()]));
+        assert!(event_kinds(&testbed).ends_with(&["reattached".to_owned(), "reattach_failed".to_owned()]));
         testbed.cli("unload --force").expect_exit(0);
         testbed.assert_clean();
     }
 }
 
 #[test]
-fn attach_changes_nothing_where_nothing_is_detached() {
+fn attach_changes_nothing_if_nothing_is_detached() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     testbed.cli("attach").expect_exit(3);
     testbed.load_cli();
-    let before = (meta(&testbed), kinds(&testbed));
+    let before = (meta(&testbed), event_kinds(&testbed));
     let output = testbed.cli("attach").expect_exit(0);
     assert_eq!(output.stdout, "nothing is detached: nothing is changed\n");
-    assert_eq!((meta(&testbed), kinds(&testbed)), before);
+    assert_eq!((meta(&testbed), event_kinds(&testbed)), before);
 }
 
 #[test]
-fn from_another_network_namespace_it_upgrades_and_attaches_the_same() {
+fn upgrade_and_attach_work_from_another_network_namespace() {
     require_root!();
     for hook in ["tcx", "clsact"] {
         let testbed = two_interfaces(hook);
@@ -206,11 +206,11 @@ fn from_another_network_namespace_it_upgrades_and_attaches_the_same() {
     }
 }
 
-/// System calls by which an upgrade changes something.
+/// System calls with effects outside the process of an upgrade.
 const CALLS: &str = "bpf,rename,unlink,sendto,sendmsg,mmap,fsync,fdatasync";
 
-/// Runs an upgrade of which system calls are tampered with, and returns the calls that it made.
-fn traced(testbed: &Testbed, inject: &[String]) -> (CliOutput, Vec<String>) {
+/// Runs an upgrade under strace with injected faults. Returns its output and the system calls that it made.
+fn run_traced(testbed: &Testbed, inject: &[String]) -> (CliOutput, Vec<String>) {
     let trace = testbed.config().with_file_name("trace");
     let ran = testbed.on_host(|| {
         let mut command = Command::new("strace");
@@ -226,13 +226,13 @@ fn traced(testbed: &Testbed, inject: &[String]) -> (CliOutput, Vec<String>) {
     (CliOutput::new(ran), text.lines().filter_map(call).collect())
 }
 
-/// Disturbs the last calls of an upgrade one after the other.
-fn disturbed(hook: &str, how: &str, check: impl Fn(&CliOutput, &[String], &str)) {
+/// Runs one upgrade for each of the last system calls, with a fault injected at that call.
+fn disturb_each_call(hook: &str, how: &str, check: impl Fn(&CliOutput, &[String], &str)) {
     let testbed = two_interfaces(hook);
     testbed.switch("trip", "session/x1").expect_exit(0);
-    let (output, calls) = traced(&testbed, &[]);
+    let (output, calls) = run_traced(&testbed, &[]);
     assert_eq!(output.exit_code, Some(0), "{output:?}");
-    // The turn of each call among those of its name.
+    // strace's `when=` counts the calls of one name.
     let mut turns = BTreeMap::<&str, usize>::new();
     let all: Vec<_> = calls
         .iter()
@@ -244,20 +244,20 @@ fn disturbed(hook: &str, how: &str, check: impl Fn(&CliOutput, &[String], &str))
         .collect();
     let loaded = all.iter().rposition(|(call, _)| call.ends_with("sync")).expect("the line in the log");
     let renamed = all.iter().rposition(|(call, _)| *call == "rename").expect("the pins of the new programs");
-    // All that changes something lies between the two.
+    // Every call that changes the load is between these two calls.
     let changing = &all[loaded.saturating_sub(2)..(renamed + 3).min(all.len())];
     assert!(changing.len() > 10, "{changing:?}");
     println!("{hook}: {how} at each of {} calls", changing.len());
     for (call, turn) in changing {
-        let logged = kinds(&testbed).len();
-        let (output, _) = traced(&testbed, &[format!("inject={call}:{how}:when={turn}")]);
+        let logged = event_kinds(&testbed).len();
+        let (output, _) = run_traced(&testbed, &[format!("inject={call}:{how}:when={turn}")]);
         let what = format!("{hook}: {call} {turn}: {output:?}");
         let shown = testbed.cli("status --json");
         assert_eq!(shown.exit_code, Some(10), "{what}: {shown:?}");
         let shown = shown.json();
         assert_eq!(shown["enforced"]["ok"], true, "{what}: {shown}");
         assert_eq!(scope(&shown, "session/x1")["epoch"], 1, "{what}");
-        check(&output, &kinds(&testbed).split_off(logged), &what);
+        check(&output, &event_kinds(&testbed).split_off(logged), &what);
     }
     testbed.cli("upgrade").expect_exit(0);
     assert!(!testbed.shell("ls /sys/fs/bpf/breaker").contains("_next"));
@@ -268,18 +268,18 @@ fn disturbed(hook: &str, how: &str, check: impl Fn(&CliOutput, &[String], &str))
 }
 
 #[test]
-fn killed_at_any_of_its_steps_it_leaves_each_hook_with_a_whole_program() {
+fn an_upgrade_killed_at_any_call_leaves_a_complete_program_at_each_hook() {
     require_root!();
     for hook in ["tcx", "clsact"] {
-        disturbed(hook, "signal=SIGKILL", |_, _, _| {});
+        disturb_each_call(hook, "signal=SIGKILL", |_, _, _| {});
     }
 }
 
 #[test]
-fn where_any_of_its_steps_fails_the_program_before_stays_and_the_log_says_so() {
+fn a_failed_call_of_an_upgrade_keeps_the_previous_program_and_is_logged() {
     require_root!();
     for hook in ["tcx", "clsact"] {
-        disturbed(hook, "error=ENOMEM", |output, logged, what| {
+        disturb_each_call(hook, "error=ENOMEM", |output, logged, what| {
             let is_noted = logged.first().is_some_and(|kind| kind == "upgraded");
             let is_corrected = logged.last().is_some_and(|kind| kind == "upgrade_failed");
             match output.exit_code {
@@ -291,13 +291,13 @@ fn where_any_of_its_steps_fails_the_program_before_stays_and_the_log_says_so() {
 }
 
 #[test]
-fn what_a_dead_upgrade_left_is_unloaded_too() {
+fn an_unload_removes_the_pins_of_a_killed_upgrade() {
     require_root!();
     for hook in ["tcx", "clsact"] {
         let testbed = two_interfaces(hook);
-        let (_, calls) = traced(&testbed, &[]);
+        let (_, calls) = run_traced(&testbed, &[]);
         let renames = calls.iter().filter(|call| *call == "rename").count();
-        traced(&testbed, &[format!("inject=rename:signal=SIGKILL:when={}", renames - 1)]);
+        run_traced(&testbed, &[format!("inject=rename:signal=SIGKILL:when={}", renames - 1)]);
         assert!(testbed.shell("ls /sys/fs/bpf/breaker").contains("_next"));
         testbed.cli("status").expect_exit(0);
         testbed.cli("unload").expect_exit(0);

@@ -1,5 +1,5 @@
-//! Upgrades under load: frames of a tripped session as fast as they go, and a session whose every order
-//! arrives and is counted.
+//! Upgrades under traffic: a tripped session sends frames at full speed and all are withheld. A live session
+//! sends orders, and every order arrives and is counted.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -24,10 +24,10 @@ use breaker_user::kernel::upgrade::{Upgrade, upgrade};
 use breaker_user::testbed::{Namespace, TwoHosts};
 use serde_json::Value;
 
-/// Sets how many upgrades each hook gets.
+/// Environment variable with the number of upgrades for each hook.
 const COUNT: &str = "BREAKER_TESTS_UPGRADES";
-/// A live session, and one that is tripped: its segments vanish, SYN included, so that nothing of them
-/// leaves.
+/// A live session and a session that the tests trip. Every segment of the tripped session is dropped, SYN
+/// included.
 const POLICY: &str = r#"
 limits = [{ class = "order", max = 9000000, per = "total" }]
 [[session]]
@@ -44,34 +44,34 @@ fn upgrades() -> u64 {
     std::env::var(COUNT).map_or(30, |text| text.parse().expect("a number of upgrades"))
 }
 
-/// What an upgrade is done under.
-struct Load<'a> {
+/// The traffic during an upgrade.
+struct Traffic<'a> {
     /// The host that sends.
     firm: &'a Namespace,
     venue: &'a Namespace,
-    /// Sends one frame of the tripped session; true where the hook let it pass.
+    /// Sends one frame of the tripped session. Returns true if the hook let the frame pass.
     flood: Box<dyn Fn() -> bool + Send + Sync + 'a>,
 }
 
-/// What came of it.
+/// The counts of the traffic.
 #[derive(Debug, Default)]
-struct Seen {
+struct TrafficResult {
     /// Orders that the live session wrote, and those that arrived.
     orders: [u64; 2],
     /// Frames of the tripped session: sent, and let pass.
     frames: [u64; 2],
 }
 
-impl Load<'_> {
-    /// Does something under load.
-    fn run(&self, act: impl FnOnce()) -> Seen {
+impl Traffic<'_> {
+    /// Runs an action while the traffic is sent.
+    fn run(&self, action: impl FnOnce()) -> TrafficResult {
         let receiver = Receiver::listen(self.venue, TwoHosts::venue_socket(9001));
         let mut stream =
             self.firm.run(|| TcpStream::connect(TwoHosts::venue_socket(9001))).expect("connecting");
         stream.set_nodelay(true).expect("no delay");
         let (done, sent, passed) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
         let mut written = 0;
-        let refused = refused(self.venue);
+        let resets_before = resets_sent(self.venue);
         scope(|threads| {
             threads.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
@@ -89,20 +89,23 @@ impl Load<'_> {
                 written
             });
             sleep(Duration::from_millis(200));
-            act();
+            action();
             done.store(true, Ordering::Relaxed);
             written = u64::from(live.join().expect("the live session"));
         });
         receiver.wait("every order", |all| all[0].count("D") as u64 == written);
         assert_eq!(receiver.last().end, End::Open);
-        // The venue answers each segment to a port where nobody listens with a reset.
-        let passed = passed.into_inner() + (self::refused(self.venue) - refused);
-        Seen { orders: [written, receiver.last().complete("D") as u64], frames: [sent.into_inner(), passed] }
+        // The venue answers each segment with an RST, because no socket listens on the port.
+        let passed = passed.into_inner() + (resets_sent(self.venue) - resets_before);
+        TrafficResult {
+            orders: [written, receiver.last().complete("D") as u64],
+            frames: [sent.into_inner(), passed],
+        }
     }
 }
 
-/// Resets that a host has sent: `OutRsts` of RFC 1213's tcp group, as /proc/net/snmp has it.
-fn refused(host: &Namespace) -> u64 {
+/// Returns the number of RSTs that a host has sent: `OutRsts` in /proc/net/snmp.
+fn resets_sent(host: &Namespace) -> u64 {
     let text = host.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp")).expect("the counters");
     let mut lines = text.lines().filter(|line| line.starts_with("Tcp:"));
     let (names, figures) = (lines.next().expect("names"), lines.next().expect("figures"));
@@ -110,34 +113,34 @@ fn refused(host: &Namespace) -> u64 {
     found.expect("OutRsts").1.parse().expect("a number")
 }
 
-/// A segment of the tripped session from a connection that nobody knows.
+/// Returns a segment of the tripped session on a connection without a SYN.
 fn segment(from: SocketAddr) -> Frame {
     Frame::new(from, TwoHosts::venue_socket(9002), 1_000, &order(1))
 }
 
-/// A policy on the trading host itself.
+/// Loads the policy on the trading host itself.
 fn on_host(hook: &str) -> Testbed {
     let testbed = Testbed::unloaded(&format!("hook = \"{hook}\"\n{POLICY}"));
     run(&testbed, &["load", "--config", &testbed.config().display().to_string()], 0);
     testbed
 }
 
-/// The load on such a host: from its hook by a packet socket, which is told whether the hook dropped a frame.
-fn host_load(testbed: &Testbed) -> Load<'_> {
+/// Returns the traffic of a trading host. Its packet socket reports whether the hook dropped a frame.
+fn host_traffic(testbed: &Testbed) -> Traffic<'_> {
     let socket = PacketSocket::send_only(&testbed.network.firm, TwoHosts::INTERFACE);
     let mut frame = segment("10.9.0.1:7777".parse().expect("an address"));
     let venue = testbed.network.venue.hardware_address(TwoHosts::INTERFACE).expect("the venue's address");
     frame.hardware[1] = venue;
     let frame = frame.bytes();
-    Load {
+    Traffic {
         firm: &testbed.network.firm,
         venue: &testbed.network.venue,
         flood: Box::new(move || socket.send(&frame)),
     }
 }
 
-/// The load on a gateway: frames from an engine with a TCP of its own.
-fn gateway_load(testbed: &Inline) -> Load<'_> {
+/// Returns the traffic through a gateway: an engine with its own TCP stack sends the frames.
+fn gateway_traffic(testbed: &Inline) -> Traffic<'_> {
     let socket = PacketSocket::bypass_qdisc(&testbed.network.firm, TwoHosts::INTERFACE);
     let mut frame = segment(SocketAddr::new(Gateway::ENGINE[0], 7777));
     let own = testbed.network.firm.hardware_address(TwoHosts::INTERFACE).expect("an address of its own");
@@ -147,10 +150,10 @@ fn gateway_load(testbed: &Inline) -> Load<'_> {
         socket.send(&frame);
         false
     };
-    Load { firm: &testbed.network.firm, venue: &testbed.network.venue, flood: Box::new(flood) }
+    Traffic { firm: &testbed.network.firm, venue: &testbed.network.venue, flood: Box::new(flood) }
 }
 
-/// Runs a verb, and returns what it printed.
+/// Runs a verb and returns its output.
 #[track_caller]
 fn run<N: Network>(testbed: &Testbed<N>, args: &[&str], code: i32) -> String {
     testbed.cli_args(args).expect_exit(code).stdout
@@ -160,17 +163,18 @@ fn status<N: Network>(testbed: &Testbed<N>, code: i32) -> Value {
     serde_json::from_str(&run(testbed, &["status", "--json"], code)).expect("JSON")
 }
 
-fn named<'a>(list: &'a Value, key: &str, name: &str) -> &'a Value {
+/// Returns the object in a list whose `key` is `name`.
+fn entry_named<'a>(list: &'a Value, key: &str, name: &str) -> &'a Value {
     list.as_array().expect("a list").iter().find(|one| one[key] == name).expect("the one of this name")
 }
 
-/// Upgrades under load again and again: nothing of the tripped session passes, nothing of the live one is
-/// lost, and all of it is counted.
-fn stands<N: Network>(testbed: &Testbed<N>, load: &Load) {
+/// Upgrades repeatedly under traffic. No frame of the tripped session passes, no order of the live session is
+/// lost, and every packet is counted.
+fn assert_upgrades_lose_nothing<N: Network>(testbed: &Testbed<N>, traffic: &Traffic) {
     run(testbed, &["trip", "session/dead", "--reason", "test"], 0);
     let before = status(testbed, 10);
     let count = upgrades();
-    let seen = load.run(|| {
+    let seen = traffic.run(|| {
         for _ in 0..count {
             run(testbed, &["upgrade"], 0);
         }
@@ -179,15 +183,15 @@ fn stands<N: Network>(testbed: &Testbed<N>, load: &Load) {
     let after = status(testbed, 10);
     assert_eq!(seen.orders[0], seen.orders[1], "orders that arrived");
     assert!(seen.frames[0] > 1_000 && seen.frames[1] == 0, "frames that passed: {seen:?}");
-    let [live, dead] = ["live", "dead"].map(|name| named(&after["sessions"], "name", name));
+    let [live, dead] = ["live", "dead"].map(|name| entry_named(&after["sessions"], "name", name));
     assert_eq!(live["messages"]["order"]["passed"], seen.orders[0], "orders that were counted");
     assert_eq!((&live["packets"]["withheld"], &live["desyncs"]), (&0.into(), &0.into()));
     assert_eq!(dead["packets"]["passed"], 0);
     assert!(dead["packets"]["withheld"].as_u64() > Some(1_000), "{dead}");
-    let host = named(&after["scopes"], "scope", "host");
+    let host = entry_named(&after["scopes"], "scope", "host");
     assert_eq!(host["limits"][0]["used"], seen.orders[0], "the window goes on");
     for name in ["host", "session/live", "session/dead"] {
-        let [before, after] = [&before, &after].map(|shown| named(&shown["scopes"], "scope", name));
+        let [before, after] = [&before, &after].map(|shown| entry_named(&shown["scopes"], "scope", name));
         for key in ["tripped", "causes", "epoch", "armed"] {
             assert_eq!(before[key], after[key], "{name}: {key}");
         }
@@ -203,14 +207,14 @@ fn stands<N: Network>(testbed: &Testbed<N>, load: &Load) {
 fn upgrades_under_a_flood_leak_nothing_and_lose_nothing_at_tcx() {
     require_root!();
     let testbed = on_host("tcx");
-    stands(&testbed, &host_load(&testbed));
+    assert_upgrades_lose_nothing(&testbed, &host_traffic(&testbed));
 }
 
 #[test]
 fn upgrades_under_a_flood_leak_nothing_and_lose_nothing_at_clsact() {
     require_root!();
     let testbed = on_host("clsact");
-    stands(&testbed, &host_load(&testbed));
+    assert_upgrades_lose_nothing(&testbed, &host_traffic(&testbed));
 }
 
 #[test]
@@ -218,29 +222,29 @@ fn upgrades_under_a_flood_leak_nothing_and_lose_nothing_at_xdp() {
     require_root!();
     for hook in Hook::ALL {
         let testbed = Inline::inline(hook, Offloads::None, POLICY);
-        stands(&testbed, &gateway_load(&testbed));
+        assert_upgrades_lose_nothing(&testbed, &gateway_traffic(&testbed));
     }
 }
 
 #[test]
-fn an_upgrade_that_is_killed_leaves_a_whole_program_attached() {
+fn a_killed_upgrade_leaves_a_complete_program_attached() {
     require_root!();
     for hook in ["tcx", "clsact"] {
         let testbed = on_host(hook);
         run(&testbed, &["trip", "session/dead", "--reason", "test"], 0);
-        // How long one takes on this machine, so that the moments of death cover all of it.
+        // The kills are spread over the duration of an upgrade on this machine.
         let begun = Instant::now();
         run(&testbed, &["upgrade"], 0);
         let whole = begun.elapsed();
         let moments = 40;
-        let seen = host_load(&testbed).run(|| {
+        let seen = host_traffic(&testbed).run(|| {
             for moment in 0..moments {
                 let mut child = testbed.on_host(|| {
                     let mut command = command();
                     command.arg("upgrade").stdout(Stdio::null()).stderr(Stdio::null());
                     command.spawn().expect("starting breaker")
                 });
-                // Most of it is the verifier's; what changes something comes last.
+                // The verifier takes most of the duration, and the changes come last.
                 let part = if moment % 2 == 0 { moment } else { moments - moment / 8 };
                 sleep(whole * part / moments);
                 child.kill().expect("killing it");
@@ -261,8 +265,7 @@ fn an_upgrade_that_is_killed_leaves_a_whole_program_attached() {
     }
 }
 
-/// A layout that is this one under another number. Its entries are copied one by one, as those of a changed
-/// map are.
+/// The current layout under another number. Its entries are copied one by one, like those of a changed map.
 const OTHER: Migration = Migration {
     from: 4,
     hold: std::mem::offset_of!(Meta, hold),
@@ -276,23 +279,24 @@ const OTHER: Migration = Migration {
     },
 };
 
-/// Has what is loaded be of that layout.
-fn make_other<N: Network>(testbed: &Testbed<N>) {
+/// Sets the layout number of the load to that of [`OTHER`].
+fn set_other_layout<N: Network>(testbed: &Testbed<N>) {
     testbed.on_host(|| {
         let map = Mapped::<Meta>::open(&Testbed::root().map("META")).expect("META");
         map.set(0, Meta { abi: OTHER.from, ..map.get(0).expect("a value") }).expect("writing META");
     });
 }
 
-fn taken_over<N: Network>(testbed: &Testbed<N>, load: &Load) {
+/// Upgrades from another layout repeatedly under traffic. No connection, order, counter or trip is lost.
+fn assert_takeover_loses_nothing<N: Network>(testbed: &Testbed<N>, traffic: &Traffic) {
     run(testbed, &["trip", "session/dead", "--reason", "test"], 0);
     let before = status(testbed, 10);
     let mut held = Duration::ZERO;
     let rounds = 5;
-    let seen = load.run(|| {
+    let seen = traffic.run(|| {
         for _ in 0..rounds {
             sleep(Duration::from_millis(200));
-            make_other(testbed);
+            set_other_layout(testbed);
             run(testbed, &["upgrade"], 5);
             let begun = Instant::now();
             let done = testbed.on_host(|| {
@@ -309,12 +313,12 @@ fn taken_over<N: Network>(testbed: &Testbed<N>, load: &Load) {
     println!("{rounds} layouts: {seen:?}, at most {held:?} each");
     let after = status(testbed, 10);
     assert_eq!((seen.orders[0], seen.frames[1]), (seen.orders[1], 0), "{seen:?}");
-    let live = named(&after["sessions"], "name", "live");
+    let live = entry_named(&after["sessions"], "name", "live");
     assert_eq!(live["messages"]["order"]["passed"], seen.orders[0], "orders that were counted");
     assert_eq!((&live["desyncs"], &live["blind"], &live["fenced"]), (&0.into(), &0.into(), &0.into()));
-    assert_eq!(named(&after["scopes"], "scope", "host")["limits"][0]["used"], seen.orders[0]);
+    assert_eq!(entry_named(&after["scopes"], "scope", "host")["limits"][0]["used"], seen.orders[0]);
     for name in ["host", "session/live", "session/dead"] {
-        let [before, after] = [&before, &after].map(|shown| named(&shown["scopes"], "scope", name));
+        let [before, after] = [&before, &after].map(|shown| entry_named(&shown["scopes"], "scope", name));
         assert_eq!((&before["causes"], &before["epoch"]), (&after["causes"], &after["epoch"]), "{name}");
     }
     let meta = testbed.with_breaker(|breaker| *breaker.meta());
@@ -323,25 +327,25 @@ fn taken_over<N: Network>(testbed: &Testbed<N>, load: &Load) {
     run(testbed, &["unload"], 0);
     let pins =
         testbed.on_host(|| std::fs::read_dir("/sys/fs/bpf").expect("the pins").flatten().collect::<Vec<_>>());
-    // The debug files are the kernel's own.
+    // The kernel creates the .debug files itself.
     assert!(pins.iter().all(|pin| pin.file_name().to_string_lossy().ends_with(".debug")), "{pins:?}");
 }
 
 #[test]
-fn another_layout_is_taken_over_under_a_flood() {
+fn an_upgrade_from_another_layout_under_a_flood_loses_nothing() {
     require_root!();
     for hook in ["tcx", "clsact"] {
         let testbed = on_host(hook);
-        taken_over(&testbed, &host_load(&testbed));
+        assert_takeover_loses_nothing(&testbed, &host_traffic(&testbed));
     }
     for hook in Hook::ALL {
         let testbed = Inline::inline(hook, Offloads::None, POLICY);
-        taken_over(&testbed, &gateway_load(&testbed));
+        assert_takeover_loses_nothing(&testbed, &gateway_traffic(&testbed));
     }
 }
 
 #[test]
-fn a_held_program_lets_go_by_itself() {
+fn a_hold_ends_by_itself() {
     require_root!();
     let testbed = on_host("tcx");
     let receiver = Receiver::listen(&testbed.network.venue, TwoHosts::venue_socket(9001));
@@ -354,7 +358,7 @@ fn a_held_program_lets_go_by_itself() {
     });
     assert!(line.try_send(&order(2)));
     sleep(Duration::from_millis(600));
-    assert_eq!(line.received().complete("D"), 1, "what is held does not leave");
+    assert_eq!(line.received().complete("D"), 1, "a held order does not leave");
     receiver.wait("the second order", |all| all[0].complete("D") == 2);
     assert!(clock::now_ns() >= until * 1_000_000_000, "it is held to the end");
     let live = &status(&testbed, 0)["sessions"][1];

@@ -1,5 +1,5 @@
-//! The state file: what comes up as it was after the pins are lost, after an `unload`, after a reboot, and
-//! what comes up tripped because nobody can tell.
+//! The state file: a load restores the scopes after the removal of the pins, an `unload` and a reboot.
+//! A scope whose state is unknown comes up tripped.
 
 mod storage;
 
@@ -21,12 +21,12 @@ use serde_json::Value;
 
 use super::POLICY;
 
-/// Removes the pins, and with them what was attached, as anybody may who is root.
-fn lose(testbed: &Testbed) {
+/// Removes the pins as root. The kernel detaches the programs that only the pins held.
+fn remove_pins(testbed: &Testbed) {
     testbed.shell("rm -rf /sys/fs/bpf/breaker");
 }
 
-/// Loads, whatever comes up.
+/// Loads the configuration and expects success.
 fn load(testbed: &Testbed) -> CliOutput {
     testbed.cli(&format!("load --config {}", testbed.config().display())).expect_exit(0)
 }
@@ -35,32 +35,33 @@ fn status(testbed: &Testbed) -> Value {
     testbed.cli("status --json").json()
 }
 
-/// The causes of a scope.
+/// Returns the causes of a scope.
 fn causes(testbed: &Testbed, name: &str) -> Vec<String> {
     let status = status(testbed);
     let causes = scope(&status, name)["causes"].as_array().expect("causes").clone();
     causes.iter().map(|cause| cause.as_str().expect("a name").to_owned()).collect()
 }
 
-/// Kinds, scopes and causes of the lines of the log.
-fn lines(testbed: &Testbed) -> Vec<(String, String, String)> {
+/// Returns the kind, the scope and the cause of each line of the audit log.
+fn log_entries(testbed: &Testbed) -> Vec<(String, String, String)> {
     let text = fs::read_to_string(testbed.audit()).expect("the log");
     let word = |line: &Value, key: &str| line[key].as_str().unwrap_or_default().to_owned();
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line"));
     lines.map(|line| (word(&line, "kind"), word(&line, "scope"), word(&line, "cause"))).collect()
 }
 
-fn has(testbed: &Testbed, kind: &str, scope: &str, cause: &str) -> bool {
-    lines(testbed).contains(&(kind.to_owned(), scope.to_owned(), cause.to_owned()))
+/// Returns true if the audit log has a line with this kind, scope and cause.
+fn log_contains(testbed: &Testbed, kind: &str, scope: &str, cause: &str) -> bool {
+    log_entries(testbed).contains(&(kind.to_owned(), scope.to_owned(), cause.to_owned()))
 }
 
-/// The state file of the testbed's pin root.
+/// Returns the path of the state file of the testbed's pin root.
 fn state_file(testbed: &Testbed) -> std::path::PathBuf {
     status(testbed)["state"]["path"].as_str().expect("a path").into()
 }
 
-/// An agent that serves.
-fn agent(testbed: &Testbed) -> Child {
+/// Starts an agent and waits until it serves metrics.
+fn start_agent(testbed: &Testbed) -> Child {
     let mut command = command();
     command.args(["agent", "--config"]).arg(testbed.config()).env_remove("NOTIFY_SOCKET");
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -71,8 +72,8 @@ fn agent(testbed: &Testbed) -> Child {
     agent
 }
 
-/// Has the host be another boot: its own file in place of the kernel's.
-fn reboot(testbed: &Testbed, id: &str) {
+/// Simulates a reboot: mounts a file with another boot id over the kernel's file.
+fn set_boot_id(testbed: &Testbed, id: &str) {
     let path = testbed.state().join(id);
     fs::write(&path, format!("{id}\n")).expect("a boot id");
     testbed.on_host(|| mount_bind(&path, "/proc/sys/kernel/random/boot_id")).expect("mounting it");
@@ -85,7 +86,7 @@ fn a_trip_and_an_arm_come_up_as_they_were_when_the_pins_are_lost() {
     assert_eq!(load(&testbed).stderr, "", "there is nothing to say of a first load");
     testbed.trip("session/x1");
     testbed.switch("disarm", "session/x2").expect_exit(0);
-    lose(&testbed);
+    remove_pins(&testbed);
     testbed.cli("status").expect_exit(3);
     load(&testbed)
         .expect_stderr("session/x1 comes up TRIPPED (manual), as the state file")
@@ -94,13 +95,13 @@ fn a_trip_and_an_arm_come_up_as_they_were_when_the_pins_are_lost() {
     assert!(causes(&testbed, "host").is_empty() && causes(&testbed, "session/x2").is_empty());
     let found = status(&testbed);
     assert_eq!(scope(&found, "session/x2")["armed"], false);
-    // Higher than before: what is older than the load is fenced.
+    // The epoch is higher than before, so connections from before the load are fenced.
     assert_eq!(scope(&found, "session/x1")["epoch"], 2);
     assert_eq!(found["state"]["ok"], true, "{found}");
-    assert!(has(&testbed, "restored", "session/x1", "manual"), "{:?}", lines(&testbed));
+    assert!(log_contains(&testbed, "restored", "session/x1", "manual"), "{:?}", log_entries(&testbed));
     testbed.reset("session/x1");
     testbed.switch("arm", "session/x2").expect_exit(0);
-    lose(&testbed);
+    remove_pins(&testbed);
     assert_eq!(load(&testbed).stderr, "");
     assert!(causes(&testbed, "session/x1").is_empty());
     testbed.cli("audit verify").expect_exit(0);
@@ -118,33 +119,33 @@ fn a_trip_comes_up_after_a_forced_unload() {
 }
 
 #[test]
-fn a_trip_of_a_scope_that_the_policy_lost_is_kept() {
+fn a_trip_of_a_scope_that_the_policy_no_longer_has_is_kept() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     load(&testbed);
     testbed.trip("session/x2");
     let whole = fs::read_to_string(testbed.config()).expect("the configuration");
     let without = &whole[..whole.find("[[session]]\nname = \"x2\"").expect("a session")];
-    lose(&testbed);
+    remove_pins(&testbed);
     fs::write(testbed.config(), without).expect("writing");
     load(&testbed).expect_stderr("session/x2 was tripped (manual), and this policy does not have it");
     assert_eq!(status(&testbed)["state"]["kept"], serde_json::json!(["session/x2"]));
     testbed.trip("session/x1");
     testbed.reset("session/x1");
-    lose(&testbed);
+    remove_pins(&testbed);
     fs::write(testbed.config(), whole).expect("writing");
     load(&testbed).expect_stderr("session/x2 comes up TRIPPED (manual)");
     assert_eq!(causes(&testbed, "session/x2"), ["manual"]);
 }
 
 #[test]
-fn without_its_state_file_a_host_with_a_history_comes_up_tripped_and_says_the_cure() {
+fn a_host_with_a_history_but_without_its_state_file_comes_up_tripped_and_names_the_remedy() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     load(&testbed);
     testbed.switch("disarm", "session/x2").expect_exit(0);
     let file = state_file(&testbed);
-    lose(&testbed);
+    remove_pins(&testbed);
     fs::remove_file(&file).expect("removing it");
     let _ = fs::remove_file(format!("{}.previous", file.display()));
     load(&testbed)
@@ -155,19 +156,19 @@ fn without_its_state_file_a_host_with_a_history_comes_up_tripped_and_says_the_cu
         .expect_stderr("then `breaker reset` each");
     for name in ["host", "group/desk", "session/x1"] {
         assert_eq!(causes(&testbed, name), ["state"], "{name}");
-        assert!(has(&testbed, "tripped", name, "state"), "{:?}", lines(&testbed));
+        assert!(log_contains(&testbed, "tripped", name, "state"), "{:?}", log_entries(&testbed));
     }
     testbed.cli("status").expect_exit(10);
     for name in ["host", "group/desk", "session/x1", "session/x2", "session/undeclared"] {
         testbed.reset(name);
     }
     testbed.cli("status").expect_exit(0);
-    lose(&testbed);
+    remove_pins(&testbed);
     assert_eq!(load(&testbed).stderr, "");
 }
 
 #[test]
-fn a_damaged_state_file_leaves_nothing_untripped_that_was_tripped() {
+fn a_damaged_state_file_keeps_every_tripped_scope_tripped() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     load(&testbed);
@@ -175,7 +176,7 @@ fn a_damaged_state_file_leaves_nothing_untripped_that_was_tripped() {
     testbed.switch("disarm", "session/x2").expect_exit(0);
     let file = state_file(&testbed);
     let whole = fs::read(&file).expect("the file");
-    lose(&testbed);
+    remove_pins(&testbed);
     fs::write(&file, &whole[..whole.len() / 2]).expect("cutting it");
     load(&testbed)
         .expect_stderr("the generation before it is taken")
@@ -185,31 +186,31 @@ fn a_damaged_state_file_leaves_nothing_untripped_that_was_tripped() {
 }
 
 #[test]
-fn a_reboot_under_a_running_agent_trips_what_is_armed_and_one_after_its_end_does_not() {
+fn a_reboot_trips_the_armed_scopes_only_if_an_agent_was_running() {
     require_root!();
     let testbed = Testbed::unloaded(POLICY);
     load(&testbed);
-    reboot(&testbed, "first");
-    lose(&testbed);
+    set_boot_id(&testbed, "first");
+    remove_pins(&testbed);
     load(&testbed).expect_stderr("no agent has ever run on this host");
     assert!(causes(&testbed, "host").is_empty());
 
-    let mut running = agent(&testbed);
+    let mut running = start_agent(&testbed);
     wait_for("a change", || (status(&testbed)["state"]["agent"] == "running").then_some(()));
     rustix::process::kill_process(rustix::process::Pid::from_child(&running), rustix::process::Signal::TERM)
         .expect("a signal");
     assert!(running.wait().expect("its end").success());
     assert_eq!(status(&testbed)["state"]["agent"], "ended");
-    lose(&testbed);
-    reboot(&testbed, "second");
+    remove_pins(&testbed);
+    set_boot_id(&testbed, "second");
     assert_eq!(load(&testbed).stderr, "", "the agent has ended");
 
-    let mut running = agent(&testbed);
+    let mut running = start_agent(&testbed);
     wait_for("a change", || (status(&testbed)["state"]["agent"] == "running").then_some(()));
     running.kill().expect("killing it");
     running.wait().expect("its end");
-    lose(&testbed);
-    reboot(&testbed, "third");
+    remove_pins(&testbed);
+    set_boot_id(&testbed, "third");
     let text = fs::read_to_string(testbed.config()).expect("the configuration");
     fs::write(testbed.config(), text.replace("[host]\n", "[host]\nunclean_boot = \"pass\"\n"))
         .expect("writing");
@@ -217,18 +218,18 @@ fn a_reboot_under_a_running_agent_trips_what_is_armed_and_one_after_its_end_does
     assert!(causes(&testbed, "host").is_empty());
     fs::write(testbed.config(), text).expect("writing");
 
-    let mut running = agent(&testbed);
+    let mut running = start_agent(&testbed);
     wait_for("a change", || (status(&testbed)["state"]["agent"] == "running").then_some(()));
     running.kill().expect("killing it");
     running.wait().expect("its end");
-    lose(&testbed);
-    reboot(&testbed, "fourth");
+    remove_pins(&testbed);
+    set_boot_id(&testbed, "fourth");
     load(&testbed).expect_stderr("the host went down while an agent was running");
     assert_eq!(causes(&testbed, "host"), ["state"]);
 }
 
 #[test]
-fn an_agent_keeps_what_the_kernel_trips_and_comes_up_as_it_was_when_its_load_is_removed() {
+fn an_agent_records_a_trip_of_the_kernel_and_restores_it_when_the_load_is_removed() {
     require_root!();
     let testbed = Testbed::unloaded(
         "[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\non_trip = \"drop\"\n\
@@ -236,38 +237,38 @@ fn an_agent_keeps_what_the_kernel_trips_and_comes_up_as_it_was_when_its_load_is_
     );
     let _sink = testbed.listen(9001);
     load(&testbed);
-    let mut running = agent(&testbed);
+    let mut running = start_agent(&testbed);
     let mut stream = testbed.connect(9001);
     for number in 0..5 {
         stream.write_all(&order(number)).expect("sending");
         sleep(Duration::from_millis(2));
     }
-    // The file has it within a moment, without a verb.
+    // The agent writes the trip to the state file; no verb runs.
     let file = state_file(&testbed);
     wait_for("a change", || {
         let text = fs::read_to_string(&file).ok()?;
         let json: Value = serde_json::from_str(text.rsplit_once("sha256 ")?.0).ok()?;
         (json["scopes"]["session/x1"]["causes"] == serde_json::json!(["rate"])).then_some(())
     });
-    // Somebody detaches the link and removes the pins: that is no unload.
+    // A detached link and removed pins are tampering, not an unload.
     detach(&testbed);
-    lose(&testbed);
-    wait_for("the repair", || has(&testbed, "reattached", "", "").then_some(()));
-    assert!(has(&testbed, "tampered", "", ""), "{:?}", lines(&testbed));
+    remove_pins(&testbed);
+    wait_for("the repair", || log_contains(&testbed, "reattached", "", "").then_some(()));
+    assert!(log_contains(&testbed, "tampered", "", ""), "{:?}", log_entries(&testbed));
     assert_eq!(causes(&testbed, "session/x1"), ["rate"], "pinned and attached again, as it was");
-    // Nothing repairs the load without an agent. The next agent restores it.
+    // Without an agent nothing repairs the load; the next agent restores it.
     running.kill().expect("killing it");
     running.wait().expect("its end");
     detach(&testbed);
-    lose(&testbed);
-    let mut again = agent(&testbed);
+    remove_pins(&testbed);
+    let mut again = start_agent(&testbed);
     assert_eq!(causes(&testbed, "session/x1"), ["rate"]);
     again.kill().expect("killing it");
     again.wait().expect("its end");
-    assert!(has(&testbed, "restored", "session/x1", "rate"));
+    assert!(log_contains(&testbed, "restored", "session/x1", "rate"));
 }
 
-/// Detaches every link of the load, which its agent holds open.
+/// Detaches every link of the load. Removed pins alone detach nothing while the agent holds the links open.
 fn detach(testbed: &Testbed) {
     testbed.with_breaker(|breaker| {
         breaker.attach_points().expect("places").iter().try_for_each(attach::detach).expect("detaching");
@@ -275,7 +276,7 @@ fn detach(testbed: &Testbed) {
 }
 
 #[test]
-fn a_total_goes_on_where_it_was() {
+fn a_total_continues_after_an_unload_and_a_load() {
     require_root!();
     let testbed = Testbed::unloaded(
         "[[session]]\nname = \"x1\"\nremote = \"10.9.0.2:9001\"\n\

@@ -1,4 +1,4 @@
-//! A flood of orders of a tripped session: each frame that the hook does not drop is leaked.
+//! A flood of orders of a tripped session. A frame that the hook does not drop counts as leaked.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,17 +22,18 @@ pub struct Flood {
     stop: AtomicBool,
     /// Frames that the hook dropped.
     pub withheld: AtomicU64,
-    /// Frames that left.
+    /// Frames that the hook let through.
     pub leaked: AtomicU64,
 }
 
 impl Flood {
-    /// Runs a function while the flood is sent. Returns its result, and the frames withheld and leaked.
+    /// Runs a function while the flood is sent. Returns its result, and the numbers of withheld and of leaked
+    /// frames.
     pub fn during<R>(testbed: &Testbed, body: impl FnOnce(&Self) -> R) -> (R, u64, u64) {
         let flood = Self::default();
         std::thread::scope(|threads| {
             threads.spawn(|| flood.send(testbed));
-            // The flood ends if the body panics, too.
+            // A panic of the body must end the flood too, or the scope never joins its thread.
             let done = catch_unwind(AssertUnwindSafe(|| body(&flood)));
             flood.stop.store(true, Ordering::Relaxed);
             let done = done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -40,7 +41,7 @@ impl Flood {
         })
     }
 
-    /// Frames that have left so far.
+    /// Returns the number of frames leaked so far.
     pub fn leaked(&self) -> u64 {
         self.leaked.load(Ordering::Relaxed)
     }
@@ -53,7 +54,7 @@ impl Flood {
         while !self.stop.load(Ordering::Relaxed) {
             sleep(Duration::from_millis(1));
             if socket.is_none() && firm.index("eth1").is_ok() {
-                // The interface may be removed in this moment.
+                // The interface may be removed after the check.
                 socket = catch_unwind(AssertUnwindSafe(|| PacketSocket::send_only(firm, "eth1"))).ok();
             }
             let Some(open) = &socket else { continue };

@@ -1,4 +1,4 @@
-//! Root writes the maps: the switches and the policy.
+//! Writes to the maps as root: the switches and the policy.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
@@ -12,7 +12,7 @@ use breaker_tests::require_root;
 use breaker_tests::testbed::wait_for;
 
 use super::flood::Flood;
-use super::{Host, SEEN, bpf, report};
+use super::{Host, MAX_DETECTION, bpf, report};
 
 /// Opens a pinned map for writing.
 fn map(name: &str) -> MapData {
@@ -24,7 +24,7 @@ fn causes_cleared_in_the_map_are_set_again() {
     require_root!();
     let host = Host::start("auto");
     let size = size_of::<breaker_common::abi::Scope>();
-    // A cause that is removed before the agent has seen it comes back as `state`.
+    // The agent must read the cause first: it restores an unknown cause as `state`.
     sleep(Duration::from_millis(300));
     let ((), withheld, leaked) = Flood::during(&host.testbed, |_| {
         for round in 1..=5 {
@@ -32,20 +32,20 @@ fn causes_cleared_in_the_map_are_set_again() {
                 let data = map("scopes");
                 clear_causes(&data, size);
             });
-            let entry = host.seen("tampered", round);
+            let entry = host.wait_for_event("tampered", round);
             assert_eq!(
                 (&entry["scope"], &entry["cause"]),
                 (&"session/x1".into(), &"manual".into()),
                 "{entry}"
             );
             host.wait_for_status(10);
-            sleep(SEEN);
+            sleep(MAX_DETECTION);
         }
     });
     report("causes cleared in the map", withheld, leaked);
     assert_eq!(host.metric("breaker_tampered_total"), 5.0);
     assert_eq!(host.testbed.causes("session/x1"), ["manual"]);
-    // A reset is no tampering.
+    // A reset is not reported as tampering.
     host.testbed.reset("session/x1");
     sleep(Duration::from_millis(300));
     host.testbed.cli("status").expect_exit(0);
@@ -71,13 +71,13 @@ fn clear_causes(data: &MapData, size: usize) {
 fn a_changed_policy_map_is_a_problem_until_a_reload() {
     require_root!();
     let host = Host::start("auto");
-    // The first comparison needs a hash to compare with.
-    sleep(2 * SEEN);
+    // The agent must hash the policy once before it can detect a change.
+    sleep(2 * MAX_DETECTION);
     host.testbed.on_host(|| {
         let mut ports = Array::<_, u64>::try_from(Map::Array(map("ports"))).expect("the ports");
         ports.set(9001 >> 6, 0, 0).expect("clearing the ports");
     });
-    let entry = host.seen("tampered", 1);
+    let entry = host.wait_for_event("tampered", 1);
     assert!(entry["counts"]["before"] != entry["counts"]["after"], "{entry}");
     let output = host.testbed.cli("status").expect_exit(11);
     assert!(output.stdout.contains("TAMPERED: host"), "{output:?}");

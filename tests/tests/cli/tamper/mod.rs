@@ -1,5 +1,5 @@
-//! Root removes, displaces or changes the breaker while a tripped session floods it: the agent notices
-//! within a second, repairs what it safely can, and the trip stays.
+//! Root removes, displaces or changes the breaker while a tripped session floods it. The agent detects the
+//! tampering within a second and repairs the load where a repair is safe. The scope stays tripped.
 
 mod flood;
 mod maps;
@@ -24,10 +24,10 @@ use breaker_user::testbed::{Namespace, veth};
 use flood::Flood;
 use serde_json::Value;
 
-/// Longest time until tampering is seen.
-const SEEN: Duration = Duration::from_secs(1);
-/// Longest time until a device that is made again is protected.
-const PROTECTED_MS: u64 = 100;
+/// Longest time until the agent detects tampering.
+const MAX_DETECTION: Duration = Duration::from_secs(1);
+/// Longest time, in milliseconds, until a recreated interface is enforced.
+const MAX_EXPOSED_MS: u64 = 100;
 
 const POLICY: &str = r#"
 on_trip = "drop"
@@ -50,33 +50,33 @@ impl Host {
         Self { testbed, _agent: agent }
     }
 
-    /// The events of a kind in the audit log.
+    /// Returns the events of a kind in the audit log.
     fn events(&self, kind: &str) -> Vec<Value> {
         let text = std::fs::read_to_string(self.testbed.audit()).unwrap_or_default();
         let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         events.filter(|event| event["kind"] == kind).collect()
     }
 
-    /// Waits for a number of events of a kind, for at most [`SEEN`] and the time to write the log.
-    /// Returns the last.
+    /// Waits for a number of events of a kind and returns the last one. Panics if the wait takes more than
+    /// twice [`MAX_DETECTION`], which includes the time to write the log.
     #[track_caller]
-    fn seen(&self, kind: &str, count: usize) -> Value {
+    fn wait_for_event(&self, kind: &str, count: usize) -> Value {
         let start = Instant::now();
         let found = wait_for(&format!("{count} of {kind}"), || {
             Some(self.events(kind)).filter(|events| events.len() >= count)?.pop()
         });
-        assert!(start.elapsed() < 2 * SEEN, "{kind} after {:?}", start.elapsed());
+        assert!(start.elapsed() < 2 * MAX_DETECTION, "{kind} after {:?}", start.elapsed());
         found
     }
 
-    /// The value of a metric.
+    /// Returns the value of a metric.
     fn metric(&self, sample: &str) -> f64 {
         let text = metrics(&self.testbed);
         let line = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no {sample} in {text}")).trim().parse().expect("a number")
     }
 
-    /// Waits until `status` ends with a code.
+    /// Waits until `status` exits with a code.
     #[track_caller]
     fn wait_for_status(&self, code: i32) {
         wait_for(&format!("status {code}"), || {
@@ -88,8 +88,8 @@ impl Host {
         &self.testbed.network.firm
     }
 
-    /// Removes the interface and makes it again, with its addresses and neighbours.
-    fn make_again(&self) {
+    /// Removes the interface and creates it again with the same addresses.
+    fn recreate_interface(&self) {
         let (firm, venue) = (self.firm(), &self.testbed.network.venue);
         firm.remove("eth1").expect("removing it");
         veth(firm, "eth1", venue, "eth1").expect("making it again");
@@ -100,7 +100,7 @@ impl Host {
     }
 }
 
-/// Calls bpf(2) with an attribute of words, in which every address is valid.
+/// Calls bpf(2) with an attribute of 64-bit words. Every address in the attribute must be valid.
 #[track_caller]
 fn bpf(command: libc::c_int, attr: &mut [u64]) -> libc::c_long {
     // SAFETY: the callers pass addresses of values that outlive the call and have the sizes of the map.
@@ -109,7 +109,8 @@ fn bpf(command: libc::c_int, attr: &mut [u64]) -> libc::c_long {
     done
 }
 
-/// Detaches a pinned link, which the agent holds open.
+/// Detaches a pinned link by its descriptor. The removal of its pin would not detach it, because the agent
+/// holds the link open.
 fn detach_link(link: &Path) {
     const BPF_OBJ_GET: libc::c_int = 7;
     const BPF_LINK_DETACH: libc::c_int = 34;
@@ -120,8 +121,9 @@ fn detach_link(link: &Path) {
     drop(unsafe { OwnedFd::from_raw_fd(link as i32) });
 }
 
-/// Attaches a program in front that passes every packet past ours. It detaches when the value is dropped.
-fn in_front(host: &Host) -> Ebpf {
+/// Attaches a program that passes every packet in front of breaker's program. Dropping the value detaches
+/// the program.
+fn attach_in_front(host: &Host) -> Ebpf {
     host.testbed.on_host(|| {
         let mut object = empty_program::object("empty");
         let program: &mut SchedClassifier =
@@ -145,11 +147,11 @@ fn a_detached_link_is_attached_again_at_most_three_times_a_minute() {
     let ((), withheld, leaked) = Flood::during(&host.testbed, |_| {
         for round in 1..=3 {
             host.testbed.on_host(|| detach_link(&Path::new(PIN_ROOT).join("link_0")));
-            let entry = host.seen("reattached", round);
+            let entry = host.wait_for_event("reattached", round);
             assert!(entry["counts"]["gap_ms"].as_u64().is_some_and(|gap| gap <= 300), "{entry}");
             host.wait_for_status(10);
-            // Two events about one interface are a second apart.
-            sleep(SEEN);
+            // The agent writes at most one event per second about an interface.
+            sleep(MAX_DETECTION);
         }
     });
     report("BPF_LINK_DETACH, three times", withheld, leaked);
@@ -157,7 +159,7 @@ fn a_detached_link_is_attached_again_at_most_three_times_a_minute() {
     assert!(host.metric("breaker_tampered_total") >= 3.0);
     assert!(host.metric("breaker_unprotected_seconds_total{interface=\"eth1\"}") < 1.0);
     assert_eq!(host.testbed.causes("session/x1"), ["manual"]);
-    // The fourth time it stays detached, and that is a problem.
+    // After the fourth detachment the link stays detached, and the agent reports a problem.
     host.testbed.on_host(|| detach_link(&Path::new(PIN_ROOT).join("link_0")));
     host.wait_for_status(11);
     let entry = wait_for("the end of the repairs", || {
@@ -180,10 +182,10 @@ fn removed_clsact_filters_and_qdiscs_are_added_again() {
             ["tc filter del dev eth1 egress", "tc qdisc del dev eth1 clsact"].into_iter().enumerate()
         {
             host.testbed.shell(removal);
-            let entry = host.seen("reattached", round + 1);
+            let entry = host.wait_for_event("reattached", round + 1);
             assert!(entry["counts"]["gap_ms"].as_u64().is_some_and(|gap| gap <= 300), "{removal}: {entry}");
             host.wait_for_status(10);
-            sleep(SEEN);
+            sleep(MAX_DETECTION);
         }
     });
     report("tc filter del, tc qdisc del", withheld, leaked);
@@ -191,15 +193,15 @@ fn removed_clsact_filters_and_qdiscs_are_added_again() {
 }
 
 #[test]
-fn removed_pins_are_pinned_again_and_nothing_leaks() {
+fn removed_pins_are_pinned_again_without_a_leak() {
     require_root!();
     let host = Host::start("auto");
     let ((), withheld, leaked) = Flood::during(&host.testbed, |_| {
         for (round, removal) in ["link_0", "scopes", "program"].into_iter().enumerate() {
             host.testbed.shell(&format!("rm {PIN_ROOT}/{removal}"));
-            host.seen("tampered", round + 1);
+            host.wait_for_event("tampered", round + 1);
             host.wait_for_status(10);
-            sleep(SEEN);
+            sleep(MAX_DETECTION);
         }
     });
     report("rm of pins", withheld, leaked);
@@ -215,12 +217,12 @@ fn a_program_in_front_is_reported_and_fails_the_probe() {
     let ((), withheld, leaked) = Flood::during(&host.testbed, |flood| {
         host.wait_for_status(10);
         let before = flood.leaked();
-        let other = in_front(&host);
-        host.seen("displaced", 1);
-        let entry = host.seen("tampered", 1);
+        let other = attach_in_front(&host);
+        host.wait_for_event("displaced", 1);
+        let entry = host.wait_for_event("tampered", 1);
         assert_eq!(entry["counts"]["interface"], "eth1", "{entry}");
         assert!(entry["counts"]["after"].as_u64() > entry["counts"]["before"].as_u64(), "{entry}");
-        host.seen("probe_failed", 1);
+        host.wait_for_event("probe_failed", 1);
         let output = host.testbed.cli("status").expect_exit(11);
         assert!(
             output.stdout.contains("DISPLACED: eth1") && output.stdout.contains("PROBE: eth1"),
@@ -228,29 +230,29 @@ fn a_program_in_front_is_reported_and_fails_the_probe() {
         );
         assert!(flood.leaked() > before, "the program in front passes packets");
         drop(other);
-        host.seen("link_restored", 1);
-        host.seen("probe_restored", 1);
+        host.wait_for_event("link_restored", 1);
+        host.wait_for_event("probe_restored", 1);
         host.wait_for_status(10);
     });
     report("a program in front", withheld, leaked);
 }
 
 #[test]
-fn each_window_of_five_milliseconds_is_seen() {
+fn each_bypass_of_five_milliseconds_is_detected() {
     require_root!();
     const WINDOWS: u32 = 20;
     let host = Host::start("auto");
     let before = host.metric("breaker_tampered_total");
     let ((), withheld, leaked) = Flood::during(&host.testbed, |_| {
         for _ in 0..WINDOWS {
-            let other = in_front(&host);
+            let other = attach_in_front(&host);
             sleep(Duration::from_millis(5));
             drop(other);
             sleep(Duration::from_millis(500));
         }
     });
     report("20 windows of 5 ms", withheld, leaked);
-    sleep(SEEN);
+    sleep(MAX_DETECTION);
     assert_eq!(host.metric("breaker_tampered_total") - before, f64::from(WINDOWS));
     let logged: u64 = host
         .events("tampered")
@@ -261,16 +263,16 @@ fn each_window_of_five_milliseconds_is_seen() {
 }
 
 #[test]
-fn an_interface_made_again_is_protected_within_a_tenth_of_a_second() {
+fn a_recreated_interface_is_enforced_within_a_tenth_of_a_second() {
     require_root!();
     let host = Host::start("auto");
     let ((), withheld, leaked) = Flood::during(&host.testbed, |_| {
         for round in 1..=3 {
-            host.make_again();
-            let entry = host.seen("reattached", round);
+            host.recreate_interface();
+            let entry = host.wait_for_event("reattached", round);
             let exposed = entry["counts"]["exposed_ms"].as_u64().expect("a time");
             println!("made again: exposed for {exposed} ms, {entry}");
-            assert!(exposed <= PROTECTED_MS, "{entry}");
+            assert!(exposed <= MAX_EXPOSED_MS, "{entry}");
             wait_for("the hook", || (host.testbed.tcx_programs("eth1") == 1).then_some(()));
             sleep(Duration::from_millis(300));
         }
@@ -284,7 +286,7 @@ fn an_interface_made_again_is_protected_within_a_tenth_of_a_second() {
 fn a_renamed_or_flapping_interface_is_reported_and_enforced() {
     require_root!();
     let host = Host::start("auto");
-    let found = |count: usize| host.seen("interface_changed", count)["counts"]["found"].clone();
+    let found = |count: usize| host.wait_for_event("interface_changed", count)["counts"]["found"].clone();
     host.firm().set_down("eth1").expect("taking it down");
     assert_eq!(found(1), "went down");
     host.firm().rename("eth1", "eth9").expect("renaming it");
@@ -302,10 +304,10 @@ fn a_renamed_or_flapping_interface_is_reported_and_enforced() {
 }
 
 #[test]
-fn breakers_own_steps_are_no_tampering() {
+fn breakers_own_actions_are_not_reported_as_tampering() {
     require_root!();
     let host = Host::start("auto");
-    sleep(2 * SEEN);
+    sleep(2 * MAX_DETECTION);
     host.testbed.reset("session/x1");
     for verb in ["disarm", "arm"] {
         host.testbed.switch(verb, "session/x1").expect_exit(0);
@@ -321,10 +323,10 @@ fn breakers_own_steps_are_no_tampering() {
         sleep(Duration::from_millis(700));
     }
     host.testbed.cli("status").expect_exit(0);
-    sleep(2 * SEEN);
+    sleep(2 * MAX_DETECTION);
     assert!(host.events("tampered").is_empty(), "{:?}", host.events("tampered"));
     assert!(host.events("probe_failed").is_empty());
     host.testbed.cli("unload").expect_exit(0);
-    host.seen("agent_stopped", 1);
+    host.wait_for_event("agent_stopped", 1);
     assert!(host.events("tampered").is_empty(), "{:?}", host.events("tampered"));
 }
