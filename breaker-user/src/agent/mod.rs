@@ -1,7 +1,7 @@
 //! The agent: metrics, the audit log, and a watch over the attachments of a loaded breaker.
 //!
 //! Enforcement does not need the agent. Nothing here detaches or unpins anything, neither at the end nor
-//! after an error or a crash. Each part is a task that ends at the shutdown, and a failure stays in its task.
+//! after an error or a crash. Each part is a task that ends at the shutdown. A failure affects only its task.
 
 mod anchor;
 mod chain_watch;
@@ -68,7 +68,7 @@ use notice::notice;
 use tampering::Tampering;
 use watch::Watch;
 
-/// Longest time for the parts to end.
+/// Longest time for the tasks to end.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An agent with a load to serve.
@@ -178,26 +178,16 @@ impl Agent {
         );
         ready(started);
 
-        let mut parts = JoinSet::new();
-        parts.spawn(heartbeat::run(Arc::clone(&self.loaded), ended(&stopped)));
-        parts.spawn(trading_day::run(Arc::clone(&self.loaded), ended(&stopped)));
-        parts.spawn(evict::run(Arc::clone(&self.loaded), ended(&stopped)));
-        parts.spawn(events.run(ended(&stopped)));
-        parts.spawn(disconnect::run(Arc::clone(&self.loaded), Arc::clone(&self.log), ended(&stopped)));
-        parts.spawn(table_usage::run(Arc::clone(&self.loaded), Arc::clone(&self.log), ended(&stopped)));
-        parts.spawn(unlogged_trips::run(Arc::clone(&self.source), ended(&stopped)));
-        parts.spawn(policy_watch::run(Arc::clone(&self.loaded), Arc::clone(tampering), ended(&stopped)));
-        parts.spawn(probe::run(Arc::clone(&self.loaded), Arc::clone(&self.log), ended(&stopped)));
-        parts.spawn(Arc::clone(&self.source.monitor).run(ended(&stopped)));
-        parts.spawn(Arc::clone(&self.log).run(ended(&stopped)));
-        parts.spawn(anchor::run(Arc::clone(&self.log), ended(&stopped)));
-        parts.spawn(server.run(ended(&stopped)));
-        control.map(|control| parts.spawn(control.run(ended(&stopped))));
-        let (loaded, log) = (Arc::clone(&self.loaded), Arc::clone(&self.log));
         let writer = state::Writer::new(Arc::clone(&self.loaded), Arc::clone(&self.log));
-        parts.spawn(Arc::clone(&writer).run(ended(&stopped)));
+        let (loaded, log) = (Arc::clone(&self.loaded), Arc::clone(&self.log));
         let reload = reload::Reload::new(loaded, log, self.config.clone(), self.address);
-        parts.spawn(reload.run(hangup, ended(&stopped)));
+        let mut tasks = JoinSet::new();
+        self.spawn_tasks(&mut tasks, &stopped);
+        tasks.spawn(events.run(ended(&stopped)));
+        tasks.spawn(server.run(ended(&stopped)));
+        control.map(|control| tasks.spawn(control.run(ended(&stopped))));
+        tasks.spawn(Arc::clone(&writer).run(ended(&stopped)));
+        tasks.spawn(reload.run(hangup, ended(&stopped)));
         notify(&[NotifyState::Ready]);
 
         let signal = select! {
@@ -207,15 +197,39 @@ impl Agent {
         notify(&[NotifyState::Stopping]);
         drop(stop);
         // The agent does not wait longer for a task, for example one that writes to a slow disk.
-        let _ = timeout(END_TIMEOUT, async { while parts.join_next().await.is_some() {} }).await;
-        let why = signal.unwrap_or("unloaded");
-        self.log.record(self.loaded.entry("agent_stopped", json!({ "for": why })));
+        let _ = timeout(END_TIMEOUT, async { while tasks.join_next().await.is_some() {} }).await;
+        self.finish(signal, writer).await
+    }
+
+    /// Spawns the tasks that need only the parts of the agent.
+    fn spawn_tasks(&self, tasks: &mut JoinSet<()>, stopped: &signal::Receiver<()>) {
+        let loaded = || Arc::clone(&self.loaded);
+        let log = || Arc::clone(&self.log);
+        let tampering = Arc::clone(&self.source.tampering);
+        tasks.spawn(heartbeat::run(loaded(), ended(stopped)));
+        tasks.spawn(trading_day::run(loaded(), ended(stopped)));
+        tasks.spawn(evict::run(loaded(), ended(stopped)));
+        tasks.spawn(disconnect::run(loaded(), log(), ended(stopped)));
+        tasks.spawn(table_usage::run(loaded(), log(), ended(stopped)));
+        tasks.spawn(unlogged_trips::run(Arc::clone(&self.source), ended(stopped)));
+        tasks.spawn(policy_watch::run(loaded(), tampering, ended(stopped)));
+        tasks.spawn(probe::run(loaded(), log(), ended(stopped)));
+        tasks.spawn(Arc::clone(&self.source.monitor).run(ended(stopped)));
+        tasks.spawn(log().run(ended(stopped)));
+        tasks.spawn(anchor::run(log(), ended(stopped)));
+    }
+
+    /// Writes the last entries and the last state. Fails if no signal ended the agent, because the load was
+    /// unloaded.
+    async fn finish(&self, signal: Option<&'static str>, writer: Arc<state::Writer>) -> Result<()> {
+        let reason = signal.unwrap_or("unloaded");
+        self.log.record(self.loaded.entry("agent_stopped", json!({ "for": reason })));
         Arc::clone(&self.log).finish().await;
         writer.finish(signal.is_none()).await;
         signal.map(drop).ok_or_else(|| {
             let now = self.loaded.in_force();
-            let what = now.breaker.root().path().display();
-            CliError::new(Code::NotLoaded, format!("serving {what}: it was unloaded meanwhile: load again"))
+            let root = now.breaker.root().path().display();
+            CliError::new(Code::NotLoaded, format!("serving {root}: it was unloaded meanwhile: load again"))
                 .into()
         })
     }

@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use breaker_common::abi::{cause, flag, mode};
+use breaker_common::abi::{Switch, cause, flag, mode};
 use serde_json::json;
 
 use super::consent;
 use super::scope::{disconnect, not_durable, open, perform_logged, refused, require_state, show};
-use crate::cli::ResetArgs;
+use crate::cli::{ResetArgs, SwitchArgs};
 use crate::cli_error::{CliError, Code};
 use crate::config::ScopeIndex;
 use crate::display;
@@ -48,24 +48,13 @@ pub fn run(root: &PinRoot, asked: &ResetArgs) -> Result<ExitCode> {
     }
     let action = action("reset", counts.clone());
     perform_logged(&breaker, ("resetting", "reset_refused"), &action, || {
-        match breaker.reset(scope, before)? {
-            Reset::Done | Reset::TrippedAgain => Ok(()),
-            Reset::Refused => {
-                let cure = "see `breaker status`, and decide again";
-                Err(refused(args, "resetting", "it has tripped again since the check", cure))
-            }
-        }
+        reset_switch(&breaker, args, scope, before)
     })?;
     if consent.is_some() {
         consent::withdraw(&breaker, args);
     }
     let saved = state::save(&breaker, Act::Changed);
-    let inline = breaker.meta().mode == mode::INLINE;
-    let result = if inline { Ok(0) } else { disconnect(&breaker, scope, Selection::Fenced) };
-    let (disconnected, text) = match result {
-        Ok(count) => (count, format!("connections ended: {count}")),
-        Err(error) => (0, format!("none was ended ({error:#}): they end at their next message")),
-    };
+    let (disconnected, text) = end_fenced(&breaker, scope);
     let mut details =
         format!("connections fenced: {fenced}, and their queued orders will never pass; {text}");
     if blocks_replays(&breaker, scope)? {
@@ -74,14 +63,39 @@ pub fn run(root: &PinRoot, asked: &ResetArgs) -> Result<ExitCode> {
     counts["connections_ended"] = disconnected.into();
     let shown = show(&breaker, scope, args.json, counts, &details);
     saved.map_err(|error| not_durable(args, "resetting", &error))?;
-    if breaker.switch(scope)?.causes != 0 {
-        let text = format!(
-            "resetting {}: it was reset, and has tripped again since: see `breaker status`",
-            args.scope
-        );
-        return Err(CliError::new(Code::Unexpected, text).into());
-    }
+    require_untripped(&breaker, args, scope)?;
     shown
+}
+
+/// Resets the switch of a scope, unless it has tripped since it was checked.
+fn reset_switch(breaker: &Breaker, args: &SwitchArgs, scope: ScopeIndex, checked: Switch) -> Result<()> {
+    match breaker.reset(scope, checked)? {
+        Reset::Done | Reset::TrippedAgain => Ok(()),
+        Reset::Refused => {
+            let cure = "see `breaker status`, and decide again";
+            Err(refused(args, "resetting", "it has tripped again since the check", cure))
+        }
+    }
+}
+
+/// Ends the fenced connections of a scope. Returns their number and a text about the result.
+fn end_fenced(breaker: &Breaker, scope: ScopeIndex) -> (usize, String) {
+    let inline = breaker.meta().mode == mode::INLINE;
+    let result = if inline { Ok(0) } else { disconnect(breaker, scope, Selection::Fenced) };
+    match result {
+        Ok(count) => (count, format!("connections ended: {count}")),
+        Err(error) => (0, format!("none was ended ({error:#}): they end at their next message")),
+    }
+}
+
+/// Fails if a scope that was reset has tripped again.
+fn require_untripped(breaker: &Breaker, args: &SwitchArgs, scope: ScopeIndex) -> Result<()> {
+    if breaker.switch(scope)?.causes == 0 {
+        return Ok(());
+    }
+    let text =
+        format!("resetting {}: it was reset, and has tripped again since: see `breaker status`", args.scope);
+    Err(CliError::new(Code::Unexpected, text).into())
 }
 
 /// Advice about engines that resend their queued orders after a reset.

@@ -1,6 +1,6 @@
 //! A hash over the policy in force, as the kernel program reads it from the maps. Each load, reload, upgrade
-//! and re-attachment raises the generation. A new hash under the same generation therefore shows a foreign
-//! change.
+//! and re-attachment raises the generation. A new hash under the same generation therefore shows a change
+//! by another process.
 
 use std::collections::HashSet;
 
