@@ -105,7 +105,7 @@ fn resent_order(sessions: &[Session]) -> String {
     }
 }
 
-/// Returns the failures whose behaviour no setting of the policy changes.
+/// Returns the failures whose behaviour depends only on the mode and the kernel.
 fn fixed_failures(meta: &Meta) -> [(&'static str, &'static str); 15] {
     let (idle, bypass) = match meta.mode {
         mode::INLINE => (
