@@ -120,8 +120,8 @@ fn save_patiently(breaker: &Breaker, act: Act, patience: Duration, report: impl 
 
 /// Writes the state of the load in a process of its own.
 ///
-/// Returns after at most [`DISK_TIMEOUT`], and at most [`LOCK_TIMEOUT`] longer if another writer holds the
-/// lock, so that neither a lock nor a disk delays a trip.
+/// Returns after at most `DISK_TIMEOUT`, and at most `LOCK_TIMEOUT` longer if another writer holds the lock,
+/// so that neither a lock nor a disk delays a trip.
 pub fn save_in_background(breaker: &Breaker) -> Result<Saved> {
     // In packet mode each read returns one message (pipe(2), O_DIRECT).
     let (reader, writer) = pipe_with(PipeFlags::DIRECT | PipeFlags::CLOEXEC).context("making a pipe")?;
