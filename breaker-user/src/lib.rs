@@ -1,9 +1,9 @@
 //! breaker: an order-flow circuit breaker in the Linux kernel. This library contains the code of the binary,
 //! the tests and the drill.
 //!
-//! Imports point one way: `control` on top, then `command` and `agent`, then `reload`, then `view`,
-//! `enforced`, `state`, `journal`, then `load_log`, then `kernel`, `journald` and `audit`, then `display` and
-//! `config`.
+//! Imports point one way: `control` on top, then `command` and `agent`, then `reload` and `rates`, then
+//! `view`, `enforced`, `state`, `journal`, then `load_log`, then `kernel`, `journald` and `audit`, then
+//! `display` and `config`.
 
 pub mod agent;
 pub mod audit;
@@ -23,6 +23,7 @@ pub mod kernel;
 mod load_log;
 mod netlink;
 pub mod people;
+pub mod rates;
 pub mod reload;
 mod rules;
 mod seqpacket;

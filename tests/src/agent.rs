@@ -66,8 +66,14 @@ impl Drop for Agent {
 
 /// The answer of the agent on the host to a request for its metrics, with the HTTP header.
 pub fn metrics<N: Network>(testbed: &Testbed<N>) -> String {
+    get(testbed, "/metrics")
+}
+
+/// The answer of the agent on the host to a request for a path, with the HTTP header.
+pub fn get<N: Network>(testbed: &Testbed<N>, path: &str) -> String {
     let mut stream = testbed.on_host(|| TcpStream::connect("127.0.0.1:9469")).expect("connecting");
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("asking");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("asking");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     answer

@@ -22,6 +22,7 @@ mod notice;
 mod periodic;
 mod policy_watch;
 mod probe;
+mod recorder;
 mod reload;
 mod repair;
 mod state;
@@ -65,6 +66,7 @@ use log::Log;
 use metrics::{Server, Source};
 use monitor::Monitor;
 use notice::notice;
+use recorder::Recorder;
 use tampering::Tampering;
 use watch::Watch;
 
@@ -132,6 +134,7 @@ impl Agent {
             last_check: Arc::clone(&last_check),
             monitor: Arc::new(monitor),
             tampering: Arc::clone(&tampering),
+            recorder: Arc::new(Recorder::new(Arc::clone(&loaded))),
         });
         if let Some(found) = &differs {
             let loaded = loaded.in_force();
@@ -215,6 +218,7 @@ impl Agent {
         tasks.spawn(policy_watch::run(loaded(), tampering, ended(stopped)));
         tasks.spawn(probe::run(loaded(), log(), ended(stopped)));
         tasks.spawn(Arc::clone(&self.source.monitor).run(ended(stopped)));
+        tasks.spawn(Arc::clone(&self.source.recorder).run(ended(stopped)));
         tasks.spawn(log().run(ended(stopped)));
         tasks.spawn(anchor::run(log(), ended(stopped)));
     }

@@ -45,7 +45,7 @@ pub mod recorded;
 pub mod reload;
 pub mod rights;
 pub mod routes;
-mod sessions;
+pub mod sessions;
 pub mod sockets;
 mod strided;
 mod swap;

@@ -77,7 +77,7 @@ impl Breaker {
     }
 }
 
-/// The scopes of a session.
-pub(super) fn scopes(session: &Session) -> &[u32] {
+/// The numbers of the scopes that apply to a session: its own, its groups' and the host's.
+pub fn scopes(session: &Session) -> &[u32] {
     &session.scopes[..(session.scope_count as usize).min(session.scopes.len())]
 }

@@ -3,6 +3,7 @@
 pub mod columns;
 pub mod failures;
 pub mod policy_diff;
+pub mod rates;
 pub mod scope;
 pub mod session;
 pub mod status;

@@ -10,6 +10,7 @@ mod denied;
 mod enforced;
 mod faults;
 mod help;
+mod history;
 mod layouts;
 mod load;
 mod output;

@@ -1,4 +1,4 @@
-//! The HTTP server of the metrics. It is read-only, and no peer can block the agent.
+//! The HTTP server of the metrics and the history. It is read-only, and no peer can block the agent.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -36,7 +36,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time before a failed bind(2) or accept(2) is retried.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The HTTP server of the metrics.
+/// The HTTP server of the metrics and the history.
 pub struct Server {
     address: SocketAddr,
     listener: Option<TcpListener>,
@@ -119,30 +119,51 @@ async fn exchange(stream: TcpStream, source: Arc<Source>) {
 
 async fn respond_to(request: &Request<Incoming>, source: Arc<Source>) -> Response<Full<Bytes>> {
     let path = request.uri().path();
-    if !matches!(path, "/metrics" | "/healthz") {
-        return plain(StatusCode::NOT_FOUND, "not found: use /metrics or /healthz\n");
+    if !matches!(path, "/metrics" | "/history" | "/healthz") {
+        return plain(StatusCode::NOT_FOUND, "not found: use /metrics, /history or /healthz\n");
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, "read only\n");
         refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
-    if path == "/healthz" {
-        return health(&source);
+    match path {
+        "/healthz" => health(&source),
+        "/history" => {
+            let query = request.uri().query().map(str::to_owned);
+            read_in_turn(source, move |source| history(source, query.as_deref())).await
+        }
+        _ => {
+            let accept = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+            let format = Format::accepted(&accept.collect::<Vec<_>>().join(","));
+            read_in_turn(source, move |source| metrics(source, format)).await
+        }
     }
-    let accept = request.headers().get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let format = Format::accepted(&accept.collect::<Vec<_>>().join(","));
-    // On a blocking thread: the maps take milliseconds to read, and the audit log is on a disk.
+}
+
+/// Makes a response on a blocking thread, one at a time: the maps take milliseconds to read, and the audit
+/// log is on a disk.
+async fn read_in_turn(
+    source: Arc<Source>,
+    read: impl FnOnce(&Source) -> Response<Full<Bytes>> + Send + 'static,
+) -> Response<Full<Bytes>> {
     let response = async {
         let turn = Arc::clone(&source.scrape_turn).acquire_owned().await.ok()?;
         let read = move || {
             let _turn = turn;
-            metrics(&source, format)
+            read(&source)
         };
         spawn_blocking(read).await.ok()
     };
     let response = timeout(READ_TIMEOUT, response).await.ok().flatten();
     response.unwrap_or_else(|| plain(StatusCode::SERVICE_UNAVAILABLE, "the figures cannot be read now\n"))
+}
+
+fn history(source: &Source, query: Option<&str>) -> Response<Full<Bytes>> {
+    match source.recorder.json(query) {
+        Ok(json) => respond(StatusCode::OK, "application/json", json),
+        Err(error) => plain(StatusCode::BAD_REQUEST, &format!("{error:#}\n")),
+    }
 }
 
 fn metrics(source: &Source, format: Format) -> Response<Full<Bytes>> {

@@ -10,6 +10,7 @@ use crate::agent::loaded::Loaded;
 use crate::agent::log::Log;
 use crate::agent::monitor::Monitor;
 use crate::agent::notice::notice;
+use crate::agent::recorder::Recorder;
 use crate::agent::tampering::Tampering;
 use crate::enforced::Problem;
 
@@ -29,6 +30,8 @@ pub struct Source {
     pub monitor: Arc<Monitor>,
     /// Tampering that the agent found.
     pub tampering: Arc<Tampering>,
+    /// The rates of the last 15 minutes.
+    pub recorder: Arc<Recorder>,
 }
 
 impl Source {

@@ -1,0 +1,13 @@
+//! The rates of the last 15 minutes: for each session one sample a second, in memory.
+
+mod ring;
+mod sample;
+
+#[cfg(test)]
+mod tests;
+
+pub use ring::{Ring, SECONDS};
+pub use sample::{Samples, read};
+
+/// Time between two samples, ms.
+pub const STEP_MS: u64 = 1000;
