@@ -14,6 +14,9 @@ fn main() -> ExitCode {
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").unwrap_or_default());
     let root = manifest.parent().unwrap_or(&manifest);
     println!("cargo::rustc-env=BREAKER_GIT={}", commit(root).unwrap_or_else(|| "unknown".to_owned()));
+    // An empty argument of a roff macro is a pair of quotation marks.
+    let date = git(root, &["log", "-1", "--format=%cs"]).unwrap_or_else(|| "\"\"".to_owned());
+    println!("cargo::rustc-env=BREAKER_DATE={date}");
     match object(root) {
         Ok(object) => {
             println!("cargo::rustc-env=BREAKER_OBJECT={}", object.display());
@@ -57,19 +60,21 @@ fn check_age(root: &Path, object: &Path) -> Result<(), String> {
 
 /// Short hash of the checked-out commit; `None` outside a checkout.
 fn commit(root: &Path) -> Option<String> {
-    let git = |args: &[&str]| {
-        let output = Command::new("git").arg("-C").arg(root).args(args).output().ok()?;
-        let text = String::from_utf8(output.stdout).ok()?;
-        output.status.success().then(|| text.trim().to_owned())
-    };
     // A commit or a checkout changes one of these. Cargo considers an absent path changed at each build.
     for name in ["HEAD", "refs/heads", "packed-refs"] {
-        let path = root.join(git(&["rev-parse", "--git-path", name])?);
+        let path = root.join(git(root, &["rev-parse", "--git-path", name])?);
         if path.exists() {
             watch(&path);
         }
     }
-    git(&["rev-parse", "--short=12", "--verify", "HEAD"])
+    git(root, &["rev-parse", "--short=12", "--verify", "HEAD"])
+}
+
+/// Output of git in the checkout; `None` if git fails.
+fn git(root: &Path, args: &[&str]) -> Option<String> {
+    let output = Command::new("git").arg("-C").arg(root).args(args).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
 }
 
 fn watch(path: &Path) {

@@ -11,7 +11,7 @@ use crate::kernel::pins;
 /// Text of `--version`.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("BREAKER_GIT"), ")");
 /// End of the long help: the values of [`crate::cli_error::Code`].
-const EXIT_CODES: &str = "\
+pub const EXIT_CODES: &str = "\
 Exit codes:
    0  done
    1  unexpected error
@@ -97,6 +97,10 @@ pub enum Verb {
     /// Rehearse a trip in throw-away network namespaces on this host's own kernel. Does not touch what is
     /// loaded.
     Drill(DrillArgs),
+    /// Print the completions for a shell.
+    Completions(CompletionsArgs),
+    /// Write the manual pages of every verb and of the configuration to a directory.
+    Man(ManArgs),
     /// Serve one connection to the control socket. systemd and the agent start this.
     #[command(hide = true)]
     Control(ConfigArgs),
@@ -266,6 +270,21 @@ pub struct DrillArgs {
     /// Write the report to this file as JSON.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell. For bash, write the output to a file `breaker` in /usr/share/bash-completion/completions.
+    pub shell: clap_complete::Shell,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// The directory. It is created if it does not exist.
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
 }
 
 /// The scenarios of `drill`.

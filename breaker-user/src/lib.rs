@@ -21,6 +21,7 @@ pub mod journal;
 pub mod journald;
 pub mod kernel;
 mod load_log;
+mod manual;
 mod netlink;
 pub mod people;
 pub mod rates;

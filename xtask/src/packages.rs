@@ -61,6 +61,10 @@ pub const TESTS: &[Package] = &[
         "a real FIX engine to cut off and to recover",
     ),
     package("g++", Program("c++"), "compiles the FIX engine's two ends"),
+    package("mandoc", Program("mandoc"), "checks the manual pages"),
+    package("man-db", Program("man"), "renders the manual pages"),
+    package("zsh", Program("zsh"), "loads its completions"),
+    package("fish", Program("fish"), "loads its completions"),
 ];
 
 /// The programs that boot other kernels, see [`crate::kernels`].

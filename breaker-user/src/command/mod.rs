@@ -5,10 +5,12 @@ mod arm;
 mod attach;
 mod audit;
 mod check;
+mod completions;
 mod consent;
 mod drill;
 mod events;
 mod load;
+mod man;
 mod other_layout;
 mod output;
 mod reload;
@@ -49,6 +51,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Events(args) => events::run(&root, &args),
         Verb::Audit(verb) => audit::run(&root, &verb),
         Verb::Drill(args) => drill::run(&args),
+        Verb::Completions(args) => completions::run(&args),
+        Verb::Man(args) => man::run(&args),
         Verb::Control(_) => {
             let text = "serving control: a request cannot contain another one: name another verb";
             Err(CliError::new(Code::Usage, text).into())

@@ -3,7 +3,7 @@
 use breaker_tests::command::breaker;
 
 /// Every verb, with words that its help must contain.
-const VERBS: [(&[&str], &[&str]); 16] = [
+const VERBS: [(&[&str], &[&str]); 18] = [
     (&["check"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
     (&["load"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
     (&["reload"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
@@ -20,6 +20,8 @@ const VERBS: [(&[&str], &[&str]); 16] = [
     (&["audit"], &["verify"]),
     (&["audit", "verify"], &["--json", "--audit <FILE>"]),
     (&["drill"], &["--scenario <NAME>", "--report <FILE>", "knight"]),
+    (&["completions"], &["<SHELL>", "bash", "zsh", "fish"]),
+    (&["man"], &["<DIR>"]),
 ];
 
 #[test]

@@ -13,6 +13,7 @@ mod help;
 mod history;
 mod layouts;
 mod load;
+mod manual;
 mod output;
 mod pins;
 mod race;
