@@ -3,7 +3,8 @@
 use anyhow::Result;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use super::{DATE, MANUAL, Page, SOURCE, markdown};
+use super::markdown;
+use super::page::{DATE, MANUAL, Page, SOURCE};
 use crate::config::DEFAULT_PATH;
 
 const TEXT: &str = include_str!("../../../docs/configuration.md");

@@ -122,22 +122,16 @@ mod tests {
     #[test]
     fn a_heading_is_a_section_and_a_sentence_a_line() {
         let text = "# Title\n## `[host]`\nOne **two**.\nSee [other](other.md).\n\n- three\n- four\n";
-        let bullet = ".IP \\(bu 2\n";
-        assert_eq!(
-            rendered(text),
-            format!(
-                ".SH\n\\fB[host]\\fR\nOne \\fBtwo\\fR.\nSee other.\n{bullet}three\n{bullet}four\n"
-            )
-        );
+        let section = ".SH\n\\fB[host]\\fR\nOne \\fBtwo\\fR.\nSee other.\n";
+        let list = ".IP \\(bu 2\nthree\n.IP \\(bu 2\nfour\n";
+        assert_eq!(rendered(text), format!("{section}{list}"));
     }
 
     #[test]
     fn a_row_of_a_table_is_an_entry_with_the_middle_cells_beside_the_tag() {
-        let text = "| key | values | meaning |\n|---|---|---|\n| `mode` | `\"egress\"` | tc |\n| `x` | | y |\n";
-        assert_eq!(
-            rendered(text),
-            ".TP\n\\fBmode\\fR (\\fB\"egress\"\\fR)\ntc\n.TP\n\\fBx\\fR\ny\n"
-        );
+        let text =
+            "| key | values | meaning |\n|---|---|---|\n| `mode` | `\"egress\"` | tc |\n| `x` | | y |\n";
+        assert_eq!(rendered(text), ".TP\n\\fBmode\\fR (\\fB\"egress\"\\fR)\ntc\n.TP\n\\fBx\\fR\ny\n");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use clap::{Command, CommandFactory};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use super::{DATE, MANUAL, Page, SOURCE};
+use super::page::{DATE, MANUAL, Page, SOURCE};
 use crate::cli::{Cli, EXIT_CODES};
 
 /// Returns the page of breaker and a page of each verb that the help lists.
