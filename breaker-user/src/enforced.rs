@@ -30,6 +30,11 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// Makes a problem.
+    pub fn new(kind: ProblemKind, location: &str, found: String, cure: &str) -> Self {
+        Self { kind, location: location.to_owned(), found, cure: cure.to_owned(), open: kind.is_open() }
+    }
+
     /// The problem in one line.
     pub fn line(&self) -> String {
         format!("{}: {}: {}: {}", self.kind.name().to_uppercase(), self.location, self.found, self.cure)
@@ -105,8 +110,7 @@ struct Findings {
 
 impl Findings {
     fn problem(&mut self, kind: ProblemKind, location: &str, found: String, cure: &str) {
-        let (location, cure, open) = (location.to_owned(), cure.to_owned(), kind.is_open());
-        self.problems.push(Problem { kind, location, found, cure, open });
+        self.problems.push(Problem::new(kind, location, found, cure));
     }
 
     /// Judges the attachments, and whether they can be read and last.

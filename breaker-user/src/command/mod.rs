@@ -20,6 +20,7 @@ mod status;
 mod trip;
 mod unload;
 mod upgrade;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -48,6 +49,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Disarm(args) => arm::run(&root, &args, false),
         Verb::Trip(args) => trip::run(&root, &args),
         Verb::Reset(args) => reset::run(&root, &args),
+        Verb::Verify(args) => verify::run(&root, &args),
         Verb::Events(args) => events::run(&root, &args),
         Verb::Audit(verb) => audit::run(&root, &verb),
         Verb::Drill(args) => drill::run(&args),

@@ -31,6 +31,12 @@ pub enum ProblemKind {
     Audit,
     /// A scope's limits do not trip it.
     Disarmed,
+    /// `verify`: a program is not the one of this binary.
+    Program,
+    /// `verify`: the process of a session has a library that can send past the kernel.
+    KernelBypass,
+    /// `verify`: a session that is declared as FIX sends TLS.
+    Tls,
 }
 
 impl ProblemKind {
@@ -50,6 +56,9 @@ impl ProblemKind {
             Self::Namespace => "namespace",
             Self::Audit => "audit",
             Self::Disarmed => "disarmed",
+            Self::Program => "program",
+            Self::KernelBypass => "kernel bypass",
+            Self::Tls => "tls",
         }
     }
 
@@ -63,8 +72,15 @@ impl ProblemKind {
             | Self::LinkType
             | Self::Probe
             | Self::Tampered
-            | Self::Namespace => true,
-            Self::Blind | Self::Unseen | Self::Table | Self::Audit | Self::Disarmed => false,
+            | Self::Namespace
+            | Self::KernelBypass => true,
+            Self::Blind
+            | Self::Unseen
+            | Self::Table
+            | Self::Audit
+            | Self::Disarmed
+            | Self::Program
+            | Self::Tls => false,
         }
     }
 }

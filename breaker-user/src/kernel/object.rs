@@ -11,11 +11,17 @@
 //! program treats the state of the pages as unknown.
 
 use breaker_common::abi::relocation;
+use sha2::{Digest, Sha256};
 
 use super::btf::{FUNC, KERNEL_TYPES, STRUCT, Types};
 
 /// The kernel programs, as `cargo xtask build` compiled them.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("BREAKER_OBJECT"));
+
+/// SHA-256 of the object as it is compiled into this binary.
+pub fn sha256() -> [u8; 32] {
+    Sha256::digest(OBJECT).into()
+}
 
 /// The object for the running kernel.
 pub struct KernelObject {

@@ -21,6 +21,8 @@ pub struct TcpSocket {
     family: u8,
     state: u8,
     id: SocketId,
+    /// Inode of the socket, as in the links of `/proc/PID/fd`.
+    inode: u32,
     /// The data that it has sent, if that was requested.
     sent: Option<SentData>,
 }
@@ -32,13 +34,16 @@ pub struct SentData {
     pub segments: u32,
     /// Time since the last one, ms.
     pub age_ms: u32,
+    /// Sequence numbers that the peer has acknowledged: bytes, and 1 for the SYN of this host.
+    pub acknowledged: u64,
 }
 
 impl SentData {
     /// Reads a `struct tcp_info` (kernel `uapi/linux/tcp.h`). Newer kernels append fields to it.
     fn parse(info: &[u8]) -> Option<Self> {
         let word = |offset: usize| Some(u32::from_ne_bytes(info.get(offset..offset + 4)?.try_into().ok()?));
-        Some(Self { segments: word(156)?, age_ms: word(44)? })
+        let acknowledged = u64::from_ne_bytes(info.get(120..128)?.try_into().ok()?);
+        Some(Self { segments: word(156)?, age_ms: word(44)?, acknowledged })
     }
 }
 
@@ -64,6 +69,11 @@ impl TcpSocket {
     /// The data that it has sent, if that was requested.
     pub fn sent(&self) -> Option<SentData> {
         self.sent
+    }
+
+    /// Inode of the socket, as in the links of `/proc/PID/fd`.
+    pub fn inode(&self) -> u32 {
+        self.inode
     }
 
     /// The remote address and port.
@@ -150,6 +160,7 @@ impl SockDiag {
                             family: header.family,
                             state: header.state,
                             id: header.socket_id,
+                            inode: header.inode,
                             sent,
                         });
                     }

@@ -1,6 +1,9 @@
 //! What the verbs show: the same structs for tables and JSON.
 
+pub mod attestation;
 pub mod columns;
+mod coverage;
+pub mod expectation;
 pub mod failures;
 pub mod policy_diff;
 pub mod rates;
@@ -9,6 +12,7 @@ pub mod session;
 pub mod status;
 pub mod table;
 
+pub use attestation::Attestation;
 pub use scope::Scope;
 pub use session::{Session, Verdicts};
 pub use status::Status;

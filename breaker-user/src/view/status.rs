@@ -135,7 +135,8 @@ fn packets(breaker: &Breaker, counters: &[Counters]) -> Result<BTreeMap<&'static
     Ok(packets)
 }
 
-fn build(breaker: &Breaker) -> Result<Build> {
+/// Reads what is loaded.
+pub(super) fn build(breaker: &Breaker) -> Result<Build> {
     let meta = breaker.meta();
     Ok(Build {
         version: trim_padding(&meta.version),
@@ -146,6 +147,7 @@ fn build(breaker: &Breaker) -> Result<Build> {
     })
 }
 
-fn policy(policy: &abi::Policy) -> Policy {
+/// Names the policy in force.
+pub(super) fn policy(policy: &abi::Policy) -> Policy {
     Policy { name: trim_padding(&policy.name), sha256: hex(&policy.sha256) }
 }

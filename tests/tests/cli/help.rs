@@ -3,7 +3,7 @@
 use breaker_tests::command::breaker;
 
 /// Every verb, with words that its help must contain.
-const VERBS: [(&[&str], &[&str]); 18] = [
+const VERBS: [(&[&str], &[&str]); 19] = [
     (&["check"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
     (&["load"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
     (&["reload"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
@@ -16,6 +16,7 @@ const VERBS: [(&[&str], &[&str]); 18] = [
     (&["disarm"], &["<SCOPE>", "--reason <TEXT>", "--json"]),
     (&["trip"], &["<SCOPE>", "--reason <TEXT>", "--json", "group/NAME"]),
     (&["reset"], &["<SCOPE>", "--reason <TEXT>", "--json", "--force"]),
+    (&["verify"], &["--json", "--expect <FILE>", "11"]),
     (&["events"], &["--follow", "--json", "--audit <FILE>"]),
     (&["audit"], &["verify"]),
     (&["audit", "verify"], &["--json", "--audit <FILE>"]),

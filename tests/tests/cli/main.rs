@@ -23,6 +23,7 @@ mod switch;
 mod tamper;
 mod upgrade;
 mod usage;
+mod verify;
 
 /// Two sessions in a group. Each scope has a limit that takes a while to fill.
 const POLICY: &str = r#"
