@@ -193,6 +193,10 @@ pub struct TripArgs {
     /// nevertheless.
     #[arg(long, value_name = "TEXT")]
     pub reason: Vec<OsString>,
+    /// Say what a trip of the scope would cut, what would still pass, what the venue does by itself and what
+    /// stays in its book. Changes nothing and needs no reason.
+    #[arg(long)]
+    pub explain: bool,
     /// Print the state read back as JSON.
     #[arg(long)]
     pub json: bool,

@@ -138,6 +138,11 @@ fn each_role_may_do_what_the_policy_says<S>(serve: impl Fn(&Testbed) -> S) {
         let output = user.cli(&testbed, &["status", "--json"]).expect_exit(code);
         assert_eq!(output.stdout.is_empty(), code == 6);
     }
+    for (user, code) in [(&no_role, 6), (&algo, 0), (&operator, 0), (&risk, 0)] {
+        let output = user.cli(&testbed, &["trip", "session/x2", "--explain"]).expect_exit(code);
+        assert_eq!(output.stdout.contains("which is not done now"), code == 0, "{output:?}");
+    }
+    assert!(testbed.causes("session/x2").is_empty(), "an explanation trips nothing");
     for (user, code) in [(&no_role, 6), (&algo, 6), (&operator, 6), (&risk, 0)] {
         let config = testbed.config();
         user.cli(&testbed, &["reload", "--config", argument(&config)]).expect_exit(code);

@@ -52,6 +52,15 @@ pub mod flag {
     pub const BLIND_UNCOUNTED: u32 = 1 << 7;
     /// Only sockets of the user [`crate::abi::Session::uid`] belong to the session.
     pub const MATCH_UID: u32 = 1 << 8;
+    /// The venue cancels all orders of the session when its connection ends. Only user space reads this bit
+    /// and the next three.
+    pub const VENUE_CANCELS_ALL: u32 = 1 << 9;
+    /// The venue cancels the day orders of the session when its connection ends.
+    pub const VENUE_CANCELS_DAY: u32 = 1 << 10;
+    /// The venue cancels no order of the session when its connection ends.
+    pub const VENUE_CANCELS_NONE: u32 = 1 << 11;
+    /// `drill --live` may trip the session.
+    pub const DRILL: u32 = 1 << 12;
 }
 
 /// Messages that pass on a new connection of a tripped scope: values of `Session::while_tripped`.

@@ -79,7 +79,7 @@ pub(super) fn apply_limits<E: Env>(
 ///
 /// Unread bytes may contain any message.
 #[inline(always)]
-fn allowed_while_tripped(session: &Session, counts: &SegmentCounts) -> bool {
+pub fn allowed_while_tripped(session: &Session, counts: &SegmentCounts) -> bool {
     let adds_risk = counts.class_count(Class::Order)
         | counts.class_count(Class::Interest)
         | counts.desyncs

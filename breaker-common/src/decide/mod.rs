@@ -23,6 +23,7 @@ use limits::apply_limits;
 use read::read_new_bytes;
 
 pub use env::Env;
+pub use limits::allowed_while_tripped;
 pub use observe::observe;
 pub use segment::{ACK, FIN, RST, SYN, Segment, URG};
 pub use switches::{HOST, ScopeHistory, SharedEndpointState, Switches};

@@ -49,7 +49,14 @@ fn is_option_of_trip(word: &OsStr) -> bool {
         let name = word.split_once('=').map_or(word, |(name, _)| name);
         matches!(
             name,
-            "--json" | "--pin-root" | "--private-pins" | "--control" | "--reason" | "--help" | "-h"
+            "--json"
+                | "--explain"
+                | "--pin-root"
+                | "--private-pins"
+                | "--control"
+                | "--reason"
+                | "--help"
+                | "-h"
         )
     })
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use serde_json::json;
 
-use super::scope::{not_durable, open, perform_logged, refused, require_state, show};
+use super::scope::{Outcome, not_durable, open, perform_logged, refused, require_state, show};
 use crate::cli::SwitchArgs;
 use crate::cli_error::{CliError, Code};
 use crate::display::causes;
@@ -38,7 +38,7 @@ pub fn run(root: &PinRoot, args: &SwitchArgs, armed: bool) -> Result<ExitCode> {
         Err(CliError::new(Code::Unexpected, text).into())
     })?;
     let saved = state::save(&breaker, Act::Changed);
-    let code = show(&breaker, scope, args.json, json!({}), "")?;
+    let code = show(&breaker, scope, args.json, Outcome { counts: json!({}), ..Outcome::default() })?;
     saved.map_err(|error| not_durable(args, doing, &error))?;
     // A disarmed scope enforces nothing, so that a missing hook is no error.
     Ok(if armed { code } else { ExitCode::SUCCESS })

@@ -9,6 +9,7 @@ mod completions;
 mod consent;
 mod drill;
 mod events;
+mod explain;
 mod load;
 mod man;
 mod other_layout;

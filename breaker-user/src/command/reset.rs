@@ -7,7 +7,7 @@ use breaker_common::abi::{Switch, cause, flag, mode};
 use serde_json::json;
 
 use super::consent;
-use super::scope::{disconnect, not_durable, open, perform_logged, refused, require_state, show};
+use super::scope::{Outcome, disconnect, not_durable, open, perform_logged, refused, require_state, show};
 use crate::cli::{ResetArgs, SwitchArgs};
 use crate::cli_error::{CliError, Code};
 use crate::config::ScopeIndex;
@@ -61,7 +61,7 @@ pub fn run(root: &PinRoot, asked: &ResetArgs) -> Result<ExitCode> {
         details += REPLAY_ADVICE;
     }
     counts["connections_ended"] = disconnected.into();
-    let shown = show(&breaker, scope, args.json, counts, &details);
+    let shown = show(&breaker, scope, args.json, Outcome { counts, details, explanation: None });
     saved.map_err(|error| not_durable(args, "resetting", &error))?;
     require_untripped(&breaker, args, scope)?;
     shown

@@ -18,7 +18,7 @@ use crate::kernel::text::trim_padding;
 use crate::kernel::{Breaker, PinRoot};
 use crate::load_log::LoadLog;
 use crate::state::{self, Act};
-use crate::view;
+use crate::view::{self, Explanation, explanation_text};
 
 /// Opens the load and finds the scope.
 pub fn open(root: &PinRoot, args: &SwitchArgs) -> Result<(Breaker, ScopeIndex)> {
@@ -71,22 +71,33 @@ pub fn refused(args: &SwitchArgs, doing: &str, found: &str, cure: &str) -> anyho
     CliError::new(Code::Refused, text).into()
 }
 
-/// Prints the scope as read from the kernel, and `details` of the action. Returns the exit code.
-pub fn show(
-    breaker: &Breaker,
-    scope: ScopeIndex,
-    json: bool,
-    counts: Value,
-    details: &str,
-) -> Result<ExitCode> {
+/// What an action reports besides the scope.
+#[derive(Default)]
+pub struct Outcome {
+    /// Counts, for JSON.
+    pub counts: Value,
+    /// Text behind the scope; empty for none.
+    pub details: String,
+    /// The effects of a trip.
+    pub explanation: Option<Explanation>,
+}
+
+/// Prints the scope as read from the kernel, and the outcome of the action. Returns the exit code.
+pub fn show(breaker: &Breaker, scope: ScopeIndex, json: bool, outcome: Outcome) -> Result<ExitCode> {
+    let Outcome { counts, details, explanation } = outcome;
     let state = view::scope::scope(breaker, scope)?;
     let enforced = Enforced::read(breaker, journal::problem(breaker));
     let text = if json {
-        serde_json::to_string_pretty(&json!({ "scope": state, "counts": counts, "enforced": enforced }))?
+        let mut shown = json!({ "scope": state, "counts": counts, "enforced": enforced });
+        if let Some(explanation) = explanation {
+            shown["explanation"] = serde_json::to_value(explanation)?;
+        }
+        serde_json::to_string_pretty(&shown)?
     } else if details.is_empty() {
         view::table::scope(&state)
     } else {
-        format!("{}; {details}", view::table::scope(&state))
+        let effects = explanation.map(|effects| format!("\n{}", explanation_text::text(&effects, true)));
+        format!("{}; {details}{}", view::table::scope(&state), effects.unwrap_or_default())
     };
     match print(&text) {
         // The exit code still says whether the scope is enforced.

@@ -6,9 +6,10 @@ use anyhow::{Context, Result};
 use breaker_common::abi::{cause, mode};
 use serde_json::{Value, json};
 
+use super::explain;
 use super::other_layout;
 use super::output::{not_saved, warn};
-use super::scope::{disconnect, show};
+use super::scope::{Outcome, disconnect, show};
 use crate::cli::TripArgs;
 use crate::cli_error::{self, CliError, Code};
 use crate::config::ScopeIndex;
@@ -17,9 +18,13 @@ use crate::kernel::disconnect::Selection;
 use crate::kernel::frozen::FrozenBoard;
 use crate::kernel::{Breaker, PinRoot, Switchboard};
 use crate::state::{self, Saved};
+use crate::view::Explanation;
 
 /// Trips a scope, then disconnects its connections, idle ones included.
 pub fn run(root: &PinRoot, args: &TripArgs) -> Result<ExitCode> {
+    if args.explain {
+        return explain::run(root, args);
+    }
     let (board, scope) = match set_switch(root, args) {
         Err(refusal) if cli_error::code_of(&refusal) == Code::Mismatch => {
             return match FrozenBoard::open(root) {
@@ -51,6 +56,10 @@ pub fn run(root: &PinRoot, args: &TripArgs) -> Result<ExitCode> {
         }
     });
     let breaker = breaker.with_context(|| format!("{} is tripped; reading its state", args.scope))?;
+    // Read before the connections end, because it lists them. A failure does not stop the trip.
+    let explanation = Explanation::read(&breaker, scope)
+        .inspect_err(|error| warn(&format!("breaker: {} is tripped; its effects: {error:#}", args.scope)))
+        .ok();
     let (disconnected, mut details) = disconnect_all(&breaker, scope);
     if let Some(problem) = &problem {
         details = format!("{details}; its reason: {problem}: logged as {reason:?}");
@@ -58,7 +67,7 @@ pub fn run(root: &PinRoot, args: &TripArgs) -> Result<ExitCode> {
     let switch = breaker.switch(scope)?;
     let counts = log(&breaker, json!({ "epoch": switch.epoch, "connections_ended": disconnected }));
     save_trip(&breaker, &args.scope);
-    let shown = show(&breaker, scope, args.json, counts, &details);
+    let shown = show(&breaker, scope, args.json, Outcome { counts, details, explanation });
     if switch.causes & cause::MANUAL == 0 {
         let text = format!("tripping {}: it was tripped, and reset since: see `breaker events`", args.scope);
         return Err(CliError::new(Code::Unexpected, text).into());

@@ -43,8 +43,8 @@ pub use policy::{
 pub use scope::{GroupIndex, Scope, ScopeIndex, ScopeLabel, ScopeName, Scopes, SessionIndex, UnknownScope};
 pub use text::{AbsolutePath, CompId, Interface, MessageSize, MsgType, Name, PolicyName, User};
 pub use words::{
-    DeadmanAction, Hook, Inbound, Mode, OnDesync, OnTableFull, OnTrip, PossDup, UncleanBoot, Undeclared,
-    WhileTripped, WireFormat, Word,
+    CancelOnDisconnect, DeadmanAction, Hook, Inbound, Mode, OnDesync, OnTableFull, OnTrip, PossDup,
+    UncleanBoot, Undeclared, WhileTripped, WireFormat, Word,
 };
 
 use diagnostics::{Lines, Problem, Problems};

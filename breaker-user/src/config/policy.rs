@@ -15,8 +15,8 @@ use super::people::People;
 use super::scope::{GroupIndex, Scope, ScopeIndex, Scopes, SessionIndex, UnknownScope};
 use super::text::{AbsolutePath, CompId, Interface, MessageSize, MsgType, Name, PolicyName, User};
 use super::words::{
-    DeadmanAction, Hook, Inbound, Mode, OnDesync, OnTableFull, OnTrip, PossDup, UncleanBoot, Undeclared,
-    WhileTripped, WireFormat,
+    CancelOnDisconnect, DeadmanAction, Hook, Inbound, Mode, OnDesync, OnTableFull, OnTrip, PossDup,
+    UncleanBoot, Undeclared, WhileTripped, WireFormat,
 };
 
 /// The CompIDs that distinguish the sessions of an endpoint: the configuration key and the FIX tag in the
@@ -150,6 +150,10 @@ pub struct Session {
     pub while_tripped: WhileTripped,
     /// Treatment of a desync.
     pub on_desync: OnDesync,
+    /// The orders that the venue cancels by itself when a connection ends; `None` if the file does not say.
+    pub cancel_on_disconnect: Option<CancelOnDisconnect>,
+    /// Whether `drill --live` may trip the session.
+    pub drill: bool,
     /// The session's own limits.
     pub limits: Limits,
     /// MsgTypes with a class of their own: at most 16, without duplicates.

@@ -81,6 +81,8 @@ fn session(
     let on_trip = section.optional("on_trip", problems, Value::word);
     let while_tripped = section.optional("while_tripped", problems, Value::word);
     let on_desync = section.optional("on_desync", problems, Value::word);
+    let cancel_on_disconnect = section.optional("cancel_on_disconnect", problems, Value::word);
+    let drill = section.optional("drill", problems, Value::boolean).unwrap_or(false);
     let classes = section.take("classes").map(|value| self::classes(&value, wire, problems));
     let span = section.span();
     section.end(problems);
@@ -103,6 +105,8 @@ fn session(
         on_trip: on_trip.or(host.map(|host| host.on_trip)).unwrap_or_default(),
         while_tripped: while_tripped.or(host.map(|host| host.while_tripped)).unwrap_or_default(),
         on_desync: on_desync.or(host.map(|host| host.on_desync)).unwrap_or_default(),
+        cancel_on_disconnect,
+        drill,
         limits,
         classes: classes.unwrap_or_default(),
     };

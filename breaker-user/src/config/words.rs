@@ -130,6 +130,18 @@ words! {
 }
 
 words! {
+    /// The orders that a venue cancels by itself when a connection ends.
+    CancelOnDisconnect, "an effect of a disconnection" {
+        /// All orders of the session.
+        All = "all",
+        /// The day orders of the session.
+        Day = "day",
+        /// No order.
+        None = "none",
+    }
+}
+
+words! {
     /// Messages that a new connection of a tripped scope may send.
     #[derive(Default)]
     WhileTripped, "a rule" {

@@ -30,6 +30,9 @@ pub struct Request {
     /// `--break-glass`.
     #[serde(default)]
     pub break_glass: bool,
+    /// `--explain` of `trip`. A version without this key refuses the request, and does not trip.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub explain: bool,
     /// `--json`.
     #[serde(default)]
     pub json: bool,
@@ -51,6 +54,7 @@ impl Request {
             reason: None,
             force: false,
             break_glass: false,
+            explain: false,
             json: false,
             config: None,
             pin_root,
@@ -63,10 +67,11 @@ impl Request {
             ..empty.clone()
         };
         Some(match &cli.verb {
-            Verb::Trip(TripArgs { scope, reason, json }) => Self {
+            Verb::Trip(TripArgs { scope, reason, explain, json }) => Self {
                 verb: ControlVerb::Trip,
                 scope: Some(scope.clone()),
                 reason: Some(fit_to_message(&reason.join(OsStr::new(" ")).to_string_lossy())),
+                explain: *explain,
                 json: *json,
                 ..empty
             },
@@ -109,7 +114,7 @@ impl Request {
         Ok(match self.verb {
             ControlVerb::Trip => {
                 let reason = self.reason.iter().map(Into::into).collect();
-                Verb::Trip(TripArgs { scope: scope()?, reason, json: self.json })
+                Verb::Trip(TripArgs { scope: scope()?, reason, explain: self.explain, json: self.json })
             }
             ControlVerb::Arm => Verb::Arm(switch()?),
             ControlVerb::Disarm => Verb::Disarm(switch()?),
@@ -124,6 +129,10 @@ impl Request {
             ControlVerb::Unload => Verb::Unload(UnloadArgs { force: self.force }),
         })
     }
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Shortens a reason so that it fits into a message. Replaces control characters, which take six bytes of

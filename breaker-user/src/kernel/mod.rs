@@ -36,6 +36,7 @@ pub mod memory;
 mod meta;
 pub mod netns;
 pub mod object;
+pub mod open_connections;
 pub mod own_programs;
 pub mod pins;
 pub mod policy_hash;

@@ -4,6 +4,8 @@ pub mod attestation;
 pub mod columns;
 mod coverage;
 pub mod expectation;
+pub mod explanation;
+pub mod explanation_text;
 pub mod failures;
 pub mod policy_diff;
 pub mod rates;
@@ -13,6 +15,7 @@ pub mod status;
 pub mod table;
 
 pub use attestation::Attestation;
+pub use explanation::Explanation;
 pub use scope::Scope;
 pub use session::{Session, Verdicts};
 pub use status::Status;

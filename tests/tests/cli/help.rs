@@ -14,7 +14,7 @@ const VERBS: [(&[&str], &[&str]); 19] = [
     (&["status"], &["[SCOPE]", "--json", "10", "11"]),
     (&["arm"], &["<SCOPE>", "--reason <TEXT>", "--json"]),
     (&["disarm"], &["<SCOPE>", "--reason <TEXT>", "--json"]),
-    (&["trip"], &["<SCOPE>", "--reason <TEXT>", "--json", "group/NAME"]),
+    (&["trip"], &["<SCOPE>", "--reason <TEXT>", "--json", "--explain", "group/NAME"]),
     (&["reset"], &["<SCOPE>", "--reason <TEXT>", "--json", "--force"]),
     (&["verify"], &["--json", "--expect <FILE>", "11"]),
     (&["events"], &["--follow", "--json", "--audit <FILE>"]),

@@ -8,6 +8,7 @@ mod clsact;
 mod codes;
 mod denied;
 mod enforced;
+mod explain;
 mod faults;
 mod help;
 mod history;

@@ -221,7 +221,7 @@ fn choices() {
         "¦interfaces = []",
         "session/x: unknown key \"interfaces\": known keys are name, remote, local, wire, longest, user, \
          sender, target, sender_sub, target_sub, groups, armed, preset, limits, possdup, on_trip, \
-         while_tripped, on_desync, classes",
+         while_tripped, on_desync, cancel_on_disconnect, drill, classes",
     );
     refused_in_session(
         "on_trip = ¦\"dorp\"",

@@ -5,8 +5,8 @@ use breaker_common::abi::{self, Override, Session, flag, undeclared, while_tripp
 use bytemuck::Zeroable;
 
 use crate::config::{
-    DeadmanAction, MessageSize, OnDesync, OnTableFull, OnTrip, Policy, PossDup, SessionIndex, Undeclared,
-    WhileTripped, WireFormat,
+    CancelOnDisconnect, DeadmanAction, MessageSize, OnDesync, OnTableFull, OnTrip, Policy, PossDup,
+    SessionIndex, Undeclared, WhileTripped, WireFormat,
 };
 use crate::kernel::text::pad_to;
 
@@ -50,7 +50,14 @@ pub fn session(policy: &Policy, index: SessionIndex) -> Session {
         // After a reset an undeclared connection has no known Logon that a resend could follow.
         (declared.is_none_or(|session| session.possdup == PossDup::Pass), flag::REPLAYS_PASS),
         (host.deadman.is_some(), flag::WATCHES_HEARTBEAT),
+        (declared.is_some_and(|session| session.drill), flag::DRILL),
     ]);
+    made.flags |= match declared.and_then(|session| session.cancel_on_disconnect) {
+        None => 0,
+        Some(CancelOnDisconnect::All) => flag::VENUE_CANCELS_ALL,
+        Some(CancelOnDisconnect::Day) => flag::VENUE_CANCELS_DAY,
+        Some(CancelOnDisconnect::None) => flag::VENUE_CANCELS_NONE,
+    };
     made.longest = declared.map_or(MessageSize::DEFAULT, |session| session.longest).bytes();
     made.uid = declared.and_then(|session| session.user).map_or(0, |user| user.uid());
     made.while_tripped = match tripped {
