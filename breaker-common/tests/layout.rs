@@ -73,7 +73,9 @@ layout! {
     Window { issued, recheck_at, tail, peak, level, fills, floor, fill_floor }
     Trip { at_ns, cause, limit, session, used }
     Fences { before_ns, last_ns, epoch, generation }
-    Scope { switch, armed, pad, rules, heartbeat_reported, limits, windows, withheld_ns, trip, fences }
+    Scope {
+        switch, armed, armed_changes, rules, heartbeat_reported, limits, windows, withheld_ns, trip, fences
+    }
     ConnectionKey { local, remote, local_port, remote_port }
     Connection {
         epoch, closed_ns, opened_ns, session, isn, opened, shared_endpoint, pending, peer_notified,

@@ -61,7 +61,7 @@ pub enum Verb {
     /// Validate a configuration, and this host for it. Loads nothing.
     Check(ConfigArgs),
     /// Put a configuration in force: load, attach, pin, exit. The kernel then enforces it without a process.
-    Load(ConfigArgs),
+    Load(LoadArgs),
     /// Replace the configuration in force, as a whole or not at all, and without a gap in enforcement.
     ///
     /// Switches, epochs, armed scopes and windows are kept. Prints every limit and rule that the new
@@ -109,7 +109,7 @@ pub enum Verb {
     Man(ManArgs),
     /// Serve one connection to the control socket. systemd and the agent start this.
     #[command(hide = true)]
-    Control(ConfigArgs),
+    Control(ControlArgs),
 }
 
 /// Arguments of the verbs that read a configuration.
@@ -121,6 +121,32 @@ pub struct ConfigArgs {
     /// Print JSON instead of text.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `control`.
+#[derive(Debug, Args)]
+pub struct ControlArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Do not log the request if it is denied, because the log has many denied requests of this user.
+    #[arg(long)]
+    pub omit_denied: bool,
+    /// Number of denied requests of this user that were not logged.
+    #[arg(long, default_value_t = 0)]
+    pub omitted: u64,
+}
+
+/// Arguments of `load`.
+#[derive(Debug, Args)]
+pub struct LoadArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// If the configuration is invalid, load the policy that was in force before, for example before a
+    /// reboot.
+    #[arg(long)]
+    pub last_if_invalid: bool,
 }
 
 /// Arguments of `unload`.

@@ -317,3 +317,25 @@ fn a_malformed_request_changes_nothing_and_is_logged() {
     }
     testbed.cli("audit verify").expect_exit(0);
 }
+
+#[test]
+fn denied_requests_of_a_user_do_not_fill_the_log() {
+    require_root!();
+    let testbed = testbed("two_person = true\n");
+    let _agent = Agent::start(&testbed);
+    let log = || std::fs::read_to_string(testbed.audit()).expect("the log");
+    let denied = || log().matches("\"kind\":\"denied\"").count();
+    for _ in 0..40 {
+        let (text, code) = send_request(&testbed, b"not JSON");
+        assert_eq!(code, Some(2), "{text}");
+    }
+    assert_eq!(denied(), 20);
+    // Another user's denied request is logged, and a trip is logged whoever makes it.
+    let user = User::new(&[]);
+    run_verb(&user, &testbed, "reset", "host").expect_exit(6);
+    assert_eq!(denied(), 21);
+    let trip = b"{\"verb\":\"trip\",\"scope\":\"host\",\"reason\":\"test\"}";
+    assert_eq!(send_request(&testbed, trip).1, Some(0));
+    assert_eq!(last_event(&testbed)["kind"], "tripped");
+    testbed.cli("audit verify").expect_exit(0);
+}

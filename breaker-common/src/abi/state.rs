@@ -86,8 +86,8 @@ pub struct Scope {
     pub switch: Switch,
     /// 1 if an exceeded limit trips the scope, 0 if it only causes an event. Written by user space.
     pub armed: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Number of changes of `armed`. User space raises it before each change, so `armed` cannot change alone.
+    pub armed_changes: u32,
     /// Limits in use on each side. Written by user space.
     pub rules: [Rules; SIDES],
     /// In the host's scope: 1 + the heartbeat whose loss was reported. Otherwise 0.

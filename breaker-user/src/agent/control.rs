@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt}
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::net::{SocketAddrUnix, SocketFlags, accept_with, bind, listen};
@@ -22,7 +22,9 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
+use super::denials::{Denials, Logging};
 use super::notice;
+use crate::cli_error::Code;
 use crate::kernel::PinRoot;
 use crate::seqpacket::{connect_to, peer, socket};
 
@@ -47,6 +49,14 @@ pub struct Control {
     waiting: VecDeque<AbortHandle>,
     /// Limits the requests that are served, by uid.
     served_per_user: HashMap<u32, Arc<Semaphore>>,
+    denials: Denials,
+}
+
+/// A request that was served.
+struct Served {
+    uid: u32,
+    logging: Logging,
+    is_denied: bool,
 }
 
 /// A connection with an unread request, and the uid of its peer.
@@ -73,13 +83,14 @@ impl Control {
             own_socket: None,
             waiting: VecDeque::new(),
             served_per_user: HashMap::new(),
+            denials: Denials::default(),
         })
     }
 
     /// Serves requests until the shutdown.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         let mut requests = JoinSet::<Option<ReadyConnection>>::new();
-        let mut served = JoinSet::<Result<()>>::new();
+        let mut served = JoinSet::<Result<Served>>::new();
         tokio::pin!(shutdown);
         loop {
             tokio::select! {
@@ -90,8 +101,12 @@ impl Control {
                     }
                 }
                 Some(result) = served.join_next() => {
-                    if let Ok(Err(error)) = result {
-                        notice(&format!("a request at the control socket was not served: {error:#}"));
+                    match result {
+                        Ok(Ok(served)) => self.finish(served),
+                        Ok(Err(error)) => {
+                            notice(&format!("a request at the control socket was not served: {error:#}"));
+                        }
+                        Err(_) => {}
                     }
                 }
                 accepted = self.accept() => match accepted {
@@ -135,7 +150,8 @@ impl Control {
     }
 
     /// Starts a process for a request, once fewer than [`SERVED_PER_USER`] requests of the user are served.
-    fn serve(&mut self, (connection, uid): ReadyConnection, served: &mut JoinSet<Result<()>>) {
+    fn serve(&mut self, (connection, uid): ReadyConnection, served: &mut JoinSet<Result<Served>>) {
+        let logging = self.denials.logging(uid, Instant::now());
         let limit = || Arc::new(Semaphore::new(SERVED_PER_USER));
         let limit = Arc::clone(self.served_per_user.entry(uid).or_insert_with(limit));
         // Runs the same program file as this process, even if an upgrade has replaced the file at its path.
@@ -145,6 +161,10 @@ impl Control {
         if self.root.is_private() {
             command.arg("--private-pins");
         }
+        match logging {
+            Logging::Omit => drop(command.arg("--omit-denied")),
+            Logging::Log(omitted) => drop(command.arg("--omitted").arg(omitted.to_string())),
+        }
         command
             .env_remove("NOTIFY_SOCKET")
             .env_remove("LISTEN_FDS")
@@ -153,9 +173,21 @@ impl Control {
         served.spawn(async move {
             let _permit = limit.acquire().await?;
             let status = command.status().await.context("starting `breaker control`")?;
-            ensure!(status.success(), "`breaker control` ended with {status}");
-            Ok(())
+            let is_denied = status.code() == Some(Code::Permission as i32);
+            ensure!(status.success() || is_denied, "`breaker control` ended with {status}");
+            Ok(Served { uid, logging, is_denied })
         });
+    }
+
+    /// Counts a denied request.
+    fn finish(&mut self, served: Served) {
+        if served.is_denied && self.denials.count(served.uid, served.logging, Instant::now()) {
+            notice(&format!(
+                "user {} sent more than 20 denied requests within a minute: the log counts further ones, and \
+                 does not have a line for each",
+                served.uid
+            ));
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::kernel::memory::Mapped;
 use crate::kernel::text::trim_padding;
 use crate::kernel::{Breaker, PinRoot, load, reattach};
 use crate::load_log::LoadLog;
-use crate::state::Restoring;
+use crate::state::{self, Restoring};
 
 /// A load with all maps and links open: it stays readable and attached even if its pins are removed.
 pub struct Loaded {
@@ -54,6 +54,7 @@ impl InForce {
 
 impl Loaded {
     /// Adopts what is pinned under the root, whatever its policy, or loads this policy if nothing is pinned.
+    /// If the policy is invalid, loads the policy that was in force before, for example before a reboot.
     /// Returns entries about the load that are not logged yet.
     pub fn adopt_or_load(
         root: &PinRoot,
@@ -62,9 +63,10 @@ impl Loaded {
         let adopted = root.exists();
         let mut unlogged = Vec::new();
         if !adopted {
-            let policy = policy
-                .map_err(|error| CliError::new(cli_error::code_of(error), cli_error::text_of(error)))?;
-            unlogged = load(root, policy)?;
+            unlogged = match policy {
+                Ok(policy) => load(root, policy)?,
+                Err(error) => load(root, &last_policy(root, error)?)?,
+            };
         }
         let breaker = Breaker::open(root)?;
         let in_force = InForce::open(root)?;
@@ -191,6 +193,19 @@ impl Loaded {
         let detached = |found: &Attachment| !found.attached || found.hook == "clsact";
         attachments.iter().all(detached) && !self.in_force().breaker.is_pinned()
     }
+}
+
+/// Returns the policy that was in force before, in place of a policy that is invalid for this reason.
+fn last_policy(root: &PinRoot, invalid: &anyhow::Error) -> Result<Policy> {
+    let Some((policy, path)) = state::last_policy(root) else {
+        return Err(CliError::new(cli_error::code_of(invalid), cli_error::text_of(invalid)).into());
+    };
+    super::notice(&format!(
+        "policy {} was in force before, and is loaded from {}",
+        policy.name(),
+        path.display()
+    ));
+    Ok(policy)
 }
 
 /// Logs a load and performs it. If the log cannot be written, loads nevertheless. Returns entries that

@@ -6,6 +6,7 @@
 mod anchor;
 mod chain_watch;
 pub mod control;
+mod denials;
 mod disconnect;
 mod entry;
 mod events;
@@ -101,7 +102,8 @@ pub struct Started {
 
 impl Agent {
     /// Adopts an existing load, or loads the policy of this file if nothing is loaded.
-    /// An adopted load stays unchanged even if the file is invalid or different.
+    /// An adopted load stays unchanged even if the file is invalid or different. With an invalid file, a host
+    /// loads the policy that was in force before.
     pub fn start(root: &PinRoot, policy: Result<Policy>, config: &Path) -> Result<Self> {
         let (loaded, unlogged) = Loaded::adopt_or_load(root, policy.as_ref())?;
         let differs = differs(&loaded, &policy, config);

@@ -1,5 +1,5 @@
 //! Watches the switches. Only a reset removes a cause, and it raises `resets` first. No operation lowers an
-//! epoch.
+//! epoch. Each change of `armed` by a verb or a reload raises `armed_changes` first.
 
 use std::collections::BTreeMap;
 
@@ -22,9 +22,17 @@ pub struct SwitchWatch {
 #[derive(Clone, Copy)]
 struct Known {
     switch: Switch,
+    armed: Armed,
     /// True if the switch has a new epoch and no cause. Two consecutive checks never see this state of a
     /// reset that is in progress.
     is_suspect: bool,
+}
+
+/// Whether a scope is armed, and the number of changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Armed {
+    is_armed: bool,
+    changes: u32,
 }
 
 /// A change of a switch that neither a trip nor a reset makes.
@@ -45,9 +53,16 @@ impl SwitchWatch {
         let breaker = &in_force.breaker;
         let mut known = BTreeMap::new();
         for scope in breaker.names().iter() {
+            let Ok(armed) = Armed::read(breaker, scope) else { continue };
             let Ok(now) = breaker.switch(scope) else { continue };
             let name = breaker.names().name(scope).to_string();
             let before = self.known.get(&name);
+            let armed = match before {
+                Some(before) if armed.is_changed_since(before.armed) => {
+                    repair_armed(breaker, (scope, &name), armed, tampering)
+                }
+                _ => armed,
+            };
             let change = before.and_then(|before| change(&before.switch, &now));
             let is_confirmed =
                 change != Some(Change::UnknownRemoved) || before.is_some_and(|before| before.is_suspect);
@@ -59,10 +74,50 @@ impl SwitchWatch {
                 Some(before) if !is_confirmed => (before.switch, true),
                 _ => (breaker.switch(scope).unwrap_or(now), false),
             };
-            known.insert(name, Known { switch, is_suspect });
+            known.insert(name, Known { switch, armed, is_suspect });
         }
         self.known = known;
     }
+}
+
+impl Armed {
+    fn read(breaker: &Breaker, scope: ScopeIndex) -> Result<Self> {
+        let before = breaker.scope(scope)?;
+        let after = breaker.scope(scope)?;
+        // A change in progress has raised `armed_changes`, and sets `armed` later.
+        let changes = before.armed_changes.max(after.armed_changes);
+        Ok(Self { is_armed: after.armed != 0, changes })
+    }
+
+    /// Returns true if `armed` was written, but `armed_changes` was not.
+    fn is_changed_since(self, before: Self) -> bool {
+        self.is_armed != before.is_armed && self.changes == before.changes
+    }
+}
+
+/// Reports a scope that another process armed or disarmed, and arms a disarmed one. Returns the state after
+/// the repair.
+fn repair_armed(
+    breaker: &Breaker,
+    (scope, name): (ScopeIndex, &str),
+    now: Armed,
+    tampering: &Tampering,
+) -> Armed {
+    let repaired = if now.is_armed { Ok(()) } else { breaker.set_armed(scope, true) };
+    let found = match &repaired {
+        Ok(()) if now.is_armed => "it was armed, and not by breaker: it stays armed".to_owned(),
+        Ok(()) => "it was disarmed, and not by breaker: it is armed again".to_owned(),
+        Err(error) => format!("it was disarmed, and not by breaker: it cannot be armed: {error:#}"),
+    };
+    tampering.set_problem(name, repaired.err().map(|_| found.clone()));
+    tampering.record(Finding {
+        place: name,
+        scope: Some(name.to_owned()),
+        causes: 0,
+        found,
+        fields: json!({ "armed": now.is_armed }),
+    });
+    Armed::read(breaker, scope).unwrap_or(now)
 }
 
 /// Returns the change of a switch that neither a trip nor a reset makes.

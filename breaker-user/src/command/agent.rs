@@ -22,10 +22,7 @@ const LAST_WRITE: Duration = Duration::from_secs(1);
 pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
     limit_allocator_caches();
     // A load is adopted even if the file is invalid: a typing error must not stop the heartbeat.
-    let policy = match check::policy(args) {
-        Err(error) if root.exists() => Err(error),
-        policy => Ok(policy?),
-    };
+    let policy = check::policy(args);
     // One thread, and a few blocking threads for disk writes and large maps.
     let runtime =
         Builder::new_current_thread().enable_all().max_blocking_threads(4).build().context("starting")?;

@@ -37,8 +37,8 @@ pub use invalid::Invalid;
 pub use limit::{Limit, Limits, Per, Preset, WarnLevels};
 pub use people::{People, Person, parse_people};
 pub use policy::{
-    Agent, COMP_IDS, DEFAULT_AUDIT, DEFAULT_CONTROL, Deadman, EndpointSessions, Group, Host, METRICS, Policy,
-    Session,
+    Agent, COMP_IDS, DEFAULT_AUDIT, DEFAULT_CONTROL, DEFAULT_STATE, Deadman, EndpointSessions, Group, Host,
+    METRICS, Policy, Session,
 };
 pub use scope::{GroupIndex, Scope, ScopeIndex, ScopeLabel, ScopeName, Scopes, SessionIndex, UnknownScope};
 pub use text::{AbsolutePath, CompId, Interface, MessageSize, MsgType, Name, PolicyName, User};

@@ -86,6 +86,8 @@ pub struct Deadman {
 
 /// Default address of the metrics.
 pub const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9469);
+/// Default directory of the state.
+pub const DEFAULT_STATE: &str = "/var/lib/breaker";
 /// Default path of the audit log.
 pub const DEFAULT_AUDIT: &str = "/var/log/breaker/audit.jsonl";
 /// Default path of the control socket.

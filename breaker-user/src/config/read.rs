@@ -10,7 +10,7 @@ use super::diagnostics::{Problem, Problems, Span};
 use super::invalid::quoted;
 use super::limit::positive;
 use super::people::{People, people};
-use super::policy::{Agent, DEFAULT_AUDIT, DEFAULT_CONTROL, Deadman, Group, Host, METRICS};
+use super::policy::{Agent, DEFAULT_AUDIT, DEFAULT_CONTROL, DEFAULT_STATE, Deadman, Group, Host, METRICS};
 use super::read_scope::{Names, armed, limits};
 use super::read_session::{Declared, sessions};
 use super::reader::{Section, Value};
@@ -178,7 +178,7 @@ fn agent(section: Option<Section<'_>>, problems: &mut Problems) -> Agent {
     let mut agent = Agent {
         metrics: METRICS,
         control: AbsolutePath::default_path(DEFAULT_CONTROL),
-        state: AbsolutePath::default_path("/var/lib/breaker"),
+        state: AbsolutePath::default_path(DEFAULT_STATE),
         audit: AbsolutePath::default_path(DEFAULT_AUDIT),
     };
     let Some(mut section) = section else { return agent };

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::{
-    self, AttachArgs, Cli, ConfigArgs, MAX_REASON, ResetArgs, StatusArgs, SwitchArgs, TripArgs, UnloadArgs,
-    UpgradeArgs, Verb,
+    self, AttachArgs, Cli, ConfigArgs, LoadArgs, MAX_REASON, ResetArgs, StatusArgs, SwitchArgs, TripArgs,
+    UnloadArgs, UpgradeArgs, Verb,
 };
 use crate::kernel::PinRoot;
 use crate::people::ControlVerb;
@@ -81,7 +81,7 @@ impl Request {
                 Self { force: *force, break_glass: *break_glass, ..switch(ControlVerb::Reset, args) }
             }
             Verb::Status(StatusArgs { scope, json }) => Self { scope: scope.clone(), json: *json, ..empty },
-            Verb::Load(ConfigArgs { json, config }) => {
+            Verb::Load(LoadArgs { config: ConfigArgs { json, config }, last_if_invalid: false }) => {
                 Self { verb: ControlVerb::Load, json: *json, config: Some(config.clone()), ..empty }
             }
             Verb::Reload(ConfigArgs { json, config }) => {
@@ -122,7 +122,7 @@ impl Request {
                 Verb::Reset(ResetArgs { switch: switch()?, force: self.force, break_glass: self.break_glass })
             }
             ControlVerb::Status => Verb::Status(StatusArgs { scope: self.scope.clone(), json: self.json }),
-            ControlVerb::Load => Verb::Load(config()),
+            ControlVerb::Load => Verb::Load(LoadArgs { config: config(), last_if_invalid: false }),
             ControlVerb::Reload => Verb::Reload(config()),
             ControlVerb::Upgrade => Verb::Upgrade(UpgradeArgs { force: self.force, json: self.json }),
             ControlVerb::Attach => Verb::Attach(AttachArgs { json: self.json }),

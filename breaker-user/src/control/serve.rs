@@ -19,7 +19,7 @@ use super::answer;
 use super::request::Request;
 use crate::agent::control::Control;
 use crate::audit::{Actor, Entry, act_for};
-use crate::cli::{Cli, ConfigArgs};
+use crate::cli::{Cli, ControlArgs};
 use crate::cli_error::{CliError, Code};
 use crate::command;
 use crate::journal;
@@ -34,10 +34,10 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const FIRST_PASSED: RawFd = 3;
 
 /// Serves the connection that was passed. Waits for connections if a listening socket was passed.
-pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
+pub fn run(root: &PinRoot, args: &ControlArgs) -> Result<ExitCode> {
     let connection = passed_socket();
     if socket_acceptconn(&connection).context("serving control: this is for systemd and the agent")? {
-        return wait_for_requests(connection, root, &args.config);
+        return wait_for_requests(connection, root, &args.config.config);
     }
     let peer = peer(&connection).context("serving control: reading who is connected")?;
     set_timeout(&connection, TIMEOUT).context("serving control")?;
@@ -49,11 +49,12 @@ pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
     };
     act_for(Actor::at_control(peer.uid, peer.pid));
     let output = Captured::begin().context("serving control")?;
-    let code = command::report(handle_request(bytes, root, &args.config, &peer));
+    let mut log = DenialLog { omit: args.omit_denied, omitted: args.omitted, is_denied: false };
+    let code = command::report(handle_request(bytes, root, (&args.config.config, &peer), &mut log));
     let (stdout, stderr) = output.end().context("serving control")?;
     // The result is ignored: the verb has run and is logged, even if the connection is closed.
     let _ = answer::send(&connection, &stdout, &stderr, exit_number(code));
-    Ok(ExitCode::SUCCESS)
+    Ok(if log.is_denied { Code::Permission.into() } else { ExitCode::SUCCESS })
 }
 
 /// Waits for requests at a listening socket, and starts a process for each. Runs until a signal.
@@ -78,17 +79,17 @@ fn passed_socket() -> OwnedFd {
 fn handle_request(
     bytes: Result<Vec<u8>, &str>,
     root: &PinRoot,
-    config: &Path,
-    peer: &Peer,
+    (config, peer): (&Path, &Peer),
+    log: &mut DenialLog,
 ) -> Result<ExitCode> {
     let rules = Rules::read(root, config);
-    let invalid = |found: &str| {
-        log_denied(&rules, None, json!({ "found": found }));
+    let mut invalid = |found: &str| {
+        log.record(&rules, None, json!({ "found": found }));
         let text =
             format!("reading the request: {found}: nothing is changed: send one JSON object of at most 4 KB");
         CliError::new(Code::Usage, text)
     };
-    let bytes = bytes.map_err(invalid)?;
+    let bytes = bytes.map_err(&mut invalid)?;
     let request: Request =
         serde_json::from_slice(&bytes).map_err(|error| invalid(&format!("it is no request ({error})")))?;
     let verb = request.to_verb(config).map_err(|found| invalid(&found))?;
@@ -106,7 +107,7 @@ fn handle_request(
         return Err(CliError::new(Code::Permission, text).into());
     }
     if let Some(found) = rules.denial_reason(peer, request.verb) {
-        log_denied(&rules, Some(&request), json!({ "verb": verb_name(&request), "found": found }));
+        log.record(&rules, Some(&request), json!({ "verb": verb_name(&request), "found": found }));
         let user = Actor::this_process("control").user;
         let text = format!(
             "{doing}: refused, nothing is changed: user {user}: {found}: ask a person of [people].risk, or \
@@ -130,20 +131,39 @@ fn verb_name(request: &Request) -> String {
         .unwrap_or_default()
 }
 
-/// Logs a denied request.
-fn log_denied(rules: &Rules, request: Option<&Request>, counts: Value) {
-    let cut = |text: &String| text[..text.floor_char_boundary(1000)].to_owned();
-    let entry = Entry {
-        time: Timestamp::now(),
-        kind: "denied".to_owned(),
-        scope: request.and_then(|request| request.scope.as_ref()).map(cut),
-        cause: None,
-        actor: Actor::this_process("control"),
-        reason: request.and_then(|request| request.reason.as_ref()).map(cut),
-        counts,
-        policy: rules.policy.clone(),
-    };
-    journal::append_or_warn(rules.log.as_ref(), entry);
+/// The log of a denied request.
+struct DenialLog {
+    /// True if the request is not logged if it is denied.
+    omit: bool,
+    /// Number of earlier requests that were not logged.
+    omitted: u64,
+    /// True if the request was denied.
+    is_denied: bool,
+}
+
+impl DenialLog {
+    /// Logs a denied request.
+    fn record(&mut self, rules: &Rules, request: Option<&Request>, mut counts: Value) {
+        self.is_denied = true;
+        if self.omit {
+            return;
+        }
+        if self.omitted != 0 {
+            counts["omitted"] = self.omitted.into();
+        }
+        let cut = |text: &String| text[..text.floor_char_boundary(1000)].to_owned();
+        let entry = Entry {
+            time: Timestamp::now(),
+            kind: "denied".to_owned(),
+            scope: request.and_then(|request| request.scope.as_ref()).map(cut),
+            cause: None,
+            actor: Actor::this_process("control"),
+            reason: request.and_then(|request| request.reason.as_ref()).map(cut),
+            counts,
+            policy: rules.policy.clone(),
+        };
+        journal::append_or_warn(rules.log.as_ref(), entry);
+    }
 }
 
 /// Returns the number of an exit code. `ExitCode` has no conversion to a number.

@@ -119,7 +119,8 @@ pub fn unload(root: &PinRoot) -> Result<()> {
     set_unloading(root, 1)?;
     // If this fails, the root stays and shows the programs that are still attached.
     if let Err(error) = detach_all(root) {
-        // The result is ignored: the first error is reported. The load stays in force.
+        // The load stays, so the agent must report its disappearance. The result is ignored: the first error
+        // is reported.
         let _ = set_unloading(root, 0);
         return Err(error);
     }

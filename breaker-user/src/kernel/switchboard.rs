@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, fence};
 use anyhow::{Context, Result};
 use breaker_common::abi::{self, LIMITS_PER_SCOPE, Label, Meta, Rules, SIDES, Scope, Switch};
 
-use super::clock;
 use super::frozen::trip_switch;
-use super::memory::{Mapped, ORDER, atomic_u32, atomic_u64};
+use super::memory::{Mapped, ORDER, atomic_u64};
 use super::meta;
 use super::pins::PinRoot;
 use super::tables::numbers::label_of;
+use super::{armed, clock};
 use crate::cli_error::{CliError, Code};
 use crate::config::{ScopeIndex, ScopeName, Scopes};
 
@@ -182,10 +182,7 @@ impl Switchboard {
 
     /// Arms or disarms a scope.
     pub fn set_armed(&self, scope: ScopeIndex, armed: bool) -> Result<()> {
-        let state = self.ptr(scope)?;
-        // SAFETY: the word lies inside the mapping, which self holds.
-        unsafe { atomic_u32(&raw mut (*state).armed).store(armed as u32, ORDER) };
-        Ok(())
+        armed::set_armed(&self.scopes, scope.get(), armed)
     }
 
     /// The causes and the epoch of a scope's switch.

@@ -7,6 +7,7 @@
 
 mod contents;
 mod health;
+mod last_policy;
 mod now;
 pub mod pending;
 mod plan;
@@ -19,6 +20,7 @@ mod tests;
 
 pub use contents::{AgentRun, AuditEnd, Contents, Scope, TotalUse};
 pub use health::{Health, health};
+pub use last_policy::last_policy;
 pub use plan::{Plan, Wanted, merge, plan};
 pub use restore::Restoring;
 pub use save::{Act, Saved, save, save_in_background, store};

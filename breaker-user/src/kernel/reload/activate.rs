@@ -10,6 +10,7 @@ use breaker_common::abi::{self, Meta, flag};
 
 use super::windows::RingMemory;
 use super::{PolicyChange, connections, loosening};
+use crate::kernel::armed::set_armed;
 use crate::kernel::clock;
 use crate::kernel::memory::{Mapped, ORDER, atomic_u32, atomic_u64};
 
@@ -49,7 +50,7 @@ impl PolicyChange {
                 && was_armed != armed
                 && loosening::armed(&self.now, &self.next, number) == armed
             {
-                self.set_armed(number as u32, armed)?;
+                set_armed(self.breaker.scopes(), number as u32, armed)?;
             }
         }
         Ok(())

@@ -8,9 +8,10 @@ use aya::maps::lpm_trie::Key;
 use breaker_common::abi::{LIMITS_PER_SCOPE, Label, Meta, SIDES, Scope, Session};
 
 use super::{PolicyChange, endpoints, loosening, requires_load, unchangeable};
+use crate::kernel::armed::set_armed;
 use crate::kernel::clock;
 use crate::kernel::maps::{self, PodEndpoint, PodIdentity};
-use crate::kernel::memory::{Mapped, ORDER, atomic_u32, atomic_u64};
+use crate::kernel::memory::{Mapped, ORDER, atomic_u64};
 use crate::kernel::tables::capacity::Capacity;
 
 impl PolicyChange {
@@ -106,7 +107,8 @@ impl PolicyChange {
             }
         }
         if !self.now.declares(number as usize) {
-            self.set_armed(number, loosening::armed(&self.now, &self.next, number as usize))?;
+            let armed = loosening::armed(&self.now, &self.next, number as usize);
+            set_armed(self.breaker.scopes(), number, armed)?;
         }
         Ok(())
     }
@@ -159,14 +161,6 @@ impl PolicyChange {
             // clears any.
             unsafe { atomic_u64(word.as_ptr()) }.fetch_or(*bits, ORDER);
         }
-        Ok(())
-    }
-
-    /// Arms or disarms a scope.
-    pub(super) fn set_armed(&self, number: u32, armed: bool) -> Result<()> {
-        let scope = self.breaker.scopes().ptr(number).context("a scope is not in its map")?.as_ptr();
-        // SAFETY: the word lies inside the mapping, which the breaker holds.
-        unsafe { atomic_u32(&raw mut (*scope).armed) }.store(armed as u32, ORDER);
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ mod storage;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -63,8 +63,13 @@ fn state_file(testbed: &Testbed) -> std::path::PathBuf {
 /// Starts an agent and waits until it serves metrics.
 fn start_agent(testbed: &Testbed) -> Child {
     let mut command = command();
-    command.args(["agent", "--config"]).arg(testbed.config()).env_remove("NOTIFY_SOCKET");
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(["agent", "--config"]).arg(testbed.config());
+    spawn_agent(testbed, command)
+}
+
+/// Starts an agent with a command and waits until it serves metrics.
+fn spawn_agent(testbed: &Testbed, mut command: Command) -> Child {
+    command.env_remove("NOTIFY_SOCKET").stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut agent = testbed.on_host(|| command.spawn().expect("starting an agent"));
     let mut line = String::new();
     BufReader::new(agent.stdout.take().expect("its output")).read_line(&mut line).expect("its line");
@@ -254,6 +259,7 @@ fn an_agent_records_a_trip_of_the_kernel_and_restores_it_when_the_load_is_remove
     detach(&testbed);
     remove_pins(&testbed);
     wait_for("the repair", || log_contains(&testbed, "reattached", "", "").then_some(()));
+    wait_for("the pins", || (testbed.cli("status").exit_code == Some(10)).then_some(()));
     assert!(log_contains(&testbed, "tampered", "", ""), "{:?}", log_entries(&testbed));
     assert_eq!(causes(&testbed, "session/x1"), ["rate"], "pinned and attached again, as it was");
     // Without an agent nothing repairs the load; the next agent restores it.
@@ -266,6 +272,43 @@ fn an_agent_records_a_trip_of_the_kernel_and_restores_it_when_the_load_is_remove
     again.kill().expect("killing it");
     again.wait().expect("its end");
     assert!(log_contains(&testbed, "restored", "session/x1", "rate"));
+}
+
+#[test]
+fn with_an_invalid_file_after_a_reboot_the_last_policy_is_loaded() {
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
+    load(&testbed);
+    testbed.trip("session/x1");
+    let hash = status(&testbed)["policy"]["sha256"].clone();
+    remove_pins(&testbed);
+    let config = testbed.config();
+    let valid = fs::read_to_string(&config).expect("the configuration");
+    fs::write(&config, format!("{valid}\nunknown = 1\n")).expect("an invalid configuration");
+    let load_with = |option: &str| {
+        let words = format!("load {option} --config {}", config.display());
+        let words: Vec<_> = words.split_whitespace().collect();
+        let mut command = command();
+        command.args(words).env("STATE_DIRECTORY", testbed.state());
+        CliOutput::new(testbed.on_host(|| command.output().expect("running breaker")))
+    };
+    load_with("").expect_exit(2);
+    load_with("--last-if-invalid").expect_exit(0).expect_stderr("was in force before, and is loaded from");
+    assert_eq!(status(&testbed)["policy"]["sha256"], hash);
+    assert_eq!(causes(&testbed, "session/x1"), ["manual"]);
+    // The agent does the same.
+    remove_pins(&testbed);
+    let mut agent = command();
+    agent.args(["agent", "--config"]).arg(&config).env("STATE_DIRECTORY", testbed.state());
+    let mut agent = spawn_agent(&testbed, agent);
+    assert_eq!(status(&testbed)["policy"]["sha256"], hash);
+    assert_eq!(causes(&testbed, "session/x1"), ["manual"]);
+    agent.kill().expect("killing it");
+    agent.wait().expect("its end");
+    assert!(log_contains(&testbed, "policy_refused", "", ""));
+    // After an `unload` no policy is in force, so there is none to load again.
+    testbed.cli("unload --force").expect_exit(0);
+    load_with("--last-if-invalid").expect_exit(2);
 }
 
 /// Detaches every link of the load. Removed pins alone detach nothing while the agent holds the links open.

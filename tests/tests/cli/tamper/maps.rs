@@ -30,7 +30,7 @@ fn causes_cleared_in_the_map_are_set_again() {
         for round in 1..=5 {
             host.testbed.on_host(|| {
                 let data = map("scopes");
-                clear_causes(&data, size);
+                write_each_value(&data, size, |value| value[..8].fill(0));
             });
             let entry = host.wait_for_event("tampered", round);
             assert_eq!(
@@ -52,8 +52,32 @@ fn causes_cleared_in_the_map_are_set_again() {
     assert_eq!(host.metric("breaker_tampered_total"), 5.0);
 }
 
-/// Writes 0 to the causes of every scope, as `bpftool map update` does.
-fn clear_causes(data: &MapData, size: usize) {
+#[test]
+fn a_scope_disarmed_in_the_map_is_armed_again() {
+    require_root!();
+    let host = Host::start("auto");
+    host.testbed.reset("session/x1");
+    sleep(Duration::from_millis(300));
+    let armed = std::mem::offset_of!(breaker_common::abi::Scope, armed);
+    host.testbed.on_host(|| {
+        let size = size_of::<breaker_common::abi::Scope>();
+        write_each_value(&map("scopes"), size, |value| value[armed..armed + 4].fill(0));
+    });
+    let entry = host.wait_for_event("tampered", 1);
+    let found = entry["counts"]["found"].as_str().expect("a description");
+    assert!(found.ends_with("it is armed again"), "{entry}");
+    host.wait_for_status(0);
+    let tampered = host.metric("breaker_tampered_total");
+    assert!(tampered >= 1.0);
+    // The verbs are not reported as tampering.
+    host.testbed.switch("disarm", "session/x1").expect_exit(0);
+    host.testbed.switch("arm", "session/x1").expect_exit(0);
+    sleep(Duration::from_millis(300));
+    assert_eq!(host.metric("breaker_tampered_total"), tampered);
+}
+
+/// Changes every value of an array, as `bpftool map update` does.
+fn write_each_value(data: &MapData, size: usize, change: impl Fn(&mut [u8])) {
     const BPF_MAP_LOOKUP_ELEM: libc::c_int = 1;
     const BPF_MAP_UPDATE_ELEM: libc::c_int = 2;
     let scopes = data.info().expect("the shape of the map").max_entries();
@@ -62,7 +86,7 @@ fn clear_causes(data: &MapData, size: usize) {
         let mut attr =
             [data.fd().as_fd().as_raw_fd() as u64, &raw const number as u64, value.as_mut_ptr() as u64, 0];
         bpf(BPF_MAP_LOOKUP_ELEM, &mut attr);
-        value[..8].fill(0);
+        change(&mut value);
         bpf(BPF_MAP_UPDATE_ELEM, &mut attr);
     }
 }
