@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod allow_list;
 pub mod bench;
+pub mod browser;
 pub mod cli;
 pub mod command;
 pub mod confined;

@@ -65,6 +65,9 @@ pub const TESTS: &[Package] = &[
     package("man-db", Program("man"), "renders the manual pages"),
     package("zsh", Program("zsh"), "loads its completions"),
     package("fish", Program("fish"), "loads its completions"),
+    package("chromium", Program("chromium"), "a real browser that opens the web page"),
+    package("prometheus", Program("promtool"), "checks the metrics and tests the alerts"),
+    package("prometheus-alertmanager", Program("amtool"), "checks the routes of the alerts"),
 ];
 
 /// The programs that boot other kernels, see [`crate::kernels`].

@@ -1,10 +1,10 @@
-//! State that the audit log preserves across restarts of the agent: trip counts, tripped causes, and logged
-//! losses.
+//! State that the audit log preserves across restarts of the agent: trip counts, tripped causes, logged
+//! losses, and the newest lines.
 //!
 //! Each reading continues where the last one ended. After a rotation it starts with the new file, and keeps
 //! its counts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -40,7 +40,12 @@ struct State {
     /// Cause bits that the last reset of a scope cleared, and the process that made it.
     cleared: HashMap<String, (u32, u64)>,
     losses: Losses,
+    /// Newest lines, the oldest first.
+    newest: VecDeque<Vec<u8>>,
 }
+
+/// Number of newest lines that are kept.
+const NEWEST: usize = 50;
 
 impl History {
     /// Makes the history of a load with this log. Reads nothing yet.
@@ -51,6 +56,7 @@ impl History {
             causes: HashMap::new(),
             cleared: HashMap::new(),
             losses: Losses::default(),
+            newest: VecDeque::new(),
         };
         let mut history = Self { reader: Reader::new(path), state };
         history.add_scopes(names);
@@ -79,10 +85,19 @@ impl History {
         self.state.losses
     }
 
+    /// The newest lines of the log, the newest first. Lines that are no events are left out.
+    pub fn newest(&self) -> Vec<Line> {
+        self.state.newest.iter().rev().filter_map(|text| serde_json::from_slice(text).ok()).collect()
+    }
+
     /// Reads the lines that were added since the last call.
     pub fn read_new(&mut self) -> Result<()> {
         let Self { reader, state } = self;
         reader.read_new(|text| {
+            if state.newest.len() == NEWEST {
+                state.newest.pop_front();
+            }
+            state.newest.push_back(text.to_owned());
             state.apply_line(text);
             Ok(())
         })

@@ -13,6 +13,7 @@ mod events;
 mod evict;
 mod heartbeat;
 mod history;
+mod http;
 mod interface_watch;
 mod last_check;
 mod loaded;
@@ -20,6 +21,7 @@ mod log;
 pub mod metrics;
 mod monitor;
 mod notice;
+mod page;
 mod periodic;
 mod policy_watch;
 mod probe;
@@ -61,12 +63,14 @@ use crate::kernel::text::trim_padding;
 use control::Control;
 use events::Events;
 use history::{History, Losses};
+use http::Server;
 use last_check::LastCheck;
 use loaded::Loaded;
 use log::Log;
-use metrics::{Server, Source};
+use metrics::Source;
 use monitor::Monitor;
 use notice::notice;
+use page::Live;
 use recorder::Recorder;
 use tampering::Tampering;
 use watch::Watch;
@@ -133,6 +137,7 @@ impl Agent {
             log: Arc::clone(&log),
             history: Mutex::new(history),
             scrape_turn: Arc::new(Semaphore::new(1)),
+            history_turn: Arc::new(Semaphore::new(1)),
             last_check: Arc::clone(&last_check),
             monitor: Arc::new(monitor),
             tampering: Arc::clone(&tampering),
@@ -174,7 +179,8 @@ impl Agent {
         );
         heartbeat::beat(&self.loaded)?;
         watch.check();
-        let (server, metrics) = Server::bind(self.address, Arc::clone(&self.source)).await;
+        let live = Arc::new(Live::new(Arc::clone(&self.source)));
+        let (server, metrics) = Server::bind(self.address, Arc::clone(&self.source), Arc::clone(&live)).await;
         let control = self.listen();
         let started = self.started(metrics);
         self.log.record(
@@ -190,6 +196,7 @@ impl Agent {
         self.spawn_tasks(&mut tasks, &stopped);
         tasks.spawn(events.run(ended(&stopped)));
         tasks.spawn(server.run(ended(&stopped)));
+        tasks.spawn(live.run(ended(&stopped)));
         control.map(|control| tasks.spawn(control.run(ended(&stopped))));
         tasks.spawn(Arc::clone(&writer).run(ended(&stopped)));
         tasks.spawn(reload.run(hangup, ended(&stopped)));

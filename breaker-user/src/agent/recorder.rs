@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tokio::select;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::loaded::Loaded;
 use super::notice::notice;
 use crate::rates::{self, Ring, SECONDS, STEP_MS};
+use crate::view::rates::{Rates, SessionRates};
 
 /// The rates of the last 15 minutes.
 pub struct Recorder {
@@ -53,14 +54,24 @@ impl Recorder {
         Ok(())
     }
 
-    /// The rates of the last seconds as JSON. The query is that of the request, such as `seconds=60`; without
-    /// it the rates are those of the last 15 minutes.
+    /// The rates of the last seconds as JSON. The query is that of the request, such as
+    /// `seconds=60&session=NAME`; without it the rates are those of the last 15 minutes and of all sessions.
     ///
     /// # Errors
     /// Describes an invalid query and the remedy.
     pub fn json(&self, query: Option<&str>) -> Result<String> {
-        let seconds = seconds(query.unwrap_or_default())?;
-        serde_json::to_string(&self.ring().rates(seconds)).context("writing the history")
+        let (seconds, session) = parse(query.unwrap_or_default())?;
+        let ring = self.ring();
+        match session {
+            Some(session) => serde_json::to_string(&ring.rates_of(session, seconds)),
+            None => serde_json::to_string(&ring.rates(seconds)),
+        }
+        .context("writing the history")
+    }
+
+    /// The rates of the last second.
+    pub fn last_second(&self) -> Rates<Vec<SessionRates>> {
+        self.ring().last_second()
     }
 
     fn ring(&self) -> MutexGuard<'_, Ring> {
@@ -68,15 +79,29 @@ impl Recorder {
     }
 }
 
-/// The number of seconds that a query asks for.
-fn seconds(query: &str) -> Result<usize> {
-    if query.is_empty() {
-        return Ok(SECONDS);
+/// The number of seconds and the session that a query asks for.
+fn parse(query: &str) -> Result<(usize, Option<&str>)> {
+    let (mut seconds, mut session) = (SECONDS, None);
+    for part in query.split('&').filter(|_| !query.is_empty()) {
+        // The name of a session has no character that a URL encodes.
+        let is_read = match part.split_once('=') {
+            Some(("seconds", text)) => text.parse().is_ok_and(|number| {
+                seconds = number;
+                (1..=SECONDS).contains(&number)
+            }),
+            Some(("session", name)) if !name.is_empty() => {
+                session = Some(name);
+                true
+            }
+            _ => false,
+        };
+        ensure!(
+            is_read,
+            "reading the query: {query:?}: write seconds=N, N from 1 to {SECONDS}, and session=NAME for one \
+             session"
+        );
     }
-    let number = query.strip_prefix("seconds=").and_then(|text| text.parse().ok());
-    number
-        .filter(|number| (1..=SECONDS).contains(number))
-        .with_context(|| format!("reading the query: {query:?}: write seconds=N, N from 1 to {SECONDS}"))
+    Ok((seconds, session))
 }
 
 #[cfg(test)]
@@ -84,12 +109,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_names_its_number_of_seconds() {
-        for (query, expected) in [("", Some(900)), ("seconds=1", Some(1)), ("seconds=900", Some(900))] {
-            assert_eq!(seconds(query).ok(), expected, "{query}");
+    fn a_query_names_its_seconds_and_its_session() {
+        for (query, expected) in [
+            ("", (900, None)),
+            ("seconds=1", (1, None)),
+            ("seconds=900", (900, None)),
+            ("session=x1", (900, Some("x1"))),
+            ("session=x1&seconds=2", (2, Some("x1"))),
+        ] {
+            assert_eq!(parse(query).ok(), Some(expected), "{query}");
         }
-        for query in ["seconds=0", "seconds=901", "seconds=", "seconds=-1", "minutes=1", "seconds=1&x=2"] {
-            let error = format!("{:#}", seconds(query).expect_err(query));
+        let refused = [
+            "seconds=0",
+            "seconds=901",
+            "seconds=",
+            "seconds=-1",
+            "minutes=1",
+            "seconds=1&x=2",
+            "session=",
+            "&",
+        ];
+        for query in refused {
+            let error = format!("{:#}", parse(query).expect_err(query));
             assert!(error.contains("write seconds=N"), "{error}");
         }
     }

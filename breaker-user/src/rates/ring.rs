@@ -178,6 +178,19 @@ impl Ring {
         Rates { step_ms: STEP_MS, end: self.last.map(|last| last.at), sessions: Rows { ring: self, seconds } }
     }
 
+    /// The rates of the last second.
+    pub fn last_second(&self) -> Rates<Vec<SessionRates>> {
+        let seconds = self.seconds(1);
+        let sessions = self.sessions.iter().map(|session| session.rates(seconds.clone())).collect();
+        Rates { step_ms: STEP_MS, end: self.last.map(|last| last.at), sessions }
+    }
+
+    /// The rates of one session in the last seconds, for JSON; no session if there is none of this name.
+    pub fn rates_of(&self, session: &str, seconds: usize) -> Rates<Vec<SessionRates>> {
+        let sessions = self.session(session, seconds).into_iter().collect();
+        Rates { step_ms: STEP_MS, end: self.last.map(|last| last.at), sessions }
+    }
+
     /// The rates of a session in the last seconds, the oldest first; `None` if there is no such session.
     pub fn session(&self, name: &str, seconds: usize) -> Option<SessionRates> {
         let session = self.sessions.iter().find(|session| &*session.name == name)?;

@@ -7,6 +7,7 @@ pub mod expectation;
 pub mod explanation;
 pub mod explanation_text;
 pub mod failures;
+pub mod page;
 pub mod policy_diff;
 pub mod rates;
 pub mod scope;

@@ -7,15 +7,18 @@ use breaker_common::abi::Counters;
 use breaker_common::message::{Class, InboundClass};
 use serde::Serialize;
 
-use crate::config::{ScopeIndex, SessionIndex};
+use crate::config::{ScopeIndex, ScopeName, SessionIndex};
 use crate::kernel::Breaker;
 use crate::kernel::connections::ConnectionCount;
+use crate::kernel::sessions::scopes;
 
 /// A session.
 #[derive(Debug, Serialize)]
 pub struct Session {
     /// Name of the session.
     pub name: String,
+    /// Names of its groups.
+    pub groups: Vec<String>,
     /// Connections that are open and not fenced.
     pub connections: u64,
     /// Fenced connections.
@@ -62,6 +65,7 @@ pub fn sessions(
         let (counters, connections) = (counters.get(n)?, connections.get(n)?);
         Some(Session {
             name: breaker.names().session_name(session).to_string(),
+            groups: groups(breaker, session),
             connections: connections.live,
             fenced: connections.fenced,
             messages: messages(counters),
@@ -74,6 +78,17 @@ pub fn sessions(
         })
     };
     Ok(indices.into_iter().filter_map(view).collect())
+}
+
+/// Names of the groups of a session; none if the session cannot be read.
+fn groups(breaker: &Breaker, session: SessionIndex) -> Vec<String> {
+    let names = breaker.names();
+    let group = |scope: ScopeIndex| match names.name(scope) {
+        ScopeName::Group(group) => Some(group.to_string()),
+        _ => None,
+    };
+    let numbers = breaker.session(session).map(|found| scopes(&found).to_vec()).unwrap_or_default();
+    numbers.into_iter().filter_map(|number| names.scope(number)).filter_map(group).collect()
 }
 
 fn messages(counters: &Counters) -> BTreeMap<&'static str, Verdicts> {

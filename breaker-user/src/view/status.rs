@@ -18,6 +18,7 @@ use crate::enforced::{Enforced, ProblemKind, facts};
 use crate::journal;
 use crate::kernel::Breaker;
 use crate::kernel::attachment::Attachment;
+use crate::kernel::connections::ConnectionCount;
 use crate::kernel::text::trim_padding;
 use crate::state::{self, Health};
 
@@ -79,6 +80,19 @@ pub struct Agent {
     pub heartbeat_age_ms: Option<u64>,
 }
 
+/// The parts of a status that the caller has read: they take the longest, and the agent reads some by itself.
+#[derive(Debug)]
+pub struct Observed {
+    /// Attachments.
+    pub attachments: Vec<Attachment>,
+    /// Connections by session number.
+    pub connections: Vec<ConnectionCount>,
+    /// Whether the breaker is in force.
+    pub enforced: Enforced,
+    /// The state file.
+    pub state: Health,
+}
+
 /// Age of the heartbeat in ns from which the agent counts as not running. It beats every 100 ms.
 pub const ALIVE_NS: u64 = 1_000_000_000;
 
@@ -89,29 +103,35 @@ impl Status {
         thread::scope(|threads| {
             let walk = thread::Builder::new().spawn_scoped(threads, || breaker.connection_table());
             let walk = walk.context("starting a thread")?;
-            let age = breaker.heartbeat_age_ns()?;
-            let counters = breaker.counters()?;
             let attachments = breaker.attachments()?;
             let table = walk.join().map_err(|_| anyhow!("reading the connection table panicked"))?;
             let state = state::health(breaker);
             let enforced =
                 Enforced::judge(facts::read(breaker, attachments.clone(), &table, journal::problem(breaker)));
             let connections = table?.by_session;
-            Ok(Self {
-                breaker: build(breaker)?,
-                policy: policy(breaker.policy()),
-                agent: Agent {
-                    running: age.is_some_and(|age| age < ALIVE_NS),
-                    heartbeat_age_ms: age.map(|age| age / 1_000_000),
-                },
-                interfaces: attachments,
-                scopes: scopes(breaker, only)?,
-                failure_policy: failures(breaker, &state)?,
-                state,
-                packets: packets(breaker, &counters)?,
-                sessions: sessions(breaker, only, &counters, &connections)?,
-                enforced,
-            })
+            Self::of(breaker, only, Observed { attachments, connections, enforced, state })
+        })
+    }
+
+    /// Reads the rest of the status.
+    pub fn of(breaker: &Breaker, only: Option<ScopeIndex>, observed: Observed) -> Result<Self> {
+        let Observed { attachments, connections, enforced, state } = observed;
+        let age = breaker.heartbeat_age_ns()?;
+        let counters = breaker.counters()?;
+        Ok(Self {
+            breaker: build(breaker)?,
+            policy: policy(breaker.policy()),
+            agent: Agent {
+                running: age.is_some_and(|age| age < ALIVE_NS),
+                heartbeat_age_ms: age.map(|age| age / 1_000_000),
+            },
+            interfaces: attachments,
+            scopes: scopes(breaker, only)?,
+            failure_policy: failures(breaker, &state)?,
+            state,
+            packets: packets(breaker, &counters)?,
+            sessions: sessions(breaker, only, &counters, &connections)?,
+            enforced,
         })
     }
 

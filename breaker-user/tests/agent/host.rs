@@ -277,17 +277,14 @@ pub fn order(number: u32) -> Vec<u8> {
     format!("{head}10={sum:03}\x01").into_bytes()
 }
 
-/// Runs `promtool check metrics`. Returns its success and standard error; `None` if it is not installed.
-pub fn promtool(text: &str) -> Option<(bool, String)> {
+/// Runs `promtool check metrics`. Returns its success and standard error.
+pub fn promtool(text: &str) -> (bool, String) {
     let mut command = Command::new("promtool");
     command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let Ok(mut child) = command.spawn() else {
-        println!("SKIP: promtool is not installed (package prometheus)");
-        return None;
-    };
+    let mut child = command.spawn().expect("starting promtool (package prometheus)");
     child.stdin.take().expect("its input").write_all(text.as_bytes()).expect("writing to promtool");
     let ran = child.wait_with_output().expect("promtool");
-    Some((ran.status.success(), String::from_utf8_lossy(&ran.stderr).into_owned()))
+    (ran.status.success(), String::from_utf8_lossy(&ran.stderr).into_owned())
 }
 
 /// Starts a server of the venue that discards what it receives.

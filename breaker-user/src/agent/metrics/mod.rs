@@ -1,8 +1,7 @@
-//! The metrics over HTTP: figures read from the maps at each scrape.
+//! The metrics: figures read from the maps at each scrape.
 
 mod families;
 mod figures;
-mod server;
 mod source;
 mod text;
 
@@ -10,5 +9,6 @@ mod text;
 mod tests;
 
 pub use families::FAMILIES;
-pub use server::Server;
+pub use figures::Figures;
 pub use source::Source;
+pub use text::{Format, text};

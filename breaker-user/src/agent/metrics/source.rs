@@ -24,6 +24,8 @@ pub struct Source {
     pub history: Mutex<History>,
     /// Allows one scrape at a time, because each takes megabytes with many sessions.
     pub scrape_turn: Arc<Semaphore>,
+    /// Allows one history at a time, for the same reason. Viewers of the page must not delay a scrape.
+    pub history_turn: Arc<Semaphore>,
     /// The last check of the watch.
     pub last_check: Arc<LastCheck>,
     /// Whether the breaker is in force.
@@ -50,7 +52,7 @@ impl Source {
     }
 
     /// Problems of enforcement and of the agent; empty if there are none. A tripped scope is no problem.
-    pub(super) fn health_problems(&self) -> Vec<String> {
+    pub fn health_problems(&self) -> Vec<String> {
         let enforced = self.monitor.enforced();
         let mut health_problems: Vec<_> = enforced.problems.iter().map(Problem::line).collect();
         if self.last_check.is_stale() {

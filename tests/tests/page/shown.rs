@@ -1,0 +1,118 @@
+//! What the page shows, and when.
+
+use std::time::{Duration, Instant};
+
+use breaker_tests::many_sessions::policy;
+use breaker_tests::{require_root, slowness};
+use rustix::process::Signal;
+
+use crate::{PAGE, Page, desk};
+
+/// Longest time from a trip to its words on the page.
+const SHOWN: Duration = Duration::from_secs(2);
+/// Longest time to the first paint, ms.
+const PAINTED: f64 = 200.0;
+
+#[test]
+fn a_trip_is_shown_in_words_within_two_seconds() {
+    require_root!();
+    let page = Page::open(&desk());
+    assert_eq!(page.browser.text("verdict-text"), "Armed and passing");
+    assert!(page.browser.text("problems").contains("NOTHING"));
+    page.testbed.trip("group/us-equities");
+    let tripped = Instant::now();
+    page.browser.wait_for("document.getElementById('verdict-text').textContent === 'TRIPPED: 1 scope'");
+    let waited = tripped.elapsed();
+    println!("shown after {waited:?}");
+    assert!(waited < SHOWN * slowness(), "{waited:?}");
+    let problems = page.browser.text("problems");
+    for words in ["TRIPPED", "group/us-equities", "cause manual", "breaker reset group/us-equities --reason"]
+    {
+        assert!(problems.contains(words), "{words}: {problems}");
+    }
+    assert!(page.browser.text("sessions").contains("TRIPPED by group/us-equities"));
+    let announced = page.browser.text("announce");
+    assert!(announced.contains("TRIPPED: 1 scope") && announced.contains("group/us-equities"), "{announced}");
+    let title = page.browser.evaluate("document.title");
+    assert!(title.as_str().is_some_and(|title| title.starts_with("TRIPPED: 1 scope")), "{title}");
+    page.browser.wait_for("document.getElementById('events').textContent.includes('tripped')");
+    page.testbed.reset("group/us-equities");
+    page.browser.wait_for("document.getElementById('verdict-text').textContent === 'Armed and passing'");
+}
+
+#[test]
+fn figures_of_a_stopped_agent_are_greyed_in_words_and_come_back() {
+    require_root!();
+    let page = Page::open(&desk());
+    let ink = "getComputedStyle(document.body).color";
+    let before = page.browser.evaluate(ink);
+    page.agent.signal(Signal::STOP);
+    let stopped = Instant::now();
+    page.browser.wait_for("document.documentElement.classList.contains('stale')");
+    let waited = stopped.elapsed();
+    assert!(waited > Duration::from_secs(1) && waited < Duration::from_secs(4) * slowness(), "{waited:?}");
+    assert_ne!(page.browser.evaluate(ink), before, "the text has another colour");
+    assert_eq!(page.browser.text("verdict-text"), "Last known: Armed and passing");
+    let words = page.browser.text("stale");
+    assert!(words.contains("s old") && words.contains("run breaker status"), "{words}");
+    page.agent.signal(Signal::CONT);
+    page.browser.wait_for("!document.documentElement.classList.contains('stale')");
+    assert_eq!(page.browser.evaluate(ink), before);
+    assert_eq!(page.browser.text("verdict-text"), "Armed and passing");
+}
+
+#[test]
+fn the_page_reconnects_to_an_agent_that_was_started_again() {
+    require_root!();
+    let Page { browser, agent, testbed } = Page::open(&desk());
+    agent.stop();
+    browser.wait_for("document.documentElement.classList.contains('stale')");
+    testbed.trip("host");
+    let agent = breaker_tests::agent::Agent::start(&testbed);
+    browser.wait_for("document.getElementById('verdict-text').textContent === 'TRIPPED: 1 scope'");
+    agent.stop();
+}
+
+#[test]
+fn a_thousand_sessions_paint_at_once_and_only_one_page_of_rows_exists() {
+    require_root!();
+    let page = Page::open(&policy(1_000, 64));
+    let browser = &page.browser;
+    let paint = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime";
+    let state = "performance.getEntriesByName('state')[0].startTime";
+    let times = (0..5).map(|_| {
+        browser.open(PAGE);
+        browser.wait_for("performance.getEntriesByName('state').length === 1");
+        browser.wait_for(&format!("{paint} > 0"));
+        [paint, state].map(|of| browser.evaluate(of).as_f64().expect("a time"))
+    });
+    let [painted, drawn] = times.reduce(|a, b| [a[0].min(b[0]), a[1].min(b[1])]).expect("a time");
+    println!("1,000 sessions: first paint after {painted:.0} ms, figures after {drawn:.0} ms");
+    assert!(painted < PAINTED * f64::from(slowness()), "{painted} ms");
+    let rows = "document.querySelectorAll('#sessions > tr').length";
+    assert_eq!(browser.evaluate(rows), 25);
+    assert!(browser.text("sessions-pages").starts_with("1–25 of 1,001"));
+    browser.evaluate("document.querySelector('#sessions-pages button:last-child').click()");
+    assert!(browser.text("sessions-pages").starts_with("26–50 of 1,001"));
+    browser.evaluate("document.getElementById('filter').focus()");
+    browser.write("s99");
+    browser.wait_for(&format!("{rows} === 11"));
+    assert!(browser.text("sessions").contains("s999"));
+    browser.write("zzz");
+    browser.wait_for(&format!("{rows} === 0"));
+    assert_eq!(browser.text("sessions-none"), "No session matches the filter.");
+    assert_eq!(browser.complaints(), Vec::<serde_json::Value>::new());
+}
+
+#[test]
+fn the_figures_of_the_charts_are_in_a_table_too() {
+    require_root!();
+    let page = Page::open(&desk());
+    let _traffic = crate::traffic::Traffic::start(&page.testbed, &[(9001, 50)]);
+    page.browser.wait_for("document.querySelectorAll('#sessions tr')[0].textContent.includes('passing')");
+    page.browser.evaluate("document.querySelector('#sessions button').click()");
+    page.browser.wait_for(
+        "[...document.querySelectorAll('#chart-figures td:nth-child(2)')] \
+         .some((cell) => Number(cell.textContent) > 0)",
+    );
+}
