@@ -209,6 +209,7 @@ export function showPairs(list, pairs) {
 
 export function showAttestation(state) {
   const { breaker, policy, agent, interfaces, state: file } = state.status;
+  const { binary } = state;
   const attached = interfaces.map((found) => [
     `${found.name} (${found.mode}, ${found.hook})`,
     `${found.attached ? "attached" : "DETACHED"}, ${found.first ? "first in its chain" : "NOT FIRST: another program decides before it"}, ${found.pinned ? "pinned" : "UNPINNED"}`,
@@ -218,7 +219,10 @@ export function showAttestation(state) {
     ["Policy, SHA-256", policy.sha256, true],
     ["Program tag", breaker.program_tag, true],
     ["Loaded by", `breaker ${breaker.version} (${breaker.git}), layout ${breaker.abi}, at ${breaker.loaded_at}`],
-    ["Agent", `breaker ${state.agent_version}, heartbeat ${agent.heartbeat_age_ms ?? "–"} ms ago`],
+    ["Agent", binary ? `breaker ${binary.version} (${binary.git})` : "its binary is being hashed"],
+    ["Agent's binary, SHA-256", binary?.sha256 ?? "–", true],
+    ["Kernel object in it, SHA-256", binary?.object_sha256 ?? "–", true],
+    ["Heartbeat", `${agent.heartbeat_age_ms ?? "–"} ms ago`],
     ["State file", `${file.path}: ${file.ok ? "in order" : `NOT IN ORDER: ${file.found}`}`],
     ...attached,
   ]);

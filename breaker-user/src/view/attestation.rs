@@ -200,7 +200,8 @@ impl Place {
 }
 
 impl Binary {
-    fn read() -> Result<Self> {
+    /// Hashes the running file.
+    pub fn read() -> Result<Self> {
         let path = Path::new("/proc/self/exe");
         let hashing = || format!("hashing {}", path.display());
         let file = fs::read(path).with_context(hashing)?;

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::attestation::Binary;
 use super::rates::{Rates, SessionRates};
 use super::status::Status;
 use crate::audit::Line;
@@ -14,8 +15,8 @@ pub struct Page {
     pub time: Timestamp,
     /// Name of the host.
     pub host: String,
-    /// Version of the agent, which may differ from that of the load.
-    pub agent_version: &'static str,
+    /// The binary of the agent, which may differ from that of the load; null until its file is hashed.
+    pub binary: Option<&'static Binary>,
     /// The status.
     pub status: Status,
     /// The rates of the last second.

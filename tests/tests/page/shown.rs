@@ -105,6 +105,23 @@ fn a_thousand_sessions_paint_at_once_and_only_one_page_of_rows_exists() {
 }
 
 #[test]
+fn the_hashes_and_the_attachment_are_those_of_verify() {
+    require_root!();
+    let page = Page::open(&desk());
+    let verified = page.testbed.cli("verify --json").json();
+    page.browser.wait_for("!document.getElementById('attest').textContent.includes('being hashed')");
+    let shown = page.browser.text("attest");
+    for (part, key) in
+        [("binary", "sha256"), ("binary", "object_sha256"), ("policy", "sha256"), ("breaker", "program_tag")]
+    {
+        let value = verified[part][key].as_str().expect("a hash");
+        assert!(value.len() >= 16 && shown.contains(value), "{part} {key} {value}: {shown}");
+    }
+    assert!(shown.contains("attached, first in its chain, pinned"), "{shown}");
+    assert!(page.browser.text("failures").contains("table full"));
+}
+
+#[test]
 fn the_figures_of_the_charts_are_in_a_table_too() {
     require_root!();
     let page = Page::open(&desk());

@@ -86,11 +86,16 @@ impl Live {
     }
 
     async fn publish(&self) {
+        let mut is_first = true;
         loop {
             while self.newest.receiver_count() == 0 {
                 // A viewer that comes later must not receive an old state.
                 self.newest.send_replace(Event::default());
                 self.joined.notified().await;
+            }
+            if std::mem::take(&mut is_first) {
+                // Hashing takes longer than a state does. The agent does not wait for the result.
+                drop(spawn_blocking(state::hash_binary));
             }
             let next = Instant::now() + PERIOD;
             let source = Arc::clone(&self.source);

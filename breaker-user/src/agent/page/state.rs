@@ -1,13 +1,32 @@
 //! Reads the state that the page shows.
 
+use std::sync::OnceLock;
+
 use anyhow::{Context, Result};
 use jiff::Timestamp;
 use rustix::system::uname;
 
 use crate::agent::metrics::Source;
+use crate::agent::notice::notice;
 use crate::state;
+use crate::view::attestation::Binary;
 use crate::view::page::Page;
 use crate::view::status::{Observed, Status};
+
+/// The binary of the agent, once its file is hashed.
+static BINARY: OnceLock<Binary> = OnceLock::new();
+
+/// Hashes the binary of the agent for all later states, unless it was hashed before.
+pub fn hash_binary() {
+    if BINARY.get().is_some() {
+        return;
+    }
+    match Binary::read() {
+        // Only the first of two calls at the same time has an effect.
+        Ok(binary) => drop(BINARY.set(binary)),
+        Err(error) => notice(&format!("the page does not show the hashes of this binary: {error:#}")),
+    }
+}
 
 /// Reads the state as JSON. An error takes its place, because the viewers must see it.
 pub fn read(source: &Source) -> String {
@@ -32,7 +51,7 @@ fn page(source: &Source) -> Result<Page> {
     };
     let status = Status::of(breaker, None, observed)?;
     let (time, host, rates) = (Timestamp::now(), host(), source.recorder.last_second());
-    Ok(Page { time, host, agent_version: crate::VERSION, status, rates, events })
+    Ok(Page { time, host, binary: BINARY.get(), status, rates, events })
 }
 
 fn host() -> String {
