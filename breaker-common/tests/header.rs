@@ -1,7 +1,5 @@
 //! The header of a message in a chunk of 1 to 32 bytes: complete, partial or implausible.
 
-#[path = "model/chunk.rs"]
-mod chunk;
 mod messages;
 #[path = "messages/versions.rs"]
 mod versions;
@@ -11,7 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use chunk::chunk;
+use breaker_replay::model::chunk::chunk;
 use messages::build;
 use versions::VERSIONS;
 

@@ -1,8 +1,5 @@
 //! The sliding window with several CPUs: threads charge one limit concurrently, by a real clock.
 
-#[path = "model/policy.rs"]
-mod policy;
-
 use std::cell::OnceCell;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
@@ -13,6 +10,7 @@ use breaker_common::counts::SegmentCounts;
 use breaker_common::limits::{self, Attempt, Charge, LimitExceeded, PendingCharge, Scopes, SharedScope};
 use breaker_common::message::{Class, LimitClass};
 use breaker_common::window::{self, Ring};
+use breaker_replay::model::policy;
 
 const THREADS: usize = 4;
 const MS: u64 = 1_000_000;

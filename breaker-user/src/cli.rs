@@ -1,5 +1,6 @@
 //! The command line. The doc comments are the help text and the manual page.
 
+mod captures;
 mod reason;
 
 use std::ffi::OsString;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use captures::ReplayArgs;
 pub use reason::{MAX_REASON, normalize_trip_reason, reason};
 
 use crate::kernel::pins;
@@ -26,6 +28,7 @@ Exit codes:
    6  a permission or capability is missing
    7  the kernel lacks a feature
    8  an interface is missing; or the change is made, but the breaker is not in force
+   9  replay, learn: a capture breaks off; everything before is included
   10  status: a scope is tripped
   11  status: the breaker is not in force; or no scope is tripped, but one is disarmed; verify: a gap";
 
@@ -107,6 +110,11 @@ pub enum Verb {
     Completions(CompletionsArgs),
     /// Write the manual pages of every verb and of the configuration to a directory.
     Man(ManArgs),
+    /// Show what a configuration would have done on captures: counts, peaks, warnings and trips.
+    ///
+    /// Runs the decision of the kernel program over the packets with their own times. Reads several captures
+    /// in the order of time. Exit code 9 if one breaks off.
+    Replay(ReplayArgs),
     /// Serve one connection to the control socket. systemd and the agent start this.
     #[command(hide = true)]
     Control(ControlArgs),

@@ -25,6 +25,8 @@ pub enum Code {
     Kernel = 7,
     /// An interface is missing; or the change is made, but the breaker is not in force.
     Interface = 8,
+    /// `replay` or `learn`: a capture breaks off.
+    Capture = 9,
     /// `status`: a scope is tripped.
     Tripped = 10,
     /// `status`: the breaker is not in force, or a scope is disarmed.

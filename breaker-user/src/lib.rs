@@ -26,6 +26,7 @@ mod netlink;
 pub mod people;
 pub mod rates;
 pub mod reload;
+pub mod replay;
 mod rules;
 mod seqpacket;
 pub mod state;

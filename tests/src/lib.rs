@@ -19,6 +19,7 @@ pub mod instructions;
 pub mod many_sessions;
 pub mod network;
 pub mod packet_socket;
+pub mod pcap_file;
 pub mod receiver;
 pub mod rng;
 pub mod root;

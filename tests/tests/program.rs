@@ -1,8 +1,8 @@
 //! The kernel program compared with `decide` in user space: random packets and states must give the same
 //! verdicts, counts and scopes. A withheld segment must become a valid reset.
 
-#[path = "../../breaker-common/tests/model/mod.rs"]
-mod model;
+#[path = "program/replay.rs"]
+mod replay;
 #[path = "program/sender.rs"]
 mod sender;
 
@@ -13,6 +13,7 @@ use aya_obj::programs::XdpAttachType;
 use breaker_common::abi::{Connection, ConnectionKey, Rules, Scope, cause, flag, kind, reason};
 use breaker_common::decide::{Segment, Verdict};
 use breaker_common::message::LimitClass;
+use breaker_replay::model::{FIRST_PORT, HOST, Model, key};
 use breaker_tests::frame::Frame;
 use breaker_tests::rng::Rng;
 use breaker_tests::test_run::{run, try_run};
@@ -21,7 +22,6 @@ use breaker_tests::{require_root, slowness};
 use breaker_user::config::ScopeIndex;
 use breaker_user::kernel::{Breaker, Reset};
 use etherparse::{SlicedPacket, TransportSlice};
-use model::{FIRST_PORT, HOST, Model, key};
 use sender::Sender;
 
 /// `drop`, so that the verdict alone shows a withheld segment.
@@ -88,12 +88,12 @@ fn model() -> Model {
     model.add_limit(s3, LimitClass::Order, 20, DAY);
     model.set(s3, |scope| scope.armed = 0);
     for session in [0, 2] {
-        model.sessions[session].flags |= flag::REPLAYS_PASS;
+        model.maps.sessions[session].flags |= flag::REPLAYS_PASS;
     }
     // The only shared endpoint.
     model.share(0, &[(4, ["FIRM", "VENUE-4"]), (5, ["FIRM", "VENUE-5"])]);
     for session in [4, 5] {
-        model.sessions[session].comp_ids = model.identities[session - 4].1;
+        model.maps.sessions[session].comp_ids = model.maps.identities[session - 4].1;
     }
     model
 }
@@ -123,7 +123,8 @@ fn compare(breaker: &Breaker, model: &Model, case: usize) {
     }
     assert_eq!(breaker.counters().expect("counters"), model.counters, "counters after case {case}");
     let mut connections = breaker.connections().expect("connections");
-    let mut expected = [&model.connections[..], &model.transient].concat();
+    let mut expected: Vec<_> =
+        model.connections.iter().chain(model.transient.iter()).map(|(key, at)| (*key, *at)).collect();
     for (_, connection) in connections.iter_mut().chain(expected.iter_mut()) {
         for time in [&mut connection.closed_ns, &mut connection.opened_ns] {
             *time = (*time != 0) as u64;
@@ -139,7 +140,7 @@ fn compare(breaker: &Breaker, model: &Model, case: usize) {
     let inbound = breaker.maps().inbound().expect("what came in");
     let mut inbound: Vec<_> =
         inbound.iter().map(|entry| entry.expect("an entry")).map(|(key, at)| (key.0, at.0)).collect();
-    let mut expected = model.inbound.clone();
+    let mut expected: Vec<_> = model.inbound.iter().map(|(key, at)| (*key, *at)).collect();
     inbound.sort_by_key(|(key, _)| key.local_port);
     expected.sort_by_key(|(key, _)| key.local_port);
     assert_eq!(inbound, expected, "what came in after case {case}");
@@ -197,7 +198,7 @@ fn agree(rng: &mut Rng, model: &mut Model, mode: &str) {
         if rng.below(60) == 0 {
             switch_at_random(rng, &breaker, model);
         }
-        model.clock += 1;
+        model.maps.clock += 1;
         let sender = &mut senders[rng.below(8) as usize];
         let key = key(sender.session, sender.port);
         let from = SocketAddr::new(Ipv4Addr::new(10, 0, 0, 1).into(), sender.port);
@@ -240,7 +241,7 @@ fn agree(rng: &mut Rng, model: &mut Model, mode: &str) {
         [kind::REPLAYED, kind::ISOLATED, kind::UNDECLARED, kind::TRIPPED, kind::DESYNCED, kind::WOULD_TRIP]
     {
         assert!(
-            model.events.iter().any(|event| event.kind == kind),
+            model.events().iter().any(|event| event.kind == kind),
             "no event {kind}: the cases are too few"
         );
     }
@@ -251,7 +252,7 @@ fn agree(rng: &mut Rng, model: &mut Model, mode: &str) {
 fn switch_at_random(rng: &mut Rng, breaker: &Breaker, model: &mut Model) {
     let number = rng.below(SCOPES.into()) as u32;
     let index = breaker.names().scope(number).expect("the scope");
-    model.clock += 1;
+    model.maps.clock += 1;
     if rng.below(3) == 0 {
         breaker.trip(index, cause::MANUAL).expect("tripping");
         model.trip(number, cause::MANUAL);

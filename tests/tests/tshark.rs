@@ -2,6 +2,9 @@
 //!
 //! The dissector is wrong on data fields with SOH, and on captures with gaps. These captures have neither.
 
+#[path = "tshark/replay.rs"]
+mod replay;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};

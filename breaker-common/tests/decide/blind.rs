@@ -11,7 +11,7 @@ fn a_desync_causes_an_event_and_trips_if_the_policy_says_so() {
     for trips in [false, true] {
         let mut model = model();
         let scope = model.scope_of(1);
-        model.sessions[1].flags = if trips { flag::DESYNC_TRIPS } else { 0 };
+        model.maps.sessions[1].flags = if trips { flag::DESYNC_TRIPS } else { 0 };
         let mut line = Line::open(&mut model, 1, 1);
         assert_eq!(line.fix(&mut model, "D"), Verdict::Passed);
         let verdict = line.send(&mut model, b"GET / HTTP/1.1\r\n\r\n");
@@ -28,7 +28,7 @@ fn a_desync_causes_an_event_and_trips_if_the_policy_says_so() {
 #[test]
 fn garbage_on_a_new_connection_fences_it_alone() {
     let mut model = model();
-    model.sessions[1].flags = flag::DESYNC_TRIPS;
+    model.maps.sessions[1].flags = flag::DESYNC_TRIPS;
     let mut engine = Line::open(&mut model, 1, 1);
     let mut port_check = Line::open(&mut model, 1, 2);
     assert_eq!(port_check.send(&mut model, b"\n"), Verdict::Desync);
@@ -43,7 +43,7 @@ fn unread_bytes_count_as_orders_against_the_limits_unless_the_policy_says_otherw
     for (flags, verdict, orders) in [(0, Verdict::Limit, 0), (flag::BLIND_UNCOUNTED, Verdict::Passed, 0)] {
         let mut model = model();
         let scope = model.scope_of(1);
-        model.sessions[1].flags = flags;
+        model.maps.sessions[1].flags = flags;
         model.add_limit(scope, LimitClass::Order, 5, SECOND);
         let mut line = Line::open(&mut model, 1, 1);
         assert_eq!(line.send(&mut model, &[b'x'; 501]), verdict);
@@ -60,7 +60,7 @@ fn unread_bytes_count_as_orders_against_the_limits_unless_the_policy_says_otherw
 fn a_desync_of_a_disarmed_session_causes_an_event_and_withholds_nothing() {
     let mut model = model();
     let scope = model.scope_of(1);
-    model.sessions[1].flags = flag::DESYNC_TRIPS;
+    model.maps.sessions[1].flags = flag::DESYNC_TRIPS;
     model.set(scope, |scope| scope.armed = 0);
     let mut line = Line::open(&mut model, 1, 1);
     assert_eq!(line.send(&mut model, b"GET / HTTP/1.1\r\n\r\n"), Verdict::Passed);

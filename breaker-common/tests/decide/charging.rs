@@ -6,8 +6,8 @@ use breaker_common::decide::{Segment, Verdict};
 use breaker_common::fix::MsgType;
 use breaker_common::message::{Class, LimitClass};
 
-use super::model::HOST;
 use super::{GROUP, Line, SECOND, event_scopes, model};
+use breaker_replay::model::HOST;
 
 #[test]
 fn the_message_beyond_a_limit_trips_its_scope_and_is_charged_to_none() {
@@ -28,7 +28,7 @@ fn the_message_beyond_a_limit_trips_its_scope_and_is_charged_to_none() {
     let trip = model.scope(own).trip;
     assert_eq!(
         (trip.cause, trip.limit, trip.session, trip.used, trip.at_ns),
-        (cause::RATE, 0, 1, 3, model.clock)
+        (cause::RATE, 0, 1, 3, model.maps.clock)
     );
     assert_eq!(
         (event_scopes(&model, kind::TRIPPED), event_scopes(&model, kind::FENCED)),
@@ -53,20 +53,20 @@ fn a_session_lists_the_limits_of_its_scopes_in_the_order_of_the_scopes() {
     model.add_limit(own, LimitClass::Message, 3, 0);
     model.add_limit(GROUP, LimitClass::Reject, 4, SECOND);
     let limit_refs =
-        model.sessions[1].limit_refs.iter().take_while(|limit_ref| limit_ref.counter != LimitRef::END);
+        model.maps.sessions[1].limit_refs.iter().take_while(|limit_ref| limit_ref.counter != LimitRef::END);
     let listed: Vec<_> = limit_refs.map(|limit_ref| (limit_ref.scope, limit_ref.position)).collect();
     assert_eq!(listed, [(own, 0), (own, 1), (GROUP, 0), (HOST, 0)]);
     // A segment with two messages of each class, so with ten outbound messages in total.
     let mut counts = SegmentCounts { messages: [2; 10], ..SegmentCounts::default() };
     counts.store_total();
-    let counted: Vec<_> = model.sessions[1]
+    let counted: Vec<_> = model.maps.sessions[1]
         .limit_refs
         .iter()
         .map_while(|limit_ref| counts.for_counter(limit_ref.counter))
         .collect();
     assert_eq!(counted, [2, 10, 2, 2]);
-    assert_eq!(model.sessions[1].limit_refs[1].ring, RingLayout::NONE, "a total keeps no times");
-    assert_eq!(model.sessions[2].limit_refs.map(|limit_ref| limit_ref.scope)[..3], [GROUP, HOST, 0]);
+    assert_eq!(model.maps.sessions[1].limit_refs[1].ring, RingLayout::NONE, "a total keeps no times");
+    assert_eq!(model.maps.sessions[2].limit_refs.map(|limit_ref| limit_ref.scope)[..3], [GROUP, HOST, 0]);
 }
 
 #[test]
@@ -100,10 +100,10 @@ fn a_disarmed_scope_withholds_nothing_and_reports_that_it_would_trip() {
 #[test]
 fn an_opaque_session_counts_segments_as_they_leave() {
     let mut model = model();
-    model.sessions[1].flags = flag::OPAQUE | flag::DESYNC_TRIPS;
+    model.maps.sessions[1].flags = flag::OPAQUE | flag::DESYNC_TRIPS;
     model.add_limit(model.scope_of(1), LimitClass::Order, 50, SECOND);
     let line = Line::open(&mut model, 1, 1);
-    model.wire_segments = 42;
+    model.maps.wire_segments = 42;
     let segment = Segment { seq: line.seq, length: 60_000, ..Segment::default() };
     assert_eq!(model.packet(&line.key, &segment, &[0x17; 60_000]), Verdict::Passed);
     assert_eq!(
@@ -115,7 +115,7 @@ fn an_opaque_session_counts_segments_as_they_leave() {
     let ahead = Segment { seq: line.seq + 90_000, ..segment };
     assert_eq!(model.packet(&line.key, &ahead, &[0x17; 60_000]), Verdict::Ahead);
     let next = Segment { seq: line.seq + 60_000, ..segment };
-    model.wire_segments = 9;
+    model.maps.wire_segments = 9;
     assert_eq!(model.packet(&line.key, &next, &[0x17; 60_000]), Verdict::Limit);
     assert_eq!((model.counters[1].withheld[0], model.counters[1].desyncs), (9, 0));
 }
@@ -128,8 +128,8 @@ fn a_session_may_override_classes() {
         Override { msg_type: packed("U1"), class: Class::Query as u64 },
         Override { msg_type: packed("H"), class: 99 },
     ];
-    model.sessions[1].overrides[..2].copy_from_slice(&overrides);
-    model.sessions[1].override_count = 2;
+    model.maps.sessions[1].overrides[..2].copy_from_slice(&overrides);
+    model.maps.sessions[1].override_count = 2;
     for session in [1, 2] {
         let mut line = Line::open(&mut model, session, 1);
         assert_eq!(["U1", "H", "F"].map(|msg_type| line.fix(&mut model, msg_type)), [Verdict::Passed; 3]);

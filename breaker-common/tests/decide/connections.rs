@@ -5,8 +5,8 @@ use breaker_common::decide::{ACK, FIN, RST, SYN, Segment, Verdict};
 use breaker_common::message::LimitClass;
 
 use super::messages::build;
-use super::model::{HOST, key};
 use super::{Line, SECOND, model, session_of};
+use breaker_replay::model::{HOST, key};
 
 #[test]
 fn a_first_fragment_is_withheld_and_leaves_its_connection_alive() {
@@ -40,7 +40,7 @@ fn a_second_syn_replaces_the_connection_once_it_is_answered() {
 #[test]
 fn a_connection_opened_by_the_peer_belongs_to_no_session() {
     let mut model = model();
-    model.sessions[1].flags = flag::DESYNC_TRIPS;
+    model.maps.sessions[1].flags = flag::DESYNC_TRIPS;
     let answer = Segment { seq: 7, flags: SYN | ACK, ..Segment::default() };
     assert_eq!(model.process(&key(1, 22), &answer, &[]), Err(reason::NOT_OURS));
     let banner = Segment { seq: 8, length: 7, flags: ACK, ..Segment::default() };
@@ -84,8 +84,8 @@ fn a_connection_joined_in_mid_stream_lives_where_nothing_ever_tripped() {
     assert_eq!(Line::joined(3, 2).fix(&mut model, "0"), Verdict::Fenced);
     assert_eq!(model.connection(&key(3, 2)).map(|connection| connection.epoch), Some(Connection::FENCED));
     // A reload declares the session later, so the connection is newer than the trip.
-    model.clock += 1;
-    model.sessions[3].declared_ns = model.clock;
+    model.maps.clock += 1;
+    model.maps.sessions[3].declared_ns = model.maps.clock;
     assert_eq!(Line::joined(3, 3).fix(&mut model, "0"), Verdict::Passed);
 }
 
@@ -125,7 +125,7 @@ fn fix_that_no_session_declares_is_ignored_watched_or_blocked() {
         (undeclared::BLOCK, Ok(Verdict::Fenced)),
     ] {
         let mut model = model();
-        model.undeclared = policy;
+        model.maps.undeclared = policy;
         model.add_limit(HOST, LimitClass::Order, 100, SECOND);
         let order = build("FIX.4.4", 1, "D", b"");
         let segment = Segment { seq: 1, length: order.len() as u32, ..Segment::default() };
@@ -150,7 +150,7 @@ fn fix_that_no_session_declares_is_ignored_watched_or_blocked() {
 #[test]
 fn a_blocked_flow_stays_blocked_when_its_ports_are_used_again() {
     let mut model = model();
-    model.undeclared = undeclared::BLOCK;
+    model.maps.undeclared = undeclared::BLOCK;
     let order = build("FIX.4.4", 1, "D", b"");
     let segment = Segment { seq: 1, length: order.len() as u32, ..Segment::default() };
     assert_eq!(model.process(&key(0, 1), &segment, &order), Ok(Verdict::Fenced));
@@ -165,8 +165,8 @@ fn a_session_that_is_no_longer_declared_leaves_fenced_connections_fenced() {
     let mut model = model();
     let [mut fenced, mut live] = [1, 2].map(|port| Line::open(&mut model, 1, port));
     assert_eq!(live.fix(&mut model, "D"), Verdict::Passed);
-    model.connections[0].1.epoch = Connection::FENCED;
-    model.sessions[1].scope_count = 0;
+    model.connections.get_mut(&fenced.key).expect("a connection").epoch = Connection::FENCED;
+    model.maps.sessions[1].scope_count = 0;
     assert_eq!((fenced.fix(&mut model, "0"), live.fix(&mut model, "D")), (Verdict::Fenced, Verdict::Passed));
     assert_eq!((session_of(&model, &live), model.counters[0].passed[0]), (0, 1), "undeclared from then on");
 }
@@ -174,7 +174,7 @@ fn a_session_that_is_no_longer_declared_leaves_fenced_connections_fenced() {
 #[test]
 fn segments_of_an_opaque_session_wait_for_a_gap_and_all_count() {
     let mut model = model();
-    model.sessions[1].flags = flag::OPAQUE | flag::DESYNC_TRIPS;
+    model.maps.sessions[1].flags = flag::OPAQUE | flag::DESYNC_TRIPS;
     let line = Line::open(&mut model, 1, 1);
     for (ahead, verdict) in
         [(0, Verdict::Passed), (200, Verdict::Ahead), (100, Verdict::Passed), (200, Verdict::Passed)]

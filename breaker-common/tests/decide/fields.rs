@@ -4,8 +4,8 @@ use breaker_common::abi::{cause, flag, kind};
 use breaker_common::decide::Verdict;
 
 use super::messages::build;
-use super::model::HOST;
 use super::{Line, event_scopes, model};
+use breaker_replay::model::HOST;
 
 /// Returns an order with PossDupFlag(43)=Y behind a data field that contains PossDupFlag(43)=N.
 fn replay() -> Vec<u8> {
@@ -29,7 +29,7 @@ fn a_repeated_order_trips_after_a_trip_only() {
     );
     model.reset(scope);
     // A new day of the agent starts.
-    model.sessions[1].day_epoch = (0..7).map(|scope| model.scope(scope).switch.epoch).sum();
+    model.maps.sessions[1].day_epoch = (0..7).map(|scope| model.scope(scope).switch.epoch).sum();
     let mut line = Line::open(&mut model, 1, 3);
     assert_eq!(line.send(&mut model, &replay()), Verdict::Passed);
 }
@@ -43,7 +43,7 @@ fn a_replay_is_found_at_any_cut_and_passes_if_allowed_or_disarmed() {
         model.reset(HOST);
         let [mut guarded, mut passing, mut disarmed] =
             [1, 2, 3].map(|session| Line::open(&mut model, session, 1));
-        model.sessions[2].flags = flag::REPLAYS_PASS;
+        model.maps.sessions[2].flags = flag::REPLAYS_PASS;
         model.set(model.scope_of(3), |scope| scope.armed = 0);
         let verdicts = [guarded.send(&mut model, &bytes[..cut]), guarded.send(&mut model, &bytes[cut..])];
         assert!(verdicts.contains(&Verdict::Replay), "cut at {cut}: {verdicts:?}");

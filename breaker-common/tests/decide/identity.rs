@@ -4,8 +4,8 @@ use breaker_common::abi::{Connection, cause, kind, reason, undeclared};
 use breaker_common::decide::{FIN, Segment, Verdict};
 
 use super::messages::build;
-use super::model::Model;
 use super::{Line, event_scopes, model, session_of};
+use breaker_replay::model::Model;
 
 const ENDPOINT: u32 = 7;
 
@@ -53,7 +53,7 @@ fn an_undeclared_logon_is_ignored_watched_or_blocked() {
         (undeclared::BLOCK, Verdict::Undeclared, Some(Verdict::Fenced)),
     ] {
         let mut model = shared_endpoint();
-        model.undeclared = policy;
+        model.maps.undeclared = policy;
         let mut line = Line::open(&mut model, 1, 1);
         assert_eq!(line.send(&mut model, &logon("THREE")), first);
         let watched = u64::from(policy == undeclared::WATCH);
@@ -70,10 +70,10 @@ fn an_identified_connection_is_as_old_as_its_syn() {
     let mut model = shared_endpoint();
     let scope = model.scope_of(1);
     let [mut before, mut other] = [1, 2].map(|port| Line::open(&mut model, 1, port));
-    model.clock += 1;
+    model.maps.clock += 1;
     model.trip(scope, cause::MANUAL);
     model.reset(scope);
-    model.clock += 1;
+    model.maps.clock += 1;
     let mut after = Line::open(&mut model, 1, 3);
     assert_eq!(before.send(&mut model, &logon("ONE")), Verdict::Fenced);
     assert_eq!(other.send(&mut model, &logon("TWO")), Verdict::Passed, "another session's trip");
@@ -86,7 +86,7 @@ fn an_identified_connection_is_as_old_as_its_syn() {
 fn comp_ids_at_an_endpoint_of_its_own_are_compared_once() {
     for (target, mismatches) in [("ONE", 0), ("TWO", 1)] {
         let mut model = model();
-        model.sessions[1].comp_ids = [model.comp_id("FIRM"), model.comp_id("ONE"), 0, 0];
+        model.maps.sessions[1].comp_ids = [model.comp_id("FIRM"), model.comp_id("ONE"), 0, 0];
         let mut line = Line::open(&mut model, 1, 1);
         assert_eq!(line.send(&mut model, &logon(target)), Verdict::Passed);
         assert_eq!(line.send(&mut model, &logon("THREE")), Verdict::Passed);
@@ -97,7 +97,7 @@ fn comp_ids_at_an_endpoint_of_its_own_are_compared_once() {
 #[test]
 fn an_ignored_connection_takes_no_place_of_a_live_one() {
     let mut model = shared_endpoint();
-    model.undeclared = undeclared::IGNORE;
+    model.maps.undeclared = undeclared::IGNORE;
     let mut line = Line::open(&mut model, 1, 1);
     assert_eq!(line.send(&mut model, &logon("THREE")), Verdict::Ignored);
     assert_eq!((model.connections.len(), session_of(&model, &line)), (0, Connection::IGNORED));
@@ -109,7 +109,7 @@ fn an_ignored_connection_takes_no_place_of_a_live_one() {
 fn at_a_shared_endpoint_the_logon_of_an_isolated_session_is_withheld() {
     let mut model = shared_endpoint();
     model.trip(model.scope_of(1), cause::MANUAL);
-    model.clock += 1;
+    model.maps.clock += 1;
     for port in 1..=3 {
         let mut line = Line::open(&mut model, 1, port);
         assert_eq!(line.send(&mut model, &logon("ONE")), Verdict::Passed);

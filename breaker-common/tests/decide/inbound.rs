@@ -5,8 +5,8 @@ use breaker_common::decide::{ACK, Segment, Verdict};
 use breaker_common::message::LimitClass;
 
 use super::messages::build;
-use super::model::Model;
 use super::{GROUP, Line, SECOND, event_scopes, model};
+use breaker_replay::model::Model;
 
 /// Receives a message on a connection.
 fn receive(model: &mut Model, line: &Line, seq: &mut u32, msg_type: &str, fields: &[u8]) {

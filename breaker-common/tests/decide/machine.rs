@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::messages::build;
-use super::model::{HOST, Model, key};
+use breaker_replay::model::{HOST, Model, key};
 
 const SESSIONS: [&[u32]; 3] = [&[1], &[1, 2], &[2]];
 const CONNECTIONS: usize = 6;
@@ -96,7 +96,7 @@ impl Machine {
     }
 
     fn scopes(&self, connection: usize) -> Vec<u32> {
-        let session = self.model.sessions[Self::session(connection) as usize];
+        let session = self.model.maps.sessions[Self::session(connection) as usize];
         session.scopes[..session.scope_count as usize].to_vec()
     }
 
@@ -163,7 +163,7 @@ impl Machine {
                 self.model.reset(scope);
                 self.changed[scope as usize] = self.now;
             }
-            Step::Wait(ns) => self.model.clock += ns,
+            Step::Wait(ns) => self.model.maps.clock += ns,
         }
     }
 

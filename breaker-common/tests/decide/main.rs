@@ -2,8 +2,6 @@
 
 #[path = "../messages/mod.rs"]
 mod messages;
-#[path = "../model/mod.rs"]
-mod model;
 
 mod blind;
 mod charging;
@@ -18,8 +16,8 @@ mod trips;
 use breaker_common::abi::ConnectionKey;
 use breaker_common::decide::{ACK, SYN, Segment, Verdict};
 
+use breaker_replay::model::{Model, key};
 use messages::build;
-use model::{Model, key};
 
 const SECOND: u64 = 1_000_000_000;
 /// A MsgType of each class.
@@ -41,7 +39,7 @@ impl Line {
     /// Opens a connection. The port and the number of events give each SYN its own sequence number.
     fn open(model: &mut Model, session: u32, port: u16) -> Self {
         let mut line = Self::joined(session, port);
-        line.seq = port as u32 * 100_000 + model.events.len() as u32;
+        line.seq = port as u32 * 100_000 + model.events().len() as u32;
         assert_eq!(line.control(model, SYN), Verdict::Control);
         line.seq += 1;
         assert_eq!(line.control(model, ACK), Verdict::Control);
@@ -72,7 +70,7 @@ fn model() -> Model {
 
 /// Returns the scopes of all events of a kind.
 fn event_scopes(model: &Model, kind: u32) -> Vec<u32> {
-    model.events.iter().filter(|event| event.kind == kind).map(|event| event.scope).collect()
+    model.events().iter().filter(|event| event.kind == kind).map(|event| event.scope).collect()
 }
 
 /// Returns the session of a connection.

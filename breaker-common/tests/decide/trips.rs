@@ -5,8 +5,8 @@ use breaker_common::decide::{ACK, FIN, SYN, Segment, URG, Verdict};
 use breaker_common::message::{Class, LimitClass};
 
 use super::messages::build;
-use super::model::HOST;
 use super::{GROUP, Line, SECOND, TYPES, event_scopes, model};
+use breaker_replay::model::HOST;
 
 #[test]
 fn a_connection_older_than_a_trip_or_reset_never_passes_again() {
@@ -84,7 +84,7 @@ fn while_tripped_says_which_classes_pass_on_a_new_connection() {
     for (mode, passing) in modes {
         for class in Class::ALL {
             let mut model = model();
-            model.sessions[1].while_tripped = mode;
+            model.maps.sessions[1].while_tripped = mode;
             model.trip(model.scope_of(1), cause::MANUAL);
             let mut line = Line::open(&mut model, 1, 1);
             let passes = passing.contains(&class);
@@ -99,7 +99,7 @@ fn while_tripped_says_which_classes_pass_on_a_new_connection() {
 #[test]
 fn isolated_means_not_even_a_syn_and_only_while_tripped() {
     let mut model = model();
-    model.sessions[1].while_tripped = while_tripped::ISOLATE;
+    model.maps.sessions[1].while_tripped = while_tripped::ISOLATE;
     let mut before = Line::open(&mut model, 1, 1);
     model.trip(model.scope_of(1), cause::MANUAL);
     let during = Line::joined(1, 2);
@@ -167,7 +167,7 @@ fn causes_latch_until_reset() {
     let mut second = Line::open(&mut model, 1, 2);
     assert_eq!((line.fix(&mut model, "0"), second.fix(&mut model, "0")), (Verdict::Fenced, Verdict::Passed));
     model.trip(scope, cause::MANUAL);
-    model.clock += 86_400 * SECOND;
+    model.maps.clock += 86_400 * SECOND;
     assert_eq!(model.scope(scope).switch.causes, cause::FLEET | cause::MANUAL);
     assert_eq!(second.fix(&mut model, "0"), Verdict::Fenced, "a further cause fences anew");
     model.reset(scope);

@@ -1,14 +1,13 @@
 //! The outbound direction of one connection, and the counts of its segments.
 
-#[path = "../model/walk.rs"]
-pub mod walk;
-
 use breaker_common::abi::Stream;
 use breaker_common::class::{self, outbound_kind};
 use breaker_common::counts::SegmentCounts;
 use breaker_common::fix::MsgType;
 use breaker_common::message::MessageKind;
 use breaker_common::sequence::Arrival;
+use breaker_replay::model::payload::Bytes;
+use breaker_replay::model::walk::Walk;
 
 /// Returns the kind of an outbound message whose fields are not inspected.
 pub fn uninspected_kind(msg_type: MsgType) -> MessageKind {
@@ -52,8 +51,8 @@ impl Feed {
         match self.stream.advance(seq, length, opened, true, &mut self.counts) {
             Arrival::New(from) => {
                 let Self { kind_of, longest, skips_common, .. } = *self;
-                let (payload, bytes) = (walk::Bytes(payload, &[]), (from, length));
-                let walk = walk::Walk { longest, kind_of, skips_common };
+                let (payload, bytes) = (Bytes(payload, &[]), (from, length));
+                let walk = Walk { longest, kind_of, skips_common };
                 walk.segment(&mut self.stream.framing, payload, bytes, &mut self.counts);
                 true
             }

@@ -7,8 +7,9 @@ use breaker_common::fix::MsgType;
 use breaker_common::inbound::NewBytes;
 use breaker_common::message::{MessageKind, want};
 
-use super::payload::{Bytes, chunk};
 use super::reference::{DECLARED, Found};
+use breaker_replay::model::chunk::chunk;
+use breaker_replay::model::payload::Bytes;
 
 /// Direction of a stream, with the fields to find.
 #[derive(Clone, Copy, Debug)]

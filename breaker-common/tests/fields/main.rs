@@ -2,8 +2,6 @@
 
 #[path = "../messages/mod.rs"]
 mod messages;
-#[path = "../model/payload.rs"]
-mod payload;
 
 mod dictionary;
 mod examples;

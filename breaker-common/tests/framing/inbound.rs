@@ -6,9 +6,11 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::feed::{uninspected_kind, walk};
+use super::feed::uninspected_kind;
 use super::messages::build;
 use super::streams::{counts, first_seq, has_signature, message, reference};
+use breaker_replay::model::payload::Bytes;
+use breaker_replay::model::walk::Walk;
 
 /// Returns the ranges of segments that contain whole messages. `together` are numbers of messages, used in
 /// turn.
@@ -46,8 +48,8 @@ impl<'a> Receiver<'a> {
         self.counts.false_headers = 0;
         let Some(new) = self.inbound.advance(seq, payload.len() as u32, &mut self.counts) else { return };
         let framing = if new.late { &mut self.inbound.gap.framing } else { &mut self.inbound.framing };
-        let walk = walk::Walk { longest: u32::MAX, kind_of: uninspected_kind, skips_common: true };
-        walk.segment(framing, walk::Bytes(payload, &[]), (new.from, new.to), &mut self.counts);
+        let walk = Walk { longest: u32::MAX, kind_of: uninspected_kind, skips_common: true };
+        walk.segment(framing, Bytes(payload, &[]), (new.from, new.to), &mut self.counts);
     }
 
     fn counts(&self) -> ([u32; 5], u32) {

@@ -1,6 +1,6 @@
 //! The steps of a charge: check, tickets, commit, warnings.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use breaker_common::abi::Scope;
 use breaker_common::limits::LimitExceeded;
@@ -8,8 +8,8 @@ use breaker_common::message::{Class, LimitClass};
 use breaker_common::window::EXCEEDED;
 
 use super::logged::{EXACT, LIMITS, LoggedLimit, MS, Segment};
-use super::policy::limit;
-use super::scope::{CellScope, add_limit};
+use breaker_replay::model::policy::limit;
+use breaker_replay::model::scope::{ScopeInMemory, add_limit};
 
 #[test]
 fn a_check_takes_no_ticket() {
@@ -27,8 +27,8 @@ fn all_limits_of_a_scope_are_checked_before_any_is_charged() {
     add_limit(&mut scope, limit(LimitClass::Message, 100, MS, 0));
     add_limit(&mut scope, limit(LimitClass::Order, 3, MS, 128));
     add_limit(&mut scope, limit(LimitClass::Cancel, 1, MS, 192));
-    let (scope, times) = (Cell::new(scope), vec![Cell::new(0); 256]);
-    let cell_scope = CellScope { scope: &scope, times: &times };
+    let (scope, times) = (RefCell::new(scope), vec![Cell::new(0); 256]);
+    let cell_scope = ScopeInMemory { scope: &scope, times: &times };
     let offer = |class: Class, count: u64| Segment::new(cell_scope, class, count, 7).charge();
     assert_eq!(offer(Class::Order, 3), None);
     assert_eq!(offer(Class::Order, 1), Some(LimitExceeded { scope: 0, limit: 1, used: 4 }));
@@ -36,7 +36,7 @@ fn all_limits_of_a_scope_are_checked_before_any_is_charged() {
     assert_eq!(offer(Class::Cancel, 2), Some(LimitExceeded { scope: 0, limit: 2, used: 3 }));
     assert_eq!(offer(Class::Admin, 96), None);
     assert_eq!(offer(Class::Query, 1), Some(LimitExceeded { scope: 0, limit: 0, used: 101 }));
-    assert_eq!(scope.get().windows.map(|window| window.issued), [100, 3, 1, 0]);
+    assert_eq!(scope.borrow().windows.map(|window| window.issued), [100, 3, 1, 0]);
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn inbound_messages_are_counted_even_beyond_the_limit() {
             now += 100 * MS;
         }
         assert_eq!((limited.record(1, now), limited.used(now)), (None, 1));
-        assert_eq!(limited.scope.get().windows[0].peak, 3 * max + 5);
+        assert_eq!(limited.scope.borrow().windows[0].peak, 3 * max + 5);
     }
 }
 
@@ -74,16 +74,16 @@ fn a_peak_outlives_a_reload_that_clears_the_threshold() {
     let mut limited = LoggedLimit::new(1_000, 100 * MS, true);
     let mut now = 1;
     assert_eq!(limited.offer(400, now), None);
-    let mut scope = limited.scope.get();
+    let mut scope = *limited.scope.borrow();
     scope.windows[0].recheck_at = [0; 2];
-    limited.scope.set(scope);
+    *limited.scope.borrow_mut() = scope;
     for _ in 0..3 {
         now += 100 * MS;
         assert_eq!(limited.offer(5, now), None);
-        assert_eq!((limited.used(now), limited.scope.get().windows[0].peak), (5, 400));
+        assert_eq!((limited.used(now), limited.scope.borrow().windows[0].peak), (5, 400));
     }
     assert_eq!(
-        limited.scope.get().windows[0].recheck_at[0],
+        limited.scope.borrow().windows[0].recheck_at[0],
         400 + 400,
         "the threshold is computed again from the tail"
     );
@@ -103,15 +103,17 @@ fn each_warning_level_is_reported_once_each_time_it_is_reached() {
         assert_eq!(reported(&mut limited), [(1, 50), (2, 75), (3, 90)], "round {round}");
         // Half a window later the level is unchanged. A window later it has fallen, without a report.
         assert!(limited.offer(1, start + 500 * MS).is_some());
-        assert_eq!(limited.scope.get().windows[0].level, 3);
+        assert_eq!(limited.scope.borrow().windows[0].level, 3);
         assert_eq!(limited.offer(60, start + 1000 * MS + 99), None);
-        assert_eq!((limited.scope.get().windows[0].level, reported(&mut limited)), (1, vec![]));
+        let level = limited.scope.borrow().windows[0].level;
+        assert_eq!((level, reported(&mut limited)), (1, vec![]));
         assert_eq!(limited.offer(15, start + 1000 * MS + 100), None);
         assert_eq!(reported(&mut limited), [(2, 75)]);
         assert_eq!(limited.offer(1, start + 3000 * MS), None);
-        assert_eq!((limited.scope.get().windows[0].level, reported(&mut limited)), (0, vec![]));
+        let level = limited.scope.borrow().windows[0].level;
+        assert_eq!((level, reported(&mut limited)), (0, vec![]));
     }
-    assert_eq!(limited.scope.get().windows[0].peak, 100);
+    assert_eq!(limited.scope.borrow().windows[0].peak, 100);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A limit with a log of all passed messages.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use breaker_common::abi::{Scope, Session};
 use breaker_common::counts::SegmentCounts;
@@ -10,8 +10,8 @@ use breaker_common::limits::{
 use breaker_common::message::{Class, LimitClass};
 use breaker_common::window::MAX_SLOTS;
 
-use super::policy::{limit, session};
-use super::scope::{CellScope, add_limit};
+use breaker_replay::model::policy::{limit, session};
+use breaker_replay::model::scope::{ScopeInMemory, add_limit};
 
 /// Limits around the changes of the ring layout.
 pub const LIMITS: [u64; 13] = [1, 2, 3, 137, 1023, 1024, 1025, 2045, 2046, 2047, 2048, 5000, 100_000];
@@ -22,7 +22,7 @@ pub const MS: u64 = 1_000_000;
 
 /// A segment with messages of one class, and the warnings that it raised.
 pub struct Segment<'a> {
-    scope: CellScope<'a>,
+    scope: ScopeInMemory<'a>,
     counts: SegmentCounts,
     now: u64,
     pending: PendingCharge,
@@ -32,7 +32,7 @@ pub struct Segment<'a> {
 }
 
 impl<'a> Segment<'a> {
-    pub fn new(scope: CellScope<'a>, class: Class, count: u64, now: u64) -> Self {
+    pub fn new(scope: ScopeInMemory<'a>, class: Class, count: u64, now: u64) -> Self {
         let mut counts = SegmentCounts::default();
         counts.messages[class as usize] = count as u32;
         counts.store_total();
@@ -47,19 +47,19 @@ impl<'a> Segment<'a> {
 }
 
 /// Returns a session with this scope only.
-fn session_of(scope: &CellScope<'_>) -> Session {
-    let (mut session, scope) = (session(&[0]), scope.scope.get());
+fn session_of(scope: &ScopeInMemory<'_>) -> Session {
+    let (mut session, scope) = (session(&[0]), *scope.scope.borrow());
     limits::list_limits(&mut session, |_| (scope.rules[0], scope.limits[0]));
     session
 }
 
 /// The scopes of a policy with one scope.
-struct One<'a>(CellScope<'a>);
+struct One<'a>(ScopeInMemory<'a>);
 
 impl<'a> Scopes for One<'a> {
-    type Scope = CellScope<'a>;
+    type Scope = ScopeInMemory<'a>;
 
-    fn scope(&self, _: u32) -> Option<CellScope<'a>> {
+    fn scope(&self, _: u32) -> Option<ScopeInMemory<'a>> {
         Some(self.0)
     }
 }
@@ -95,7 +95,7 @@ impl Charge for Segment<'_> {
 }
 
 /// Returns the time. Before that, another CPU takes `voided` tickets and a reset voids them.
-fn clock(scope: CellScope<'_>, now: u64, voided: u64) -> u64 {
+fn clock(scope: ScopeInMemory<'_>, now: u64, voided: u64) -> u64 {
     if voided != 0 {
         scope.issue_tickets(0, voided);
         reset(scope.scope);
@@ -104,18 +104,18 @@ fn clock(scope: CellScope<'_>, now: u64, voided: u64) -> u64 {
 }
 
 /// Voids all tickets, as user space does at a reset.
-fn reset(scope: &Cell<Scope>) {
-    let mut state = scope.get();
+fn reset(scope: &RefCell<Scope>) {
+    let mut state = *scope.borrow();
     for window in &mut state.windows {
         window.floor = window.issued;
     }
-    scope.set(state);
+    *scope.borrow_mut() = state;
 }
 
 /// A scope with one limit, and a log of the passed messages.
 pub struct LoggedLimit {
     /// Scope.
-    pub scope: Cell<Scope>,
+    pub scope: RefCell<Scope>,
     times: Vec<Cell<u64>>,
     /// Time and number of messages.
     log: Vec<(u64, u64)>,
@@ -130,7 +130,7 @@ impl LoggedLimit {
         add_limit(&mut scope, limit(LimitClass::Order, max, per_ns, 0));
         let slots = 1 << scope.limits[0][0].ring.ring_bits;
         Self {
-            scope: Cell::new(scope),
+            scope: RefCell::new(scope),
             times: vec![Cell::new(0); slots],
             log: Vec::new(),
             warnings: Vec::new(),
@@ -138,8 +138,8 @@ impl LoggedLimit {
     }
 
     /// Returns access to the scope.
-    pub fn cell_scope(&self) -> CellScope<'_> {
-        CellScope { scope: &self.scope, times: &self.times }
+    pub fn cell_scope(&self) -> ScopeInMemory<'_> {
+        ScopeInMemory { scope: &self.scope, times: &self.times }
     }
 
     /// Charges outbound orders, which pass if no limit is exceeded.
@@ -166,7 +166,7 @@ impl LoggedLimit {
 
     /// Returns the number of messages in the window, by the log.
     pub fn logged(&self, now: u64) -> u64 {
-        let per_ns = self.scope.get().limits[0][0].per_ns;
+        let per_ns = self.scope.borrow().limits[0][0].per_ns;
         self.log
             .iter()
             .rev()
@@ -177,8 +177,8 @@ impl LoggedLimit {
 
     /// Returns the number of messages in the window, by the ring.
     pub fn used(&self, now: u64) -> u64 {
-        let issued = self.scope.get().windows[0].issued;
-        issued - self.cell_scope().tail(0, &self.scope.get().limits[0][0], issued, now)
+        let issued = self.scope.borrow().windows[0].issued;
+        issued - self.cell_scope().tail(0, &self.scope.borrow().limits[0][0], issued, now)
     }
 
     /// Resets the scope and clears the log.
@@ -189,7 +189,7 @@ impl LoggedLimit {
 
     /// Returns the number of messages per slot, and the number of messages that the ring remembers.
     pub fn granule_and_memory(&self) -> (u64, u64) {
-        let limit = self.scope.get().limits[0][0];
+        let limit = self.scope.borrow().limits[0][0];
         let granule = 1 << limit.ring.granule_bits;
         (granule, ((1 << limit.ring.ring_bits) - 1) * granule)
     }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::logged::{EXACT, LIMITS, LoggedLimit, MS};
-use super::policy::limit;
+use breaker_replay::model::policy::limit;
 
 /// Pause before a segment.
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +103,7 @@ proptest! {
                 limited.reset();
             }
         }
-        prop_assert!((peak..peak + granule).contains(&limited.scope.get().windows[0].peak));
+        prop_assert!((peak..peak + granule).contains(&limited.scope.borrow().windows[0].peak));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod man;
 mod other_layout;
 mod output;
 mod reload;
+mod replay;
 mod reset;
 mod scope;
 mod status;
@@ -56,6 +57,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Drill(args) => drill::run(&args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),
+        Verb::Replay(args) => replay::run(&args),
         Verb::Control(_) => {
             let text = "serving control: a request cannot contain another one: name another verb";
             Err(CliError::new(Code::Usage, text).into())

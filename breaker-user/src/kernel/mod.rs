@@ -2,7 +2,7 @@
 //!
 //! No module outside of this one sees the bytes of a map. No module inside decides about order flow.
 
-mod address;
+pub mod address;
 mod armed;
 pub mod attach;
 pub mod attach_plan;

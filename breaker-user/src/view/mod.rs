@@ -10,6 +10,8 @@ pub mod failures;
 pub mod page;
 pub mod policy_diff;
 pub mod rates;
+pub mod replay;
+pub mod replay_table;
 pub mod scope;
 pub mod session;
 pub mod status;

@@ -76,7 +76,8 @@ fn state(state: &Health) -> String {
     }
 }
 
-fn is_coloured() -> bool {
+/// Returns true if standard output shows colour.
+pub fn is_coloured() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 

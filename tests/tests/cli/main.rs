@@ -19,6 +19,7 @@ mod output;
 mod pins;
 mod race;
 mod reload;
+mod replay;
 mod state;
 mod switch;
 mod tamper;

@@ -1,15 +1,12 @@
 //! The walk over a segment, as the kernel program calls it.
 
-#[path = "payload.rs"]
-pub mod payload;
-
 use breaker_common::abi::{Framing, sync};
 use breaker_common::class;
 use breaker_common::counts::SegmentCounts;
 use breaker_common::fix::MsgType;
 use breaker_common::message::MessageKind;
 
-pub use payload::Bytes;
+use super::payload::Bytes;
 
 /// Length of the shortest message, `8=FIX.4.4|9=5|35=0|10=000|`. It bounds the number of messages in a
 /// segment.
@@ -27,8 +24,8 @@ pub struct Walk<K> {
 }
 
 impl<K: Fn(MsgType) -> MessageKind> Walk<K> {
-    /// Counts the messages that start in the bytes `from..to` of a segment. Panics if a step makes no
-    /// progress.
+    /// Counts the messages that start in the bytes `from..to` of a segment. A debug
+    /// build panics if a step makes no progress.
     pub fn segment(
         &self,
         framing: &mut Framing,
@@ -39,10 +36,13 @@ impl<K: Fn(MsgType) -> MessageKind> Walk<K> {
         let mut at = self.steps(framing, &mut payload, (from, to), counts);
         if framing.body_remaining != 0 && framing.sync == sync::IN_SYNC {
             at = framing.find_embedded(&mut payload, (from, to), self.longest, counts);
-            assert!((from..=to).contains(&at), "find_embedded from {from} to {at}, outside the segment");
+            debug_assert!(
+                (from..=to).contains(&at),
+                "find_embedded from {from} to {at}, outside the segment"
+            );
             at = self.steps(framing, &mut payload, (at, to), counts);
         }
-        assert_eq!(at, to);
+        debug_assert_eq!(at, to);
     }
 
     fn steps(
@@ -58,7 +58,10 @@ impl<K: Fn(MsgType) -> MessageKind> Walk<K> {
             if self.skips_common {
                 let limits = (16, self.longest);
                 let next = framing.skip_common(payload, (at, to), limits, class::single_char_class, counts);
-                assert!((at..=to).contains(&next), "skip_common from {at} to {next}, outside the segment");
+                debug_assert!(
+                    (at..=to).contains(&next),
+                    "skip_common from {at} to {next}, outside the segment"
+                );
                 at = next;
             }
             if at == to {
@@ -69,14 +72,14 @@ impl<K: Fn(MsgType) -> MessageKind> Walk<K> {
                 true => framing.step(payload, (at, to), self.longest, &self.kind_of, counts),
                 false => framing.resync(payload, (at, to), self.longest, counts),
             };
-            assert!((at..=to).contains(&next), "from {at} to {next}, outside the segment");
+            debug_assert!((at..=to).contains(&next), "from {at} to {next}, outside the segment");
             blind_steps += u32::from(framing.sync != sync::IN_SYNC || !in_sync);
             at = next;
             steps += 1;
             // An inspected field takes one or two steps and has at least two bytes.
             let bytes_per_step = if framing.field_state == 0 && !inspected { MIN_MESSAGE_BYTES } else { 1 };
             let max_steps = (to - from) / bytes_per_step + 2;
-            assert!(steps <= max_steps + blind_steps, "{steps} steps over {from}..{to}");
+            debug_assert!(steps <= max_steps + blind_steps, "{steps} steps over {from}..{to}");
             inspected |= framing.field_state != 0;
         }
         at
