@@ -115,10 +115,13 @@ pub struct Capture<R> {
 /// Largest block, in bytes: 64 times the largest packet of common capture programs.
 const MAX_BLOCK: usize = 16 << 20;
 
+/// A file with its first bytes, which were read already.
+type Whole<R> = io::Chain<io::Cursor<Vec<u8>>, R>;
+
 /// The bytes of a capture, decompressed if necessary.
 enum Input<R> {
-    Plain(io::Chain<io::Cursor<Vec<u8>>, R>),
-    Gzip(Box<MultiGzDecoder<BufReader<io::Chain<io::Cursor<Vec<u8>>, R>>>>),
+    Plain(Whole<R>),
+    Gzip(Box<MultiGzDecoder<BufReader<Whole<R>>>>),
 }
 
 impl<R: Read> Read for Input<R> {

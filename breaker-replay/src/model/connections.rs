@@ -140,7 +140,9 @@ mod tests {
     #[test]
     fn a_full_table_evicts_the_entries_that_were_used_least_recently() {
         let mut table = Connections::default();
-        (0..64).for_each(|port| drop(table.insert(&key(port), port)));
+        for port in 0..64 {
+            assert_eq!(table.insert(&key(port), port), port as usize);
+        }
         assert!(table.evict(65).is_empty());
         *table.get_mut(&key(3)).expect("an entry") += 100;
         let evicted = table.evict(64);

@@ -212,8 +212,8 @@ impl Model {
         self.connections.remove(key);
         self.transient.remove(key);
         match table {
-            Table::Live => drop(self.connections.insert(key, connection)),
-            Table::Transient => drop(self.put_transient(key, connection)),
+            Table::Live => _ = self.connections.insert(key, connection),
+            Table::Transient => _ = self.put_transient(key, connection),
         }
     }
 

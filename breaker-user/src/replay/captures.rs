@@ -146,7 +146,7 @@ fn run(capture: &mut Capture<Watched>, engine: &mut Engine, observer: &mut impl 
 /// A capture that is not processed yet.
 enum Waiting {
     /// It is open, as the only one.
-    Open(Source),
+    Open(Box<Source>),
     /// It is opened again at the time of its first packet, ns.
     Closed(PathBuf, u64),
 }
@@ -161,7 +161,7 @@ impl Waiting {
 
     fn open(self, bar: &ProgressBar) -> Result<Source> {
         match self {
-            Self::Open(source) => Ok(source),
+            Self::Open(source) => Ok(*source),
             Self::Closed(path, _) => Source::open(&path, bar),
         }
     }
@@ -170,7 +170,7 @@ impl Waiting {
 /// Opens each capture once, and sorts them: the first one last.
 fn waiting(paths: &[PathBuf], bar: &ProgressBar) -> Result<Vec<Waiting>> {
     if let [only] = paths {
-        return Ok(vec![Waiting::Open(Source::open(only, bar)?)]);
+        return Ok(vec![Waiting::Open(Box::new(Source::open(only, bar)?))]);
     }
     let closed = |path: &PathBuf| {
         if !std::fs::metadata(path).is_ok_and(|found| found.is_file()) {
