@@ -1,7 +1,7 @@
-//! `breaker replay` and `breaker learn`: the policy of a configuration over the packets of captures.
+//! `breaker replay`: the policy of a configuration over the packets of captures.
 //!
 //! [`maps`] lays the policy out for the model of `breaker-replay`, [`captures`] reads the files in the order
-//! of time, and an observer collects: [`collect`] for `replay`, [`learn`] for `learn`.
+//! of time, and [`collect`] collects what happens.
 
 pub mod captures;
 pub mod collect;
