@@ -120,6 +120,18 @@ impl Namespace {
         })
     }
 
+    /// Moves an interface to another namespace. The interface is down there, and has no address.
+    ///
+    /// # Errors
+    /// If the interface does not exist, or the other namespace has an interface of its name.
+    pub fn move_to(&self, interface: &str, other: &Self) -> Result<()> {
+        self.request(&format!("moving {interface}"), || {
+            let mut link = found(interface)?;
+            link.attributes.push(LinkAttribute::NetNsFd(other.network().as_raw_fd()));
+            netlink::change(Netlink::SetLink(link))
+        })
+    }
+
     /// Adds an address with a prefix length in bits. The address is usable at once, without IPv6 duplicate
     /// detection.
     ///
