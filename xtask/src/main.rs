@@ -89,6 +89,9 @@ enum Verb {
         #[arg(long)]
         shape: bool,
     },
+    /// Boot a machine with systemd twice in QEMU: no order passes before the hook is attached, and a trip
+    /// outlives a reboot
+    Boot,
     /// Run every fuzz target from its seeds; fails on the first crash
     Fuzz {
         /// The total time for all targets, in seconds
@@ -131,6 +134,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
             program::bench(smoke, &sections)?;
         }
         Verb::Kernels { kernel, counts, renew } => return kernels::run(&kernel, counts, renew),
+        Verb::Boot => return kernels::boot::run(),
         Verb::Lint { shape: true } => lint::check_shape()?,
         Verb::Lint { shape: false } => lint::run()?,
         Verb::Fuzz { seconds } => fuzz::run(seconds)?,

@@ -70,6 +70,13 @@ pub const TESTS: &[Package] = &[
     package("prometheus-alertmanager", Program("amtool"), "checks the routes of the alerts"),
 ];
 
+/// The programs of the machine that the boot test emulates, see [`crate::kernels::boot`].
+pub const BOOT: &[Package] = &[
+    package("systemd", File("/usr/lib/systemd/systemd"), "the first process of the machine"),
+    package("iproute2", Program("ip"), "makes and configures the interfaces"),
+    package("mount", Program("mount"), "mounts the BPF file system"),
+];
+
 /// The programs that boot other kernels, see [`crate::kernels`].
 pub const KERNELS: &[Package] = &[
     package("qemu-system-x86", Program("qemu-system-x86_64"), "emulates the machine"),

@@ -35,7 +35,7 @@ const TEST_OBJECTS: [&str; 1] = ["empty"];
 
 /// Builds `breaker`, the guest's init and the test programs of the suites. Returns the contents by name.
 pub fn build(cache: &Path, suites: &[Suite]) -> Result<BTreeMap<String, Vec<u8>>> {
-    let mut names = vec!["breaker", "guest"];
+    let mut names = vec!["breaker", "guest", "boot"];
     let mut cargo = process::cargo();
     cargo.args(["build", "--locked", "--target", TARGET, "--message-format=json-render-diagnostics"]).args([
         "--package",
@@ -46,6 +46,8 @@ pub fn build(cache: &Path, suites: &[Suite]) -> Result<BTreeMap<String, Vec<u8>>
         "breaker",
         "--bin",
         "guest",
+        "--bin",
+        "boot",
     ]);
     for suite in suites {
         cargo.args(["--test", suite.program]);

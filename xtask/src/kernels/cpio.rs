@@ -12,7 +12,9 @@ pub struct Cpio {
 /// File types and permissions of entries, as in `st_mode`.
 const DIRECTORY: u32 = 0o040_755;
 const EXECUTABLE: u32 = 0o100_755;
+const DATA: u32 = 0o100_644;
 const CHARACTER_DEVICE: u32 = 0o020_600;
+const SYMLINK: u32 = 0o120_777;
 
 impl Cpio {
     /// Adds a directory. The parent directories must have been added before.
@@ -23,6 +25,16 @@ impl Cpio {
     /// Adds an executable file.
     pub fn file(&mut self, path: &str, content: &[u8]) {
         self.entry(path, EXECUTABLE, (0, 0), content);
+    }
+
+    /// Adds a file that is no program.
+    pub fn data(&mut self, path: &str, content: &[u8]) {
+        self.entry(path, DATA, (0, 0), content);
+    }
+
+    /// Adds a symbolic link.
+    pub fn symlink(&mut self, path: &str, target: &str) {
+        self.entry(path, SYMLINK, (0, 0), target.as_bytes());
     }
 
     /// Adds a character device with its major and minor number.

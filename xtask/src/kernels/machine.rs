@@ -44,6 +44,16 @@ struct Line {
     text: String,
 }
 
+/// The settings of QEMU for a guest.
+pub struct Options<'a> {
+    /// Arguments that set the processors.
+    pub processors: &'a [&'a str],
+    /// Memory in MiB.
+    pub memory: &'a str,
+    /// Parameters of the kernel, beside those of every guest.
+    pub parameters: &'a str,
+}
+
 /// The console of one boot, its duration, and whether it reached the timeout.
 struct BootRun {
     console: Vec<Line>,
@@ -58,10 +68,22 @@ struct BootRun {
 /// about one emulated machine in twenty loses its registers (QEMU 7.2). A crash that breaker causes happens
 /// again.
 pub fn run(image: &Image, task: Task, programs: &BTreeMap<String, Vec<u8>>, log: &Path) -> Result<Outcome> {
+    let parameters = format!("BREAKER_TESTS_OBJECTS=/{OBJECTS}");
+    let processors: &[&str] = match task {
+        Task::Tests => &["-smp", "2"],
+        // The clock advances one nanosecond per instruction, so there is one CPU. An idle CPU does not wait:
+        // the clock jumps to the next event.
+        Task::CountInstructions => &["-smp", "1", "-icount", "shift=0,sleep=off"],
+    };
+    let options = Options { processors, memory: "512", parameters: &parameters };
+    run_archive(image, &options, &initramfs(image, task, programs)?, log)
+}
+
+/// Boots a kernel with an initramfs, and returns the results that the guest printed.
+pub fn run_archive(image: &Image, options: &Options<'_>, content: &[u8], log: &Path) -> Result<Outcome> {
     let archive = log.with_extension("cpio");
-    fs::write(&archive, initramfs(image, task, programs)?)
-        .with_context(|| format!("writing {}", archive.display()))?;
-    let mut run = boot_and_wait(image, task, &archive, log)?;
+    fs::write(&archive, content).with_context(|| format!("writing {}", archive.display()))?;
+    let mut run = boot_and_wait(image, options, &archive, log)?;
     if run.crashed() {
         let kept = log.with_extension("crashed.log");
         fs::rename(log, &kept).with_context(|| format!("keeping {}", kept.display()))?;
@@ -71,7 +93,7 @@ pub fn run(image: &Image, task: Task, programs: &BTreeMap<String, Vec<u8>>, log:
             run.took.as_secs(),
             kept.display()
         );
-        run = boot_and_wait(image, task, &archive, log)?;
+        run = boot_and_wait(image, options, &archive, log)?;
     }
     fs::remove_file(&archive).with_context(|| format!("removing {}", archive.display()))?;
     let BootRun { console, took, timed_out } = run;
@@ -87,9 +109,9 @@ pub fn run(image: &Image, task: Task, programs: &BTreeMap<String, Vec<u8>>, log:
     Ok(Outcome { found, counts, took })
 }
 
-fn boot_and_wait(image: &Image, task: Task, archive: &Path, log: &Path) -> Result<BootRun> {
+fn boot_and_wait(image: &Image, options: &Options<'_>, archive: &Path, log: &Path) -> Result<BootRun> {
     let start = Instant::now();
-    let mut child = start_qemu(image, task, archive)?;
+    let mut child = start_qemu(image, options, archive)?;
     let lines = child.stdout.take().map(read_lines);
     let console = lines.map(|lines| collect_console(&lines, start)).unwrap_or_default();
     // QEMU closed its output or reached the timeout.
@@ -113,17 +135,12 @@ impl BootRun {
     }
 }
 
-fn start_qemu(image: &Image, task: Task, archive: &Path) -> Result<Child> {
+fn start_qemu(image: &Image, options: &Options<'_>, archive: &Path) -> Result<Child> {
     let mut qemu = Command::new(QEMU);
-    match task {
-        Task::Tests => qemu.args(["-smp", "2"]),
-        // The clock advances one nanosecond per instruction, so there is one CPU. An idle CPU does not wait:
-        // the clock jumps to the next event.
-        Task::CountInstructions => qemu.args(["-smp", "1", "-icount", "shift=0,sleep=off"]),
-    };
+    qemu.args(options.processors).args(["-m", options.memory]);
     // One thread for both CPUs is as fast as two threads. With two threads QEMU 7.2 sometimes runs an
     // instruction that the kernel has just patched (an oops by int3 at boot).
-    qemu.args(["-accel", "tcg,thread=single", "-cpu", "max", "-m", "512", "-nodefaults", "-no-reboot"])
+    qemu.args(["-accel", "tcg,thread=single", "-cpu", "max", "-nodefaults", "-no-reboot"])
         .args(["-display", "none", "-serial", "stdio"])
         .arg("-kernel")
         .arg(&image.kernel)
@@ -133,9 +150,7 @@ fn start_qemu(image: &Image, task: Task, archive: &Path) -> Result<Child> {
         // messages out of the output of the tests. The kernel passes unknown parameters to init as
         // environment variables.
         .arg("-append")
-        .arg(format!(
-            "console=ttyS0 loglevel=1 panic=-1 oops=panic panic_on_warn=1 BREAKER_TESTS_OBJECTS=/{OBJECTS}"
-        ))
+        .arg(format!("console=ttyS0 loglevel=1 panic=-1 oops=panic panic_on_warn=1 {}", options.parameters))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     qemu.spawn().with_context(|| format!("starting {QEMU}"))

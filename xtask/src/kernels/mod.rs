@@ -4,6 +4,7 @@
 //! One of the kernels also counts the instructions that each kind of packet takes.
 
 mod binaries;
+pub mod boot;
 mod cpio;
 mod image;
 mod machine;
@@ -12,6 +13,7 @@ mod plan;
 mod record;
 mod report;
 mod results;
+mod system;
 
 use std::collections::BTreeMap;
 use std::fs;
