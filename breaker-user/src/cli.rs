@@ -84,6 +84,8 @@ pub enum Verb {
     /// Show what is in force, as read back from the kernel. Exit codes, in this order: 11 if the breaker is
     /// not in force, 10 if a scope is tripped, 11 if a scope is disarmed, else 0.
     Status(StatusArgs),
+    /// Show a live view in the terminal: scopes with their rates, limits and states, problems and events.
+    Top(TopArgs),
     /// Arm a scope: an exceeded limit trips it.
     Arm(SwitchArgs),
     /// Disarm a scope: an exceeded limit only warns, and logs that it would have tripped the scope. `trip`
@@ -203,6 +205,21 @@ pub struct AttestArgs {
     /// Compare with the JSON of an earlier `verify --json`, and name each difference. A difference is a gap.
     #[arg(long, value_name = "FILE")]
     pub expect: Option<PathBuf>,
+}
+
+/// Arguments of `top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Allow the key `t`, which trips the selected scope after its name was typed. Without this option the
+    /// view is read-only. Nothing in it resets.
+    #[arg(long, conflicts_with_all = ["once", "json"])]
+    pub act: bool,
+    /// Print one screen as text and end. With `--json`, print one document and end.
+    #[arg(long)]
+    pub once: bool,
+    /// Print a JSON document a second.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of the verbs that change a scope.

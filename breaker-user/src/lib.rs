@@ -1,8 +1,8 @@
 //! breaker: an order-flow circuit breaker in the Linux kernel. This library contains the code of the binary,
 //! the tests and the drill.
 //!
-//! Imports point one way: `control` on top, then `command` and `agent`, then `reload` and `rates`, then
-//! `view`, `enforced`, `state`, `journal`, then `load_log`, then `kernel`, `journald` and `audit`, then
+//! Imports point one way: `control` on top, then `command`, `agent` and `top`, then `reload` and `rates`,
+//! then `view`, `enforced`, `state`, `journal`, then `load_log`, then `kernel`, `journald` and `audit`, then
 //! `display` and `config`.
 
 pub mod agent;
@@ -31,6 +31,7 @@ mod rules;
 mod seqpacket;
 pub mod state;
 pub mod testbed;
+pub mod top;
 pub mod view;
 
 /// Version of this program.

@@ -26,6 +26,7 @@ pub mod root;
 pub mod sequence;
 pub mod test_run;
 pub mod testbed;
+pub mod tmux;
 pub mod user_tcp;
 pub mod users;
 pub mod venue;

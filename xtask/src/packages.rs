@@ -55,6 +55,7 @@ pub const TESTS: &[Package] = &[
     package("ethtool", Program("ethtool"), "turns segmentation offload on and off"),
     package("strace", Program("strace"), "has system calls fail, each in its turn"),
     package("tshark", Program("tshark"), "an independent reader of what was on the wire"),
+    package("tmux", Program("tmux"), "a real terminal for the live view"),
     package(
         "libquickfix-dev",
         File("/usr/include/quickfix/Session.h"),

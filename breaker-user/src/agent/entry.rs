@@ -1,17 +1,15 @@
 //! Audit log entries for the kernel program's events.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 
-use breaker_common::abi::{ConnectionKey, Event, Limit, cause, kind};
+use breaker_common::abi::{Event, Limit, cause, kind};
 use serde_json::{Map, Value};
 
 use crate::audit::{Actor, Entry};
 use crate::config::Scopes;
 use crate::display;
 use crate::journal;
-use crate::kernel::clock;
-use crate::kernel::ip_address;
+use crate::kernel::{clock, connection_text};
 
 /// Names of the kinds of events, a contract with scripts.
 pub const KINDS: [(u32, &str); 13] = [
@@ -85,7 +83,7 @@ fn counts(event: &Event, context: &impl EventContext) -> Map<String, Value> {
     if let Some(session) = context.names().session(event.session) {
         counts.insert("session".to_owned(), context.names().session_name(session).as_str().into());
     }
-    counts.insert("connection".to_owned(), connection(&event.connection).into());
+    counts.insert("connection".to_owned(), connection_text(&event.connection).into());
     let has_limit = matches!(event.kind, kind::WOULD_TRIP | kind::WARNED)
         || event.kind == kind::TRIPPED && event.cause == cause::RATE;
     if has_limit {
@@ -98,10 +96,4 @@ fn counts(event: &Event, context: &impl EventContext) -> Map<String, Value> {
         counts.insert("level".to_owned(), event.level.into());
     }
     counts
-}
-
-/// A connection as `local address > remote address`.
-fn connection(key: &ConnectionKey) -> String {
-    let end = |address, port: u16| SocketAddr::new(ip_address(address), u16::from_be(port));
-    format!("{} > {}", end(key.local, key.local_port), end(key.remote, key.remote_port))
 }

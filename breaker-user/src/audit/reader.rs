@@ -17,6 +17,8 @@ const HEAD: usize = 512;
 pub struct Reader {
     path: PathBuf,
     open: Option<Open>,
+    /// Bytes at the end of the first file that are read; `None` for all.
+    tail: Option<u64>,
 }
 
 /// The file that is being read. It stays open when it is renamed.
@@ -29,7 +31,12 @@ struct Open {
 impl Reader {
     /// Makes a reader at the start of the log, which need not exist.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, open: None }
+        Self { path, open: None, tail: None }
+    }
+
+    /// Makes a reader of the last complete lines of the log, at most `bytes` of them, and of later lines.
+    pub fn of_tail(path: PathBuf, bytes: u64) -> Self {
+        Self { path, open: None, tail: Some(bytes) }
     }
 
     /// Path of the log.
@@ -45,11 +52,12 @@ impl Reader {
             let open = match &mut self.open {
                 Some(open) => open,
                 None if !self.path.exists() => return Ok(()),
-                None => self.open.insert(Open {
-                    file: file::open_to_read(&self.path)?,
-                    read: 0,
-                    head: Vec::new(),
-                }),
+                None => {
+                    let file = file::open_to_read(&self.path)?;
+                    let read = self.tail.take().map_or(Ok(0), |tail| line_start(&file, tail));
+                    let read = read.with_context(|| what.clone())?;
+                    self.open.insert(Open { file, read, head: Vec::new() })
+                }
             };
             open.read_new(&mut take).with_context(|| what.clone())?;
             let own = open.file.metadata().with_context(|| what.clone())?;
@@ -82,6 +90,16 @@ impl Open {
         }
         Ok(())
     }
+}
+
+/// The position of the first line that starts in the last bytes of a file.
+fn line_start(file: &File, tail: u64) -> Result<u64> {
+    let Some(before) = file.metadata()?.len().checked_sub(tail + 1) else { return Ok(0) };
+    let mut rest = BufReader::new(file);
+    rest.seek(SeekFrom::Start(before))?;
+    let mut line = Vec::new();
+    next_line(&mut rest, &mut line)?;
+    Ok(before + line.len() as u64)
 }
 
 /// Fills the buffer with the first bytes of a file, and returns their number.

@@ -19,6 +19,7 @@ mod replay;
 mod reset;
 mod scope;
 mod status;
+mod top;
 mod trip;
 mod unload;
 mod upgrade;
@@ -47,6 +48,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Attach(args) => attach::run(&root, &args),
         Verb::Agent(args) => agent::run(&root, &args),
         Verb::Status(args) => status::run(&root, &args),
+        Verb::Top(args) => top::run(&root, &args),
         Verb::Arm(args) => arm::run(&root, &args, true),
         Verb::Disarm(args) => arm::run(&root, &args, false),
         Verb::Trip(args) => trip::run(&root, &args),

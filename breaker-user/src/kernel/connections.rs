@@ -5,6 +5,7 @@ use breaker_common::abi::{Connection, ConnectionKey, sync};
 
 use super::maps::{PodKey, Table};
 use super::{Breaker, clock};
+use crate::config::SessionIndex;
 
 /// The connections of a session, by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,12 +27,37 @@ pub struct ConnectionTable {
     pub live_entries: u64,
 }
 
+/// The state of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionState {
+    /// Open, not fenced, and in sync.
+    Live,
+    /// Open and not fenced, but not in sync.
+    Blind,
+    /// Fenced: open, or not evicted yet.
+    Fenced,
+    /// Closed or unanswered, and not fenced.
+    Closed,
+}
+
 impl Breaker {
     /// Returns every connection.
     pub fn connections(&self) -> Result<Vec<(ConnectionKey, Connection)>> {
         let mut all = Vec::new();
         self.maps().for_each_connection(|_, key, connection| all.push((*key, *connection)))?;
         Ok(all)
+    }
+
+    /// Returns the connections of a session, each with its state.
+    pub fn connections_of(&self, session: SessionIndex) -> Result<Vec<(ConnectionKey, ConnectionState)>> {
+        let epoch = self.epoch_sum(session.get());
+        let mut found = Vec::new();
+        self.maps().for_each_connection(|table, key, connection| {
+            if connection.session == session.get() {
+                found.push((*key, state(table, connection, epoch)));
+            }
+        })?;
+        Ok(found)
     }
 
     /// Returns the number of entries of the table of live connections in use.
@@ -56,14 +82,10 @@ impl Breaker {
             live_entries += u64::from(table == Table::Live);
             let session = connection.session as usize;
             let Some(count) = by_session.get_mut(session) else { return };
-            let is_unanswered =
-                table == Table::Transient && connection.opened == 1 && connection.stream.sent == 0;
-            if connection.epoch != epochs[session] {
-                count.fenced += 1;
-            } else if connection.closed_ns == 0 && !is_unanswered {
-                count.live += 1;
-                count.blind += u64::from(connection.stream.framing.sync != sync::IN_SYNC);
-            }
+            let state = state(table, connection, epochs[session]);
+            count.fenced += u64::from(state == ConnectionState::Fenced);
+            count.live += u64::from(matches!(state, ConnectionState::Live | ConnectionState::Blind));
+            count.blind += u64::from(state == ConnectionState::Blind);
         })?;
         Ok(ConnectionTable { by_session, live_entries })
     }
@@ -91,5 +113,19 @@ impl Breaker {
             }
         }
         Ok(evicted)
+    }
+}
+
+/// The state of a connection of a session with this sum of epochs.
+fn state(table: Table, connection: &Connection, epoch: u64) -> ConnectionState {
+    let is_unanswered = table == Table::Transient && connection.opened == 1 && connection.stream.sent == 0;
+    if connection.epoch != epoch {
+        ConnectionState::Fenced
+    } else if connection.closed_ns != 0 || is_unanswered {
+        ConnectionState::Closed
+    } else if connection.stream.framing.sync != sync::IN_SYNC {
+        ConnectionState::Blind
+    } else {
+        ConnectionState::Live
     }
 }

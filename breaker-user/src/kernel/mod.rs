@@ -63,7 +63,7 @@ pub mod tunnels;
 pub mod upgrade;
 mod xdp;
 
-pub use address::ip_address;
+pub use address::{connection_text, ip_address};
 pub use breaker::Breaker;
 pub use pins::PinRoot;
 pub use switchboard::{Reset, Switchboard};

@@ -1,6 +1,7 @@
 //! The switchboard of a load: its facts, its scopes in memory, and the look-up of a scope by its name. A trip
 //! needs nothing else, so that it waits for META and two more maps alone.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, fence};
 
 use anyhow::{Context, Result};
@@ -126,6 +127,22 @@ impl Switchboard {
         let epoch = epoch.load(ORDER);
         let causes = causes.load(ORDER);
         Ok(Switch { causes, epoch, ..self.scope(scope)?.switch })
+    }
+
+    /// A number that changes, except for a chance of 1 in 2^64, if a switch or an arm changes.
+    pub fn switch_stamp(&self) -> u64 {
+        let mut stamp = DefaultHasher::new();
+        for scope in (0..self.policy().scopes).filter_map(|number| self.scopes.ptr(number)) {
+            // SAFETY: the value lies inside the mapping, which self holds, and its words are aligned.
+            let words = unsafe {
+                let scope = scope.as_ptr();
+                let armed = (&raw const (*scope).armed).read_volatile();
+                let causes = atomic_u64(&raw mut (*scope).switch.causes).load(ORDER);
+                (causes, atomic_u64(&raw mut (*scope).switch.epoch).load(ORDER), armed)
+            };
+            words.hash(&mut stamp);
+        }
+        stamp.finish()
     }
 
     /// Trips a scope: sets a cause in its switch and raises its epoch. Every older connection is fenced from

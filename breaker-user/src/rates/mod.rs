@@ -7,7 +7,7 @@ mod sample;
 mod tests;
 
 pub use ring::{Ring, SECONDS};
-pub use sample::{Samples, read};
+pub use sample::{Sample, Samples, from_counters, read};
 
 /// Time between two samples, ms.
 pub const STEP_MS: u64 = 1000;

@@ -35,6 +35,15 @@ struct Last {
     at: Timestamp,
 }
 
+/// The values of a session in one second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LastSecond {
+    /// Passed and withheld messages of class order; `None` for a gap.
+    pub rates: [Option<u32>; 2],
+    /// Use of the nearest limit in permille.
+    pub limit_permille: Option<u16>,
+}
+
 /// The samples of a session, by second modulo [`SECONDS`].
 #[derive(Debug)]
 struct Columns {
@@ -81,17 +90,16 @@ impl Columns {
     }
 
     fn rates(&self, seconds: impl Iterator<Item = u64> + Clone) -> SessionRates {
-        let rate = |column: &[u32], second| Some(column[slot(second)]).filter(|value| *value != GAP);
-        let order: Vec<_> = seconds.clone().map(|second| rate(&self.order, second)).collect();
+        let order: Vec<_> = seconds.clone().map(|second| known(self.order[slot(second)])).collect();
         let withheld = match &self.withheld {
             Some(column) => seconds
                 .clone()
                 .zip(&order)
-                .map(|(second, order)| order.and_then(|_| rate(column, second)))
+                .map(|(second, order)| order.and_then(|_| known(column[slot(second)])))
                 .collect(),
             None => order.iter().map(|order| order.map(|_| 0)).collect(),
         };
-        let limit = |second| Some(self.limit[slot(second)]).filter(|value| *value != NO_LIMIT);
+        let limit = |second| known_limit(self.limit[slot(second)]);
         SessionRates {
             name: self.name.to_string(),
             limit_permille: seconds.map(limit).collect(),
@@ -197,6 +205,35 @@ impl Ring {
         Some(session.rates(self.seconds(seconds)))
     }
 
+    /// The values of the last second, by session in the order of the samples.
+    pub fn last(&self) -> impl Iterator<Item = LastSecond> {
+        let slot = slot(self.last.map_or(0, |last| last.second));
+        self.sessions.iter().map(move |session| {
+            let order = known(session.order[slot]);
+            let withheld =
+                order.and_then(|_| session.withheld.as_ref().map_or(Some(0), |all| known(all[slot])));
+            LastSecond { rates: [order, withheld], limit_permille: known_limit(session.limit[slot]) }
+        })
+    }
+
+    /// The sums of passed orders of sessions, by position, in each of the last `count` seconds before the
+    /// last `back` ones, the oldest first; `None` for a gap of all of them.
+    pub fn orders(&self, sessions: &[usize], count: usize, back: usize) -> impl Iterator<Item = Option<u32>> {
+        let end = self.last.map_or(0, |last| (last.second + 1).saturating_sub(back as u64));
+        let held = self.length.saturating_sub(back).min(count) as u64;
+        (end - held..end).map(move |second| {
+            let columns = sessions.iter().filter_map(|session| self.sessions.get(*session));
+            let values = columns.filter_map(|session| known(session.order[slot(second)]));
+            values.fold(None, |sum, value| Some(sum.unwrap_or(0u32).saturating_add(value)))
+        })
+    }
+
+    /// Use of the nearest limit of a session, by position, this many seconds before the last one.
+    pub fn limit_permille(&self, session: usize, back: usize) -> Option<u16> {
+        let second = self.last?.second.checked_sub(back as u64).filter(|_| back < self.length)?;
+        known_limit(self.sessions.get(session)?.limit[slot(second)])
+    }
+
     fn seconds(&self, count: usize) -> std::ops::Range<u64> {
         let end = self.last.map_or(0, |last| last.second + 1);
         end - count.min(self.length) as u64..end
@@ -217,6 +254,16 @@ impl Serialize for Rows<'_> {
 
 fn slot(second: u64) -> usize {
     (second % SECONDS as u64) as usize
+}
+
+/// A value of a column of rates; `None` for a gap.
+fn known(value: u32) -> Option<u32> {
+    (value != GAP).then_some(value)
+}
+
+/// A value of a column of limits; `None` for a gap.
+fn known_limit(value: u16) -> Option<u16> {
+    (value != NO_LIMIT).then_some(value)
 }
 
 /// The differences of two counts; `None` if the counters were replaced meanwhile.

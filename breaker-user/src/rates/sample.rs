@@ -1,6 +1,7 @@
 //! The samples of a moment, read from the maps.
 
 use anyhow::Result;
+use breaker_common::abi::Counters;
 use breaker_common::message::Class;
 use jiff::Timestamp;
 
@@ -71,8 +72,12 @@ impl Samples {
 
 /// Reads the samples of the sessions in force.
 pub fn read(breaker: &Breaker) -> Result<Samples> {
+    from_counters(breaker, &breaker.counters()?)
+}
+
+/// As [`read`], with counters that the caller has read.
+pub fn from_counters(breaker: &Breaker, counters: &[Counters]) -> Result<Samples> {
     let names = breaker.names();
-    let counters = breaker.counters()?;
     let mut used = vec![None; names.count() as usize];
     for scope in names.iter() {
         used[scope.get() as usize] = breaker.limits(scope)?.iter().map(permille).max();

@@ -3,6 +3,7 @@
 pub mod attestation;
 pub mod columns;
 mod coverage;
+pub mod event;
 pub mod expectation;
 pub mod explanation;
 pub mod explanation_text;
@@ -16,6 +17,7 @@ pub mod scope;
 pub mod session;
 pub mod status;
 pub mod table;
+pub mod top;
 
 pub use attestation::Attestation;
 pub use explanation::Explanation;

@@ -93,6 +93,16 @@ pub struct Observed {
     pub state: Health,
 }
 
+impl Agent {
+    /// The agent with a heartbeat of this age in ns.
+    pub fn new(age: Option<u64>) -> Self {
+        Self {
+            running: age.is_some_and(|age| age < ALIVE_NS),
+            heartbeat_age_ms: age.map(|age| age / 1_000_000),
+        }
+    }
+}
+
 /// Age of the heartbeat in ns from which the agent counts as not running. It beats every 100 ms.
 pub const ALIVE_NS: u64 = 1_000_000_000;
 
@@ -121,10 +131,7 @@ impl Status {
         Ok(Self {
             breaker: build(breaker)?,
             policy: policy(breaker.policy()),
-            agent: Agent {
-                running: age.is_some_and(|age| age < ALIVE_NS),
-                heartbeat_age_ms: age.map(|age| age / 1_000_000),
-            },
+            agent: Agent::new(age),
             interfaces: attachments,
             scopes: scopes(breaker, only)?,
             failure_policy: failures(breaker, &state)?,
@@ -167,7 +174,7 @@ pub(super) fn build(breaker: &Breaker) -> Result<Build> {
     })
 }
 
-/// Names the policy in force.
-pub(super) fn policy(policy: &abi::Policy) -> Policy {
+/// The name and the hash of a policy.
+pub fn policy(policy: &abi::Policy) -> Policy {
     Policy { name: trim_padding(&policy.name), sha256: hex(&policy.sha256) }
 }

@@ -3,13 +3,14 @@
 use breaker_tests::command::breaker;
 
 /// Every verb, with words that its help must contain.
-const VERBS: [(&[&str], &[&str]); 20] = [
+const VERBS: [(&[&str], &[&str]); 21] = [
     (&["check"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
     (&["load"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
     (&["reload"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
     (&["unload"], &["--force"]),
     (&["upgrade"], &["--force", "--json", "older"]),
     (&["attach"], &["--json", "detached"]),
+    (&["top"], &["--act", "--once", "--json"]),
     (&["agent"], &["--config <FILE>"]),
     (&["status"], &["[SCOPE]", "--json", "10", "11"]),
     (&["arm"], &["<SCOPE>", "--reason <TEXT>", "--json"]),

@@ -23,6 +23,7 @@ mod replay;
 mod state;
 mod switch;
 mod tamper;
+mod top;
 mod upgrade;
 mod usage;
 mod verify;
