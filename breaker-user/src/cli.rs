@@ -1,15 +1,17 @@
 //! The command line. The doc comments are the help text and the manual page.
 
 mod captures;
+mod drill;
 mod reason;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 pub use captures::ReplayArgs;
+pub use drill::{DrillArgs, ScenarioName};
 pub use reason::{MAX_REASON, normalize_trip_reason, reason};
 
 use crate::kernel::pins;
@@ -321,17 +323,6 @@ pub struct LogArgs {
     pub audit: Option<PathBuf>,
 }
 
-/// Arguments of `drill`.
-#[derive(Debug, Args)]
-pub struct DrillArgs {
-    /// The scenario.
-    #[arg(long, value_name = "NAME", value_enum, default_value_t = ScenarioName::Knight)]
-    pub scenario: ScenarioName,
-    /// Write the report to this file as JSON.
-    #[arg(long, value_name = "FILE")]
-    pub report: Option<PathBuf>,
-}
-
 /// Arguments of `completions`.
 #[derive(Debug, Args)]
 pub struct CompletionsArgs {
@@ -345,12 +336,4 @@ pub struct ManArgs {
     /// The directory. It is created if it does not exist.
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
-}
-
-/// The scenarios of `drill`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ScenarioName {
-    /// Knight Capital, 1 August 2012: a runaway is cut off after exactly N orders, the agent is killed, and
-    /// no stale order passes after the reset.
-    Knight,
 }

@@ -54,6 +54,9 @@ pub const TESTS: &[Package] = &[
     package("nftables", Program("nft"), "packets lost or marked behind breaker's back"),
     package("ethtool", Program("ethtool"), "turns segmentation offload on and off"),
     package("strace", Program("strace"), "has system calls fail, each in its turn"),
+    package("chromium", Program("chromium"), "prints the page of a drill"),
+    package("poppler-utils", Program("pdfinfo"), "counts the pages of that print"),
+    package("openssl", Program("openssl"), "real TLS on a session that is declared as FIX"),
     package("tshark", Program("tshark"), "an independent reader of what was on the wire"),
     package("tmux", Program("tmux"), "a real terminal for the live view"),
     package(

@@ -56,7 +56,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Verify(args) => verify::run(&root, &args),
         Verb::Events(args) => events::run(&root, &args),
         Verb::Audit(verb) => audit::run(&root, &verb),
-        Verb::Drill(args) => drill::run(&args),
+        Verb::Drill(args) => drill::run(&root, &args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),
         Verb::Replay(args) => replay::run(&args),

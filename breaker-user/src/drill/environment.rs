@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::cli_error::{CliError, Code};
 use crate::kernel::Breaker;
 use crate::kernel::PinRoot;
 use crate::testbed::fix::{Acceptor, AcceptorSettings, Initiator, InitiatorSettings};
-use crate::testbed::{self, TwoHosts};
+use crate::testbed::{self, Moment, TwoHosts};
 
 /// Port of the venue.
 const PORT: u16 = 9001;
@@ -29,8 +29,19 @@ pub struct Environment {
     pub venue: Arc<Acceptor>,
     /// The trading engine.
     pub engine: Initiator,
-    agent: Child,
+    agent: Option<Child>,
     directory: PathBuf,
+}
+
+/// A trip by a person, as the drill measured it.
+#[derive(Clone, Copy, Debug)]
+pub struct Tripped {
+    /// When the verb was started.
+    pub started: Moment,
+    /// When the switch was set in the kernel.
+    pub switched: Moment,
+    /// Orders that had crossed when the verb returned.
+    pub crossed: u64,
 }
 
 /// Pin root in the trading host's own BPF file system.
@@ -55,6 +66,7 @@ impl Environment {
             .map_err(permission_error)?;
         let agent = spawn_agent(&hosts, &directory)?;
         let engine = Initiator::new(InitiatorSettings::new(at));
+        let agent = Some(agent);
         let mut environment = Self { hosts, venue: Arc::new(venue), engine, agent, directory };
         environment.wait_for_agent()?;
         Ok(environment)
@@ -63,7 +75,9 @@ impl Environment {
     fn wait_for_agent(&mut self) -> Result<()> {
         let deadline = Instant::now() + TIMEOUT;
         while !matches!(self.with_breaker(|breaker| breaker.heartbeat_age_ns()), Ok(Some(_))) {
-            if let Some(status) = self.agent.try_wait()? {
+            if let Some(agent) = &mut self.agent
+                && let Some(status) = agent.try_wait()?
+            {
                 bail!("starting the agent: it ended with {status}: see its messages above");
             }
             if Instant::now() > deadline {
@@ -76,9 +90,21 @@ impl Environment {
 
     /// Kills the agent with SIGKILL, like a crash.
     pub fn kill_agent(&mut self) -> Result<()> {
-        self.agent.kill().context("killing the agent")?;
-        self.agent.wait().context("waiting for the agent's end")?;
+        let Some(mut agent) = self.agent.take() else { return Ok(()) };
+        agent.kill().context("killing the agent")?;
+        agent.wait().context("waiting for the agent's end")?;
         Ok(())
+    }
+
+    /// Starts an agent again, which adopts what is loaded.
+    pub fn start_agent(&mut self) -> Result<()> {
+        self.agent = Some(spawn_agent(&self.hosts, &self.directory)?);
+        self.wait_for_agent()
+    }
+
+    /// Path of the configuration.
+    pub fn config(&self) -> PathBuf {
+        self.directory.join("breaker.toml")
     }
 
     /// Reads or changes the maps of the trading host.
@@ -93,6 +119,52 @@ impl Environment {
         Ok(output)
     }
 
+    /// Runs a verb that must succeed. Returns its output.
+    pub fn verb(&self, args: &[&str]) -> Result<String> {
+        let output = self.run_verb(args)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let said = text(&output.stdout) + &text(&output.stderr);
+        ensure!(output.status.success(), "`breaker {}` ended with {}: {said}", args.join(" "), output.status);
+        Ok(said)
+    }
+
+    /// Trips a scope, as a person would. `session` is the number of the session whose orders are counted.
+    pub fn trip(&self, scope: &str, session: usize) -> Result<Tripped> {
+        let started = Moment::now();
+        self.verb(&["trip", scope, "--reason", "drill"])?;
+        let crossed = self.crossed(session)?;
+        let switched = self.with_breaker(|breaker| Ok(breaker.switch(breaker.find(scope)?)?.raised_ns))?;
+        Ok(Tripped { started, switched: Moment::from_nanos(switched), crossed })
+    }
+
+    /// Resets a scope, as a person would.
+    pub fn reset(&self, scope: &str) -> Result<()> {
+        self.verb(&["reset", scope, "--reason", "drill"]).map(drop)
+    }
+
+    /// Number of orders of a session that have crossed, as the kernel program counts them.
+    pub fn crossed(&self, session: usize) -> Result<u64> {
+        self.with_breaker(|breaker| {
+            let counters = breaker.counters()?;
+            Ok(counters.get(session).context("the session has no counters")?.passed[0])
+        })
+    }
+
+    /// The causes of a scope's trip.
+    pub fn causes(&self, scope: &str) -> Result<u64> {
+        self.with_breaker(|breaker| Ok(breaker.switch(breaker.find(scope)?)?.causes))
+    }
+
+    /// Adds an engine and a venue of a second session, which trade on another port.
+    pub fn second_session(&self, port: u16) -> Result<(Acceptor, Initiator)> {
+        let at = SocketAddr::new(TwoHosts::VENUE, port);
+        let venue = self.hosts.venue.run(|| Acceptor::listen(at, AcceptorSettings::default()))?;
+        let engine = Initiator::new(InitiatorSettings::new(at));
+        self.hosts.firm.run(|| engine.connect())?;
+        engine.logon()?;
+        Ok((venue, engine))
+    }
+
     /// Connects the engine and logs on.
     pub fn log_on(&self) -> Result<()> {
         self.hosts.firm.run(|| self.engine.connect())?;
@@ -104,8 +176,10 @@ impl Drop for Environment {
     fn drop(&mut self) {
         // The kernel removes the namespaces with their pins and hooks, but neither the agent nor the
         // directory.
-        let _ = self.agent.kill();
-        let _ = self.agent.wait();
+        if let Some(agent) = &mut self.agent {
+            let _ = agent.kill();
+            let _ = agent.wait();
+        }
         let _ = fs::remove_dir_all(&self.directory);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::testbed::fix::{End, Ending};
 use crate::view::columns::{Cell, Columns};
 
 /// A figure measured in this run.
@@ -34,6 +35,8 @@ pub struct Promise {
 pub struct Report {
     /// Name of the scenario.
     pub scenario: &'static str,
+    /// What the scenario rehearses.
+    pub title: &'static str,
     /// Time of the run.
     pub at: Timestamp,
     /// Version of this program.
@@ -44,14 +47,36 @@ pub struct Report {
     pub figures: Vec<Figure>,
     /// Checked properties.
     pub promises: Vec<Promise>,
+    /// Orders that the engine wrote, if the scenario counts them.
+    #[serde(skip)]
+    pub written: Option<u64>,
+    /// Orders that crossed.
+    #[serde(skip)]
+    pub crossed: Option<u64>,
 }
 
 impl Report {
     /// Makes an empty report.
-    pub fn new(scenario: &'static str) -> Self {
+    pub fn new(scenario: &'static str, title: &'static str) -> Self {
         let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
         let (figures, promises) = (Vec::new(), Vec::new());
-        Self { scenario, at: Timestamp::now(), version: crate::VERSION, kernel, figures, promises }
+        let (version, at) = (crate::VERSION, Timestamp::now());
+        Self { scenario, title, at, version, kernel, figures, promises, written: None, crossed: None }
+    }
+
+    /// Makes the report of a scenario that did not run to its end.
+    pub fn failed(scenario: &'static str, error: &anyhow::Error) -> Self {
+        let mut report = Self::new(scenario, "The scenario did not run to its end");
+        report.promise("the scenario runs to its end", format!("{error:#}"), false);
+        report
+    }
+
+    /// Adds the numbers of orders that the engine wrote, that crossed and that were withheld.
+    pub fn orders(&mut self, written: u64, crossed: u64) {
+        (self.written, self.crossed) = (Some(written), Some(crossed));
+        self.count("orders written by the engine", written);
+        self.count("orders that crossed", crossed);
+        self.count("orders withheld", written.saturating_sub(crossed));
     }
 
     /// Adds a count.
@@ -67,6 +92,17 @@ impl Report {
     /// Adds a promise.
     pub fn promise(&mut self, what: impl Into<String>, found: impl Into<String>, kept: bool) {
         self.promises.push(Promise { what: what.into(), found: found.into(), kept });
+    }
+
+    /// Adds the promise that an end of a connection received a reset.
+    pub fn promise_reset(&mut self, what: &str, ending: Option<&Ending>) {
+        let found = ending.map_or_else(|| "open".to_owned(), |ending| format!("{:?}", ending.how));
+        self.promise(what, found, ending.is_some_and(|ending| ending.how == End::Reset));
+    }
+
+    /// Adds the promise that something took less than `most`.
+    pub fn promise_time(&mut self, what: &str, found: Duration, most: Duration) {
+        self.promise(what, format!("{:.3} ms", found.as_secs_f64() * 1e3), found < most);
     }
 
     /// Adds the promise that a count has the expected value.

@@ -6,7 +6,6 @@
 //! as many orders, as fast as a session can send them.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::sleep;
@@ -17,6 +16,7 @@ use anyhow::{Context, Result, ensure};
 use super::environment::{Environment, TIMEOUT};
 use super::figures::Report;
 use super::ticker::Ticker;
+use super::traffic::{announce, pace};
 use crate::testbed::Moment;
 use crate::testbed::fix::{Ending, cl_ord_id, cl_ord_ids};
 
@@ -48,10 +48,12 @@ const AFTER_RESET: u64 = 10;
 const PAUSE_BEFORE_RESET: Duration = Duration::from_millis(1_200);
 
 /// Runs the scenario.
-/// Rehearses it.
 pub fn run() -> Result<Report> {
     let mut environment = Environment::new(POLICY)?;
-    let mut report = Report::new("knight");
+    let mut report = Report::new(
+        "knight",
+        "Knight Capital, 1 August 2012: a runaway is cut off after exactly N orders; the agent is killed",
+    );
     let written = Arc::new(AtomicU64::new(0));
     announce(
         "normal trading",
@@ -81,18 +83,6 @@ struct Runaway {
     venue: Ending,
     /// When the kernel tripped the scope.
     tripped_at: Moment,
-}
-
-/// Prints the title of a phase of the drill.
-fn announce(title: &str, text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    Ok(writeln!(out, "\n{title}: {text}").and_then(|()| out.flush())?)
-}
-
-/// Waits until order number `n` (from 0) is due at `rate` orders a second.
-fn pace(start: Instant, n: u64, rate: u64) {
-    let due = start + Duration::from_nanos(n * 1_000_000_000 / rate);
-    sleep(due.saturating_duration_since(Instant::now()));
 }
 
 fn trade_normally(environment: &Environment, written: &Arc<AtomicU64>) -> Result<()> {
@@ -195,9 +185,7 @@ fn measure(
     let stale = ids.difference(&expected).count() as u64;
     let at_engine = runaway.engine.at.since(runaway.excess_at);
     let at_venue = runaway.venue.at.since(runaway.excess_at);
-    report.count("orders written by the engine", written);
-    report.count("orders that crossed", received.len() as u64);
-    report.count("orders withheld", written - received.len() as u64);
+    report.orders(written, received.len() as u64);
     report.count("stale orders after the reset", stale);
     report.time(
         "order N+1 handed to TCP, to the trip in the kernel",
@@ -216,22 +204,10 @@ fn measure(
         received.len() as u64,
         counters.passed[0],
     );
-    report.promise(
-        "the engine receives a reset",
-        format!("{:?}", runaway.engine.how),
-        is_reset(&runaway.engine),
-    );
-    report.promise(
-        "the venue receives a reset",
-        format!("{:?}", runaway.venue.how),
-        is_reset(&runaway.venue),
-    );
+    report.promise_reset("the engine receives a reset", Some(&runaway.engine));
+    report.promise_reset("the venue receives a reset", Some(&runaway.venue));
     let late = at_engine.max(at_venue);
-    report.promise(
-        "both within 5 ms of order N+1",
-        format!("{:.3} ms", late.as_secs_f64() * 1e3),
-        late < Duration::from_millis(5),
-    );
+    report.promise_time("both within 5 ms of order N+1", late, Duration::from_millis(5));
     report.promise_count(format!("of {bursts} orders without an agent none pass"), 0, with_prefix('B'));
     report.promise_count("no stale order passes after the reset", 0, stale);
     report.promise(
@@ -240,8 +216,4 @@ fn measure(
         ids == expected && received.len() == ids.len(),
     );
     Ok(())
-}
-
-fn is_reset(ending: &Ending) -> bool {
-    ending.how == crate::testbed::fix::End::Reset
 }

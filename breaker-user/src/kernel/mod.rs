@@ -39,6 +39,7 @@ pub mod netns;
 pub mod object;
 pub mod open_connections;
 pub mod own_programs;
+pub mod packets;
 pub mod pins;
 pub mod policy_hash;
 pub mod probe;

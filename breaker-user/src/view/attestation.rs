@@ -200,7 +200,7 @@ impl Place {
 }
 
 impl Binary {
-    /// Hashes the running file.
+    /// Hashes the running file and names its version.
     pub fn read() -> Result<Self> {
         let path = Path::new("/proc/self/exe");
         let hashing = || format!("hashing {}", path.display());
@@ -215,7 +215,8 @@ impl Binary {
 }
 
 impl Host {
-    fn read() -> Self {
+    /// Names this host and its kernel.
+    pub fn read() -> Self {
         let uname = rustix::system::uname();
         let text = |value: &std::ffi::CStr| value.to_string_lossy().into_owned();
         Self { name: text(uname.nodename()), kernel: text(uname.release()), machine: text(uname.machine()) }

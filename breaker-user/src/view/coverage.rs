@@ -11,8 +11,9 @@ use crate::enforced::{Problem, ProblemKind};
 use crate::kernel::Breaker;
 use crate::kernel::bypass_libraries::{self, Search};
 use crate::kernel::own_programs::ProgramTags;
+use crate::kernel::packets::Addresses;
 use crate::kernel::session_sockets::SessionSocket;
-use crate::kernel::tls::{self, Addresses};
+use crate::kernel::tls;
 
 /// Longest time for which connections are watched for TLS.
 const TLS_WATCH: Duration = Duration::from_secs(1);

@@ -22,7 +22,7 @@ const VERBS: [(&[&str], &[&str]); 21] = [
     (&["audit"], &["verify"]),
     (&["audit", "verify"], &["--json", "--audit <FILE>"]),
     (&["replay"], &["--config <FILE>", "<CAPTURE>", "--json", "--plot <FILE>"]),
-    (&["drill"], &["--scenario <NAME>", "--report <FILE>", "knight"]),
+    (&["drill"], &["--scenario <NAME>", "--all", "--live <session/NAME>", "--report <FILE>", "knight"]),
     (&["completions"], &["<SHELL>", "bash", "zsh", "fish"]),
     (&["man"], &["<DIR>"]),
 ];

@@ -153,6 +153,11 @@ impl Initiator {
         self.send(|outbound, out| outbound.message(out, "D", |f| order::new_order(f, cl_ord_id)))
     }
 
+    /// Sends a NewOrderSingle(D) again, with PossDupFlag(43)=Y and the MsgSeqNum(34) that it had.
+    pub fn resend_order(&self, seq: u64, cl_ord_id: &str) -> Sent {
+        self.send(|outbound, out| outbound.resend(out, ("D", seq), |f| order::new_order(f, cl_ord_id)))
+    }
+
     /// Sends an OrderCancelRequest(F) with its own ClOrdID for the order `original`.
     pub fn send_cancel(&self, cl_ord_id: &str, original: &str) -> Sent {
         self.send(|outbound, out| outbound.message(out, "F", |f| order::cancel(f, cl_ord_id, original)))

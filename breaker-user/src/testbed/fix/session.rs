@@ -165,6 +165,17 @@ impl Outbound {
         self.encoder.message(out, header, fill);
     }
 
+    /// Appends a message again, with PossDupFlag(43)=Y and the sequence number that it had.
+    pub fn resend(
+        &mut self,
+        out: &mut Vec<u8>,
+        (msg_type, seq): (&str, u64),
+        fill: impl FnOnce(&mut Fields<'_>),
+    ) {
+        self.sent = Moment::now();
+        self.encoder.message(out, Header { msg_type, seq, poss_dup: true }, fill);
+    }
+
     /// Appends a reply to `out`.
     pub fn reply(&mut self, out: &mut Vec<u8>, reply: Reply) {
         match reply {
