@@ -54,7 +54,11 @@ pub const TESTS: &[Package] = &[
     package("nftables", Program("nft"), "packets lost or marked behind breaker's back"),
     package("ethtool", Program("ethtool"), "turns segmentation offload on and off"),
     package("strace", Program("strace"), "has system calls fail, each in its turn"),
-    package("chromium", Program("chromium"), "prints the page of a drill"),
+    package(
+        "chromium",
+        Program("chromium"),
+        "a real browser that opens the web page and prints that of a drill",
+    ),
     package("poppler-utils", Program("pdfinfo"), "counts the pages of that print"),
     package("openssl", Program("openssl"), "real TLS on a session that is declared as FIX"),
     package("tshark", Program("tshark"), "an independent reader of what was on the wire"),
@@ -69,7 +73,6 @@ pub const TESTS: &[Package] = &[
     package("man-db", Program("man"), "renders the manual pages"),
     package("zsh", Program("zsh"), "loads its completions"),
     package("fish", Program("fish"), "loads its completions"),
-    package("chromium", Program("chromium"), "a real browser that opens the web page"),
     package("prometheus", Program("promtool"), "checks the metrics and tests the alerts"),
     package("prometheus-alertmanager", Program("amtool"), "checks the routes of the alerts"),
 ];

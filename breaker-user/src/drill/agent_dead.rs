@@ -45,9 +45,9 @@ pub fn run() -> Result<Report> {
     report.orders(wrote + after, adopted);
     report.promise_count(format!("of {wrote} orders exactly N = {LIMIT} pass"), LIMIT, runaway);
     report.promise_reset("the engine receives a reset", Some(&at_engine));
-    report.promise("the kernel has tripped the session", format!("{tripped:#x}"), tripped == cause::RATE);
-    let code = status.status.code();
-    report.promise("`status` works and ends with 10 (tripped)", format!("{code:?}"), code == Some(10));
+    report.promise_causes("the kernel has tripped the session", cause::RATE, tripped);
+    let code = status.status.code().map_or_else(|| "a signal".to_owned(), |code| code.to_string());
+    report.promise("`status` works and ends with 10 (tripped)", code.clone(), code == "10");
     report.promise_count("after a `reset` without an agent every order passes", 20, after);
     report.promise_count("a new agent adopts the counters", runaway + after, adopted);
     Ok(report)

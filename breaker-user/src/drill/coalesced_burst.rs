@@ -1,4 +1,4 @@
-//! The scenario `coalesced-burst`: an engine writes thousands of orders at once, which leave in segments of up
+//! The scenario `coalesced-burst`: an engine writes thousands of orders at once. They leave in segments of up
 //! to 64 KB.
 
 use std::thread::sleep;
@@ -48,12 +48,12 @@ pub fn run() -> Result<Report> {
     report.promise("orders cross before the limit", crossed.to_string(), crossed > 0);
     // The kernel program counts an order when its header has crossed. A limit may cut its rest off.
     report.promise(
-        "the venue receives each of them whole, but for one that may be cut off",
+        "the venue receives each order that crossed whole, but for one that may be cut off",
         format!("{received} of {crossed}"),
         received <= crossed && received + 1 >= crossed,
     );
     let causes = environment.causes("session/xnys-1")?;
-    report.promise("the session is tripped by its rate", format!("{causes:#x}"), causes == cause::RATE);
+    report.promise_causes("the session is tripped by its rate", cause::RATE, causes);
     report.promise_reset("the engine receives a reset", Some(&at_engine));
     report.promise_reset("the venue receives a reset", Some(&at_venue));
     Ok(report)

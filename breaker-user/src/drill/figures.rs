@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::display;
 use crate::testbed::fix::{End, Ending};
 use crate::view::columns::{Cell, Columns};
 
@@ -94,10 +95,22 @@ impl Report {
         self.promises.push(Promise { what: what.into(), found: found.into(), kept });
     }
 
-    /// Adds the promise that an end of a connection received a reset.
+    /// Adds the promise that an end of a connection received a reset. `trip` may destroy the socket of the
+    /// engine before the reset arrives there; the engine then finds its connection aborted.
     pub fn promise_reset(&mut self, what: &str, ending: Option<&Ending>) {
         let found = ending.map_or_else(|| "open".to_owned(), |ending| format!("{:?}", ending.how));
-        self.promise(what, found, ending.is_some_and(|ending| ending.how == End::Reset));
+        self.promise(
+            what,
+            found,
+            ending.is_some_and(|ending| matches!(ending.how, End::Reset | End::Aborted)),
+        );
+    }
+
+    /// Adds the promise that a scope is tripped for exactly these causes.
+    pub fn promise_causes(&mut self, what: &str, expected: u64, found: u64) {
+        let names = display::causes(found).join(", ");
+        let text = if names.is_empty() { "not tripped".to_owned() } else { names };
+        self.promise(what, text, expected == found);
     }
 
     /// Adds the promise that something took less than `most`.

@@ -13,6 +13,7 @@ use breaker_common::abi::{cause, flag, mode};
 use super::figures::Report;
 use crate::cli_error::{CliError, Code};
 use crate::config::{Scope, ScopeIndex, SessionIndex};
+use crate::display;
 use crate::kernel::packets::{Addresses, Packets};
 use crate::kernel::sockets::SockDiag;
 use crate::kernel::{Breaker, PinRoot};
@@ -22,6 +23,9 @@ use crate::testbed::Moment;
 const PROMISED: Duration = Duration::from_millis(5);
 /// Time for which late bytes are watched for after the trip.
 const WATCH: Duration = Duration::from_millis(500);
+/// The kernel turns timestamps of packets on in the background (kernel `net_enable_timestamp`). Before that a
+/// packet has the time at which it is read.
+const TIMESTAMPS: Duration = Duration::from_millis(200);
 /// Longest wait for the sockets to end.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -63,7 +67,7 @@ pub fn run(root: &PinRoot, name: &str) -> Result<Report> {
     report.count("connections of the session", connections.len() as u64);
     report.promise(
         "the switch is read back as tripped by a person",
-        format!("causes {:#x}, epoch {}", switch.causes, switch.epoch),
+        format!("{}, epoch {}", display::causes(switch.causes).join(", "), switch.epoch),
         switch.causes & cause::MANUAL != 0,
     );
     let last = observed.last_payload.map_or(Duration::ZERO, |at| at.since(switched));
@@ -135,6 +139,7 @@ fn trip(root: &PinRoot, name: &str) -> Result<()> {
 /// Watches connections in the network namespace of this thread during an act.
 fn observe(connections: &HashSet<Addresses>, act: impl FnOnce() -> Result<()>) -> Result<Observed> {
     let packets = Packets::open()?;
+    sleep(TIMESTAMPS);
     let stop = AtomicBool::new(false);
     scope(|threads| {
         let capture = threads.spawn(|| capture(packets, connections, &stop));

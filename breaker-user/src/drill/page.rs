@@ -79,13 +79,14 @@ fn chart(scenarios: &[Report]) -> String {
             svg,
             "<text x=\"0\" y=\"{0}\">{1}</text><rect x=\"{BAR_START}\" y=\"{y}\" width=\"{BAR_WIDTH}\" \
              height=\"12\" class=\"withheld\"/><rect x=\"{BAR_START}\" y=\"{y}\" width=\"{width:.1}\" \
-             height=\"12\" class=\"crossed\"/><text x=\"{2}\" y=\"{0}\">{crossed} of {written} crossed</text>",
+             height=\"12\" class=\"crossed\"/><text x=\"{2}\" y=\"{0}\">{crossed} of {written} \
+             crossed</text>",
             y + 10,
             escaped(name),
             BAR_START + BAR_WIDTH + 10
         );
     }
-    svg + "</svg>\n<figcaption>Orders that the engine wrote, by what became of them.</figcaption>\n</figure>\n"
+    svg + "</svg>\n<figcaption>Orders that the engine wrote: crossed or withheld.</figcaption>\n</figure>\n"
 }
 
 /// The promises and figures of a scenario.

@@ -4,6 +4,7 @@
 //! The kernel itself is not restarted. The agent is killed, and programs, links, maps and pins are removed.
 
 use anyhow::{Context, Result};
+use breaker_common::abi::cause;
 
 use super::environment::{Environment, TIMEOUT};
 use super::figures::Report;
@@ -56,17 +57,13 @@ pub fn run() -> Result<Report> {
     environment.venue.wait_for_orders((before + after) as usize, TIMEOUT)?;
     report.orders(before + blocked + after, environment.venue.order_count() as u64);
     report.time("`breaker load` with the restoration", took);
-    report.promise("nothing is loaded in between", format!("exit code {unloaded:?}"), unloaded == Some(3));
-    let causes = format!("{:#x}, before {:#x}", new.causes, old.causes);
-    report.promise(
-        "the trip and its cause are restored",
-        causes,
-        new.causes == old.causes && old.causes != 0,
-    );
+    let code = unloaded.map_or_else(|| "a signal".to_owned(), |code| code.to_string());
+    report.promise("nothing is loaded in between: `status` ends with 3", code.clone(), code == "3");
+    report.promise_causes("the trip and its cause are restored", cause::MANUAL, new.causes);
     let epochs = format!("{}, before {}", new.epoch, old.epoch);
     report.promise("the epoch rises, so that older connections stay fenced", epochs, new.epoch > old.epoch);
     report.promise_count("the total of a limit is restored", used, used_after);
-    report.promise_count("no order crosses before the reset", before, crossed);
+    report.promise_count("no order crosses before the reset", 0, crossed - before);
     report.promise_count("after the reset new orders pass", 20, after);
     Ok(report)
 }

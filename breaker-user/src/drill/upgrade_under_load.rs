@@ -4,6 +4,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use breaker_common::abi::cause;
 
 use super::environment::{Environment, TIMEOUT};
 use super::figures::Report;
@@ -62,7 +63,7 @@ pub fn run() -> Result<Report> {
     report.promise_count("every order passes", wrote, environment.venue.order_count() as u64);
     report.promise_count("every order is counted once", wrote, crossed);
     report.promise("the connection stays open", if is_open { "open" } else { "ended" }, is_open);
-    report.promise("a tripped session stays tripped", format!("{stays:#x}"), stays != 0);
+    report.promise_causes("a tripped session stays tripped", cause::MANUAL, stays);
     report.promise_count("no order of the tripped session passes", 0, other_venue.order_count() as u64);
     report.promise_count("`trip` works after the upgrades", crossed, tripped.crossed);
     Ok(report)

@@ -73,9 +73,9 @@ pub fn run() -> Result<Report> {
         crossed - tripped.crossed,
     );
     report.promise(
-        "the venue receives no more orders than the kernel let through",
+        "the venue receives each order that crossed whole, but for one that may be cut off",
         format!("{received} of {crossed}"),
-        received <= crossed,
+        received <= crossed && received + 1 >= crossed,
     );
     report.promise_count("after the reset new orders pass on a new connection", 20, after);
     Ok(report)
