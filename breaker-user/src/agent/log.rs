@@ -20,6 +20,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::entry::{self, EventContext};
+use super::event_queue::EventQueue;
 use super::loaded::{InForce, Loaded};
 use super::notice::notice;
 use crate::audit::{self, AuditLog as _, Entry, LogEnd};
@@ -44,6 +45,7 @@ const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Log {
     log: LoadLog,
     loaded: Arc<Loaded>,
+    on_event: Arc<EventQueue>,
     queue: Mutex<VecDeque<Queued>>,
     /// Held during a write, so that entries are written in order. Entries leave the queue after the write.
     /// The value is the number of items at the front of the queue that were sent to journald.
@@ -67,6 +69,7 @@ impl Log {
         Self {
             log: LoadLog::open(&loaded.in_force().breaker),
             loaded,
+            on_event: Arc::default(),
             queue: Mutex::default(),
             write_lock: Mutex::default(),
             wake: Notify::new(),
@@ -110,6 +113,11 @@ impl Log {
     /// Returns number and hash of the last line of the log, as recorded in META.
     pub fn last_line(&self) -> Option<LogEnd> {
         self.log.kept()
+    }
+
+    /// The queue of the program that runs for events.
+    pub fn on_event(&self) -> &Arc<EventQueue> {
+        &self.on_event
     }
 
     /// Path of the log.
@@ -240,14 +248,15 @@ impl Log {
         written
     }
 
-    /// Sends at most one batch of the queue to journald, starting at this item. Returns the position after
-    /// the batch. An error is ignored: on a host without journald the entries stay in the queue.
+    /// Sends at most one batch of the queue to journald and to the program that runs for events, starting at
+    /// this item: the log does not contain the batch yet. Returns the position after the batch. An error is
+    /// ignored: on a host without journald the entries stay in the queue.
     fn send_to_journald(&self, from: usize) -> usize {
         let until = self.pending().min(from + MAX_BATCH);
+        let mut is_reachable = true;
         for entry in self.first_entries(from..until) {
-            if journald::send_entry(self.log.path(), &entry).is_err() {
-                break;
-            }
+            self.on_event.offer_early(&entry);
+            is_reachable = is_reachable && journald::send_entry(self.log.path(), &entry).is_ok();
         }
         until
     }

@@ -9,6 +9,7 @@ pub mod control;
 mod denials;
 mod disconnect;
 mod entry;
+mod event_queue;
 mod events;
 mod evict;
 mod heartbeat;
@@ -21,6 +22,7 @@ mod log;
 pub mod metrics;
 mod monitor;
 mod notice;
+mod on_event;
 mod page;
 mod periodic;
 mod policy_watch;
@@ -55,7 +57,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::cli_error::{self, CliError, Code};
-use crate::config::{self, Policy};
+use crate::config::{self, OnEvent, Policy};
 use crate::journal;
 use crate::kernel::PinRoot;
 use crate::kernel::netns;
@@ -70,6 +72,7 @@ use log::Log;
 use metrics::Source;
 use monitor::Monitor;
 use notice::notice;
+use on_event::Follower;
 use page::Live;
 use recorder::Recorder;
 use tampering::Tampering;
@@ -88,6 +91,7 @@ pub struct Agent {
     control: PathBuf,
     config: PathBuf,
     differs: Option<String>,
+    on_event: Option<OnEvent>,
 }
 
 /// The started agent, as its caller reports it.
@@ -152,11 +156,14 @@ impl Agent {
             let counts = json!({ "file": config.display().to_string(), "found": found });
             log.record(source.loaded.entry("policy_refused", counts));
         }
+        let in_force = policy.as_ref().ok().filter(|_| differs.is_none());
+        let on_event = in_force.and_then(|policy| policy.agent().on_event.clone());
         let (address, control) = policy.map_or_else(
             |_| (config::METRICS, config::DEFAULT_CONTROL.into()),
             |policy| (policy.agent().metrics, policy.agent().control.as_path().to_owned()),
         );
-        Ok(Self { loaded, log, source, last_check, address, control, config: config.to_owned(), differs })
+        let config = config.to_owned();
+        Ok(Self { loaded, log, source, last_check, address, control, config, differs, on_event })
     }
 
     /// Serves until the load is unloaded, or until the shutdown, which returns its reason. Reloads its file
@@ -168,6 +175,8 @@ impl Agent {
         ready: impl FnOnce(Started),
     ) -> Result<()> {
         let (stop, stopped) = signal::channel(());
+        let (loaded, queue) = (Arc::clone(&self.loaded), Arc::clone(self.log.on_event()));
+        let follower = Follower::new(loaded, queue, self.on_event.clone());
         let losses = self.source.history.lock().map_or(Losses::default(), |history| history.losses());
         let events = Events::open(Arc::clone(&self.loaded), Arc::clone(&self.log), losses)?;
         let tampering = &self.source.tampering;
@@ -195,6 +204,7 @@ impl Agent {
         let mut tasks = JoinSet::new();
         self.spawn_tasks(&mut tasks, &stopped);
         tasks.spawn(events.run(ended(&stopped)));
+        tasks.spawn(follower.run(ended(&stopped)));
         tasks.spawn(server.run(ended(&stopped)));
         tasks.spawn(live.run(ended(&stopped)));
         control.map(|control| tasks.spawn(control.run(ended(&stopped))));
@@ -229,6 +239,7 @@ impl Agent {
         tasks.spawn(Arc::clone(&self.source.monitor).run(ended(stopped)));
         tasks.spawn(Arc::clone(&self.source.recorder).run(ended(stopped)));
         tasks.spawn(log().run(ended(stopped)));
+        tasks.spawn(on_event::run(loaded(), log(), ended(stopped)));
         tasks.spawn(anchor::run(log(), ended(stopped)));
     }
 

@@ -8,6 +8,7 @@ mod diagnostics;
 mod endpoint;
 mod invalid;
 mod limit;
+mod on_event;
 mod people;
 mod policy;
 mod read;
@@ -35,6 +36,7 @@ pub use diagnostics::{ConfigErrors, Diagnostic, Diagnostics, Severity};
 pub use endpoint::{Endpoint, Prefix};
 pub use invalid::Invalid;
 pub use limit::{Limit, Limits, Per, Preset, WarnLevels};
+pub use on_event::{EventKind, OnEvent, parse_on_event};
 pub use people::{People, Person, parse_people};
 pub use policy::{
     Agent, COMP_IDS, DEFAULT_AUDIT, DEFAULT_CONTROL, DEFAULT_STATE, Deadman, EndpointSessions, Group, Host,

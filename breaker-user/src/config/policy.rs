@@ -11,6 +11,7 @@ use breaker_common::message::Class;
 use super::diagnostics::Diagnostics;
 use super::endpoint::Endpoint;
 use super::limit::{Limit, Limits};
+use super::on_event::OnEvent;
 use super::people::People;
 use super::scope::{GroupIndex, Scope, ScopeIndex, Scopes, SessionIndex, UnknownScope};
 use super::text::{AbsolutePath, CompId, Interface, MessageSize, MsgType, Name, PolicyName, User};
@@ -104,6 +105,8 @@ pub struct Agent {
     pub state: AbsolutePath,
     /// Path of the audit log.
     pub audit: AbsolutePath,
+    /// The program that runs for events; `None` for none.
+    pub on_event: Option<OnEvent>,
 }
 
 /// A group of sessions, such as a desk, a venue or an account.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::diagnostics::{Problem, Problems, Span};
 use super::invalid::quoted;
 use super::limit::positive;
+use super::on_event::on_event;
 use super::people::{People, people};
 use super::policy::{Agent, DEFAULT_AUDIT, DEFAULT_CONTROL, DEFAULT_STATE, Deadman, Group, Host, METRICS};
 use super::read_scope::{Names, armed, limits};
@@ -180,6 +181,7 @@ fn agent(section: Option<Section<'_>>, problems: &mut Problems) -> Agent {
         control: AbsolutePath::default_path(DEFAULT_CONTROL),
         state: AbsolutePath::default_path(DEFAULT_STATE),
         audit: AbsolutePath::default_path(DEFAULT_AUDIT),
+        on_event: None,
     };
     let Some(mut section) = section else { return agent };
     if let Some(value) = section.take("metrics")
@@ -202,6 +204,7 @@ fn agent(section: Option<Section<'_>>, problems: &mut Problems) -> Agent {
     if let Some(audit) = section.optional("audit", problems, Value::text) {
         agent.audit = audit;
     }
+    agent.on_event = on_event(&mut section, problems);
     section.end(problems);
     agent
 }

@@ -15,6 +15,7 @@ mod history;
 mod layouts;
 mod load;
 mod manual;
+mod on_event;
 mod output;
 mod pins;
 mod race;

@@ -325,6 +325,22 @@ pub const FAMILIES: &[Family] = &[
         },
     ),
     family(
+        "breaker_notify_failures_total",
+        &[],
+        "Failed runs of the program in [agent].on_event.",
+        |of, sink| {
+            sink(&[], Value::Count(of.on_event.failures));
+        },
+    ),
+    family(
+        "breaker_notify_lost_total",
+        &[],
+        "Events for the program in [agent].on_event that found no room in its queue.",
+        |of, sink| {
+            sink(&[], Value::Count(of.on_event.lost));
+        },
+    ),
+    family(
         "breaker_state_ok",
         &[],
         "1 where the state file is whole, can be written and has every trip.",

@@ -7,6 +7,7 @@ use breaker_common::abi::{Counters, Interface, WARNINGS_PER_LIMIT, reason, unsee
 use breaker_common::window;
 
 use super::source::Source;
+use crate::agent::event_queue::Counts;
 use crate::agent::history::{History, Trips};
 use crate::agent::last_check::Reattachments;
 use crate::config::ScopeIndex;
@@ -56,6 +57,8 @@ pub struct Figures {
     pub audit_pending: u64,
     /// Failed writes of the audit log.
     pub audit_failures: u64,
+    /// The program that runs for events: failed runs, and events that found no room.
+    pub on_event: Counts,
     /// Whether the state file is in order, and its age in ms if it can be read.
     pub state: (bool, Option<u64>),
 }
@@ -156,6 +159,7 @@ impl Figures {
             audit_seq: source.log.last_line().map_or(0, |end| end.seq),
             audit_pending: source.log.pending() as u64,
             audit_failures: source.log.failures(),
+            on_event: source.log.on_event().counts(),
             state: (state.ok, state.age_ms),
         })
     }

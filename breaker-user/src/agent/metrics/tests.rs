@@ -7,6 +7,7 @@ use breaker_common::abi::{Counters, cause};
 use super::FAMILIES;
 use super::figures::{Figures, Limit, Scope, Session};
 use super::text::{Format, text};
+use crate::agent::event_queue::Counts;
 use crate::agent::last_check::Reattachments;
 use crate::enforced::{Enforced, Problem, ProblemKind};
 use crate::kernel::connections::ConnectionCount;
@@ -47,6 +48,8 @@ const NAMES: &[(&str, &[&str])] = &[
     ("breaker_audit_seq", &[]),
     ("breaker_audit_pending", &[]),
     ("breaker_audit_failures_total", &[]),
+    ("breaker_notify_failures_total", &[]),
+    ("breaker_notify_lost_total", &[]),
     ("breaker_state_ok", &[]),
     ("breaker_state_age_seconds", &[]),
 ];
@@ -114,6 +117,7 @@ fn figures() -> Figures {
         audit_seq: 41,
         audit_pending: 7,
         audit_failures: 8,
+        on_event: Counts { failures: 12, lost: 13 },
         state: (true, Some(2500)),
     }
 }

@@ -378,6 +378,16 @@ fn agent() {
     let long = format!("/{}", "x".repeat(107));
     let what = "agent control: 108 bytes are too many for a socket's path: write a path of at most 107 bytes";
     refused(&format!("control = ¦\"{long}\""), what);
+    let example = "write a list, like [\"/usr/local/lib/breaker/notify\"]";
+    refused("on_event = ¦\"x\"", &format!("agent on_event: \"x\" is not an array: {example}"));
+    refused("on_event = ¦[]", &format!("agent on_event: it names no program: {example}"));
+    let what = "agent on_event: \"notify\" is not an absolute path: write a path that starts with '/'";
+    refused("on_event = [¦\"notify\"]", what);
+    refused(
+        "notify = ¦[\"tripped\"]",
+        "agent notify: there is no program for these events: write on_event too",
+    );
+    accepted(&format!("{HOST}[agent]\non_event = [\"/x\", \"a b\"]\nnotify = [\"tripped\", \"warned\"]\n"));
     accepted(&format!("{HOST}[agent]\ncontrol = \"{}\"\nmetrics = \"[::1]:1\"\n", &long[..107]));
     let what = "agent metrics: 0.0.0.0:9469 is reachable from other hosts: use a loopback address unless a \
                 firewall protects it";
