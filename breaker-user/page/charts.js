@@ -30,7 +30,7 @@ function options(element, series, range) {
     cursor: { show: false }, padding: [8, 6, 0, 0], series: [{}, ...series],
     scales: { x: { time: true, range: span }, y: { range } },
     axes: [
-      { ...axis, size: 22, gap: 2, space: 84, values: times },
+      { ...axis, size: 26, gap: 8, space: 84, values: times },
       { ...axis, size: 46, gap: 4, space: 34, values: (_, values) => values.map(count) },
     ],
   };

@@ -4,8 +4,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::command::command;
 use crate::network::Network;
@@ -77,4 +79,19 @@ pub fn get<N: Network>(testbed: &Testbed<N>, path: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     answer
+}
+
+/// The first state that the agent on the host sends to a viewer of its page.
+pub fn state<N: Network>(testbed: &Testbed<N>) -> Value {
+    let mut stream = testbed.on_host(|| TcpStream::connect("127.0.0.1:9469")).expect("connecting");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a time limit");
+    stream.write_all(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n").expect("asking");
+    let mut answer = String::new();
+    for line in BufReader::new(stream).lines() {
+        answer = line.expect("a line");
+        if let Some(json) = answer.strip_prefix("data: ") {
+            return serde_json::from_str(json).expect("JSON");
+        }
+    }
+    panic!("the stream ended without a state: {answer}");
 }

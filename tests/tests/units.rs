@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use breaker_tests::agent::metrics;
+use breaker_tests::agent::{metrics, state};
 use breaker_tests::cli::argument;
 use breaker_tests::command::{CliOutput, binary};
 use breaker_tests::confined::Confinement;
@@ -143,6 +143,7 @@ fn the_rights_of_the_units_suffice_from_load_to_unload() {
     BufReader::new(stdout).read_line(&mut ready).expect("its first line");
     assert!(ready.contains("adopted"), "{ready}");
     assert!(metrics(&host.testbed).contains("breaker_enforced 1"));
+    assert_eq!(state(&host.testbed)["status"]["enforced"]["ok"], true);
     let text = std::fs::read_to_string(config).expect("the configuration");
     std::fs::write(config, format!("{text}limits = [{{ class = \"order\", max = 9, per = \"1s\" }}]\n"))
         .expect("changing it");

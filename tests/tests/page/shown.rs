@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use breaker_tests::agent::{Agent, state};
 use breaker_tests::many_sessions::policy;
+use breaker_tests::testbed::{Testbed, wait_for};
 use breaker_tests::{require_root, slowness};
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::{PAGE, Page, desk};
 
@@ -68,7 +71,7 @@ fn the_page_reconnects_to_an_agent_that_was_started_again() {
     agent.stop();
     browser.wait_for("document.documentElement.classList.contains('stale')");
     testbed.trip("host");
-    let agent = breaker_tests::agent::Agent::start(&testbed);
+    let agent = Agent::start(&testbed);
     browser.wait_for("document.getElementById('verdict-text').textContent === 'TRIPPED: 1 scope'");
     agent.stop();
 }
@@ -119,6 +122,30 @@ fn the_hashes_and_the_attachment_are_those_of_verify() {
     }
     assert!(shown.contains("attached, first in its chain, pinned"), "{shown}");
     assert!(page.browser.text("failures").contains("table full"));
+}
+
+#[test]
+fn the_page_has_the_status_of_the_command_line() {
+    require_root!();
+    let testbed = Testbed::load(&desk());
+    testbed.switch("disarm", "group/eu-equities").expect_exit(0);
+    testbed.trip("session/xnys-1");
+    let agent = Agent::start(&testbed);
+    // The agent's own findings follow its first check.
+    wait_for("the agent reports the disarmed group", || {
+        (state(&testbed)["status"]["enforced"]["ok"] == false).then_some(())
+    });
+    let shown = state(&testbed);
+    let status = testbed.status_json().0;
+    let keys = |value: &Value| value.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&shown["status"]), keys(&status));
+    for part in ["scopes", "sessions", "policy", "interfaces", "failure_policy", "enforced"] {
+        assert_eq!(shown["status"][part], status[part], "{part}");
+    }
+    assert_eq!(shown["status"]["sessions"][1]["groups"], serde_json::json!(["us-equities"]));
+    let kinds = shown["events"].as_array().expect("events").iter().map(|event| event["kind"].as_str());
+    assert!(kinds.into_iter().eq(["agent_started", "tripped", "disarmed"].map(Some)), "{}", shown["events"]);
+    agent.stop();
 }
 
 #[test]
