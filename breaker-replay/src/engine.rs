@@ -209,6 +209,9 @@ impl Engine {
         if maps.is_port_watched(key.local_port) && self.is_inbound(headers) {
             return self.inbound(headers, observer);
         }
+        if self.settings.ordered && segment.opens_connection() {
+            self.forget_undeclared(key);
+        }
         if !self.primary.maps.is_port_watched(key.remote_port) && !is_sent(headers) {
             self.figures.other += 1;
             return;
@@ -229,6 +232,18 @@ impl Engine {
             self.release(key, observer);
             if self.order.is_overdue(key, self.now_ns) {
                 self.skip_gap(key, observer);
+            }
+        }
+    }
+
+    /// Forgets an undeclared connection at a new SYN with its addresses. The kernel program has no state of an
+    /// undeclared SYN, and would read the new connection as a gap in the old one.
+    fn forget_undeclared(&mut self, key: &ConnectionKey) {
+        for model in [Some(&mut self.primary), self.enforced.as_mut()].into_iter().flatten() {
+            let is_undeclared = |old: &Connection| old.session | old.shared_endpoint | old.opened == 0;
+            if model.transient.get(key).is_some_and(is_undeclared) {
+                model.transient.remove(key);
+                model.inbound.remove(key);
             }
         }
     }

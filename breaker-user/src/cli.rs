@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 
-pub use captures::ReplayArgs;
+pub use captures::{LearnArgs, ReplayArgs};
 pub use drill::{DrillArgs, ScenarioName};
 pub use reason::{MAX_REASON, normalize_trip_reason, reason};
 
@@ -119,6 +119,11 @@ pub enum Verb {
     /// Runs the decision of the kernel program over the packets with their own times. Reads several captures
     /// in the order of time. Exit code 9 if one breaks off.
     Replay(ReplayArgs),
+    /// Propose limits from the peaks of captures, or of what is loaded: a configuration to paste.
+    ///
+    /// A proposal is the highest peak of a window, times the factor. Without a configuration, the sessions
+    /// are those that the captures show. Exit code 9 if a capture breaks off.
+    Learn(LearnArgs),
     /// Serve one connection to the control socket. systemd and the agent start this.
     #[command(hide = true)]
     Control(ControlArgs),

@@ -45,8 +45,10 @@ impl Sender {
     /// Opens a connection.
     pub fn open(file: &mut PcapFile, at_ns: u64, from: SocketAddr, to: SocketAddr) -> Self {
         const SYN: u8 = 2;
-        file.frame(at_ns, &Frame::new(from, to, 999, &[]).with_flags(SYN).bytes());
-        Self { from, to, seq: 1_000 }
+        // The clock of RFC 9293, section 3.4.1.
+        let isn = (at_ns / 4_000) as u32;
+        file.frame(at_ns, &Frame::new(from, to, isn, &[]).with_flags(SYN).bytes());
+        Self { from, to, seq: isn.wrapping_add(1) }
     }
 
     /// Sends a segment.

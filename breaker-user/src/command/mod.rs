@@ -10,6 +10,7 @@ mod consent;
 mod drill;
 mod events;
 mod explain;
+mod learn;
 mod load;
 mod man;
 mod other_layout;
@@ -59,6 +60,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Drill(args) => drill::run(&root, &args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),
+        Verb::Learn(args) => learn::run(&root, &args),
         Verb::Replay(args) => replay::run(&args),
         Verb::Control(_) => {
             let text = "serving control: a request cannot contain another one: name another verb";

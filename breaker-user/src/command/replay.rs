@@ -16,7 +16,7 @@ use crate::view::replay_table;
 /// Replays captures against a policy. Ends with 9 if a capture breaks off.
 pub fn run(args: &ReplayArgs) -> Result<ExitCode> {
     let policy = check::policy(&ConfigArgs { config: args.config.clone(), json: args.json })?;
-    let mut engine = engine(&policy, true, true)?;
+    let mut engine = engine(&policy, true)?;
     let mut found = Collector::new(&engine, args.plot.is_some());
     let read = captures::read(&args.captures, &mut engine, &mut found)?;
     let view = Replay::new(&policy, &engine, &found, &read);

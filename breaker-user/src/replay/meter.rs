@@ -12,23 +12,25 @@ struct Entry {
 
 /// The number of messages in a sliding window.
 ///
-/// The number is exact while a window has at most [`EXACT`] segments. Above that, messages closer to each
+/// The number is exact while a window has at most so many segments as it is made for. Above that, messages closer to each
 /// other than a part of the window leave it together, so that the number is too high by those messages at
 /// most.
 #[derive(Clone, Debug)]
 pub struct Meter {
     window_ns: u64,
+    exact: usize,
     entries: VecDeque<Entry>,
     used: u64,
 }
 
-/// Segments with messages up to which a window is exact.
+/// Segments with messages up to which the window of a limit is exact.
 pub const EXACT: usize = 4_096;
 
 impl Meter {
-    /// Makes a meter for windows of this length; 0 for all messages.
-    pub fn new(window_ns: u64) -> Self {
-        Self { window_ns, entries: VecDeque::new(), used: 0 }
+    /// Makes a meter for windows of this length, exact up to so many segments in a window. A length of 0 is
+    /// for all messages.
+    pub fn new(window_ns: u64, exact: usize) -> Self {
+        Self { window_ns, exact, entries: VecDeque::new(), used: 0 }
     }
 
     /// Adds messages. Returns the number in the window that ends now.
@@ -43,11 +45,11 @@ impl Meter {
             self.used -= oldest.count;
             self.entries.pop_front();
         }
-        let is_long = self.entries.len() >= EXACT;
+        let is_long = self.entries.len() >= self.exact;
         match self.entries.back_mut() {
             Some(last)
                 if last.last_ns == now_ns
-                    || is_long && now_ns - last.first_ns < self.window_ns / EXACT as u64 =>
+                    || is_long && now_ns - last.first_ns < self.window_ns / self.exact as u64 =>
             {
                 (last.last_ns, last.count) = (now_ns, last.count + count);
             }
@@ -103,19 +105,19 @@ mod tests {
 
     #[test]
     fn a_window_has_the_messages_of_its_length_and_no_older_one() {
-        let mut meter = Meter::new(1_000);
+        let mut meter = Meter::new(1_000, EXACT);
         let added = [(0, 2, 2), (999, 1, 3), (1_000, 1, 2), (1_998, 1, 3), (1_999, 1, 3), (9_000, 5, 5)];
         for (now, count, used) in added {
             assert_eq!(meter.add(now, count), used, "at {now}");
         }
-        let mut total = Meter::new(0);
+        let mut total = Meter::new(0, EXACT);
         assert_eq!([0, 1 << 60].map(|now| total.add(now, 3)), [3, 6]);
     }
 
     #[test]
     fn a_long_window_is_never_too_low_and_at_most_a_part_too_high() {
         const WINDOW: u64 = 1_000_000;
-        let mut meter = Meter::new(WINDOW);
+        let mut meter = Meter::new(WINDOW, EXACT);
         let times: Vec<u64> = (0..60_000).map(|i| i * 37 + i % 5).collect();
         for (i, now) in times.iter().enumerate() {
             let used = meter.add(*now, 1);

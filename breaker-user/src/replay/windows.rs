@@ -7,7 +7,7 @@ use breaker_common::abi::{LIMITS_PER_SCOPE, Limit, Session};
 use breaker_common::counts::SegmentCounts;
 use breaker_replay::engine::Engine;
 
-use super::meter::{Meter, Series};
+use super::meter::{EXACT, Meter, Series};
 
 /// The window of a limit.
 #[derive(Clone)]
@@ -51,7 +51,7 @@ impl Windows {
                     peak: 0,
                     peak_ns: 0,
                     series: None,
-                    meter: Meter::new(limit.per_ns),
+                    meter: Meter::new(limit.per_ns, EXACT),
                 })
             }));
         }

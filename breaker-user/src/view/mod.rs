@@ -8,6 +8,8 @@ pub mod expectation;
 pub mod explanation;
 pub mod explanation_text;
 pub mod failures;
+pub mod learn;
+pub mod learn_toml;
 pub mod page;
 pub mod policy_diff;
 pub mod rates;

@@ -21,6 +21,7 @@ const VERBS: [(&[&str], &[&str]); 21] = [
     (&["events"], &["--follow", "--json", "--audit <FILE>"]),
     (&["audit"], &["verify"]),
     (&["audit", "verify"], &["--json", "--audit <FILE>"]),
+    (&["learn"], &["[CAPTURE]...", "--config <FILE>", "--factor <NUMBER>", "--json"]),
     (&["replay"], &["--config <FILE>", "<CAPTURE>", "--json", "--plot <FILE>"]),
     (&["drill"], &["--scenario <NAME>", "--all", "--live <session/NAME>", "--report <FILE>", "knight"]),
     (&["completions"], &["<SHELL>", "bash", "zsh", "fish"]),

@@ -13,6 +13,7 @@ mod faults;
 mod help;
 mod history;
 mod layouts;
+mod learn;
 mod load;
 mod manual;
 mod on_event;

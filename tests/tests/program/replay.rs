@@ -61,7 +61,7 @@ fn kernel_and_replay_agree_on_thousands_of_random_packets() {
     for seed in [11, 12] {
         let testbed = Testbed::load(POLICY);
         let (steps, capture) = testbed.on_host(|| record(&mut Rng(0x9e37_79b9_7f4a_7c15 ^ seed)));
-        let mut engine = engine(&testbed.policy(), true, false).expect("laying the policy out");
+        let mut engine = engine(&testbed.policy(), false).expect("laying the policy out");
         let found = replay(&mut engine, &steps, &capture);
         testbed.with_breaker(move |breaker| compare(breaker, &engine, &found));
     }
