@@ -12,9 +12,9 @@ struct Entry {
 
 /// The number of messages in a sliding window.
 ///
-/// The number is exact while a window has at most so many segments as it is made for. Above that, messages closer to each
-/// other than a part of the window leave it together, so that the number is too high by those messages at
-/// most.
+/// The number is exact while a window has at most so many segments as it is made for. Above that, messages
+/// closer to each other than a part of the window leave it together, so that the number is too high by those
+/// messages at most.
 #[derive(Clone, Debug)]
 pub struct Meter {
     window_ns: u64,
