@@ -20,7 +20,10 @@ use tempfile::TempDir;
 /// Longest time for a command.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A browser with one page. It is killed when the value is dropped.
+/// Longest time for the browser to end.
+const END: Duration = Duration::from_secs(5);
+
+/// A browser with one page. It is closed when the value is dropped.
 pub struct Browser {
     child: Child,
     commands: Mutex<ChildStdin>,
@@ -56,6 +59,7 @@ impl Browser {
             "--remote-debugging-pipe",
         ]);
         command.arg(format!("--user-data-dir={}", profile.path().display())).env("HOME", profile.path());
+        command.env("TMPDIR", profile.path());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = namespace.run(|| command.spawn().expect("starting chromium"));
         let commands = Mutex::new(child.stdin.take().expect("its input"));
@@ -205,7 +209,14 @@ impl Shared {
 }
 
 impl Drop for Browser {
+    /// Closes the browser: after a kill its other processes would still write to the profile.
     fn drop(&mut self) {
+        // A failure is ignored here and below: the browser may have ended.
+        let _ = lock(&self.commands).write_all(b"{\"id\":0,\"method\":\"Browser.close\"}\0");
+        let deadline = Instant::now() + END;
+        while self.child.try_wait().is_ok_and(|status| status.is_none()) && Instant::now() < deadline {
+            sleep(Duration::from_millis(10));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
