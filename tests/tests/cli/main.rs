@@ -22,6 +22,7 @@ mod pins;
 mod race;
 mod reload;
 mod replay;
+mod runbook;
 mod state;
 mod switch;
 mod tamper;
