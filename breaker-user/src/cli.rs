@@ -93,6 +93,8 @@ pub enum Verb {
     /// Disarm a scope: an exceeded limit only warns, and logs that it would have tripped the scope. `trip`
     /// still works.
     Disarm(SwitchArgs),
+    /// Acknowledge the warnings of a scope. Until then they stay in `status`, in `top` and in the metrics.
+    Ack(SwitchArgs),
     /// Trip a scope: withhold all its orders until `reset`. Asks no question, needs no agent, and accepts any
     /// reason.
     Trip(TripArgs),

@@ -27,6 +27,8 @@ pub enum ControlVerb {
     Trip,
     /// `breaker arm`.
     Arm,
+    /// `breaker ack`.
+    Ack,
     /// `breaker disarm`.
     Disarm,
     /// `breaker reset`.
@@ -50,7 +52,7 @@ pub fn allows(role: Role, verb: ControlVerb) -> bool {
     match (role, verb) {
         (Role::Root, _)
         | (Role::Barred | Role::Operator | Role::Risk, ControlVerb::Trip)
-        | (Role::Operator | Role::Risk, ControlVerb::Arm | ControlVerb::Status)
+        | (Role::Operator | Role::Risk, ControlVerb::Ack | ControlVerb::Arm | ControlVerb::Status)
         | (
             Role::Risk,
             ControlVerb::Disarm
@@ -138,6 +140,7 @@ mod tests {
         for (verb, allowed) in [
             (ControlVerb::Trip, [false, true, true, true, true]),
             (ControlVerb::Arm, [false, true, true, false, true]),
+            (ControlVerb::Ack, [false, true, true, false, true]),
             (ControlVerb::Disarm, [false, false, true, false, true]),
             (ControlVerb::Reset, [false, false, true, false, true]),
             (ControlVerb::Status, [false, true, true, false, true]),

@@ -4,7 +4,7 @@
 //! Each reading continues where the last one ended. After a rotation it starts with the new file, and keeps
 //! its counts.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -12,6 +12,7 @@ use breaker_common::abi::cause;
 
 use crate::audit::{Entry, Line, Reader};
 use crate::config::Scopes;
+use crate::state::warnings::Warning;
 
 /// Trips of a scope by cause, in the order of [`cause::NAMES`].
 pub type Trips = [u64; cause::NAMES.len()];
@@ -40,6 +41,8 @@ struct State {
     /// Cause bits that the last reset of a scope cleared, and the process that made it.
     cleared: HashMap<String, (u32, u64)>,
     losses: Losses,
+    /// Warnings that nobody has acknowledged, by scope and limit.
+    warnings: BTreeMap<(String, String), Warning>,
     /// Newest lines, the oldest first.
     newest: VecDeque<Vec<u8>>,
 }
@@ -56,6 +59,7 @@ impl History {
             causes: HashMap::new(),
             cleared: HashMap::new(),
             losses: Losses::default(),
+            warnings: BTreeMap::new(),
             newest: VecDeque::new(),
         };
         let mut history = Self { reader: Reader::new(path), state };
@@ -85,6 +89,16 @@ impl History {
         self.state.losses
     }
 
+    /// Warnings that nobody has acknowledged, by scope and limit.
+    pub fn warnings(&self) -> Vec<Warning> {
+        self.state.warnings.values().cloned().collect()
+    }
+
+    /// The warning of a limit that nobody has acknowledged.
+    pub fn warning(&self, scope: &str, limit: String) -> Option<&Warning> {
+        self.state.warnings.get(&(scope.to_owned(), limit))
+    }
+
     /// The newest lines of the log, the newest first. Lines that are no events are left out.
     pub fn newest(&self) -> Vec<Line> {
         self.state.newest.iter().rev().filter_map(|text| serde_json::from_slice(text).ok()).collect()
@@ -107,8 +121,16 @@ impl History {
 impl State {
     fn apply_line(&mut self, text: &[u8]) {
         // Parsing only lines that may have one of these kinds keeps the start fast with a long log.
-        const KINDS: [&str; 6] =
-            ["\"tripped\"", "\"restored\"", "\"reset", "\"loaded\"", "\"unloaded\"", "\"events_lost\""];
+        const KINDS: [&str; 8] = [
+            "\"warned\"",
+            "\"acknowledged\"",
+            "\"tripped\"",
+            "\"restored\"",
+            "\"reset",
+            "\"loaded\"",
+            "\"unloaded\"",
+            "\"events_lost\"",
+        ];
         let Ok(text) = std::str::from_utf8(text) else { return };
         if !KINDS.iter().any(|kind| text.contains(kind)) {
             return;
@@ -116,6 +138,10 @@ impl State {
         let Ok(Line { entry, .. }) = serde_json::from_str(text) else { return };
         match entry.kind.as_str() {
             "tripped" => self.trip(&entry),
+            "warned" => self.warn(&entry),
+            "acknowledged" => {
+                self.warnings.retain(|(scope, _), _| entry.scope.as_ref() != Some(scope));
+            }
             "restored" => self.restore(&entry),
             "reset" => self.reset(&entry),
             "reset_refused" => self.undo_reset(&entry),
@@ -132,6 +158,25 @@ impl State {
             }
             _ => {}
         }
+    }
+
+    /// The first warning of a limit has the time, and the highest one the figures.
+    fn warn(&mut self, entry: &Entry) {
+        let limit = entry.counts.get("limit").and_then(|limit| limit.as_str());
+        // The warning about a silent agent is about no limit.
+        let (Some(scope), Some(limit)) = (&entry.scope, limit) else { return };
+        let figure =
+            |name: &str| entry.counts.get(name).and_then(|figure| figure.as_u64()).unwrap_or_default();
+        let key = (scope.clone(), limit.to_owned());
+        let warning = self.warnings.entry(key).or_insert_with(|| Warning {
+            scope: scope.clone(),
+            limit: limit.to_owned(),
+            level: 0,
+            used: 0,
+            since: entry.time,
+        });
+        warning.level = warning.level.max(figure("level"));
+        warning.used = warning.used.max(figure("used"));
     }
 
     /// A reset is logged before it is performed.

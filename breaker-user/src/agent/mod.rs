@@ -36,6 +36,7 @@ mod table_usage;
 mod tampering;
 mod trading_day;
 mod unlogged_trips;
+mod warnings;
 mod watch;
 
 #[cfg(test)]
@@ -233,6 +234,7 @@ impl Agent {
         tasks.spawn(evict::run(loaded(), ended(stopped)));
         tasks.spawn(disconnect::run(loaded(), log(), ended(stopped)));
         tasks.spawn(table_usage::run(loaded(), log(), ended(stopped)));
+        tasks.spawn(warnings::run(Arc::clone(&self.source), ended(stopped)));
         tasks.spawn(unlogged_trips::run(Arc::clone(&self.source), ended(stopped)));
         tasks.spawn(policy_watch::run(loaded(), tampering, ended(stopped)));
         tasks.spawn(probe::run(loaded(), log(), ended(stopped)));

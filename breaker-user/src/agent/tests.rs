@@ -278,3 +278,46 @@ fn logged_losses_of_other_loads_do_not_count() {
     other.read_new().unwrap();
     assert_eq!(other.losses(), Losses::default());
 }
+
+#[test]
+fn a_warning_stays_in_the_history_until_its_scope_is_acknowledged() {
+    let path = std::env::temp_dir().join(format!("breaker-warnings-{}.jsonl", std::process::id()));
+    // A file of an earlier run is replaced.
+    let _ = fs::remove_file(&path);
+    let entry = |second: i64, kind: &str, scope: &str, counts: serde_json::Value| Entry {
+        time: jiff::Timestamp::from_second(1_700_000_000 + second).unwrap(),
+        kind: kind.to_owned(),
+        scope: Some(scope.to_owned()),
+        cause: None,
+        actor: Actor::kernel(),
+        reason: None,
+        counts,
+        policy: "p".to_owned(),
+    };
+    let limit = "500 order per 3s";
+    let warned = |second, scope, level, used| {
+        entry(second, "warned", scope, json!({ "limit": limit, "level": level, "used": used }))
+    };
+    let found = |path: &PathBuf| {
+        let mut history = History::new(path.clone(), &names(), 0);
+        history.read_new().unwrap();
+        let warnings = history.warnings().into_iter();
+        warnings.map(|one| (one.scope, one.level, one.used, one.since.as_second())).collect::<Vec<_>>()
+    };
+    let lines = [
+        warned(1, "session/xnys-1", 2, 300),
+        warned(5, "session/xnys-1", 1, 250),
+        warned(7, "host", 1, 250),
+        // A silent agent is about no limit.
+        entry(8, "warned", "host", json!({})),
+    ];
+    audit::append(&path, &lines).unwrap();
+    let host = ("host".to_owned(), 1, 250, 1_700_000_007);
+    let session = |level, used, since: i64| ("session/xnys-1".to_owned(), level, used, 1_700_000_000 + since);
+    assert_eq!(found(&path), [host.clone(), session(2, 300, 1)]);
+    audit::append(&path, &[entry(9, "acknowledged", "session/xnys-1", json!({}))]).unwrap();
+    assert_eq!(found(&path), std::slice::from_ref(&host));
+    audit::append(&path, &[warned(11, "session/xnys-1", 1, 260)]).unwrap();
+    assert_eq!(found(&path), [host, session(1, 260, 11)]);
+    fs::remove_file(&path).unwrap();
+}

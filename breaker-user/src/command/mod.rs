@@ -1,5 +1,6 @@
 //! The verbs, one in each file, and their dispatch.
 
+mod ack;
 mod agent;
 mod arm;
 mod attach;
@@ -50,6 +51,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Agent(args) => agent::run(&root, &args),
         Verb::Status(args) => status::run(&root, &args),
         Verb::Top(args) => top::run(&root, &args),
+        Verb::Ack(args) => ack::run(&root, &args),
         Verb::Arm(args) => arm::run(&root, &args, true),
         Verb::Disarm(args) => arm::run(&root, &args, false),
         Verb::Trip(args) => trip::run(&root, &args),

@@ -75,6 +75,7 @@ impl Request {
                 json: *json,
                 ..empty
             },
+            Verb::Ack(args) => switch(ControlVerb::Ack, args),
             Verb::Arm(args) => switch(ControlVerb::Arm, args),
             Verb::Disarm(args) => switch(ControlVerb::Disarm, args),
             Verb::Reset(ResetArgs { switch: args, force, break_glass }) => {
@@ -116,6 +117,7 @@ impl Request {
                 let reason = self.reason.iter().map(Into::into).collect();
                 Verb::Trip(TripArgs { scope: scope()?, reason, explain: self.explain, json: self.json })
             }
+            ControlVerb::Ack => Verb::Ack(switch()?),
             ControlVerb::Arm => Verb::Arm(switch()?),
             ControlVerb::Disarm => Verb::Disarm(switch()?),
             ControlVerb::Reset => {
@@ -165,6 +167,7 @@ mod tests {
         for line in [
             "trip host --reason x --json",
             "trip host",
+            "ack session/x --reason y",
             "arm session/x --reason y",
             "disarm group/g --reason y",
             "reset host --reason z --force --break-glass",

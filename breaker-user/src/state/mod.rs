@@ -14,6 +14,7 @@ mod plan;
 mod restore;
 mod save;
 mod store;
+pub mod warnings;
 
 #[cfg(test)]
 mod tests;

@@ -219,6 +219,23 @@ impl Store {
         self.sync_directory()
     }
 
+    /// Reads the warnings, as [`Store::write_warnings`] wrote them.
+    pub fn warnings(&self) -> Result<Vec<u8>> {
+        self.read_bytes(&self.warnings_path())
+    }
+
+    /// Replaces the warnings.
+    pub fn write_warnings(&self, bytes: &[u8], _lock: &Lock) -> Result<()> {
+        let path = self.warnings_path();
+        let next = self.write_new_file(&path, bytes)?;
+        fs::rename(&next, &path).with_context(|| format!("renaming {}", next.display()))?;
+        self.sync_directory()
+    }
+
+    fn warnings_path(&self) -> PathBuf {
+        self.directory.join(format!("warnings{}.json", self.suffix))
+    }
+
     fn pending_path(&self) -> PathBuf {
         self.directory.join(format!("pending{}.json", self.suffix))
     }

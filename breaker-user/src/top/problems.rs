@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::app::App;
 use crate::enforced::{Problem, ProblemKind};
+use crate::state::warnings::Warning;
 use crate::view::scope::Scope;
 use crate::view::top::Top;
 
@@ -45,6 +46,7 @@ pub fn problems(app: &App) -> Vec<Found> {
     all.extend(of_kind(false));
     let cure = "`breaker arm SCOPE --reason TEXT`: until then its limits only warn";
     all.extend(of_scopes(top, "DISARMED", false, cure, |scope| !scope.armed));
+    all.extend(warnings(top));
     all.extend(agent(top));
     all
 }
@@ -91,6 +93,18 @@ fn of_scopes(
     let names: Vec<_> = top.scopes.iter().filter(|scope| test(scope)).map(name).collect();
     let found = Found::new(is_alarm, word, names.join(", "), cure.to_owned());
     (!names.is_empty()).then_some(Found { count: names.len(), ..found })
+}
+
+/// The warnings that nobody has acknowledged.
+fn warnings(top: &Top) -> Option<Found> {
+    let text = |warning: &Warning| {
+        let Warning { scope, limit, level, used, since } = warning;
+        format!("{scope} (level {level}, {used} used of {limit}, since {since:.0})")
+    };
+    let cure = "`breaker ack SCOPE --reason TEXT`".to_owned();
+    let found =
+        Found::new(false, "WARNED", top.warnings.iter().map(text).collect::<Vec<_>>().join(", "), cure);
+    (!top.warnings.is_empty()).then_some(Found { count: top.warnings.len(), ..found })
 }
 
 /// The problem of an agent that does not run. Enforcement needs none.

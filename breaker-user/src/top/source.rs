@@ -218,6 +218,7 @@ impl Open {
                 policy: status::policy(breaker.policy()),
                 agent: Agent::new(breaker.heartbeat_age_ns()?),
                 enforced: self.enforced(),
+                warnings: status::warnings(breaker, None),
                 scopes: scope::scopes(breaker, None)?,
                 sessions: sessions.into_iter().map(row).collect(),
                 events,

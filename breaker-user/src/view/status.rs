@@ -20,6 +20,7 @@ use crate::kernel::Breaker;
 use crate::kernel::attachment::Attachment;
 use crate::kernel::connections::ConnectionCount;
 use crate::kernel::text::trim_padding;
+use crate::state::warnings::Warning;
 use crate::state::{self, Health};
 
 /// The status of a load.
@@ -39,6 +40,8 @@ pub struct Status {
     pub sessions: Vec<Session>,
     /// Whether the breaker is in force.
     pub enforced: Enforced,
+    /// Warnings that nobody has acknowledged. The agent finds them.
+    pub warnings: Vec<Warning>,
     /// The state file, which outlives the load.
     pub state: Health,
     /// Behaviour in each failure.
@@ -133,6 +136,7 @@ impl Status {
             policy: policy(breaker.policy()),
             agent: Agent::new(age),
             interfaces: attachments,
+            warnings: warnings(breaker, only),
             scopes: scopes(breaker, only)?,
             failure_policy: failures(breaker, &state)?,
             state,
@@ -152,6 +156,18 @@ impl Status {
             (false, false, false) => None,
         }
     }
+}
+
+/// The warnings of the declared scopes, or of one of them.
+pub fn warnings(breaker: &Breaker, only: Option<ScopeIndex>) -> Vec<Warning> {
+    let names = breaker.names();
+    let mut found = state::warnings::read(&state::store(breaker));
+    if !found.is_empty() {
+        let shown = names.iter().filter(|scope| only.is_none_or(|only| only == *scope));
+        let shown: Vec<_> = shown.map(|scope| names.name(scope).to_string()).collect();
+        found.retain(|warning| shown.contains(&warning.scope));
+    }
+    found
 }
 
 /// Packets by reason. The kernel program counts a passed packet in the session's counters only.

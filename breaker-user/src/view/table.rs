@@ -43,6 +43,7 @@ pub fn status(status: &Status) -> String {
         interfaces(status),
         scopes(status),
         trips(status),
+        warnings(status),
         sessions(status),
         inbound(status),
         failures(status),
@@ -145,6 +146,22 @@ fn trips(status: &Status) -> Columns {
             Cell::new(format!("{:.3}", trip.at)),
             Cell::new(session),
             Cell::new(why),
+        ]);
+    }
+    table
+}
+
+/// Warnings that nobody has acknowledged.
+fn warnings(status: &Status) -> Columns {
+    let mut table = Columns::new(&["WARNED", "LIMIT", "LEVEL", "USED", "SINCE", "TO DO"]);
+    for warning in &status.warnings {
+        table.row([
+            Cell::bad(warning.scope.clone()),
+            Cell::new(warning.limit.clone()),
+            Cell::number(warning.level),
+            Cell::number(warning.used),
+            Cell::new(format!("{:.0}", warning.since)),
+            Cell::new(format!("`breaker ack {}`", warning.scope)),
         ]);
     }
     table

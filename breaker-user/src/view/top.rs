@@ -8,6 +8,7 @@ use super::session::Session;
 use super::status::{Agent, Policy};
 use crate::audit::Line;
 use crate::enforced::Enforced;
+use crate::state::warnings::Warning;
 
 /// The state of a load at one moment.
 #[derive(Debug, Serialize)]
@@ -21,6 +22,8 @@ pub struct Top {
     /// Whether the breaker is in force. Its facts, except for the attachments, may be some seconds old if
     /// there are many connections.
     pub enforced: Enforced,
+    /// Warnings that nobody has acknowledged.
+    pub warnings: Vec<Warning>,
     /// Switches and limits.
     pub scopes: Vec<Scope>,
     /// Sessions with their rates.

@@ -3,7 +3,7 @@
 use breaker_tests::command::breaker;
 
 /// Every verb, with words that its help must contain.
-const VERBS: [(&[&str], &[&str]); 22] = [
+const VERBS: [(&[&str], &[&str]); 23] = [
     (&["check"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
     (&["load"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
     (&["reload"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
@@ -13,6 +13,7 @@ const VERBS: [(&[&str], &[&str]); 22] = [
     (&["top"], &["--act", "--once", "--json"]),
     (&["agent"], &["--config <FILE>"]),
     (&["status"], &["[SCOPE]", "--json", "10", "11"]),
+    (&["ack"], &["<SCOPE>", "--reason <TEXT>", "--json"]),
     (&["arm"], &["<SCOPE>", "--reason <TEXT>", "--json"]),
     (&["disarm"], &["<SCOPE>", "--reason <TEXT>", "--json"]),
     (&["trip"], &["<SCOPE>", "--reason <TEXT>", "--json", "--explain", "group/NAME"]),

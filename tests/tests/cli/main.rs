@@ -1,6 +1,7 @@
 //! The command line as a user types it: its output, its exit codes, and what it leaves behind. Most tests
 //! load a breaker in namespaces of their own, and need root.
 
+mod ack;
 mod anchors;
 mod audit;
 mod broken;

@@ -197,10 +197,23 @@ pub const FAMILIES: &[Family] = &[
     family(
         "breaker_warning",
         LIMIT,
-        "Warning levels that the window has reached; one more than configured if a disarmed scope exceeds \
-         the limit.",
+        "Highest warning level now or since the last acknowledgement; one more than configured if a disarmed \
+         scope exceeds the limit.",
         |of, sink| {
             each_limit(of, sink, |limit| limit.warning);
+        },
+    ),
+    family(
+        "breaker_warning_age_seconds",
+        LIMIT,
+        "Time since the first warning that nobody has acknowledged.",
+        |of, sink| {
+            for scope in &of.scopes {
+                for limit in &scope.limits {
+                    let age = limit.warning_age.map(|age| Value::Seconds(age.as_secs_f64()));
+                    age.into_iter().for_each(|age| sink(&[&scope.name, limit.class, &limit.per], age));
+                }
+            }
         },
     ),
     family(

@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use std::time::Duration;
+
 use anyhow::Result;
 use breaker_common::abi::{Counters, Interface, WARNINGS_PER_LIMIT, reason, unseen};
 use breaker_common::window;
+use jiff::Timestamp;
 
 use super::source::Source;
 use crate::agent::event_queue::Counts;
@@ -93,8 +96,10 @@ pub struct Limit {
     pub used: u64,
     /// Most messages that the window has held.
     pub peak: u64,
-    /// Warning levels that the window has reached.
+    /// Highest warning level since the last acknowledgement, or now.
     pub warning: u64,
+    /// Time since the first warning that nobody has acknowledged.
+    pub warning_age: Option<Duration>,
 }
 
 /// A session.
@@ -182,15 +187,20 @@ fn unseen(breaker: &Breaker) -> Result<Vec<(String, &'static str, u64)>> {
 fn scope(breaker: &Breaker, history: &History, index: ScopeIndex) -> Result<Scope> {
     let name = breaker.names().name(index).to_string();
     let state = breaker.scope(index)?;
-    let limit = |found: LimitUse| Limit {
-        class: display::class(found.limit.class),
-        // A scope may have a ratio and a total of the same class.
-        per: if found.limit.per_fill == 0 { display::interval(&found.limit) } else { "fill".to_owned() },
-        max: found.max_messages,
-        used: found.used,
-        peak: found.peak,
-        warning: window::warning_level(&found.limit, found.max_messages, found.used)
-            .min(WARNINGS_PER_LIMIT as u64 + 1),
+    let limit = |found: LimitUse| {
+        let warned = history.warning(&name, display::limit(&found.limit));
+        Limit {
+            class: display::class(found.limit.class),
+            // A scope may have a ratio and a total of the same class.
+            per: if found.limit.per_fill == 0 { display::interval(&found.limit) } else { "fill".to_owned() },
+            max: found.max_messages,
+            used: found.used,
+            peak: found.peak,
+            warning: window::warning_level(&found.limit, found.max_messages, found.used)
+                .min(WARNINGS_PER_LIMIT as u64 + 1)
+                .max(warned.map_or(0, |warned| warned.level)),
+            warning_age: warned.map(|warned| Timestamp::now().duration_since(warned.since).unsigned_abs()),
+        }
     };
     Ok(Scope {
         armed: state.armed != 0,

@@ -33,6 +33,7 @@ const NAMES: &[(&str, &[&str])] = &[
     ("breaker_limit_used", &["scope", "class", "per"]),
     ("breaker_limit_peak", &["scope", "class", "per"]),
     ("breaker_warning", &["scope", "class", "per"]),
+    ("breaker_warning_age_seconds", &["scope", "class", "per"]),
     ("breaker_interface_attached", &["interface"]),
     ("breaker_unseen_packets_total", &["interface", "kind"]),
     ("breaker_reattached_total", &["interface"]),
@@ -83,6 +84,7 @@ fn figures() -> Figures {
                 used: 12,
                 peak: 77,
                 warning: 2,
+                warning_age: Some(Duration::from_millis(61_500)),
             }],
         }],
         sessions: vec![Session {

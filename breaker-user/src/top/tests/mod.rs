@@ -106,6 +106,7 @@ fn document(second: u64) -> Top {
         policy: Policy { name: "us-equities 2026-11-22.1".to_owned(), sha256: "00".repeat(32) },
         agent: Agent::new(Some(40_000_000)),
         enforced: Enforced { ok: true, ..Enforced::default() },
+        warnings: vec![],
         scopes,
         sessions: vec![
             session("undeclared", &[]),
