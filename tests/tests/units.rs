@@ -14,6 +14,7 @@ use breaker_tests::confined::Confinement;
 use breaker_tests::testbed::Testbed;
 use breaker_tests::users::User;
 use breaker_tests::{require_root, root};
+use breaker_user::kernel::detach_link::detach_link;
 use rustix::mount::{MountFlags, mount};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -175,6 +176,23 @@ fn the_rights_of_the_units_suffice_from_load_to_unload() {
     host.run(load, &["events", "--audit", argument(&host.testbed.audit())]).expect_exit(0);
     host.testbed.assert_clean();
     assert_eq!(host.testbed.tcx_programs("eth1"), 0);
+}
+
+#[test]
+fn the_services_can_open_the_pins_that_root_has_replaced() {
+    require_root!();
+    if !has_systemd() {
+        return;
+    }
+    let host = Host::new();
+    let (config, root) = (host.testbed.config(), host.pins().join("host"));
+    host.run("breaker-load.service", &["load", "--config", argument(&config)]).expect_exit(0);
+    host.testbed.cli_args(&["--pin-root", argument(&root), "upgrade"]).expect_exit(0);
+    host.testbed.on_host(|| detach_link(&root.join("link_0"))).expect("detaching");
+    host.testbed.cli_args(&["--pin-root", argument(&root), "attach"]).expect_exit(0);
+    host.run("breaker-control.service", &["arm", "session/x1", "--reason", "x"]).expect_exit(0);
+    host.run("breaker-load.service", &["unload"]).expect_exit(0);
+    host.testbed.assert_clean();
 }
 
 #[test]

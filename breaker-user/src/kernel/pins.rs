@@ -259,6 +259,34 @@ impl PinRoot {
         removed.with_context(|| format!("removing {}", self.path.display()))
     }
 
+    /// Returns the root and everything in it.
+    pub fn all_pins(&self) -> Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(&self.path).with_context(|| format!("reading {}", self.path.display()))?;
+        let mut pins = vec![self.path.clone()];
+        for entry in entries {
+            pins.push(entry.with_context(|| format!("reading {}", self.path.display()))?.path());
+        }
+        Ok(pins)
+    }
+
+    /// Gives new pins to the owner of this root. Root may change a load of another account, which must be able
+    /// to open every pin of its load.
+    pub fn give_to_owner(&self, pins: &[PathBuf]) -> Result<()> {
+        let owner = |path: &Path| {
+            let found =
+                fs::metadata(path).with_context(|| format!("reading the owner of {}", path.display()))?;
+            Ok::<_, anyhow::Error>((found.uid(), found.gid()))
+        };
+        let wanted = owner(&self.path)?;
+        for pin in pins {
+            if owner(pin)? != wanted {
+                std::os::unix::fs::chown(pin, Some(wanted.0), Some(wanted.1))
+                    .with_context(|| format!("giving {} to user {}", pin.display(), wanted.0))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps every other reset, and a reload, out until the lock is dropped. Waits for the lock.
     pub fn lock(&self) -> Result<Lock> {
         let path = self.lock_path();

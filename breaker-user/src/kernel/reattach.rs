@@ -63,7 +63,7 @@ fn attach_missing(meta: &Meta, before: Interface, root: &PinRoot, position: usiz
     let inbound = if meta.inbound == 0 { None } else { Some(AttachPoint::inbound(&now, root, position)?) };
     for point in [Some(AttachPoint::enforcing(&now, root, position)), inbound].into_iter().flatten() {
         if !attachment::inspect(&point)?.attached {
-            attach_pinned(point)?;
+            attach_pinned(root, point)?;
         }
     }
     Ok(now)
@@ -71,7 +71,7 @@ fn attach_missing(meta: &Meta, before: Interface, root: &PinRoot, position: usiz
 
 /// Attaches a pinned program. The new link is pinned beside the old one and then renamed, so a pin always
 /// exists.
-fn attach_pinned(point: AttachPoint) -> Result<()> {
+fn attach_pinned(root: &PinRoot, point: AttachPoint) -> Result<()> {
     let pin = point.link.clone();
     let new_pin = PathBuf::from(format!("{}_again", pin.display()));
     // An earlier attempt may have died here.
@@ -85,5 +85,6 @@ fn attach_pinned(point: AttachPoint) -> Result<()> {
     if !point.is_link() {
         return Ok(());
     }
+    root.give_to_owner(std::slice::from_ref(&new_pin))?;
     fs::rename(&new_pin, &pin).with_context(|| format!("renaming {} to {}", new_pin.display(), pin.display()))
 }

@@ -175,6 +175,7 @@ fn take_over(
         "copying the maps: it took longer than {HOLD_S} s, for which the old program is held: \
          upgrade when the host is less busy"
     );
+    root.give_to_owner(&next.all_pins()?)?;
     renameat_with(CWD, root.path(), CWD, next.path(), RenameFlags::EXCHANGE)
         .with_context(|| format!("exchanging {} and {}", root.path().display(), next.path().display()))?;
     // From here on the old pins are under `next`.

@@ -151,6 +151,7 @@ fn record(root: &PinRoot, build: &Build, sees_shared_pages: bool) -> Result<()> 
 /// Renames the pins of the new programs to those of the old programs, which removes the old programs.
 fn settle(root: &PinRoot, next: &PinRoot) -> Result<()> {
     for (from, to) in next.programs().iter().zip(&root.programs()).filter(|(from, _)| from.exists()) {
+        root.give_to_owner(std::slice::from_ref(from))?;
         fs::rename(from, to).with_context(|| format!("renaming {} to {}", from.display(), to.display()))?;
     }
     Ok(())
