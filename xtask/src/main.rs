@@ -1,12 +1,14 @@
 //! `cargo xtask`: builds, tests, measures and demonstrates breaker in a checkout. This crate has no logic of
 //! the product.
 
+mod deny;
 mod fuzz;
 mod kernels;
 mod leftovers;
 mod linker;
 mod lint;
 mod object;
+mod package;
 mod packages;
 mod process;
 mod program;
@@ -14,10 +16,12 @@ mod sources;
 mod test;
 mod test_counts;
 mod toolchain;
+mod tools;
 mod workspace;
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
@@ -83,6 +87,27 @@ enum Verb {
         #[arg(long, conflicts_with = "kernel")]
         renew: bool,
     },
+    /// Build the .deb and the .rpm into target/packages
+    Package {
+        /// Profile of cargo for the binary; `dev` is for tests
+        #[arg(long, default_value = "release")]
+        profile: String,
+        /// Revision of the packages
+        #[arg(long, default_value_t = 1)]
+        revision: u32,
+        /// Directory for the packages
+        #[arg(long, value_name = "DIR")]
+        output: Option<PathBuf>,
+        /// Build the kernel program a second time in another directory first; fails if the two objects differ
+        #[arg(long)]
+        reproducible: bool,
+    },
+    /// Check the licences, sources and versions of all dependencies
+    Deny {
+        /// Also fetch the database of advisories and check for known vulnerabilities
+        #[arg(long)]
+        advisories: bool,
+    },
     /// Check the formatting of every crate, and run clippy on all crates but the kernel program
     Lint {
         /// Check only imports, lines and files, and list every problem of every crate
@@ -119,6 +144,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         }
         Verb::Test { args } => {
             packages::ensure(packages::TESTS)?;
+            tools::ensure(&tools::PACKAGING)?;
             build()?;
             return test::run(&args);
         }
@@ -135,6 +161,10 @@ fn run(verb: Verb) -> Result<ExitCode> {
         }
         Verb::Kernels { kernel, counts, renew } => return kernels::run(&kernel, counts, renew),
         Verb::Boot => return kernels::boot::run(),
+        Verb::Package { profile, revision, output, reproducible } => {
+            package::run(&package::Options { profile, revision, output, reproducible })?;
+        }
+        Verb::Deny { advisories } => deny::run(advisories)?,
         Verb::Lint { shape: true } => lint::check_shape()?,
         Verb::Lint { shape: false } => lint::run()?,
         Verb::Fuzz { seconds } => fuzz::run(seconds)?,
@@ -150,7 +180,7 @@ fn setup() -> Result<()> {
     Ok(())
 }
 
-fn build() -> Result<std::path::PathBuf> {
+fn build() -> Result<PathBuf> {
     object::build()?;
     program::build()
 }

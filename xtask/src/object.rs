@@ -25,31 +25,37 @@ const FLAGS: [&str; 4] = [
 /// Builds the object. The file and its modification time stay as they are if the content is unchanged.
 pub fn build() -> Result<()> {
     let root = workspace::root();
-    let rust = toolchain::find_or_install(linker::newest_llvm())?;
-    let linker = linker::find_or_build()?;
     // The digest is taken before compiling, so that an edit during the build counts as not yet compiled.
     let digest = sources::digest(&root).context("reading the kernel program's sources")?;
+    let object = build_at(&root)?;
+    write_if_changed(&sources::object(&root), &object)?;
+    write_if_changed(&sources::stamp(&root), digest.as_bytes())
+}
+
+/// Compiles the kernel program of a checkout. Returns the object.
+pub fn build_at(root: &Path) -> Result<Vec<u8>> {
+    let rust = toolchain::find_or_install(linker::newest_llvm())?;
+    let linker = linker::find_or_build()?;
     eprintln!("kernel program: {rust}");
-    compile(&root, &rust, &linker).with_context(|| {
+    compile(root, &rust, &linker).with_context(|| {
         format!(
             "building the kernel program with {rust} and {} (its LLVM must not be older than Rust's)",
             linker.display()
         )
     })?;
-    let compiled = compiled("breaker-ebpf");
-    let object = fs::read(&compiled).with_context(|| format!("reading {}", compiled.display()))?;
-    write_if_changed(&sources::object(&root), &object)?;
-    write_if_changed(&sources::stamp(&root), digest.as_bytes())
+    let compiled = compiled(root, "breaker-ebpf");
+    fs::read(&compiled).with_context(|| format!("reading {}", compiled.display()))
 }
 
 /// Returns the path of a compiled BPF program: the program of breaker, or a program for tests.
-pub fn compiled(name: &str) -> PathBuf {
-    workspace::root().join("target/bpf").join(TARGET).join("bpf").join(name)
+pub fn compiled(root: &Path, name: &str) -> PathBuf {
+    root.join("target/bpf").join(TARGET).join("bpf").join(name)
 }
 
 fn compile(root: &Path, rust: &Toolchain, linker: &Path) -> Result<()> {
     let mut cargo = rust.cargo();
     cargo
+        .current_dir(root)
         .args(["build", "--locked", "--profile", "bpf"])
         .args(["--package", "breaker-ebpf", "--package", "breaker-tests-ebpf"])
         .args(["--target", TARGET, "-Z", "build-std=core"])

@@ -75,6 +75,8 @@ pub const TESTS: &[Package] = &[
     package("fish", Program("fish"), "loads its completions"),
     package("prometheus", Program("promtool"), "checks the metrics and tests the alerts"),
     package("prometheus-alertmanager", Program("amtool"), "checks the routes of the alerts"),
+    package("dpkg", Program("dpkg"), "installs the .deb"),
+    package("rpm", Program("rpm"), "installs the .rpm"),
 ];
 
 /// The programs of the machine that the boot test emulates, see [`crate::kernels::boot`].

@@ -7,14 +7,22 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::{process, workspace};
+use crate::{process, tools, workspace};
 
 /// Builds the release binary and returns its path: target/release/breaker, unless another target directory is
 /// set.
 pub fn build() -> Result<PathBuf> {
-    let mut cargo = process::cargo();
+    build_with(process::cargo(), "release")
+}
+
+/// Builds the binary with its dependencies recorded inside, for a package. Returns its path.
+pub fn build_auditable(profile: &str) -> Result<PathBuf> {
+    build_with(tools::cargo(&tools::AUDITABLE)?, profile)
+}
+
+fn build_with(mut cargo: Command, profile: &str) -> Result<PathBuf> {
     cargo
-        .args(["rustc", "--release", "--locked", "--package", "breaker-user", "--bin", "breaker"])
+        .args(["rustc", "--profile", profile, "--locked", "--package", "breaker-user", "--bin", "breaker"])
         .arg("--message-format=json-render-diagnostics")
         .stdout(Stdio::piped());
     if has_static_libc() {

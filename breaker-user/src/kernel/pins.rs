@@ -269,8 +269,8 @@ impl PinRoot {
         Ok(pins)
     }
 
-    /// Gives new pins to the owner of this root. Root may change a load of another account, which must be able
-    /// to open every pin of its load.
+    /// Gives new pins to the owner of this root. Root may change a load of another account, which must be
+    /// able to open every pin of its load.
     pub fn give_to_owner(&self, pins: &[PathBuf]) -> Result<()> {
         let owner = |path: &Path| {
             let found =

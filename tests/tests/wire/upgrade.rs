@@ -1,27 +1,26 @@
 //! Upgrades under traffic: a tripped session sends frames at full speed and all are withheld. A live session
 //! sends orders, and every order arrives and is counted.
 
-use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::{scope, sleep};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use breaker_common::abi::{ABI_VERSION, Meta};
 use breaker_tests::command::command;
-use breaker_tests::frame::{Frame, order};
+use breaker_tests::frame::order;
 use breaker_tests::gateway::{Gateway, Hook, Inline, Offloads};
 use breaker_tests::network::Network;
 use breaker_tests::packet_socket::PacketSocket;
-use breaker_tests::receiver::{End, Receiver};
+use breaker_tests::receiver::Receiver;
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
+use breaker_tests::traffic::{Traffic, of_host, segment};
 use breaker_user::kernel::clock;
 use breaker_user::kernel::memory::Mapped;
 use breaker_user::kernel::upgrade::migrate::Migration;
 use breaker_user::kernel::upgrade::{Upgrade, upgrade};
-use breaker_user::testbed::{Namespace, TwoHosts};
+use breaker_user::testbed::TwoHosts;
 use serde_json::Value;
 
 /// Environment variable with the number of upgrades for each hook.
@@ -44,99 +43,11 @@ fn upgrades() -> u64 {
     std::env::var(COUNT).map_or(30, |text| text.parse().expect("a number of upgrades"))
 }
 
-/// The traffic during an upgrade.
-struct Traffic<'a> {
-    /// The host that sends.
-    firm: &'a Namespace,
-    venue: &'a Namespace,
-    /// Sends one frame of the tripped session. Returns true if the hook let the frame pass.
-    flood: Box<dyn Fn() -> bool + Send + Sync + 'a>,
-}
-
-/// The counts of the traffic.
-#[derive(Debug, Default)]
-struct TrafficResult {
-    /// Orders that the live session wrote, and those that arrived.
-    orders: [u64; 2],
-    /// Frames of the tripped session: sent, and let pass.
-    frames: [u64; 2],
-}
-
-impl Traffic<'_> {
-    /// Runs an action while the traffic is sent.
-    fn run(&self, action: impl FnOnce()) -> TrafficResult {
-        let receiver = Receiver::listen(self.venue, TwoHosts::venue_socket(9001));
-        let mut stream =
-            self.firm.run(|| TcpStream::connect(TwoHosts::venue_socket(9001))).expect("connecting");
-        stream.set_nodelay(true).expect("no delay");
-        let (done, sent, passed) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
-        let mut written = 0;
-        let resets_before = resets_sent(self.venue);
-        scope(|threads| {
-            threads.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    passed.fetch_add(u64::from((self.flood)()), Ordering::Relaxed);
-                    sent.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-            let live = threads.spawn(|| {
-                let mut written = 0;
-                while !done.load(Ordering::Relaxed) {
-                    written += 1;
-                    stream.write_all(&order(written)).expect("an order of the live session");
-                    sleep(Duration::from_micros(300));
-                }
-                written
-            });
-            sleep(Duration::from_millis(200));
-            action();
-            done.store(true, Ordering::Relaxed);
-            written = u64::from(live.join().expect("the live session"));
-        });
-        receiver.wait("every order", |all| all[0].count("D") as u64 == written);
-        assert_eq!(receiver.last().end, End::Open);
-        // The venue answers each segment with an RST, because no socket listens on the port.
-        let passed = passed.into_inner() + (resets_sent(self.venue) - resets_before);
-        TrafficResult {
-            orders: [written, receiver.last().complete("D") as u64],
-            frames: [sent.into_inner(), passed],
-        }
-    }
-}
-
-/// Returns the number of RSTs that a host has sent: `OutRsts` in /proc/net/snmp.
-fn resets_sent(host: &Namespace) -> u64 {
-    let text = host.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp")).expect("the counters");
-    let mut lines = text.lines().filter(|line| line.starts_with("Tcp:"));
-    let (names, figures) = (lines.next().expect("names"), lines.next().expect("figures"));
-    let found = names.split(' ').zip(figures.split(' ')).find(|(name, _)| *name == "OutRsts");
-    found.expect("OutRsts").1.parse().expect("a number")
-}
-
-/// Returns a segment of the tripped session on a connection without a SYN.
-fn segment(from: SocketAddr) -> Frame {
-    Frame::new(from, TwoHosts::venue_socket(9002), 1_000, &order(1))
-}
-
 /// Loads the policy on the trading host itself.
 fn on_host(hook: &str) -> Testbed {
     let testbed = Testbed::unloaded(&format!("hook = \"{hook}\"\n{POLICY}"));
     run(&testbed, &["load", "--config", &testbed.config().display().to_string()], 0);
     testbed
-}
-
-/// Returns the traffic of a trading host. Its packet socket reports whether the hook dropped a frame.
-fn host_traffic(testbed: &Testbed) -> Traffic<'_> {
-    let socket = PacketSocket::send_only(&testbed.network.firm, TwoHosts::INTERFACE);
-    let mut frame = segment("10.9.0.1:7777".parse().expect("an address"));
-    let venue = testbed.network.venue.hardware_address(TwoHosts::INTERFACE).expect("the venue's address");
-    frame.hardware[1] = venue;
-    let frame = frame.bytes();
-    Traffic {
-        firm: &testbed.network.firm,
-        venue: &testbed.network.venue,
-        flood: Box::new(move || socket.send(&frame)),
-    }
 }
 
 /// Returns the traffic through a gateway: an engine with its own TCP stack sends the frames.
@@ -207,14 +118,14 @@ fn assert_upgrades_lose_nothing<N: Network>(testbed: &Testbed<N>, traffic: &Traf
 fn upgrades_under_a_flood_leak_nothing_and_lose_nothing_at_tcx() {
     require_root!();
     let testbed = on_host("tcx");
-    assert_upgrades_lose_nothing(&testbed, &host_traffic(&testbed));
+    assert_upgrades_lose_nothing(&testbed, &of_host(&testbed.network));
 }
 
 #[test]
 fn upgrades_under_a_flood_leak_nothing_and_lose_nothing_at_clsact() {
     require_root!();
     let testbed = on_host("clsact");
-    assert_upgrades_lose_nothing(&testbed, &host_traffic(&testbed));
+    assert_upgrades_lose_nothing(&testbed, &of_host(&testbed.network));
 }
 
 #[test]
@@ -237,7 +148,7 @@ fn a_killed_upgrade_leaves_a_complete_program_attached() {
         run(&testbed, &["upgrade"], 0);
         let whole = begun.elapsed();
         let moments = 40;
-        let seen = host_traffic(&testbed).run(|| {
+        let seen = of_host(&testbed.network).run(|| {
             for moment in 0..moments {
                 let mut child = testbed.on_host(|| {
                     let mut command = command();
@@ -336,7 +247,7 @@ fn an_upgrade_from_another_layout_under_a_flood_loses_nothing() {
     require_root!();
     for hook in ["tcx", "clsact"] {
         let testbed = on_host(hook);
-        assert_takeover_loses_nothing(&testbed, &host_traffic(&testbed));
+        assert_takeover_loses_nothing(&testbed, &of_host(&testbed.network));
     }
     for hook in Hook::ALL {
         let testbed = Inline::inline(hook, Offloads::None, POLICY);

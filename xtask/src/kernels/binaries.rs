@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::plan::Suite;
-use crate::{object, process};
+use crate::{object, process, workspace};
 
 /// The target is explicit, so that cargo does not apply the flags to build scripts and macros, which cannot
 /// be static.
@@ -79,7 +79,9 @@ pub fn build(cache: &Path, suites: &[Suite]) -> Result<BTreeMap<String, Vec<u8>>
             .with_context(|| format!("building static programs: cargo reported no executable {name}"))?;
         read(name.to_owned(), path)
     });
-    let objects = TEST_OBJECTS.iter().map(|name| read(format!("{OBJECTS}/{name}"), &object::compiled(name)));
+    let objects = TEST_OBJECTS
+        .iter()
+        .map(|name| read(format!("{OBJECTS}/{name}"), &object::compiled(&workspace::root(), name)));
     programs.chain(objects).collect()
 }
 
