@@ -34,11 +34,13 @@ fn contract() -> Value {
 }
 
 /// Keys added since. A key that is not listed fails the test.
-const ADDED: [&str; 6] = [
+const ADDED: [&str; 8] = [
     "packets",
     "state",
     "interfaces[].pinned",
     "scopes[].last_trip",
+    "sessions[].groups",
+    "warnings",
     "enforced.notes",
     "enforced.problems[].found",
 ];
