@@ -3,7 +3,7 @@
 //! The entry precedes the action, so that no action is unlogged. A trip alone comes before its entry.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -15,7 +15,7 @@ use crate::cli_error::{self, CliError, Code};
 use crate::kernel::Switchboard;
 use crate::kernel::text::trim_padding;
 use crate::load_log::LoadLog;
-use crate::{background, display, journald, load_log};
+use crate::{background, config, display, journald, load_log};
 
 /// Longest wait for other writers of the log, after the action: a trip must not hang because of a lock.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(50);
@@ -106,7 +106,7 @@ pub fn append_or_warn(log: &(impl AuditLog + ?Sized), entry: Entry) {
             append_in_background(log, &entry);
         }
         let in_journald = journald::send_entry(log.path(), &entry).is_ok();
-        let record = if in_journald { "journald has it" } else { "record by hand" };
+        let record = record_place(in_journald);
         // The result is ignored: the action is done, even if standard error is closed.
         let _ = writeln!(
             std::io::stderr(),
@@ -125,9 +125,16 @@ fn append_in_background(log: &(impl AuditLog + ?Sized), entry: &Entry) {
     });
 }
 
-/// An action in one line of text, to be recorded by hand.
-pub fn line(action: &Action) -> String {
-    summary(&action.entry(String::new()))
+/// Sends an action to journald, for a load whose audit log is unknown. Returns the place of the record and
+/// the action, in one line of text.
+pub fn record_without_log(action: &Action) -> String {
+    let entry = action.entry(String::new());
+    let in_journald = journald::send_entry(Path::new(config::DEFAULT_AUDIT), &entry).is_ok();
+    format!("{}: {}", record_place(in_journald), summary(&entry))
+}
+
+fn record_place(in_journald: bool) -> &'static str {
+    if in_journald { "journald has it" } else { "record by hand" }
 }
 
 /// An entry in one line of text.

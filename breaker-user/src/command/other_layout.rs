@@ -16,8 +16,8 @@ use crate::kernel::PinRoot;
 use crate::kernel::frozen::{self, FrozenBoard};
 use crate::view::columns::{Cell, Columns};
 
-/// Trips a scope. Idle connections end at their next message, and the audit log is not written, because
-/// neither the connections nor the path of the log can be read from another layout.
+/// Trips a scope. Idle connections end at their next message, and journald has the record instead of the
+/// audit log, because neither the connections nor the path of the log can be read from another layout.
 ///
 /// # Errors
 /// Returns `refusal` if the layout is that of this version: its maps are then damaged.
@@ -40,7 +40,7 @@ pub fn trip(
     let switch = board.switch(scope)?;
     let state = state(&args.scope, board, scope)?;
     let counts = json!({ "epoch": switch.epoch, "layout": board.abi() });
-    let line = journal::line(&Action {
+    let record = journal::record_without_log(&Action {
         kind: "tripped",
         scope: Some(&args.scope),
         causes: cause::MANUAL,
@@ -59,7 +59,7 @@ pub fn trip(
     })?;
     warn(&format!(
         "breaker: the audit log was not written, because its place in layout {} cannot be read: \
-         note by hand: {line}",
+         {record}",
         board.abi()
     ));
     if switch.causes & cause::MANUAL == 0 {

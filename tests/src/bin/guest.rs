@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use aya::programs::Program;
 use aya::{EbpfLoader, VerifierLogLevel};
+use breaker_tests::cpu::pin_to_cpu;
 use breaker_tests::frame::order;
 use breaker_tests::instructions;
 use breaker_tests::receiver::End;
@@ -20,6 +21,7 @@ use breaker_user::kernel::object;
 use breaker_user::testbed::TwoHosts;
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, finit_module, reboot};
+use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 use serde_json::{Value, json};
 
 const POLICY: &str = r#"
@@ -72,6 +74,8 @@ fn carry_out(plan: &Value) -> Result<Value> {
     }
     let verified = load_each()?;
     let hook = survives_its_loader()?;
+    ignores_the_wall_clock()?;
+    counts_on_every_cpu()?;
     for suite in plan["suites"].as_array().into_iter().flatten() {
         let program = suite["program"].as_str().context("a suite without a program")?;
         let ran = Command::new(format!("/{program}"))
@@ -138,6 +142,63 @@ fn survives_its_loader() -> Result<Value> {
     receiver.wait("an order after the unload", |all| all.len() == 2 && all[1].complete("D") == 1);
     println!("survived its loader");
     Ok(interface["hook"].clone())
+}
+
+/// Checks that no limit depends on the wall clock, which jumps by a day in both directions.
+fn ignores_the_wall_clock() -> Result<()> {
+    const DAY_S: i64 = 86_400;
+    let testbed =
+        Testbed::load(&format!("{POLICY}limits = [{{ class = \"order\", max = 5, per = \"1h\" }}]\n"));
+    let receiver = testbed.listen(9001);
+    for step in [DAY_S, -DAY_S] {
+        let count = receiver.received().len();
+        let mut stream = testbed.connect(9001);
+        for number in 0..8 {
+            if number == 3 {
+                let now = clock_gettime(ClockId::Realtime);
+                let stepped = Timespec { tv_sec: now.tv_sec + step, ..now };
+                clock_settime(ClockId::Realtime, stepped).context("setting the clock")?;
+            }
+            // After the fifth order the connection is reset.
+            let _ = stream.write_all(&order(number));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        receiver.wait("the reset", |all| all.len() > count && all[count].end == End::Reset);
+        let arrived = receiver.received()[count].count("D");
+        ensure!(arrived == 5, "{arrived} orders crossed at a limit of 5 with a step of {step} s");
+        cli(&testbed, &["reset", "session/x1", "--reason", "test", "--force"])?;
+    }
+    cli(&testbed, &["unload"])?;
+    println!("ignored the wall clock");
+    Ok(())
+}
+
+/// Checks that counters and limits stay complete while a CPU is taken away and comes back.
+fn counts_on_every_cpu() -> Result<()> {
+    const ONLINE: &str = "/sys/devices/system/cpu/cpu1/online";
+    const ORDERS: u64 = 50;
+    if fs::metadata(ONLINE).is_err() {
+        bail!("the machine has one CPU");
+    }
+    let testbed = Testbed::load(POLICY);
+    let receiver = testbed.listen(9001);
+    let mut stream = testbed.connect(9001);
+    let mut sent = 0;
+    for (state, cpu) in [("1", 1), ("0", 0), ("1", 1)] {
+        fs::write(ONLINE, state).with_context(|| format!("writing {ONLINE}"))?;
+        // The thread moves to another CPU when its own is taken away.
+        pin_to_cpu(cpu);
+        for _ in 0..ORDERS {
+            stream.write_all(&order(sent as u32))?;
+            sent += 1;
+        }
+        receiver.wait("the orders", |all| all[0].complete("D") as u64 == sent);
+        let passed = testbed.status_json().messages("x1", "order").0;
+        ensure!(passed == sent, "{sent} orders sent, {passed} counted, CPU 1 online: {state}");
+    }
+    cli(&testbed, &["unload"])?;
+    println!("counted on every CPU");
+    Ok(())
 }
 
 /// Runs `breaker`, which must succeed, and returns its standard output.

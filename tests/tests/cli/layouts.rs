@@ -76,7 +76,7 @@ fn a_switch_of_an_unknown_layout_is_tripped_and_read_back() {
     let output = testbed
         .switch("trip", "group/desk")
         .expect_exit(0)
-        .expect_stderr("note by hand")
+        .expect_stderr("the audit log was not written")
         .expect_stderr("test");
     assert!(
         output.stdout.starts_with("group/desk: TRIPPED (manual), epoch 3; by the switch alone"),

@@ -11,6 +11,7 @@ mod denied;
 mod enforced;
 mod explain;
 mod faults;
+mod guarantees;
 mod help;
 mod history;
 mod layouts;
