@@ -44,7 +44,9 @@ impl Renderer<'_> {
             Tag::Paragraph if !self.at_section => self.control("PP", &[]),
             Tag::Item => self.control("IP", &["\\(bu", "2"]),
             Tag::CodeBlock(_) => {
-                self.control("PP", &[]);
+                if !self.at_section {
+                    self.control("PP", &[]);
+                }
                 self.control("nf", &[]);
             }
             Tag::Strong => self.font = bold,
@@ -136,6 +138,6 @@ mod tests {
 
     #[test]
     fn a_code_block_keeps_its_lines() {
-        assert_eq!(rendered("```\na b\n.c\n```\n"), ".PP\n.nf\na b\n\\&.c\n.fi\n");
+        assert_eq!(rendered("x\n```\na b\n.c\n```\n"), "x\n.PP\n.nf\na b\n\\&.c\n.fi\n");
     }
 }
