@@ -20,7 +20,20 @@ export function problems(state) {
     level: "bad", kind: "tripped", place: scope.scope, found: tripText(scope),
     todo: `stop the sender, then \`breaker reset ${scope.scope} --reason "…"\``,
   }));
-  return [...open.map(entry("bad")), ...trips, ...other.map(entry("warn"))];
+  return [...open.map(entry("bad")), ...trips, ...other.map(entry("warn")), ...warnings(status)];
+}
+
+/** The warnings that nobody has acknowledged, one entry a scope. */
+function warnings(status) {
+  const scopes = new Map();
+  for (const { scope, limit, level, used, since } of status.warnings) {
+    const text = `${count(used)} in the window of ${limit}, above ${level} % since ${timeOfDay(since)} UTC`;
+    scopes.set(scope, [...(scopes.get(scope) ?? []), text]);
+  }
+  return [...scopes].map(([scope, found]) => ({
+    level: "warn", kind: "warned", place: scope, found: found.join("; "),
+    todo: `look into it, then \`breaker ack ${scope} --reason "…"\``,
+  }));
 }
 
 function tripText(scope) {
@@ -40,7 +53,9 @@ export function verdict(state, found) {
   if (isOpen) words.push("NOT IN FORCE");
   if (tripped) words.push(tripped === 1 ? "TRIPPED: 1 scope" : `TRIPPED: ${count(tripped)} scopes`);
   if (words.length) return { level: "bad", text: words.join(", ") };
-  if (found.length) return { level: "warn", text: `In force, ${found.length === 1 ? "1 problem" : `${count(found.length)} problems`}` };
+  // A warning changes nothing that is in force.
+  const faults = found.filter(({ kind }) => kind !== "warned").length;
+  if (faults) return { level: "warn", text: `In force, ${faults === 1 ? "1 problem" : `${count(faults)} problems`}` };
   return { level: "good", text: "Armed and passing" };
 }
 

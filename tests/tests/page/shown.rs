@@ -1,8 +1,10 @@
 //! What the page shows, and when.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use breaker_tests::agent::{Agent, state};
+use breaker_tests::frame::order;
 use breaker_tests::many_sessions::policy;
 use breaker_tests::testbed::{Testbed, wait_for};
 use breaker_tests::{require_root, slowness};
@@ -41,6 +43,26 @@ fn a_trip_is_shown_in_words_within_two_seconds() {
     page.browser.wait_for("document.getElementById('events').textContent.includes('tripped')");
     page.testbed.reset("group/us-equities");
     page.browser.wait_for("document.getElementById('verdict-text').textContent === 'Armed and passing'");
+}
+
+#[test]
+fn a_warning_is_shown_until_someone_acknowledges_it() {
+    require_root!();
+    let page = Page::open(&desk());
+    let _venue = page.testbed.listen(9001);
+    let mut stream = page.testbed.connect(9001);
+    // The limit is 400, and the first warning level 50 %.
+    for number in 0..210 {
+        stream.write_all(&order(number)).expect("sending");
+    }
+    page.browser.wait_for("document.getElementById('problems').textContent.includes('WARNED')");
+    let problems = page.browser.text("problems");
+    for words in ["session/xnys-1", "above 50 %", "breaker ack session/xnys-1 --reason"] {
+        assert!(problems.contains(words), "{words}: {problems}");
+    }
+    assert_eq!(page.browser.text("verdict-text"), "Armed and passing");
+    page.testbed.switch("ack", "session/xnys-1").expect_exit(0);
+    page.browser.wait_for("!document.getElementById('problems').textContent.includes('WARNED')");
 }
 
 #[test]
