@@ -16,10 +16,11 @@ use crate::{object, process, workspace};
 use modules::Modules;
 
 /// The directories with Rust sources.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     "breaker-common/src",
     "breaker-common/tests",
     "breaker-ebpf/src",
+    "breaker-replay/src",
     "breaker-user/src",
     "breaker-user/tests",
     "tests/ebpf/src",

@@ -4,8 +4,10 @@
 //! withheld segment on, a second model goes on without trips: it counts what the capture really has, finds
 //! the peaks, and checks each limit as if no other one had tripped.
 
-use breaker_common::abi::{Connection, ConnectionKey, Event, kind, reason};
-use breaker_common::counts::SegmentCounts;
+mod gaps;
+mod observer;
+
+use breaker_common::abi::{Connection, ConnectionKey, kind, reason};
 use breaker_common::decide::{ACK, FIN, RST, SYN, Segment, Verdict};
 use breaker_common::fix::SIGNATURE;
 
@@ -14,92 +16,7 @@ use crate::headers::{self, Headers, Skipped, swapped};
 use crate::model::{Model, Slot};
 use crate::order::Order;
 
-/// An outbound segment with a verdict.
-#[derive(Debug)]
-pub struct Outbound<'a> {
-    /// Time, ns since 1970.
-    pub at_ns: u64,
-    /// Addresses and ports; the sender is the local end.
-    pub key: &'a ConnectionKey,
-    /// Number of the session; 0 for `undeclared`.
-    pub session: u32,
-    /// The verdict on the segment.
-    pub verdict: Verdict,
-    /// Messages and bytes of the segment, whatever the verdict is.
-    pub counts: &'a SegmentCounts,
-    /// Captured payload.
-    pub payload: &'a [u8],
-    /// True for a SYN.
-    pub opens: bool,
-}
-
-/// The model that an event comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
-    /// Nothing has been withheld yet: the event happens with and without trips.
-    Both,
-    /// The event happens with the trips of the policy.
-    Enforced,
-    /// The event happens if nothing trips.
-    Open,
-}
-
-/// Receives what a replay finds.
-pub trait Observer {
-    /// An outbound segment of a session or of an undeclared flow.
-    fn outbound(&mut self, segment: &Outbound<'_>);
-    /// The messages of an inbound segment of a session, at a time in ns since 1970.
-    fn inbound(&mut self, at_ns: u64, session: u32, counts: &SegmentCounts);
-    /// A packet that is passed or dropped for a reason of [`reason`], before it has a connection.
-    fn without_verdict(&mut self, _reason: u32) {}
-    /// An event at a time in ns since 1970.
-    fn event(&mut self, at_ns: u64, event: &Event, source: Source);
-}
-
-/// Settings of a replay.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// True if inbound messages are counted.
-    pub inbound: bool,
-    /// True to read segments in the order of their bytes. Without it, each packet is decided on as the hook
-    /// would see it, and a segment ahead of a gap is withheld.
-    pub ordered: bool,
-    /// True if limits trip. Without it, everything passes.
-    pub enforced: bool,
-}
-
-/// Numbers of packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
-    /// All packets.
-    pub packets: u64,
-    /// Outbound packets of sessions and of undeclared flows.
-    pub outbound: u64,
-    /// Inbound packets of their connections.
-    pub inbound: u64,
-    /// Other traffic.
-    pub other: u64,
-    /// Packets with contradictory headers.
-    pub malformed: u64,
-    /// IP fragments other than the first.
-    pub fragments: u64,
-    /// Packets whose headers the snaplen cuts.
-    pub cut_headers: u64,
-    /// Packets of a link type that is not supported.
-    pub unknown_link: u64,
-    /// Segments whose payload the snaplen cuts.
-    pub cut: u64,
-    /// Those of them in which a header of a message may be cut, so that bytes count instead of messages.
-    pub cut_unread: u64,
-    /// Gaps in streams: bytes that the capture does not have.
-    pub gaps: u64,
-    /// Bytes in those gaps.
-    pub gap_bytes: u64,
-    /// Segments of connections without room in the table.
-    pub table_full: u64,
-    /// Packets with an earlier time than one before.
-    pub earlier: u64,
-}
+pub use observer::{Figures, Observer, Outbound, Settings, Source};
 
 /// A replay.
 pub struct Engine {
@@ -284,62 +201,6 @@ impl Engine {
             self.part();
         }
         observer.inbound(self.now_ns, session, self.primary.counts());
-    }
-
-    /// Holds a segment ahead of a gap back. Returns false if it is in order.
-    #[inline(always)]
-    fn hold(&mut self, key: &ConnectionKey, segment: &Segment, payload: &[u8]) -> bool {
-        if !self.settings.ordered || segment.length == 0 || segment.flags & SYN != 0 {
-            return false;
-        }
-        let Ok(slot) = self.primary.find(key, segment, payload) else { return false };
-        let connection = self.primary.at(slot);
-        let is_ahead = (segment.seq.wrapping_sub(connection.stream.next_seq) as i32) > 0;
-        if !is_ahead
-            || connection.session == Connection::IGNORED
-            || connection.pending == Connection::CANDIDATE
-        {
-            return false;
-        }
-        self.figures.outbound += 1;
-        self.order.hold(key, segment, payload, self.now_ns);
-        true
-    }
-
-    /// Processes the waiting segments that are in order now.
-    #[cold]
-    fn release(&mut self, key: &ConnectionKey, observer: &mut impl Observer) {
-        while let Some(connection) = self.primary.connection(key) {
-            let next_seq = connection.stream.next_seq;
-            let Some(held) = self.order.take(key, next_seq, self.now_ns) else { return };
-            self.figures.outbound -= 1;
-            self.outbound(key, &held.segment, &held.payload, observer);
-        }
-        self.skip_gap(key, observer);
-    }
-
-    /// Gives the gap of a connection up: the first waiting segment is processed.
-    #[cold]
-    fn skip_gap(&mut self, key: &ConnectionKey, observer: &mut impl Observer) {
-        let Some(first) = self.order.first(key) else { return };
-        if let Some(connection) = self.primary.connection(key) {
-            let missing = first.wrapping_sub(connection.stream.next_seq);
-            if missing as i32 > 0 {
-                self.figures.gaps += 1;
-                self.figures.gap_bytes += missing as u64;
-            }
-        }
-        self.primary.skip_gap(key, first);
-        if let Some(enforced) = &mut self.enforced {
-            enforced.skip_gap(key, first);
-        }
-        if let Some(held) = self.order.take(key, first, self.now_ns) {
-            self.figures.outbound -= 1;
-            self.outbound(key, &held.segment, &held.payload, observer);
-        }
-        if self.order.waits(key) && self.primary.connection(key).is_some() {
-            self.release(key, observer);
-        }
     }
 
     /// Decides on an outbound segment.
