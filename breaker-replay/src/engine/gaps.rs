@@ -4,15 +4,21 @@ use breaker_common::abi::{Connection, ConnectionKey};
 use breaker_common::decide::{SYN, Segment};
 
 use super::{Engine, Observer};
+use crate::model::Slot;
 
 impl Engine {
     /// Holds a segment ahead of a gap back. Returns false if it is in order.
     #[inline(always)]
-    pub(super) fn hold(&mut self, key: &ConnectionKey, segment: &Segment, payload: &[u8]) -> bool {
+    pub(super) fn hold(
+        &mut self,
+        slot: Slot,
+        key: &ConnectionKey,
+        segment: &Segment,
+        payload: &[u8],
+    ) -> bool {
         if !self.settings.ordered || segment.length == 0 || segment.flags & SYN != 0 {
             return false;
         }
-        let Ok(slot) = self.primary.find(key, segment, payload) else { return false };
         let connection = self.primary.at(slot);
         let is_ahead = (segment.seq.wrapping_sub(connection.stream.next_seq) as i32) > 0;
         if !is_ahead

@@ -142,8 +142,9 @@ impl Engine {
                 self.skip_gap(key, observer);
             }
         }
-        if !self.hold(key, segment, headers.payload) {
-            self.outbound(key, segment, headers.payload, observer);
+        let found = self.find(key, segment, headers.payload);
+        if !found.is_ok_and(|slot| self.hold(slot, key, segment, headers.payload)) {
+            self.decide(found, (key, segment, headers.payload), observer);
         }
         if !self.order.is_empty() && self.order.waits(key) {
             self.release(key, observer);
@@ -203,8 +204,16 @@ impl Engine {
         observer.inbound(self.now_ns, session, self.primary.counts());
     }
 
-    /// Decides on an outbound segment.
+    /// Finds or creates the connection of an outbound segment. The error is the reason of [`reason`] for which
+    /// the segment has none.
     #[inline(always)]
+    fn find(&mut self, key: &ConnectionKey, segment: &Segment, payload: &[u8]) -> Result<Slot, u32> {
+        let is_large = segment.length > JUMBO;
+        self.primary.maps.wire_segments = if is_large { segment.length.div_ceil(MSS) } else { 1 };
+        self.primary.find(key, segment, payload)
+    }
+
+    /// Decides on an outbound segment that has waited.
     fn outbound(
         &mut self,
         key: &ConnectionKey,
@@ -212,9 +221,19 @@ impl Engine {
         payload: &[u8],
         observer: &mut impl Observer,
     ) {
-        let is_large = segment.length > JUMBO;
-        self.primary.maps.wire_segments = if is_large { segment.length.div_ceil(MSS) } else { 1 };
-        let slot = match self.primary.find(key, segment, payload) {
+        let found = self.find(key, segment, payload);
+        self.decide(found, (key, segment, payload), observer);
+    }
+
+    /// Decides on an outbound segment.
+    #[inline(always)]
+    fn decide(
+        &mut self,
+        found: Result<Slot, u32>,
+        (key, segment, payload): (&ConnectionKey, &Segment, &[u8]),
+        observer: &mut impl Observer,
+    ) {
+        let slot = match found {
             Ok(slot) => slot,
             Err(reason) => return self.without_verdict(reason, (key, segment, payload), observer),
         };
