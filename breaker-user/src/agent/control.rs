@@ -56,7 +56,8 @@ pub struct Control {
 struct Served {
     uid: u32,
     logging: Logging,
-    is_denied: bool,
+    /// Whether the request was denied.
+    result: Result<bool>,
 }
 
 /// A connection with an unread request, and the uid of its peer.
@@ -90,7 +91,7 @@ impl Control {
     /// Serves requests until the shutdown.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
         let mut requests = JoinSet::<Option<ReadyConnection>>::new();
-        let mut served = JoinSet::<Result<Served>>::new();
+        let mut served = JoinSet::<Served>::new();
         tokio::pin!(shutdown);
         loop {
             tokio::select! {
@@ -101,12 +102,8 @@ impl Control {
                     }
                 }
                 Some(result) = served.join_next() => {
-                    match result {
-                        Ok(Ok(served)) => self.finish(served),
-                        Ok(Err(error)) => {
-                            notice(&format!("a request at the control socket was not served: {error:#}"));
-                        }
-                        Err(_) => {}
+                    if let Ok(served) = result {
+                        self.finish(served);
                     }
                 }
                 accepted = self.accept() => match accepted {
@@ -150,8 +147,8 @@ impl Control {
     }
 
     /// Starts a process for a request, once fewer than [`SERVED_PER_USER`] requests of the user are served.
-    fn serve(&mut self, (connection, uid): ReadyConnection, served: &mut JoinSet<Result<Served>>) {
-        let logging = self.denials.logging(uid, Instant::now());
+    fn serve(&mut self, (connection, uid): ReadyConnection, served: &mut JoinSet<Served>) {
+        let logging = self.denials.begin(uid, Instant::now());
         let limit = || Arc::new(Semaphore::new(SERVED_PER_USER));
         let limit = Arc::clone(self.served_per_user.entry(uid).or_insert_with(limit));
         // Runs the same program file as this process, even if an upgrade has replaced the file at its path.
@@ -171,21 +168,27 @@ impl Control {
             .stdin(Stdio::from(connection))
             .stdout(Stdio::null());
         served.spawn(async move {
-            let _permit = limit.acquire().await?;
-            let status = command.status().await.context("starting `breaker control`")?;
-            let is_denied = status.code() == Some(Code::Permission as i32);
-            ensure!(status.success() || is_denied, "`breaker control` ended with {status}");
-            Ok(Served { uid, logging, is_denied })
+            let run = async || {
+                let _permit = limit.acquire().await?;
+                let status = command.status().await.context("starting `breaker control`")?;
+                let is_denied = status.code() == Some(Code::Permission as i32);
+                ensure!(status.success() || is_denied, "`breaker control` ended with {status}");
+                Ok(is_denied)
+            };
+            Served { uid, logging, result: run().await }
         });
     }
 
-    /// Counts a denied request.
-    fn finish(&mut self, served: Served) {
-        if served.is_denied && self.denials.count(served.uid, served.logging, Instant::now()) {
+    /// Counts a request that was served.
+    fn finish(&mut self, Served { uid, logging, result }: Served) {
+        let is_denied = result.unwrap_or_else(|error| {
+            notice(&format!("a request at the control socket was not served: {error:#}"));
+            false
+        });
+        if self.denials.end(uid, logging, is_denied) {
             notice(&format!(
-                "user {} sent more than 20 denied requests within a minute: the log counts further ones, and \
-                 does not have a line for each",
-                served.uid
+                "user {uid} sent more than 20 denied requests within a minute: the log counts further ones, \
+                 and does not have a line for each"
             ));
         }
     }

@@ -15,11 +15,13 @@ pub struct Denials {
     users: HashMap<u32, User>,
 }
 
-/// The denied requests of one user.
+/// The requests of one user.
 struct User {
     since: Instant,
     logged: u32,
     omitted: u64,
+    /// Requests that are served: each may be denied and logged.
+    pending: u32,
 }
 
 /// Whether the next denied request of a user is logged.
@@ -32,30 +34,42 @@ pub enum Logging {
 }
 
 impl Denials {
-    /// Returns whether a denied request that a user sends now is logged.
-    pub fn logging(&self, uid: u32, now: Instant) -> Logging {
-        match self.users.get(&uid) {
-            Some(user) if now.duration_since(user.since) >= WINDOW => Logging::Log(user.omitted),
-            Some(user) if user.logged >= MAX_LOGGED => Logging::Omit,
+    /// Begins a request, and returns whether it is logged if it is denied.
+    pub fn begin(&mut self, uid: u32, now: Instant) -> Logging {
+        let is_kept = |user: &User| {
+            user.omitted != 0 || user.pending != 0 || now.duration_since(user.since) < WINDOW
+        };
+        self.users.retain(|_, user| is_kept(user));
+        let user = self.users.entry(uid).or_insert(User { since: now, logged: 0, omitted: 0, pending: 0 });
+        if now.duration_since(user.since) >= WINDOW {
+            (user.since, user.logged) = (now, 0);
+        }
+        let is_logged = user.logged + user.pending < MAX_LOGGED;
+        user.pending += 1;
+        // The first line of a minute has the number of requests without a line before it.
+        match user.logged {
+            _ if !is_logged => Logging::Omit,
+            0 => Logging::Log(user.omitted),
             _ => Logging::Log(0),
         }
     }
 
-    /// Counts a denied request. Returns true for the first request of a user that was not logged.
-    pub fn count(&mut self, uid: u32, logging: Logging, now: Instant) -> bool {
-        self.users.retain(|_, user| user.omitted != 0 || now.duration_since(user.since) < WINDOW);
-        let user = self.users.entry(uid).or_insert(User { since: now, logged: 0, omitted: 0 });
-        if now.duration_since(user.since) >= WINDOW {
-            (user.since, user.logged) = (now, 0);
-        }
+    /// Ends a request. Returns true for the first denied request of a user that was not logged.
+    pub fn end(&mut self, uid: u32, logging: Logging, is_denied: bool) -> bool {
+        let Some(user) = self.users.get_mut(&uid) else { return false };
+        user.pending = user.pending.saturating_sub(1);
         match logging {
+            _ if !is_denied => false,
             Logging::Log(omitted) => {
                 user.logged += 1;
                 user.omitted = user.omitted.saturating_sub(omitted);
+                false
             }
-            Logging::Omit => user.omitted += 1,
+            Logging::Omit => {
+                user.omitted += 1;
+                user.omitted == 1
+            }
         }
-        logging == Logging::Omit && user.omitted == 1
     }
 }
 
@@ -67,8 +81,8 @@ mod tests {
     fn twenty_denied_requests_of_a_user_are_logged_in_a_minute_and_the_others_are_counted() {
         let (mut denials, start) = (Denials::default(), Instant::now());
         let mut deny = |uid, now| {
-            let logging = denials.logging(uid, now);
-            (logging, denials.count(uid, logging, now))
+            let logging = denials.begin(uid, now);
+            (logging, denials.end(uid, logging, true))
         };
         for _ in 0..MAX_LOGGED {
             assert_eq!(deny(7, start), (Logging::Log(0), false));
@@ -79,5 +93,8 @@ mod tests {
         assert_eq!(deny(7, start + WINDOW), (Logging::Log(2), false));
         assert_eq!(deny(7, start + WINDOW), (Logging::Log(0), false));
         assert_eq!(deny(7, start + 3 * WINDOW), (Logging::Log(0), false));
+        // Requests at the same time are no more than others.
+        let all: Vec<_> = (0..MAX_LOGGED + 5).map(|_| denials.begin(9, start)).collect();
+        assert_eq!(all.iter().filter(|logging| **logging == Logging::Omit).count(), 5);
     }
 }

@@ -2,9 +2,9 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::ptr::null_mut;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -17,7 +17,6 @@ use breaker_tests::frame::order;
 use breaker_tests::require_root;
 use breaker_tests::testbed::{Testbed, wait_for};
 use breaker_user::testbed::{TwoHosts, veth};
-use rustix::mm::{MapFlags, ProtFlags, mmap};
 use serde_json::Value;
 
 use super::POLICY;
@@ -162,28 +161,35 @@ fn bytes_that_took_another_path_are_a_gap() {
     assert!(gap(&found, "route", "session/x1").contains(&expected), "{found}");
 }
 
-/// Maps a file of this name into this process, as a library is mapped.
-fn map_library(testbed: &Testbed, name: &str) {
+/// Starts a process on the host that maps a library of this name, and has a connection as its standard input.
+fn start_with_library(testbed: &Testbed, name: &str, connection: Option<TcpStream>) -> Running {
     let path = testbed.config().with_file_name(name);
-    std::fs::write(&path, [0; 4096]).expect("writing a file");
-    let file = std::fs::File::open(path).expect("opening it");
-    // SAFETY: the kernel chooses the place of the mapping, and nothing reads it.
-    unsafe { mmap(null_mut(), 4096, ProtFlags::READ, MapFlags::PRIVATE, &file, 0) }.expect("mapping it");
+    // Any library will do: only its name is looked at.
+    let library = "/lib/x86_64-linux-gnu/libm.so.6";
+    std::fs::copy(library, &path).expect("copying a library");
+    let stdin = connection.map_or_else(Stdio::null, |stream| OwnedFd::from(stream).into());
+    let mut command = Command::new("sleep");
+    command.arg("1000").env("LD_PRELOAD", &path).stdin(stdin);
+    let process = Running(testbed.on_host(|| command.spawn().expect("starting a process")));
+    let maps = format!("/proc/{}/maps", process.0.id());
+    wait_for("the library", || std::fs::read_to_string(&maps).ok()?.contains(name).then_some(()));
+    process
 }
 
 #[test]
 fn a_bypass_library_in_the_process_of_a_session_is_a_gap() {
     require_root!();
     let testbed = Testbed::load(POLICY);
-    map_library(&testbed, "libonload.so");
+    let process = start_with_library(&testbed, "libonload.so", None);
     let found = testbed.cli("verify --json").expect_exit(0).json();
     let notes = found["notes"].to_string();
     assert!(notes.contains("libonload.so mapped (OpenOnload)"), "without a socket it is a note: {notes}");
+    drop(process);
     let _receiver = testbed.listen(9001);
-    let _stream = testbed.connect(9001);
+    let process = start_with_library(&testbed, "libonload.so", Some(testbed.connect(9001)));
     let found = verify_fails(&testbed);
     let text = gap(&found, "kernel bypass", "session/x1");
-    assert!(text.contains(&format!("process {} ", std::process::id())), "{text}");
+    assert!(text.contains(&format!("process {} ", process.0.id())), "{text}");
     assert!(text.contains("and owns connection 10.9.0.1:"), "{text}");
 }
 
