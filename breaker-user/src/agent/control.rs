@@ -167,16 +167,7 @@ impl Control {
             .env_remove("LISTEN_FDS")
             .stdin(Stdio::from(connection))
             .stdout(Stdio::null());
-        served.spawn(async move {
-            let run = async || {
-                let _permit = limit.acquire().await?;
-                let status = command.status().await.context("starting `breaker control`")?;
-                let is_denied = status.code() == Some(Code::Permission as i32);
-                ensure!(status.success() || is_denied, "`breaker control` ended with {status}");
-                Ok(is_denied)
-            };
-            Served { uid, logging, result: run().await }
-        });
+        served.spawn(async move { Served { uid, logging, result: run_process(&limit, command).await } });
     }
 
     /// Counts a request that was served.
@@ -192,6 +183,15 @@ impl Control {
             ));
         }
     }
+}
+
+/// Runs the process of a request once the limit allows. Returns whether the request was denied.
+async fn run_process(limit: &Semaphore, mut command: Command) -> Result<bool> {
+    let _permit = limit.acquire().await?;
+    let status = command.status().await.context("starting `breaker control`")?;
+    let is_denied = status.code() == Some(Code::Permission as i32);
+    ensure!(status.success() || is_denied, "`breaker control` ended with {status}");
+    Ok(is_denied)
 }
 
 /// Returns the inode of a path; `None` if it does not exist.

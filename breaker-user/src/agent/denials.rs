@@ -36,9 +36,8 @@ pub enum Logging {
 impl Denials {
     /// Begins a request, and returns whether it is logged if it is denied.
     pub fn begin(&mut self, uid: u32, now: Instant) -> Logging {
-        let is_kept = |user: &User| {
-            user.omitted != 0 || user.pending != 0 || now.duration_since(user.since) < WINDOW
-        };
+        let is_kept =
+            |user: &User| user.omitted != 0 || user.pending != 0 || now.duration_since(user.since) < WINDOW;
         self.users.retain(|_, user| is_kept(user));
         let user = self.users.entry(uid).or_insert(User { since: now, logged: 0, omitted: 0, pending: 0 });
         if now.duration_since(user.since) >= WINDOW {
