@@ -1,6 +1,7 @@
 //! Captures: pcap and pcapng, also compressed by gzip, as a stream of packets.
 
 mod buffer;
+mod packet;
 mod pcap;
 mod pcapng;
 
@@ -10,38 +11,11 @@ use std::io::{self, BufReader, Read};
 use flate2::read::MultiGzDecoder;
 
 use buffer::{Buffer, Fill};
+use packet::{Block, Located};
 use pcap::Pcap;
 use pcapng::PcapNg;
 
-/// The data link of a packet, LINKTYPE_ of pcap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LinkType(pub i32);
-
-/// The direction of a packet, as seen by the capturing host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// The capture does not say.
-    Unknown,
-    /// The host received the packet.
-    Inbound,
-    /// The host sent the packet.
-    Outbound,
-}
-
-/// A captured packet.
-#[derive(Clone, Copy, Debug)]
-pub struct Packet<'a> {
-    /// Time of the capture, ns since 1970; `None` if the capture has no time (simple packet blocks).
-    pub time_ns: Option<u64>,
-    /// Data link.
-    pub link: LinkType,
-    /// Captured bytes: all, or the first ones.
-    pub data: &'a [u8],
-    /// Length of the packet on the wire, bytes; at least that of `data`.
-    pub length: u32,
-    /// Direction, as far as a flag of the packet says it.
-    pub direction: Direction,
-}
+pub use packet::{Direction, LinkType, Packet};
 
 /// Where and why a capture broke off.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,28 +47,6 @@ impl fmt::Display for OpenError {
 }
 
 impl std::error::Error for OpenError {}
-
-/// The position of a packet in the buffer, with its facts.
-#[derive(Clone, Debug)]
-struct Located {
-    time_ns: Option<u64>,
-    link: LinkType,
-    data: std::ops::Range<usize>,
-    length: u32,
-    direction: Direction,
-}
-
-/// A block of a capture.
-enum Block {
-    /// A packet in so many bytes.
-    Packet(usize, Located),
-    /// So many bytes without a packet.
-    Other(usize),
-    /// The block is longer than the bytes, and needs so many in all.
-    Incomplete(usize),
-    /// The block contradicts the format.
-    Damaged(String),
-}
 
 enum Format {
     Pcap(Pcap),

@@ -4,7 +4,7 @@ use pcap_parser::nom::Err;
 use pcap_parser::pcap::{parse_pcap_frame, parse_pcap_frame_be};
 use pcap_parser::{PcapError, parse_pcap_header};
 
-use super::{Block, Direction, LinkType, Located};
+use super::packet::{Block, Direction, LinkType, Located};
 
 /// A pcap capture behind its header.
 pub(super) struct Pcap {

@@ -6,7 +6,7 @@ use pcap_parser::{
     InterfaceDescriptionBlock, OptionCode, parse_block_be, parse_block_le, parse_sectionheaderblock,
 };
 
-use super::{Block, Direction, LinkType, Located};
+use super::packet::{Block, Direction, LinkType, Located};
 
 /// Type of a section header, the same in both byte orders.
 const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];

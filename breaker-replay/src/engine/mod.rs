@@ -154,8 +154,8 @@ impl Engine {
         }
     }
 
-    /// Forgets an undeclared connection at a new SYN with its addresses. The kernel program has no state of an
-    /// undeclared SYN, and would read the new connection as a gap in the old one.
+    /// Forgets an undeclared connection at a new SYN with its addresses. The kernel program has no state of
+    /// an undeclared SYN, and would read the new connection as a gap in the old one.
     fn forget_undeclared(&mut self, key: &ConnectionKey) {
         for model in [Some(&mut self.primary), self.enforced.as_mut()].into_iter().flatten() {
             let is_undeclared = |old: &Connection| old.session | old.shared_endpoint | old.opened == 0;
@@ -204,8 +204,8 @@ impl Engine {
         observer.inbound(self.now_ns, session, self.primary.counts());
     }
 
-    /// Finds or creates the connection of an outbound segment. The error is the reason of [`reason`] for which
-    /// the segment has none.
+    /// Finds or creates the connection of an outbound segment. The error is the reason of [`reason`] for
+    /// which the segment has none.
     #[inline(always)]
     fn find(&mut self, key: &ConnectionKey, segment: &Segment, payload: &[u8]) -> Result<Slot, u32> {
         let is_large = segment.length > JUMBO;

@@ -40,7 +40,8 @@ pub trait Observer {
     fn outbound(&mut self, segment: &Outbound<'_>);
     /// The messages of an inbound segment of a session, at a time in ns since 1970.
     fn inbound(&mut self, at_ns: u64, session: u32, counts: &SegmentCounts);
-    /// A packet that is passed or dropped for a reason of [`breaker_common::abi::reason`], before it has a connection.
+    /// A packet that is passed or dropped before it has a connection, for a reason of
+    /// [`breaker_common::abi::reason`].
     fn without_verdict(&mut self, _reason: u32) {}
     /// An event at a time in ns since 1970.
     fn event(&mut self, at_ns: u64, event: &Event, source: Source);

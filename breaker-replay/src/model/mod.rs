@@ -11,6 +11,7 @@ pub mod maps;
 pub mod payload;
 pub mod policy;
 pub mod scope;
+mod slot;
 mod table;
 pub mod walk;
 
@@ -25,7 +26,7 @@ use env::{ModelEnv, Scratch};
 use maps::Maps;
 use scope::ScopeInMemory;
 
-pub use table::{Slot, Table};
+pub use slot::{Slot, Table};
 
 /// Remote port of session 0, an undeclared endpoint. Session N has the port N higher.
 pub const FIRST_PORT: u16 = 9000;

@@ -4,32 +4,8 @@ use breaker_common::abi::{Connection, ConnectionKey, kind, reason, undeclared};
 use breaker_common::decide::{ACK, SYN, Segment};
 use breaker_common::fix::SIGNATURE;
 
+use super::slot::{Slot, Table};
 use super::{HOST, Model, env};
-
-/// The table of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Table {
-    /// Live connections of declared sessions.
-    Live,
-    /// All other connections. The least recently used ones are evicted.
-    Transient,
-}
-
-/// The place of a connection, until another packet is processed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot {
-    /// The table.
-    pub table: Table,
-    index: usize,
-}
-
-impl Slot {
-    /// Returns the index in its table.
-    #[inline(always)]
-    pub(super) fn index(self) -> usize {
-        self.index
-    }
-}
 
 /// Returns true for the start of a FIX message, and for a part of that start.
 #[inline(always)]
