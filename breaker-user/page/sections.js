@@ -27,7 +27,7 @@ export function problems(state) {
 function warnings(status) {
   const scopes = new Map();
   for (const { scope, limit, level, used, since } of status.warnings) {
-    const text = `${count(used)} in the window of ${limit}, above ${level} % since ${timeOfDay(since)} UTC`;
+    const text = `${count(used)} in the window of ${limit}, warning level ${level} since ${timeOfDay(since)} UTC`;
     scopes.set(scope, [...(scopes.get(scope) ?? []), text]);
   }
   return [...scopes].map(([scope, found]) => ({

@@ -51,13 +51,13 @@ fn a_warning_is_shown_until_someone_acknowledges_it() {
     let page = Page::open(&desk());
     let _venue = page.testbed.listen(9001);
     let mut stream = page.testbed.connect(9001);
-    // The limit is 400, and the first warning level 50 %.
+    // The limit is 400, and its first warning level is at 50 %.
     for number in 0..210 {
         stream.write_all(&order(number)).expect("sending");
     }
     page.browser.wait_for("document.getElementById('problems').textContent.includes('WARNED')");
     let problems = page.browser.text("problems");
-    for words in ["session/xnys-1", "above 50 %", "breaker ack session/xnys-1 --reason"] {
+    for words in ["session/xnys-1", "warning level 1", "breaker ack session/xnys-1 --reason"] {
         assert!(problems.contains(words), "{words}: {problems}");
     }
     assert_eq!(page.browser.text("verdict-text"), "Armed and passing");
