@@ -56,10 +56,8 @@ pub fn run(root: &PinRoot, args: &TripArgs) -> Result<ExitCode> {
         }
     });
     let breaker = breaker.with_context(|| format!("{} is tripped; reading its state", args.scope))?;
-    // Read before the connections end, because it lists them. A failure does not stop the trip.
-    let explanation = Explanation::read(&breaker, scope)
-        .inspect_err(|error| warn(&format!("breaker: {} is tripped; its effects: {error:#}", args.scope)))
-        .ok();
+    // Read before the connections end. Everything else of the explanation waits until the trip is logged.
+    let connections = breaker.sessions_of(scope).and_then(|sessions| breaker.open_connections(&sessions));
     let (disconnected, mut details) = disconnect_all(&breaker, scope);
     if let Some(problem) = &problem {
         details = format!("{details}; its reason: {problem}: logged as {reason:?}");
@@ -67,6 +65,11 @@ pub fn run(root: &PinRoot, args: &TripArgs) -> Result<ExitCode> {
     let switch = breaker.switch(scope)?;
     let counts = log(&breaker, json!({ "epoch": switch.epoch, "connections_ended": disconnected }));
     save_trip(&breaker, &args.scope);
+    // A failure does not stop the trip.
+    let explanation = connections
+        .and_then(|connections| Explanation::of(&breaker, scope, &connections))
+        .inspect_err(|error| warn(&format!("breaker: {} is tripped; its effects: {error:#}", args.scope)))
+        .ok();
     let shown = show(&breaker, scope, args.json, Outcome { counts, details, explanation });
     if switch.causes & cause::MANUAL == 0 {
         let text = format!("tripping {}: it was tripped, and reset since: see `breaker events`", args.scope);

@@ -1,6 +1,6 @@
 //! The open connections of sessions: those in the connection tables, and sockets that the hook has not seen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::net::SocketAddr;
 
 use anyhow::Result;
@@ -23,21 +23,22 @@ pub struct OpenConnection {
 }
 
 impl Breaker {
-    /// Lists the connections of these sessions that are open and have not been fenced by a withheld segment.
+    /// Lists the connections of these sessions that are open and have not been fenced by a withheld segment,
+    /// in the order of the sessions' numbers.
     pub fn open_connections(&self, sessions: &[SessionIndex]) -> Result<Vec<OpenConnection>> {
         let mut found = BTreeSet::new();
-        let is_wanted = |number: u32| sessions.iter().any(|session| session.get() == number);
+        let wanted: HashSet<u32> = sessions.iter().map(|session| session.get()).collect();
         self.maps().for_each_connection(|table, key, connection| {
             let is_unanswered =
                 table == Table::Transient && connection.opened == 1 && connection.stream.sent == 0;
-            if connection.closed_ns == 0 && !is_unanswered && is_wanted(connection.session) {
+            if connection.closed_ns == 0 && !is_unanswered && wanted.contains(&connection.session) {
                 let (local, remote) = addresses(key);
                 found.insert(OpenConnection { session: connection.session, local, remote });
             }
         })?;
         if self.meta().mode == mode::EGRESS {
             for socket in self.in_netns(|| self.session_sockets())?? {
-                let Some(session) = socket.session.filter(|session| sessions.contains(session)) else {
+                let Some(session) = socket.session.filter(|session| wanted.contains(&session.get())) else {
                     continue;
                 };
                 let (local, remote) = (socket.local, socket.remote);

@@ -78,11 +78,17 @@ fn as_optional_text<T: std::fmt::Display, S: serde::Serializer>(
 impl Explanation {
     /// Reads the effects of a trip of a scope from the maps.
     pub fn read(breaker: &Breaker, scope: ScopeIndex) -> Result<Self> {
-        let sessions = breaker.sessions_of(scope)?;
-        let connections = breaker.open_connections(&sessions)?;
+        let connections = breaker.open_connections(&breaker.sessions_of(scope)?)?;
+        Self::of(breaker, scope, &connections)
+    }
+
+    /// Makes the explanation from the open connections of a scope, as [`Breaker::open_connections`] lists
+    /// them.
+    pub fn of(breaker: &Breaker, scope: ScopeIndex, connections: &[OpenConnection]) -> Result<Self> {
         let mut effects = Vec::new();
-        for session in sessions {
-            let own = connections.iter().filter(|one| one.session == session.get());
+        for session in breaker.sessions_of(scope)? {
+            let start = connections.partition_point(|one| one.session < session.get());
+            let own = connections[start..].iter().take_while(|one| one.session == session.get());
             let effect = effect(breaker, session, own)?;
             // Undeclared connections belong to the scope `host` only, and usually there are none.
             if session != SessionIndex::UNDECLARED || !effect.connections.is_empty() {
