@@ -17,6 +17,7 @@ pub mod display;
 pub mod drill;
 pub mod enforced;
 mod file;
+pub mod fleet;
 pub mod journal;
 pub mod journald;
 pub mod kernel;

@@ -173,6 +173,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
 }
 
 fn setup() -> Result<()> {
+    packages::ensure(packages::USER_SPACE)?;
     packages::ensure(packages::TESTS)?;
     let rust = toolchain::find_or_install(linker::newest_llvm())?;
     println!("kernel program: {rust}");

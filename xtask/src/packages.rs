@@ -48,6 +48,16 @@ pub const LINKER: &[Package] = &[
     package("g++", Program("c++"), "compiles the shim over LLVM's C++"),
 ];
 
+/// The compiler of protocol buffers, which the build script of the client of etcd runs.
+pub const USER_SPACE: &[Package] = &[
+    package("protobuf-compiler", Program("protoc"), "compiles the messages of etcd"),
+    package(
+        "libprotobuf-dev",
+        File("/usr/include/google/protobuf/descriptor.proto"),
+        "the messages of etcd import it",
+    ),
+];
+
 /// What the tests and the demo run.
 pub const TESTS: &[Package] = &[
     package("iproute2", Program("ip"), "network namespaces, veth pairs, routes"),
@@ -75,6 +85,8 @@ pub const TESTS: &[Package] = &[
     package("fish", Program("fish"), "loads its completions"),
     package("prometheus", Program("promtool"), "checks the metrics and tests the alerts"),
     package("prometheus-alertmanager", Program("amtool"), "checks the routes of the alerts"),
+    package("etcd-server", Program("etcd"), "the cluster of a fleet"),
+    package("etcd-client", Program("etcdctl"), "makes its users, compacts and restores it"),
     package("dpkg", Program("dpkg"), "installs the .deb"),
     package("rpm", Program("rpm"), "installs the .rpm"),
 ];

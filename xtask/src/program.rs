@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::{process, tools, workspace};
+use crate::{packages, process, tools, workspace};
 
 /// Builds the release binary and returns its path: target/release/breaker, unless another target directory is
 /// set.
@@ -21,6 +21,7 @@ pub fn build_auditable(profile: &str) -> Result<PathBuf> {
 }
 
 fn build_with(mut cargo: Command, profile: &str) -> Result<PathBuf> {
+    packages::ensure(packages::USER_SPACE)?;
     cargo
         .args(["rustc", "--profile", profile, "--locked", "--package", "breaker-user", "--bin", "breaker"])
         .arg("--message-format=json-render-diagnostics")

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::plan::Suite;
-use crate::{object, process, workspace};
+use crate::{object, packages, process, workspace};
 
 /// The target is explicit, so that cargo does not apply the flags to build scripts and macros, which cannot
 /// be static.
@@ -35,6 +35,7 @@ const TEST_OBJECTS: [&str; 1] = ["empty"];
 
 /// Builds `breaker`, the guest's init and the test programs of the suites. Returns the contents by name.
 pub fn build(cache: &Path, suites: &[Suite]) -> Result<BTreeMap<String, Vec<u8>>> {
+    packages::ensure(packages::USER_SPACE)?;
     let mut names = vec!["breaker", "guest", "boot"];
     let mut cargo = process::cargo();
     cargo.args(["build", "--locked", "--target", TARGET, "--message-format=json-render-diagnostics"]).args([

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::{object, process, workspace};
+use crate::{object, packages, process, workspace};
 use modules::Modules;
 
 /// The directories with Rust sources.
@@ -38,7 +38,8 @@ pub fn run() -> Result<()> {
     check_shape()?;
     process::run(process::cargo().args(["fmt", "--all", "--", "--check"]))?;
     process::run(process::cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--", "--check"]))?;
-    // breaker-user does not compile without the kernel object.
+    // breaker-user does not compile without these.
+    packages::ensure(packages::USER_SPACE)?;
     object::build()?;
     process::run(process::cargo().args(["clippy", "--locked", "--all-targets", "--", "--deny", "warnings"]))?;
     let mut doc = process::cargo();

@@ -1,0 +1,3 @@
+//! Many hosts under one command.
+
+pub mod engine;

@@ -1,0 +1,3 @@
+//! Many hosts, with a real etcd cluster.
+
+mod engine;
