@@ -12,7 +12,7 @@
 
 use bytemuck::Zeroable;
 
-use crate::abi::Framing;
+use crate::abi::{Framing, sync};
 use crate::counts::{BYTES_PER_ORDER, SegmentCounts};
 use crate::fix::{CHUNK, Header};
 use crate::payload::Payload;
@@ -20,6 +20,9 @@ use crate::payload::Payload;
 /// Maximum number of false headers in the unread bytes of a segment. Behind them the rest of the segment is
 /// unread.
 const MAX_FALSE_HEADERS: u32 = 256;
+/// Maximum number of headers in the last message of a segment that are tried as an embedded message. If none
+/// of them is one, the last message counts as unread ([`Framing::lose_sync`]).
+pub const MAX_EMBEDDED: u32 = 256;
 /// Length of the trailer `10=nnn|`.
 const TRAILER: u32 = 7;
 
@@ -76,13 +79,24 @@ impl Framing {
         found + 1
     }
 
-    /// Searches for a message inside the last message, if the last message claims to end behind the segment.
+    /// Returns true if the last message claims to end behind the segment.
     ///
-    /// An embedded message must start the segment or follow a trailer, and must be as long as an order. Text
-    /// in a data field is therefore not mistaken for a message. The bytes of the last message before the
-    /// embedded one count as unread. Returns the offset of the embedded message, or `to` if there is none.
+    /// Then [`Self::try_embedded`] searches for messages inside the last message.
     #[inline(always)]
-    pub fn find_embedded(
+    pub fn claims_more(&self) -> bool {
+        self.body_remaining != 0 && self.sync == sync::IN_SYNC
+    }
+
+    /// Tries the next header in `from..to` as a message inside the last message, which claims to end behind
+    /// the segment.
+    ///
+    /// An embedded message must be as long as an order, and end in a trailer. A message behind `=` is the
+    /// value of a data field, unless it starts the segment. The bytes of the last message before the embedded
+    /// one count as unread. Returns `to` if there is no further header. Otherwise returns the offset of the
+    /// embedded message, where the stream is in sync again, or the offset to continue the search at, if
+    /// [`Self::claims_more`] is still true.
+    #[inline(always)]
+    pub fn try_embedded(
         &mut self,
         payload: &mut impl Payload,
         (from, to): (u32, u32),
@@ -100,11 +114,10 @@ impl Framing {
         if found < inside || found >= to {
             return to;
         }
+        // No second search starts at a header.
         let at_start = !in_segment && found == from;
-        if !(at_start || ends_in_trailer(payload, found))
-            || message_length(payload, (found, to), longest) < BYTES_PER_ORDER
-        {
-            return to;
+        if !at_start && byte_before(payload, found) == b'=' || !is_order_long(payload, (found, to), longest) {
+            return found + 1;
         }
         counts.desyncs = counts.desyncs.wrapping_add(1);
         self.finish_message(counts);
@@ -128,6 +141,24 @@ fn message_length(payload: &mut impl Payload, (from, to): (u32, u32), longest: u
         }
         _ => 0,
     }
+}
+
+/// Returns true if a message of at least [`BYTES_PER_ORDER`] starts at `from` and ends in a trailer.
+#[inline(always)]
+fn is_order_long(payload: &mut impl Payload, (from, to): (u32, u32), longest: u32) -> bool {
+    match header_at(payload, (from, to)) {
+        Header::Message { length, .. } if length <= longest && length <= to - from => {
+            length >= BYTES_PER_ORDER && ends_in_trailer(payload, from + length)
+        }
+        _ => false,
+    }
+}
+
+/// Returns the byte before an offset; 0 if the byte cannot be read.
+#[inline(always)]
+fn byte_before(payload: &mut impl Payload, at: u32) -> u8 {
+    let before = if at == 0 { None } else { payload.chunk(at - 1, 1) };
+    before.map_or(0, |[first, ..]| first as u8)
 }
 
 /// Parses the header at an offset, from the bytes before `to`.

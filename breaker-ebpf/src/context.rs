@@ -93,6 +93,8 @@ pub trait Context: Access {
     fn resume_at(self, scratch: *mut Scratch, framing: *mut Framing, found: u32, to: u32) -> u32;
     /// `walk::find_embedded`
     fn find_embedded(self, scratch: *mut Scratch, framing: *mut Framing, from: u32, to: u32) -> u32;
+    /// `walk::try_embedded`
+    fn try_embedded(self, scratch: *mut Scratch, framing: *mut Framing, from: u32, to: u32) -> u32;
     /// `search::find`
     fn find(self, from: u32, to: u32) -> u32;
     /// `search::find_in_block`

@@ -3,7 +3,7 @@
 
 use core::hint::cold_path;
 
-use breaker_common::abi::{Framing, Session, Target, flag, sync};
+use breaker_common::abi::{Framing, Session, Target, flag};
 use breaker_common::counts::SegmentCounts;
 use breaker_common::decide::{Env, ScopeHistory, Segment, SharedEndpointState, Switches};
 use breaker_common::limits::{self, Attempt, Charge, LimitExceeded, SharedScope};
@@ -120,11 +120,16 @@ impl<C: Context> Env for PacketEnv<'_, C> {
             cold_path();
             at = self.context.walk(self.scratch, framing, at, to);
         }
-        if at == to && framing.body_remaining != 0 && framing.sync == sync::IN_SYNC {
+        if at == to && framing.claims_more() {
             cold_path();
             at = self.context.find_embedded(self.scratch, framing, from, to);
             if at < to {
+                let first = at;
                 at = self.context.walk(self.scratch, framing, at, to);
+                if at == to && framing.claims_more() {
+                    // Everything behind a second wrong length is unread.
+                    at = self.context.find_embedded(self.scratch, framing, first, to);
+                }
             }
         }
         if at < to {

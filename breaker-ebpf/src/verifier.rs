@@ -78,6 +78,8 @@ globals! {
         (scratch: *mut Scratch, framing: *mut Framing, found: u32, to: u32) -> u32;
     find_embedded = walk::find_embedded, skb_find_embedded, frame_find_embedded
         (scratch: *mut Scratch, framing: *mut Framing, from: u32, to: u32) -> u32;
+    try_embedded = walk::try_embedded, skb_try_embedded, frame_try_embedded
+        (scratch: *mut Scratch, framing: *mut Framing, from: u32, to: u32) -> u32;
     find = search::find, skb_find, frame_find
         (from: u32, to: u32) -> u32;
     find_in_block = search::find_in_block, skb_find_in_block, frame_find_in_block

@@ -3,6 +3,7 @@
 //! The verifier checks a global function once, not once for each caller and iteration.
 
 use breaker_common::abi::{Framing, sync};
+use breaker_common::blind::MAX_EMBEDDED;
 use breaker_common::class;
 use breaker_common::fix::MsgType;
 use breaker_common::message::Class;
@@ -124,7 +125,8 @@ pub fn resume_at(
     framing.resume_at(&mut payload, (found, to), scratch.longest, &mut scratch.counts)
 }
 
-/// [`Framing::find_embedded`]. A global function.
+/// Searches for a message inside the last message, which claims to end behind the segment: returns its
+/// offset, or `to` if there is none. A global function.
 #[inline(always)]
 pub fn find_embedded(
     context: impl Context,
@@ -133,9 +135,32 @@ pub fn find_embedded(
     from: u32,
     to: u32,
 ) -> u32 {
+    let (Some(checked), Some(checked_framing)) = (non_null(scratch), non_null(framing)) else { return to };
+    let mut at = from;
+    let mut tries = 0;
+    while tries < MAX_EMBEDDED {
+        at = context.try_embedded(scratch, framing, at, to);
+        if at >= to || !checked_framing.claims_more() {
+            return at;
+        }
+        tries += 1;
+    }
+    checked_framing.lose_sync(&mut checked.counts);
+    to
+}
+
+/// [`Framing::try_embedded`]. A global function.
+#[inline(always)]
+pub fn try_embedded(
+    context: impl Context,
+    scratch: *mut Scratch,
+    framing: *mut Framing,
+    from: u32,
+    to: u32,
+) -> u32 {
     let (Some(scratch), Some(framing)) = (non_null(scratch), non_null(framing)) else { return to };
     let mut payload = InPacket { context, start: scratch.packet.payload };
-    framing.find_embedded(&mut payload, (from, to), scratch.longest, &mut scratch.counts)
+    framing.try_embedded(&mut payload, (from, to), scratch.longest, &mut scratch.counts)
 }
 
 /// [`class::session_class`]: a packed `(Class, bool)`.

@@ -1,6 +1,7 @@
 //! The walk over a segment, as the kernel program calls it.
 
 use breaker_common::abi::{Framing, sync};
+use breaker_common::blind::MAX_EMBEDDED;
 use breaker_common::class;
 use breaker_common::counts::SegmentCounts;
 use breaker_common::fix::MsgType;
@@ -34,15 +35,38 @@ impl<K: Fn(MsgType) -> MessageKind> Walk<K> {
         counts: &mut SegmentCounts,
     ) {
         let mut at = self.steps(framing, &mut payload, (from, to), counts);
-        if framing.body_remaining != 0 && framing.sync == sync::IN_SYNC {
-            at = framing.find_embedded(&mut payload, (from, to), self.longest, counts);
-            debug_assert!(
-                (from..=to).contains(&at),
-                "find_embedded from {from} to {at}, outside the segment"
-            );
+        if framing.claims_more() {
+            at = self.find_embedded(framing, &mut payload, (from, to), counts);
+            let first = at;
             at = self.steps(framing, &mut payload, (at, to), counts);
+            if framing.claims_more() && first < to {
+                at = self.find_embedded(framing, &mut payload, (first, to), counts);
+            }
         }
-        debug_assert_eq!(at, to);
+        if at < to {
+            framing.mark_blind((at, to), counts);
+        }
+    }
+
+    /// Searches for a message inside the last message: returns its offset, or `to` if there is none.
+    fn find_embedded(
+        &self,
+        framing: &mut Framing,
+        payload: &mut Bytes<'_>,
+        (from, to): (u32, u32),
+        counts: &mut SegmentCounts,
+    ) -> u32 {
+        let mut at = from;
+        for _ in 0..MAX_EMBEDDED {
+            let next = framing.try_embedded(payload, (at, to), self.longest, counts);
+            debug_assert!((at..=to).contains(&next), "from {at} to {next}, outside the segment");
+            at = next;
+            if at == to || !framing.claims_more() {
+                return at;
+            }
+        }
+        framing.lose_sync(counts);
+        to
     }
 
     fn steps(
