@@ -64,7 +64,8 @@ impl Cluster {
         let directory = TempDir::new().expect("making a directory");
         let authority = Authority::new(directory.path(), "authority");
         authority.sign("root", None);
-        let token = format!("breaker-{}", options.addresses[0]);
+        // etcd computes the cluster's id from the token and the addresses.
+        let token = format!("breaker-{}", fastrand::u64(..));
         let servers = options.addresses.iter().map(|_| None).collect();
         let mut cluster = Self { directory, options, authority, token, servers };
         cluster.start_all();

@@ -1,14 +1,13 @@
 //! The calls to the cluster, against real servers.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use breaker_tests::etcd::Cluster;
 use breaker_tests::slowness;
-use breaker_user::fleet::engine::{Created, Engine, Update, Watch};
+use breaker_user::fleet::engine::{Created, Kind, Update, Watch};
 
-fn engine(cluster: &Cluster) -> Engine {
-    Engine::new(&cluster.endpoints()).expect("an engine")
-}
+use crate::engine;
 
 /// The next change of a watch, within 10 s.
 async fn change(watch: &mut Watch) -> (String, Option<Vec<u8>>, i64) {
@@ -79,4 +78,87 @@ async fn a_watch_reports_changes_and_deletions_in_order() {
     assert_eq!(change(&mut watch).await, (key(), Some(vec![1]), first));
     assert_eq!(change(&mut watch).await, (key(), Some(vec![2]), first + 1));
     assert_eq!(change(&mut watch).await, (key(), None, first + 2));
+}
+
+#[tokio::test]
+async fn a_watch_of_a_compacted_revision_says_so() {
+    let cluster = Cluster::start(3);
+    let engine = engine(&cluster);
+    let first = engine.put(&[("/f/a".to_owned(), vec![1])], None).await.expect("writing");
+    engine.put(&[("/f/a".to_owned(), vec![2])], None).await.expect("writing");
+    cluster.compact();
+    let mut watch = engine.watch("/f/", first);
+    let end = async {
+        while watch.next().await != Update::Compacted {}
+        watch.next().await
+    };
+    let again = tokio::time::timeout(Duration::from_secs(10) * slowness(), end).await;
+    assert_eq!(again.expect("the end of the watch"), Update::Compacted);
+    let snapshot = engine.snapshot("/f/").await.expect("reading");
+    assert_eq!(snapshot.entries["/f/a"].value, [2]);
+    let mut watch = engine.watch("/f/", snapshot.revision + 1);
+    let revision = engine.put(&[("/f/a".to_owned(), vec![3])], None).await.expect("writing");
+    assert_eq!(change(&mut watch).await, ("/f/a".to_owned(), Some(vec![3]), revision));
+}
+
+#[tokio::test]
+async fn an_idle_watch_hears_from_every_member() {
+    let mut cluster = Cluster::start(3);
+    let engine = engine(&cluster);
+    let mut watch = engine.watch("/f/", 1);
+    let mut heard = BTreeSet::new();
+    let all = async {
+        while heard.len() < 3 {
+            if let Update::Progress { member, .. } = watch.next().await {
+                heard.insert(member);
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(3) * slowness(), all).await.expect("all members");
+    cluster.kill(1);
+    let lost = async {
+        loop {
+            if let Update::Lost { member, .. } = watch.next().await {
+                return member;
+            }
+        }
+    };
+    let lost = tokio::time::timeout(Duration::from_secs(3) * slowness(), lost).await;
+    assert_eq!(lost.expect("a lost member"), cluster.url(1));
+}
+
+#[tokio::test]
+async fn a_key_ends_with_its_lease() {
+    let cluster = Cluster::start(3);
+    let engine = engine(&cluster);
+    let lease = engine.lease(1).await.expect("a lease");
+    engine.put(&[("/f/hosts/h/live".to_owned(), vec![1])], Some(lease)).await.expect("writing");
+    for _ in 0..6 {
+        tokio::time::sleep(Duration::from_millis(330)).await;
+        engine.keep_alive(lease).await.expect("renewing");
+    }
+    let snapshot = engine.snapshot("/f/").await.expect("reading");
+    assert_eq!(snapshot.entries["/f/hosts/h/live"].lease, lease);
+    let ended = async {
+        while !engine.snapshot("/f/").await.expect("reading").entries.is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10) * slowness(), ended).await.expect("the end of the key");
+    assert_eq!(engine.keep_alive(lease).await.expect_err("no lease").kind(), Kind::LeaseLost);
+    let late = engine.put(&[("/f/hosts/h/live".to_owned(), vec![1])], Some(lease)).await;
+    assert_eq!(late.expect_err("no lease").kind(), Kind::LeaseLost);
+}
+
+#[tokio::test]
+async fn the_version_of_each_member_is_known_or_the_reason_is() {
+    let mut cluster = Cluster::start(2);
+    let engine = engine(&cluster);
+    cluster.kill(1);
+    let versions = engine.versions().await;
+    let [(first, Ok(version)), (second, Err(reason))] = versions.as_slice() else { panic!("{versions:?}") };
+    assert_eq!([first, second], [&cluster.url(0), &cluster.url(1)]);
+    let text = cluster.etcdctl(&["endpoint", "status"]);
+    assert!(text.contains(&format!(" {version},")), "{version}: {text}");
+    assert!(reason.contains("Connection refused"), "{reason}");
 }
