@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use breaker_tests::certificates::Authority;
 use breaker_tests::etcd::{Cluster, Options};
 use breaker_tests::slowness;
-use breaker_user::fleet::engine::{Endpoints, Engine, Kind, Tls};
+use breaker_user::fleet::engine::{Endpoints, Engine, Error, Kind, Tls, Update};
 
 fn cluster() -> Cluster {
     Cluster::start_with(Options { tls: true, ..Options::new(3) })
@@ -15,9 +15,9 @@ fn with_files(cluster: &Cluster, tls: Tls) -> Endpoints {
     Endpoints { tls: Some(tls), ..cluster.endpoints() }
 }
 
-/// The kind of the error of a snapshot, which comes at once.
+/// Checks the kind of an error, and that the call did not wait for its deadline.
 #[track_caller]
-fn assert_refused(kind: Kind, started: Instant, found: Result<(), breaker_user::fleet::engine::Error>) {
+fn assert_refused(kind: Kind, started: Instant, found: Result<(), Error>) {
     let error = found.expect_err("a refusal");
     assert_eq!(error.kind(), kind, "{error}");
     assert!(started.elapsed() < Duration::from_secs(2) * slowness(), "{:?}: {error}", started.elapsed());
@@ -94,4 +94,21 @@ async fn a_user_may_only_do_what_the_role_allows() {
     assert_refused(Kind::Denied, start, nobody.snapshot("/f/").await.map(|_| ()));
     let keys: Vec<_> = viewer.snapshot("/f/").await.expect("reading").entries.into_keys().collect();
     assert_eq!(keys, ["/f/trip/all"]);
+}
+
+#[tokio::test]
+async fn a_watch_without_the_permission_says_so() {
+    let cluster = cluster();
+    cluster.enable_auth(&[("viewer", "read", "/f/hosts/")]);
+    let viewer = Engine::new(&cluster.endpoints_of("viewer")).expect("an engine");
+    let mut watch = viewer.watch("/f/trip/", 1);
+    let lost = async {
+        loop {
+            if let Update::Lost { error, .. } = watch.next().await {
+                return error;
+            }
+        }
+    };
+    let error = tokio::time::timeout(Duration::from_secs(3) * slowness(), lost).await.expect("an error");
+    assert!(error.contains("permission denied"), "{error}");
 }

@@ -19,9 +19,9 @@ use super::error::{Failure, Kind};
 /// Members that are watched at the same time.
 const WATCHED: usize = 3;
 /// Interval at which each member is asked for its revision, so that the time of the last contact is known.
-const PROGRESS: Duration = Duration::from_secs(1);
+const PROGRESS: Duration = Duration::from_secs(2);
 /// Longest time without a message of a member; its answers to the questions above are messages too.
-const SILENCE: Duration = Duration::from_millis(2_500);
+const SILENCE: Duration = Duration::from_secs(5);
 /// Longest time to open a stream.
 const OPEN: Duration = Duration::from_secs(1);
 /// Longest time between two attempts at a member.
@@ -51,7 +51,8 @@ pub enum Update {
         /// Why.
         error: String,
     },
-    /// A member has a leader and has reported its revision. Changes up to it may still be on their way.
+    /// A member has a leader and has reported its revision. Changes up to it may still be on their way. A
+    /// revision below an earlier one is that of a member behind the others, or of a restored cluster.
     Progress {
         /// The revision.
         revision: i64,
