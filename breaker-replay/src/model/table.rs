@@ -49,14 +49,10 @@ impl Model {
     /// Finds a connection that [`Self::find`] has not found, or creates one.
     #[cold]
     fn locate(&mut self, key: &ConnectionKey, segment: &Segment, payload: &[u8]) -> Result<Slot, u32> {
-        let known_port = self.maps.is_port_watched(key.remote_port);
-        let live = self.connections.find(key);
-        let watched = self.maps.undeclared != undeclared::IGNORE;
-        let signature = if watched { signature(payload) } else { (false, false) };
-        let target = if known_port { self.maps.lookup_endpoint(key) } else { 0 };
         if segment.opens_connection() {
-            return self.open(key, segment, target, signature);
+            return self.open(key, segment, payload);
         }
+        let live = self.connections.find(key);
         if let Some(index) = self.transient.find(key) {
             let other = *self.transient.at(index);
             if other.session == Connection::IGNORED {
@@ -74,17 +70,11 @@ impl Model {
         }
         match live {
             Some(index) => Ok(Slot { table: Table::Live, index }),
-            None => self.join(key, segment, target, signature),
+            None => self.join(key, segment, payload),
         }
     }
 
-    fn open(
-        &mut self,
-        key: &ConnectionKey,
-        segment: &Segment,
-        target: u32,
-        signature: (bool, bool),
-    ) -> Result<Slot, u32> {
+    fn open(&mut self, key: &ConnectionKey, segment: &Segment, payload: &[u8]) -> Result<Slot, u32> {
         if let Some(index) = self.transient.find(key)
             && self.transient.at(index).is_opened_by(segment)
         {
@@ -103,8 +93,9 @@ impl Model {
                 live.contested = 1;
             }
         }
+        let target = self.target(key);
         if target == 0 {
-            return self.join(key, segment, target, signature);
+            return self.join(key, segment, payload);
         }
         if self.connections.find(key).is_none() {
             self.inbound.remove(key);
@@ -130,13 +121,13 @@ impl Model {
         Ok(Slot { table: Table::Live, index })
     }
 
-    fn join(
-        &mut self,
-        key: &ConnectionKey,
-        segment: &Segment,
-        target: u32,
-        (confirmed, partial): (bool, bool),
-    ) -> Result<Slot, u32> {
+    /// Returns the packed target of a declared endpoint, or 0.
+    fn target(&self, key: &ConnectionKey) -> u32 {
+        if self.maps.is_port_watched(key.remote_port) { self.maps.lookup_endpoint(key) } else { 0 }
+    }
+
+    fn join(&mut self, key: &ConnectionKey, segment: &Segment, payload: &[u8]) -> Result<Slot, u32> {
+        let target = self.target(key);
         if target != 0 {
             if segment.flags & (SYN | ACK) == SYN | ACK {
                 self.put_transient(key, Connection::ignored());
@@ -147,7 +138,8 @@ impl Model {
             }
             return self.establish(key, Connection::new(target, segment));
         }
-        if !confirmed && !partial {
+        let (confirmed, partial) = signature(payload);
+        if self.maps.undeclared == undeclared::IGNORE || !confirmed && !partial {
             return Err(reason::NOT_OURS);
         }
         let blocked = if self.maps.undeclared == undeclared::BLOCK { self.maps.clock } else { 0 };
