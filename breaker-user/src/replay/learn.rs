@@ -7,7 +7,7 @@ use breaker_common::message::{Class, InboundClass, LimitClass};
 use breaker_replay::engine::{Engine, Observer, Outbound, Source};
 
 use super::flow::Flows;
-use super::meter::Meter;
+use super::meter::{Entries, Meter};
 
 /// Windows that are learnt, in ns.
 pub const WINDOWS: [u64; 4] = [100_000_000, 1_000_000_000, 3_000_000_000, 60_000_000_000];
@@ -26,6 +26,13 @@ pub struct DayPeak {
     pub at_ns: u64,
 }
 
+impl DayPeak {
+    /// The use of a window at a time, ns since 1970.
+    pub fn new(at_ns: u64, peak: u64) -> Self {
+        Self { day: at_ns / DAY_NS, peak, at_ns }
+    }
+}
+
 /// A window of a class.
 #[derive(Clone)]
 struct LearntWindow {
@@ -34,12 +41,12 @@ struct LearntWindow {
 }
 
 impl LearntWindow {
-    fn add(&mut self, at_ns: u64, count: u64) {
-        let (day, peak) = (at_ns / DAY_NS, self.meter.add(at_ns, count));
+    fn add(&mut self, at_ns: u64, count: u64, all: &mut Entries) {
+        let found = DayPeak::new(at_ns, self.meter.add(at_ns, count, all));
         match self.days.last_mut() {
-            Some(last) if last.day == day && last.peak >= peak => {}
-            Some(last) if last.day == day => (last.peak, last.at_ns) = (peak, at_ns),
-            _ => self.days.push(DayPeak { day, peak, at_ns }),
+            Some(last) if last.day == found.day && last.peak >= found.peak => {}
+            Some(last) if last.day == found.day => *last = found,
+            _ => self.days.push(found),
         }
     }
 }
@@ -57,7 +64,7 @@ impl Default for Learnt {
 }
 
 impl Learnt {
-    fn add(&mut self, at_ns: u64, class: LimitClass, count: u32) {
+    fn add(&mut self, at_ns: u64, class: LimitClass, count: u32, all: &mut Entries) {
         if count == 0 {
             return;
         }
@@ -65,13 +72,13 @@ impl Learnt {
         let windows = slot.get_or_insert_with(|| {
             WINDOWS.map(|length| LearntWindow { meter: Meter::new(length, EXACT), days: Vec::new() })
         });
-        windows.iter_mut().for_each(|window| window.add(at_ns, count.into()));
+        windows.iter_mut().for_each(|window| window.add(at_ns, count.into(), all));
     }
 
-    fn outbound(&mut self, at_ns: u64, counts: &SegmentCounts) {
-        self.add(at_ns, LimitClass::Order, counts.class_count(Class::Order));
-        self.add(at_ns, LimitClass::Cancel, counts.class_count(Class::Cancel));
-        self.add(at_ns, LimitClass::Message, counts.total());
+    fn outbound(&mut self, at_ns: u64, counts: &SegmentCounts, all: &mut Entries) {
+        self.add(at_ns, LimitClass::Order, counts.class_count(Class::Order), all);
+        self.add(at_ns, LimitClass::Cancel, counts.class_count(Class::Cancel), all);
+        self.add(at_ns, LimitClass::Message, counts.total(), all);
     }
 
     /// Returns the peaks of each day, by window; `None` for a class without messages.
@@ -97,6 +104,8 @@ pub struct Learner {
     pub flow_peaks: Vec<Learnt>,
     /// Orders that unread bytes count as.
     pub blind_orders: u64,
+    /// Entries of all windows.
+    entries: Entries,
 }
 
 impl Learner {
@@ -125,14 +134,16 @@ impl Observer for Learner {
             self.sessions.get_mut(segment.session as usize)
         };
         if let Some(learnt) = learnt {
-            learnt.outbound(segment.at_ns, segment.counts);
+            learnt.outbound(segment.at_ns, segment.counts, &mut self.entries);
         }
     }
 
     fn inbound(&mut self, at_ns: u64, session: u32, counts: &SegmentCounts) {
         if let Some(learnt) = self.sessions.get_mut(session as usize).filter(|_| session != 0) {
-            learnt.add(at_ns, LimitClass::Fill, counts.messages[InboundClass::Fill as usize]);
-            learnt.add(at_ns, LimitClass::Reject, counts.messages[InboundClass::Reject as usize]);
+            let [fills, rejects] =
+                [InboundClass::Fill, InboundClass::Reject].map(|class| counts.messages[class as usize]);
+            learnt.add(at_ns, LimitClass::Fill, fills, &mut self.entries);
+            learnt.add(at_ns, LimitClass::Reject, rejects, &mut self.entries);
         }
     }
 

@@ -23,8 +23,16 @@ pub struct Meter {
     used: u64,
 }
 
-/// Segments with messages up to which the window of a limit is exact.
+/// Segments with messages up to which a window is exact, if there are few windows.
 pub const EXACT: usize = 4_096;
+/// Entries of all windows together, 24 MB.
+const ENTRIES_IN_ALL: usize = 1 << 20;
+/// Segments up to which a window is exact, if all windows together have too many entries.
+const EXACT_AT_LEAST: usize = 64;
+
+/// The number of entries of all windows, so that their memory is bounded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Entries(usize);
 
 impl Meter {
     /// Makes a meter for windows of this length, exact up to so many segments in a window. A length of 0 is
@@ -34,7 +42,7 @@ impl Meter {
     }
 
     /// Adds messages. Returns the number in the window that ends now.
-    pub fn add(&mut self, now_ns: u64, count: u64) -> u64 {
+    pub fn add(&mut self, now_ns: u64, count: u64, all: &mut Entries) -> u64 {
         self.used += count;
         if self.window_ns == 0 {
             return self.used;
@@ -44,16 +52,21 @@ impl Meter {
         {
             self.used -= oldest.count;
             self.entries.pop_front();
+            all.0 -= 1;
         }
-        let is_long = self.entries.len() >= self.exact;
+        let exact = if all.0 < ENTRIES_IN_ALL { self.exact } else { self.exact.min(EXACT_AT_LEAST) };
+        let is_long = self.entries.len() >= exact;
         match self.entries.back_mut() {
             Some(last)
                 if last.last_ns == now_ns
-                    || is_long && now_ns - last.first_ns < self.window_ns / self.exact as u64 =>
+                    || is_long && now_ns - last.first_ns < self.window_ns / exact as u64 =>
             {
                 (last.last_ns, last.count) = (now_ns, last.count + count);
             }
-            _ => self.entries.push_back(Entry { first_ns: now_ns, last_ns: now_ns, count }),
+            _ => {
+                self.entries.push_back(Entry { first_ns: now_ns, last_ns: now_ns, count });
+                all.0 += 1;
+            }
         }
         self.used
     }
@@ -105,28 +118,32 @@ mod tests {
 
     #[test]
     fn a_window_has_the_messages_of_its_length_and_no_older_one() {
-        let mut meter = Meter::new(1_000, EXACT);
+        let (mut meter, mut all) = (Meter::new(1_000, EXACT), Entries::default());
         let added = [(0, 2, 2), (999, 1, 3), (1_000, 1, 2), (1_998, 1, 3), (1_999, 1, 3), (9_000, 5, 5)];
         for (now, count, used) in added {
-            assert_eq!(meter.add(now, count), used, "at {now}");
+            assert_eq!(meter.add(now, count, &mut all), used, "at {now}");
         }
         let mut total = Meter::new(0, EXACT);
-        assert_eq!([0, 1 << 60].map(|now| total.add(now, 3)), [3, 6]);
+        assert_eq!([0, 1 << 60].map(|now| total.add(now, 3, &mut all)), [3, 6]);
     }
 
     #[test]
     fn a_long_window_is_never_too_low_and_at_most_a_part_too_high() {
         const WINDOW: u64 = 1_000_000;
-        let mut meter = Meter::new(WINDOW, EXACT);
         let times: Vec<u64> = (0..60_000).map(|i| i * 37 + i % 5).collect();
-        for (i, now) in times.iter().enumerate() {
-            let used = meter.add(*now, 1);
-            if i % 499 == 0 {
-                let exact = times[..=i].iter().filter(|then| now - **then < WINDOW).count() as u64;
-                assert!((exact..=exact + 8).contains(&used), "{used} for {exact} at {now}");
+        // In the second round all other windows together have too many entries.
+        for (others, exact_up_to, too_high) in [(0, EXACT, 8), (ENTRIES_IN_ALL, EXACT_AT_LEAST, 500)] {
+            let (mut meter, mut all) = (Meter::new(WINDOW, EXACT), Entries(others));
+            for (i, now) in times.iter().enumerate() {
+                let used = meter.add(*now, 1, &mut all);
+                if i % 499 == 0 {
+                    let exact = times[..=i].iter().filter(|then| now - **then < WINDOW).count() as u64;
+                    assert!((exact..=exact + too_high).contains(&used), "{used} for {exact} at {now}");
+                }
             }
+            assert_eq!(all.0, others + meter.entries.len());
+            assert!(meter.entries.len() <= 2 * exact_up_to, "{} entries", meter.entries.len());
         }
-        assert!(meter.entries.len() <= 2 * EXACT, "{} entries", meter.entries.len());
     }
 
     #[test]

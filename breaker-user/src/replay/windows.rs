@@ -7,7 +7,7 @@ use breaker_common::abi::{LIMITS_PER_SCOPE, Limit, Session};
 use breaker_common::counts::SegmentCounts;
 use breaker_replay::engine::Engine;
 
-use super::meter::{EXACT, Meter, Series};
+use super::meter::{EXACT, Entries, Meter, Series};
 
 /// The window of a limit.
 #[derive(Clone)]
@@ -32,6 +32,7 @@ pub struct Windows {
     sessions: Vec<Session>,
     /// By scope number and position.
     windows: Vec<Option<Window>>,
+    entries: Entries,
     is_plotted: bool,
 }
 
@@ -55,7 +56,7 @@ impl Windows {
                 })
             }));
         }
-        Self { sessions: maps.sessions.clone(), windows, is_plotted }
+        Self { sessions: maps.sessions.clone(), windows, entries: Entries::default(), is_plotted }
     }
 
     /// Adds the messages of a segment to the windows of its session's limits.
@@ -68,7 +69,7 @@ impl Windows {
             if count != 0
                 && let Some(Some(window)) = self.windows.get_mut(at)
             {
-                let used = window.meter.add(at_ns, count);
+                let used = window.meter.add(at_ns, count, &mut self.entries);
                 if used > window.peak {
                     (window.peak, window.peak_ns) = (used, at_ns);
                 }

@@ -1,13 +1,17 @@
 //! `learn`: peaks, and the limits that they propose. The field names are a contract with scripts.
 
+use std::collections::{HashMap, HashSet};
+
 use breaker_common::message::LimitClass;
 use breaker_replay::engine::Figures;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::learn_log::LoggedPeaks;
 use super::replay::{Capture, capture, time};
 use crate::config::{self, Policy, SessionIndex};
 use crate::display;
+use crate::journal;
 use crate::kernel::Breaker;
 use crate::replay::captures::CaptureRead;
 use crate::replay::flow::Flow;
@@ -55,9 +59,9 @@ pub struct Window {
     pub per: String,
     /// The highest peak.
     pub peak: u64,
-    /// Its time, if it is known.
+    /// Its time; null for a peak since the load.
     pub peak_at: Option<Timestamp>,
-    /// Number of days with messages.
+    /// Number of days with messages; of what is loaded, days with warnings in the audit log.
     pub days: usize,
     /// Median of the daily peaks.
     pub p50: u64,
@@ -87,12 +91,12 @@ impl Learn {
         });
         let mut sessions: Vec<_> = declared.collect();
         let flows = learner.flows.all();
+        let mut names = Names::of(&sessions);
         for (flow, learnt) in flows.iter().zip(&learner.flow_peaks) {
             // A flow without CompIDs cannot be told apart at an endpoint with others.
             let is_shared = flows.iter().filter(|other| other.remote == flow.remote).count() > 1;
             if !learnt.is_empty() && !(is_shared && (flow.sender.is_empty() || flow.target.is_empty())) {
-                let name = unused_name(flow, &sessions);
-                sessions.push(seen(name, flow, windows(learnt, factor)));
+                sessions.push(seen(names.unused(flow), flow, windows(learnt, factor)));
             }
         }
         Self {
@@ -103,31 +107,36 @@ impl Learn {
         }
     }
 
-    /// Makes the view of the peaks of what is loaded.
+    /// Makes the view of the peaks of what is loaded, and of the days with warnings in its audit log.
     ///
     /// # Errors
     /// The maps cannot be read.
     pub fn from_load(policy: &Policy, breaker: &Breaker, factor: f64) -> anyhow::Result<Self> {
+        let mut notes = vec![
+            "the kernel keeps the peaks of the limits in force since the load, and the audit log those of \
+             warnings and trips: captures show all windows"
+                .to_owned(),
+        ];
+        let logged = LoggedPeaks::read(journal::path(breaker)).unwrap_or_else(|error| {
+            notes.push(format!("{error:#}: peaks from before the load are unknown"));
+            LoggedPeaks::default()
+        });
         let mut sessions = Vec::new();
         for index in policy.scopes().sessions() {
             let Some(mut session) = declared(policy, index) else { continue };
-            if let Ok(scope) = breaker.find(&format!("session/{}", session.name)) {
+            let name = format!("session/{}", session.name);
+            if let Ok(scope) = breaker.find(&name) {
                 for found in breaker.limits(scope)?.iter().filter(|found| found.limit.per_fill == 0) {
-                    let peak = DayPeak { day: 0, peak: found.peak, at_ns: 0 };
-                    let class = display::class(found.limit.class);
-                    if found.peak != 0 {
-                        let mut window = window(class, display::interval(&found.limit), &[peak], factor);
-                        window.peak_at = None;
-                        session.windows.push(window);
+                    let days = logged.of(&name, &found.limit);
+                    if found.peak != 0 || !days.is_empty() {
+                        let class = display::class(found.limit.class);
+                        let per = display::interval(&found.limit);
+                        session.windows.push(window(class, per, (&days, found.peak), factor));
                     }
                 }
             }
             sessions.push(session);
         }
-        let notes = vec![
-            "the kernel keeps the peaks of the limits in force, since the load: captures show all windows"
-                .to_owned(),
-        ];
         Ok(Self { captures: Vec::new(), factor, notes, sessions })
     }
 
@@ -174,17 +183,36 @@ fn seen(name: String, flow: &Flow, windows: Vec<Window>) -> Session {
     }
 }
 
-/// Returns a name from the CompIDs of a flow that no session has.
-fn unused_name(flow: &Flow, sessions: &[Session]) -> String {
-    let id = if flow.target.is_empty() { "session" } else { &flow.target };
-    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
-    let base: String = id.chars().map(plain).collect();
-    let base = base.trim_matches('-');
-    let base = if base.is_empty() { "session" } else { base };
-    let is_free =
-        |name: &String| name != "undeclared" && sessions.iter().all(|session| session.name != *name);
-    let mut names = (1..).map(|number| format!("{base}-{number}"));
-    names.find(is_free).unwrap_or_default()
+/// Names of sessions, and the highest number in a made-up name by its text.
+struct Names {
+    used: HashSet<String>,
+    numbers: HashMap<String, usize>,
+}
+
+impl Names {
+    fn of(sessions: &[Session]) -> Self {
+        let used = sessions.iter().map(|session| session.name.clone()).collect();
+        Self { used, numbers: HashMap::new() }
+    }
+
+    /// Returns a name from the CompIDs of a flow that no session has.
+    fn unused(&mut self, flow: &Flow) -> String {
+        let id = if flow.target.is_empty() { "session" } else { &flow.target };
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+        let base: String = id.chars().map(plain).collect();
+        let base = match base.trim_matches('-') {
+            "" => "session",
+            base => base,
+        };
+        let number = self.numbers.entry(base.to_owned()).or_default();
+        loop {
+            *number += 1;
+            let name = format!("{base}-{number}");
+            if self.used.insert(name.clone()) {
+                return name;
+            }
+        }
+    }
 }
 
 fn windows(learnt: &Learnt, factor: f64) -> Vec<Window> {
@@ -192,12 +220,15 @@ fn windows(learnt: &Learnt, factor: f64) -> Vec<Window> {
     for class in LimitClass::ALL {
         let Some(days) = learnt.days(class) else { continue };
         let windows = WINDOWS.iter().zip(days);
-        made.extend(windows.map(|(per, days)| window(class.name(), display::duration(*per), days, factor)));
+        made.extend(
+            windows.map(|(per, days)| window(class.name(), display::duration(*per), (days, 0), factor)),
+        );
     }
     made
 }
 
-fn window(class: &'static str, per: String, days: &[DayPeak], factor: f64) -> Window {
+/// `live` is the peak since the load, or 0 for captures.
+fn window(class: &'static str, per: String, (days, live): (&[DayPeak], u64), factor: f64) -> Window {
     /// Largest limit of a configuration.
     const LARGEST: f64 = 1e9;
     let mut peaks: Vec<_> = days.iter().map(|day| day.peak).collect();
@@ -206,8 +237,8 @@ fn window(class: &'static str, per: String, days: &[DayPeak], factor: f64) -> Wi
         let rank = (peaks.len() * percent).div_ceil(100).max(1);
         peaks.get(rank - 1).copied().unwrap_or_default()
     };
-    let highest = days.iter().rev().max_by_key(|day| day.peak);
-    let peak = highest.map_or(0, |day| day.peak);
+    let highest = days.iter().rev().max_by_key(|day| day.peak).filter(|day| day.peak >= live);
+    let peak = highest.map_or(live, |day| day.peak);
     let max = (peak as f64 * factor).ceil().clamp(1.0, LARGEST) as u64;
     Window {
         class,

@@ -17,20 +17,23 @@ pub fn toml(learn: &Learn, policy: &Policy, interfaces: &[String]) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "# {}", line.trim_end());
     }
-    text.push_str("# Times are UTC. Day counts are days with messages.\n\npolicy = \"learnt\"\n\n[host]\n");
+    let days = if learn.captures.is_empty() { "warnings in the audit log" } else { "messages" };
+    let _ = writeln!(text, "# Times are UTC. Day counts are days with {days}.\n");
+    text.push_str("policy = \"learnt\"\n\n[host]\n");
     let interfaces: Vec<_> = interfaces.iter().map(|name| quote(name)).collect();
     let _ = writeln!(text, "interfaces = [{}] # the way to the venues", interfaces.join(", "));
     for group in policy.groups() {
         let _ = writeln!(text, "\n[[group]]\nname = {}", quote(group.name.as_str()));
     }
     for found in &learn.sessions {
-        session(&mut text, found, policy);
+        session(&mut text, found, (policy, learn.captures.is_empty()));
     }
     text.truncate(text.trim_end().len());
     text
 }
 
-fn session(text: &mut String, session: &Session, policy: &Policy) {
+/// `is_loaded`: the peaks are those of what is loaded.
+fn session(text: &mut String, session: &Session, (policy, is_loaded): (&Policy, bool)) {
     text.push_str("\n[[session]]\n");
     if !session.declared {
         text.push_str("# Not in the configuration: seen in the captures.\n");
@@ -65,16 +68,15 @@ fn session(text: &mut String, session: &Session, policy: &Policy) {
             }
         }
     }
-    limits(text, session);
+    limits(text, session, is_loaded);
 }
 
-fn limits(text: &mut String, session: &Session) {
+fn limits(text: &mut String, session: &Session, is_loaded: bool) {
     if session.windows.is_empty() {
         text.push_str("# No message was seen.\n");
         return;
     }
     // What is loaded has at most four limits, of any window.
-    let is_loaded = session.windows.iter().all(|window| window.peak_at.is_none());
     let is_proposed = |window: &Window| is_loaded || PROPOSED.contains(&(window.class, window.per.as_str()));
     text.push_str("limits = [\n");
     for window in session.windows.iter().filter(|window| is_proposed(window)) {
@@ -92,13 +94,17 @@ fn entry(window: &Window) -> String {
 
 fn reason(window: &Window) -> String {
     let Window { peak, days, p50, p90, days_warned, days_tripped, .. } = window;
-    match window.peak_at {
+    let found = match window.peak_at {
         None => format!("peak {peak} since the load"),
-        Some(at) => format!(
-            "peak {peak} at {at:.3}; daily peaks of {days} days: p50 {p50}, p90 {p90}; would have warned on \
-             {days_warned} days and tripped on {days_tripped}"
-        ),
+        Some(at) => format!("peak {peak} at {at:.3}"),
+    };
+    if *days == 0 {
+        return found;
     }
+    format!(
+        "{found}; daily peaks of {days} days: p50 {p50}, p90 {p90}; would have warned on {days_warned} days \
+         and tripped on {days_tripped}"
+    )
 }
 
 /// Writes a TOML string. All texts are printable ASCII.

@@ -9,6 +9,7 @@ pub mod explanation;
 pub mod explanation_text;
 pub mod failures;
 pub mod learn;
+mod learn_log;
 pub mod learn_toml;
 pub mod page;
 pub mod policy_diff;

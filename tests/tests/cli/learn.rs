@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use breaker_tests::agent::Agent;
 use breaker_tests::command::breaker;
 use breaker_tests::frame::{message, order};
 use breaker_tests::pcap_file::{PcapFile, Sender};
@@ -146,4 +147,29 @@ fn without_captures_the_peaks_are_those_of_the_kernel() {
     testbed.cli(&format!("check --config {}", learnt.display())).expect_exit(0);
     drop((stream, receiver));
     Testbed::unloaded(POLICY).cli(&words).expect_exit(3);
+}
+
+#[test]
+fn a_peak_from_before_the_load_comes_from_the_warnings_in_the_audit_log() {
+    require_root!();
+    let testbed = Testbed::load(POLICY);
+    let agent = Agent::start(&testbed);
+    let _receiver = testbed.listen(9001);
+    let mut stream = testbed.connect(9001);
+    (0..4).for_each(|id| std::io::Write::write_all(&mut stream, &order(id)).expect("sending"));
+    let is_logged = || fs::read_to_string(testbed.audit()).is_ok_and(|log| log.contains("\"used\":4"));
+    breaker_tests::testbed::wait_for("the warning at 4 of 5 orders", || is_logged().then_some(()));
+    agent.stop();
+    testbed.cli("unload --force").expect_exit(0);
+    let config = testbed.config().display().to_string();
+    testbed.cli_args(&["load", "--config", &config]).expect_exit(0);
+    let view = testbed.cli_args(&["learn", "--config", &config, "--json"]).expect_exit(0).json();
+    let found = window(&view["sessions"][0], "order", "2s");
+    assert_eq!((&found["peak"], &found["days"], &found["max"]), (&json!(4), &json!(1), &json!(8)));
+    assert!(found["peak_at"].is_string(), "{found:#}");
+    let text = testbed.cli_args(&["learn", "--config", &config]).expect_exit(0).stdout;
+    assert!(text.contains("daily peaks of 1 days: p50 4, p90 4; would have warned on 1 days"), "{text}");
+    fs::write(testbed.audit(), "").expect("emptying the log");
+    let view = testbed.cli_args(&["learn", "--config", &config, "--json"]).expect_exit(0).json();
+    assert_eq!(view["sessions"][0]["windows"], json!([]));
 }
