@@ -31,8 +31,10 @@ pub struct Explanation {
 pub struct SessionEffect {
     /// Name of the session.
     pub name: String,
-    /// Its open connections, which the trip cuts.
+    /// Its open connections, which the trip cuts: the first 1,000 of all sessions.
     pub connections: Vec<Ends>,
+    /// Number of its open connections that are not listed.
+    pub connections_left_out: usize,
     /// What happens to its open connections.
     #[serde(serialize_with = "as_text")]
     pub on_trip: OnTrip,
@@ -51,6 +53,9 @@ pub struct SessionEffect {
     /// What stays in the book of the venue.
     pub stays: &'static str,
 }
+
+/// Most listed connections of all sessions together.
+const MAX_CONNECTIONS: usize = 1_000;
 
 /// The ends of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -85,13 +90,15 @@ impl Explanation {
     /// Makes the explanation from the open connections of a scope, as [`Breaker::open_connections`] lists
     /// them.
     pub fn of(breaker: &Breaker, scope: ScopeIndex, connections: &[OpenConnection]) -> Result<Self> {
-        let mut effects = Vec::new();
+        let (mut effects, mut room) = (Vec::new(), MAX_CONNECTIONS);
         for session in breaker.sessions_of(scope)? {
             let start = connections.partition_point(|one| one.session < session.get());
-            let own = connections[start..].iter().take_while(|one| one.session == session.get());
-            let effect = effect(breaker, session, own)?;
+            let end = connections.partition_point(|one| one.session <= session.get());
+            let own = &connections[start..end];
+            let effect = effect(breaker, session, own, room)?;
+            room -= effect.connections.len();
             // Undeclared connections belong to the scope `host` only, and usually there are none.
-            if session != SessionIndex::UNDECLARED || !effect.connections.is_empty() {
+            if session != SessionIndex::UNDECLARED || !own.is_empty() {
                 effects.push(effect);
             }
         }
@@ -105,10 +112,12 @@ impl Explanation {
     }
 }
 
-fn effect<'a>(
+/// Returns the effects on a session with these open connections, of which up to `room` are listed.
+fn effect(
     breaker: &Breaker,
     session: SessionIndex,
-    connections: impl Iterator<Item = &'a OpenConnection>,
+    connections: &[OpenConnection],
+    room: usize,
 ) -> Result<SessionEffect> {
     let settings = breaker.session(session)?;
     let on_trip = if settings.flags & flag::DROP != 0 { OnTrip::Drop } else { OnTrip::Reset };
@@ -126,8 +135,11 @@ fn effect<'a>(
     Ok(SessionEffect {
         name: breaker.names().session_name(session).to_string(),
         connections: connections
+            .iter()
+            .take(room)
             .map(|one| Ends { local: one.local.to_string(), remote: one.remote.to_string() })
             .collect(),
+        connections_left_out: connections.len().saturating_sub(room),
         on_trip,
         while_tripped,
         passes: names(true),

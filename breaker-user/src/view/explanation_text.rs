@@ -22,8 +22,8 @@ pub fn text(explanation: &Explanation, done: bool) -> String {
     let mut lines = vec![title];
     for same in groups(sessions) {
         let Some(first) = same.first() else { continue };
-        let names = same.iter().map(|session| format!("session/{}", session.name)).collect();
-        lines.push(format!("  {}", listed(names)));
+        let names = same.iter().map(|session| format!("session/{}", session.name));
+        lines.push(format!("  {}", listed(names, same.len())));
         lines.push(format!("    cut      {}", cut(&same, first.on_trip)));
         lines.push(format!("    passes   {}", passes(first)));
         lines.push(format!("    venue    {}", first.venue));
@@ -53,13 +53,14 @@ fn groups(sessions: &[SessionEffect]) -> Vec<Vec<&SessionEffect>> {
 }
 
 fn cut(sessions: &[&SessionEffect], on_trip: OnTrip) -> String {
+    let count = |session: &&SessionEffect| session.connections.len() + session.connections_left_out;
+    let (count, how) = (sessions.iter().map(count).sum(), how(on_trip));
     let ends = sessions.iter().flat_map(|session| &session.connections);
-    let all: Vec<_> = ends.map(|ends| format!("{} > {}", ends.local, ends.remote)).collect();
-    let (count, how) = (all.len(), how(on_trip));
+    let ends = listed(ends.map(|ends| format!("{} > {}", ends.local, ends.remote)), count);
     match count {
         0 => "no connection is open".to_owned(),
-        1 => format!("1 connection, {how}: {}", listed(all)),
-        _ => format!("{count} connections, {how}: {}", listed(all)),
+        1 => format!("1 connection, {how}: {ends}"),
+        _ => format!("{count} connections, {how}: {ends}"),
     }
 }
 
@@ -85,9 +86,8 @@ fn passes(session: &SessionEffect) -> String {
     )
 }
 
-/// Joins texts, and counts those beyond the first few.
-fn listed(all: Vec<String>) -> String {
-    let more = all.len().saturating_sub(MAX_LISTED);
-    let shown = all.into_iter().take(MAX_LISTED).collect::<Vec<_>>().join(", ");
-    if more == 0 { shown } else { format!("{shown} and {more} more") }
+/// Joins the first few of `count` texts, and counts the others.
+fn listed(all: impl Iterator<Item = String>, count: usize) -> String {
+    let shown = all.take(MAX_LISTED).collect::<Vec<_>>().join(", ");
+    if count <= MAX_LISTED { shown } else { format!("{shown} and {} more", count - MAX_LISTED) }
 }

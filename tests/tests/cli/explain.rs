@@ -3,10 +3,11 @@
 use std::io::Write;
 
 use breaker_tests::frame::{message, order};
+use breaker_tests::many_sessions::ManySessions;
 use breaker_tests::receiver::End;
 use breaker_tests::require_root;
 use breaker_tests::testbed::Testbed;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Four sessions that differ in everything an explanation says.
 const POLICY: &str = r#"
@@ -135,4 +136,21 @@ fn a_trip_ends_with_its_explanation_and_what_it_says_passes_does_pass() {
     assert_eq!(found["explanation"]["scope"], "session/x1");
     let output = testbed.cli("trip --explain session/x1").expect_exit(0).stdout;
     assert!(output.starts_with("session/x1 is tripped already"), "{output}");
+}
+
+#[test]
+fn an_explanation_lists_a_thousand_connections_and_counts_the_others() {
+    require_root!();
+    let many = ManySessions::new(2, 1, 1_204);
+    let found = many.testbed.cli("trip --explain group/g0 --json").expect_exit(0).json();
+    let sessions = found["sessions"].as_array().expect("sessions");
+    let counts = |session: &Value| {
+        let listed = session["connections"].as_array().map(Vec::len);
+        (listed, session["connections_left_out"].as_u64())
+    };
+    let counts: Vec<_> = sessions.iter().map(counts).collect();
+    assert_eq!(counts, [(Some(602), Some(0)), (Some(398), Some(204))]);
+    let text = many.testbed.cli("trip --explain group/g0").expect_exit(0).stdout;
+    assert!(text.contains("1204 connections, by a TCP reset to both ends: "), "{text}");
+    assert!(text.contains(" and 1198 more\n"), "{text}");
 }
