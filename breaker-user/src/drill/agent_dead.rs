@@ -5,19 +5,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use breaker_common::abi::cause;
 
-use super::environment::{Environment, TIMEOUT};
+use super::environment::{Environment, SCOPE, TIMEOUT, order_limit};
 use super::figures::Report;
 use super::traffic::{announce, trade};
 
-const POLICY: &str = r#"
-[host]
-interfaces = ["eth1"]
-[[session]]
-name = "xnys-1"
-remote = "10.9.0.2:9001"
-limits = [{ class = "order", max = 200, per = "1s" }]
-"#;
-const SCOPE: &str = "session/xnys-1";
 /// Limit on orders in any second.
 const LIMIT: u64 = 200;
 
@@ -25,7 +16,7 @@ const LIMIT: u64 = 200;
 pub fn run() -> Result<Report> {
     let title = "The agent is killed with -9; limits, switch, status and reset work without it";
     let mut report = Report::new("agent-dead", title);
-    let mut environment = Environment::new(POLICY)?;
+    let mut environment = Environment::new("", &order_limit(LIMIT, "1s"))?;
     environment.log_on()?;
     announce("agent dead", "the agent is killed with -9, and a runaway starts")?;
     environment.kill_agent()?;

@@ -6,19 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use breaker_common::abi::cause;
 
-use super::environment::{Environment, TIMEOUT};
+use super::environment::{Environment, SCOPE, TIMEOUT};
 use super::figures::Report;
 use super::traffic::{announce, trade};
 use crate::testbed::fix::cl_ord_id;
 
-const POLICY: &str = r#"
-[host]
-interfaces = ["eth1"]
-while_tripped = "reduce-only"
-[[session]]
-name = "xnys-1"
-remote = "10.9.0.2:9001"
-"#;
 /// Resting orders.
 const ORDERS: u64 = 100;
 
@@ -26,12 +18,12 @@ const ORDERS: u64 = 100;
 pub fn run() -> Result<Report> {
     let title = "A tripped session logs on again and cancels its orders; the next order is withheld";
     let mut report = Report::new("cancel-while-tripped", title);
-    let environment = Environment::new(POLICY)?;
+    let environment = Environment::new("while_tripped = \"reduce-only\"", "")?;
     environment.log_on()?;
     announce("cancel while tripped", &format!("{ORDERS} orders rest; after the trip all are cancelled"))?;
     let wrote = trade(&environment.engine, "M", ORDERS, 1_000);
     environment.venue.wait_for_orders(ORDERS as usize, TIMEOUT)?;
-    let tripped = environment.trip("session/xnys-1", 1)?;
+    let tripped = environment.trip(SCOPE, 1)?;
     environment.engine.wait_for_end(TIMEOUT).context("the connection did not end")?;
     environment.log_on().context("logging on while tripped, which is allowed in order to cancel")?;
     for n in 1..=ORDERS {
@@ -54,7 +46,7 @@ pub fn run() -> Result<Report> {
     report.promise_count("every cancel reaches the venue while tripped", ORDERS, cancels.len() as u64);
     report.promise_count("no order crosses after the trip", 0, crossed - wrote);
     report.promise_reset("the order ends the connection with a reset", Some(&at_engine));
-    let causes = environment.causes("session/xnys-1")?;
+    let causes = environment.causes(SCOPE)?;
     report.promise_causes("the session is still tripped", cause::MANUAL, causes);
     Ok(report)
 }

@@ -7,18 +7,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use breaker_common::abi::cause;
 
-use super::environment::{Environment, TIMEOUT};
+use super::environment::{Environment, SCOPE, TIMEOUT, order_limit};
 use super::figures::Report;
 use super::traffic::announce;
 
-const POLICY: &str = r#"
-[host]
-interfaces = ["eth1"]
-[[session]]
-name = "xnys-1"
-remote = "10.9.0.2:9001"
-limits = [{ class = "order", max = 1500, per = "10s" }]
-"#;
 /// Limit on orders in the window.
 const LIMIT: u64 = 1_500;
 /// Orders of the burst.
@@ -28,7 +20,7 @@ const BURST: u64 = 20_000;
 pub fn run() -> Result<Report> {
     let title = "An engine writes 20,000 orders at once; many orders share a segment";
     let mut report = Report::new("coalesced-burst", title);
-    let environment = Environment::new(POLICY)?;
+    let environment = Environment::new("", &order_limit(LIMIT, "10s"))?;
     environment.log_on()?;
     announce("coalesced burst", &format!("{BURST} orders as fast as TCP takes them, limit {LIMIT}"))?;
     let sent = environment.engine.send_orders("C", 1..=BURST);
@@ -52,7 +44,7 @@ pub fn run() -> Result<Report> {
         format!("{received} of {crossed}"),
         received <= crossed && received + 1 >= crossed,
     );
-    let causes = environment.causes("session/xnys-1")?;
+    let causes = environment.causes(SCOPE)?;
     report.promise_causes("the session is tripped by its rate", cause::RATE, causes);
     report.promise_reset("the engine receives a reset", Some(&at_engine));
     report.promise_reset("the venue receives a reset", Some(&at_venue));

@@ -6,19 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use breaker_common::abi::cause;
 
-use super::environment::{Environment, TIMEOUT};
+use super::environment::{Environment, SCOPE, TIMEOUT};
 use super::figures::Report;
 use super::traffic::{announce, trade};
 use crate::testbed::fix::cl_ord_id;
 
-const POLICY: &str = r#"
-[host]
-interfaces = ["eth1"]
-[[session]]
-name = "xnys-1"
-remote = "10.9.0.2:9001"
-"#;
-const SCOPE: &str = "session/xnys-1";
 /// Orders before the trip.
 const ORDERS: u64 = 50;
 
@@ -26,7 +18,7 @@ const ORDERS: u64 = 50;
 pub fn run() -> Result<Report> {
     let title = "After a reset the engine resends its old orders with PossDupFlag=Y";
     let mut report = Report::new("engine-replays", title);
-    let environment = Environment::new(POLICY)?;
+    let environment = Environment::new("", "")?;
     environment.log_on()?;
     let first = environment.engine.next_seq();
     announce("engine replays", &format!("{ORDERS} orders, a trip, a reset; then all orders once more"))?;

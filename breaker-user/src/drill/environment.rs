@@ -18,6 +18,10 @@ use crate::testbed::{self, Moment, TwoHosts};
 
 /// Port of the venue.
 const PORT: u16 = 9001;
+/// Scope of the session at that port.
+pub const SCOPE: &str = "session/xnys-1";
+/// Another session, behind the keys of the first one.
+pub const OTHER_SESSION: &str = "\n[[session]]\nname = \"xnas-1\"\nremote = \"10.9.0.2:9002\"\n";
 /// Longest wait for events that take milliseconds.
 pub const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -47,19 +51,26 @@ pub struct Tripped {
 /// Pin root in the trading host's own BPF file system.
 const ROOT: &str = "/sys/fs/bpf/breaker";
 
+/// The key `limits` with a limit on orders.
+pub fn order_limit(max: u64, per: &str) -> String {
+    format!("limits = [{{ class = \"order\", max = {max}, per = \"{per}\" }}]")
+}
+
 impl Environment {
-    /// Creates the namespaces, starts the agent with a policy, and starts the venue.
-    pub fn new(policy: &str) -> Result<Self> {
+    /// Creates the namespaces, starts the agent with a policy, and starts the venue. The policy has the
+    /// session of [`SCOPE`]; `host` and `session` are more keys of both.
+    pub fn new(host: &str, session: &str) -> Result<Self> {
         let hosts = TwoHosts::new().map_err(permission_error)?;
         let directory = std::env::temp_dir().join(format!("breaker-drill-{}", std::process::id()));
         fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
+        let at = SocketAddr::new(TwoHosts::VENUE, PORT);
         let text = format!(
             "policy = \"drill\"\n[agent]\nstate = {directory:?}\naudit = \"{0}/audit.jsonl\"\n\
-             control = \"{0}/control.sock\"\n{policy}",
+             control = \"{0}/control.sock\"\n[host]\ninterfaces = [\"eth1\"]\n{host}\n\
+             [[session]]\nname = \"xnys-1\"\nremote = \"{at}\"\n{session}",
             directory.display()
         );
         fs::write(directory.join("breaker.toml"), text).context("writing the drill's policy")?;
-        let at = SocketAddr::new(TwoHosts::VENUE, PORT);
         let venue = hosts
             .venue
             .run(|| Acceptor::listen(at, AcceptorSettings::default()))

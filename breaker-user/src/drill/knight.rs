@@ -13,22 +13,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::environment::{Environment, TIMEOUT};
+use super::environment::{Environment, SCOPE, TIMEOUT, order_limit};
 use super::figures::Report;
 use super::ticker::Ticker;
 use super::traffic::{announce, pace};
 use crate::testbed::Moment;
 use crate::testbed::fix::{Ending, cl_ord_id, cl_ord_ids};
 
-const POLICY: &str = r#"
-[host]
-interfaces = ["eth1"]
-[[session]]
-name = "xnys-1"
-remote = "10.9.0.2:9001"
-limits = [{ class = "order", max = 500, per = "1s" }]
-"#;
-const SCOPE: &str = "session/xnys-1";
 /// Limit on orders in any second.
 const LIMIT: u64 = 500;
 /// Orders of normal trading.
@@ -49,7 +40,7 @@ const PAUSE_BEFORE_RESET: Duration = Duration::from_millis(1_200);
 
 /// Runs the scenario.
 pub fn run() -> Result<Report> {
-    let mut environment = Environment::new(POLICY)?;
+    let mut environment = Environment::new("", &order_limit(LIMIT, "1s"))?;
     let mut report = Report::new(
         "knight",
         "Knight Capital, 1 August 2012: a runaway is cut off after exactly N orders; the agent is killed",

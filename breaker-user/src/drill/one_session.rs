@@ -5,20 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::environment::{Environment, TIMEOUT};
+use super::environment::{Environment, OTHER_SESSION, SCOPE, TIMEOUT};
 use super::figures::Report;
 use super::traffic::{announce, while_trading};
 
-const POLICY: &str = r#"
-[host]
-interfaces = ["eth1"]
-[[session]]
-name = "xnys-1"
-remote = "10.9.0.2:9001"
-[[session]]
-name = "xnas-1"
-remote = "10.9.0.2:9002"
-"#;
 /// Orders a second of each session.
 const RATE: u64 = 500;
 
@@ -26,7 +16,7 @@ const RATE: u64 = 500;
 pub fn run() -> Result<Report> {
     let title = "A person trips one of two trading sessions; the other one trades on";
     let mut report = Report::new("one-session", title);
-    let environment = Environment::new(POLICY)?;
+    let environment = Environment::new("", OTHER_SESSION)?;
     environment.log_on()?;
     let (other_venue, other_engine) = environment.second_session(9002)?;
     announce("one session", &format!("two sessions send {RATE} orders a second each; one is tripped"))?;
@@ -34,7 +24,7 @@ pub fn run() -> Result<Report> {
     let (other_wrote, (wrote, tripped)) = while_trading(&other_engine, ("B", RATE), || {
         let traded = while_trading(engine, ("A", RATE), || {
             sleep(Duration::from_millis(500));
-            let tripped = environment.trip("session/xnys-1", 1)?;
+            let tripped = environment.trip(SCOPE, 1)?;
             sleep(Duration::from_millis(500));
             Ok(tripped)
         });

@@ -6,26 +6,16 @@
 use anyhow::{Context, Result};
 use breaker_common::abi::cause;
 
-use super::environment::{Environment, TIMEOUT};
+use super::environment::{Environment, SCOPE, TIMEOUT, order_limit};
 use super::figures::Report;
 use super::traffic::{announce, trade};
 use crate::testbed::Moment;
-
-const POLICY: &str = r#"
-[host]
-interfaces = ["eth1"]
-[[session]]
-name = "xnys-1"
-remote = "10.9.0.2:9001"
-limits = [{ class = "order", max = 1000, per = "total" }]
-"#;
-const SCOPE: &str = "session/xnys-1";
 
 /// Runs the scenario.
 pub fn run() -> Result<Report> {
     let title = "What a reboot loses is removed: agent, programs, maps, pins; the kernel is not restarted";
     let mut report = Report::new("reboot", title);
-    let mut environment = Environment::new(POLICY)?;
+    let mut environment = Environment::new("", &order_limit(1_000, "total"))?;
     environment.log_on()?;
     announce("reboot", "a trip; then agent, programs, maps and pins are removed, and loaded again")?;
     let before = trade(&environment.engine, "M", 50, 500);

@@ -6,22 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use breaker_common::abi::cause;
 
-use super::environment::{Environment, TIMEOUT};
+use super::environment::{Environment, OTHER_SESSION, SCOPE, TIMEOUT, order_limit};
 use super::figures::Report;
 use super::traffic::{announce, while_trading};
 use crate::testbed::Moment;
 
-const POLICY: &str = r#"
-[host]
-interfaces = ["eth1"]
-[[session]]
-name = "xnys-1"
-remote = "10.9.0.2:9001"
-limits = [{ class = "order", max = 1000000, per = "1h" }]
-[[session]]
-name = "xnas-1"
-remote = "10.9.0.2:9002"
-"#;
 /// Orders a second.
 const RATE: u64 = 2_000;
 /// Number of upgrades.
@@ -31,7 +20,7 @@ const UPGRADES: u32 = 3;
 pub fn run() -> Result<Report> {
     let title = "The program is replaced three times while orders leave; a trip stays";
     let mut report = Report::new("upgrade-under-load", title);
-    let environment = Environment::new(POLICY)?;
+    let environment = Environment::new("", &format!("{}{OTHER_SESSION}", order_limit(1_000_000, "1h")))?;
     environment.log_on()?;
     let (other_venue, other_engine) = environment.second_session(9002)?;
     environment.trip("session/xnas-1", 2)?;
@@ -56,7 +45,7 @@ pub fn run() -> Result<Report> {
     other_engine.logon()?;
     let _ = other_engine.send_order("X0000001");
     other_engine.wait_for_end(TIMEOUT).context("an order of the tripped session was not cut off")?;
-    let tripped = environment.trip("session/xnys-1", 1)?;
+    let tripped = environment.trip(SCOPE, 1)?;
     report.orders(wrote, crossed);
     report.time("longest `breaker upgrade`, with its verification by the kernel", longest);
     report.time("longest pause between two orders at the venue", longest_pause(&environment));

@@ -6,21 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 
-use super::environment::{Environment, TIMEOUT};
+use super::environment::{Environment, SCOPE, TIMEOUT};
 use super::figures::Report;
 use super::traffic::{announce, trade};
 use crate::testbed::fix::{Initiator, InitiatorSettings};
 
 /// Without resets the connection stays open, and TCP keeps the queued orders and tries to send them.
-const POLICY: &str = r#"
-[host]
-interfaces = ["eth1"]
-on_trip = "drop"
-[[session]]
-name = "xnys-1"
-remote = "10.9.0.2:9001"
-"#;
-const SCOPE: &str = "session/xnys-1";
 /// Orders that the engine tries to send: more than both ends can buffer.
 const ORDERS: u64 = 200_000;
 
@@ -28,7 +19,7 @@ const ORDERS: u64 = 200_000;
 pub fn run() -> Result<Report> {
     let title = "The venue stops reading; orders that wait in TCP do not outlive a trip and a reset";
     let mut report = Report::new("window-shut", title);
-    let environment = Environment::new(POLICY)?;
+    let environment = Environment::new("on_trip = \"drop\"", "")?;
     environment.log_on()?;
     environment.venue.pause_reading();
     announce("window shut", "the venue stops reading while the engine sends; then a trip and a reset")?;
