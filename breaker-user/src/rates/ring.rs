@@ -220,12 +220,16 @@ impl Ring {
     /// last `back` ones, the oldest first; `None` for a gap of all of them.
     pub fn orders(&self, sessions: &[usize], count: usize, back: usize) -> impl Iterator<Item = Option<u32>> {
         let end = self.last.map_or(0, |last| (last.second + 1).saturating_sub(back as u64));
-        let held = self.length.saturating_sub(back).min(count) as u64;
-        (end - held..end).map(move |second| {
-            let columns = sessions.iter().filter_map(|session| self.sessions.get(*session));
-            let values = columns.filter_map(|session| known(session.order[slot(second)]));
-            values.fold(None, |sum, value| Some(sum.unwrap_or(0u32).saturating_add(value)))
-        })
+        let held = self.length.saturating_sub(back).min(count);
+        let mut sums = vec![GAP; held];
+        // Session by session, because the seconds of a session are side by side in memory.
+        for columns in sessions.iter().filter_map(|session| self.sessions.get(*session)) {
+            let (from_start, to_end) = columns.order.split_at(slot(end - held as u64));
+            let (first, wrapped) = sums.split_at_mut(to_end.len().min(held));
+            add_known(first, to_end);
+            add_known(wrapped, from_start);
+        }
+        sums.into_iter().map(known)
     }
 
     /// Use of the nearest limit of a session, by position, this many seconds before the last one.
@@ -237,6 +241,17 @@ impl Ring {
     fn seconds(&self, count: usize) -> std::ops::Range<u64> {
         let end = self.last.map_or(0, |last| last.second + 1);
         end - count.min(self.length) as u64..end
+    }
+}
+
+/// Adds the known values of a column to sums. A sum stays unknown without a known value.
+fn add_known(sums: &mut [u32], column: &[u32]) {
+    for (sum, value) in sums.iter_mut().zip(column) {
+        *sum = match (*sum, *value) {
+            (sum, GAP) => sum,
+            (GAP, value) => value,
+            (sum, value) => sum.saturating_add(value).min(GAP - 1),
+        };
     }
 }
 
