@@ -98,23 +98,41 @@ fn a_replay_counts_as_wireshark_with_loss_and_reordering_in_every_file_format() 
     }
 }
 
-/// Writes a capture again as pcap, with these VLAN tags in each packet.
-fn tag(from: &Path, tags: &[[u8; 4]], to: &str) -> PathBuf {
+/// Form of a rewritten pcap file.
+#[derive(Clone, Copy)]
+struct Form {
+    /// LINKTYPE_ of the packets.
+    link: u32,
+    /// Byte order of the file.
+    is_big_endian: bool,
+}
+
+/// Writes a capture of Ethernet again as pcap, with these bytes for each packet.
+fn rewrite(from: &Path, form: Form, packet: impl Fn(&[u8]) -> Vec<u8>, to: &str) -> PathBuf {
+    let order = |word: u32| if form.is_big_endian { word.to_be_bytes() } else { word.to_le_bytes() };
+    let version = if form.is_big_endian { 0x0002_0004 } else { 0x0004_0002 };
     let mut packets = breaker_replay::capture::Capture::open(File::open(from).expect("opening the capture"))
         .expect("a capture");
-    let mut tagged = [0xa1b2_3c4d_u32, 0x0004_0002, 0, 0, 1 << 18, 1].map(u32::to_le_bytes).concat();
+    let mut written = [0xa1b2_3c4d_u32, version, 0, 0, 1 << 18, form.link].map(order).concat();
     while packets.advance() {
-        let packet = packets.packet().expect("a packet");
-        let (addresses, rest) = packet.data.split_at(12);
-        let data = [addresses, &tags.concat(), rest].concat();
-        let (time, length) = (packet.time_ns.expect("a time"), data.len() as u32);
+        let found = packets.packet().expect("a packet");
+        let data = packet(found.data);
+        let (time, length) = (found.time_ns.expect("a time"), data.len() as u32);
         let record = [(time / 1_000_000_000) as u32, (time % 1_000_000_000) as u32, length, length];
-        tagged.extend(record.map(u32::to_le_bytes).concat());
-        tagged.extend(data);
+        written.extend(record.map(order).concat());
+        written.extend(data);
     }
     let to = from.with_file_name(to);
-    std::fs::write(&to, tagged).expect("writing the capture");
+    std::fs::write(&to, written).expect("writing the capture");
     to
+}
+
+/// Asserts that Wireshark and a replay count the messages of a capture.
+#[track_caller]
+fn expect_counts(testbed: &Testbed, file: &Path, sent: [u64; 5]) {
+    assert_eq!(dissected(file).values().map(by_class).fold([0; 5], add), sent, "Wireshark: {file:?}");
+    let view = replay(testbed, file).expect_exit(0).json();
+    assert_eq!((counted(&view), &view["exact"]), (sent, &Value::Bool(true)), "{file:?}: {view:#}");
 }
 
 #[test]
@@ -128,11 +146,41 @@ fn a_replay_counts_as_wireshark_behind_one_and_two_vlan_tags() {
     // The kernel of a test machine need not have VLAN devices, so the tags are added to the packets.
     const INNER: [u8; 4] = [0x81, 0, 0, 7];
     const OUTER: [u8; 4] = [0x88, 0xa8, 0, 9];
+    let form = Form { link: 1, is_big_endian: false };
     for (tags, name) in [(&[INNER][..], "tagged.pcap"), (&[OUTER, INNER], "twice.pcap")] {
-        let tagged = tag(&file, tags, name);
-        assert_eq!(dissected(&tagged).values().map(by_class).fold([0; 5], add), sent, "Wireshark");
-        let view = replay(&testbed, &tagged).expect_exit(0).json();
-        assert_eq!((counted(&view), &view["exact"]), (sent, &Value::Bool(true)), "{name}: {view:#}");
+        let tagged = |data: &[u8]| [&data[..12], &tags.concat(), &data[12..]].concat();
+        expect_counts(&testbed, &rewrite(&file, form, tagged, name), sent);
+    }
+}
+
+#[test]
+fn a_replay_counts_as_wireshark_with_every_link_type_in_both_byte_orders() {
+    require_root!();
+    let testbed = Testbed::unloaded(POLICY);
+    let directory = TempDir::new().expect("a directory");
+    let file = directory.path().join("venue.pcapng");
+    let cuts = Cuts { largest: 1_000, nodelay: true, messages: 500 };
+    let sent = capture(&testbed, [TwoHosts::VENUE, TwoHosts::VENUE_V6], cuts, &file);
+    // Protocol families of BSD, which Wireshark reads too.
+    let family = |ethertype: &[u8]| if ethertype == [8, 0] { 2_u32 } else { 24 };
+    let header = |link: u32, is_big_endian: bool, ethertype: &[u8]| match link {
+        0 if is_big_endian => family(ethertype).to_be_bytes().to_vec(),
+        0 => family(ethertype).to_le_bytes().to_vec(),
+        108 => family(ethertype).to_be_bytes().to_vec(),
+        // Received by the host, Ethernet, six bytes of address.
+        113 => [&[0, 0, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0], ethertype].concat(),
+        276 => [ethertype, &[0, 0, 0, 0, 0, 2, 0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0]].concat(),
+        _ => Vec::new(),
+    };
+    for is_big_endian in [false, true] {
+        for link in [0, 1, 101, 108, 113, 276] {
+            let packet = |data: &[u8]| match link {
+                1 => data.to_vec(),
+                _ => [&header(link, is_big_endian, &data[12..14]), &data[14..]].concat(),
+            };
+            let name = format!("link-{link}-{is_big_endian}.pcap");
+            expect_counts(&testbed, &rewrite(&file, Form { link, is_big_endian }, packet, &name), sent);
+        }
     }
 }
 
