@@ -1,3 +1,4 @@
 //! Many hosts under one command.
 
+#[cfg(feature = "fleet")]
 pub mod engine;
