@@ -28,6 +28,11 @@ impl PcapFile {
         self.bytes.extend(frame);
     }
 
+    /// Removes what was added and the header, after the caller has written both.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
     /// Returns the file.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

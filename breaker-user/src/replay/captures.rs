@@ -195,7 +195,8 @@ fn progress(paths: &[PathBuf]) -> ProgressBar {
     };
     let bar = ProgressBar::with_draw_target(Some(sizes.sum()), target);
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}") {
-        bar.set_style(style);
+        // ASCII only, for any locale.
+        bar.set_style(style.progress_chars("=> "));
     }
     bar
 }

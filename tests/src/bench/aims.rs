@@ -113,6 +113,12 @@ const AIMS: &[Aim] = &[
     aim("`breaker status --json`, with 60,000 connections too", Most(20.0), ("ms", 1), |of| {
         status_time(of, "status --json", 60_000)
     }),
+    aim("a redraw of `breaker top`, 1,000 sessions, p50", Most(20.0), ("ms", 1), |of| {
+        Some(of.row("people", "redraw of top: 1000 sessions")?.median())
+    }),
+    aim("`breaker replay` from the page cache, one core", Least(2.0), ("GB/s", 1), |of| {
+        Some(of.row("people", "replay: nothing trips")?.median())
+    }),
     aim("an agent's memory, 1,000 sessions and 60,000 connections", Most(20.0), MIB, |of| {
         Some(of.row("size", &format!("agent: {LARGEST}"))?.median())
     }),

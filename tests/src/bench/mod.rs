@@ -17,6 +17,7 @@ mod kill;
 mod latency;
 mod limit;
 pub(crate) mod order;
+mod people;
 mod report;
 mod scale;
 mod shell;
@@ -51,6 +52,7 @@ const SECTIONS: &[Section] = &[
     section("kill", kill::tables),
     section("growth", growth::tables),
     section("size", size::tables),
+    section("people", people::tables),
 ];
 
 /// Runs the named sections, or all of them. Writes the results into the results file and the documents of a

@@ -23,6 +23,8 @@ pub struct Scale {
     pub sends: usize,
     /// Starts of a program that shows the status.
     pub looks: usize,
+    /// Bytes of a capture.
+    pub captured: usize,
     /// Trials of each method.
     pub kills: usize,
     /// Repeats of each count.
@@ -42,6 +44,7 @@ impl Scale {
         coalesced: 200_000,
         sends: 100,
         looks: 100,
+        captured: 1_000_000_000,
         kills: 200,
         counts: 5,
     };
@@ -57,6 +60,7 @@ impl Scale {
         coalesced: 5_000,
         sends: 20,
         looks: 3,
+        captured: 10_000_000,
         kills: 2,
         counts: 1,
     };

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use breaker_tests::command::{CliOutput, breaker};
 use breaker_tests::frame::{message, order};
 use breaker_tests::pcap_file::{PcapFile, Sender};
+use breaker_tests::require_root;
+use breaker_tests::testbed::Testbed;
+use breaker_tests::tmux::{PROMPT, Tmux};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -230,4 +233,28 @@ fn the_picture_in_the_documents_is_a_plot_of_the_current_version() {
         picture.display()
     );
     files.replay(&["@day.pcap", "--plot", "@no/plot.svg"]).expect_exit(2).expect_stderr("writing the plot");
+}
+
+#[test]
+fn a_terminal_shows_the_progress_in_ascii_and_is_clean_afterwards() {
+    require_root!();
+    let files = Files::new(super::POLICY);
+    let file = runaway();
+    let (header, packets) = file.bytes().split_at(24);
+    // Long enough to see the progress.
+    let long = [header, &packets.repeat(40_000_000 / packets.len())].concat();
+    files.write("long.pcap", &long);
+    let tmux = Tmux::start(&Testbed::unloaded(super::POLICY));
+    let path = |name| files.path(name).display().to_string();
+    let (config, capture, out) = (path("breaker.toml"), path("long.pcap"), path("out"));
+    tmux.line(&format!("clear; breaker replay --config {config} {capture} > {out}"));
+    let screen = tmux.wait_for("=>");
+    let line = screen.lines().find(|line| line.contains("MiB/s")).unwrap_or_default();
+    assert!(line.contains("=>") && line.contains("MiB/38.") && line.is_ascii(), "{screen}");
+    let screen = tmux.wait_for(PROMPT);
+    assert!(!screen.contains("MiB/s"), "{screen}");
+    let out = fs::read_to_string(out).expect("the output");
+    assert!(out.contains("packets") && !out.contains("MiB"), "{out}");
+    // Without a terminal there is no progress.
+    assert_eq!(files.replay(&["@long.pcap"]).expect_exit(0).stderr, "");
 }

@@ -83,6 +83,21 @@ fn every_program_of_a_load_is_compared() {
 }
 
 #[test]
+fn on_a_gateway_the_interfaces_are_attested_and_the_sockets_named_as_unchecked() {
+    require_root!();
+    let testbed = Testbed::load(&format!("mode = \"inline\"\n{POLICY}"));
+    let found = testbed.cli("verify --json").expect_exit(0).json();
+    let place = &found["interfaces"][0];
+    assert_eq!((&place["name"], &place["hook"]), (&"eth1".into(), &"generic".into()), "{found:#}");
+    assert_eq!((&place["attached"], &found["connections_compared"]), (&true.into(), &0.into()));
+    let notes = found["notes"].to_string();
+    assert!(notes.contains("they are on the hosts behind this gateway"), "{notes}");
+    testbed.on_host(|| std::fs::remove_file(Testbed::root().link(0)).expect("removing the pin of the link"));
+    let found = verify_fails(&testbed);
+    assert!(gaps(&found).iter().any(|(_, place)| *place == "eth1"), "{found:#}");
+}
+
+#[test]
 fn nothing_loaded_ends_with_3() {
     require_root!();
     Testbed::unloaded(POLICY).cli("verify").expect_exit(3);
