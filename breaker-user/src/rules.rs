@@ -82,11 +82,33 @@ impl Rules {
     }
 }
 
-/// Returns true if a reset of a load needs two people. A load without a copy of its policy, such as a load by
-/// the library, needs one person: [`Rules::denial_reason`] then refuses every user except root.
-pub fn needs_two_people(board: &Switchboard) -> bool {
-    let text = state::store(board).policy_text();
-    text.is_ok_and(|text| config::parse_people(&text).is_ok_and(|people| people.two_person))
+/// Returns the reason why a reset of a load needs two people; `None` if one person is enough. A copy of the
+/// policy that is not the policy in force shows nothing, so the reset then needs two people. A load without a
+/// copy, such as a load by the library, needs one person: [`Rules::denial_reason`] then refuses every user
+/// except root.
+pub fn two_people_reason(board: &Switchboard) -> Option<String> {
+    let store = state::store(board);
+    let unproven = |found: &str| {
+        let path = store.policy_path();
+        Some(format!(
+            "{found} {}, the copy of the policy in force, so that two_person is unproven",
+            path.display()
+        ))
+    };
+    match store.policy_text() {
+        Ok(text) if !is_text_of(&text, &board.policy().sha256) => unproven("someone changed"),
+        Ok(text) => {
+            let demands = config::parse_people(&text).is_ok_and(|people| people.two_person);
+            demands.then(|| "the policy demands two people (two_person)".to_owned())
+        }
+        Err(_) if !store.policy_path().exists() => None,
+        Err(_) => unproven("nobody can read"),
+    }
+}
+
+/// Returns true if a text has this hash.
+fn is_text_of(text: &str, sha256: &[u8; 32]) -> bool {
+    Sha256::digest(text.as_bytes()).as_slice() == sha256
 }
 
 /// Returns the people of the first text with this hash, and true. If no text has the hash, returns the people
@@ -95,8 +117,7 @@ fn select_people<const N: usize>(
     texts: [Result<String>; N],
     sha256: &[u8; 32],
 ) -> (Result<People, String>, bool) {
-    let is_in_force = |text: &&String| Sha256::digest(text.as_bytes()).as_slice() == sha256;
-    let found = texts.iter().flatten().find(is_in_force);
+    let found = texts.iter().flatten().find(|text| is_text_of(text, sha256));
     let in_force = found.is_some();
     match found.or_else(|| texts.iter().flatten().next()) {
         Some(text) => (config::parse_people(text), in_force),

@@ -1,5 +1,6 @@
 //! The control socket with real users: the actions that each role may do, and their lines in the audit log.
 
+use std::fs::DirEntry;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
@@ -220,6 +221,27 @@ fn root_resets_alone_only_by_breaking_the_glass() {
     let kinds: Vec<_> = testbed.events().iter().map(|event| event["kind"].clone()).collect();
     let broken = kinds.iter().position(|kind| kind == "break_glass").expect("an event");
     assert_eq!(kinds[broken + 1], "reset");
+}
+
+#[test]
+fn a_changed_copy_of_the_policy_leaves_the_need_for_two_people() {
+    require_root!();
+    let testbed = testbed("two_person = true");
+    let mut files = std::fs::read_dir(testbed.state()).expect("the state directory").flatten();
+    let is_copy = |file: &DirEntry| file.file_name().to_string_lossy().starts_with("policy");
+    let copy = files.find(is_copy).expect("a copy of the policy").path();
+    let text = std::fs::read_to_string(&copy).expect("the copy of the policy");
+    let without = text.replace("two_person = true", "two_person = false");
+    assert_ne!(text, without);
+    testbed.trip("host");
+    for changed in [without.as_bytes(), b"", b"\xff"] {
+        std::fs::write(&copy, changed).expect("changing the copy");
+        testbed.cli("reset host --reason x").expect_exit(4).expect_stderr("two_person is unproven");
+        assert_eq!(testbed.tripped(), ["host"]);
+    }
+    std::fs::write(&copy, &text).expect("the copy");
+    testbed.cli("reset host --reason x").expect_exit(4).expect_stderr("the policy demands two people");
+    testbed.cli("reset host --reason x --break-glass").expect_exit(0);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::journal::{self, Action};
 use crate::kernel::Breaker;
 use crate::kernel::text::trim_padding;
 use crate::load_log::LoadLog;
-use crate::rules::needs_two_people;
+use crate::rules::two_people_reason;
 use crate::state::pending::{self, ResetRequest};
 use crate::state::store;
 
@@ -23,9 +23,7 @@ pub fn obtain(
     ResetArgs { switch: args, force, break_glass }: &ResetArgs,
     epoch: u64,
 ) -> Result<Option<ResetRequest>> {
-    if !needs_two_people(breaker) {
-        return Ok(None);
-    }
+    let Some(reason) = two_people_reason(breaker) else { return Ok(None) };
     let person = Actor::this_process("cli");
     let entry = |kind, counts| {
         let action = Action { kind, scope: Some(&args.scope), causes: 0, reason: Some(&args.reason), counts };
@@ -41,7 +39,7 @@ pub fn obtain(
         }
         let cure =
             "have two people of [people].risk reset it, or break the glass with --break-glass, which alerts";
-        return Err(refused(args, "resetting", "the policy demands two people (two_person)", cure));
+        return Err(refused(args, "resetting", &reason, cure));
     }
     let own = ResetRequest::new(&args.scope, epoch, *force, (person.uid, &person.user), &args.reason);
     if let Some(first) = pending::second(&store(breaker), &own)? {
@@ -49,8 +47,7 @@ pub fn obtain(
     }
     let minutes = pending::VALID.as_secs() / 60;
     log(entry("reset_requested", json!({ "forced": force, "valid_minutes": minutes })))?;
-    let found =
-        format!("the policy demands two people, and {} is the first: the request is kept", person.user);
+    let found = format!("{reason}, and {} is the first: the request is kept", person.user);
     let force = if *force { " --force" } else { "" };
     let cure = format!(
         "another person of [people].risk runs `breaker reset {}{force} --reason TEXT` within {minutes} \
