@@ -4,6 +4,7 @@
 //! host without journald loses nothing but this copy.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -57,10 +58,11 @@ pub fn send_end(log: &Path, end: &LogEnd) -> io::Result<()> {
     ])
 }
 
-/// Last lines of a log that the journal has, of root and of this user; none if the journal cannot be read.
+/// Last lines of a log that the journal has, of root, of this user and of the owner of the log, as whom the
+/// agent of a package runs; none if the journal cannot be read.
 pub fn read_ends(log: &Path) -> Vec<LogEnd> {
-    let mut users = vec!["_UID=0".to_owned(), format!("_UID={}", rustix::process::getuid().as_raw())];
-    users.dedup();
+    let owner = std::fs::metadata(log).map_or(0, |found| found.uid());
+    let users = [0, rustix::process::getuid().as_raw(), owner].map(|uid| format!("_UID={uid}"));
     let ran = Command::new("journalctl")
         .args(["--quiet", "--no-pager", "--output=json", "--lines", MAX_RECORDS])
         .arg(format!("BREAKER_AUDIT_LOG={}", log.display()))

@@ -1,5 +1,6 @@
 //! Boots a machine with systemd twice. A sender in the earliest unit must get no order past the hook that the
-//! kernel did not count, and after the second boot no order of a session that was tripped before.
+//! kernel did not count, and after the second boot no order of a session that was tripped before. The second
+//! boot ends with an upgrade and the removal of the package.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -39,8 +40,14 @@ pub fn run() -> Result<ExitCode> {
         let outcome = run_archive(image, &OPTIONS, &archive, &cache.join(format!("boot-{boot}.log")))
             .with_context(|| format!("the {boot} boot"))?;
         disk = files(&outcome.found["disk"])?;
-        ensure!(!disk.is_empty(), "the {boot} boot left no state");
+        ensure!(disk.is_empty() == (boot == "second"), "the {boot} boot left {:?}", disk.keys());
         println!("{boot} boot, {} s: {}", outcome.took.as_secs(), summary(&outcome.found));
+        if let Some(package) = outcome.found["package"].as_object() {
+            println!(
+                "package: upgraded (agent {}), removed and purged; {} records of the audit log in journald",
+                package["agents"], package["journal_records"]
+            );
+        }
     }
     println!("both boots passed, in {} s", start.elapsed().as_secs());
     Ok(ExitCode::SUCCESS)

@@ -13,7 +13,7 @@ use crate::process;
 use crate::workspace;
 
 /// Programs of this machine, which are copied with their libraries.
-const PROGRAMS: [&str; 11] = [
+const PROGRAMS: [&str; 18] = [
     "/usr/lib/systemd/systemd",
     "/usr/lib/systemd/systemd-journald",
     "/usr/lib/systemd/systemd-shutdown",
@@ -25,6 +25,14 @@ const PROGRAMS: [&str; 11] = [
     "/usr/bin/chown",
     "/usr/bin/ip",
     "/usr/bin/kill",
+    "/usr/bin/journalctl",
+    // The scripts of the package run these.
+    "/usr/bin/dash",
+    "/usr/bin/find",
+    "/usr/bin/getent",
+    "/usr/bin/mountpoint",
+    "/usr/bin/rm",
+    "/usr/sbin/userdel",
 ];
 /// Units of systemd that a boot needs.
 const UNITS: [&str; 22] = [
@@ -98,7 +106,8 @@ pub fn initramfs(
     disk: &BTreeMap<String, Vec<u8>>,
 ) -> Result<Vec<u8>> {
     let mut tree = Tree::default();
-    for directory in ["dev", "proc", "sys", "run", "tmp", "root", "var/tmp", "etc/systemd/system", "usr/sbin"]
+    for directory in
+        ["dev", "proc", "sys", "run", "tmp", "root", "var/tmp", "etc/systemd/system", "usr/bin", "usr/sbin"]
     {
         tree.directory(directory);
     }
@@ -108,6 +117,7 @@ pub fn initramfs(
         tree.archive.symlink(link, target);
     }
     tree.archive.device("dev/console", (5, 1));
+    tree.archive.symlink("usr/bin/sh", "dash");
     for program in PROGRAMS {
         tree.host_program(program)?;
     }
@@ -116,6 +126,7 @@ pub fn initramfs(
     }
     add_modules(&mut tree, image)?;
     add_units(&mut tree)?;
+    add_scripts(&mut tree)?;
     add_settings(&mut tree, !disk.is_empty())?;
     for (path, content) in disk {
         tree.file(path.trim_start_matches('/'), content, false);
@@ -167,6 +178,15 @@ fn add_units(tree: &mut Tree) -> Result<()> {
     }
     tree.file("usr/lib/tmpfiles.d/owners.conf", OWNERS.as_bytes(), false);
     Ok(())
+}
+
+/// Adds the scripts of the package where dpkg keeps them.
+fn add_scripts(tree: &mut Tree) -> Result<()> {
+    let scripts = workspace::root().join("packaging/scripts");
+    ["postinst", "prerm", "postrm"].iter().try_for_each(|name| {
+        tree.file(&format!("var/lib/dpkg/info/breaker.{name}"), &read(&scripts.join(name))?, true);
+        Ok(())
+    })
 }
 
 fn add_settings(tree: &mut Tree, is_second: bool) -> Result<()> {

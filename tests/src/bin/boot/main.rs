@@ -3,6 +3,8 @@
 //!
 //! The trading host is the machine itself, so that its units protect it. The venue is a network namespace.
 
+mod package;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -143,7 +145,8 @@ fn send(address: SocketAddr, figures: &Figures) {
     }
 }
 
-/// Compares the venue with the kernel's counters, and trips a session in the first of two boots.
+/// Compares the venue with the kernel's counters. The first of two boots trips a session, and the second one
+/// ends with the removal of the package.
 fn check() -> Result<()> {
     let is_first = !Path::new("/etc/second").exists();
     let before = figures()?;
@@ -175,12 +178,15 @@ fn check() -> Result<()> {
     if is_first {
         cli(&["trip", "session/tripped", "--reason", "reboot"], 0)?;
     }
-    run("/usr/bin/systemctl", "stop breaker-agent.service")?;
+    let package = if is_first { Value::Null } else { package::check().context("the package")? };
+    if is_first {
+        run("/usr/bin/systemctl", "stop breaker-agent.service")?;
+    }
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    print_line(&format!(
-        "guest: {}",
-        json!({ "release": release, "before": before, "figures": figures, "disk": disk()? })
-    ));
+    let found = json!({
+        "release": release, "before": before, "figures": figures, "disk": disk()?, "package": package,
+    });
+    print_line(&format!("guest: {found}"));
     power_off();
 }
 
@@ -191,7 +197,8 @@ fn figures() -> Result<Value> {
 /// The files of [`DISK`] by path, in hex.
 fn disk() -> Result<Value> {
     let mut files = serde_json::Map::new();
-    for directory in DISK {
+    // A purge of the package removes the directories.
+    for directory in DISK.iter().filter(|directory| Path::new(directory).exists()) {
         for entry in fs::read_dir(directory)?.flatten().filter(|entry| entry.path().is_file()) {
             let bytes = fs::read(entry.path())?;
             let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
