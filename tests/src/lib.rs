@@ -20,6 +20,7 @@ pub mod gateway;
 pub mod instructions;
 pub mod many_sessions;
 pub mod network;
+pub mod other_layout;
 pub mod packaged_host;
 pub mod packet_socket;
 pub mod pcap_file;

@@ -12,6 +12,7 @@ mod identity;
 mod inbound;
 mod inbound_limits;
 mod inline;
+mod killed_migration;
 mod limits;
 mod mass_action;
 mod policy;

@@ -11,6 +11,7 @@ use breaker_tests::command::command;
 use breaker_tests::frame::order;
 use breaker_tests::gateway::{Gateway, Hook, Inline, Offloads};
 use breaker_tests::network::Network;
+use breaker_tests::other_layout::{OTHER, set_other_layout};
 use breaker_tests::packet_socket::PacketSocket;
 use breaker_tests::receiver::Receiver;
 use breaker_tests::require_root;
@@ -18,7 +19,6 @@ use breaker_tests::testbed::Testbed;
 use breaker_tests::traffic::{Traffic, of_host, segment};
 use breaker_user::kernel::clock;
 use breaker_user::kernel::memory::Mapped;
-use breaker_user::kernel::upgrade::migrate::Migration;
 use breaker_user::kernel::upgrade::{Upgrade, upgrade};
 use breaker_user::testbed::TwoHosts;
 use serde_json::Value;
@@ -44,7 +44,7 @@ fn upgrades() -> u64 {
 }
 
 /// Loads the policy on the trading host itself.
-fn on_host(hook: &str) -> Testbed {
+pub fn on_host(hook: &str) -> Testbed {
     let testbed = Testbed::unloaded(&format!("hook = \"{hook}\"\n{POLICY}"));
     run(&testbed, &["load", "--config", &testbed.config().display().to_string()], 0);
     testbed
@@ -174,28 +174,6 @@ fn a_killed_upgrade_leaves_a_complete_program_attached() {
         run(&testbed, &["reset", "session/dead", "--reason", "test", "--force"], 0);
         run(&testbed, &["unload"], 0);
     }
-}
-
-/// The current layout under another number. Its entries are copied one by one, like those of a changed map.
-const OTHER: Migration = Migration {
-    from: 4,
-    hold: std::mem::offset_of!(Meta, hold),
-    unloading: std::mem::offset_of!(Meta, unloading),
-    changed: &["LABELS", "CONNECTIONS", "COUNTERS", "ENDPOINTS"],
-    convert: |map, key, mut value| {
-        if map == "META" {
-            value[8..12].copy_from_slice(&ABI_VERSION.to_le_bytes());
-        }
-        Some((key, value))
-    },
-};
-
-/// Sets the layout number of the load to that of [`OTHER`].
-fn set_other_layout<N: Network>(testbed: &Testbed<N>) {
-    testbed.on_host(|| {
-        let map = Mapped::<Meta>::open(&Testbed::root().map("META")).expect("META");
-        map.set(0, Meta { abi: OTHER.from, ..map.get(0).expect("a value") }).expect("writing META");
-    });
 }
 
 /// Upgrades from another layout repeatedly under traffic. No connection, order, counter or trip is lost.
