@@ -28,6 +28,7 @@ pub mod people;
 pub mod rates;
 pub mod reload;
 pub mod replay;
+mod resident;
 mod rules;
 mod seqpacket;
 pub mod state;

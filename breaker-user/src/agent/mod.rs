@@ -28,6 +28,7 @@ mod periodic;
 mod policy_watch;
 mod probe;
 mod recorder;
+mod release;
 mod reload;
 mod repair;
 mod state;
@@ -243,6 +244,7 @@ impl Agent {
         tasks.spawn(log().run(ended(stopped)));
         tasks.spawn(on_event::run(loaded(), log(), ended(stopped)));
         tasks.spawn(anchor::run(log(), ended(stopped)));
+        tasks.spawn(release::run(ended(stopped)));
     }
 
     /// Writes the last entries and the last state. Fails if no signal ended the agent, because the load was

@@ -14,13 +14,14 @@ use super::output::print;
 use crate::agent::{Agent, Started};
 use crate::cli::ConfigArgs;
 use crate::kernel::PinRoot;
+use crate::resident;
 
 /// Longest wait for a disk write at the end, in a blocking thread.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT, and reloads its file at SIGHUP. The kernel keeps enforcing after any end.
 pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
-    limit_allocator_caches();
+    resident::limit_allocator_caches();
     // A load is adopted even if the file is invalid: a typing error must not stop the heartbeat.
     let policy = check::policy(args);
     // One thread, and a few blocking threads for disk writes and large maps.
@@ -39,16 +40,6 @@ pub fn run(root: &PinRoot, args: &ConfigArgs) -> Result<ExitCode> {
     });
     runtime.shutdown_timeout(LAST_WRITE);
     served.map(|()| ExitCode::SUCCESS)
-}
-
-/// Makes the allocator return the memory of a large scrape, instead of caching it for each blocking thread.
-fn limit_allocator_caches() {
-    // SAFETY: sets two parameters before a second thread exists.
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 1);
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 * 1024);
-    }
 }
 
 /// Waits for the first signal that ends the agent, and returns its name.

@@ -8,28 +8,72 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use aya::maps::{MapData, MapType};
 use bytemuck::Pod;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use crate::cli_error::{self, CliError, Code};
 
-/// An array map in memory.
+/// An array map in memory. All values of this type for one map share one mapping.
 pub struct Mapped<T> {
-    start: NonNull<T>,
-    entries: u32,
-    bytes: usize,
-    /// Keeps the map alive, and identifies it.
-    data: MapData,
+    mapping: Arc<Mapping>,
     value: PhantomData<T>,
 }
 
+/// The mapping of a map.
+struct Mapping {
+    start: NonNull<u8>,
+    bytes: usize,
+    entries: u32,
+    /// Keeps the map alive, and identifies it.
+    data: MapData,
+}
+
+/// The mappings of this process, by the number of their map. Each mapping of a map counts anew as resident
+/// memory of the process. No other map gets the number of a mapped map, because the mapping keeps it alive.
+static MAPPINGS: Mutex<Vec<(u32, Weak<Mapping>)>> = Mutex::new(Vec::new());
+
 // SAFETY: the memory is shared with the kernel, and is read and written by volatile and atomic accesses only.
-unsafe impl<T: Pod> Send for Mapped<T> {}
+unsafe impl Send for Mapping {}
 // SAFETY: as above.
-unsafe impl<T: Pod> Sync for Mapped<T> {}
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Returns the mapping of this process, or maps the array.
+    fn of(data: MapData) -> Result<Arc<Self>> {
+        let number = data.info()?.id();
+        let mut mappings = MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner);
+        mappings.retain(|(_, mapping)| mapping.strong_count() != 0);
+        let found = mappings.iter().find(|(mapped, _)| *mapped == number);
+        if let Some(mapping) = found.and_then(|(_, mapping)| mapping.upgrade()) {
+            return Ok(mapping);
+        }
+        let mapping = Arc::new(Self::new(data)?);
+        mappings.push((number, Arc::downgrade(&mapping)));
+        Ok(mapping)
+    }
+
+    fn new(data: MapData) -> Result<Self> {
+        let info = data.info()?;
+        let (entries, stride) = (info.max_entries(), (info.value_size() as usize).next_multiple_of(8));
+        let bytes = (entries as usize * stride).next_multiple_of(rustix::param::page_size());
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+        // SAFETY: the kernel chooses the address of a new mapping.
+        let start = unsafe { mmap(std::ptr::null_mut(), bytes, protection, flags, data.fd().as_fd(), 0)? };
+        let start = NonNull::new(start.cast()).context("a mapping at address 0")?;
+        Ok(Self { start, bytes, entries, data })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: `new` made the mapping, and no reference to it outlives self.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.bytes) };
+    }
+}
 
 impl<T: Pod> Mapped<T> {
     /// Opens and maps a pinned array. Checks its shape first.
@@ -38,31 +82,28 @@ impl<T: Pod> Mapped<T> {
         Self::from_map(data).with_context(|| format!("mapping {} into memory", path.display()))
     }
 
-    /// Maps an array whose values have type `T`.
+    /// Maps an array whose values begin with a `T`.
     pub fn from_map(data: MapData) -> Result<Self> {
         const { assert!(size_of::<T>().is_multiple_of(8), "the kernel rounds values up to 8 bytes") };
-        let entries = data.info()?.max_entries();
-        let bytes = (entries as usize * size_of::<T>()).next_multiple_of(rustix::param::page_size());
-        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
-        // SAFETY: the kernel chooses the address of a new mapping.
-        let start = unsafe { mmap(std::ptr::null_mut(), bytes, protection, flags, data.fd().as_fd(), 0)? };
-        let start = NonNull::new(start.cast()).context("a mapping at address 0")?;
-        Ok(Self { start, entries, bytes, data, value: PhantomData })
+        let mapping = Mapping::of(data)?;
+        let needed = mapping.entries as usize * size_of::<T>();
+        ensure!(needed <= mapping.bytes, "the map has {} bytes, where {needed} are needed", mapping.bytes);
+        Ok(Self { mapping, value: PhantomData })
     }
 
     /// Number of values.
     pub fn len(&self) -> u32 {
-        self.entries
+        self.mapping.entries
     }
 
     /// Returns true if the array has no value. No array map is empty.
     pub fn is_empty(&self) -> bool {
-        self.entries == 0
+        self.len() == 0
     }
 
     /// The map.
     pub fn data(&self) -> &MapData {
-        &self.data
+        &self.mapping.data
     }
 
     /// Returns a copy of a value. Its words may be of different moments.
@@ -73,8 +114,7 @@ impl<T: Pod> Mapped<T> {
 
     /// Replaces a value. The kernel program must not write the value.
     pub fn set(&self, index: u32, value: T) -> Result<()> {
-        let target =
-            self.ptr(index).with_context(|| format!("entry {index} of a map of {}", self.entries))?;
+        let target = self.ptr(index).with_context(|| format!("entry {index} of a map of {}", self.len()))?;
         // SAFETY: the value lies inside the mapping.
         unsafe { target.as_ptr().write_volatile(value) };
         Ok(())
@@ -83,14 +123,7 @@ impl<T: Pod> Mapped<T> {
     /// Returns the address of a value.
     pub fn ptr(&self, index: u32) -> Option<NonNull<T>> {
         // SAFETY: `index` is below the length.
-        (index < self.entries).then(|| unsafe { self.start.add(index as usize) })
-    }
-}
-
-impl<T> Drop for Mapped<T> {
-    fn drop(&mut self) {
-        // SAFETY: `from_map` made the mapping, and no reference to it outlives self.
-        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.bytes) };
+        (index < self.len()).then(|| unsafe { self.mapping.start.cast::<T>().add(index as usize) })
     }
 }
 

@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::ring::{Ring, SECONDS};
+use super::SECONDS;
+use super::ring::Ring;
 use super::sample::{Sample, Samples};
 use crate::view::rates::{Rates, SessionRates};
 
@@ -116,10 +117,10 @@ fn an_added_session_starts_with_gaps_and_a_removed_one_is_removed() {
 }
 
 #[test]
-fn a_thousand_sessions_take_at_most_9_mb() {
+fn a_thousand_sessions_take_at_most_5_5_mb() {
     let names: Vec<_> = (0..1000).map(|n| format!("session-{n:04}")).collect();
     let mut ring = Ring::default();
-    for (runs, withheld, most) in [(2 * SECONDS as u64, 0, 5_500_000), (3 * SECONDS as u64, 1, 9_100_000)] {
+    for (runs, withheld, most) in [(2 * SECONDS as u64, 0, 3_800_000), (3 * SECONDS as u64, 1, 5_600_000)] {
         for second in ring.length() as u64..runs {
             let sample = |name| (name, 7 * second, withheld * second, Some(500));
             let all: Vec<_> = names.iter().map(|name| sample(name.as_str())).collect();
