@@ -18,7 +18,9 @@ export function problems(state) {
   });
   const trips = status.scopes.filter((scope) => scope.tripped).map((scope) => ({
     level: "bad", kind: "tripped", place: scope.scope, found: tripText(scope),
-    todo: `stop the sender, then \`breaker reset ${scope.scope} --reason "…"\``,
+    todo: scope.causes.every((cause) => cause === "fleet")
+      ? "`breaker fleet status` shows who tripped it and why; `breaker fleet reset` lifts it"
+      : `stop the sender, then \`breaker reset ${scope.scope} --reason "…"\``,
   }));
   return [...open.map(entry("bad")), ...trips, ...other.map(entry("warn")), ...warnings(status)];
 }

@@ -2,6 +2,8 @@
 
 mod captures;
 mod drill;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod reason;
 
 use std::ffi::OsString;
@@ -12,6 +14,8 @@ use clap::{Args, Parser, Subcommand};
 
 pub use captures::{LearnArgs, ReplayArgs};
 pub use drill::{DrillArgs, ScenarioName};
+#[cfg(feature = "fleet")]
+pub use fleet::{ActivateArgs, FleetArgs, FleetSwitchArgs, FleetVerb, InventoryVerb, PublishArgs};
 pub use reason::{MAX_REASON, normalize_trip_reason, reason};
 
 use crate::kernel::pins;
@@ -32,7 +36,9 @@ Exit codes:
    8  an interface is missing; or the change is made, but the breaker is not in force
    9  replay, learn: a capture breaks off; everything before is included
   10  status: a scope is tripped
-  11  status: the breaker is not in force; or no scope is tripped, but one is disarmed; verify: a gap";
+  11  status: the breaker is not in force; or no scope is tripped, but one is disarmed; verify: a gap
+  12  fleet: a host differs, refused or did not answer
+  13  fleet: etcd cannot be reached, or refuses";
 
 /// An order-flow circuit breaker in the Linux kernel: counts outbound FIX orders at the network interface,
 /// and withholds all of them as soon as a person trips it or a limit is exceeded.
@@ -112,6 +118,9 @@ pub enum Verb {
     /// Rehearse a trip in throw-away network namespaces on this host's own kernel. Does not touch what is
     /// loaded.
     Drill(DrillArgs),
+    /// Trip, reset, arm and compare many hosts together, through an etcd cluster.
+    #[cfg(feature = "fleet")]
+    Fleet(FleetArgs),
     /// Print the completions for a shell.
     Completions(CompletionsArgs),
     /// Write the manual pages of every verb and of the configuration to a directory.

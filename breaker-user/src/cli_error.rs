@@ -31,6 +31,10 @@ pub enum Code {
     Tripped = 10,
     /// `status`: the breaker is not in force, or a scope is disarmed.
     Unprotected = 11,
+    /// `fleet`: a host differs, refused or did not answer.
+    Differs = 12,
+    /// `fleet`: etcd cannot be reached, or refuses.
+    Etcd = 13,
 }
 
 impl From<Code> for ExitCode {

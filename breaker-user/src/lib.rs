@@ -3,7 +3,7 @@
 //!
 //! Imports point one way: `control` on top, then `command`, `agent` and `top`, then `reload` and `rates`,
 //! then `view`, `enforced`, `state`, `journal`, then `load_log`, then `kernel`, `journald` and `audit`, then
-//! `display` and `config`.
+//! `display` and `config`. `fleet` needs `config` alone.
 
 pub mod agent;
 pub mod audit;
@@ -17,6 +17,7 @@ pub mod display;
 pub mod drill;
 pub mod enforced;
 mod file;
+#[cfg(feature = "fleet")]
 pub mod fleet;
 pub mod journal;
 pub mod journald;
@@ -28,6 +29,7 @@ pub mod people;
 pub mod rates;
 pub mod reload;
 pub mod replay;
+mod reset;
 mod resident;
 mod rules;
 mod seqpacket;

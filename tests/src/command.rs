@@ -51,6 +51,13 @@ impl CliOutput {
         self
     }
 
+    /// Asserts that standard output contains a text.
+    #[track_caller]
+    pub fn expect_stdout(self, text: &str) -> Self {
+        assert!(self.stdout.contains(text), "{text:?} is not in {self:#?}");
+        self
+    }
+
     /// Standard output as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {

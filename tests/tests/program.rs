@@ -261,7 +261,7 @@ fn switch_at_random(rng: &mut Rng, breaker: &Breaker, model: &mut Model) {
     for number in 0..SCOPES {
         let index = breaker.names().scope(number).expect("the scope");
         let seen = breaker.switch(index).expect("reading it");
-        assert_eq!(breaker.reset(index, seen).expect("resetting"), Reset::Done);
+        assert_eq!(breaker.reset(index, seen, u64::MAX).expect("resetting"), Reset::Done);
         model.reset(number);
     }
 }

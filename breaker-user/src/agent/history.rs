@@ -179,11 +179,13 @@ impl State {
         warning.used = warning.used.max(figure("used"));
     }
 
-    /// A reset is logged before it is performed.
+    /// A reset is logged before it is performed, with the causes that it clears.
     fn reset(&mut self, entry: &Entry) {
         let Some(scope) = &entry.scope else { return };
-        let causes = self.causes.remove(scope).unwrap_or_default();
-        self.cleared.insert(scope.clone(), (entry.actor.pid, causes));
+        let known = self.causes.entry(scope.clone()).or_default();
+        let cleared = *known & cause_bits(entry);
+        *known &= !cleared;
+        self.cleared.insert(scope.clone(), (entry.actor.pid, cleared));
     }
 
     /// A refusal by the same process means that the logged reset was not performed.
@@ -199,9 +201,7 @@ impl State {
     /// A load restored a trip of an earlier load: this is no new trip.
     fn restore(&mut self, entry: &Entry) {
         let Some(scope) = &entry.scope else { return };
-        let names = entry.cause.iter().flat_map(|causes| causes.split(','));
-        let bits = names.filter_map(|name| cause::NAMES.iter().find(|(_, known)| *known == name));
-        *self.causes.entry(scope.clone()).or_default() |= bits.fold(0, |all, (bit, _)| all | bit);
+        *self.causes.entry(scope.clone()).or_default() |= cause_bits(entry);
     }
 
     fn trip(&mut self, entry: &Entry) {
@@ -214,4 +214,11 @@ impl State {
             }
         }
     }
+}
+
+/// The bits of the causes of an entry.
+fn cause_bits(entry: &Entry) -> u64 {
+    let names = entry.cause.iter().flat_map(|causes| causes.split(','));
+    let bits = names.filter_map(|name| cause::NAMES.iter().find(|(_, known)| *known == name));
+    bits.fold(0, |all, (bit, _)| all | bit)
 }

@@ -12,6 +12,8 @@ mod entry;
 mod event_queue;
 mod events;
 mod evict;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod heartbeat;
 mod history;
 mod http;
@@ -94,6 +96,8 @@ pub struct Agent {
     config: PathBuf,
     differs: Option<String>,
     on_event: Option<OnEvent>,
+    #[cfg(feature = "fleet")]
+    fleet: Option<config::Fleet>,
 }
 
 /// The started agent, as its caller reports it.
@@ -158,6 +162,8 @@ impl Agent {
             let counts = json!({ "file": config.display().to_string(), "found": found });
             log.record(source.loaded.entry("policy_refused", counts));
         }
+        #[cfg(feature = "fleet")]
+        let fleet = policy.as_ref().ok().and_then(|policy| policy.fleet().cloned());
         let in_force = policy.as_ref().ok().filter(|_| differs.is_none());
         let on_event = in_force.and_then(|policy| policy.agent().on_event.clone());
         let (address, control) = policy.map_or_else(
@@ -165,7 +171,19 @@ impl Agent {
             |policy| (policy.agent().metrics, policy.agent().control.as_path().to_owned()),
         );
         let config = config.to_owned();
-        Ok(Self { loaded, log, source, last_check, address, control, config, differs, on_event })
+        Ok(Self {
+            loaded,
+            log,
+            source,
+            last_check,
+            address,
+            control,
+            config,
+            differs,
+            on_event,
+            #[cfg(feature = "fleet")]
+            fleet,
+        })
     }
 
     /// Serves until the load is unloaded, or until the shutdown, which returns its reason. Reloads its file
@@ -190,6 +208,8 @@ impl Agent {
         );
         heartbeat::beat(&self.loaded)?;
         watch.check();
+        #[cfg(feature = "fleet")]
+        self.follow_fleet(&stopped).await;
         let live = Arc::new(Live::new(Arc::clone(&self.source)));
         let (server, metrics) = Server::bind(self.address, Arc::clone(&self.source), Arc::clone(&live)).await;
         let control = self.listen();
@@ -223,6 +243,13 @@ impl Agent {
         // The agent does not wait longer for a task, for example one that writes to a slow disk.
         let _ = timeout(END_TIMEOUT, async { while tasks.join_next().await.is_some() {} }).await;
         self.finish(signal, writer).await
+    }
+
+    /// Follows the fleet, if the policy has one. Returns when its standing trips are in the kernel.
+    #[cfg(feature = "fleet")]
+    async fn follow_fleet(&self, stopped: &signal::Receiver<()>) {
+        let parts = (Arc::clone(&self.loaded), Arc::clone(&self.log), Arc::clone(&self.source.monitor));
+        fleet::start(self.fleet.as_ref(), parts, ended(stopped)).await;
     }
 
     /// Spawns the tasks that need only the parts of the agent.

@@ -11,6 +11,8 @@ mod consent;
 mod drill;
 mod events;
 mod explain;
+#[cfg(feature = "fleet")]
+mod fleet;
 mod learn;
 mod load;
 mod man;
@@ -59,6 +61,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Verb::Verify(args) => verify::run(&root, &args),
         Verb::Events(args) => events::run(&root, &args),
         Verb::Audit(verb) => audit::run(&root, &verb),
+        #[cfg(feature = "fleet")]
+        Verb::Fleet(args) => fleet::run(&args),
         Verb::Drill(args) => drill::run(&root, &args),
         Verb::Completions(args) => completions::run(&args),
         Verb::Man(args) => man::run(&args),

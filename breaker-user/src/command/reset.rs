@@ -11,14 +11,11 @@ use super::scope::{Outcome, disconnect, not_durable, open, perform_logged, refus
 use crate::cli::{ResetArgs, SwitchArgs};
 use crate::cli_error::{CliError, Code};
 use crate::config::ScopeIndex;
-use crate::display;
 use crate::journal::{self, Action};
 use crate::kernel::disconnect::Selection;
-use crate::kernel::{Breaker, PinRoot, Reset, recorded};
+use crate::kernel::{Breaker, PinRoot, Reset};
+use crate::reset::objection;
 use crate::state::{self, Act};
-
-/// A sender counts as stopped if none of its segments was withheld for this long, in ns.
-const STOPPED_NS: u64 = 5_000_000_000;
 
 /// Resets a scope if this is safe.
 pub fn run(root: &PinRoot, asked: &ResetArgs) -> Result<ExitCode> {
@@ -28,14 +25,20 @@ pub fn run(root: &PinRoot, asked: &ResetArgs) -> Result<ExitCode> {
     // Opened again, because a reload may have held the lock: the checks are against the policy in force.
     let (breaker, scope) = open(root, args)?;
     let before = breaker.switch(scope)?;
+    // The fleet resets its own trips. Root may break the glass where the fleet is gone.
+    let clears = if asked.break_glass { u64::MAX } else { !cause::FLEET };
     let action = |kind, counts| Action {
         kind,
         scope: Some(&args.scope),
-        causes: before.causes,
+        causes: before.causes & clears,
         reason: Some(&args.reason),
         counts,
     };
-    if let Some((found, cure)) = objection(&breaker, scope, before.causes, *force)? {
+    let objection = match before.causes {
+        cause::FLEET if clears & cause::FLEET == 0 => Some(fleet_objection(args)),
+        causes => objection(&breaker, scope, causes, *force)?,
+    };
+    if let Some((found, cure)) = objection {
         journal::log_after(&breaker, &action("reset_refused", json!({ "found": found })));
         return Err(refused(args, "resetting", &found, &cure));
     }
@@ -48,7 +51,7 @@ pub fn run(root: &PinRoot, asked: &ResetArgs) -> Result<ExitCode> {
     }
     let action = action("reset", counts.clone());
     perform_logged(&breaker, ("resetting", "reset_refused"), &action, || {
-        reset_switch(&breaker, args, scope, before)
+        reset_switch(&breaker, args, scope, (before, clears))
     })?;
     if consent.is_some() {
         consent::withdraw(&breaker, args);
@@ -67,9 +70,24 @@ pub fn run(root: &PinRoot, asked: &ResetArgs) -> Result<ExitCode> {
     shown
 }
 
+/// The objection to the reset of a trip of the fleet.
+fn fleet_objection(args: &SwitchArgs) -> (String, String) {
+    let cure = format!(
+        "`breaker fleet status` shows its scope, and `breaker fleet reset` lifts it; where the fleet is \
+         gone, root runs `breaker reset {} --break-glass`",
+        args.scope
+    );
+    ("the fleet tripped it".to_owned(), cure)
+}
+
 /// Resets the switch of a scope, unless it has tripped since it was checked.
-fn reset_switch(breaker: &Breaker, args: &SwitchArgs, scope: ScopeIndex, checked: Switch) -> Result<()> {
-    match breaker.reset(scope, checked)? {
+fn reset_switch(
+    breaker: &Breaker,
+    args: &SwitchArgs,
+    scope: ScopeIndex,
+    (checked, clears): (Switch, u64),
+) -> Result<()> {
+    match breaker.reset(scope, checked, clears)? {
         Reset::Done | Reset::TrippedAgain => Ok(()),
         Reset::Refused => {
             let cure = "see `breaker status`, and decide again";
@@ -88,13 +106,14 @@ fn end_fenced(breaker: &Breaker, scope: ScopeIndex) -> (usize, String) {
     }
 }
 
-/// Fails if a scope that was reset has tripped again.
+/// Fails if a scope that was reset is tripped: again, or still by the fleet.
 fn require_untripped(breaker: &Breaker, args: &SwitchArgs, scope: ScopeIndex) -> Result<()> {
-    if breaker.switch(scope)?.causes == 0 {
-        return Ok(());
-    }
-    let text =
-        format!("resetting {}: it was reset, and has tripped again since: see `breaker status`", args.scope);
+    let found = match breaker.switch(scope)?.causes {
+        0 => return Ok(()),
+        cause::FLEET => "it stays tripped by the fleet: `breaker fleet reset` lifts that",
+        _ => "it has tripped again since: see `breaker status`",
+    };
+    let text = format!("resetting {}: it was reset, and {found}", args.scope);
     Err(CliError::new(Code::Unexpected, text).into())
 }
 
@@ -118,57 +137,4 @@ fn open_connections(breaker: &Breaker, scope: ScopeIndex) -> Result<u64> {
     let sessions = breaker.sessions_of(scope)?;
     let counts = sessions.iter().filter_map(|session| counts.get(session.get() as usize));
     Ok(counts.map(|count| count.fenced + count.live).sum())
-}
-
-/// What was found that makes a reset unsafe, and what to do; `None` if it is safe.
-fn objection(
-    breaker: &Breaker,
-    scope: ScopeIndex,
-    causes: u64,
-    force: bool,
-) -> Result<Option<(String, String)>> {
-    if causes == 0 {
-        return Ok(Some(("it is not tripped".to_owned(), "run `breaker status` to see what is".to_owned())));
-    }
-    if let Some((after, age)) = breaker.heartbeat_silence_ns()?
-        && causes & cause::DEADMAN != 0
-        && age > after
-    {
-        let (after, age) = (display::duration(after), age / 1_000_000);
-        let found = format!("the agent has been silent for {age} ms, and the policy allows {after}");
-        let cure = "start `breaker agent`: without it, the next message trips the scope again";
-        return Ok(Some((found, cure.to_owned())));
-    }
-    let program = breaker.program()?;
-    if !recorded::is_recorded(breaker.root(), &program)? {
-        let (tag, loaded_tag) = (program.tag(), breaker.meta().program_tag);
-        let found = format!("the attached program is {tag:016x}, and {loaded_tag:016x} was loaded");
-        return Ok(Some((
-            found,
-            "run `breaker unload --force`, and load a program that you trust".to_owned(),
-        )));
-    }
-    // A person may override this objection alone. A full window without a recent sender is no objection.
-    if force { Ok(None) } else { sender_not_stopped(breaker, scope) }
-}
-
-/// Objects to a reset if a limit is reached and the sender has not stopped.
-fn sender_not_stopped(breaker: &Breaker, scope: ScopeIndex) -> Result<Option<(String, String)>> {
-    let limits = breaker.limits(scope)?;
-    let full = limits.into_iter().find(|found| found.limit.per_ns != 0 && found.used >= found.limit.max);
-    let Some(full) = full else { return Ok(None) };
-    let Some(age) = breaker.withheld_age_ns(scope)?.filter(|age| *age < STOPPED_NS) else {
-        return Ok(None);
-    };
-    let found = format!(
-        "its rate is at the limit, {} {} messages in the last {}, and its sender has not stopped: a segment \
-         was withheld \
-         {} ms ago",
-        full.used,
-        display::class(full.limit.class),
-        display::interval(&full.limit),
-        age / 1_000_000
-    );
-    let cure = "stop the sender and wait 5s, or reset with --force, which is logged";
-    Ok(Some((found, cure.to_owned())))
 }

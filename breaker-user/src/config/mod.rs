@@ -6,6 +6,7 @@
 mod check;
 mod diagnostics;
 mod endpoint;
+mod fleet;
 mod invalid;
 mod limit;
 mod on_event;
@@ -34,6 +35,7 @@ use crate::file;
 pub use breaker_common::message::{Class, LimitClass};
 pub use diagnostics::{ConfigErrors, Diagnostic, Diagnostics, Severity};
 pub use endpoint::{Endpoint, Prefix};
+pub use fleet::{EngineLoss, EngineLossAction, EtcdUrl, Fleet, FleetTls};
 pub use invalid::Invalid;
 pub use limit::{Limit, Limits, Per, Preset, WarnLevels};
 pub use on_event::{EventKind, OnEvent, parse_on_event};
@@ -124,6 +126,7 @@ pub fn parse(file_name: &str, text: &str) -> Result<Policy, ConfigErrors> {
         host,
         agent: read.agent,
         people: read.people,
+        fleet: read.fleet,
         groups,
         sessions,
         scopes,

@@ -10,6 +10,7 @@ use breaker_common::message::Class;
 
 use super::diagnostics::Diagnostics;
 use super::endpoint::Endpoint;
+use super::fleet::Fleet;
 use super::limit::{Limit, Limits};
 use super::on_event::OnEvent;
 use super::people::People;
@@ -35,6 +36,7 @@ pub struct Policy {
     pub(super) host: Host,
     pub(super) agent: Agent,
     pub(super) people: People,
+    pub(super) fleet: Option<Fleet>,
     pub(super) groups: Vec<Group>,
     pub(super) sessions: Vec<Session>,
     pub(super) scopes: Scopes,
@@ -218,6 +220,11 @@ impl Policy {
     /// The people who may use the control socket.
     pub fn people(&self) -> &People {
         &self.people
+    }
+
+    /// The fleet that the host belongs to; `None` for none.
+    pub fn fleet(&self) -> Option<&Fleet> {
+        self.fleet.as_ref()
     }
 
     /// The groups in the order of the file; a [`GroupIndex`] is a position here.

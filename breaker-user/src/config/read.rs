@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::diagnostics::{Problem, Problems, Span};
+use super::fleet::{Fleet, fleet};
 use super::invalid::quoted;
 use super::limit::positive;
 use super::on_event::on_event;
@@ -37,6 +38,7 @@ pub(super) struct Read {
     pub(super) inbound: Option<(Inbound, Span)>,
     pub(super) agent: Agent,
     pub(super) people: People,
+    pub(super) fleet: Option<Fleet>,
     pub(super) groups: Vec<(Group, Span)>,
     pub(super) sessions: Vec<Declared>,
 }
@@ -51,13 +53,14 @@ pub(super) fn read(mut file: Section<'_>, problems: &mut Problems) -> Read {
     let agent = file.optional("agent", problems, |value| value.section("write [agent], once"));
     let agent = self::agent(agent, problems);
     let people = people(&mut file, problems);
+    let fleet = fleet(&mut file, problems);
     let groups = tables(&mut file, "group", problems);
     let groups = self::groups(groups, problems);
     let tables = tables(&mut file, "session", problems);
     let group_names = groups.iter().map(|(group, _)| group.name.as_str()).collect::<Vec<_>>();
     let sessions = sessions(tables, &group_names, host.as_ref(), problems);
     file.end(problems);
-    Read { name, host, inbound, agent, people, groups, sessions }
+    Read { name, host, inbound, agent, people, fleet, groups, sessions }
 }
 
 fn schema(value: &Value<'_>) -> Result<u32, Problem> {

@@ -19,7 +19,7 @@ use crate::config::{ScopeIndex, ScopeName, Scopes};
 /// The result of a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reset {
-    /// The scope is no longer tripped.
+    /// The scope is no longer tripped for these causes.
     Done,
     /// The scope has tripped since the caller read its switch. Nothing is changed.
     Refused,
@@ -154,10 +154,11 @@ impl Switchboard {
         Ok(())
     }
 
-    /// Resets a scope: raises its epoch, voids its windows, and then clears the causes in `seen`, which the
-    /// caller has read. In this order no segment from before the reset passes after it. A trip after the
-    /// caller's read stays, whatever the result.
-    pub fn reset(&self, scope: ScopeIndex, seen: Switch) -> Result<Reset> {
+    /// Resets a scope: raises its epoch, voids its windows, and then clears these of the causes in `seen`,
+    /// which the caller has read. In this order no segment from before the reset passes after it. A trip
+    /// after the caller's read stays, whatever the result.
+    pub fn reset(&self, scope: ScopeIndex, seen: Switch, causes_to_clear: u64) -> Result<Reset> {
+        let cleared = seen.causes & causes_to_clear;
         let state = self.ptr(scope)?;
         let (causes, epoch) = self.switch_words(scope)?;
         let raised_at = self.raised_at(scope)?;
@@ -182,12 +183,13 @@ impl Switchboard {
             }
         }
         fence(ORDER);
-        causes.fetch_and(!seen.causes, ORDER);
+        causes.fetch_and(!cleared, ORDER);
         if epoch.load(ORDER) != seen.epoch + 1 {
             // A trip came in between, perhaps for a cause that was just cleared. The trip must stay.
-            causes.fetch_or(seen.causes, ORDER);
+            causes.fetch_or(cleared, ORDER);
         }
-        Ok(if causes.load(ORDER) == 0 { Reset::Done } else { Reset::TrippedAgain })
+        let rest = seen.causes & !cleared;
+        Ok(if causes.load(ORDER) & !rest == 0 { Reset::Done } else { Reset::TrippedAgain })
     }
 
     /// Raises the epoch of a scope to at least this one.

@@ -193,10 +193,7 @@ impl Store {
 
     /// Replaces the copy of the policy.
     pub fn write_policy(&self, text: &str, _lock: &Lock) -> Result<()> {
-        let path = self.policy_path();
-        let next = self.write_new_file(&path, text.as_bytes())?;
-        fs::rename(&next, &path).with_context(|| format!("renaming {}", next.display()))?;
-        self.sync_directory()
+        self.replace(&self.policy_path(), text.as_bytes())
     }
 
     /// Returns the text of the copy of the policy.
@@ -213,10 +210,7 @@ impl Store {
 
     /// Replaces the resets that wait for a second person.
     pub fn write_pending(&self, bytes: &[u8], _lock: &Lock) -> Result<()> {
-        let path = self.pending_path();
-        let next = self.write_new_file(&path, bytes)?;
-        fs::rename(&next, &path).with_context(|| format!("renaming {}", next.display()))?;
-        self.sync_directory()
+        self.replace(&self.pending_path(), bytes)
     }
 
     /// Reads the warnings, as [`Store::write_warnings`] wrote them.
@@ -226,10 +220,28 @@ impl Store {
 
     /// Replaces the warnings.
     pub fn write_warnings(&self, bytes: &[u8], _lock: &Lock) -> Result<()> {
-        let path = self.warnings_path();
-        let next = self.write_new_file(&path, bytes)?;
-        fs::rename(&next, &path).with_context(|| format!("renaming {}", next.display()))?;
+        self.replace(&self.warnings_path(), bytes)
+    }
+
+    /// Reads what the agent knows of its fleet, as [`Store::write_fleet`] wrote it.
+    pub fn fleet(&self) -> Result<Vec<u8>> {
+        self.read_bytes(&self.fleet_path())
+    }
+
+    /// Replaces what the agent knows of its fleet.
+    pub fn write_fleet(&self, bytes: &[u8], _lock: &Lock) -> Result<()> {
+        self.replace(&self.fleet_path(), bytes)
+    }
+
+    /// Replaces a file by one rename.
+    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let next = self.write_new_file(path, bytes)?;
+        fs::rename(&next, path).with_context(|| format!("renaming {}", next.display()))?;
         self.sync_directory()
+    }
+
+    fn fleet_path(&self) -> PathBuf {
+        self.directory.join(format!("fleet{}.json", self.suffix))
     }
 
     fn warnings_path(&self) -> PathBuf {

@@ -82,7 +82,7 @@ fn a_trip_after_the_last_reset_stays() {
             breaker.trip(scope, 1).expect("tripping");
             let seen = breaker.switch(scope).expect("reading the switch");
             let (cleared, ()) = thread::scope(|threads| {
-                let reset = threads.spawn(|| breaker.reset(scope, seen).expect("resetting"));
+                let reset = threads.spawn(|| breaker.reset(scope, seen, u64::MAX).expect("resetting"));
                 let trip = threads.spawn(|| breaker.trip(scope, 1).expect("tripping"));
                 (reset.join().expect("a thread"), trip.join().expect("a thread"))
             });

@@ -81,7 +81,7 @@ fn a_reset_does_not_undo_a_trip_that_it_has_not_seen() {
         let seen = breaker.switch(scope).expect("reading the switch");
         breaker.trip(scope, 1).expect("tripping again, for the same cause");
         let before = breaker.scope(scope).expect("reading the switch");
-        assert_eq!(breaker.reset(scope, seen).expect("resetting"), Reset::Refused);
+        assert_eq!(breaker.reset(scope, seen, u64::MAX).expect("resetting"), Reset::Refused);
         assert_eq!(
             breaker.scope(scope).expect("reading the switch"),
             before,
@@ -89,7 +89,7 @@ fn a_reset_does_not_undo_a_trip_that_it_has_not_seen() {
         );
         let now = breaker.switch(scope).expect("reading the switch");
         assert_eq!(now.causes, 1);
-        assert_eq!(breaker.reset(scope, now).expect("resetting"), Reset::Done);
+        assert_eq!(breaker.reset(scope, now, u64::MAX).expect("resetting"), Reset::Done);
         assert_eq!(breaker.switch(scope).expect("reading the switch").causes, 0);
     });
 }

@@ -2,6 +2,7 @@
 
 mod engine;
 mod faults;
+mod hosts;
 mod nemesis;
 mod permissions;
 

@@ -120,7 +120,7 @@ fn switch(rng: &mut Rng, breaker: &Breaker) -> Step {
     for number in 0..SCOPES {
         let index = breaker.names().scope(number).expect("the scope");
         let seen = breaker.switch(index).expect("reading it");
-        assert_eq!(breaker.reset(index, seen).expect("resetting"), Reset::Done);
+        assert_eq!(breaker.reset(index, seen, u64::MAX).expect("resetting"), Reset::Done);
     }
     Step::Reset
 }

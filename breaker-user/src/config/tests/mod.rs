@@ -1,5 +1,6 @@
 //! Tests of the rules of the configuration, each with valid and invalid texts.
 
+mod fleet;
 mod hosts;
 mod mutated;
 mod people;

@@ -145,7 +145,7 @@ impl Method {
                 let scope = breaker.find("session/x1").expect("the session");
                 let seen = breaker.switch(scope).expect("its switch");
                 assert_ne!(seen.causes, 0, "it was tripped");
-                let done = breaker.reset(scope, seen).expect("resetting it");
+                let done = breaker.reset(scope, seen, u64::MAX).expect("resetting it");
                 assert_eq!(done, Reset::Done, "no other process trips it");
                 return;
             }
