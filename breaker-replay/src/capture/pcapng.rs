@@ -10,6 +10,8 @@ use super::packet::{Block, Direction, LinkType, Located};
 
 /// Type of a section header, the same in both byte orders.
 const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
+/// Bytes of a block without content: its type, and its length twice.
+const FRAME: u32 = 12;
 /// Bytes of an enhanced packet block before the packet.
 const ENHANCED: usize = 28;
 /// Bytes of a simple packet block before the packet.
@@ -42,6 +44,12 @@ impl PcapNg {
     /// Reads the next block.
     #[inline(always)]
     pub(super) fn block(&mut self, bytes: &[u8]) -> Block {
+        // The parser subtracts this length from that of a block of an unknown type.
+        if let Some(length) = self.length(bytes)
+            && length < FRAME
+        {
+            return Block::Damaged(format!("a block of {length} bytes that contradicts itself"));
+        }
         let parsed = match (starts(bytes), self.is_big_endian) {
             (true, _) => {
                 parse_sectionheaderblock(bytes).map(|(rest, found)| (rest, Parsed::SectionHeader(found)))
@@ -69,21 +77,24 @@ impl PcapNg {
 
     /// A block of which only the start is in memory.
     fn incomplete(&self, bytes: &[u8]) -> Block {
-        const HEADER: usize = 12;
-        let Some(length) = bytes.get(4..8).and_then(|length| length.first_chunk()) else {
-            return Block::Incomplete(HEADER);
-        };
-        // Only the magic behind its length says the byte order of a section.
-        let is_big_endian = match (starts(bytes), bytes.get(8..12)) {
-            (true, Some(magic)) => magic == [0x1a, 0x2b, 0x3c, 0x4d],
-            (true, None) => return Block::Incomplete(HEADER),
-            (false, _) => self.is_big_endian,
-        };
-        let length = if is_big_endian { u32::from_be_bytes(*length) } else { u32::from_le_bytes(*length) };
-        if (length as usize) <= bytes.len() {
-            return Block::Damaged(format!("a block of {length} bytes that contradicts itself"));
+        match self.length(bytes) {
+            None => Block::Incomplete(FRAME as usize),
+            Some(length) if length as usize <= bytes.len() => {
+                Block::Damaged(format!("a block of {length} bytes that contradicts itself"))
+            }
+            Some(length) => Block::Incomplete(length as usize),
         }
-        Block::Incomplete(length as usize)
+    }
+
+    /// The length that a block states; `None` if more bytes are needed for it.
+    fn length(&self, bytes: &[u8]) -> Option<u32> {
+        let length = *bytes.get(4..8)?.first_chunk()?;
+        // Only the magic behind its length says the byte order of a section.
+        let is_big_endian = match starts(bytes) {
+            true => bytes.get(8..12)? == [0x1a, 0x2b, 0x3c, 0x4d],
+            false => self.is_big_endian,
+        };
+        Some(if is_big_endian { u32::from_be_bytes(length) } else { u32::from_le_bytes(length) })
     }
 
     fn interface(&mut self, block: &InterfaceDescriptionBlock<'_>, length: usize) -> Block {

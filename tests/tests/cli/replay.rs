@@ -146,6 +146,17 @@ fn a_capture_that_breaks_off_is_read_up_to_there_and_ends_with_9() {
 }
 
 #[test]
+fn a_block_that_is_shorter_than_its_frame_is_damaged() {
+    let files = Files::new(super::POLICY);
+    let section = include_bytes!("../../../fuzz/corpus/replay/short-unknown-block");
+    files.write("short.pcapng", section);
+    let view = files.replay(&["@short.pcapng", "--json"]).expect_exit(9).json();
+    let broken = &view["captures"][0]["broken"];
+    assert_eq!((&broken["offset"], &broken["packet"]), (&json!(28), &json!(1)), "{view:#}");
+    assert!(broken["found"].as_str().is_some_and(|text| text.contains("a block of 6 bytes")), "{broken}");
+}
+
+#[test]
 fn a_file_that_is_no_capture_is_refused_with_its_first_bytes() {
     let files = Files::new(super::POLICY);
     for (name, bytes, found) in [
