@@ -36,7 +36,7 @@ Exit codes:
    8  an interface is missing; or the change is made, but the breaker is not in force
    9  replay, learn: a capture breaks off; everything before is included
   10  status: a scope is tripped
-  11  status: the breaker is not in force; or no scope is tripped, but one is disarmed; verify: a gap
+  11  status: the breaker is not in force, or a scope is disarmed and none tripped; verify: a gap
   12  fleet: a host differs, refused or did not answer
   13  fleet: etcd cannot be reached, or refuses";
 
@@ -118,7 +118,8 @@ pub enum Verb {
     /// Rehearse a trip in throw-away network namespaces on this host's own kernel. Does not touch what is
     /// loaded.
     Drill(DrillArgs),
-    /// Trip, reset, arm and compare many hosts together, through an etcd cluster.
+    /// Trip, reset, arm and compare many hosts together, through an etcd cluster. Exit code 12 if a host
+    /// differs, refused or did not answer; 13 if etcd cannot be reached.
     #[cfg(feature = "fleet")]
     Fleet(FleetArgs),
     /// Print the completions for a shell.
@@ -287,7 +288,8 @@ pub struct ResetArgs {
     /// Reset even if orders were withheld a moment ago, so that their sender may continue. This is logged.
     #[arg(long)]
     pub force: bool,
-    /// As root, reset alone where `two_person` is set. This is logged as an event of its own.
+    /// As root, reset alone where `two_person` is set, which is logged as an event of its own. Also lifts a
+    /// trip of a fleet that is gone.
     #[arg(long)]
     pub break_glass: bool,
 }

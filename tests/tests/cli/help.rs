@@ -3,7 +3,7 @@
 use breaker_tests::command::breaker;
 
 /// Every verb, with words that its help must contain.
-const VERBS: [(&[&str], &[&str]); 23] = [
+const VERBS: [(&[&str], &[&str]); 27] = [
     (&["check"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
     (&["load"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
     (&["reload"], &["--config <FILE>", "/etc/breaker/breaker.toml", "--json"]),
@@ -25,6 +25,10 @@ const VERBS: [(&[&str], &[&str]); 23] = [
     (&["learn"], &["[CAPTURE]...", "--config <FILE>", "--factor <NUMBER>", "--json"]),
     (&["replay"], &["--config <FILE>", "<CAPTURE>", "--json", "--plot <FILE>"]),
     (&["drill"], &["--scenario <NAME>", "--all", "--live <session/NAME>", "--report <FILE>", "knight"]),
+    (&["fleet"], &["--config <FILE>", "--timeout <MS>", "publish", "inventory", "12", "13"]),
+    (&["fleet", "trip"], &["<SCOPE>", "--reason <TEXT>", "host/NAME", "SSH"]),
+    (&["fleet", "reset"], &["<SCOPE>", "--reason <TEXT>", "--json"]),
+    (&["fleet", "inventory", "add"], &["<HOST>", "--ssh <DESTINATION>"]),
     (&["completions"], &["<SHELL>", "bash", "zsh", "fish"]),
     (&["man"], &["<DIR>"]),
 ];
@@ -66,7 +70,7 @@ fn the_overview_lists_every_verb_and_every_exit_code() {
     }
     let codes = output.stdout.lines().skip_while(|line| *line != "Exit codes:").skip(1);
     let codes: Vec<u8> = codes.map_while(|line| line.trim_start().split_once("  ")?.0.parse().ok()).collect();
-    assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], "{}", output.stdout);
+    assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13], "{}", output.stdout);
 }
 
 #[test]
