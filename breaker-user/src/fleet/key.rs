@@ -67,6 +67,11 @@ impl Prefix {
         self.key(format!("reset/{trip}"))
     }
 
+    /// The first key of policies, resets and trips, and the key behind the last one. Nothing else is between.
+    pub fn switches(&self) -> [String; 2] {
+        [self.key("policy/"), self.key("trip0")]
+    }
+
     /// The commands, every verb since the fleet exists.
     pub fn commands(&self) -> String {
         self.key("command/")

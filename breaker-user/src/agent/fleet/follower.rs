@@ -71,6 +71,10 @@ impl Follower {
             () = &mut shutdown => {}
             () = self.follow(&mut applied) => {}
         }
+        self.memory.standing = self.host.switches.standing();
+        if let Err(error) = self.memory.write(&self.host.loaded.in_force().breaker) {
+            notice(&format!("what is known of the fleet is not written: {error:#}"));
+        }
     }
 
     async fn follow(&mut self, applied: &mut Option<oneshot::Sender<()>>) {
@@ -123,8 +127,12 @@ impl Follower {
 
     /// Watches from a revision on. Returns when the records must be read again.
     async fn watch(&mut self, link: &Link, from: i64, relisted: &mut Receiver<engine::Result<Reading>>) {
-        let mut watches: Vec<Watch> =
-            reading::prefixes(&self.host).iter().map(|prefix| link.engine.watch(prefix, from)).collect();
+        let [first, end] = self.host.prefix.switches();
+        // One watch for trips and resets, so that no reset comes before its trip.
+        let mut watches: [Watch; 2] = [
+            link.engine.watch_range(&first, &end, from),
+            link.engine.watch(&self.host.prefix.commands(), from),
+        ];
         let mut loss = interval(LOSS);
         loss.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
@@ -174,6 +182,7 @@ impl Follower {
             // The revisions of the other cluster are not those that are known.
             (self.records, self.has_read) = (Records::default(), false);
             self.distrust();
+            self.save(link);
         }
         let known = self.memory.revision;
         let mut news = Vec::new();
@@ -194,8 +203,11 @@ impl Follower {
             self.activate_at_start(link);
         }
         self.learn_revision(revision);
-        // Resets that were refused, such as of a sender that had not stopped, are tried again.
-        let _ = link.work.send(Work::Lift { reset: None });
+        // Resets that were refused, such as of a sender that had not stopped, are tried again. A cluster that
+        // is not trusted may lack the trip that tripped a scope, so it lifts nothing.
+        if self.memory.distrusted.is_none() {
+            let _ = link.work.send(Work::Lift { reset: None });
+        }
         self.publish_loss(link).await;
         is_other
     }

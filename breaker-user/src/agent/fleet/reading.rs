@@ -14,7 +14,7 @@ use crate::fleet::engine::{self, Engine, Snapshot};
 const RELIST: Duration = Duration::from_secs(10);
 
 /// The prefixes that every agent follows. What other hosts report is not among them.
-pub fn prefixes(host: &Host) -> [String; 4] {
+fn prefixes(host: &Host) -> [String; 4] {
     let prefix = &host.prefix;
     [prefix.trips(), prefix.resets(), prefix.active_policy(), prefix.commands()]
 }

@@ -27,6 +27,8 @@ pub use endpoints::{Endpoints, Tls};
 pub use entry::{Entry, Snapshot};
 pub use error::{Error, Kind, Result};
 pub use version::is_old;
+use watch::Keys;
+
 pub use watch::{Update, Watch};
 pub use write::Created;
 
@@ -140,7 +142,19 @@ impl Engine {
     /// Outside a tokio runtime.
     #[must_use]
     pub fn watch(&self, prefix: &str, from_revision: i64) -> Watch {
-        Watch::begin(&self.members, prefix, from_revision)
+        let keys = Keys { first: prefix.to_owned(), end: None };
+        Watch::begin(&self.members, &keys, from_revision)
+    }
+
+    /// Watches all keys from one up to another, without the latter, from a revision on. Changes of all of
+    /// them are in the order of revisions.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    #[must_use]
+    pub fn watch_range(&self, first: &str, end: &str, from_revision: i64) -> Watch {
+        let keys = Keys { first: first.to_owned(), end: Some(end.to_owned()) };
+        Watch::begin(&self.members, &keys, from_revision)
     }
 
     /// The URL of each member with its version, or with the reason why it is not known.

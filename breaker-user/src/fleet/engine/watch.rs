@@ -61,7 +61,16 @@ pub enum Update {
     },
 }
 
-/// A watch on a prefix. It ends with the value.
+/// The keys of a watch.
+#[derive(Clone)]
+pub(super) struct Keys {
+    /// The first key, or the prefix.
+    pub first: String,
+    /// The key behind the last one; `None` for all keys with the prefix.
+    pub end: Option<String>,
+}
+
+/// A watch on keys. It ends with the value.
 pub struct Watch {
     messages: Receiver<Message>,
     /// Updates of the last message.
@@ -82,14 +91,14 @@ enum Message {
 
 impl Watch {
     /// Begins to watch.
-    pub(super) fn begin(members: &Arc<Members>, prefix: &str, from_revision: i64) -> Self {
+    pub(super) fn begin(members: &Arc<Members>, keys: &Keys, from_revision: i64) -> Self {
         let (sender, messages) = mpsc::channel(WAITING);
         let reported = Arc::new(AtomicI64::new(from_revision - 1));
         let mut streams = JoinSet::new();
         for first in 0..WATCHED.min(members.list.len()) {
             let follower = Follower {
                 members: Arc::clone(members),
-                prefix: prefix.to_owned(),
+                keys: keys.clone(),
                 reported: Arc::clone(&reported),
                 queued: from_revision - 1,
                 sender: sender.clone(),
@@ -143,7 +152,7 @@ enum End {
 /// One of the streams of a watch. It goes on to another member if its member is lost.
 struct Follower {
     members: Arc<Members>,
-    prefix: String,
+    keys: Keys,
     reported: Arc<AtomicI64>,
     /// The last revision that this stream has queued.
     queued: i64,
@@ -182,9 +191,13 @@ impl Follower {
     /// Follows one member until its stream ends.
     async fn follow(&mut self, member: &Member, was_open: &mut bool) -> End {
         let next = self.queued.max(self.reported.load(Relaxed)) + 1;
-        let options = WatchOptions::new().with_prefix().with_start_revision(next).with_progress_notify();
+        let options = WatchOptions::new().with_start_revision(next).with_progress_notify();
+        let options = match &self.keys.end {
+            Some(end) => options.with_range(end.as_str()),
+            None => options.with_prefix(),
+        };
         let mut watches = member.watches();
-        let stream = match timeout(OPEN, watches.watch(self.prefix.as_str(), Some(options))).await {
+        let stream = match timeout(OPEN, watches.watch(self.keys.first.as_str(), Some(options))).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return End::Lost(error.into()),
             Err(_) => return lost("no answer"),
