@@ -69,8 +69,8 @@ enum Verb {
         /// Measure nothing; write the tables and pictures again from bench/results.json
         #[arg(long, conflicts_with_all = ["smoke", "sections"])]
         draw: bool,
-        /// Sections to run: hook, inline, gateway, latency, throughput, count, limit, kill, growth, size;
-        /// default all
+        /// Sections to run: hook, inline, gateway, latency, throughput, count, limit, kill, growth, size,
+        /// people; default all
         sections: Vec<String>,
     },
     /// Run tests on other kernels (Debian cloud kernels in QEMU) and count the instructions per packet on one

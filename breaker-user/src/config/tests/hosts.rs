@@ -45,7 +45,7 @@ fn unknown_keys() {
         &format!("¦polcy = \"x\"\n{HOST}"),
         &["configuration: unknown key \"polcy\": did you mean policy?"],
     );
-    let known = "known keys are schema, policy, host, agent, people, group, session";
+    let known = "known keys are schema, policy, host, agent, people, fleet, group, session";
     refused(&format!("¦foo = 1\n{HOST}"), &[&format!("configuration: unknown key \"foo\": {known}")]);
     refused_in_host("¦limit = []", "host: unknown key \"limit\": did you mean limits?");
     refused_in_host("¦Mode = \"egress\"", "host: unknown key \"Mode\": did you mean mode?");
