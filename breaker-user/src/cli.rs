@@ -15,7 +15,9 @@ use clap::{Args, Parser, Subcommand};
 pub use captures::{LearnArgs, ReplayArgs};
 pub use drill::{DrillArgs, ScenarioName};
 #[cfg(feature = "fleet")]
-pub use fleet::{ActivateArgs, FleetArgs, FleetSwitchArgs, FleetVerb, InventoryVerb, PublishArgs};
+pub use fleet::{
+    ActivateArgs, FleetArgs, FleetSwitchArgs, FleetTripArgs, FleetVerb, InventoryVerb, PublishArgs,
+};
 pub use reason::{MAX_REASON, normalize_trip_reason, reason};
 
 use crate::kernel::pins;

@@ -1,10 +1,11 @@
 //! The verbs of `breaker fleet`. The doc comments are the help text and the manual page.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::reason;
+use super::reason::{reason, trip_reason};
 use crate::fleet::FleetScope;
 
 /// Arguments of `fleet`.
@@ -32,7 +33,7 @@ pub enum FleetVerb {
     /// differs or does not answer.
     Status,
     /// Trip a scope on every host that it concerns, by etcd and by SSH at once. Asks no question.
-    Trip(FleetSwitchArgs),
+    Trip(FleetTripArgs),
     /// Lift the trip that the fleet made for exactly this scope. Other trips stay, local ones too.
     Reset(FleetSwitchArgs),
     /// Arm a scope. Refused while a host of the inventory is absent or differs.
@@ -54,7 +55,25 @@ pub enum FleetVerb {
     Inventory(InventoryVerb),
 }
 
-/// Arguments of the verbs that change a scope of a fleet.
+/// Arguments of `fleet trip`.
+#[derive(Debug, Args)]
+pub struct FleetTripArgs {
+    /// `all`, `host/NAME`, `group/NAME` or `session/NAME`.
+    pub scope: FleetScope,
+    /// The reason, for the history and for the audit log of each host. A missing or invalid reason is
+    /// replaced, and the scope is tripped nevertheless.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Vec<OsString>,
+}
+
+impl FleetTripArgs {
+    /// The reason, and the problem of the given one if it was replaced.
+    pub fn reason(&self) -> (String, Option<String>) {
+        trip_reason(&self.reason)
+    }
+}
+
+/// Arguments of the other verbs that change a scope of a fleet.
 #[derive(Debug, Args)]
 pub struct FleetSwitchArgs {
     /// `all`, `host/NAME`, `group/NAME` or `session/NAME`.

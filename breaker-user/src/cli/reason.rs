@@ -51,6 +51,8 @@ fn is_option_of_trip(word: &OsStr) -> bool {
             name,
             "--json"
                 | "--explain"
+                | "--config"
+                | "--timeout"
                 | "--pin-root"
                 | "--private-pins"
                 | "--control"

@@ -199,7 +199,8 @@ fn a_record_that_cannot_be_read_trips_and_another_trip_in_its_place_can_be_reset
     host.etcdctl(&["del", "/breaker/desk/trip/session/x1"]);
     host.fleet("status").expect_exit(12);
     assert_eq!(host.testbed.causes("session/x1"), ["fleet"]);
-    host.switch("trip", "session/x1");
+    // A trip needs no reason, as on a host.
+    host.fleet("trip session/x1").expect_exit(0).expect_stdout("1 of 1 hosts").expect_stderr("reason");
     host.switch("reset", "session/x1");
     assert_eq!(host.testbed.causes("session/x1"), [""; 0]);
     agent.stop();

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::connection::{Connection, Fleet, failure};
 use super::ssh;
 use super::wait::{Given, concerned};
-use crate::cli::{FleetArgs, FleetSwitchArgs};
+use crate::cli::{FleetArgs, FleetSwitchArgs, FleetTripArgs};
 use crate::cli_error::{self, CliError, Code};
 use crate::command::output::warn;
 use crate::fleet::FleetScope;
@@ -43,9 +43,10 @@ pub fn command(verb: Verb, subject: &str, why: &str) -> (String, Command) {
 }
 
 /// Trips a scope by etcd and by SSH at once.
-pub async fn trip(connection: &Connection, args: &FleetArgs, switch: &FleetSwitchArgs) -> Result<ExitCode> {
+pub async fn trip(connection: &Connection, args: &FleetArgs, switch: &FleetTripArgs) -> Result<ExitCode> {
     let began = Instant::now();
-    let (id, command) = command(Verb::Trip, &switch.scope.to_string(), &switch.reason);
+    let (reason, problem) = switch.reason();
+    let (id, command) = command(Verb::Trip, &switch.scope.to_string(), &reason);
     let trip = Trip { id: id.clone(), by: command.by.clone(), why: command.why.clone(), at: command.at };
     let value = encode(&trip).map_err(|error| anyhow!(error))?;
     let also = [(connection.prefix.trip(&switch.scope), value)];
@@ -56,6 +57,9 @@ pub async fn trip(connection: &Connection, args: &FleetArgs, switch: &FleetSwitc
         let deadline = began + Duration::from_millis(args.timeout);
         let (hosts, acks) = (by_ssh.hosts.clone(), by_ssh.collect(deadline).await);
         return without_etcd(args, given, (&switch.scope, hosts, acks), &error);
+    }
+    if let Some(problem) = problem {
+        warn(&format!("breaker: the reason: {problem}: logged as {reason:?}"));
     }
     let fleet = given.read().await?;
     known.keep(&fleet);
